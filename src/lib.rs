@@ -1,0 +1,36 @@
+//! Portcullis: a container registry that carries its own gate.
+//!
+//! The crate is laid out as rooms, and imports run one way between them:
+//!
+//! ```text
+//! main → cli → app → config, server, http, jobs
+//!                    http → gate, registry, oci
+//!                    registry → storage, oci
+//!                    gate → oci
+//! ```
+//!
+//! - [`cli`] is what a person types; [`app`] puts the parts together and takes them down again.
+//! - [`config`] reads the configuration file and the `REGISTRY_*` variables. Each part defines its
+//!   own options; `config` only gathers them.
+//! - [`server`] owns sockets, TLS and certificates and knows nothing of registries.
+//! - [`gate`] answers who a caller is and what they may do. It knows no HTTP.
+//! - [`http`] is the only room that names axum: it turns requests into calls and errors into
+//!   responses.
+//! - [`registry`] is the core: blobs, uploads, manifests, tags. It knows no HTTP and no policy.
+//! - [`storage`] keeps bytes at keys and knows nothing of registries.
+//! - [`oci`] is the vocabulary of the specifications, valid by construction.
+//! - [`jobs`] runs what happens by itself; [`telemetry`] writes the log.
+//!
+//! `docs/ARCHITECTURE.md` has the whole map; `tests/it/architecture.rs` keeps the arrows true.
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod gate;
+pub mod http;
+pub mod jobs;
+pub mod oci;
+pub mod registry;
+pub mod server;
+pub mod storage;
+pub mod telemetry;
