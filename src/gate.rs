@@ -3,6 +3,8 @@
 //! Nothing here names HTTP. A caller's `Authorization` value goes in as bytes; an identity or a
 //! refusal comes out, and later a permit.
 
+pub mod htpasswd;
+
 use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;

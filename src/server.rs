@@ -3,6 +3,9 @@
 //! This room takes a router and serves it. It knows nothing of registries, users or configuration
 //! files; what it can be told is in [`Options`].
 
+pub mod authority;
+pub mod certificates;
+
 use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;

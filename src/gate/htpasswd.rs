@@ -1,0 +1,343 @@
+//! The password file: Apache's htpasswd format, bcrypt only.
+//!
+//! [`Htpasswd`] is the file as a value, for looking users up. [`Lines`] is the same file as text,
+//! for changing it without touching what somebody else wrote into it. [`file`] reads and writes it
+//! on disk; nothing else here touches the file system.
+
+pub mod file;
+mod hash;
+mod lines;
+mod user;
+
+use std::fmt;
+
+use self::lines::Line;
+pub use self::{
+    hash::{BcryptHash, DEFAULT_COST, Format, HashError, MAX_COST, MIN_COST, PasswordError},
+    lines::{Lines, Set},
+    user::{UserName, UserNameError},
+};
+
+/// A parsed password file.
+///
+/// What the lines mean follows registry:2: lines are trimmed, blank lines and lines that begin with
+/// `#` are skipped, the user ends at the first colon, and of several lines for one user the last one
+/// counts. That holds for an unusable last line too: appending `bob:!` locks Bob out, as it does
+/// there. Unlike registry:2 a line that cannot be used is a [`Problem`] and not the end of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Htpasswd {
+    // Sorted by user.
+    entries: Vec<Entry>,
+    problems: Vec<Problem>,
+}
+
+/// One user who can log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name, as it is sent in HTTP Basic.
+    pub user: String,
+    /// The hash of the password.
+    pub hash: BcryptHash,
+}
+
+/// A line that lets nobody in.
+///
+/// Its `Display` is a sentence for the log. It never contains what stands after the colon, nor a
+/// line that has none: either may be a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The line's number; the first is 1.
+    pub line: usize,
+    /// The user, where the line names one.
+    pub user: Option<String>,
+    /// What is wrong.
+    pub reason: Reason,
+}
+
+/// Why a line of the password file cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// Nothing separates a user from a hash.
+    #[error("there is no colon in it; a line is `user:hash`")]
+    NoColon,
+    /// RFC 7617 has user names in UTF-8; a hash is ASCII.
+    #[error("it is not valid UTF-8")]
+    NotUtf8,
+    /// Nobody could log in by this name.
+    #[error(transparent)]
+    User(#[from] UserNameError),
+    /// What follows the colon is not a hash this registry verifies.
+    #[error(transparent)]
+    Hash(#[from] HashError),
+}
+
+impl Htpasswd {
+    /// Reads a whole file. Every input has a meaning: lines that cannot be used are listed by
+    /// [`Self::problems`], the others are users.
+    ///
+    /// LF and CRLF, a missing newline at the end and a byte order mark at the beginning are fine.
+    /// What follows a second colon is a comment, as for Apache's `mod_authn_file` and nginx.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Self {
+        let mut parsed = Self::default();
+        for (index, line) in lines::without_bom(bytes).split(|&b| b == b'\n').enumerate() {
+            let (user, outcome) = match Line::read(line) {
+                Line::Empty => continue,
+                Line::NoColon => (None, Err(Reason::NoColon)),
+                Line::Entry { user, hash } => (str::from_utf8(user).ok(), read_entry(user, hash)),
+            };
+            // Sorted insertion, so that a later line replaces an earlier one of the same user.
+            let place = parsed.position(user.unwrap_or_default());
+            match (outcome, place) {
+                (Ok(entry), Ok(at)) => parsed.entries[at] = entry,
+                (Ok(entry), Err(at)) => parsed.entries.insert(at, entry),
+                (Err(reason), place) => {
+                    if let Ok(at) = place {
+                        parsed.entries.remove(at);
+                    }
+                    parsed.problems.push(Problem {
+                        line: index + 1,
+                        user: user.map(str::to_owned),
+                        reason,
+                    });
+                }
+            }
+        }
+        parsed
+    }
+
+    /// The hash of a user's password; `None` if the file does not let this user in.
+    ///
+    /// Names are compared byte by byte, with case. The time this takes depends on the names in the
+    /// file; hiding it is for the caller, who spends a hash on unknown users too.
+    #[must_use]
+    pub fn find(&self, user: &str) -> Option<&BcryptHash> {
+        let at = self.position(user).ok()?;
+        Some(&self.entries[at].hash)
+    }
+
+    /// Everybody who can log in, sorted by name, each once.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The lines that let nobody in, in the order of the file.
+    #[must_use]
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    fn position(&self, user: &str) -> Result<usize, usize> {
+        self.entries
+            .binary_search_by(|entry| entry.user.as_str().cmp(user))
+    }
+}
+
+fn read_entry(user: &[u8], hash: &[u8]) -> Result<Entry, Reason> {
+    let user = str::from_utf8(user).map_err(|_| Reason::NotUtf8)?;
+    let hash = str::from_utf8(hash).map_err(|_| Reason::NotUtf8)?;
+    Ok(Entry {
+        user: user.parse::<UserName>()?.into(),
+        hash: hash.parse()?,
+    })
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, user, reason } = self;
+        match user {
+            Some(user) => write!(f, "line {line} (user {user:?}): {reason}"),
+            None => write!(f, "line {line}: {reason}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HASH: &str = "$2y$05$TA584DbUzmR9EVi6ojp.5eri9PrENjoixM7Ca61fUWm4M3SngO.Xa";
+    const OTHER: &str = "$2b$06$48DTXBDA0K1GTSIkh7V62OWGzmPQxAv5S0Qo5LZsEKyw6UgQORZ.S";
+
+    fn reasons(text: &str) -> Vec<Reason> {
+        let parsed = Htpasswd::parse(text.as_bytes());
+        assert!(parsed.entries().is_empty(), "{text:?}");
+        parsed.problems.into_iter().map(|p| p.reason).collect()
+    }
+
+    #[test]
+    fn what_apache_and_editors_write_is_read() {
+        let text = format!(
+            "\u{feff}alice:{HASH}\r\n\r\n# staff\n  bob:{OTHER}  \n\tcarol:{HASH}:Carol, CI\n\ndave:{HASH}"
+        );
+        let parsed = Htpasswd::parse(text.as_bytes());
+        assert_eq!(parsed.problems(), []);
+        let users: Vec<_> = parsed.entries().iter().map(|e| e.user.as_str()).collect();
+        assert_eq!(users, ["alice", "bob", "carol", "dave"]);
+        assert_eq!(parsed.find("bob").unwrap().as_str(), OTHER);
+        assert_eq!(parsed.find("carol").unwrap().as_str(), HASH);
+        assert!(parsed.find("Alice").is_none());
+    }
+
+    #[test]
+    fn the_last_line_of_a_user_counts_also_when_it_locks_them_out() {
+        let text = format!("bob:{HASH}\nbob:{OTHER}\n");
+        let parsed = Htpasswd::parse(text.as_bytes());
+        assert_eq!(parsed.find("bob").unwrap().as_str(), OTHER);
+
+        for lock in ["!", "\u{fffd}", "", "{SHA}x"] {
+            let parsed = Htpasswd::parse(format!("bob:{HASH}\nbob:{lock}\n").as_bytes());
+            assert!(parsed.find("bob").is_none(), "{lock:?}");
+        }
+        let mut bytes = format!("bob:{HASH}\nbob:").into_bytes();
+        bytes.push(0xff);
+        assert!(Htpasswd::parse(&bytes).find("bob").is_none());
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_used_is_named_and_does_not_hide_the_others() {
+        let text = format!("eve\nalice:{HASH}\nbob:$apr1$x$y\n:{HASH}\n");
+        let parsed = Htpasswd::parse(text.as_bytes());
+        assert!(parsed.find("alice").is_some());
+        let told: Vec<_> = parsed.problems().iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 3);
+        assert!(told[0].starts_with("line 1: there is no colon"), "{told:?}");
+        assert!(told[1].starts_with("line 3 (user \"bob\"): "), "{told:?}");
+        assert!(told[1].contains("apr1"), "{told:?}");
+        assert!(told[2].starts_with("line 4 (user \"\"): "), "{told:?}");
+    }
+
+    #[test]
+    fn other_formats_are_called_by_their_names() {
+        for (hash, format) in [
+            ("$apr1$N5k9Kb1p$wAYd1JmZ0x5oEAu1vmC8a.", Format::Apr1),
+            ("{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", Format::Sha1),
+            ("{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", Format::SaltedSha1),
+            ("$5$Vw0$Ab", Format::Sha256Crypt),
+            ("$6$rounds=5000$Vw0$Ab", Format::Sha512Crypt),
+            ("$1$Vw0$Ab", Format::Md5Crypt),
+            ("$argon2id$v=19$m=65536$x$y", Format::Argon2),
+            ("$y$j9T$x$y", Format::Yescrypt),
+            ("rqXexS6ZhobKA", Format::DesCrypt),
+            ("hunter2", Format::Unknown),
+        ] {
+            let told = reasons(&format!("bob:{hash}"));
+            assert_eq!(told, [Reason::Hash(HashError::Format(format))], "{hash}");
+        }
+    }
+
+    #[test]
+    fn bcrypt_that_costs_too_much_or_is_cut_short_is_refused() {
+        let costly = HASH.replace("$05$", "$17$");
+        assert_eq!(
+            reasons(&format!("bob:{costly}")),
+            [Reason::Hash(HashError::TooExpensive { cost: 17 })]
+        );
+        for broken in [
+            HASH.replace("$05$", "$03$"),
+            HASH.replace("$05$", "$32$"),
+            HASH.replace("$05$", "$+5$"),
+            HASH.replace("$05$", "$5$"),
+            HASH[..59].to_owned(),
+            format!("{HASH}x"),
+            HASH.replace("Uz", "U!"),
+            format!("$2y$05${}", "é".repeat(26) + "x"),
+            "$2y$".to_owned(),
+        ] {
+            assert_eq!(
+                reasons(&format!("bob:{broken}")),
+                [Reason::Hash(HashError::Malformed)],
+                "{broken}"
+            );
+        }
+        assert_eq!(
+            reasons(&format!("bob:{}", HASH.replace("2y", "2x"))),
+            [Reason::Hash(HashError::Format(Format::Bcrypt2x))]
+        );
+    }
+
+    #[test]
+    fn nothing_prints_a_hash_or_a_line_without_colon() {
+        let text = format!("alice:{HASH}\nsecretsecret\nbob:plainpassword\n");
+        let parsed = Htpasswd::parse(text.as_bytes());
+        let mut shown = format!("{parsed:?} {:?}", Lines::from_bytes(text.as_bytes()));
+        for problem in parsed.problems() {
+            shown.push_str(&problem.to_string());
+        }
+        for secret in [&HASH[7..], "secretsecret", "plainpassword"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+
+    /// Bytes that look like a password file often enough to reach every branch.
+    fn file_like() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            Just(b"\n".to_vec()),
+            Just(b"\r\n".to_vec()),
+            Just(b":".to_vec()),
+            Just(b"#".to_vec()),
+            Just(b" ".to_vec()),
+            Just(b"bob".to_vec()),
+            Just(b"bob:".to_vec()),
+            Just(HASH.as_bytes().to_vec()),
+            Just(b"\xef\xbb\xbf".to_vec()),
+            Just(b"$2y$05$".to_vec()),
+            "[a-z]{1,5}".prop_map(String::into_bytes),
+            prop::collection::vec(any::<u8>(), 0..8),
+        ];
+        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    fn lines_of_others(bytes: &[u8], user: &str) -> Vec<Vec<u8>> {
+        lines::without_bom(bytes)
+            .split(|&b| b == b'\n')
+            .filter(|line| {
+                !matches!(Line::read(line), Line::Entry { user: u, .. } if u == user.as_bytes())
+            })
+            .filter(|line| !line.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = Htpasswd::parse(&bytes);
+        }
+
+        #[test]
+        fn any_file_parses_and_is_written_back_byte_for_byte(bytes in file_like()) {
+            let _ = Htpasswd::parse(&bytes);
+            prop_assert_eq!(Lines::from_bytes(&bytes).to_bytes(), bytes);
+        }
+
+        #[test]
+        fn a_user_that_was_set_is_found_and_the_other_lines_stay(bytes in file_like(), user in "[a-zé]{1,4}|bob") {
+            let name: UserName = user.parse().unwrap();
+            let hash: BcryptHash = OTHER.parse().unwrap();
+            let mut text = Lines::from_bytes(&bytes);
+            text.set(&name, &hash);
+            let after = text.to_bytes();
+            let parsed = Htpasswd::parse(&after);
+            prop_assert_eq!(parsed.find(&user), Some(&hash));
+            prop_assert_eq!(lines_of_others(&bytes, &user), lines_of_others(&after, &user));
+            // Set once more: nothing but the same line changes.
+            prop_assert_eq!(text.set(&name, &hash), Set::Updated);
+            prop_assert_eq!(text.to_bytes(), after);
+        }
+
+        #[test]
+        fn a_user_that_was_removed_is_gone_and_the_other_lines_stay(bytes in file_like(), user in "[a-z]{1,4}|bob") {
+            let mut text = Lines::from_bytes(&bytes);
+            let there = text.remove(&user);
+            let after = text.to_bytes();
+            prop_assert!(Htpasswd::parse(&after).find(&user).is_none());
+            prop_assert_eq!(lines_of_others(&bytes, &user), lines_of_others(&after, &user));
+            prop_assert_eq!(there, after != bytes);
+            prop_assert!(!text.remove(&user));
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The states a directory can be in, and what becomes of each.
+
+use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _};
+
+use super::*;
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+fn hosts(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            (name, fs::read(path).unwrap())
+        })
+        .collect()
+}
+
+fn described(dir: &Path, file: &str) -> Description {
+    let chain = certificates::load_chain(&dir.join(file)).unwrap();
+    certificates::describe(&chain[0]).unwrap()
+}
+
+fn issued(outcome: Outcome) -> Reason {
+    match outcome.certificate {
+        ServerCertificate::Issued(reason) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_new_directory_gets_an_authority_and_a_certificate_that_verifies() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("made/here");
+    let outcome = ensure(&dir, &hosts(&["https://registry.example.com:5000"])).unwrap();
+    assert!(outcome.created_authority);
+    assert_eq!(issued(outcome), Reason::Missing);
+
+    let names: Vec<_> = files(&dir).into_keys().collect();
+    assert_eq!(names, ["ca.crt", "ca.key", "server.crt", "server.key"]);
+    for (file, mode) in [
+        (CA_KEY, 0o600),
+        (SERVER_KEY, 0o600),
+        (CA_CERTIFICATE, 0o644),
+    ] {
+        assert_eq!(
+            fs::metadata(dir.join(file)).unwrap().mode() & 0o777,
+            mode,
+            "{file}"
+        );
+    }
+    certificates::load(&dir.join(SERVER_CERTIFICATE), &dir.join(SERVER_KEY)).unwrap();
+
+    let leaf = described(&dir, SERVER_CERTIFICATE);
+    for name in ["registry.example.com", "localhost", "127.0.0.1", "::1"] {
+        assert!(leaf.names.contains(&name.to_owned()), "{:?}", leaf.names);
+    }
+    let ca = described(&dir, CA_CERTIFICATE);
+    assert_eq!(leaf.issuer, ca.subject);
+    assert!(
+        ca.subject.starts_with("CN=Portcullis local CA"),
+        "{}",
+        ca.subject
+    );
+
+    // As a client does it.
+    let chain = certificates::load_chain(&dir.join(SERVER_CERTIFICATE)).unwrap();
+    let root = certificates::load_chain(&dir.join(CA_CERTIFICATE)).unwrap();
+    let anchors = [webpki::anchor_from_trusted_cert(&root[0]).unwrap()];
+    let end = webpki::EndEntityCert::try_from(&chain[0]).unwrap();
+    end.verify_for_usage(
+        super::super::webpki_algorithms(),
+        &anchors,
+        &[],
+        rustls_pki_types::UnixTime::now(),
+        webpki::KeyUsage::server_auth(),
+        None,
+        None,
+    )
+    .unwrap();
+    let name = "registry.example.com".try_into().unwrap();
+    end.verify_is_valid_for_subject_name(&name).unwrap();
+}
+
+#[test]
+fn what_is_as_it_should_be_is_left_byte_for_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    ensure(dir.path(), &[]).unwrap();
+    let before = files(dir.path());
+    let outcome = ensure(dir.path(), &hosts(&["localhost:5000"])).unwrap();
+    assert_eq!(outcome.certificate, ServerCertificate::Kept);
+    assert!(!outcome.created_authority);
+    assert_eq!(files(dir.path()), before);
+}
+
+#[test]
+fn a_certificate_near_its_end_or_without_a_name_is_renewed_and_keeps_its_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    ensure(dir, &hosts(&["one.example"])).unwrap();
+    let authority = files(dir)[CA_KEY].clone();
+
+    let outcome = ensure(dir, &hosts(&["two.example"])).unwrap();
+    assert_eq!(issued(outcome), Reason::LacksName("two.example".to_owned()));
+
+    let at = now() + Duration::days(825 - 31);
+    let kept = ensure_at(dir, &[], at).unwrap();
+    assert_eq!(kept.certificate, ServerCertificate::Kept);
+    for days in [825 - 29, 825 * 3] {
+        let old = described(dir, SERVER_CERTIFICATE);
+        let outcome = ensure_at(dir, &[], now() + Duration::days(days)).unwrap();
+        assert_eq!(issued(outcome), Reason::Expires(old.not_after));
+        let new = described(dir, SERVER_CERTIFICATE);
+        assert!(new.not_after > old.not_after);
+        for name in ["one.example", "two.example"] {
+            assert!(new.names.contains(&name.to_owned()), "{:?}", new.names);
+        }
+    }
+    assert_eq!(files(dir)[CA_KEY], authority);
+}
+
+#[test]
+fn a_crash_between_the_two_writes_is_repaired() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    ensure(dir, &[]).unwrap();
+    let (certificate, key) = (dir.join(SERVER_CERTIFICATE), dir.join(SERVER_KEY));
+
+    // The new key is there, the certificate is that of the old one.
+    fs::write(&key, new_key().unwrap().serialize_pem()).unwrap();
+    assert!(certificates::load(&certificate, &key).is_err());
+    assert_eq!(issued(ensure(dir, &[]).unwrap()), Reason::KeyDoesNotFit);
+    certificates::load(&certificate, &key).unwrap();
+
+    // The same for the very first one: the key is kept.
+    let first = fs::read(&key).unwrap();
+    fs::remove_file(&certificate).unwrap();
+    assert_eq!(issued(ensure(dir, &[]).unwrap()), Reason::Missing);
+    certificates::load(&certificate, &key).unwrap();
+    assert_eq!(fs::read(&key).unwrap(), first);
+
+    fs::remove_file(&key).unwrap();
+    assert_eq!(issued(ensure(dir, &[]).unwrap()), Reason::KeyDoesNotFit);
+    certificates::load(&certificate, &key).unwrap();
+}
+
+#[test]
+fn somebody_elses_certificate_is_never_touched() {
+    let (other, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let dir = dir.path();
+    ensure(other.path(), &[]).unwrap();
+    for file in [SERVER_CERTIFICATE, SERVER_KEY] {
+        fs::copy(other.path().join(file), dir.join(file)).unwrap();
+    }
+    let before = files(dir);
+    let outcome = ensure(dir, &hosts(&["new.example"])).unwrap();
+    assert_eq!(outcome.certificate, ServerCertificate::Foreign);
+    assert!(matches!(
+        renew(dir, &[], 90),
+        Err(AuthorityError::Foreign { .. })
+    ));
+    assert_eq!(files(dir), before);
+
+    // Beside an authority, which has the same name and another key.
+    Authority::load_or_create(dir).unwrap();
+    let before = files(dir);
+    let outcome = ensure(dir, &hosts(&["new.example"])).unwrap();
+    assert_eq!(outcome.certificate, ServerCertificate::Foreign);
+    assert!(matches!(
+        renew(dir, &[], 90),
+        Err(AuthorityError::Foreign { .. })
+    ));
+    fs::write(dir.join(SERVER_CERTIFICATE), "not a certificate").unwrap();
+    let outcome = ensure(dir, &[]).unwrap();
+    assert_eq!(outcome.certificate, ServerCertificate::Foreign);
+    assert_eq!(files(dir)[CA_KEY], before[CA_KEY]);
+}
+
+#[test]
+fn half_an_authority_and_a_strange_one_are_errors_that_change_nothing() {
+    let (other, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let dir = dir.path();
+    ensure(other.path(), &[]).unwrap();
+    ensure(dir, &[]).unwrap();
+    let whole = files(dir);
+
+    for (file, told) in [(CA_KEY, "ca.crt but no"), (CA_CERTIFICATE, "ca.key but no")] {
+        fs::remove_file(dir.join(file)).unwrap();
+        let error = ensure(dir, &[]).unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+        fs::write(dir.join(file), &whole[file]).unwrap();
+    }
+    fs::copy(other.path().join(CA_KEY), dir.join(CA_KEY)).unwrap();
+    assert!(matches!(
+        ensure(dir, &[]),
+        Err(AuthorityError::Mismatch { .. })
+    ));
+    fs::write(dir.join(CA_KEY), "").unwrap();
+    assert!(matches!(ensure(dir, &[]), Err(AuthorityError::Key { .. })));
+    fs::copy(dir.join(SERVER_CERTIFICATE), dir.join(CA_CERTIFICATE)).unwrap();
+    fs::copy(dir.join(SERVER_KEY), dir.join(CA_KEY)).unwrap();
+    assert!(matches!(
+        ensure(dir, &[]),
+        Err(AuthorityError::NotAnAuthority { .. })
+    ));
+    assert_eq!(files(dir)[SERVER_CERTIFICATE], whole[SERVER_CERTIFICATE]);
+}
+
+#[test]
+fn nothing_outlives_the_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    ensure(dir, &[]).unwrap();
+    let ca = described(dir, CA_CERTIFICATE);
+
+    let late = now() + Duration::days(3640);
+    assert!(matches!(
+        issued(ensure_at(dir, &[], late).unwrap()),
+        Reason::Expires(_)
+    ));
+    assert_eq!(described(dir, SERVER_CERTIFICATE).not_after, ca.not_after);
+    // A certificate that cannot be made longer is not made anew at each start.
+    let kept = ensure_at(dir, &[], late).unwrap();
+    assert_eq!(kept.certificate, ServerCertificate::Kept);
+    let over = ensure_at(dir, &[], now() + Duration::days(3660));
+    assert!(matches!(over, Err(AuthorityError::Expired)), "{over:?}");
+}
+
+#[test]
+fn renewing_makes_a_new_key_and_nothing_prints_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let outcome = renew(dir, &hosts(&["one.example"]), 10).unwrap();
+    assert!(outcome.created_authority);
+    let before = files(dir);
+    renew(dir, &hosts(&["two.example"]), 90).unwrap();
+    let after = files(dir);
+    assert_eq!(before[CA_CERTIFICATE], after[CA_CERTIFICATE]);
+    assert_ne!(before[SERVER_KEY], after[SERVER_KEY]);
+    let names = described(dir, SERVER_CERTIFICATE).names;
+    assert!(names.contains(&"one.example".to_owned()), "{names:?}");
+
+    let (authority, _) = Authority::load_or_create(dir).unwrap();
+    let pair = authority
+        .issue(&hosts(&["x.example", "192.0.2.7"]), 1)
+        .unwrap();
+    let shown = format!("{authority:?} {pair:?}");
+    assert!(!shown.contains("PRIVATE KEY"), "{shown}");
+    assert!(authority.issue(&hosts(&["a b"]), 1).is_err());
+}

@@ -1,0 +1,268 @@
+//! Replacing the certificate while the server runs.
+
+use std::{
+    fmt, fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+
+use super::{CertificateError, load};
+
+/// File systems count time in steps, of up to two seconds (FAT). A file that was written within the
+/// same step as it was read may have changed again without a trace in its metadata.
+const TIME_STEP: Duration = Duration::from_secs(2);
+
+/// Hands the certificate in force to TLS: the same to everybody, whatever name they ask for.
+///
+/// Handshakes that run keep the certificate they began with; sessions and tickets outlive a change.
+pub struct Resolver(ArcSwap<CertifiedKey>);
+
+impl Resolver {
+    /// Begins with this certificate.
+    #[must_use]
+    pub fn new(pair: Arc<CertifiedKey>) -> Self {
+        Self(ArcSwap::new(pair))
+    }
+
+    /// Puts another certificate in force, for all handshakes that begin from now on.
+    pub fn replace(&self, pair: Arc<CertifiedKey>) {
+        self.0.store(pair);
+    }
+
+    /// The certificate in force.
+    #[must_use]
+    pub fn current(&self) -> Arc<CertifiedKey> {
+        self.0.load_full()
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").finish_non_exhaustive()
+    }
+}
+
+/// The files a certificate comes from, and how they looked when they were last read.
+///
+/// Reading blocks; a running server calls this off its async workers.
+#[derive(Debug)]
+pub struct Source {
+    certificate: PathBuf,
+    key: PathBuf,
+    // Of both files. `None` makes the next look a reading one.
+    seen: Option<[Stamp; 2]>,
+}
+
+/// What tells one state of a file from another. All zero: there is no file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    // Seconds and nanoseconds. The change time too: `cp -p` sets the other one back.
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Source {
+    /// Names the files: the chain, leaf first, and the leaf's private key. Nothing is read yet.
+    #[must_use]
+    pub fn new(certificate: PathBuf, key: PathBuf) -> Self {
+        Self {
+            certificate,
+            key,
+            seen: None,
+        }
+    }
+
+    /// Reads the files, for the start of the server.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load`].
+    pub fn load(&mut self) -> Result<Arc<CertifiedKey>, CertificateError> {
+        // Looked at before they are read: a change in between is then noticed next time.
+        let stamps = [&self.certificate, &self.key].map(|path| Stamp::of(path));
+        let now = SystemTime::now();
+        let loaded = load(&self.certificate, &self.key);
+        // A pair that is broken stays broken until a file changes, and is told once. A failure to
+        // read may pass by itself.
+        let lasting = !matches!(loaded, Err(CertificateError::Read { .. }));
+        let settled = stamps.iter().all(|stamp| stamp.is_settled(now));
+        self.seen = (lasting && settled).then_some(stamps);
+        loaded
+    }
+
+    /// Reads the files again, for SIGHUP, and puts the pair in force.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load`]; the pair that was in force then stays in force.
+    pub fn reload(&mut self, resolver: &Resolver) -> Result<(), CertificateError> {
+        resolver.replace(self.load()?);
+        Ok(())
+    }
+
+    /// Reads the files again if one has changed since they were last read; true if another
+    /// certificate is in force now.
+    ///
+    /// Costs two calls of `stat` where nothing has changed. Changed are inode, size or a time;
+    /// symbolic links are followed. Files younger than two seconds are read at each call.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load`], once for each state of the files; the pair that was in force stays in
+    /// force. One moment between the writing of two files is such a state, and passes.
+    pub fn reload_if_changed(&mut self, resolver: &Resolver) -> Result<bool, CertificateError> {
+        let stamps = [&self.certificate, &self.key].map(|path| Stamp::of(path));
+        if self.seen == Some(stamps) {
+            return Ok(false);
+        }
+        let pair = self.load()?;
+        // The key belongs to the certificate: where this is the same, that is.
+        if pair.cert == resolver.current().cert {
+            return Ok(false);
+        }
+        resolver.replace(pair);
+        Ok(true)
+    }
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Self {
+        // Why a file cannot be looked at is for the reading to tell.
+        fs::metadata(path).map_or_else(
+            |_| Self::default(),
+            |found| Self {
+                device: found.dev(),
+                inode: found.ino(),
+                size: found.size(),
+                modified: (found.mtime(), found.mtime_nsec()),
+                changed: (found.ctime(), found.ctime_nsec()),
+            },
+        )
+    }
+
+    /// Whether the file was last written long enough ago that another write would show.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let modified = u64::try_from(self.modified.0).unwrap_or(0);
+        // One second more, for the fractions that are left out here.
+        modified + TIME_STEP.as_secs() < now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    struct Files {
+        _dir: tempfile::TempDir,
+        certificate: PathBuf,
+        key: PathBuf,
+    }
+
+    impl Files {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let (certificate, key) = (dir.path().join("a.crt"), dir.path().join("a.key"));
+            Self {
+                _dir: dir,
+                certificate,
+                key,
+            }
+        }
+
+        /// Writes a new pair, as old as given.
+        fn write(&self, age: Duration) -> (String, String) {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            let certificate = params.self_signed(&key).unwrap().pem();
+            fs::write(&self.certificate, &certificate).unwrap();
+            fs::write(&self.key, key.serialize_pem()).unwrap();
+            self.grow_old(age);
+            (certificate, key.serialize_pem())
+        }
+
+        fn grow_old(&self, age: Duration) {
+            for path in [&self.certificate, &self.key] {
+                let file = File::options().write(true).open(path).unwrap();
+                file.set_modified(SystemTime::now() - age).unwrap();
+            }
+        }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn another_pair_in_the_files_comes_into_force() {
+        let files = Files::new();
+        files.write(HOUR);
+        let mut source = Source::new(files.certificate.clone(), files.key.clone());
+        let resolver = Resolver::new(source.load().unwrap());
+        let first = resolver.current();
+        assert!(!source.reload_if_changed(&resolver).unwrap());
+
+        files.write(Duration::ZERO);
+        assert!(source.reload_if_changed(&resolver).unwrap());
+        assert_ne!(resolver.current().cert, first.cert);
+        assert!(!source.reload_if_changed(&resolver).unwrap());
+    }
+
+    #[test]
+    fn young_files_are_read_each_time_and_old_ones_once() {
+        let files = Files::new();
+        files.write(Duration::ZERO);
+        let mut source = Source::new(files.certificate.clone(), files.key.clone());
+        source.load().unwrap();
+        assert_eq!(source.seen, None);
+        files.grow_old(Duration::from_secs(4));
+        source.load().unwrap();
+        assert!(source.seen.is_some());
+    }
+
+    #[test]
+    fn a_broken_pair_leaves_the_old_one_in_force_and_is_told_once() {
+        let files = Files::new();
+        let (certificate, _) = files.write(HOUR);
+        let mut source = Source::new(files.certificate.clone(), files.key.clone());
+        let resolver = Resolver::new(source.load().unwrap());
+        let first = resolver.current();
+
+        // Half-way of a renewal: the key is the new one, the certificate still the old one.
+        let (renewed, _) = files.write(HOUR);
+        fs::write(&files.certificate, certificate).unwrap();
+        files.grow_old(HOUR);
+        let told = source.reload_if_changed(&resolver).unwrap_err();
+        assert!(matches!(told, CertificateError::Mismatch { .. }), "{told}");
+        assert!(!source.reload_if_changed(&resolver).unwrap());
+        assert!(source.reload(&resolver).is_err());
+        assert_eq!(resolver.current().cert, first.cert);
+
+        fs::write(&files.certificate, renewed).unwrap();
+        assert!(source.reload_if_changed(&resolver).unwrap());
+        assert_ne!(resolver.current().cert, first.cert);
+
+        fs::remove_file(&files.key).unwrap();
+        let told = source.reload_if_changed(&resolver).unwrap_err();
+        assert!(matches!(told, CertificateError::Missing { .. }), "{told}");
+    }
+}
