@@ -1,1 +1,6 @@
-fn main() {}
+//! Behaviour, driven through the public surface over real TLS.
+//!
+//! One binary, because linking is what costs; one module per subject. `support` starts servers and
+//! makes content.
+
+mod support;
