@@ -87,7 +87,9 @@ async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Box<dyn
 async fn refuse(mut stream: TcpStream) -> io::Result<io::Error> {
     // What is left unread when a socket is closed makes the kernel throw the answer away.
     let mut request = [0; 4096];
-    stream.read(&mut request).await?;
+    if stream.read(&mut request).await? == 0 {
+        return Ok(io::ErrorKind::UnexpectedEof.into());
+    }
     stream.write_all(NOT_TLS).await?;
     stream.shutdown().await?;
     let drained = async { while stream.read(&mut request).await.is_ok_and(|n| n > 0) {} };

@@ -3,4 +3,8 @@
 //! One binary, because linking is what costs; one module per subject. `support` starts servers and
 //! makes content.
 
+mod architecture;
+mod gate;
+mod server;
+mod storage_failures;
 mod support;

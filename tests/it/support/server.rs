@@ -88,6 +88,10 @@ impl TestServer {
         self.app.as_ref().unwrap()
     }
 
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The folder in which storage and users are.
     pub fn folder(&self) -> &Path {
         self.folder.path()

@@ -1,0 +1,150 @@
+//! The rooms and the arrows between them, as `docs/ARCHITECTURE.md` has them.
+
+use std::{fs, path::Path};
+
+/// What each room may import of ours. A room that is not here may import nothing.
+const ARROWS: &[(&str, &[&str])] = &[
+    (
+        "app",
+        &[
+            "config", "gate", "http", "jobs", "registry", "server", "storage",
+        ],
+    ),
+    ("cli", &["app", "config", "gate", "server", "telemetry"]),
+    (
+        "config",
+        &["gate", "http", "server", "storage", "telemetry"],
+    ),
+    ("gate", &["oci", "stamp"]),
+    ("http", &["gate", "oci", "registry", "storage"]),
+    ("jobs", &[]),
+    ("oci", &[]),
+    ("registry", &["oci", "storage"]),
+    ("server", &["stamp"]),
+    ("stamp", &[]),
+    ("storage", &[]),
+    ("telemetry", &[]),
+];
+
+/// Names that only one room may speak.
+const OWNED: &[(&str, &[&str])] = &[
+    ("axum::", &["http", "server"]),
+    ("bcrypt::", &["gate"]),
+    ("rustls::", &["server", "app"]),
+    ("serde_saphyr", &["config"]),
+    ("clap::", &["cli"]),
+];
+
+#[test]
+fn imports_run_one_way() {
+    for (file, room, text) in sources() {
+        let allowed = ARROWS
+            .iter()
+            .find(|(name, _)| *name == room)
+            .map_or(&[][..], |(_, to)| to);
+        for other in imported(&text) {
+            assert!(
+                other == room || allowed.contains(&other.as_str()),
+                "{file} imports {other}, which {room} may not"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_outside_name_is_spoken_in_its_room_only() {
+    for (file, room, text) in sources() {
+        for (name, rooms) in OWNED {
+            let speaks = code(&text).any(|line| line.contains(name));
+            assert!(
+                !speaks || rooms.contains(&room.as_str()),
+                "{file} names {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_file_begins_with_what_it_is_for() {
+    for (file, _, text) in sources() {
+        let test = file.ends_with("tests.rs");
+        assert!(
+            test || text.starts_with("//! "),
+            "{file} has no `//!` at its top"
+        );
+    }
+}
+
+/// The rooms that a file imports: `crate::room` wherever it stands, and the names in
+/// `use crate::{…}`.
+fn imported(text: &str) -> Vec<String> {
+    let code: String = code(text).collect::<Vec<_>>().join("\n");
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            Some(list) => found.extend(top_level_names(list)),
+            None => found.push(first_word(rest)),
+        }
+    }
+    found
+}
+
+/// `a::{b, c}, d::e}` gives `a` and `d`.
+fn top_level_names(list: &str) -> Vec<String> {
+    let (mut depth, mut names, mut start) = (0, Vec::new(), true);
+    for (at, character) in list.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => start = true,
+            c if start && c.is_alphanumeric() => {
+                names.push(first_word(&list[at..]));
+                start = false;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn first_word(text: &str) -> String {
+    text.chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
+}
+
+/// The lines that are not comments.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+}
+
+/// Each source file with its room and its text.
+fn sources() -> Vec<(String, String, String)> {
+    fn walk(folder: &Path, root: &Path, found: &mut Vec<(String, String, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, root, found);
+                continue;
+            }
+            let file = path
+                .strip_prefix(root)
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
+            let room = file.split(['/', '.']).next().unwrap().to_owned();
+            if !matches!(room.as_str(), "main" | "lib") {
+                found.push((file, room, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    walk(&root, &root, &mut found);
+    assert!(found.len() > 20, "the sources are not where they should be");
+    found
+}

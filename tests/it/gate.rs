@@ -1,0 +1,366 @@
+//! Who is let in, and what that costs.
+
+use std::{fs, time::Duration};
+
+use axum::{body::Body, http::Request};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures_util::future::join_all;
+use portcullis::{
+    gate::{self, Gate, Identity, Policy, Right},
+    http::{Api, Limits, Options},
+    oci::ErrorCode,
+    registry::{Registry, SystemClock},
+    storage::memory::Memory,
+};
+use tower::ServiceExt as _;
+
+use crate::support::{
+    TestServer,
+    server::{Answered as _, PASSWORD, USER, write_user},
+};
+
+const CHALLENGE: &str = "Basic realm=\"Portcullis\", charset=\"UTF-8\"";
+
+#[tokio::test]
+async fn everything_below_v2_asks_for_credentials_before_it_judges_the_request() {
+    let server = TestServer::start().await;
+    for (method, path) in [
+        ("GET", "/v2/"),
+        ("HEAD", "/v2/"),
+        ("POST", "/v2/"),
+        ("GET", "/v2/_catalog"),
+        ("GET", "/v2/_catalog?n=nonsense"),
+        ("GET", "/v2/a/tags/list"),
+        ("GET", "/v2/NOT/A/NAME/tags/list"),
+        ("GET", "/v2/a/manifests/latest"),
+        ("PUT", "/v2/a/manifests/latest"),
+        ("GET", "/v2/a/blobs/not-a-digest"),
+        ("POST", "/v2/a/blobs/uploads/"),
+        ("PATCH", "/v2/a/blobs/uploads/nothing"),
+        ("DELETE", "/v2/a/manifests/latest"),
+        ("GET", "/v2/no/such/endpoint"),
+        ("GET", "/v2/a%2f%2e%2e/%00"),
+        ("OPTIONS", "/v2/a/manifests/latest"),
+        ("BREW", "/v2/"),
+        ("GET", "/v1/search?q=a"),
+    ] {
+        let answer = server.anonymous(method, path).answer().await.expect(401);
+        assert_eq!(
+            answer.header("www-authenticate"),
+            CHALLENGE,
+            "{method} {path}"
+        );
+        assert_eq!(
+            answer.header("docker-distribution-api-version"),
+            "registry/2.0"
+        );
+        if method != "HEAD" {
+            answer.expect_error(401, ErrorCode::Unauthorized);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_without_credentials_is_not_read() {
+    let server = TestServer::start().await;
+    // A body that never ends: an answer can only come to one that is not read.
+    let endless = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+    server
+        .anonymous("PUT", "/v2/a/manifests/latest")
+        .body(reqwest::Body::wrap_stream(endless))
+        .answer()
+        .await
+        .expect_error(401, ErrorCode::Unauthorized);
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_read_are_no_credentials() {
+    let server = TestServer::start().await;
+    let encoded = |bytes: &[u8]| format!("Basic {}", STANDARD.encode(bytes));
+    for value in [
+        String::new(),
+        "Basic".to_owned(),
+        "Basic ".to_owned(),
+        "Basic !!!".to_owned(),
+        "Bearer abc".to_owned(),
+        "Digest username=\"a\"".to_owned(),
+        encoded(b"no colon"),
+        encoded(b":"),
+        encoded(b"\xff\xfe:x"),
+        encoded(b"alice:correct\0horse"),
+        encoded(&[b'a'; 8000]),
+    ] {
+        let request = server
+            .anonymous("GET", "/v2/")
+            .header("authorization", &value);
+        request
+            .answer()
+            .await
+            .expect_error(401, ErrorCode::Unauthorized);
+    }
+    let raw = reqwest::header::HeaderValue::from_bytes(b"Basic \xff").unwrap();
+    server
+        .anonymous("GET", "/v2/")
+        .header("authorization", raw)
+        .answer()
+        .await
+        .expect(401);
+}
+
+#[tokio::test]
+async fn the_ping_and_the_root_are_open_and_nothing_else_is() {
+    let server = TestServer::start().await;
+    let ping = server
+        .anonymous("GET", "/v1/_ping")
+        .answer()
+        .await
+        .expect(200);
+    assert_eq!(ping.header("x-docker-registry-standalone"), "true");
+    server.anonymous("GET", "/").answer().await.expect(200);
+    server
+        .anonymous("GET", "/v1/repositories/a/images")
+        .answer()
+        .await
+        .expect(404);
+    server
+        .anonymous("GET", "/metrics")
+        .answer()
+        .await
+        .expect(404);
+}
+
+#[tokio::test]
+async fn a_password_costs_one_bcrypt_and_not_one_per_request() {
+    let server = TestServer::start().await;
+    for _ in 0..50 {
+        server.get("/v2/").await.expect(200);
+    }
+    assert_eq!(server.app().gate().verifications(), 1);
+}
+
+#[tokio::test]
+async fn the_same_new_credentials_at_once_are_checked_once() {
+    let server = TestServer::start().await;
+    // A cost at which the first is still being checked when the last arrives.
+    let hash = gate::htpasswd::BcryptHash::new(PASSWORD, 10).unwrap();
+    fs::write(
+        server.folder().join("htpasswd"),
+        format!("{USER}:{}\n", hash.as_str()),
+    )
+    .unwrap();
+    server.app().reload().await;
+    let answers = join_all((0..40).map(|_| server.get("/v2/"))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert_eq!(server.app().gate().verifications(), 1);
+}
+
+#[tokio::test]
+async fn a_user_who_does_not_exist_costs_what_one_who_does_costs() {
+    let server = TestServer::start().await;
+    for user in [USER, "nobody"] {
+        let before = server.app().gate().verifications();
+        let request = server
+            .anonymous("GET", "/v2/")
+            .basic_auth(user, Some("wrong"));
+        request
+            .answer()
+            .await
+            .expect_error(401, ErrorCode::Unauthorized);
+        assert_eq!(server.app().gate().verifications(), before + 1, "{user}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_memory_each_request_is_checked() {
+    let server = TestServer::with(|config| {
+        if let gate::Options::Htpasswd(options) = &mut config.auth {
+            options.cachettl = Duration::ZERO;
+        }
+    })
+    .await;
+    for _ in 0..3 {
+        server.get("/v2/").await.expect(200);
+    }
+    assert_eq!(server.app().gate().verifications(), 3);
+}
+
+#[tokio::test]
+async fn a_new_password_is_in_force_at_once_and_the_old_one_is_not() {
+    let server = TestServer::start().await;
+    let path = server.folder().join("htpasswd");
+    let status = async |user: &str, password: &str| {
+        let request = server
+            .anonymous("GET", "/v2/")
+            .basic_auth(user, Some(password));
+        request.answer().await.status
+    };
+    assert_eq!(status(USER, PASSWORD).await, 200);
+    let other = gate::htpasswd::BcryptHash::new("other", 4).unwrap();
+    let line = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{line}bob:{}\n", other.as_str())).unwrap();
+    server.app().reload().await;
+    assert_eq!(status("bob", "other").await, 200);
+    let runs = server.app().gate().verifications();
+    assert_eq!(status(USER, PASSWORD).await, 200);
+    assert_eq!(
+        server.app().gate().verifications(),
+        runs,
+        "alice's line did not change"
+    );
+
+    write_user(&path, USER, "new");
+    server.app().reload().await;
+    assert_eq!(status(USER, PASSWORD).await, 401);
+    assert_eq!(status(USER, "new").await, 200);
+    assert_eq!(status("bob", "other").await, 401, "bob's line is gone");
+}
+
+#[tokio::test]
+async fn a_changed_file_is_noticed_without_being_told() {
+    let server = TestServer::start().await;
+    write_user(&server.folder().join("htpasswd"), USER, "new");
+    let new = async || {
+        let request = server
+            .anonymous("GET", "/v2/")
+            .basic_auth(USER, Some("new"));
+        request.answer().await.status == 200
+    };
+    let noticed = async {
+        while !new().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), noticed)
+        .await
+        .expect("it is noticed");
+    server.get("/v2/").await.expect(401);
+}
+
+#[tokio::test]
+async fn a_file_that_became_unreadable_leaves_the_last_good_one_in_force() {
+    let server = TestServer::start().await;
+    let path = server.folder().join("htpasswd");
+    fs::remove_file(&path).unwrap();
+    server.app().reload().await;
+    server.get("/v2/").await.expect(200);
+    fs::create_dir(&path).unwrap();
+    server.app().reload().await;
+    server.get("/v2/").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_line_that_cannot_be_used_locks_out_its_user_only() {
+    let server = TestServer::start().await;
+    let path = server.folder().join("htpasswd");
+    let good = fs::read_to_string(&path).unwrap();
+    let sha1 = "carol:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=";
+    let dear = format!("dave:$2y$31${}", ".".repeat(53));
+    fs::write(
+        &path,
+        format!("# users\r\n\r\n{sha1}\r\nno colon\r\n{dear}\r\n{good}"),
+    )
+    .unwrap();
+    server.app().reload().await;
+    server.get("/v2/").await.expect(200);
+    for user in ["carol", "dave", "no colon"] {
+        let request = server
+            .anonymous("GET", "/v2/")
+            .basic_auth(user, Some("password"));
+        request.answer().await.expect(401);
+    }
+}
+
+#[tokio::test]
+async fn hashes_of_all_three_names_are_accepted() {
+    let server = TestServer::start().await;
+    let path = server.folder().join("htpasswd");
+    let line = fs::read_to_string(&path).unwrap();
+    for name in ["$2a$", "$2b$", "$2y$"] {
+        fs::write(&path, line.replace("$2y$", name)).unwrap();
+        server.app().reload().await;
+        server.get("/v2/").await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn too_many_waiting_passwords_are_told_to_come_back() {
+    let server = TestServer::start().await;
+    let hash = gate::htpasswd::BcryptHash::new(PASSWORD, 12).unwrap();
+    fs::write(
+        server.folder().join("htpasswd"),
+        format!("{USER}:{}\n", hash.as_str()),
+    )
+    .unwrap();
+    server.app().reload().await;
+    let attempts = (0..150).map(|n| {
+        let request = server
+            .anonymous("GET", "/v2/")
+            .basic_auth(USER, Some(format!("wrong {n}")));
+        request.answer()
+    });
+    let answers = join_all(attempts).await;
+    let (busy, wrong): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|answer| answer.status == 429);
+    assert!(
+        !busy.is_empty(),
+        "150 callers fit into a queue that is shorter"
+    );
+    for answer in busy {
+        assert!(answer.header("retry-after").parse::<u64>().unwrap() > 0);
+        answer.expect_error(429, ErrorCode::TooManyRequests);
+    }
+    for answer in wrong {
+        answer.expect_error(401, ErrorCode::Unauthorized);
+    }
+}
+
+#[tokio::test]
+async fn auth_none_lets_everybody_in() {
+    let server = TestServer::with(|config| config.auth = gate::Options::None).await;
+    let answer = server.anonymous("GET", "/v2/").answer().await.expect(200);
+    assert!(!answer.headers.contains_key("www-authenticate"));
+}
+
+/// Lets everybody read and nobody else do anything.
+#[derive(Debug)]
+struct ReadOnly;
+
+impl Policy for ReadOnly {
+    fn allows(&self, _: &Identity, right: &Right<'_>) -> bool {
+        matches!(right, Right::Pull(_) | Right::List)
+    }
+}
+
+#[tokio::test]
+async fn what_the_policy_does_not_allow_is_denied() {
+    let registry = Registry::new(
+        std::sync::Arc::new(Memory::default()),
+        std::sync::Arc::new(SystemClock),
+    );
+    let gate = std::sync::Arc::new(Gate::open(ReadOnly));
+    let api = Api::new(registry, gate, &Options::default(), Limits::default(), true).unwrap();
+    let router = api.into_router();
+    for (method, path, status) in [
+        ("GET", "/v2/", 200),
+        ("GET", "/v2/_catalog", 200),
+        ("GET", "/v2/a/tags/list", 404),
+        ("POST", "/v2/a/blobs/uploads/", 403),
+        ("PUT", "/v2/a/manifests/latest", 403),
+        ("DELETE", "/v2/a/manifests/latest", 403),
+    ] {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::empty())
+            .unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status, "{method} {path}");
+        if status == 403 {
+            let body = axum::body::to_bytes(response.into_body(), 4096)
+                .await
+                .unwrap();
+            let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(json["errors"][0]["code"], ErrorCode::Denied.as_str());
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Connections: TLS, certificates, patience, the drain.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use futures_util::StreamExt as _;
+use portcullis::server::{CertificateSource, TlsOptions, TlsVersion, authority};
+use rustls::{
+    ClientConfig, HandshakeKind, RootCertStore, crypto::aws_lc_rs::default_provider,
+    pki_types::ServerName,
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use crate::support::{
+    TestServer, digest,
+    server::{Answered as _, PASSWORD, USER, client_builder},
+};
+
+fn port(server: &TestServer) -> u16 {
+    server.app().addr().port()
+}
+
+async fn connect(server: &TestServer) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", port(server)))
+        .await
+        .unwrap()
+}
+
+/// A TLS client that trusts the authority of a folder.
+fn tls_client(ca: &std::path::Path, alpn: &[&[u8]]) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(ca).unwrap())
+        .unwrap();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    TlsConnector::from(Arc::new(config))
+}
+
+fn ca_of(server: &TestServer) -> std::path::PathBuf {
+    match &server.config().http.server.tls {
+        TlsOptions::On {
+            source: CertificateSource::Files { certificate, .. },
+            ..
+        } => certificate.with_file_name("ca.crt"),
+        _ => panic!("this server has no certificate files"),
+    }
+}
+
+fn localhost() -> ServerName<'static> {
+    ServerName::try_from("localhost").unwrap()
+}
+
+#[tokio::test]
+async fn plain_http_on_the_tls_port_is_told_so_in_clear_text() {
+    let server = TestServer::start().await;
+    let mut stream = connect(&server).await;
+    stream
+        .write_all(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.0 400 Bad Request\r\n"),
+        "{answer}"
+    );
+    assert!(
+        answer.ends_with("client sent an HTTP request to an HTTPS server\n"),
+        "{answer}"
+    );
+}
+
+/// One test, because each takes as long as the server's patience.
+#[tokio::test]
+async fn connections_on_which_nothing_comes_are_closed() {
+    let server = TestServer::start().await;
+    let hello_cut_off = [0x16, 3, 1, 2, 0, 1, 0, 1];
+    let closed = |start: &'static [u8], tls: bool| {
+        let (server, ca) = (&server, ca_of(&server));
+        async move {
+            let stream = connect(server).await;
+            let mut rest = Vec::new();
+            if tls {
+                let client = tls_client(&ca, &[b"h2", b"http/1.1"]);
+                let mut stream = client.connect(localhost(), stream).await.unwrap();
+                stream.write_all(start).await.unwrap();
+                let _ = stream.read_to_end(&mut rest).await;
+            } else {
+                let mut stream = stream;
+                stream.write_all(start).await.unwrap();
+                let _ = stream.read_to_end(&mut rest).await;
+            }
+        }
+    };
+    let all = async {
+        tokio::join!(
+            closed(b"", false),
+            closed(Box::leak(Box::new(hello_cut_off)), false),
+            closed(b"", true),
+            closed(b"PRI * HTTP/2.0\r\n\r\nS", true),
+        )
+    };
+    tokio::time::timeout(Duration::from_secs(120), all)
+        .await
+        .expect("all of them are closed");
+    server.get("/v2/").await.expect(200);
+}
+
+#[tokio::test]
+async fn http_1_and_http_2_are_offered_and_http_2_can_be_disabled() {
+    for (disabled, expected) in [(false, &b"h2"[..]), (true, b"http/1.1")] {
+        let server = TestServer::with(|config| config.http.server.http2.disabled = disabled).await;
+        let client = tls_client(&ca_of(&server), &[b"h2", b"http/1.1"]);
+        let stream = client
+            .connect(localhost(), connect(&server).await)
+            .await
+            .unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(expected));
+        for client in [
+            client_builder().build(),
+            client_builder().http1_only().build(),
+        ] {
+            let request = client.unwrap().get(format!("{}/v2/", server.base));
+            request
+                .basic_auth(USER, Some(PASSWORD))
+                .answer()
+                .await
+                .expect(200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_resumed() {
+    let server = TestServer::start().await;
+    let client = tls_client(&ca_of(&server), &[b"http/1.1"]);
+    let kind = async || {
+        let mut stream = client
+            .connect(localhost(), connect(&server).await)
+            .await
+            .unwrap();
+        // The ticket comes with the first answer.
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+        stream.get_ref().1.handshake_kind().unwrap()
+    };
+    assert_eq!(kind().await, HandshakeKind::Full);
+    assert_eq!(kind().await, HandshakeKind::Resumed);
+}
+
+#[tokio::test]
+async fn a_version_below_the_minimum_is_refused() {
+    let old = || {
+        client_builder()
+            .tls_version_max(reqwest::tls::Version::TLS_1_2)
+            .build()
+            .unwrap()
+    };
+    let server = TestServer::start().await;
+    old()
+        .get(format!("{}/v2/", server.base))
+        .answer()
+        .await
+        .expect(401);
+    let server = TestServer::with(|config| {
+        if let TlsOptions::On { minimum, .. } = &mut config.http.server.tls {
+            *minimum = TlsVersion::Tls13;
+        }
+    })
+    .await;
+    assert!(
+        old()
+            .get(format!("{}/v2/", server.base))
+            .send()
+            .await
+            .is_err()
+    );
+    server.get("/v2/").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_changed_certificate_is_in_force_and_a_broken_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    authority::ensure(folder.path(), &[]).unwrap();
+    let (certificate, key) = (
+        folder.path().join("server.crt"),
+        folder.path().join("server.key"),
+    );
+    let server = TestServer::with(|config| {
+        config.http.server.tls = TlsOptions::On {
+            source: CertificateSource::Files {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            },
+            minimum: TlsVersion::Tls12,
+        };
+    })
+    .await;
+    let client = tls_client(&folder.path().join("ca.crt"), &[b"http/1.1"]);
+    let served = async || {
+        let stream = client
+            .connect(localhost(), connect(&server).await)
+            .await
+            .unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    };
+    let first = served().await;
+    authority::renew(folder.path(), &[], 30).unwrap();
+    server.app().reload().await;
+    let second = served().await;
+    assert_ne!(first, second);
+
+    fs::write(&key, "no key").unwrap();
+    server.app().reload().await;
+    assert_eq!(served().await, second);
+
+    // And by itself, without being told.
+    authority::renew(folder.path(), &[], 30).unwrap();
+    let noticed = async {
+        while served().await == second {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), noticed)
+        .await
+        .expect("it is noticed");
+}
+
+#[tokio::test]
+async fn what_runs_is_finished_when_the_server_stops() {
+    let server = TestServer::start().await;
+    let bytes = vec![7; 3_000_000];
+    let target = format!("/v2/a/blobs/uploads/?digest={}", digest(&bytes));
+    let (first, rest) = (bytes[..1_000_000].to_vec(), bytes[1_000_000..].to_vec());
+    let (started, has_started) = tokio::sync::oneshot::channel();
+    let (go_on, may_go_on) = tokio::sync::oneshot::channel::<()>();
+    let pieces = futures_util::stream::once(async move {
+        started.send(()).unwrap();
+        Ok::<_, std::io::Error>(first)
+    })
+    .chain(futures_util::stream::once(async move {
+        may_go_on.await.unwrap();
+        Ok(rest)
+    }));
+    let body = reqwest::Body::wrap_stream(pieces);
+    let upload = tokio::spawn(server.request("POST", &target).body(body).answer());
+    has_started.await.unwrap();
+
+    let addr = server.app().addr();
+    let stopping = tokio::spawn(server.stop());
+    // The listener is closed before anything else ends.
+    let refused = async { while TcpStream::connect(addr).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(60), refused)
+        .await
+        .expect("it stops to listen");
+    go_on.send(()).unwrap();
+    upload.await.unwrap().expect(201);
+    let folder = stopping.await.unwrap();
+    let hex = digest(&bytes).replace("sha256:", "");
+    let data = format!(
+        "data/docker/registry/v2/blobs/sha256/{}/{hex}/data",
+        &hex[..2]
+    );
+    assert_eq!(fs::read(folder.path().join(data)).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn plain_http_is_served_where_the_configuration_says_so() {
+    let server = TestServer::with(|config| config.http.server.tls = TlsOptions::Off).await;
+    let answer = server.post("/v2/a/blobs/uploads/").await.expect(202);
+    assert!(
+        answer.header("location").starts_with("http://localhost:"),
+        "{answer:?}"
+    );
+}

@@ -1,0 +1,113 @@
+//! Storage that fails: the client gets a clean error, the server lives on, nothing half-written is
+//! seen.
+
+use std::{fs, path::Path, process::Command};
+
+use portcullis::{oci::ErrorCode, storage};
+
+use crate::support::{TestServer, content::noise, digest, image, server::files};
+
+#[tokio::test]
+async fn a_root_that_is_gone_is_an_error_until_it_is_back() {
+    let server = TestServer::start().await;
+    image(&server, "a", "latest").await;
+    let (root, away) = (server.folder().join("data"), server.folder().join("away"));
+    fs::rename(&root, &away).unwrap();
+    let target = format!("/v2/a/blobs/uploads/?digest={}", digest(b"x"));
+    let answer = server
+        .request("POST", &target)
+        .body("x")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 500);
+    assert!(
+        !root.exists(),
+        "a root that is not there is not made: it may be a mount"
+    );
+    fs::rename(&away, &root).unwrap();
+    server.push_blob("a", "x").await;
+    server.get("/v2/a/manifests/latest").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_failure_of_ours_tells_the_client_its_number_and_nothing_else() {
+    let server = TestServer::start().await;
+    // A file where a folder should be: whoever runs this, the system refuses.
+    fs::create_dir_all(server.tree()).unwrap();
+    fs::write(server.tree().join("blobs"), b"").unwrap();
+    let bytes = b"x";
+    let target = format!("/v2/a/blobs/uploads/?digest={}", digest(bytes));
+    let answer = server.request("POST", &target).body(&bytes[..]);
+    let answer = crate::support::server::Answered::answer(answer).await;
+    let answer = answer.expect_error(500, ErrorCode::Unknown);
+    let error = &answer.json()["errors"][0];
+    assert_eq!(error["message"], "internal error");
+    assert_eq!(error["detail"]["request"], answer.header("x-request-id"));
+    assert!(!answer.text().contains("directory"), "{}", answer.text());
+    server.get("/v2/").await.expect(200);
+}
+
+/// A file system of its own, of the size given, unmounted at the end.
+struct Mounted<'a>(&'a Path);
+
+impl<'a> Mounted<'a> {
+    /// `None` where nothing can be mounted.
+    fn new(folder: &'a Path, size: &str) -> Option<Self> {
+        fs::create_dir_all(folder).unwrap();
+        let mut mount = Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(folder);
+        mount
+            .status()
+            .is_ok_and(|status| status.success())
+            .then_some(Self(folder))
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_507_and_leaves_nothing_half_written() {
+    let outer = tempfile::tempdir().unwrap();
+    let disk = outer.path().join("disk");
+    let Some(_mounted) = Mounted::new(&disk, "4m") else {
+        println!("skipped: full disk: nothing can be mounted here");
+        return;
+    };
+    let server = TestServer::with(|config| {
+        let rootdirectory = disk.join("data");
+        config.storage.backend =
+            storage::Options::Filesystem(storage::filesystem::Options { rootdirectory });
+    })
+    .await;
+    server.push_blob("a", "small").await;
+    let before = files(&disk);
+
+    let big = noise(1, 8 << 20);
+    let target = format!("/v2/a/blobs/uploads/?digest={}", digest(&big));
+    let answer = server.request("POST", &target).body(big.clone());
+    let answer = crate::support::server::Answered::answer(answer).await;
+    answer.expect_error(507, ErrorCode::Unknown);
+    assert_eq!(files(&disk), before);
+    server
+        .get(&format!("/v2/a/blobs/{}", digest(&big)))
+        .await
+        .expect(404);
+    server.push_blob("a", "small too").await;
+
+    // In a session what fits is kept, and the client may end it.
+    let location = server.post("/v2/a/blobs/uploads/").await.expect(202);
+    let location = location.header("location").to_owned();
+    let answer = server.request("PATCH", &location).body(big);
+    crate::support::server::Answered::answer(answer)
+        .await
+        .expect_error(507, ErrorCode::Unknown);
+    server.delete(&location).await.expect(204);
+    server.push_blob("a", "and another").await;
+}
