@@ -1,0 +1,277 @@
+//! bcrypt hashes: parsed, made, verified.
+
+use std::{fmt, str::FromStr};
+
+use bcrypt::{HashParts, Version};
+
+/// The least cost bcrypt knows.
+pub const MIN_COST: u8 = 4;
+/// The highest cost that is accepted, when hashes are made and when they are read. A hash costs
+/// `2^cost` rounds: 16 is some four seconds of a core for each login, and a line with 31, which the
+/// format allows, would be hours.
+pub const MAX_COST: u8 = 16;
+/// The cost of new hashes where nothing else is asked for: about a quarter of a second.
+pub const DEFAULT_COST: u8 = 12;
+
+/// bcrypt takes no more of a password than this.
+const MAX_PASSWORD_BYTES: usize = 72;
+
+/// The bcrypt hash of a password, known to be well-formed and of bearable cost.
+///
+/// `$2a$`, `$2b$` and `$2y$` are the same function by three names. `Debug` shows the cost and never
+/// the hash.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct BcryptHash {
+    text: Box<str>,
+    cost: u8,
+}
+
+/// Why text after the colon is not a hash that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// Something else than bcrypt.
+    #[error("the password is stored as {0}, and only bcrypt is accepted: set it again")]
+    Format(Format),
+    /// bcrypt of a cost above [`MAX_COST`].
+    #[error(
+        "the bcrypt cost is {cost}, and at most {MAX_COST} is accepted: set the password again"
+    )]
+    TooExpensive {
+        /// The cost of the hash.
+        cost: u8,
+    },
+    /// It begins like bcrypt, and is cut off or damaged.
+    #[error("the bcrypt hash is damaged: set the password again")]
+    Malformed,
+}
+
+/// The ways of storing a password that are recognised in order to name them in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `$apr1$`, of `htpasswd -m`
+    Apr1,
+    /// `{SHA}`, of `htpasswd -s`
+    Sha1,
+    /// `{SSHA}`, of nginx
+    SaltedSha1,
+    /// `$5$`, of `htpasswd -2`
+    Sha256Crypt,
+    /// `$6$`, of `htpasswd -5`
+    Sha512Crypt,
+    /// `$1$`
+    Md5Crypt,
+    /// `$2x$`: the bcrypt of one faulty implementation
+    Bcrypt2x,
+    /// `$argon2…`
+    Argon2,
+    /// `$y$`
+    Yescrypt,
+    /// Thirteen characters, of `htpasswd -d`
+    DesCrypt,
+    /// Anything else; plain text, likely.
+    Unknown,
+}
+
+/// Why no hash is made of a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PasswordError {
+    /// In a script an unset variable looks like this.
+    #[error("the password is empty")]
+    Empty,
+    /// bcrypt would ignore the rest, and any other rest would be let in as well.
+    #[error(
+        "the password is {bytes} bytes long, and bcrypt reads no more than {MAX_PASSWORD_BYTES}"
+    )]
+    TooLong {
+        /// The length of the password.
+        bytes: usize,
+    },
+    /// RFC 7617 §2 forbids them; other implementations of bcrypt end the password at a NUL.
+    #[error("the password contains a control character (a line break, a tab, a NUL)")]
+    Control,
+    /// Not within [`MIN_COST`] and [`MAX_COST`].
+    #[error("a bcrypt cost of {0} is not within {MIN_COST} and {MAX_COST}")]
+    Cost(u8),
+    /// The system gave no random numbers for the salt.
+    #[error("the system gives no random numbers")]
+    NoRandomNumbers,
+}
+
+impl BcryptHash {
+    /// Hashes a password with a new random salt, as `$2y$`, the name Apache writes.
+    ///
+    /// # Errors
+    ///
+    /// When the password is empty, longer than 72 bytes or contains a control character, when the
+    /// cost is out of range, or when there are no random numbers. Takes `2^cost` rounds of CPU.
+    pub fn new(password: &str, cost: u8) -> Result<Self, PasswordError> {
+        if !(MIN_COST..=MAX_COST).contains(&cost) {
+            return Err(PasswordError::Cost(cost));
+        }
+        if password.is_empty() {
+            return Err(PasswordError::Empty);
+        }
+        if password.len() > MAX_PASSWORD_BYTES {
+            let bytes = password.len();
+            return Err(PasswordError::TooLong { bytes });
+        }
+        if password.contains(char::is_control) {
+            return Err(PasswordError::Control);
+        }
+        // The only error left is that of the random numbers.
+        let parts = bcrypt::hash_with_result(password, u32::from(cost))
+            .map_err(|_| PasswordError::NoRandomNumbers)?;
+        Ok(Self {
+            text: parts.format_for_version(Version::TwoY).into(),
+            cost,
+        })
+    }
+
+    /// Whether this is the hash of the password.
+    ///
+    /// Costs `2^cost` rounds of CPU, whatever the answer; callers bound how many run at a time and
+    /// keep them off async workers. Bytes beyond the 72nd are ignored, as by registry:2.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place; who may call it, and how often at a time, is the gate's business"
+    )]
+    pub fn verify(&self, password: &[u8]) -> bool {
+        // An error is a malformed hash, and `from_str` has excluded that.
+        bcrypt::verify(password, &self.text).unwrap_or(false)
+    }
+
+    /// The hash as it stands in the file: sixty characters.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The logarithm of the number of rounds, within [`MIN_COST`] and [`MAX_COST`].
+    #[must_use]
+    pub fn cost(&self) -> u8 {
+        self.cost
+    }
+}
+
+impl FromStr for BcryptHash {
+    type Err = HashError;
+
+    fn from_str(text: &str) -> Result<Self, HashError> {
+        if !["$2a$", "$2b$", "$2y$"].iter().any(|p| text.starts_with(p)) {
+            return Err(HashError::Format(Format::of(text)));
+        }
+        let parts: HashParts = text.parse().map_err(|_| HashError::Malformed)?;
+        // The parser of the crate takes any number, `+5` too.
+        let cost = text
+            .get(4..6)
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|_| u8::try_from(parts.get_cost()).ok())
+            .filter(|cost| (MIN_COST..=31).contains(cost))
+            .ok_or(HashError::Malformed)?;
+        if cost > MAX_COST {
+            return Err(HashError::TooExpensive { cost });
+        }
+        Ok(Self {
+            text: text.into(),
+            cost,
+        })
+    }
+}
+
+impl fmt::Debug for BcryptHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BcryptHash")
+            .field("cost", &self.cost)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Format {
+    fn of(text: &str) -> Self {
+        const PREFIXES: [(&str, Format); 10] = [
+            ("$apr1$", Format::Apr1),
+            ("{SHA}", Format::Sha1),
+            ("{SSHA}", Format::SaltedSha1),
+            ("$5$", Format::Sha256Crypt),
+            ("$6$", Format::Sha512Crypt),
+            ("$1$", Format::Md5Crypt),
+            ("$2x$", Format::Bcrypt2x),
+            ("$argon2", Format::Argon2),
+            ("$y$", Format::Yescrypt),
+            ("$gy$", Format::Yescrypt),
+        ];
+        let crypt = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'/';
+        match PREFIXES.iter().find(|(prefix, _)| text.starts_with(prefix)) {
+            Some(&(_, format)) => format,
+            None if text.len() == 13 && text.bytes().all(crypt) => Self::DesCrypt,
+            None => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Apr1 => "apr1 (Apache's MD5)",
+            Self::Sha1 => "SHA-1",
+            Self::SaltedSha1 => "salted SHA-1",
+            Self::Sha256Crypt => "SHA-256 crypt",
+            Self::Sha512Crypt => "SHA-512 crypt",
+            Self::Md5Crypt => "MD5 crypt",
+            Self::Bcrypt2x => "`$2x$`, the bcrypt of a faulty implementation",
+            Self::Argon2 => "Argon2",
+            Self::Yescrypt => "yescrypt",
+            Self::DesCrypt => "crypt or plain text",
+            Self::Unknown => "something unknown, maybe plain text",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_verifies_its_password_and_no_other() {
+        let hash = BcryptHash::new("sésame", MIN_COST).unwrap();
+        assert!(hash.as_str().starts_with("$2y$04$"));
+        assert!(hash.verify("sésame".as_bytes()));
+        assert!(!hash.verify(b"sesame"));
+        assert!(!hash.verify(b""));
+        assert_eq!(hash.as_str().parse::<BcryptHash>().unwrap(), hash);
+        assert_ne!(BcryptHash::new("sésame", MIN_COST).unwrap(), hash);
+    }
+
+    #[test]
+    fn all_three_names_of_bcrypt_verify() {
+        let made = BcryptHash::new("x", MIN_COST).unwrap();
+        for name in ["$2a$", "$2b$", "$2y$"] {
+            let hash: BcryptHash = made.as_str().replace("$2y$", name).parse().unwrap();
+            assert_eq!(hash.cost(), MIN_COST);
+            assert!(hash.verify(b"x"), "{name}");
+        }
+    }
+
+    #[test]
+    fn passwords_that_bcrypt_or_basic_would_mangle_are_refused() {
+        let refused = |password: &str| BcryptHash::new(password, MIN_COST).unwrap_err();
+        assert_eq!(refused(""), PasswordError::Empty);
+        assert_eq!(
+            refused(&"x".repeat(73)),
+            PasswordError::TooLong { bytes: 73 }
+        );
+        assert_eq!(refused("a\0b"), PasswordError::Control);
+        assert_eq!(refused("a\nb"), PasswordError::Control);
+        assert_eq!(BcryptHash::new("x", 3).unwrap_err(), PasswordError::Cost(3));
+        assert_eq!(
+            BcryptHash::new("x", 17).unwrap_err(),
+            PasswordError::Cost(17)
+        );
+
+        let longest = "x".repeat(72);
+        let hash = BcryptHash::new(&longest, MIN_COST).unwrap();
+        assert!(hash.verify(longest.as_bytes()));
+        assert!(!hash.verify(&longest.as_bytes()[1..]));
+    }
+}
