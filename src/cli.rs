@@ -1,1 +1,5 @@
-//! (being written)
+//! What a person types.
+
+pub mod certs;
+pub mod failure;
+pub mod htpasswd;

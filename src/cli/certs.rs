@@ -1,0 +1,207 @@
+//! `portcullis certs`: the certificates of the local authority.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::failure::Failure;
+use crate::server::{
+    authority::{CA_CERTIFICATE, DEFAULT_DAYS, Outcome, SERVER_CERTIFICATE, renew},
+    certificates::{Description, describe, load_chain},
+};
+
+const EXAMPLES: &str = "\
+The first run makes a certificate authority (ca.crt, ca.key); later runs keep it, so that clients \
+go on trusting it. Each run makes a new server certificate (server.crt, server.key). It is for \
+localhost, for this machine's name, for the names given here and for those of the certificate it \
+replaces. Delete server.crt to begin anew with the names.
+
+Examples:
+  portcullis certs --host registry.example.com --host 192.0.2.10
+  portcullis certs show
+
+Exit codes: 0 done; 1 not done; 2 usage.";
+
+/// Make or renew the server's certificate, signed by a local authority.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Certs {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// A name or an IP address by which clients reach the registry; may be repeated
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// For how many days the certificate is valid
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = DEFAULT_DAYS,
+        value_parser = clap::value_parser!(u16).range(1..=3650),
+    )]
+    days: u16,
+    /// The directory of the certificates
+    #[arg(long, value_name = "DIR", default_value = "certs")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print what stands in the certificates
+    Show {
+        /// The directory of the certificates
+        #[arg(long, value_name = "DIR", default_value = "certs")]
+        out: PathBuf,
+    },
+}
+
+impl Certs {
+    /// Does it, and prints on standard output what was made or found.
+    ///
+    /// # Errors
+    ///
+    /// Code 1 when a name cannot stand in a certificate, when the authority is incomplete or
+    /// expired, when the server certificate that is there was not issued by it, or when files cannot
+    /// be read or written.
+    pub fn run(self) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        match self.command {
+            Some(Command::Show { out: directory }) => show(&mut out, &directory, Timestamp::now()),
+            None => {
+                let outcome = renew(&self.out, &self.hosts, self.days)?;
+                let leaf = read(&self.out.join(SERVER_CERTIFICATE))?;
+                report(&mut out, &self.out, &outcome, &leaf)?;
+                // The first host that was given, as a bare name.
+                let host = leaf.names.first().map_or("localhost", String::as_str);
+                trust(&mut out, &self.out, host)
+            }
+        }
+    }
+}
+
+fn report(
+    out: &mut impl io::Write,
+    directory: &Path,
+    outcome: &Outcome,
+    leaf: &Description,
+) -> Result<(), Failure> {
+    let authority = directory.join(CA_CERTIFICATE);
+    let made = if outcome.created_authority {
+        "made"
+    } else {
+        "kept"
+    };
+    writeln!(out, "Authority {}: {made}", authority.display())?;
+    let path = directory.join(SERVER_CERTIFICATE);
+    writeln!(out, "Server certificate {}: made", path.display())?;
+    writeln!(out, "  for {}", leaf.names.join(", "))?;
+    writeln!(out, "  until {}", day(leaf.not_after))?;
+    Ok(())
+}
+
+/// Where each client looks for the certificates of authorities.
+fn trust(out: &mut impl io::Write, directory: &Path, host: &str) -> Result<(), Failure> {
+    let ca = directory.join(CA_CERTIFICATE);
+    let ca = ca.display();
+    // As in a URL.
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    writeln!(
+        out,
+        "
+Clients have to trust {ca} (never give ca.key away). For {host}:5000:
+  docker           copy it to /etc/docker/certs.d/{host}:5000/ca.crt
+  podman, skopeo   copy it to /etc/containers/certs.d/{host}:5000/ca.crt
+  containerd       copy it to /etc/containerd/certs.d/{host}:5000/ca.crt, and in hosts.toml beside it:
+                     server = \"https://{host}:5000\"
+                     [host.\"https://{host}:5000\"]
+                       ca = \"/etc/containerd/certs.d/{host}:5000/ca.crt\"
+  curl             curl --cacert {ca} https://{host}:5000/v2/"
+    )?;
+    Ok(())
+}
+
+fn show(out: &mut impl io::Write, directory: &Path, now: Timestamp) -> Result<(), Failure> {
+    // Either may be missing: an authority that is kept elsewhere, a certificate of other origin.
+    let mut found = 0;
+    for (title, file) in [
+        ("Authority", CA_CERTIFICATE),
+        ("Server certificate", SERVER_CERTIFICATE),
+    ] {
+        let path = directory.join(file);
+        if !path.exists() {
+            writeln!(out, "{title}: there is no {}", path.display())?;
+            continue;
+        }
+        found += 1;
+        let told = read(&path)?;
+        writeln!(out, "{title}: {}", path.display())?;
+        writeln!(out, "  subject      {}", told.subject)?;
+        writeln!(out, "  issuer       {}", told.issuer)?;
+        if !told.names.is_empty() {
+            writeln!(out, "  names        {}", told.names.join(", "))?;
+        }
+        writeln!(out, "  valid from   {}", day(told.not_before))?;
+        writeln!(
+            out,
+            "  valid until  {} ({})",
+            day(told.not_after),
+            left(told.not_after, now)
+        )?;
+        writeln!(out, "  SHA-256      {}", told.fingerprint)?;
+    }
+    if found == 0 {
+        return Err(Failure::new(format!(
+            "there are no certificates in {}: make them with `portcullis certs`, or name another directory with --out",
+            directory.display()
+        )));
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Description, Failure> {
+    let chain = load_chain(path)?;
+    // A loaded chain is not empty.
+    describe(&chain[0]).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+}
+
+fn day(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::UTC)
+        .strftime("%Y-%m-%d %H:%M UTC")
+        .to_string()
+}
+
+fn left(end: Timestamp, now: Timestamp) -> String {
+    match end.as_second() - now.as_second() {
+        seconds if seconds <= 0 => "expired".to_owned(),
+        seconds => match seconds / 86_400 {
+            1 => "1 day left".to_owned(),
+            days => format!("{days} days left"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_left_are_whole_days() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        for (end, told) in [
+            ("2026-11-21T12:00:00Z", "expired"),
+            ("2026-11-22T11:59:59Z", "0 days left"),
+            ("2026-11-22T12:00:00Z", "1 day left"),
+            ("2026-12-21T12:00:00Z", "30 days left"),
+        ] {
+            assert_eq!(left(end.parse().unwrap(), now), told);
+        }
+        assert_eq!(day(now), "2026-11-21 12:00 UTC");
+    }
+}

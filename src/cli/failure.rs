@@ -1,0 +1,85 @@
+//! How a command ends that could not do what it was asked for.
+
+use std::{
+    error::Error,
+    fmt::{self, Write as _},
+    io::Write as _,
+    process::ExitCode,
+};
+
+/// A command's failure: the exit code, and what is printed on standard error.
+///
+/// The codes are the same for all commands: 0 done, 1 not done, 2 asked for in a way that has no
+/// meaning. `?` makes any error a failure with code 1 whose message has all causes in one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// 1 or 2.
+    pub code: u8,
+    /// What went wrong, and what to do about it. It may have several lines.
+    pub message: String,
+}
+
+impl Failure {
+    /// Code 1: it was understood and could not be done.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            code: 1,
+            message: message.into(),
+        }
+    }
+
+    /// Code 2: the arguments have no meaning.
+    #[must_use]
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self {
+            code: 2,
+            message: message.into(),
+        }
+    }
+
+    /// Prints the message on standard error and gives the exit code.
+    #[must_use]
+    pub fn report(&self) -> ExitCode {
+        // Nobody is left to tell if this fails.
+        let _ = writeln!(std::io::stderr().lock(), "portcullis: {self}");
+        ExitCode::from(self.code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            // Writing to a string does not fail.
+            let _ = write!(message, ": {error}");
+            cause = error.source();
+        }
+        Self::new(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read it")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn the_message_has_all_causes() {
+        let failure = Failure::from(Outer(io::Error::other("no light")));
+        assert_eq!(failure.to_string(), "cannot read it: no light");
+        assert_eq!(failure.code, 1);
+    }
+}

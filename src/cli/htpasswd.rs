@@ -1,0 +1,334 @@
+//! `portcullis htpasswd`: Apache's command of this name, for bcrypt.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    path::Path,
+};
+
+use clap::Args;
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+use crate::gate::htpasswd::{
+    BcryptHash, DEFAULT_COST, Htpasswd as PasswordFile, Lines, MAX_COST, MIN_COST, Set, UserName,
+    file,
+};
+
+/// As much of standard input as is read in search of a password.
+const MAX_INPUT: u64 = 4096;
+
+const EXAMPLES: &str = "\
+Without -b and -i the password is asked for, twice.
+
+Examples:
+  portcullis htpasswd -c auth/htpasswd admin        make the file, with a user
+  portcullis htpasswd auth/htpasswd alice           add or change a user
+  portcullis htpasswd -D auth/htpasswd alice        delete a user
+  portcullis htpasswd -v auth/htpasswd admin        try a password
+  portcullis htpasswd -Bbn admin secret >> auth/htpasswd
+
+A running registry takes a changed file up by itself.
+
+Exit codes: 0 done (-v: the password is right); 1 not done, wrong password, no such user; 2 usage.";
+
+/// Add, change, delete or try a user of the password file.
+///
+/// The flags are those of Apache's `htpasswd`. Passwords are stored as bcrypt, the only format this
+/// registry accepts.
+#[derive(Args)]
+#[command(
+    after_help = EXAMPLES,
+    override_usage = "portcullis htpasswd [-cBD] [-C COST] [-b|-i] FILE USER [PASSWORD]\n       \
+                      portcullis htpasswd -n [-B] [-C COST] [-b|-i] USER [PASSWORD]\n       \
+                      portcullis htpasswd -v [-b|-i] FILE USER [PASSWORD]"
+)]
+pub struct Htpasswd {
+    /// Create the file; one that exists is overwritten
+    #[arg(short = 'c', group = "mode")]
+    create: bool,
+    /// Print the line on standard output, touch no file
+    #[arg(short = 'n', group = "mode")]
+    print: bool,
+    /// Delete the user
+    #[arg(short = 'D', group = "mode")]
+    delete: bool,
+    /// Try the password
+    #[arg(short = 'v', group = "mode")]
+    verify: bool,
+    /// Take the password from the command line, where other users of this machine may see it
+    #[arg(short = 'b', group = "input")]
+    batch: bool,
+    /// Read the password from standard input
+    #[arg(short = 'i', group = "input")]
+    stdin: bool,
+    /// Use bcrypt (always so)
+    #[arg(short = 'B')]
+    _bcrypt: bool,
+    /// The cost of bcrypt: one more doubles the time
+    #[arg(
+        short = 'C',
+        value_name = "COST",
+        default_value_t = DEFAULT_COST,
+        value_parser = clap::value_parser!(u8).range(i64::from(MIN_COST)..=i64::from(MAX_COST)),
+    )]
+    cost: u8,
+    #[command(flatten)]
+    refused: Refused,
+    /// FILE (not with -n), USER, and with -b PASSWORD
+    #[arg(required = true, num_args = 1..=3, trailing_var_arg = true, hide = true)]
+    arguments: Vec<String>,
+}
+
+/// Apache's other formats: known, in order to say why not.
+#[derive(Args)]
+struct Refused {
+    #[arg(short = 'm', hide = true)]
+    md5: bool,
+    #[arg(short = 'd', hide = true)]
+    crypt: bool,
+    #[arg(short = 's', hide = true)]
+    sha1: bool,
+    #[arg(short = 'p', hide = true)]
+    plain: bool,
+    #[arg(short = '2', hide = true)]
+    sha256: bool,
+    #[arg(short = '5', hide = true)]
+    sha512: bool,
+    #[arg(short = 'r', hide = true)]
+    rounds: Option<String>,
+}
+
+/// The arguments after the options.
+struct Target {
+    /// `None` with `-n`.
+    file: Option<String>,
+    user: String,
+    /// With `-b`.
+    password: Option<Zeroizing<String>>,
+}
+
+impl Htpasswd {
+    /// Does it. Results go to standard output (`-n`) or standard error, as with Apache's command.
+    ///
+    /// # Errors
+    ///
+    /// Code 2 for arguments without a meaning, 1 for everything else: a file that is missing or
+    /// cannot be written, a name or password that cannot be used, a wrong password, no such user.
+    pub fn run(mut self) -> Result<(), Failure> {
+        self.refused.check()?;
+        let Target {
+            file,
+            user,
+            password,
+        } = self.target()?;
+        match file {
+            None => {
+                let name = parse_name(&user)?;
+                let hash = self.hash(password)?;
+                // The blank line is Apache's. In a file it does no harm.
+                writeln!(io::stdout().lock(), "{name}:{}\n", hash.as_str())?;
+                Ok(())
+            }
+            Some(file) if self.delete => delete(Path::new(&file), &user),
+            Some(file) if self.verify => self.verify(Path::new(&file), &user, password),
+            Some(file) => {
+                let path = Path::new(&file);
+                if !self.create {
+                    must_exist(path)?;
+                }
+                let name = parse_name(&user)?;
+                let hash = self.hash(password)?;
+                if self.create {
+                    let mut lines = Lines::from_bytes(b"");
+                    lines.set(&name, &hash);
+                    written(path, file::store(path, &lines.to_bytes()))?;
+                    return say(format_args!("Adding password for user {name}"));
+                }
+                match written(path, file::edit(path, |lines| lines.set(&name, &hash)))? {
+                    Set::Added => say(format_args!("Adding password for user {name}")),
+                    Set::Updated => say(format_args!("Updating password for user {name}")),
+                }
+            }
+        }
+    }
+
+    fn target(&mut self) -> Result<Target, Failure> {
+        let mut arguments = std::mem::take(&mut self.arguments).into_iter();
+        let (file, expected) = if self.print {
+            (None, "USER")
+        } else {
+            (arguments.next(), "FILE USER")
+        };
+        let user = arguments.next();
+        let password = arguments.next().map(Zeroizing::new);
+        let needs_password = self.batch && !self.delete;
+        match (user, password, arguments.next()) {
+            (Some(user), password, None) if password.is_some() == needs_password => Ok(Target {
+                file,
+                user,
+                password,
+            }),
+            _ => {
+                let password = if needs_password { " PASSWORD" } else { "" };
+                Err(Failure::usage(format!(
+                    "expected {expected}{password} after the options; see `portcullis htpasswd --help`"
+                )))
+            }
+        }
+    }
+
+    fn hash(&self, given: Option<Zeroizing<String>>) -> Result<BcryptHash, Failure> {
+        let password = match given {
+            Some(password) => password,
+            None if self.stdin => read_stdin()?,
+            None => {
+                let password = prompt("New password: ")?;
+                if prompt("Re-type new password: ")? != password {
+                    return Err(Failure::new(
+                        "the two passwords differ: nothing was changed",
+                    ));
+                }
+                password
+            }
+        };
+        Ok(BcryptHash::new(&password, self.cost)?)
+    }
+
+    fn verify(
+        &self,
+        path: &Path,
+        user: &str,
+        given: Option<Zeroizing<String>>,
+    ) -> Result<(), Failure> {
+        let bytes = fs::read(path)
+            .map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))?;
+        let file = PasswordFile::parse(&bytes);
+        let Some(hash) = file.find(user) else {
+            return Err(not_found(&file, path, user));
+        };
+        let password = match given {
+            Some(password) => password,
+            None if self.stdin => read_stdin()?,
+            None => prompt("Enter password: ")?,
+        };
+        if hash.verify(password.as_bytes()) {
+            return say(format_args!("Password for user {user} correct."));
+        }
+        Err(Failure::new(format!(
+            "password verification failed for user {user}: to set a new password, run `portcullis htpasswd {} {user}`",
+            path.display()
+        )))
+    }
+}
+
+impl Refused {
+    fn check(&self) -> Result<(), Failure> {
+        let given = [
+            (self.md5, "-m", "MD5"),
+            (self.crypt, "-d", "CRYPT"),
+            (self.sha1, "-s", "SHA-1"),
+            (self.plain, "-p", "plain text"),
+            (self.sha256, "-2", "SHA-256 crypt"),
+            (self.sha512, "-5", "SHA-512 crypt"),
+            (self.rounds.is_some(), "-r", "SHA-2 crypt"),
+        ];
+        match given.iter().find(|(given, ..)| *given) {
+            Some((_, flag, format)) => Err(Failure::usage(format!(
+                "{flag} is for {format}, and the registry accepts passwords stored as bcrypt only: leave {flag} out"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn delete(path: &Path, user: &str) -> Result<(), Failure> {
+    must_exist(path)?;
+    if written(path, file::edit(path, |lines| lines.remove(user)))? {
+        return say(format_args!("Deleting password for user {user}"));
+    }
+    Err(Failure::new(format!(
+        "User {user} not found in {}: nothing was changed",
+        path.display()
+    )))
+}
+
+fn not_found(file: &PasswordFile, path: &Path, user: &str) -> Failure {
+    let path = path.display();
+    let of_user = file
+        .problems()
+        .iter()
+        .rfind(|problem| problem.user.as_deref() == Some(user));
+    match of_user {
+        Some(problem) => Failure::new(format!(
+            "User {user} cannot log in, by line {} of {path}: {}",
+            problem.line, problem.reason
+        )),
+        None => Failure::new(format!(
+            "User {user} not found in {path}: to add the user, run `portcullis htpasswd {path} {user}`"
+        )),
+    }
+}
+
+fn parse_name(user: &str) -> Result<UserName, Failure> {
+    Ok(user.parse()?)
+}
+
+fn must_exist(path: &Path) -> Result<(), Failure> {
+    // Other errors come up, with their own texts, when the file is read.
+    if fs::metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        return Err(Failure::new(format!(
+            "there is no file {}: check the path, or add -c to create it",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+fn written<T>(path: &Path, result: io::Result<T>) -> Result<T, Failure> {
+    let path = path.display();
+    result.map_err(|e| match e.kind() {
+        io::ErrorKind::ResourceBusy => Failure::new(format!(
+            "cannot replace {path}: it is a mount point ({e}); mount its directory instead of the single file"
+        )),
+        io::ErrorKind::NotFound => Failure::new(format!(
+            "cannot write {path}: {e}; does its directory exist?"
+        )),
+        _ => Failure::new(format!("cannot change {path}: {e}")),
+    })
+}
+
+/// Everything there is on standard input but the line breaks at the end, as Apache reads it.
+fn read_stdin() -> Result<Zeroizing<String>, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    io::stdin()
+        .lock()
+        .take(MAX_INPUT)
+        .read_to_string(&mut text)
+        .map_err(|e| Failure::new(format!("cannot read the password from standard input: {e}")))?;
+    let length = text.trim_end_matches(['\r', '\n']).len();
+    text.truncate(length);
+    Ok(text)
+}
+
+fn prompt(text: &str) -> Result<Zeroizing<String>, Failure> {
+    rpassword::prompt_password(text)
+        .map(Zeroizing::new)
+        .map_err(|e| {
+            Failure::new(format!(
+                "there is no terminal to ask for the password ({e}): use -i to read it from standard input"
+            ))
+        })
+}
+
+fn say(text: std::fmt::Arguments<'_>) -> Result<(), Failure> {
+    writeln!(io::stderr().lock(), "{text}")?;
+    Ok(())
+}
+
+impl std::fmt::Debug for Htpasswd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The arguments may be a password.
+        f.debug_struct("Htpasswd").finish_non_exhaustive()
+    }
+}
