@@ -1,1 +1,347 @@
-//! (being written)
+//! The composition root: builds every part, starts them in order, takes them down in the reverse.
+//!
+//! Nobody else constructs a part, and no part knows another that it was not given here.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    config::Config,
+    gate::{self, EverythingAllowed, Gate, UserFile, htpasswd, htpasswd::UserName},
+    http::{self, Api, Limits},
+    jobs::Jobs,
+    registry::{Registry, SystemClock},
+    server::{
+        BindError, CertificateSource, Server, TlsOptions,
+        authority::{self, Outcome},
+        certificates::{self, CertificateError},
+        tls,
+    },
+    storage::{self, Storage, filesystem::Filesystem, memory::Memory},
+};
+
+/// Where the built-in authority keeps its files: in the working directory.
+pub const CERTIFICATES: &str = "certs";
+
+/// A changed password file is in force within a second: twice this, and the time to read it.
+const USERS_EVERY: Duration = Duration::from_millis(400);
+
+/// A changed certificate is in force within a few seconds.
+const CERTIFICATES_EVERY: Duration = Duration::from_secs(2);
+
+/// The user that is made when there is no password file.
+const FIRST_USER: &str = "admin";
+
+/// A registry that is serving.
+#[derive(Debug)]
+pub struct App {
+    server: Server,
+    registry: Registry,
+    gate: Arc<Gate>,
+    jobs: Jobs,
+    reloads: Arc<Reloads>,
+    drain: Duration,
+}
+
+/// What a start made because it was missing; a person needs to know of it.
+#[derive(Debug, Default)]
+pub struct Provisioned {
+    /// The user that was made, with their password.
+    pub user: Option<(String, Zeroizing<String>)>,
+    /// What was made of the built-in certificates; `None` where others are used.
+    pub certificates: Option<Outcome>,
+}
+
+impl Provisioned {
+    /// Whether anything was made.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        self.user.is_some()
+            || self
+                .certificates
+                .as_ref()
+                .is_some_and(|made| made.created_authority)
+    }
+}
+
+impl App {
+    /// Builds everything and starts to serve. When this returns, clients can connect.
+    ///
+    /// # Errors
+    ///
+    /// When a part cannot be built; nothing is left running then.
+    pub fn start(config: &Config) -> Result<(Self, Provisioned), StartError> {
+        let mut provisioned = Provisioned::default();
+        let storage = open_storage(&config.storage.backend)?;
+        let registry = Registry::new(storage, Arc::new(SystemClock));
+        let (gate, users) = open_gate(&config.auth, &mut provisioned)?;
+        let (tls, certificates) = secure(config, &mut provisioned)?;
+        let limits = Limits {
+            delete: config.storage.delete.clone(),
+            catalog: config.catalog.clone(),
+            tags: config.tags.clone(),
+            silent: config.log.accesslog.disabled,
+        };
+        let api = Api::new(
+            registry.clone(),
+            Arc::clone(&gate),
+            &config.http.api,
+            limits,
+            tls.is_some(),
+        )?;
+        let server = Server::start(&config.http.server, tls, api.into_router())?;
+
+        let reloads = Arc::new(Reloads {
+            gate: Arc::clone(&gate),
+            users,
+            certificates,
+        });
+        let jobs = Jobs::default();
+        let (for_users, for_certificates) = (Arc::clone(&reloads), Arc::clone(&reloads));
+        jobs.every(USERS_EVERY, move || {
+            Arc::clone(&for_users).run(|r| r.users(false))
+        });
+        jobs.every(CERTIFICATES_EVERY, move || {
+            Arc::clone(&for_certificates).run(|r| r.certificates(false))
+        });
+        let drain = config.http.server.draintimeout;
+        Ok((
+            Self {
+                server,
+                registry,
+                gate,
+                jobs,
+                reloads,
+                drain,
+            },
+            provisioned,
+        ))
+    }
+
+    /// The address that is listened on.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    /// Who is let in, and how often bcrypt was asked.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Reads the password file and the certificates again, changed or not.
+    pub async fn reload(&self) {
+        Arc::clone(&self.reloads)
+            .run(|reloads| {
+                reloads.users(true);
+                reloads.certificates(true);
+            })
+            .await;
+    }
+
+    /// Stops listening, lets what runs finish within `http.draintimeout`, and takes everything
+    /// down. Work that must not stop half-way is waited for.
+    pub async fn stop(self) {
+        self.server.stop(self.drain).await;
+        self.jobs.stop().await;
+        self.registry.settle().await;
+    }
+}
+
+fn open_storage(options: &storage::Options) -> Result<Arc<dyn Storage>, StartError> {
+    Ok(match options {
+        storage::Options::Memory => Arc::new(Memory::default()),
+        storage::Options::Filesystem(options) => {
+            let opened = Filesystem::open(options).map_err(|source| StartError::Storage {
+                root: options.rootdirectory.clone(),
+                source,
+            })?;
+            Arc::new(opened)
+        }
+    })
+}
+
+/// Builds the gate, and makes the password file when it is missing.
+fn open_gate(
+    options: &gate::Options,
+    provisioned: &mut Provisioned,
+) -> Result<(Arc<Gate>, Option<Mutex<UserFile>>), StartError> {
+    let gate::Options::Htpasswd(options) = options else {
+        return Ok((Arc::new(Gate::open(EverythingAllowed)), None));
+    };
+    let failed = |source| StartError::Users {
+        path: options.path.clone(),
+        source,
+    };
+    if !options.path.exists() {
+        let user: UserName = FIRST_USER
+            .parse()
+            .map_err(|error| failed(io::Error::other(error)))?;
+        let password = htpasswd::file::provision(&options.path, &user).map_err(failed)?;
+        provisioned.user = Some((FIRST_USER.to_owned(), password));
+    }
+    let (source, users) = UserFile::open(&options.path).map_err(failed)?;
+    report(&options.path, &users);
+    let gate = Gate::htpasswd(options, &users, EverythingAllowed)?;
+    Ok((Arc::new(gate), Some(Mutex::new(source))))
+}
+
+/// Says which lines of a password file let nobody in.
+fn report(path: &Path, users: &htpasswd::Htpasswd) {
+    for problem in users.problems() {
+        tracing::warn!(file = %path.display(), line = problem.line, "{problem}");
+    }
+    if users.entries().is_empty() {
+        tracing::warn!(
+            file = %path.display(),
+            "no user can log in; add one with `portcullis htpasswd`"
+        );
+    }
+}
+
+type Secured = (
+    Option<Arc<rustls::ServerConfig>>,
+    Option<Mutex<Certificates>>,
+);
+
+/// Builds the TLS configuration, and makes the built-in certificates when they are missing.
+fn secure(config: &Config, provisioned: &mut Provisioned) -> Result<Secured, StartError> {
+    let options = &config.http.server;
+    let TlsOptions::On { source, minimum } = &options.tls else {
+        return Ok((None, None));
+    };
+    let source = match source {
+        CertificateSource::Files { certificate, key } => {
+            certificates::Source::new(certificate.clone(), key.clone())
+        }
+        CertificateSource::BuiltIn => {
+            let folder = Path::new(CERTIFICATES);
+            let hosts: Vec<String> = config.http.api.host.iter().cloned().collect();
+            provisioned.certificates = Some(authority::ensure(folder, &hosts)?);
+            certificates::Source::new(folder.join("server.crt"), folder.join("server.key"))
+        }
+    };
+    let mut source = source;
+    let resolver = Arc::new(certificates::Resolver::new(source.load()?));
+    let tls = tls::server_config(options, *minimum, Arc::clone(&resolver) as Arc<_>)?;
+    let certificates = Certificates { source, resolver };
+    Ok((Some(Arc::new(tls)), Some(Mutex::new(certificates))))
+}
+
+#[derive(Debug)]
+struct Certificates {
+    source: certificates::Source,
+    resolver: Arc<certificates::Resolver>,
+}
+
+/// What is read again while the server runs.
+#[derive(Debug)]
+struct Reloads {
+    gate: Arc<Gate>,
+    users: Option<Mutex<UserFile>>,
+    certificates: Option<Mutex<Certificates>>,
+}
+
+impl Reloads {
+    /// Does file work where it may block.
+    async fn run(self: Arc<Self>, work: impl FnOnce(&Self) + Send + 'static) {
+        if let Err(error) = tokio::task::spawn_blocking(move || work(&self)).await {
+            tracing::error!(%error, "a reload panicked");
+        }
+    }
+
+    fn users(&self, unchanged_too: bool) {
+        let Some(source) = &self.users else { return };
+        let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
+        match source.reload(unchanged_too) {
+            Ok(None) => {}
+            Ok(Some(users)) => {
+                tracing::info!(
+                    users = users.entries().len(),
+                    "the password file is in force"
+                );
+                report(source.path(), &users);
+                self.gate.set_users(&users);
+            }
+            Err(error) => tracing::error!(
+                file = %source.path().display(),
+                %error,
+                "the password file cannot be read; the last good one stays in force"
+            ),
+        }
+    }
+
+    fn certificates(&self, unchanged_too: bool) {
+        let Some(certificates) = &self.certificates else {
+            return;
+        };
+        let mut certificates = certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let Certificates { source, resolver } = &mut *certificates;
+        let reloaded = match unchanged_too {
+            true => source.reload(resolver).map(|()| true),
+            false => source.reload_if_changed(resolver),
+        };
+        match reloaded {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("the certificate is in force"),
+            Err(error) => {
+                tracing::error!(%error, "the new certificate cannot be used; the old one stays");
+            }
+        }
+    }
+}
+
+/// Why the server does not start. The text is for the person who started it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The built-in authority cannot work.
+    #[error(transparent)]
+    Authority(#[from] authority::AuthorityError),
+    /// The address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// An option of the interface cannot be used.
+    #[error(transparent)]
+    Http(#[from] http::InvalidOptions),
+    /// No random numbers.
+    #[error(transparent)]
+    NoRandomness(#[from] gate::NoRandomness),
+    /// The root of the storage cannot be used.
+    #[error(
+        "cannot use {} for storage; make it writable for this user, or choose another \
+         storage.filesystem.rootdirectory",
+        .root.display()
+    )]
+    Storage {
+        /// The root.
+        root: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// The password file can be neither read nor made.
+    #[error(
+        "cannot use the password file {}; make it readable for this user, or choose \
+         another auth.htpasswd.path",
+        .path.display()
+    )]
+    Users {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}

@@ -1,13 +1,217 @@
 //! The gate: who is calling, and what they may do.
 //!
-//! Nothing here names HTTP. A caller's `Authorization` value goes in as bytes; an identity or a
-//! refusal comes out, and later a permit.
+//! Nothing here names HTTP. A caller's `Authorization` value goes in as bytes; an [`Identity`] or
+//! a [`Refusal`] comes out. An identity and what it asks for then become a [`Permit`], which only
+//! this room can make and every handler demands.
 
-pub mod htpasswd;
-
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Deserialize;
+
+use self::{basic::Credentials, verifier::Verifier};
+use crate::oci::RepositoryName;
+
+mod basic;
+pub mod htpasswd;
+mod users;
+mod verifier;
+
+pub use users::UserFile;
+
+/// Asks callers for their names and decides what they may do.
+#[derive(Debug)]
+pub struct Gate {
+    door: Door,
+    policy: Box<dyn Policy>,
+}
+
+#[derive(Debug)]
+enum Door {
+    Open,
+    Htpasswd { realm: String, verifier: Verifier },
+}
+
+impl Gate {
+    /// A gate that lets everybody in, as nobody in particular.
+    #[must_use]
+    pub fn open(policy: impl Policy) -> Self {
+        Self {
+            door: Door::Open,
+            policy: Box::new(policy),
+        }
+    }
+
+    /// A gate that asks for a password of an htpasswd file.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no randomness for the key under which passwords are remembered.
+    pub fn htpasswd(
+        options: &HtpasswdOptions,
+        users: &htpasswd::Htpasswd,
+        policy: impl Policy,
+    ) -> Result<Self, NoRandomness> {
+        let verifier = Verifier::new(users, options.cachettl)?;
+        let door = Door::Htpasswd {
+            realm: options.realm.clone(),
+            verifier,
+        };
+        Ok(Self {
+            door,
+            policy: Box::new(policy),
+        })
+    }
+
+    /// Puts other users in force. From now on nobody is let in by what only the old ones knew.
+    pub fn set_users(&self, users: &htpasswd::Htpasswd) {
+        if let Door::Htpasswd { verifier, .. } = &self.door {
+            verifier.set_users(users);
+        }
+    }
+
+    /// The `WWW-Authenticate` value that asks a caller for credentials (RFC 7617 §2); `None` when
+    /// the gate is open.
+    #[must_use]
+    pub fn challenge(&self) -> Option<String> {
+        match &self.door {
+            Door::Open => None,
+            Door::Htpasswd { realm, .. } => {
+                let quoted = realm.replace('\\', "\\\\").replace('"', "\\\"");
+                Some(format!("Basic realm=\"{quoted}\", charset=\"UTF-8\""))
+            }
+        }
+    }
+
+    /// Finds out who is calling from the value of `Authorization`. It may take as long as bcrypt
+    /// takes, on another thread.
+    ///
+    /// # Errors
+    ///
+    /// When there are no credentials or not the right ones; a value that cannot be read counts
+    /// as none. When too many callers wait to have theirs checked.
+    pub async fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Identity, Refusal> {
+        match &self.door {
+            Door::Open => Ok(Identity::Anonymous),
+            Door::Htpasswd { verifier, .. } => {
+                let credentials = authorization
+                    .and_then(Credentials::parse)
+                    .ok_or(Refusal::Unauthenticated)?;
+                verifier.verify(&credentials).await?;
+                Ok(Identity::User(credentials.user().into()))
+            }
+        }
+    }
+
+    /// Lets a caller do all that a request takes.
+    ///
+    /// # Errors
+    ///
+    /// When the policy does not allow one of the rights.
+    pub fn authorise(&self, identity: Identity, rights: &[Right<'_>]) -> Result<Permit, Denied> {
+        if rights
+            .iter()
+            .all(|right| self.policy.allows(&identity, right))
+        {
+            Ok(Permit { identity })
+        } else {
+            Err(Denied)
+        }
+    }
+
+    /// How many times bcrypt was run since the start.
+    #[must_use]
+    pub fn verifications(&self) -> u64 {
+        match &self.door {
+            Door::Open => 0,
+            Door::Htpasswd { verifier, .. } => verifier.runs(),
+        }
+    }
+}
+
+/// Who is calling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Nobody asked.
+    Anonymous,
+    /// A user of the htpasswd file, by name.
+    User(Arc<str>),
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("-"),
+            Self::User(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Something a caller may or may not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right<'a> {
+    /// Take blobs, tags or manifests out of a repository.
+    Delete(&'a RepositoryName),
+    /// See which repositories there are.
+    List,
+    /// Read from a repository.
+    Pull(&'a RepositoryName),
+    /// Add to a repository.
+    Push(&'a RepositoryName),
+}
+
+/// Decides what callers may do.
+pub trait Policy: fmt::Debug + Send + Sync + 'static {
+    /// Whether the caller has the right.
+    fn allows(&self, identity: &Identity, right: &Right<'_>) -> bool;
+}
+
+/// Whoever was let in may do everything, as with registry:2's htpasswd.
+#[derive(Clone, Copy, Debug)]
+pub struct EverythingAllowed;
+
+impl Policy for EverythingAllowed {
+    fn allows(&self, _: &Identity, _: &Right<'_>) -> bool {
+        true
+    }
+}
+
+/// The proof that a caller may do what a request asks for. Only [`Gate::authorise`] makes one.
+#[derive(Debug)]
+pub struct Permit {
+    identity: Identity,
+}
+
+impl Permit {
+    /// Who got it.
+    #[must_use]
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+}
+
+/// Why a caller was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Too many callers wait to have their password checked.
+    #[error("too many passwords are waiting to be checked")]
+    Busy {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// No credentials, or wrong ones.
+    #[error("no credentials, or wrong ones")]
+    Unauthenticated,
+}
+
+/// A caller may not do what they asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the policy does not allow it")]
+pub struct Denied;
+
+/// The system's random number generator failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the system gives no random numbers")]
+pub struct NoRandomness;
 
 /// `auth`: `htpasswd` (the default) or, in words, `none`.
 #[derive(Clone, Debug)]

@@ -1,9 +1,363 @@
 //! HTTP: the only room that names axum.
+//!
+//! A request goes through `observe` (its id, the log line, panics), then [`Api::answer`]: who is
+//! calling, before anything else about the request is judged or its body is read; which endpoint
+//! it is for; may they; then one handler, which takes the permit and turns a call into the core
+//! into a response. Handlers are in one file per subject. Errors become responses in `error.rs`
+//! only.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use axum::{
+    Router,
+    body::Body,
+    extract::{ConnectInfo, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header},
+};
 use ipnet::IpNet;
 use serde::Deserialize;
+
+use self::{
+    endpoint::Endpoint,
+    error::Error,
+    origin::{Origin, OriginRules},
+};
+use crate::{
+    gate::{Gate, Permit},
+    oci::ErrorCode,
+    registry::Registry,
+};
+
+mod blobs;
+mod body;
+mod conditional;
+mod endpoint;
+mod error;
+mod lists;
+mod manifests;
+mod observe;
+mod origin;
+mod range;
+mod search;
+mod uploads;
+
+pub use observe::{Peer, RequestId};
+
+/// The registry's HTTP interface.
+#[derive(Debug)]
+pub struct Api {
+    registry: Registry,
+    gate: Arc<Gate>,
+    limits: Limits,
+    origin: OriginRules,
+    /// Without a slash at its end.
+    prefix: String,
+    headers: HeaderMap,
+    access_log: bool,
+}
+
+/// What an operator allows of the interface.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// `storage.delete`
+    pub delete: DeleteOptions,
+    /// `catalog`
+    pub catalog: CatalogOptions,
+    /// `tags`
+    pub tags: TagsOptions,
+    /// `log.accesslog.disabled`
+    pub silent: bool,
+}
+
+impl Api {
+    /// The interface to `registry`, behind `gate`. `secure` says whether clients reach us by TLS.
+    ///
+    /// # Errors
+    ///
+    /// When an option cannot be used: a header that is none, a host that is none.
+    pub fn new(
+        registry: Registry,
+        gate: Arc<Gate>,
+        options: &Options,
+        limits: Limits,
+        secure: bool,
+    ) -> Result<Self, InvalidOptions> {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        for (name, values) in &options.headers {
+            let invalid = || InvalidOptions::Header(name.clone());
+            let parsed: HeaderName = name.parse().map_err(|_| invalid())?;
+            headers.remove(&parsed);
+            for value in values {
+                headers.append(parsed.clone(), value.parse().map_err(|_| invalid())?);
+            }
+        }
+        let prefix = options.prefix.trim_matches('/');
+        let prefix = if prefix.is_empty() {
+            String::new()
+        } else {
+            format!("/{prefix}")
+        };
+        Ok(Self {
+            origin: OriginRules::new(options, &prefix, secure)?,
+            access_log: !limits.silent,
+            registry,
+            gate,
+            limits,
+            prefix,
+            headers,
+        })
+    }
+
+    /// The interface as a service. Peers' addresses come as [`ConnectInfo`].
+    pub fn into_router(self) -> Router {
+        let api = Arc::new(self);
+        Router::new()
+            .fallback(
+                |State(api): State<Arc<Self>>, request: Request| async move {
+                    let id = RequestId::new();
+                    observe::observed(&api, id, request).await
+                },
+            )
+            .with_state(api)
+    }
+
+    /// Answers a request. What does not lie below `/v2/` is open and says nothing of the registry.
+    async fn answer(&self, call: &mut Call, body: Body) -> Result<Response<Body>, Error> {
+        let path = call.path(&self.prefix);
+        match path.as_deref() {
+            Some("/") => return Ok(open(&call.method, "text/plain; charset=utf-8", "")),
+            Some("/v1/_ping") => {
+                let body = "{\"standalone\":true}\n";
+                let mut response = open(&call.method, "application/json", body);
+                // docker sends its credentials with a search only to a registry that says this.
+                let standalone = HeaderName::from_static("x-docker-registry-standalone");
+                response
+                    .headers_mut()
+                    .insert(standalone, HeaderValue::from_static("true"));
+                return Ok(response);
+            }
+            Some("/v2") => return Ok(redirect(&format!("{}/v2/", self.prefix))),
+            Some(path) if path == "/v1/search" || path.starts_with("/v2/") => {}
+            _ => return Err(Error::NotFound),
+        }
+        let authorization = call
+            .headers
+            .get(header::AUTHORIZATION)
+            .map(HeaderValue::as_bytes);
+        let identity = self
+            .gate
+            .authenticate(authorization)
+            .await
+            .map_err(|refusal| Error::NotLetIn {
+                refusal,
+                challenge: self.gate.challenge(),
+            })?;
+        call.identity = Some(identity.clone());
+        let path = path.as_deref().unwrap_or_default();
+        let endpoint = Endpoint::parse(&call.method, path, call.uri.query().unwrap_or_default())?;
+        let permit = self.gate.authorise(identity, &endpoint.rights())?;
+        self.dispatch(&permit, endpoint, (call, body)).await
+    }
+
+    async fn dispatch(
+        &self,
+        permit: &Permit,
+        endpoint: Endpoint,
+        (call, body): (&Call, Body),
+    ) -> Result<Response<Body>, Error> {
+        match endpoint {
+            Endpoint::Base => Ok(json(&call.method, "{}".to_owned())),
+            Endpoint::ReadManifest { name, reference } => {
+                self.read_manifest(permit, &name, &reference, call).await
+            }
+            Endpoint::PutManifest {
+                name,
+                reference,
+                tags,
+            } => {
+                self.put_manifest(permit, &name, (reference, tags), (call, body))
+                    .await
+            }
+            Endpoint::DeleteManifest { name, reference } => {
+                self.delete_manifest(permit, &name, &reference).await
+            }
+            Endpoint::ReadBlob { name, digest } => {
+                self.read_blob(permit, &name, &digest, call).await
+            }
+            Endpoint::DeleteBlob { name, digest } => self.delete_blob(permit, &name, &digest).await,
+            Endpoint::StartUpload { name, algorithm } => {
+                self.start_upload(permit, &name, algorithm, call).await
+            }
+            Endpoint::PutBlob { name, digest } => {
+                self.put_blob(permit, &name, &digest, (call, body)).await
+            }
+            Endpoint::MountBlob { name, digest, from } => {
+                self.mount_blob(permit, &name, (&digest, from.as_ref()), call)
+                    .await
+            }
+            Endpoint::UploadStatus { name, id } => {
+                self.upload_status(permit, &name, id, call).await
+            }
+            Endpoint::AppendUpload { name, id } => {
+                self.append_upload(permit, &name, id, (call, body)).await
+            }
+            Endpoint::FinishUpload { name, id, digest } => {
+                self.finish_upload(permit, &name, (id, &digest), (call, body))
+                    .await
+            }
+            Endpoint::CancelUpload { name, id } => self.cancel_upload(permit, &name, id).await,
+            Endpoint::Tags { name, page } => self.tags(permit, &name, page, call).await,
+            Endpoint::Catalog { page } => self.catalog(permit, page, call).await,
+            Endpoint::Referrers {
+                name,
+                digest,
+                artifact_type,
+                after,
+            } => {
+                let wanted = lists::WantedReferrers {
+                    digest,
+                    artifact_type,
+                    after,
+                };
+                self.referrers(permit, &name, wanted, call).await
+            }
+            Endpoint::Search { term, size, page } => {
+                self.search(permit, &term, (size, page), call).await
+            }
+        }
+    }
+
+    /// Where clients reach us, by what this call came with.
+    fn origin(&self, call: &Call) -> Origin {
+        self.origin.of(call)
+    }
+
+    /// Refuses what deletes unless the configuration allows it.
+    fn deletion_allowed(&self) -> Result<(), Error> {
+        if self.limits.delete.enabled {
+            return Ok(());
+        }
+        let why = "deletion is off; storage.delete.enabled: true allows it";
+        Err(Error::refused(ErrorCode::Unsupported).because(why))
+    }
+}
+
+/// The head of a request on its way to a handler.
+#[derive(Debug)]
+struct Call {
+    method: Method,
+    uri: axum::http::Uri,
+    headers: HeaderMap,
+    peer: Option<Peer>,
+    /// Who is calling, once that is known; for the log.
+    identity: Option<crate::gate::Identity>,
+}
+
+impl Call {
+    /// Takes a request apart; the body goes its own way.
+    fn new(request: Request) -> (Self, Body) {
+        let (parts, body) = request.into_parts();
+        let peer = parts
+            .extensions
+            .get::<ConnectInfo<Peer>>()
+            .map(|ConnectInfo(peer)| *peer);
+        let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
+        (
+            Self {
+                method,
+                uri,
+                headers,
+                peer,
+                identity: None,
+            },
+            body,
+        )
+    }
+
+    /// The path below the prefix; `None` for one that is not below it.
+    fn path(&self, prefix: &str) -> Option<String> {
+        let path = self.uri.path().strip_prefix(prefix)?;
+        (path.is_empty() || path.starts_with('/')).then(|| path.to_owned())
+    }
+
+    /// A header as text; one that is not text is as good as absent.
+    fn header(&self, name: HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The length that the body is declared to have.
+    fn content_length(&self) -> Option<u64> {
+        self.header(header::CONTENT_LENGTH)?.parse().ok()
+    }
+}
+
+/// A response that has no secrets and needs no credentials.
+fn open(method: &Method, content_type: &'static str, body: &'static str) -> Response<Body> {
+    let mut response = match *method {
+        Method::GET | Method::HEAD => Response::new(Body::from(body)),
+        _ => status(StatusCode::METHOD_NOT_ALLOWED),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn redirect(path: &str) -> Response<Body> {
+    let mut response = status(StatusCode::MOVED_PERMANENTLY);
+    if let Ok(location) = HeaderValue::from_str(path) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// A response of a status and nothing else.
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// A JSON response. `HEAD` gets its headers.
+fn json(method: &Method, body: String) -> Response<Body> {
+    let length = body.len();
+    let body = if method == Method::HEAD {
+        Body::empty()
+    } else {
+        Body::from(body)
+    };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    response
+}
+
+/// The header that says which content a response is about.
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// A header's value from text of ours, which is always one: digests, tags, names and numbers.
+fn value(text: &impl ToString) -> HeaderValue {
+    HeaderValue::from_str(&text.to_string()).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Why the interface cannot be as the options say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidOptions {
+    /// A name or a value that cannot stand in a header.
+    #[error("http.headers: `{0}` or one of its values cannot be sent as a header")]
+    Header(String),
+    /// Not a host.
+    #[error("http.host: `{0}` is not a host name with an optional scheme and port")]
+    Host(String),
+}
 
 /// What the `http` section says about requests and responses, together with the options of the
 /// lists and of deletion. Keys as in registry:2's `config.yml`, but for `trustedproxies`.

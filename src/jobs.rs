@@ -1,1 +1,65 @@
-//! (being written)
+//! What runs by itself, and ends when the server ends.
+
+use std::{future::Future, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The jobs of a server.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Jobs {
+    /// Does `work` every `period`. A run that takes longer delays the next; a run is never cut off.
+    pub fn every<F: Future<Output = ()> + Send>(
+        &self,
+        period: Duration,
+        mut work: impl FnMut() -> F + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            while stop
+                .run_until_cancelled(tokio::time::sleep(period))
+                .await
+                .is_some()
+            {
+                work().await;
+            }
+        });
+    }
+
+    /// Ends the jobs and waits for those that are at work.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_runs_until_it_is_stopped() {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let jobs = Jobs::default();
+        let counted = Arc::clone(&runs);
+        jobs.every(Duration::from_secs(1), move || {
+            let counted = Arc::clone(&counted);
+            async move {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(3500)).await;
+        jobs.stop().await;
+        assert_eq!(runs.load(Ordering::Relaxed), 3);
+    }
+}

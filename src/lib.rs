@@ -19,7 +19,8 @@
 //! - [`registry`] is the core: blobs, uploads, manifests, tags. It knows no HTTP and no policy.
 //! - [`storage`] keeps bytes at keys and knows nothing of registries.
 //! - [`oci`] is the vocabulary of the specifications, valid by construction.
-//! - [`jobs`] runs what happens by itself; [`telemetry`] writes the log.
+//! - [`jobs`] runs what happens by itself; [`telemetry`] writes the log; `stamp` tells whether a
+//!   file has changed.
 //!
 //! `docs/ARCHITECTURE.md` has the whole map; `tests/it/architecture.rs` keeps the arrows true.
 
@@ -32,5 +33,6 @@ pub mod jobs;
 pub mod oci;
 pub mod registry;
 pub mod server;
+mod stamp;
 pub mod storage;
 pub mod telemetry;

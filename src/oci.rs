@@ -1,1 +1,18 @@
-//! (being written)
+//! The words of the OCI and Docker specifications, valid by construction.
+//!
+//! A value of one of these types has been parsed, so whoever holds one need not check it again.
+//! Nothing here reads, writes or answers.
+
+mod digest;
+mod error_code;
+mod manifest;
+mod media_type;
+mod name;
+mod reference;
+
+pub use digest::{Algorithm, Digest, Hasher, InvalidDigest, InvalidHasherState};
+pub use error_code::ErrorCode;
+pub use manifest::{Descriptor, InvalidManifest, Manifest, ManifestKind};
+pub use media_type::MediaType;
+pub use name::{InvalidName, RepositoryName};
+pub use reference::{InvalidTag, Reference, Tag};

@@ -1,1 +1,105 @@
-//! (being written)
+//! The core: blobs, uploads, manifests, tags, referrers and the catalog, over a [`Storage`].
+//!
+//! It knows no HTTP and no policy: whoever calls a method may do so. One file per subject extends
+//! [`Registry`]; where things lie is written in `layout.rs` and nowhere else.
+//!
+//! The order of writes is the same everywhere: a name is written after what it names is durable.
+//! Blob data, then its link; manifest data, then its referrer entry, its revision, its tag.
+//! Deletion runs the other way. So a crash between two writes leaves something that nobody names,
+//! never a name for something that is not there.
+//!
+//! [`Storage`]: crate::storage::Storage
+
+use std::{fmt, future::Future, sync::Arc};
+
+use tokio_util::task::TaskTracker;
+
+use self::{locks::RepositoryLocks, sessions::Sessions};
+use crate::storage::Storage;
+
+mod blobs;
+mod catalog;
+mod error;
+mod layout;
+mod link;
+mod locks;
+mod manifests;
+mod page;
+mod referrers;
+mod sessions;
+mod tags;
+mod uploads;
+
+pub use blobs::Blob;
+pub use error::{BodyError, Error};
+pub use manifests::{Accepted, Put, StoredManifest};
+pub use page::Page;
+pub use referrers::Referrers;
+pub use uploads::{Body, Chunk, InvalidUploadId, UploadId};
+
+/// A registry over some storage. Clones are the same registry.
+#[derive(Clone, Debug)]
+pub struct Registry(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    sessions: Sessions,
+    locks: RepositoryLocks,
+    /// Work that goes on when whoever asked for it has gone.
+    tasks: TaskTracker,
+}
+
+/// Tells the time.
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// The time now.
+    fn now(&self) -> jiff::Timestamp;
+}
+
+/// The clock of the system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+}
+
+impl Registry {
+    /// A registry whose content is in `storage`.
+    #[must_use]
+    pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Inner {
+            storage,
+            clock,
+            sessions: Sessions::default(),
+            locks: RepositoryLocks::default(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// Waits until the work that outlives its callers has ended. Nothing new may be asked for
+    /// meanwhile.
+    pub async fn settle(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    fn storage(&self) -> &dyn Storage {
+        &*self.0.storage
+    }
+
+    /// Does `work` to its end, even when the caller stops waiting for it: a client that hangs up
+    /// must not stop a sequence of writes half-way.
+    async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        match self.0.tasks.spawn(work).await {
+            Ok(result) => result,
+            Err(panicked) => Err(Error::Panicked(panicked)),
+        }
+    }
+}

@@ -3,12 +3,151 @@
 //! This room takes a router and serves it. It knows nothing of registries, users or configuration
 //! files; what it can be told is in [`Options`].
 
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum_server::Handle;
+use hyper_util::rt::TokioTimer;
+use rustls::ServerConfig;
+use serde::Deserialize;
+use tokio_util::task::TaskTracker;
+
+use self::acceptor::Acceptor;
+
+mod acceptor;
 pub mod authority;
 pub mod certificates;
+mod impatient;
+pub mod tls;
 
-use std::{path::PathBuf, time::Duration};
+/// A keep-alive connection may be idle this long, and a request's head may take this long: hyper
+/// has one timer for both.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-use serde::Deserialize;
+/// How often an HTTP/2 connection on which nothing happens is asked whether it is still there, and
+/// how long it may take to answer.
+const PING: Duration = Duration::from_secs(30);
+
+/// What a client may send on one HTTP/2 stream, and on all of a connection, before it has to wait:
+/// enough for uploads at full rate, and all the memory that a connection can be made to take.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const MAX_STREAMS: u32 = 200;
+
+/// A server that is listening.
+#[derive(Debug)]
+pub struct Server {
+    addr: SocketAddr,
+    handle: Handle<SocketAddr>,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Listens and serves. `tls` secures the connections; without it they are plain.
+    ///
+    /// When this returns, clients can connect.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be listened on.
+    pub fn start(
+        options: &Options,
+        tls: Option<Arc<ServerConfig>>,
+        router: axum::Router,
+    ) -> Result<Self, BindError> {
+        let error = |source| BindError {
+            addr: options.addr.clone(),
+            source,
+        };
+        let listener = listen(&options.addr).map_err(error)?;
+        let addr = listener.local_addr().map_err(error)?;
+        let handle = Handle::new();
+        let mut server = axum_server::from_tcp(listener)
+            .map_err(error)?
+            .handle(handle.clone())
+            .acceptor(Acceptor::new(tls));
+        if options.http2.disabled {
+            server = server.http1_only();
+        }
+        let builder = server.http_builder();
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(MAX_STREAMS);
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let tasks = TaskTracker::new();
+        tasks.spawn(async move {
+            if let Err(error) = server.serve(service).await {
+                tracing::error!(%error, "the listener failed");
+            }
+        });
+        Ok(Self {
+            addr,
+            handle,
+            tasks,
+        })
+    }
+
+    /// The address that is listened on; with port 0 in the options, the port that was chosen.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Stops listening, lets requests that run finish for at most `drain`, then ends them.
+    pub async fn stop(self, drain: Duration) {
+        self.handle.graceful_shutdown(Some(drain));
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Listens on `host:port`. Without a host, on every address of either family, as Go does.
+fn listen(addr: &str) -> io::Result<TcpListener> {
+    let listener = match addr.strip_prefix(':') {
+        Some(port) => TcpListener::bind(format!("[::]:{port}"))
+            .or_else(|_| TcpListener::bind(format!("0.0.0.0:{port}"))),
+        None => TcpListener::bind(addr),
+    }?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {addr}: {}", hint(source))]
+pub struct BindError {
+    addr: String,
+    source: io::Error,
+}
+
+fn hint(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program does; stop it, or choose another http.addr".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 are for root; choose another http.addr".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "it is not an address of this machine; correct http.addr".to_owned()
+        }
+        _ => "http.addr is <host>:<port>".to_owned(),
+    }
+}
 
 /// What the `http` section says about sockets. Keys as in registry:2's `config.yml`.
 #[derive(Clone, Debug, Deserialize)]

@@ -1,9 +1,19 @@
 //! Bytes at keys.
 //!
 //! A [`Key`] names an object; a [`Storage`] keeps objects. Nothing here knows what a blob or a
-//! manifest is.
+//! manifest is. Backends are the [`filesystem`] and, for tests, [`memory`]; both pass the suite in
+//! `storage/contract.rs`, and so must any other.
 
+use std::{fmt, io, ops::Range};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+#[cfg(test)]
+mod contract;
 pub mod filesystem;
+pub mod memory;
 
 /// Which backend keeps the bytes: the one driver named below `storage`.
 #[derive(Clone, Debug)]
@@ -17,5 +27,208 @@ pub enum Options {
 impl Default for Options {
     fn default() -> Self {
         Self::Filesystem(filesystem::Options::default())
+    }
+}
+
+/// The bytes of an object, piece by piece.
+pub type ByteStream = BoxStream<'static, Result<Bytes, Error>>;
+
+/// A place that keeps objects.
+///
+/// What is absent is `None` or `false`, never an error. After a method that is documented as
+/// durable has returned, its effect survives a power cut; a reader sees the state before it or the
+/// state after it, nothing between.
+#[async_trait]
+pub trait Storage: fmt::Debug + Send + Sync + 'static {
+    /// The bytes of a small object.
+    ///
+    /// # Errors
+    ///
+    /// Besides failures of the backend: when the object is longer than `limit` bytes.
+    async fn read(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, Error>;
+
+    /// The length of an object in bytes, without reading it.
+    async fn size(&self, key: &Key) -> Result<Option<u64>, Error>;
+
+    /// Opens an object for reading. It can be read to its end even when it is deleted or replaced
+    /// meanwhile.
+    async fn open(&self, key: &Key) -> Result<Option<Box<dyn Object>>, Error>;
+
+    /// Makes `bytes` the content of an object, whether or not it was there. Readers see the old
+    /// content or the new one.
+    async fn put(&self, key: &Key, bytes: Bytes, durability: Durability) -> Result<(), Error>;
+
+    /// Opens an object to write at its end; makes it when it is not there.
+    ///
+    /// Two appenders of one object at a time are the caller's fault.
+    async fn append(&self, key: &Key) -> Result<Box<dyn Appender>, Error>;
+
+    /// Gives the object `from` the name `to`, durably, and replaces what was there. Only what
+    /// [`Appender::sync`] has made durable may be promoted.
+    async fn promote(&self, from: &Key, to: &Key) -> Result<(), Error>;
+
+    /// Deletes an object, durably; `false` when it was not there.
+    async fn delete(&self, key: &Key) -> Result<bool, Error>;
+
+    /// Deletes every object below a key. Not atomic: a crash leaves some of them.
+    async fn delete_all(&self, prefix: &Key) -> Result<(), Error>;
+
+    /// The names directly below a key that are greater than `after`: the least `limit` of them, in
+    /// the order of their bytes. What other programs put there under names that are not UTF-8 is
+    /// left out.
+    async fn list(
+        &self,
+        prefix: &Key,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, Error>;
+}
+
+/// An object opened for reading.
+pub trait Object: fmt::Debug + Send {
+    /// Its length in bytes when it was opened.
+    fn size(&self) -> u64;
+
+    /// Streams the bytes of a range that lies within the object. Memory in use does not depend on
+    /// the range's length.
+    fn stream(self: Box<Self>, range: Range<u64>) -> ByteStream;
+}
+
+/// An object opened for writing at its end.
+#[async_trait]
+pub trait Appender: fmt::Debug + Send {
+    /// The length of the object so far, in bytes.
+    fn position(&self) -> u64;
+
+    /// Writes `pieces` one behind the other.
+    ///
+    /// # Errors
+    ///
+    /// When they could not all be written. The position then tells what is known to be there, and
+    /// the next write goes there.
+    async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), Error>;
+
+    /// Cuts the object off at `length`, which is at most the position.
+    async fn truncate(&mut self, length: u64) -> Result<(), Error>;
+
+    /// Makes all that was written durable.
+    async fn sync(&mut self) -> Result<(), Error>;
+}
+
+/// Whether a write must survive a power cut when it returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// It must.
+    Synced,
+    /// It need not; its readers cope with it being absent, empty or cut off.
+    Lazy,
+}
+
+/// A name below a key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The last segment of the key.
+    pub name: String,
+    /// Whether there are further keys below it, rather than an object at it.
+    pub is_prefix: bool,
+}
+
+/// The name of an object: segments joined by `/`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(String);
+
+impl Key {
+    /// A key of these segments.
+    #[must_use]
+    pub const fn new(path: String) -> Self {
+        Self(path)
+    }
+
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A key below this one.
+    #[must_use]
+    pub fn child(&self, segment: &str) -> Self {
+        Self(format!("{}/{segment}", self.0))
+    }
+
+    /// Whether no segment leads elsewhere. Keys are made of parsed names, so a backend that finds
+    /// one unsafe refuses it as a fault of ours.
+    fn is_safe(&self) -> bool {
+        self.0.split('/').all(|s| !matches!(s, "" | "." | "..")) && !self.0.contains('\0')
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why the backend could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {key}")]
+pub struct Error {
+    action: &'static str,
+    key: String,
+    source: io::Error,
+}
+
+/// The failures that a caller may tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The disk or the quota is full.
+    NoSpace,
+    /// The process or the system has no file descriptor left.
+    TooManyFiles,
+    /// Anything else.
+    Other,
+}
+
+impl Error {
+    fn new(action: &'static str, key: &Key, source: io::Error) -> Self {
+        Self {
+            action,
+            key: key.to_string(),
+            source,
+        }
+    }
+
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        use rustix::io::Errno;
+        match self.source.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => ErrorKind::NoSpace,
+            _ => match Errno::from_io_error(&self.source) {
+                Some(Errno::MFILE | Errno::NFILE) => ErrorKind::TooManyFiles,
+                _ => ErrorKind::Other,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_leads_elsewhere_is_unsafe() {
+        for path in ["", "/a", "a/", "a//b", "a/../b", "..", "./a", "a\0b"] {
+            assert!(!Key::new(path.to_owned()).is_safe(), "{path:?}");
+        }
+        assert!(Key::new("a/.b/..c/_d".to_owned()).is_safe());
     }
 }

@@ -1,8 +1,13 @@
-//! What the operator sees: the log.
+//! What the operator sees: the log, on standard error, one line per event.
+
+mod format;
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use tracing_subscriber::{Registry, filter::LevelFilter, layer::SubscriberExt as _};
+
+use self::format::LineLayer;
 
 /// `log`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -17,6 +22,29 @@ pub struct Options {
     /// Fields that are added to each line.
     pub fields: BTreeMap<String, serde_json::Value>,
 }
+
+/// Starts to write the log as the options say. Before this nothing is written.
+///
+/// # Errors
+///
+/// When the process has a log already.
+pub fn init(options: &Options) -> Result<(), AlreadyStarted> {
+    let level = match options.level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+    };
+    let subscriber = Registry::default()
+        .with(level)
+        .with(LineLayer::new(options));
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| AlreadyStarted)
+}
+
+/// The process has a log already.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the log was started already")]
+pub struct AlreadyStarted;
 
 /// `log.accesslog`.
 #[derive(Clone, Debug, Default, Deserialize)]

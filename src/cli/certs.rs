@@ -29,7 +29,7 @@ Exit codes: 0 done; 1 not done; 2 usage.";
 /// Make or renew the server's certificate, signed by a local authority.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
-pub struct Certs {
+pub(super) struct Certs {
     #[command(subcommand)]
     command: Option<Command>,
     /// A name or an IP address by which clients reach the registry; may be repeated
@@ -66,7 +66,7 @@ impl Certs {
     /// Code 1 when a name cannot stand in a certificate, when the authority is incomplete or
     /// expired, when the server certificate that is there was not issued by it, or when files cannot
     /// be read or written.
-    pub fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         match self.command {
             Some(Command::Show { out: directory }) => show(&mut out, &directory, Timestamp::now()),

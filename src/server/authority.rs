@@ -147,8 +147,8 @@ impl Authority {
     }
 
     /// Makes a key and a server certificate for the names (host names and IP addresses, as people
-    /// write them), valid for so many days (the first five minutes of them past), at most as long as the
-    /// authority is.
+    /// write them), valid for so many days (the first five minutes of them past), at most as long as
+    /// the authority is.
     ///
     /// # Errors
     ///

@@ -1,8 +1,34 @@
 //! Objects as files below a root directory.
+//!
+//! An object is written beside its place under a name ending in `.tmp`, which registry:2 skips
+//! too, made durable, and renamed into place. Directories are made durable with the entries that
+//! they gain or lose; `directories.rs` has the reasons.
+//!
+//! Limits: the root is one file system (a rename must not cross a border), and on one without
+//! `fsync` for directories the promises of [`Storage`] are those of that file system.
 
-use std::path::PathBuf;
+use std::{
+    collections::BinaryHeap,
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use serde::Deserialize;
+
+use self::{
+    append::FileAppender,
+    directories::{Directories, sync_directory},
+    object::FileObject,
+};
+use super::{Appender, Durability, Entry, Error, Key, Object, Storage};
+
+mod append;
+mod directories;
+mod object;
 
 /// `storage.filesystem`.
 #[derive(Clone, Debug, Deserialize)]
@@ -19,3 +45,257 @@ impl Default for Options {
         }
     }
 }
+
+/// A directory that keeps objects. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Filesystem(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    directories: Directories,
+}
+
+impl Filesystem {
+    /// Opens the root, and makes it when it is not there.
+    ///
+    /// # Errors
+    ///
+    /// When it can neither be found nor made, or is not a directory.
+    pub fn open(options: &Options) -> io::Result<Self> {
+        let root = options.rootdirectory.clone();
+        fs::create_dir_all(&root)?;
+        Ok(Self(Arc::new(Inner {
+            directories: Directories::new(root.clone()),
+            root,
+        })))
+    }
+
+    /// Runs `work` on a thread that may block, with the path of `key`.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        key: &Key,
+        work: impl FnOnce(&Inner, &Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let result = if key.is_safe() {
+            let inner = Arc::clone(&self.0);
+            let path = inner.root.join(key.as_str());
+            run(move || work(&inner, &path)).await
+        } else {
+            Err(io::Error::from(io::ErrorKind::InvalidFilename))
+        };
+        result.map_err(|source| Error::new(action, key, source))
+    }
+}
+
+/// Runs `work` on a thread that may block. A panic in it becomes an error here, so that it ends
+/// one request and not the server.
+async fn run<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(stopped) => Err(io::Error::other(stopped)),
+    }
+}
+
+/// Turns the absence of a file into `None`. A path through a file that should be a folder is
+/// absence as well: foreign files may lie about.
+fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens a regular file; a folder in its place is absence.
+fn open_file(path: &Path) -> io::Result<Option<(File, u64)>> {
+    let Some(file) = present(File::open(path))? else {
+        return Ok(None);
+    };
+    let metadata = file.metadata()?;
+    Ok(metadata.is_file().then(|| (file, metadata.len())))
+}
+
+#[async_trait]
+impl Storage for Filesystem {
+    async fn read(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, Error> {
+        self.blocking("read", key, move |_, path| {
+            let Some((file, size)) = open_file(path)? else {
+                return Ok(None);
+            };
+            let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(limit).min(limit));
+            file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+            if bytes.len() > limit {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
+            Ok(Some(bytes.into()))
+        })
+        .await
+    }
+
+    async fn size(&self, key: &Key) -> Result<Option<u64>, Error> {
+        self.blocking("look at", key, |_, path| {
+            let metadata = present(fs::metadata(path))?;
+            Ok(metadata
+                .filter(fs::Metadata::is_file)
+                .map(|metadata| metadata.len()))
+        })
+        .await
+    }
+
+    async fn open(&self, key: &Key) -> Result<Option<Box<dyn Object>>, Error> {
+        let opened = self
+            .blocking("open", key, |_, path| open_file(path))
+            .await?;
+        Ok(
+            opened
+                .map(|(file, size)| Box::new(FileObject::new(file, size, key)) as Box<dyn Object>),
+        )
+    }
+
+    async fn put(&self, key: &Key, bytes: Bytes, durability: Durability) -> Result<(), Error> {
+        self.blocking("write", key, move |inner, path| {
+            let (folder, temporary) = beside(path);
+            inner.directories.within(folder, || {
+                let written = write_new(&temporary, &bytes, durability)
+                    .and_then(|()| fs::rename(&temporary, path));
+                if written.is_err() {
+                    // Nothing half-written stays; when even this fails, the name says what it is.
+                    let _ = fs::remove_file(&temporary);
+                }
+                written
+            })?;
+            match durability {
+                Durability::Synced => sync_directory(folder),
+                Durability::Lazy => Ok(()),
+            }
+        })
+        .await
+    }
+
+    async fn append(&self, key: &Key) -> Result<Box<dyn Appender>, Error> {
+        let (file, position) = self
+            .blocking("open", key, |inner, path| {
+                let (folder, _) = beside(path);
+                inner.directories.within(folder, || {
+                    let options = OpenOptions::new()
+                        .create(true)
+                        .write(true)
+                        .truncate(false)
+                        .clone();
+                    let file = options.open(path)?;
+                    let position = file.metadata()?.len();
+                    Ok((file, position))
+                })
+            })
+            .await?;
+        Ok(Box::new(FileAppender::new(file, position, key)))
+    }
+
+    async fn promote(&self, from: &Key, to: &Key) -> Result<(), Error> {
+        if !from.is_safe() {
+            let source = io::ErrorKind::InvalidFilename.into();
+            return Err(Error::new("rename", from, source));
+        }
+        let from = self.0.root.join(from.as_str());
+        self.blocking("rename a file to", to, move |inner, to| {
+            let (folder, _) = beside(to);
+            inner.directories.within(folder, || fs::rename(&from, to))?;
+            sync_directory(folder)
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<bool, Error> {
+        self.blocking("delete", key, |_, path| {
+            if present(fs::remove_file(path))?.is_none() {
+                return Ok(false);
+            }
+            // The folder may have gone with its last file; then its absence is as good.
+            present(sync_directory(beside(path).0))?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn delete_all(&self, prefix: &Key) -> Result<(), Error> {
+        self.blocking("delete all below", prefix, |inner, path| {
+            inner.directories.forget(path);
+            present(fs::remove_dir_all(path)).map(drop)
+        })
+        .await
+    }
+
+    async fn list(
+        &self,
+        prefix: &Key,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Entry>, Error> {
+        let after = after.map(str::to_owned);
+        self.blocking("list", prefix, move |_, path| {
+            let Some(entries) = present(fs::read_dir(path))? else {
+                return Ok(Vec::new());
+            };
+            // The greatest of the names kept is on top and makes room for lesser ones, so that
+            // memory depends on the limit and not on the folder.
+            let mut least = BinaryHeap::new();
+            for entry in entries {
+                let entry = entry?;
+                let Ok(name) = entry.file_name().into_string() else {
+                    continue;
+                };
+                if after.as_ref().is_some_and(|after| name <= *after) {
+                    continue;
+                }
+                if least.len() >= limit {
+                    if least.peek().is_none_or(|top: &Entry| top.name <= name) {
+                        continue;
+                    }
+                    least.pop();
+                }
+                let Some(kind) = present(entry.file_type())? else {
+                    continue;
+                };
+                least.push(Entry {
+                    name,
+                    is_prefix: kind.is_dir(),
+                });
+            }
+            Ok(least.into_sorted_vec())
+        })
+        .await
+    }
+}
+
+/// The folder of a file, and a name in it that nobody else uses.
+fn beside(path: &Path) -> (&Path, PathBuf) {
+    let folder = path.parent().unwrap_or(path);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    (
+        folder,
+        folder.join(format!("{name}.{}.tmp", uuid::Uuid::new_v4())),
+    )
+}
+
+fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    match durability {
+        Durability::Synced => file.sync_all(),
+        Durability::Lazy => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,21 @@
-fn main() {}
+//! Real clients against the real binary: docker with a daemon of its own, skopeo, podman and ctr.
+//!
+//! Every test starts its own server and its own client state in temporary directories, trusts the
+//! server through the CA file alone, and takes down what it started even when it fails. Nothing is
+//! downloaded: `image` makes the images. A suite whose clients are missing says
+//! `skipped: <suite>: <reason>` (see `require`).
+
+#![expect(
+    clippy::expect_used,
+    reason = "the helpers are called by tests only, and a test stops at the first surprise"
+)]
+
+mod containerd;
+mod docker;
+mod image;
+mod netns;
+mod podman;
+mod process;
+mod require;
+mod server;
+mod skopeo;

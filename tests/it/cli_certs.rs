@@ -1,5 +1,10 @@
 //! `portcullis certs` as a process.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers are called by tests only, and a test stops at the first surprise"
+)]
+
 use std::{
     fs,
     os::unix::fs::MetadataExt as _,

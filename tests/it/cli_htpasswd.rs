@@ -1,5 +1,10 @@
 //! `portcullis htpasswd` as a process, beside Apache's command of the same name.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers are called by tests only, and a test stops at the first surprise"
+)]
+
 use std::{
     fs,
     io::Write as _,
@@ -239,6 +244,10 @@ fn the_help_shows_an_example() {
 }
 
 #[test]
+#[expect(
+    clippy::print_stderr,
+    reason = "who runs the tests has to see that this one was skipped"
+)]
 fn apache_verifies_our_hashes_and_we_verify_apaches() {
     if !installed("htpasswd") {
         assert!(

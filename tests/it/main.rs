@@ -1,4 +1,8 @@
-//! Tests of the whole program, through what its users see.
+//! Behaviour, driven through the public surface over real TLS.
+//!
+//! One binary, because linking is what costs; one module per subject. `support` starts servers and
+//! makes content.
 
 mod cli_certs;
 mod cli_htpasswd;
+mod support;

@@ -127,6 +127,15 @@ impl BcryptHash {
         })
     }
 
+    /// A hash that no password has, as expensive to check as any of that cost: for callers who are
+    /// no users. `cost` is within [`MIN_COST`] and [`MAX_COST`].
+    #[must_use]
+    pub fn decoy(cost: u8) -> Self {
+        // A dot is bcrypt's digit zero; 22 of them are the salt, 31 the hash.
+        let text = format!("$2y${cost:02}${}", ".".repeat(53)).into();
+        Self { text, cost }
+    }
+
     /// Whether this is the hash of the password.
     ///
     /// Costs `2^cost` rounds of CPU, whatever the answer; callers bound how many run at a time and

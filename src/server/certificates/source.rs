@@ -1,12 +1,6 @@
 //! Replacing the certificate while the server runs.
 
-use std::{
-    fmt, fs,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, path::PathBuf, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use rustls::{
@@ -15,10 +9,7 @@ use rustls::{
 };
 
 use super::{CertificateError, load};
-
-/// File systems count time in steps, of up to two seconds (FAT). A file that was written within the
-/// same step as it was read may have changed again without a trace in its metadata.
-const TIME_STEP: Duration = Duration::from_secs(2);
+use crate::stamp::Stamp;
 
 /// Hands the certificate in force to TLS: the same to everybody, whatever name they ask for.
 ///
@@ -65,17 +56,6 @@ pub struct Source {
     key: PathBuf,
     // Of both files. `None` makes the next look a reading one.
     seen: Option<[Stamp; 2]>,
-}
-
-/// What tells one state of a file from another. All zero: there is no file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    // Seconds and nanoseconds. The change time too: `cp -p` sets the other one back.
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 impl Source {
@@ -142,35 +122,9 @@ impl Source {
     }
 }
 
-impl Stamp {
-    fn of(path: &Path) -> Self {
-        // Why a file cannot be looked at is for the reading to tell.
-        fs::metadata(path).map_or_else(
-            |_| Self::default(),
-            |found| Self {
-                device: found.dev(),
-                inode: found.ino(),
-                size: found.size(),
-                modified: (found.mtime(), found.mtime_nsec()),
-                changed: (found.ctime(), found.ctime_nsec()),
-            },
-        )
-    }
-
-    /// Whether the file was last written long enough ago that another write would show.
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let now = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        let modified = u64::try_from(self.modified.0).unwrap_or(0);
-        // One second more, for the fractions that are left out here.
-        modified + TIME_STEP.as_secs() < now
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
+    use std::{fs, fs::File, time::Duration};
 
     use super::*;
 

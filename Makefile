@@ -1,0 +1,96 @@
+# `make serve` builds Portcullis and runs it here; `make test` runs every check there is.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+
+CARGO ?= cargo
+# Set by us, so that the recipes know where the binaries are.
+export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+# Every suite that cannot run here says so in this file, which `make test` shows at its end.
+export PORTCULLIS_SKIPPED := $(CARGO_TARGET_DIR)/skipped
+SHOW_SKIPS = if [ -s '$(PORTCULLIS_SKIPPED)' ]; then sort -u '$(PORTCULLIS_SKIPPED)'; fi
+
+# aws-lc-rs is the one crypto provider and rustls the one TLS stack.
+FORBIDDEN := ring openssl-sys native-tls
+
+.PHONY: help
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|'
+
+.PHONY: serve
+serve: ## Build and run: HTTPS on port 5000, a certificate and a user made on the first start
+	$(CARGO) build --release --locked
+	exec $(CARGO_TARGET_DIR)/release/portcullis serve
+
+.PHONY: build
+build: ## Build for development
+	$(CARGO) build --locked
+
+.PHONY: test
+test: lint doc providers deny unit install-clients clients conformance ## Run every check: format, lints, documentation, tests, real clients, conformance
+	@echo 'all checks passed'
+	@$(SHOW_SKIPS)
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt
+
+.PHONY: lint
+lint: ## Check the format and the lints
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+.PHONY: doc
+doc: ## Build the documentation, private items too, without a warning
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+
+.PHONY: providers
+providers: ## Check that no second crypto provider or TLS stack is linked
+	@graph=$$($(CARGO) tree --locked --edges normal --prefix none --format '{p}'); \
+	for name in $(FORBIDDEN); do \
+	    if grep -q "^$$name v" <<<"$$graph"; then \
+	        $(CARGO) tree --locked --edges normal --invert "$$name"; \
+	        echo "$$name must not be linked" >&2; exit 1; \
+	    fi; \
+	done
+
+.PHONY: deny
+deny: forget-skips ## Check licenses, sources and bans, where cargo-deny is installed
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	    $(CARGO) deny --locked check bans licenses sources; \
+	else \
+	    mkdir -p '$(CARGO_TARGET_DIR)'; \
+	    echo 'skipped: deny: cargo-deny is not installed' | tee -a '$(PORTCULLIS_SKIPPED)'; \
+	fi
+
+.PHONY: unit
+unit: ## Run the tests that need nothing but this crate
+	$(CARGO) test --locked --lib --bins --test it
+	$(CARGO) test --locked --doc
+
+.PHONY: install-clients
+install-clients: ## Install the clients that the tests drive (Debian and Ubuntu, as root)
+	tests/install-clients.sh
+
+# The runner keeps back what tests that pass have printed, so the skips are shown from the file.
+.PHONY: clients
+clients: forget-skips ## Drive the binary with docker, skopeo, podman and ctr
+	$(CARGO) test --locked --test clients
+	@$(SHOW_SKIPS)
+
+# The binary comes from the build of the tests: `cargo build` would compile the dependencies once
+# more, with other features.
+.PHONY: conformance
+conformance: forget-skips ## Run the OCI conformance suite against the binary
+	$(CARGO) test --locked --no-run --test clients
+	tests/conformance.sh '$(CARGO_TARGET_DIR)/debug/portcullis'
+
+.PHONY: forget-skips
+forget-skips:
+	@rm -f '$(PORTCULLIS_SKIPPED)'
+
+.PHONY: clean
+clean: ## Remove what was built
+	$(CARGO) clean
+	rm -rf results

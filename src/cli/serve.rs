@@ -1,0 +1,151 @@
+//! `portcullis serve`: the registry, until a signal ends it.
+
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::failure::Failure;
+use crate::{
+    app::{App, CERTIFICATES, Provisioned},
+    config::Config,
+    server::TlsOptions,
+    telemetry,
+};
+
+/// Serves a registry over HTTPS, behind passwords.
+///
+/// Without CONFIG it listens on 0.0.0.0:5000, with certificates in certs/, users in auth/htpasswd
+/// and data in data/, all below the working directory. What is missing is made: a local certificate
+/// authority, a certificate, a user `admin` with a random password that is printed once.
+///
+/// SIGTERM and SIGINT end it when the requests that run have finished; SIGHUP makes it read
+/// certificates and users again, which it also does by itself when the files change.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(super) struct Serve {
+    /// A configuration file of registry:2 (YAML). Each key can be set by a REGISTRY_… variable too.
+    config: Option<PathBuf>,
+}
+
+const EXAMPLE: &str = "\
+Example:
+  portcullis serve
+  REGISTRY_HTTP_ADDR=:8443 portcullis serve /etc/docker/registry/config.yml";
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        // A variable that is not Unicode cannot be one of ours.
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let config = Config::load(self.config.as_deref(), environment)?;
+        telemetry::init(&config.log)?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(serve(&config))
+    }
+}
+
+async fn serve(config: &Config) -> Result<(), Failure> {
+    // Before anything is started: a signal that comes early must not kill it half-way.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+
+    let (app, provisioned) = App::start(config)?;
+    tracing::info!(
+        addr = %app.addr(),
+        tls = !matches!(config.http.server.tls, TlsOptions::Off),
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    if provisioned.is_news() {
+        let text = next_steps(config, app.addr(), &provisioned);
+        // Whoever closed standard output does not want to know.
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    }
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                tracing::info!("SIGHUP: reading certificates and users again");
+                app.reload().await;
+            }
+        }
+    }
+    tracing::info!("stopping: no new connections, requests that run may finish");
+    app.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What a person needs to know after the first start.
+fn next_steps(config: &Config, addr: SocketAddr, provisioned: &Provisioned) -> String {
+    let host = public_host(config, addr);
+    let scheme = match config.http.server.tls {
+        TlsOptions::Off => "http",
+        TlsOptions::On { .. } => "https",
+    };
+    let mut text = format!("\nThe registry is at {scheme}://{host}\n\n");
+    let user = match &provisioned.user {
+        Some((user, password)) => {
+            let password = password.as_str();
+            let _ = write!(
+                text,
+                "  user      {user}\n  password  {password}\n\n\
+                 The password is shown this once. `portcullis htpasswd auth/htpasswd {user}` sets \
+                 another.\n\n"
+            );
+            user.as_str()
+        }
+        None => "USER",
+    };
+    let _ = write!(text, "  docker login {host} -u {user}\n\n");
+    if provisioned.certificates.is_some() {
+        text.push_str(&trust(&host));
+    }
+    text
+}
+
+/// Where clients look for the certificate of an authority that they do not know.
+fn trust(host: &str) -> String {
+    let ca = Path::new(CERTIFICATES).join("ca.crt");
+    let ca = std::path::absolute(&ca).unwrap_or(ca);
+    let ca = ca.display();
+    format!(
+        "Clients on other machines must know the local authority, {ca}:\n\n\
+         \x20 docker            copy it to /etc/docker/certs.d/{host}/ca.crt\n\
+         \x20 podman, skopeo    copy it to /etc/containers/certs.d/{host}/ca.crt\n\
+         \x20 containerd        copy it to /etc/containerd/certs.d/{host}/ca.crt, and name it in\n\
+         \x20                   hosts.toml beside it:  [host.\"https://{host}\"]\n\
+         \x20                                            ca = \"/etc/containerd/certs.d/{host}/ca.crt\"\n\
+         \x20 curl              curl --cacert ca.crt https://{host}/v2/\n\n\
+         docker trusts 127.0.0.1 and localhost as they are. `portcullis certs --host NAME` adds the \
+         name\nthat other machines know this one by.\n\n"
+    )
+}
+
+/// The host and port that clients on this machine can use.
+fn public_host(config: &Config, addr: SocketAddr) -> String {
+    if let Some(host) = &config.http.api.host {
+        let host = host
+            .split_once("://")
+            .map_or(host.as_str(), |(_, rest)| rest);
+        return host.trim_end_matches('/').to_owned();
+    }
+    if addr.ip().is_unspecified() {
+        format!("localhost:{}", addr.port())
+    } else {
+        addr.to_string()
+    }
+}

@@ -1,0 +1,112 @@
+//! The password file while the server runs: noticed when it changes, kept when it breaks.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use super::htpasswd::Htpasswd;
+use crate::stamp::Stamp;
+
+/// A password file, and how it looked when it was last read. Reading blocks.
+#[derive(Debug)]
+pub struct UserFile {
+    path: PathBuf,
+    /// `None` makes the next look a reading one.
+    seen: Option<Stamp>,
+    bytes: Vec<u8>,
+    broken: bool,
+}
+
+impl UserFile {
+    /// Reads the file for the first time.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn open(path: &Path) -> io::Result<(Self, Htpasswd)> {
+        let mut file = Self {
+            path: path.to_owned(),
+            seen: None,
+            bytes: vec![],
+            broken: false,
+        };
+        file.bytes = file.read()?;
+        let users = Htpasswd::parse(&file.bytes);
+        Ok((file, users))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The users, when they are others than at the last call; `anyway`, even when the file looks
+    /// as if it had not changed.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, once until it can be read again. Whoever calls keeps the
+    /// users they have.
+    pub fn reload(&mut self, anyway: bool) -> io::Result<Option<Htpasswd>> {
+        if !anyway && self.seen == Some(Stamp::of(&self.path)) {
+            return Ok(None);
+        }
+        let bytes = match self.read() {
+            Ok(bytes) => bytes,
+            Err(_) if self.broken && !anyway => return Ok(None),
+            Err(error) => {
+                self.broken = true;
+                return Err(error);
+            }
+        };
+        self.broken = false;
+        if bytes == self.bytes {
+            return Ok(None);
+        }
+        self.bytes = bytes;
+        Ok(Some(Htpasswd::parse(&self.bytes)))
+    }
+
+    fn read(&mut self) -> io::Result<Vec<u8>> {
+        // Looked at before it is read: a change in between is then noticed next time.
+        let stamp = Stamp::of(&self.path);
+        let settled = stamp.is_settled(SystemTime::now());
+        self.seen = None;
+        let bytes = fs::read(&self.path)?;
+        self.seen = settled.then_some(stamp);
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "$2y$04$......................................................";
+
+    #[test]
+    fn a_change_is_noticed_and_a_broken_file_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("htpasswd");
+        let line = |user: &str| format!("{user}:{}\n", &HASH[..60]);
+        fs::write(&path, line("a")).unwrap();
+        let (mut file, users) = UserFile::open(&path).unwrap();
+        assert_eq!(users.entries().len(), 1);
+        assert!(file.reload(false).unwrap().is_none(), "nothing changed");
+
+        fs::write(&path, line("b")).unwrap();
+        let users = file.reload(false).unwrap().unwrap();
+        assert_eq!(users.entries()[0].user, "b", "same length, same second");
+
+        fs::remove_file(&path).unwrap();
+        assert!(file.reload(false).is_err(), "told once");
+        assert!(file.reload(false).unwrap().is_none(), "and not again");
+        fs::write(&path, line("b")).unwrap();
+        assert!(file.reload(false).unwrap().is_none(), "back as it was");
+        fs::remove_file(&path).unwrap();
+        assert!(file.reload(false).is_err(), "told again");
+    }
+}

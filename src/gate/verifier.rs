@@ -1,0 +1,207 @@
+//! Checks passwords: by bcrypt once, from memory after that.
+//!
+//! What is remembered is not the password but a keyed hash (HMAC-SHA-256 under a random key that
+//! lives as long as the process) over the user's name, the bcrypt hash that the htpasswd file has
+//! for them *now*, and the password. So a changed or deleted line needs no invalidation: the keys
+//! under which old successes lie can no longer be asked for.
+//!
+//! bcrypt runs on blocking threads, at most [`Verifier::slots`] at a time, and a bounded number of
+//! callers waits for a turn. Equal credentials that arrive together wait for one run. A user who
+//! does not exist costs the run that one who does would cost.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::{hmac, rand::SystemRandom};
+use moka::future::Cache;
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use super::{
+    NoRandomness, Refusal,
+    basic::Credentials,
+    htpasswd::{BcryptHash, Htpasswd},
+};
+
+/// Successes that are remembered; the least used make room.
+const MAX_REMEMBERED: u64 = 10_000;
+
+/// Callers that may wait for bcrypt. At a quarter of a second each the last waits some seconds,
+/// which clients bear.
+const MAX_WAITING: usize = 64;
+
+/// bcrypt is a quarter of a second of work at the usual cost: the queue is shorter after this.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The cost that a user who does not exist is given when nobody does.
+const USUAL_COST: u8 = 12;
+
+#[derive(Debug)]
+pub(super) struct Verifier {
+    users: ArcSwap<Users>,
+    key: hmac::Key,
+    verified: Cache<[u8; 32], ()>,
+    slots: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    runs: AtomicU64,
+}
+
+/// The users in force.
+#[derive(Debug)]
+struct Users {
+    hashes: HashMap<String, Arc<BcryptHash>>,
+    /// Hashes that no password has, one for each user and of the same cost: whoever is not a user
+    /// is checked against one of them.
+    decoys: Vec<Arc<BcryptHash>>,
+}
+
+impl Verifier {
+    pub(super) fn new(users: &Htpasswd, remember: Duration) -> Result<Self, NoRandomness> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
+            .map_err(|_| NoRandomness)?;
+        let verified = Cache::builder()
+            .max_capacity(MAX_REMEMBERED)
+            .time_to_live(remember)
+            .build();
+        Ok(Self {
+            users: ArcSwap::from_pointee(Users::new(users)),
+            key,
+            verified,
+            slots: Arc::new(Semaphore::new(Self::slots())),
+            waiting: AtomicUsize::new(0),
+            runs: AtomicU64::new(0),
+        })
+    }
+
+    /// How many runs of bcrypt may go on at once: half of the processors, so that wrong passwords
+    /// at full rate leave the other half to those who are in.
+    fn slots() -> usize {
+        std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1))
+    }
+
+    pub(super) fn set_users(&self, users: &Htpasswd) {
+        self.users.store(Arc::new(Users::new(users)));
+    }
+
+    pub(super) fn runs(&self) -> u64 {
+        self.runs.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn verify(&self, credentials: &Credentials) -> Result<(), Refusal> {
+        let users = self.users.load_full();
+        let known = users.hashes.get(credentials.user());
+        let hash = match known {
+            Some(hash) => hash,
+            None => users.decoy(self.tag(&[credentials.user().as_bytes()])),
+        };
+        let key = self.tag(&[
+            credentials.user().as_bytes(),
+            hash.as_str().as_bytes(),
+            credentials.password().as_bytes(),
+        ]);
+        let checked = self
+            .verified
+            .try_get_with(key, self.check(hash, credentials))
+            .await;
+        // What goes wrong for one of those who wait together goes wrong for all.
+        checked.map_err(|refusal| *refusal)?;
+        // While bcrypt ran, the line may have changed; then this password is the old one.
+        match self.users.load().hashes.get(credentials.user()) {
+            Some(now) if now.as_str() == hash.as_str() => Ok(()),
+            _ => Err(Refusal::Unauthenticated),
+        }
+    }
+
+    async fn check(
+        &self,
+        hash: &Arc<BcryptHash>,
+        credentials: &Credentials,
+    ) -> Result<(), Refusal> {
+        let busy = Refusal::Busy {
+            retry_after: RETRY_AFTER,
+        };
+        let turn = {
+            let _waiting = Waiting::enter(&self.waiting).ok_or(busy)?;
+            Arc::clone(&self.slots)
+                .acquire_owned()
+                .await
+                .map_err(|_| busy)?
+        };
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        let hash = Arc::clone(hash);
+        let password = Zeroizing::new(credentials.password().to_owned());
+        let right = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            hash.verify(password.as_bytes())
+        });
+        match right.await {
+            Ok(true) => Ok(()),
+            _ => Err(Refusal::Unauthenticated),
+        }
+    }
+
+    /// A keyed hash of `parts`, each with its length, so that no two lists give the same bytes.
+    fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.key);
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        let mut tag = [0; 32];
+        for (to, from) in tag.iter_mut().zip(context.sign().as_ref()) {
+            *to = *from;
+        }
+        tag
+    }
+}
+
+impl Users {
+    fn new(file: &Htpasswd) -> Self {
+        let hashes: HashMap<String, Arc<BcryptHash>> = file
+            .entries()
+            .iter()
+            .map(|entry| (entry.user.clone(), Arc::new(entry.hash.clone())))
+            .collect();
+        let mut costs: Vec<u8> = hashes.values().map(|hash| hash.cost()).collect();
+        if costs.is_empty() {
+            costs.push(USUAL_COST);
+        }
+        costs.sort_unstable();
+        let decoys = costs
+            .into_iter()
+            .map(|cost| Arc::new(BcryptHash::decoy(cost)))
+            .collect();
+        Self { hashes, decoys }
+    }
+
+    /// The decoy of somebody who is not a user: always the same one, and its cost spread over
+    /// names as the costs of users are.
+    fn decoy(&self, tag: [u8; 32]) -> &Arc<BcryptHash> {
+        let [a, b, c, d, ..] = tag;
+        let index = u32::from_be_bytes([a, b, c, d]) as usize % self.decoys.len();
+        &self.decoys[index]
+    }
+}
+
+/// A place in the queue.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(waiting: &'a AtomicUsize) -> Option<Self> {
+        let place = Self(waiting);
+        (waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING).then_some(place)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,109 @@
+//! Blobs: end-2 and end-10.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Method, Response, StatusCode, header},
+};
+use serde_json::json;
+
+use super::{
+    Api, CONTENT_DIGEST, Call, Error, conditional,
+    range::{self, Wanted},
+    status, value,
+};
+use crate::{
+    gate::Permit,
+    oci::{Digest, ErrorCode, RepositoryName},
+};
+
+/// Content never changes under its digest. Responses to requests with credentials are for the
+/// client's own cache (RFC 9111 §3.5).
+const FOREVER: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
+
+impl Api {
+    pub(super) async fn read_blob(
+        &self,
+        _: &Permit,
+        name: &RepositoryName,
+        digest: &Digest,
+        call: &Call,
+    ) -> Result<Response<Body>, Error> {
+        let unknown = || Error::refused(ErrorCode::BlobUnknown).with_detail(json!(digest));
+        if call.method == Method::HEAD || call.headers.contains_key(header::IF_NONE_MATCH) {
+            let size = self
+                .registry
+                .blob_size(name, digest)
+                .await?
+                .ok_or_else(unknown)?;
+            if let Some(response) = conditional::not_modified(call, digest) {
+                return Ok(response);
+            }
+            if call.method == Method::HEAD {
+                return Ok(content(StatusCode::OK, digest, size, Body::empty()));
+            }
+        }
+        let blob = self
+            .registry
+            .blob(name, digest)
+            .await?
+            .ok_or_else(unknown)?;
+        let size = blob.size();
+        let wanted = match call.header(header::RANGE) {
+            Some(header) if conditional::range_applies(call, digest) => range::wanted(header, size),
+            _ => Wanted::All,
+        };
+        match wanted {
+            Wanted::All => {
+                let body = Body::from_stream(blob.stream(0..size));
+                Ok(content(StatusCode::OK, digest, size, body))
+            }
+            Wanted::Part(part) => {
+                let described = format!("bytes {}-{}/{size}", part.start, part.end - 1);
+                let length = part.end - part.start;
+                let body = Body::from_stream(blob.stream(part));
+                let mut response = content(StatusCode::PARTIAL_CONTENT, digest, length, body);
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_RANGE, value(&described));
+                Ok(response)
+            }
+            Wanted::Unsatisfiable => {
+                let mut response = status(StatusCode::RANGE_NOT_SATISFIABLE);
+                let described = format!("bytes */{size}");
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_RANGE, value(&described));
+                Ok(response)
+            }
+        }
+    }
+
+    pub(super) async fn delete_blob(
+        &self,
+        _: &Permit,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Response<Body>, Error> {
+        self.deletion_allowed()?;
+        if !self.registry.delete_blob(name, digest).await? {
+            return Err(Error::refused(ErrorCode::BlobUnknown).with_detail(json!(digest)));
+        }
+        let mut response = status(StatusCode::ACCEPTED);
+        response.headers_mut().insert(CONTENT_DIGEST, value(digest));
+        Ok(response)
+    }
+}
+
+fn content(status: StatusCode, digest: &Digest, length: u64, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    let octets = HeaderValue::from_static("application/octet-stream");
+    headers.insert(header::CONTENT_TYPE, octets);
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::ETAG, conditional::etag(digest));
+    headers.insert(header::CACHE_CONTROL, FOREVER);
+    headers.insert(CONTENT_DIGEST, value(digest));
+    response
+}

@@ -1,0 +1,68 @@
+//! Requests that depend on what the client already has (RFC 9110 §13). An entity tag is always the
+//! quoted digest, and content never changes under its digest.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Response, StatusCode, header},
+};
+
+use super::{CONTENT_DIGEST, Call, status, value};
+use crate::oci::Digest;
+
+/// The entity tag of content.
+pub(super) fn etag(digest: &Digest) -> HeaderValue {
+    value(&format!("\"{digest}\""))
+}
+
+/// The answer to a client that has this content already.
+pub(super) fn not_modified(call: &Call, digest: &Digest) -> Option<Response<Body>> {
+    let header = call.header(header::IF_NONE_MATCH)?;
+    if !matches(header, digest) {
+        return None;
+    }
+    let mut response = status(StatusCode::NOT_MODIFIED);
+    response.headers_mut().insert(header::ETAG, etag(digest));
+    response.headers_mut().insert(CONTENT_DIGEST, value(digest));
+    Some(response)
+}
+
+/// Whether a list of entity tags names the content. Weak tags do (§13.1.2), and so do digests
+/// without quotes, as registry:2 has it.
+fn matches(header: &str, digest: &Digest) -> bool {
+    let digest = digest.to_string();
+    header
+        .split(',')
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"') == digest)
+}
+
+/// Whether a `Range` may be honoured in spite of an `If-Range` (§13.1.5).
+pub(super) fn range_applies(call: &Call, digest: &Digest) -> bool {
+    call.headers
+        .get(header::IF_RANGE)
+        .is_none_or(|tag| *tag == etag(digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    #[test]
+    fn an_entity_tag_matches_in_every_form_that_clients_send() {
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let other = Digest::of(Algorithm::Sha256, b"x");
+        for header in [
+            format!("\"{digest}\""),
+            format!("W/\"{digest}\""),
+            digest.to_string(),
+            format!("\"{other}\", \"{digest}\""),
+            "*".to_owned(),
+        ] {
+            assert!(matches(&header, &digest), "{header}");
+        }
+        for header in [format!("\"{other}\""), String::new(), "\"\"".to_owned()] {
+            assert!(!matches(&header, &digest), "{header}");
+        }
+    }
+}

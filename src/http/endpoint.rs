@@ -1,0 +1,373 @@
+//! Which endpoint of the specification a request is for.
+//!
+//! A repository's name may hold any word that the endpoints use, so a path is read from its end:
+//! `/v2/blobs/uploads/tags/list` lists the tags of `blobs/uploads`. Reading is pure: it looks at
+//! nothing but the method, the path and the query.
+
+use std::borrow::Cow;
+
+use axum::http::Method;
+use percent_encoding::percent_decode_str;
+
+use super::error::Error;
+use crate::{
+    gate::Right,
+    oci::{Algorithm, Digest, ErrorCode, Reference, RepositoryName, Tag},
+    registry::UploadId,
+};
+
+/// What a request asks for, with its parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// `PATCH /v2/<name>/blobs/uploads/<id>` (end-5)
+    AppendUpload { name: RepositoryName, id: UploadId },
+    /// `GET /v2/` (end-1)
+    Base,
+    /// `DELETE /v2/<name>/blobs/uploads/<id>` (end-14)
+    CancelUpload { name: RepositoryName, id: UploadId },
+    /// `GET /v2/_catalog` (registry:2)
+    Catalog { page: PageQuery },
+    /// `DELETE /v2/<name>/blobs/<digest>` (end-10)
+    DeleteBlob {
+        name: RepositoryName,
+        digest: Digest,
+    },
+    /// `DELETE /v2/<name>/manifests/<reference>` (end-9)
+    DeleteManifest {
+        name: RepositoryName,
+        reference: Reference,
+    },
+    /// `PUT /v2/<name>/blobs/uploads/<id>?digest=` (end-6)
+    FinishUpload {
+        name: RepositoryName,
+        id: UploadId,
+        digest: Digest,
+    },
+    /// `POST /v2/<name>/blobs/uploads/?mount=&from=` (end-11)
+    MountBlob {
+        name: RepositoryName,
+        digest: Digest,
+        from: Option<RepositoryName>,
+    },
+    /// `POST /v2/<name>/blobs/uploads/?digest=` (end-4b)
+    PutBlob {
+        name: RepositoryName,
+        digest: Digest,
+    },
+    /// `PUT /v2/<name>/manifests/<reference>?tag=` (end-7)
+    PutManifest {
+        name: RepositoryName,
+        reference: Reference,
+        tags: Vec<Tag>,
+    },
+    /// `GET` or `HEAD /v2/<name>/blobs/<digest>` (end-2)
+    ReadBlob {
+        name: RepositoryName,
+        digest: Digest,
+    },
+    /// `GET` or `HEAD /v2/<name>/manifests/<reference>` (end-3)
+    ReadManifest {
+        name: RepositoryName,
+        reference: Reference,
+    },
+    /// `GET /v2/<name>/referrers/<digest>` (end-12)
+    Referrers {
+        name: RepositoryName,
+        digest: Digest,
+        artifact_type: Option<String>,
+        after: Option<Digest>,
+    },
+    /// `GET /v1/search` (Docker Registry v1, for `docker search`)
+    Search {
+        term: String,
+        size: Option<usize>,
+        page: Option<usize>,
+    },
+    /// `POST /v2/<name>/blobs/uploads/` (end-4a, end-4c)
+    StartUpload {
+        name: RepositoryName,
+        algorithm: Algorithm,
+    },
+    /// `GET /v2/<name>/tags/list` (end-8)
+    Tags {
+        name: RepositoryName,
+        page: PageQuery,
+    },
+    /// `GET /v2/<name>/blobs/uploads/<id>` (end-13)
+    UploadStatus { name: RepositoryName, id: UploadId },
+}
+
+/// Which part of a list is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PageQuery {
+    /// `n`
+    pub(super) size: Option<usize>,
+    /// `last`: the item behind which the part begins.
+    pub(super) last: Option<String>,
+}
+
+impl Endpoint {
+    /// Reads a request. `path` is as it was sent, percent-encoded, below the prefix.
+    pub(super) fn parse(method: &Method, path: &str, query: &str) -> Result<Self, Error> {
+        let query = Query(query);
+        if path == "/v1/search" {
+            only(method, &[Method::GET, Method::HEAD])?;
+            return Ok(Self::Search {
+                term: query.first("q").unwrap_or_default().into_owned(),
+                size: query.number("n")?,
+                page: query.number("page")?,
+            });
+        }
+        let Some(rest) = path.strip_prefix("/v2/") else {
+            return Err(Error::NotFound);
+        };
+        let segments: Vec<Cow<'_, str>> = rest
+            .split('/')
+            .map(|s| percent_decode_str(s).decode_utf8_lossy())
+            .collect();
+        let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
+        match segments.as_slice() {
+            [""] => only(method, &[Method::GET, Method::HEAD]).map(|()| Self::Base),
+            ["_catalog"] => {
+                only(method, &[Method::GET, Method::HEAD])?;
+                Ok(Self::Catalog {
+                    page: query.page()?,
+                })
+            }
+            [name @ .., "tags", "list"] => {
+                only(method, &[Method::GET, Method::HEAD])?;
+                Ok(Self::Tags {
+                    name: repository(name)?,
+                    page: query.page()?,
+                })
+            }
+            [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
+                only(method, &[Method::POST])?;
+                Self::start(repository(name)?, &query)
+            }
+            [name @ .., "blobs", "uploads", id] => Self::upload(method, name, id, &query),
+            [name @ .., "blobs", text] => {
+                only(method, &[Method::GET, Method::HEAD, Method::DELETE])?;
+                let (name, digest) = (repository(name)?, digest(text)?);
+                Ok(match *method {
+                    Method::DELETE => Self::DeleteBlob { name, digest },
+                    _ => Self::ReadBlob { name, digest },
+                })
+            }
+            [name @ .., "manifests", text] => Self::manifest(method, name, text, &query),
+            [name @ .., "referrers", text] => {
+                only(method, &[Method::GET, Method::HEAD])?;
+                let after = query.first("last").map(|text| digest(&text)).transpose()?;
+                Ok(Self::Referrers {
+                    name: repository(name)?,
+                    digest: digest(text)?,
+                    artifact_type: query.first("artifactType").map(Cow::into_owned),
+                    after,
+                })
+            }
+            _ => Err(Error::NotFound),
+        }
+    }
+
+    fn start(name: RepositoryName, query: &Query<'_>) -> Result<Self, Error> {
+        if let Some(text) = query.first("digest") {
+            return Ok(Self::PutBlob {
+                name,
+                digest: digest(&text)?,
+            });
+        }
+        // A mount that cannot be done, for whatever reason, becomes an upload (end-11).
+        if let Some(digest) = query.first("mount").and_then(|text| text.parse().ok()) {
+            match query.first("from").map(|text| text.parse()) {
+                None => {
+                    return Ok(Self::MountBlob {
+                        name,
+                        digest,
+                        from: None,
+                    });
+                }
+                Some(Ok(from)) => {
+                    return Ok(Self::MountBlob {
+                        name,
+                        digest,
+                        from: Some(from),
+                    });
+                }
+                Some(Err(_)) => {}
+            }
+        }
+        let algorithm = match query.first("digest-algorithm") {
+            None => Algorithm::default(),
+            Some(text) => text
+                .parse()
+                .map_err(|why| invalid(ErrorCode::DigestInvalid, why))?,
+        };
+        Ok(Self::StartUpload { name, algorithm })
+    }
+
+    fn upload(method: &Method, name: &[&str], id: &str, query: &Query<'_>) -> Result<Self, Error> {
+        only(
+            method,
+            &[
+                Method::GET,
+                Method::HEAD,
+                Method::PATCH,
+                Method::PUT,
+                Method::DELETE,
+            ],
+        )?;
+        let name = repository(name)?;
+        let id = id
+            .parse()
+            .map_err(|why| invalid(ErrorCode::BlobUploadUnknown, why))?;
+        Ok(match *method {
+            Method::PATCH => Self::AppendUpload { name, id },
+            Method::DELETE => Self::CancelUpload { name, id },
+            Method::PUT => match query.first("digest") {
+                Some(text) => Self::FinishUpload {
+                    name,
+                    id,
+                    digest: digest(&text)?,
+                },
+                None => return Err(invalid(ErrorCode::DigestInvalid, "the digest is missing")),
+            },
+            _ => Self::UploadStatus { name, id },
+        })
+    }
+
+    fn manifest(
+        method: &Method,
+        name: &[&str],
+        text: &str,
+        query: &Query<'_>,
+    ) -> Result<Self, Error> {
+        only(
+            method,
+            &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
+        )?;
+        let name = repository(name)?;
+        let reference = if text.contains(':') {
+            Reference::Digest(digest(text)?)
+        } else {
+            // Nothing can be there under what is not a tag; only a client that means to put
+            // something there is told about the grammar.
+            let code = match *method {
+                Method::PUT => ErrorCode::TagInvalid,
+                _ => ErrorCode::ManifestUnknown,
+            };
+            Reference::Tag(text.parse().map_err(|why| invalid(code, why))?)
+        };
+        Ok(match *method {
+            Method::DELETE => Self::DeleteManifest { name, reference },
+            Method::PUT => {
+                let tags = match reference {
+                    Reference::Digest(_) => query
+                        .all("tag")
+                        .map(|tag| {
+                            tag.parse()
+                                .map_err(|why| invalid(ErrorCode::TagInvalid, why))
+                        })
+                        .collect::<Result<_, _>>()?,
+                    // `?tag=` belongs to a push by digest.
+                    Reference::Tag(_) => Vec::new(),
+                };
+                Self::PutManifest {
+                    name,
+                    reference,
+                    tags,
+                }
+            }
+            _ => Self::ReadManifest { name, reference },
+        })
+    }
+
+    /// What a caller must be allowed to do.
+    pub(super) fn rights(&self) -> Vec<Right<'_>> {
+        match self {
+            Self::Base => vec![],
+            Self::Catalog { .. } | Self::Search { .. } => vec![Right::List],
+            Self::ReadBlob { name, .. }
+            | Self::ReadManifest { name, .. }
+            | Self::Referrers { name, .. }
+            | Self::Tags { name, .. } => vec![Right::Pull(name)],
+            Self::AppendUpload { name, .. }
+            | Self::CancelUpload { name, .. }
+            | Self::FinishUpload { name, .. }
+            | Self::PutBlob { name, .. }
+            | Self::PutManifest { name, .. }
+            | Self::StartUpload { name, .. }
+            | Self::UploadStatus { name, .. } => vec![Right::Push(name)],
+            Self::MountBlob { name, from, .. } => std::iter::once(Right::Push(name))
+                .chain(from.iter().map(Right::Pull))
+                .collect(),
+            Self::DeleteBlob { name, .. } | Self::DeleteManifest { name, .. } => {
+                vec![Right::Delete(name)]
+            }
+        }
+    }
+}
+
+/// The parameters of a query.
+struct Query<'a>(&'a str);
+
+impl Query<'_> {
+    fn all(&self, name: &'static str) -> impl Iterator<Item = Cow<'_, str>> {
+        form_urlencoded::parse(self.0.as_bytes())
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value)
+    }
+
+    fn first(&self, name: &'static str) -> Option<Cow<'_, str>> {
+        self.all(name).next()
+    }
+
+    fn number(&self, name: &'static str) -> Result<Option<usize>, Error> {
+        let Some(text) = self.first(name) else {
+            return Ok(None);
+        };
+        text.parse().map(Some).map_err(|_| {
+            invalid(
+                ErrorCode::PaginationNumberInvalid,
+                format!("`{name}` must be a number that is not negative"),
+            )
+        })
+    }
+
+    fn page(&self) -> Result<PageQuery, Error> {
+        let last = self
+            .first("last")
+            .filter(|last| !last.is_empty())
+            .map(Cow::into_owned);
+        Ok(PageQuery {
+            size: self.number("n")?,
+            last,
+        })
+    }
+}
+
+fn only(method: &Method, allowed: &'static [Method]) -> Result<(), Error> {
+    if allowed.contains(method) {
+        Ok(())
+    } else {
+        Err(Error::MethodNotAllowed(allowed))
+    }
+}
+
+fn repository(segments: &[&str]) -> Result<RepositoryName, Error> {
+    segments
+        .join("/")
+        .parse()
+        .map_err(|why| invalid(ErrorCode::NameInvalid, why))
+}
+
+fn digest(text: &str) -> Result<Digest, Error> {
+    text.parse()
+        .map_err(|why| invalid(ErrorCode::DigestInvalid, why))
+}
+
+fn invalid(code: ErrorCode, why: impl ToString) -> Error {
+    Error::refused(code).because(why)
+}
+
+#[cfg(test)]
+mod tests;

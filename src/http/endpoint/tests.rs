@@ -1,0 +1,351 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+const ID: &str = "6b3c9a93-af5d-473f-a4cf-9710022185cd";
+
+fn parse(method: &str, target: &str) -> Result<Endpoint, Error> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    Endpoint::parse(&method.parse().unwrap(), path, query)
+}
+
+fn name(text: &str) -> RepositoryName {
+    text.parse().unwrap()
+}
+
+fn digest() -> Digest {
+    DIGEST.parse().unwrap()
+}
+
+fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+/// Each request, what it is and what it takes.
+#[test]
+fn requests_are_told_apart_with_the_rights_they_take() {
+    let (a, id) = (name("a"), ID.parse().unwrap());
+    let (push, pull, delete) = (Right::Push(&a), Right::Pull(&a), Right::Delete(&a));
+    let by_tag = Reference::Tag(tag("t"));
+    let by_digest = Reference::Digest(digest());
+    let (b, page) = (name("b"), PageQuery::default());
+    for (method, target, endpoint, rights) in [
+        ("GET", "/v2/".to_owned(), Endpoint::Base, vec![]),
+        (
+            "GET",
+            "/v2/_catalog".into(),
+            Endpoint::Catalog { page: page.clone() },
+            vec![Right::List],
+        ),
+        (
+            "GET",
+            "/v2/a/tags/list".into(),
+            Endpoint::Tags {
+                name: a.clone(),
+                page,
+            },
+            vec![pull],
+        ),
+        (
+            "GET",
+            "/v2/a/tags/list?n=2&last=x".into(),
+            Endpoint::Tags {
+                name: a.clone(),
+                page: PageQuery {
+                    size: Some(2),
+                    last: Some("x".into()),
+                },
+            },
+            vec![pull],
+        ),
+        (
+            "HEAD",
+            "/v2/a/manifests/t".into(),
+            Endpoint::ReadManifest {
+                name: a.clone(),
+                reference: by_tag.clone(),
+            },
+            vec![pull],
+        ),
+        (
+            "PUT",
+            format!("/v2/a/manifests/{DIGEST}?tag=x&tag=y"),
+            Endpoint::PutManifest {
+                name: a.clone(),
+                reference: by_digest.clone(),
+                tags: vec![tag("x"), tag("y")],
+            },
+            vec![push],
+        ),
+        (
+            "DELETE",
+            format!("/v2/a/manifests/{}", DIGEST.replace(':', "%3A")),
+            Endpoint::DeleteManifest {
+                name: a.clone(),
+                reference: by_digest,
+            },
+            vec![delete],
+        ),
+        (
+            "GET",
+            format!("/v2/a/blobs/{DIGEST}"),
+            Endpoint::ReadBlob {
+                name: a.clone(),
+                digest: digest(),
+            },
+            vec![pull],
+        ),
+        (
+            "DELETE",
+            format!("/v2/a/blobs/{DIGEST}"),
+            Endpoint::DeleteBlob {
+                name: a.clone(),
+                digest: digest(),
+            },
+            vec![delete],
+        ),
+        (
+            "POST",
+            "/v2/a/blobs/uploads/".into(),
+            Endpoint::StartUpload {
+                name: a.clone(),
+                algorithm: Algorithm::Sha256,
+            },
+            vec![push],
+        ),
+        (
+            "POST",
+            "/v2/a/blobs/uploads?digest-algorithm=sha512".into(),
+            Endpoint::StartUpload {
+                name: a.clone(),
+                algorithm: Algorithm::Sha512,
+            },
+            vec![push],
+        ),
+        (
+            "POST",
+            format!("/v2/a/blobs/uploads/?digest={DIGEST}"),
+            Endpoint::PutBlob {
+                name: a.clone(),
+                digest: digest(),
+            },
+            vec![push],
+        ),
+        (
+            "POST",
+            format!("/v2/a/blobs/uploads/?mount={DIGEST}&from=b"),
+            Endpoint::MountBlob {
+                name: a.clone(),
+                digest: digest(),
+                from: Some(b.clone()),
+            },
+            vec![push, Right::Pull(&b)],
+        ),
+        (
+            "POST",
+            format!("/v2/a/blobs/uploads/?mount={DIGEST}"),
+            Endpoint::MountBlob {
+                name: a.clone(),
+                digest: digest(),
+                from: None,
+            },
+            vec![push],
+        ),
+        (
+            "PATCH",
+            format!("/v2/a/blobs/uploads/{ID}"),
+            Endpoint::AppendUpload {
+                name: a.clone(),
+                id,
+            },
+            vec![push],
+        ),
+        (
+            "PUT",
+            format!("/v2/a/blobs/uploads/{ID}?digest={DIGEST}"),
+            Endpoint::FinishUpload {
+                name: a.clone(),
+                id,
+                digest: digest(),
+            },
+            vec![push],
+        ),
+        (
+            "GET",
+            format!("/v2/a/blobs/uploads/{ID}"),
+            Endpoint::UploadStatus {
+                name: a.clone(),
+                id,
+            },
+            vec![push],
+        ),
+        (
+            "DELETE",
+            format!("/v2/a/blobs/uploads/{ID}"),
+            Endpoint::CancelUpload {
+                name: a.clone(),
+                id,
+            },
+            vec![push],
+        ),
+        (
+            "GET",
+            format!("/v2/a/referrers/{DIGEST}?artifactType=a%2Fb"),
+            Endpoint::Referrers {
+                name: a.clone(),
+                digest: digest(),
+                artifact_type: Some("a/b".into()),
+                after: None,
+            },
+            vec![pull],
+        ),
+        (
+            "GET",
+            "/v1/search?q=x&n=5&page=2".into(),
+            Endpoint::Search {
+                term: "x".into(),
+                size: Some(5),
+                page: Some(2),
+            },
+            vec![Right::List],
+        ),
+    ] {
+        let parsed = parse(method, &target).unwrap_or_else(|e| panic!("{method} {target}: {e:?}"));
+        assert_eq!(parsed, endpoint, "{method} {target}");
+        assert_eq!(parsed.rights(), rights, "{method} {target}");
+    }
+    assert_eq!(
+        parse("GET", "/v2/a/manifests/t").unwrap(),
+        Endpoint::ReadManifest {
+            name: a.clone(),
+            reference: by_tag
+        }
+    );
+}
+
+#[test]
+fn a_repository_may_be_called_what_the_endpoints_are_called() {
+    for repository in [
+        "blobs",
+        "tags/list",
+        "blobs/uploads",
+        "manifests",
+        "v2/referrers",
+        "uploads",
+    ] {
+        let Ok(Endpoint::Tags { name, .. }) = parse("GET", &format!("/v2/{repository}/tags/list"))
+        else {
+            panic!("{repository}");
+        };
+        assert_eq!(name.as_str(), repository);
+        let Ok(Endpoint::ReadManifest { name, .. }) =
+            parse("GET", &format!("/v2/{repository}/manifests/list"))
+        else {
+            panic!("{repository}");
+        };
+        assert_eq!(name.as_str(), repository);
+        let Ok(Endpoint::StartUpload { name, .. }) =
+            parse("POST", &format!("/v2/{repository}/blobs/uploads/"))
+        else {
+            panic!("{repository}");
+        };
+        assert_eq!(name.as_str(), repository);
+    }
+}
+
+#[test]
+fn a_mount_that_makes_no_sense_becomes_an_upload() {
+    for query in [
+        "mount=x&from=b",
+        &format!("mount={DIGEST}&from=B"),
+        "mount=",
+        "from=b",
+    ] {
+        let target = format!("/v2/a/blobs/uploads/?{query}");
+        assert!(
+            matches!(parse("POST", &target), Ok(Endpoint::StartUpload { .. })),
+            "{query}"
+        );
+    }
+}
+
+#[test]
+fn bad_requests_are_refused_with_the_code_of_what_is_bad() {
+    use axum::http::StatusCode;
+    let id = crate::http::RequestId::new();
+    for (method, target, status) in [
+        ("GET", "/v2/A/tags/list", StatusCode::BAD_REQUEST),
+        ("GET", "/v2/a%2Fb/tags/list", StatusCode::OK),
+        ("GET", "/v2/../a/tags/list", StatusCode::BAD_REQUEST),
+        ("GET", "/v2/%2e%2e/tags/list", StatusCode::BAD_REQUEST),
+        ("GET", "/v2/a%00/tags/list", StatusCode::BAD_REQUEST),
+        ("GET", "/v2/a%ff/tags/list", StatusCode::BAD_REQUEST),
+        ("GET", "/v2//tags/list", StatusCode::BAD_REQUEST),
+        ("GET", "/v2/tags/list", StatusCode::BAD_REQUEST),
+        ("GET", "/v2/a/manifests/-", StatusCode::NOT_FOUND),
+        ("PUT", "/v2/a/manifests/-", StatusCode::BAD_REQUEST),
+        ("GET", "/v2/a/manifests/sha256:0", StatusCode::BAD_REQUEST),
+        ("GET", "/v2/a/blobs/latest", StatusCode::BAD_REQUEST),
+        ("GET", "/v2/a/referrers/latest", StatusCode::BAD_REQUEST),
+        (
+            "PATCH",
+            "/v2/a/blobs/uploads/not-a-uuid",
+            StatusCode::NOT_FOUND,
+        ),
+        ("PATCH", "/v2/a/blobs/uploads/..", StatusCode::NOT_FOUND),
+        (
+            "POST",
+            "/v2/a/blobs/uploads/?digest=x",
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            "POST",
+            "/v2/a/blobs/uploads/?digest-algorithm=md5",
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            "PUT",
+            &format!("/v2/a/blobs/uploads/{ID}"),
+            StatusCode::BAD_REQUEST,
+        ),
+        ("GET", "/v2/a/tags/list?n=-1", StatusCode::BAD_REQUEST),
+        ("GET", "/v2/_catalog?n=many", StatusCode::BAD_REQUEST),
+        ("POST", "/v2/", StatusCode::METHOD_NOT_ALLOWED),
+        ("POST", "/v2/a/tags/list", StatusCode::METHOD_NOT_ALLOWED),
+        (
+            "OPTIONS",
+            "/v2/a/manifests/t",
+            StatusCode::METHOD_NOT_ALLOWED,
+        ),
+        (
+            "GET",
+            "/v2/a/blobs/uploads/",
+            StatusCode::METHOD_NOT_ALLOWED,
+        ),
+        ("GET", "/v2/nothing", StatusCode::NOT_FOUND),
+        ("GET", "/v2", StatusCode::NOT_FOUND),
+        ("GET", "/v3/", StatusCode::NOT_FOUND),
+    ] {
+        let got = parse(method, target)
+            .map_or_else(|error| error.into_response(id).status(), |_| StatusCode::OK);
+        assert_eq!(got, status, "{method} {target}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_request_is_an_endpoint_or_refused(
+        method in "(GET|HEAD|PUT|POST|PATCH|DELETE|OPTIONS)", target in "/v[12](/\\PC{0,12}){0,6}",
+    ) {
+        let _ = parse(&method, &target);
+    }
+
+    #[test]
+    fn any_repository_name_is_read_back_from_its_paths(
+        repository in "[a-z0-9]{1,4}([._-][a-z0-9]{1,4})?(/(blobs|uploads|manifests|tags|list|[a-z]{1,3})){0,4}",
+    ) {
+        let parsed = parse("GET", &format!("/v2/{repository}/blobs/{DIGEST}")).unwrap();
+        prop_assert_eq!(parsed, Endpoint::ReadBlob { name: name(&repository), digest: digest() });
+    }
+}

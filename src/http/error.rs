@@ -1,0 +1,283 @@
+//! What goes wrong, as clients see it.
+//!
+//! Every error becomes a response in this file and nowhere else: the specification's JSON body, a
+//! code, a status. What is the client's fault says what it was. What is ours says "internal error"
+//! and the request's id; the whole story is in the log under that id, once.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Method, Response, StatusCode, header},
+};
+use serde_json::{Value, json};
+
+use super::{RequestId, range};
+use crate::{
+    gate::{Denied, Refusal},
+    oci::ErrorCode,
+    registry::{self, BodyError},
+    storage,
+};
+
+/// Why a request is not answered as it wished.
+#[derive(Debug)]
+pub(super) enum Error {
+    /// A method that the endpoint does not have.
+    MethodNotAllowed(&'static [Method]),
+    /// No endpoint has this path.
+    NotFound,
+    /// Found before the core was asked.
+    Refused(Refused),
+    /// Found by the core.
+    Registry(registry::Error),
+    /// Found by the gate: the caller is not known.
+    NotLetIn {
+        refusal: Refusal,
+        challenge: Option<String>,
+    },
+}
+
+/// A code, and what is worth saying besides.
+#[derive(Debug)]
+pub(super) struct Refused {
+    code: ErrorCode,
+    status: StatusCode,
+    detail: Option<Value>,
+}
+
+impl Error {
+    /// A refusal with the usual status of a code.
+    pub(super) const fn refused(code: ErrorCode) -> Self {
+        Self::Refused(Refused {
+            code,
+            status: status(code),
+            detail: None,
+        })
+    }
+
+    /// Adds the reason to a refusal.
+    pub(super) fn because(self, why: impl ToString) -> Self {
+        self.with_detail(json!(why.to_string()))
+    }
+
+    /// Adds a detail to a refusal.
+    pub(super) fn with_detail(self, detail: Value) -> Self {
+        match self {
+            Self::Refused(refused) => Self::Refused(Refused {
+                detail: Some(detail),
+                ..refused
+            }),
+            other => other,
+        }
+    }
+
+    /// Gives a refusal another status than its code has.
+    pub(super) fn with_status(self, status: StatusCode) -> Self {
+        match self {
+            Self::Refused(refused) => Self::Refused(Refused { status, ..refused }),
+            other => other,
+        }
+    }
+
+    /// Makes the response, and writes to the log what the client is not told.
+    pub(super) fn into_response(self, id: RequestId) -> Response<Body> {
+        match self {
+            Self::MethodNotAllowed(allowed) => {
+                let mut response = Refused::of(ErrorCode::Unsupported).respond();
+                let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
+                set(&mut response, header::ALLOW, &allowed.join(", "));
+                response
+            }
+            Self::NotFound => {
+                let mut response = Response::new(Body::from("404 page not found\n"));
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                set(
+                    &mut response,
+                    header::CONTENT_TYPE,
+                    "text/plain; charset=utf-8",
+                );
+                response
+            }
+            Self::Refused(refused) => refused.respond(),
+            Self::NotLetIn {
+                refusal: Refusal::Unauthenticated,
+                challenge,
+            } => {
+                let mut response = Refused::of(ErrorCode::Unauthorized).respond();
+                if let Some(challenge) = challenge {
+                    set(&mut response, header::WWW_AUTHENTICATE, &challenge);
+                }
+                response
+            }
+            Self::NotLetIn {
+                refusal: Refusal::Busy { retry_after },
+                ..
+            } => {
+                let mut response = Refused::of(ErrorCode::TooManyRequests).respond();
+                let seconds = retry_after.as_secs().to_string();
+                set(&mut response, header::RETRY_AFTER, &seconds);
+                response
+            }
+            Self::Registry(error) => from_registry(&error, id),
+        }
+    }
+}
+
+impl Refused {
+    const fn of(code: ErrorCode) -> Self {
+        Self {
+            code,
+            status: status(code),
+            detail: None,
+        }
+    }
+
+    fn respond(self) -> Response<Body> {
+        respond(self.status, &[(self.code, self.detail)])
+    }
+}
+
+impl From<registry::Error> for Error {
+    fn from(error: registry::Error) -> Self {
+        Self::Registry(error)
+    }
+}
+
+impl From<Denied> for Error {
+    fn from(_: Denied) -> Self {
+        Self::refused(ErrorCode::Denied)
+    }
+}
+
+/// The status of a code, as in registry:2.
+const fn status(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::BlobUploadInvalid
+        | ErrorCode::DigestInvalid
+        | ErrorCode::ManifestBlobUnknown
+        | ErrorCode::ManifestInvalid
+        | ErrorCode::NameInvalid
+        | ErrorCode::PaginationNumberInvalid
+        | ErrorCode::SizeInvalid
+        | ErrorCode::TagInvalid => StatusCode::BAD_REQUEST,
+        ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+        ErrorCode::Denied => StatusCode::FORBIDDEN,
+        ErrorCode::BlobUnknown
+        | ErrorCode::BlobUploadUnknown
+        | ErrorCode::ManifestUnknown
+        | ErrorCode::NameUnknown => StatusCode::NOT_FOUND,
+        ErrorCode::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::RangeInvalid => StatusCode::RANGE_NOT_SATISFIABLE,
+        ErrorCode::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
+    use registry::Error as E;
+    let refused = |code, detail: Value| respond(status(code), &[(code, Some(detail))]);
+    let told = || json!(error.to_string());
+    match error {
+        E::Body(BodyError::Gone(_)) => refused(ErrorCode::SizeInvalid, told()),
+        E::Body(BodyError::Stalled(_)) => respond(
+            StatusCode::REQUEST_TIMEOUT,
+            &[(ErrorCode::SizeInvalid, Some(told()))],
+        ),
+        E::DigestMismatch { .. } => refused(ErrorCode::DigestInvalid, told()),
+        E::ManifestBlobUnknown(missing) => {
+            let errors: Vec<_> = missing
+                .iter()
+                .map(|digest| {
+                    let detail = json!({ "digest": digest });
+                    (ErrorCode::ManifestBlobUnknown, Some(detail))
+                })
+                .collect();
+            respond(status(ErrorCode::ManifestBlobUnknown), &errors)
+        }
+        E::ManifestInvalid(_) => refused(ErrorCode::ManifestInvalid, told()),
+        E::RangeInvalid { offset } => {
+            let mut response = refused(ErrorCode::RangeInvalid, told());
+            set(&mut response, header::RANGE, &range::received(*offset));
+            response
+        }
+        E::SizeInvalid { .. } => refused(ErrorCode::SizeInvalid, told()),
+        E::UploadBusy => respond(
+            StatusCode::CONFLICT,
+            &[(ErrorCode::BlobUploadInvalid, Some(told()))],
+        ),
+        E::UploadUnknown => refused(ErrorCode::BlobUploadUnknown, told()),
+        E::Storage(cause) => {
+            let status = match cause.kind() {
+                storage::ErrorKind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
+                storage::ErrorKind::TooManyFiles => StatusCode::SERVICE_UNAVAILABLE,
+                storage::ErrorKind::Other => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            internal(status, error, id)
+        }
+        E::Panicked(_) => internal(StatusCode::INTERNAL_SERVER_ERROR, error, id),
+    }
+}
+
+/// The response to a failure of ours.
+pub(super) fn internal(
+    status: StatusCode,
+    error: &dyn std::error::Error,
+    id: RequestId,
+) -> Response<Body> {
+    tracing::error!(request = %id, error = %Chain(error), "a request failed");
+    let detail = json!({ "request": id.to_string() });
+    let message = match status {
+        StatusCode::INSUFFICIENT_STORAGE => "no space left in the registry",
+        _ => "internal error",
+    };
+    let code = match status {
+        StatusCode::SERVICE_UNAVAILABLE => ErrorCode::Unavailable,
+        _ => ErrorCode::Unknown,
+    };
+    let entry = json!({ "code": code.as_str(), "message": message, "detail": detail });
+    json_response(status, &json!({ "errors": [entry] }))
+}
+
+/// An error with all its causes, on one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            write!(f, ": {cause}")?;
+            next = cause.source();
+        }
+        Ok(())
+    }
+}
+
+/// The body of distribution-spec, "Error Codes".
+fn respond(status: StatusCode, errors: &[(ErrorCode, Option<Value>)]) -> Response<Body> {
+    let errors: Vec<Value> = errors
+        .iter()
+        .map(|(code, detail)| {
+            let mut entry = json!({ "code": code.as_str(), "message": code.message() });
+            if let Some(detail) = detail {
+                entry["detail"] = detail.clone();
+            }
+            entry
+        })
+        .collect();
+    json_response(status, &json!({ "errors": errors }))
+}
+
+fn json_response(status: StatusCode, body: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(format!("{body}\n")));
+    *response.status_mut() = status;
+    set(&mut response, header::CONTENT_TYPE, "application/json");
+    response
+}
+
+/// Sets a header to text of ours; text that cannot be a header's is left out rather than sent.
+fn set(response: &mut Response<Body>, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}

@@ -1,0 +1,120 @@
+//! Manifests: end-3, end-7 and end-9.
+
+use axum::{
+    body::Body,
+    http::{HeaderName, Method, Response, StatusCode, header},
+};
+use serde_json::json;
+
+use super::{Api, CONTENT_DIGEST, Call, Error, body, conditional, status, value};
+use crate::{
+    gate::Permit,
+    oci::{ErrorCode, Manifest, Reference, RepositoryName, Tag},
+    registry::{self, Put},
+};
+
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+impl Api {
+    /// Serves a manifest as what it is, whatever `Accept` says: clients that cannot read it say so
+    /// better than a 404 could.
+    pub(super) async fn read_manifest(
+        &self,
+        _: &Permit,
+        name: &RepositoryName,
+        reference: &Reference,
+        call: &Call,
+    ) -> Result<Response<Body>, Error> {
+        let manifest = self.registry.manifest(name, reference).await?;
+        let manifest = manifest.ok_or_else(|| unknown(name, reference))?;
+        if let Some(response) = conditional::not_modified(call, &manifest.digest) {
+            return Ok(response);
+        }
+        let length = manifest.bytes.len();
+        let body = match call.method {
+            Method::HEAD => Body::empty(),
+            _ => Body::from(manifest.bytes),
+        };
+        let mut response = Response::new(body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, value(&manifest.media_type));
+        headers.insert(header::CONTENT_LENGTH, length.into());
+        headers.insert(header::ETAG, conditional::etag(&manifest.digest));
+        headers.insert(CONTENT_DIGEST, value(&manifest.digest));
+        Ok(response)
+    }
+
+    pub(super) async fn put_manifest(
+        &self,
+        _: &Permit,
+        name: &RepositoryName,
+        (reference, tags): (Reference, Vec<Tag>),
+        (call, body): (&Call, Body),
+    ) -> Result<Response<Body>, Error> {
+        let too_large = || {
+            let detail = json!(format!(
+                "a manifest has at most {} bytes",
+                Manifest::MAX_SIZE
+            ));
+            Error::refused(ErrorCode::SizeInvalid)
+                .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+                .with_detail(detail)
+        };
+        if call
+            .content_length()
+            .is_some_and(|length| length > Manifest::MAX_SIZE as u64)
+        {
+            return Err(too_large());
+        }
+        let content_type = call.header(header::CONTENT_TYPE).map(str::to_owned);
+        let bytes = body::whole(body, Manifest::MAX_SIZE)
+            .await
+            .map_err(registry::Error::from)?
+            .ok_or_else(too_large)?;
+        let put = Put {
+            reference,
+            tags: tags.clone(),
+            content_type,
+            bytes,
+        };
+        let accepted = self.registry.put_manifest(name, put).await?;
+
+        let mut response = status(StatusCode::CREATED);
+        let path = format!("/v2/{name}/manifests/{}", accepted.digest);
+        let location = self.origin(call).locate(&path);
+        let headers = response.headers_mut();
+        headers.insert(header::LOCATION, location);
+        headers.insert(CONTENT_DIGEST, value(&accepted.digest));
+        if let Some(subject) = &accepted.subject {
+            headers.insert(OCI_SUBJECT, value(subject));
+        }
+        for tag in &tags {
+            headers.append(OCI_TAG, value(tag));
+        }
+        Ok(response)
+    }
+
+    pub(super) async fn delete_manifest(
+        &self,
+        _: &Permit,
+        name: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Response<Body>, Error> {
+        self.deletion_allowed()?;
+        let deleted = match reference {
+            Reference::Digest(digest) => self.registry.delete_manifest(name, digest).await?,
+            Reference::Tag(tag) => self.registry.delete_tag(name, tag).await?,
+        };
+        if deleted {
+            Ok(status(StatusCode::ACCEPTED))
+        } else {
+            Err(unknown(name, reference))
+        }
+    }
+}
+
+fn unknown(name: &RepositoryName, reference: &Reference) -> Error {
+    let detail = json!({ "name": name.as_str(), "reference": reference.to_string() });
+    Error::refused(ErrorCode::ManifestUnknown).with_detail(detail)
+}

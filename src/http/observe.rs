@@ -1,0 +1,90 @@
+//! What happens around every request: its id, the access log, panics, the headers of all
+//! responses.
+
+use std::{fmt, net::SocketAddr, panic::AssertUnwindSafe, time::Instant};
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderName, HeaderValue, Response, StatusCode, header},
+};
+use futures_util::FutureExt as _;
+use uuid::Uuid;
+
+use super::{Api, Call, error};
+
+/// The address of whoever opened the connection.
+pub type Peer = SocketAddr;
+
+/// Names a request in its response, in the log, and in what a user tells an operator.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestId(Uuid);
+
+impl RequestId {
+    /// An id that no other request has. It is made here: one that a client sent could be anything.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl Default for RequestId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Answers a request, whatever happens.
+pub(super) async fn observed(api: &Api, id: RequestId, request: Request) -> Response<Body> {
+    let started = Instant::now();
+    let (mut call, body) = Call::new(request);
+    let answer = AssertUnwindSafe(api.answer(&mut call, body))
+        .catch_unwind()
+        .await;
+    let mut response = match answer {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => error.into_response(id),
+        Err(_) => error::internal(StatusCode::INTERNAL_SERVER_ERROR, &Panicked, id),
+    };
+    let headers = response.headers_mut();
+    headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    headers.insert(REQUEST_ID, super::value(&id));
+    for (name, value) in &api.headers {
+        headers.append(name, value.clone());
+    }
+    if api.access_log {
+        log(&call, id, &response, started);
+    }
+    response
+}
+
+/// Writes a line when the head of a response is ready. No header of the request is in it but the
+/// agent's name: `Authorization` must never be.
+fn log(call: &Call, id: RequestId, response: &Response<Body>, started: Instant) {
+    tracing::info!(
+        target: "access",
+        request = %id,
+        peer = call.peer.map(tracing::field::display),
+        user = call.identity.as_ref().map(tracing::field::display),
+        method = %call.method,
+        uri = %call.uri,
+        status = response.status().as_u16(),
+        milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        agent = call.header(header::USER_AGENT),
+        "request"
+    );
+}
+
+/// A handler panicked. The panic hook has written where.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a handler panicked")]
+struct Panicked;

@@ -1,0 +1,141 @@
+//! Where clients reach us: what a `Location` begins with.
+//!
+//! A host that a client sends back to us in a `Host` header is repeated to that client only, but
+//! `X-Forwarded-*` would let anybody who can reach the port decide it for others behind a cache;
+//! so those count from trusted peers alone. What is not a plain host and port is never repeated:
+//! then locations are relative, which every client can follow.
+
+use axum::http::{HeaderName, HeaderValue, header};
+use ipnet::IpNet;
+
+use super::{Call, InvalidOptions, Options};
+
+/// How the beginning of a location is chosen.
+#[derive(Debug)]
+pub(super) struct OriginRules {
+    fixed: Option<String>,
+    relative: bool,
+    trusted: Vec<IpNet>,
+    secure: bool,
+    prefix: String,
+}
+
+/// The beginning of locations in the answer to one call.
+#[derive(Debug)]
+pub(super) struct Origin(String);
+
+impl Origin {
+    /// The address of a path, which begins with `/v2/`.
+    pub(super) fn locate(&self, path: &str) -> HeaderValue {
+        super::value(&format!("{}{path}", self.0))
+    }
+}
+
+impl OriginRules {
+    pub(super) fn new(
+        options: &Options,
+        prefix: &str,
+        secure: bool,
+    ) -> Result<Self, InvalidOptions> {
+        let fixed = match options
+            .host
+            .as_deref()
+            .map(|host| host.trim_end_matches('/'))
+        {
+            None | Some("") => None,
+            Some(host) => {
+                let (scheme, authority) = host.split_once("://").unwrap_or((scheme(secure), host));
+                if !is_authority(authority) || !matches!(scheme, "http" | "https") {
+                    return Err(InvalidOptions::Host(host.to_owned()));
+                }
+                Some(format!("{scheme}://{authority}"))
+            }
+        };
+        Ok(Self {
+            fixed,
+            relative: options.relativeurls,
+            trusted: options.trustedproxies.clone(),
+            secure,
+            prefix: prefix.to_owned(),
+        })
+    }
+
+    pub(super) fn of(&self, call: &Call) -> Origin {
+        let base = if self.relative {
+            None
+        } else {
+            self.absolute(call)
+        };
+        Origin(format!("{}{}", base.unwrap_or_default(), self.prefix))
+    }
+
+    fn absolute(&self, call: &Call) -> Option<String> {
+        if let Some(fixed) = &self.fixed {
+            return Some(fixed.clone());
+        }
+        let trusted = call.peer.is_some_and(|peer| {
+            let address = peer.ip().to_canonical();
+            self.trusted
+                .iter()
+                .any(|network| network.contains(&address))
+        });
+        let forwarded = |name| {
+            let first = call
+                .header(HeaderName::from_static(name))?
+                .split(',')
+                .next()?;
+            trusted.then_some(first.trim())
+        };
+        let authority = forwarded("x-forwarded-host")
+            .or_else(|| call.uri.authority().map(|authority| authority.as_str()))
+            .or_else(|| call.header(header::HOST))
+            .filter(|authority| is_authority(authority))?;
+        let scheme = forwarded("x-forwarded-proto")
+            .filter(|scheme| matches!(*scheme, "http" | "https"))
+            .unwrap_or(scheme(self.secure));
+        Some(format!("{scheme}://{authority}"))
+    }
+}
+
+const fn scheme(secure: bool) -> &'static str {
+    if secure { "https" } else { "http" }
+}
+
+/// A host name or address with an optional port, and nothing that could be more.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let host_ok = match host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host.len() <= 253
+                && host
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+        }
+    };
+    host_ok && port.is_none_or(|port| port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_host_with_an_optional_port_is_repeated() {
+        for text in ["a", "a.b-c:5000", "127.0.0.1:5000", "[::1]", "[::1]:5000"] {
+            assert!(is_authority(text), "{text}");
+        }
+        for text in [
+            "", ":5000", "a:b", "a/b", "a@b", "a b", "a?b", "a#b", "::1", "[::1", "a:99999", "a\"b",
+        ] {
+            assert!(!is_authority(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Uploads: end-4, end-5, end-6, end-11, end-13, end-14.
+
+use axum::{
+    body::Body,
+    http::{HeaderName, Response, StatusCode, header},
+};
+use serde_json::json;
+
+use super::{Api, CONTENT_DIGEST, Call, Error, body, range, status, value};
+use crate::{
+    gate::Permit,
+    oci::{Algorithm, Digest, ErrorCode, RepositoryName},
+    registry::{self, Chunk, UploadId},
+};
+
+const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+impl Api {
+    pub(super) async fn start_upload(
+        &self,
+        _: &Permit,
+        name: &RepositoryName,
+        algorithm: Algorithm,
+        call: &Call,
+    ) -> Result<Response<Body>, Error> {
+        let id = self.registry.start_upload(name, algorithm).await?;
+        Ok(self.progress(StatusCode::ACCEPTED, name, (id, 0), call))
+    }
+
+    pub(super) async fn mount_blob(
+        &self,
+        permit: &Permit,
+        name: &RepositoryName,
+        (digest, from): (&Digest, Option<&RepositoryName>),
+        call: &Call,
+    ) -> Result<Response<Body>, Error> {
+        if self.registry.mount_blob(name, digest, from).await? {
+            return Ok(self.created(name, digest, call));
+        }
+        self.start_upload(permit, name, digest.algorithm(), call)
+            .await
+    }
+
+    pub(super) async fn put_blob(
+        &self,
+        _: &Permit,
+        name: &RepositoryName,
+        digest: &Digest,
+        (call, body): (&Call, Body),
+    ) -> Result<Response<Body>, Error> {
+        let chunk = chunk(call, body)?;
+        self.registry.put_blob(name, digest, chunk).await?;
+        Ok(self.created(name, digest, call))
+    }
+
+    pub(super) async fn upload_status(
+        &self,
+        _: &Permit,
+        name: &RepositoryName,
+        id: UploadId,
+        call: &Call,
+    ) -> Result<Response<Body>, Error> {
+        let length = self.registry.upload_length(name, id).await?;
+        let length = length.ok_or(registry::Error::UploadUnknown)?;
+        Ok(self.progress(StatusCode::NO_CONTENT, name, (id, length), call))
+    }
+
+    pub(super) async fn append_upload(
+        &self,
+        _: &Permit,
+        name: &RepositoryName,
+        id: UploadId,
+        (call, body): (&Call, Body),
+    ) -> Result<Response<Body>, Error> {
+        let chunk = chunk(call, body)?;
+        let length = self.registry.append(name, id, chunk).await?;
+        Ok(self.progress(StatusCode::ACCEPTED, name, (id, length), call))
+    }
+
+    pub(super) async fn finish_upload(
+        &self,
+        _: &Permit,
+        name: &RepositoryName,
+        (id, digest): (UploadId, &Digest),
+        (call, body): (&Call, Body),
+    ) -> Result<Response<Body>, Error> {
+        let chunk = chunk(call, body)?;
+        self.registry.finish_upload(name, id, digest, chunk).await?;
+        Ok(self.created(name, digest, call))
+    }
+
+    pub(super) async fn cancel_upload(
+        &self,
+        _: &Permit,
+        name: &RepositoryName,
+        id: UploadId,
+    ) -> Result<Response<Body>, Error> {
+        if !self.registry.cancel_upload(name, id).await? {
+            return Err(registry::Error::UploadUnknown.into());
+        }
+        let mut response = status(StatusCode::NO_CONTENT);
+        response.headers_mut().insert(UPLOAD_UUID, value(&id));
+        Ok(response)
+    }
+
+    /// Tells how far an upload is and where it goes on.
+    fn progress(
+        &self,
+        code: StatusCode,
+        name: &RepositoryName,
+        (id, length): (UploadId, u64),
+        call: &Call,
+    ) -> Response<Body> {
+        let mut response = status(code);
+        let location = self
+            .origin(call)
+            .locate(&format!("/v2/{name}/blobs/uploads/{id}"));
+        let headers = response.headers_mut();
+        headers.insert(header::LOCATION, location);
+        headers.insert(header::RANGE, value(&range::received(length)));
+        headers.insert(UPLOAD_UUID, value(&id));
+        response
+    }
+
+    /// Tells where a blob is from now on.
+    fn created(&self, name: &RepositoryName, digest: &Digest, call: &Call) -> Response<Body> {
+        let mut response = status(StatusCode::CREATED);
+        let location = self
+            .origin(call)
+            .locate(&format!("/v2/{name}/blobs/{digest}"));
+        response.headers_mut().insert(header::LOCATION, location);
+        response.headers_mut().insert(CONTENT_DIGEST, value(digest));
+        response
+    }
+}
+
+/// The chunk that a call brings.
+fn chunk(call: &Call, body: Body) -> Result<Chunk, Error> {
+    let range = match call.header(header::CONTENT_RANGE) {
+        None => None,
+        Some(header) => {
+            let range = range::of_chunk(header).ok_or_else(|| {
+                let detail = json!(format!("a chunk's range is <first>-<last>, not {header:?}"));
+                Error::refused(ErrorCode::RangeInvalid).with_detail(detail)
+            })?;
+            let expected = (range.end() - range.start()).saturating_add(1);
+            // What is wrong already needs no body to be read.
+            match call.content_length() {
+                Some(received) if received != expected => {
+                    return Err(registry::Error::SizeInvalid { expected, received }.into());
+                }
+                _ => Some(range),
+            }
+        }
+    };
+    Ok(Chunk {
+        body: body::bytes(body),
+        range,
+    })
+}

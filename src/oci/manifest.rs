@@ -1,0 +1,318 @@
+//! Manifests: what a registry must understand of one (image-spec, manifest.md, image-index.md).
+//!
+//! The bytes are kept elsewhere and served as they came; this is a reading of them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, MediaType};
+
+/// What a manifest says that a registry acts on.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    media_type: MediaType,
+    kind: ManifestKind,
+    subject: Option<Descriptor>,
+    artifact_type: Option<String>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+/// What a manifest is made of.
+#[derive(Clone, Debug)]
+pub enum ManifestKind {
+    /// An image, or an artifact packaged as one.
+    Image {
+        /// The image's configuration.
+        config: Descriptor,
+        /// The layers, base first.
+        layers: Vec<Descriptor>,
+    },
+    /// A list of manifests.
+    Index {
+        /// The manifests.
+        manifests: Vec<Descriptor>,
+    },
+    /// An artifact manifest of the OCI 1.1 release candidates.
+    Artifact {
+        /// Its blobs.
+        blobs: Vec<Descriptor>,
+    },
+}
+
+/// A reference to content (image-spec, descriptor.md).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// The type of the content.
+    #[serde(default)]
+    pub media_type: String,
+    /// The name of the content.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Where else it can be had; a layer with such addresses need not be here.
+    #[serde(default)]
+    pub urls: Option<Vec<String>>,
+}
+
+impl Descriptor {
+    /// Whether the content may live outside of the registry (image-spec, "non-distributable").
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
+    }
+}
+
+impl Manifest {
+    /// The largest manifest that is accepted, in bytes (distribution-spec, "Pushing Manifests").
+    pub const MAX_SIZE: usize = 4 * 1024 * 1024;
+
+    /// Reads a manifest that came with the `Content-Type` `declared`.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are no manifest of a known type, or the type that they give themselves, the
+    /// one that was declared and their shape are not the same.
+    pub fn parse(bytes: &[u8], declared: Option<&str>) -> Result<Self, InvalidManifest> {
+        let raw: Raw = serde_json::from_slice(bytes)?;
+        let declared = match declared {
+            Some(text) => {
+                Some(MediaType::parse(text).ok_or_else(|| InvalidManifest::unknown_type(text))?)
+            }
+            None => None,
+        };
+        let own = match &raw.media_type {
+            Some(text) => {
+                Some(MediaType::parse(text).ok_or_else(|| InvalidManifest::unknown_type(text))?)
+            }
+            None => None,
+        };
+        let shape = raw.shape()?;
+        let media_type = match (own, declared) {
+            (Some(own), Some(declared)) if own != declared => {
+                return Err(InvalidManifest::Contradiction { own, declared });
+            }
+            (Some(own), _) => own,
+            // Without a `mediaType` only the shape tells what was stored, and it tells OCI.
+            (None, Some(declared)) if declared != shape => {
+                return Err(InvalidManifest::MissingMediaType { declared });
+            }
+            (None, _) => shape,
+        };
+        raw.into_manifest(media_type)
+    }
+
+    /// Reads the type of stored bytes, for those that [`parse`](Self::parse) accepted and for those
+    /// that other registries did: any `mediaType` stands as it is, schema 1 is recognised.
+    #[must_use]
+    pub fn stored_media_type(bytes: &[u8]) -> String {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Stored {
+            media_type: Option<String>,
+            schema_version: Option<u64>,
+            manifests: Option<serde::de::IgnoredAny>,
+            signatures: Option<serde::de::IgnoredAny>,
+        }
+        match serde_json::from_slice::<Stored>(bytes) {
+            // It becomes a header: what cannot be one is as good as absent.
+            Ok(Stored {
+                media_type: Some(text),
+                ..
+            }) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) => text,
+            Ok(Stored {
+                schema_version: Some(1),
+                signatures,
+                ..
+            }) => {
+                let signed = if signatures.is_some() {
+                    "prettyjws"
+                } else {
+                    "json"
+                };
+                format!("application/vnd.docker.distribution.manifest.v1+{signed}")
+            }
+            Ok(Stored {
+                manifests: Some(_), ..
+            }) => MediaType::OciIndex.to_string(),
+            Ok(_) => MediaType::OciManifest.to_string(),
+            Err(_) => "application/octet-stream".to_owned(),
+        }
+    }
+
+    /// The type.
+    #[must_use]
+    pub const fn media_type(&self) -> MediaType {
+        self.media_type
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub const fn kind(&self) -> &ManifestKind {
+        &self.kind
+    }
+
+    /// The manifest that this one is about.
+    #[must_use]
+    pub const fn subject(&self) -> Option<&Descriptor> {
+        self.subject.as_ref()
+    }
+
+    /// The type that a list of referrers shows: its own, else that of an image's configuration
+    /// (distribution-spec, "Listing Referrers").
+    #[must_use]
+    pub fn artifact_type(&self) -> Option<&str> {
+        match (&self.artifact_type, &self.kind) {
+            (Some(own), _) if !own.is_empty() => Some(own),
+            (_, ManifestKind::Image { config, .. }) => Some(&config.media_type),
+            _ => None,
+        }
+    }
+
+    /// Its annotations.
+    #[must_use]
+    pub const fn annotations(&self) -> Option<&BTreeMap<String, String>> {
+        self.annotations.as_ref()
+    }
+}
+
+impl Manifest {
+    /// The descriptor of this manifest, whose bytes have this digest and length, for a list of
+    /// referrers (distribution-spec, "Listing Referrers").
+    #[must_use]
+    pub fn referrer<'a>(&'a self, digest: &'a Digest, size: usize) -> impl Serialize + 'a {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Referrer<'a> {
+            media_type: &'static str,
+            digest: &'a Digest,
+            size: usize,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            artifact_type: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            annotations: Option<&'a BTreeMap<String, String>>,
+        }
+        Referrer {
+            media_type: self.media_type.as_str(),
+            digest,
+            size,
+            artifact_type: self.artifact_type(),
+            annotations: self.annotations(),
+        }
+    }
+}
+
+/// The fields of every manifest type at once.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    schema_version: Option<u64>,
+    media_type: Option<String>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Descriptor>>,
+    blobs: Option<Vec<Descriptor>>,
+    subject: Option<Descriptor>,
+    artifact_type: Option<String>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+impl Raw {
+    /// The OCI type that the fields are those of. Fields of two types at once are refused: what a
+    /// client makes of them is anybody's guess (GHSA-mc8v-mgrf-8f4m).
+    fn shape(&self) -> Result<MediaType, InvalidManifest> {
+        let image = self.config.is_some() || self.layers.is_some();
+        match (image, self.manifests.is_some()) {
+            (true, true) => Err(InvalidManifest::Ambiguous),
+            (true, false) => Ok(MediaType::OciManifest),
+            (false, true) => Ok(MediaType::OciIndex),
+            (false, false)
+                if self.media_type.as_deref().and_then(MediaType::parse)
+                    == Some(MediaType::OciArtifact) =>
+            {
+                Ok(MediaType::OciArtifact)
+            }
+            (false, false) => Err(InvalidManifest::Shapeless),
+        }
+    }
+
+    fn into_manifest(self, media_type: MediaType) -> Result<Manifest, InvalidManifest> {
+        // Artifact manifests alone had no schema version.
+        if self.schema_version != Some(2) && media_type != MediaType::OciArtifact {
+            return Err(InvalidManifest::SchemaVersion);
+        }
+        let missing = |field| InvalidManifest::MissingField { media_type, field };
+        let kind = match media_type {
+            MediaType::OciManifest | MediaType::DockerManifest => ManifestKind::Image {
+                config: self.config.ok_or_else(|| missing("config"))?,
+                layers: self.layers.ok_or_else(|| missing("layers"))?,
+            },
+            MediaType::OciIndex | MediaType::DockerManifestList => ManifestKind::Index {
+                manifests: self.manifests.ok_or_else(|| missing("manifests"))?,
+            },
+            MediaType::OciArtifact => ManifestKind::Artifact {
+                blobs: self.blobs.unwrap_or_default(),
+            },
+        };
+        Ok(Manifest {
+            media_type,
+            kind,
+            subject: self.subject,
+            artifact_type: self.artifact_type,
+            annotations: self.annotations,
+        })
+    }
+}
+
+/// Why some bytes are not a manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidManifest {
+    /// Fields of an image and of an index at once.
+    #[error("the manifest has the fields of an image and of an index")]
+    Ambiguous,
+    /// `mediaType` is not what `Content-Type` said.
+    #[error("the manifest's mediaType is {own}, but it was sent as {declared}")]
+    Contradiction {
+        /// `mediaType`
+        own: MediaType,
+        /// `Content-Type`
+        declared: MediaType,
+    },
+    /// Not JSON, or a field of the wrong type.
+    #[error("not a manifest: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A field that the type demands is not there.
+    #[error("a manifest of type {media_type} has a field `{field}`")]
+    MissingField {
+        /// The type.
+        media_type: MediaType,
+        /// The field.
+        field: &'static str,
+    },
+    /// No `mediaType`, and the shape is not what `Content-Type` said.
+    #[error("a manifest without a mediaType cannot be sent as {declared}")]
+    MissingMediaType {
+        /// `Content-Type`
+        declared: MediaType,
+    },
+    /// Not version 2.
+    #[error("schemaVersion must be 2; schema 1 can no longer be pushed")]
+    SchemaVersion,
+    /// No field tells what it is.
+    #[error("the manifest has neither config and layers nor manifests")]
+    Shapeless,
+    /// A type that is not a manifest's.
+    #[error("media type {0:?} is not that of a manifest")]
+    UnknownType(String),
+}
+
+impl InvalidManifest {
+    /// Clips the type: it came from outside and goes into a message.
+    fn unknown_type(text: &str) -> Self {
+        Self::UnknownType(text.chars().take(128).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

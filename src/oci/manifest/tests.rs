@@ -1,0 +1,152 @@
+use super::*;
+
+const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+fn descriptor() -> serde_json::Value {
+    serde_json::json!({ "mediaType": "application/x", "digest": DIGEST, "size": 0 })
+}
+
+fn image(media_type: Option<MediaType>) -> serde_json::Value {
+    let mut json = serde_json::json!({
+        "schemaVersion": 2, "config": descriptor(), "layers": [descriptor()],
+    });
+    if let Some(media_type) = media_type {
+        json["mediaType"] = media_type.as_str().into();
+    }
+    json
+}
+
+fn parse(
+    json: &serde_json::Value,
+    declared: Option<MediaType>,
+) -> Result<Manifest, InvalidManifest> {
+    Manifest::parse(json.to_string().as_bytes(), declared.map(MediaType::as_str))
+}
+
+#[test]
+fn an_image_is_read_by_its_media_type_its_content_type_or_its_shape() {
+    for own in [None, Some(MediaType::OciManifest)] {
+        for declared in [None, Some(MediaType::OciManifest)] {
+            assert_eq!(
+                parse(&image(own), declared).unwrap().media_type(),
+                MediaType::OciManifest
+            );
+        }
+    }
+    let docker = Some(MediaType::DockerManifest);
+    assert_eq!(
+        parse(&image(docker), docker).unwrap().media_type(),
+        MediaType::DockerManifest
+    );
+}
+
+#[test]
+fn a_media_type_that_contradicts_the_content_type_is_refused() {
+    let (oci, docker) = (
+        Some(MediaType::OciManifest),
+        Some(MediaType::DockerManifest),
+    );
+    let error = |own, declared| parse(&image(own), declared).unwrap_err();
+    assert!(matches!(
+        error(oci, docker),
+        InvalidManifest::Contradiction { .. }
+    ));
+    assert!(matches!(
+        error(None, docker),
+        InvalidManifest::MissingMediaType { .. }
+    ));
+    assert!(matches!(
+        Manifest::parse(image(oci).to_string().as_bytes(), Some("text/plain")),
+        Err(InvalidManifest::UnknownType(_))
+    ));
+    assert!(matches!(
+        error(Some(MediaType::OciIndex), None),
+        InvalidManifest::MissingField {
+            field: "manifests",
+            ..
+        }
+    ));
+}
+
+#[test]
+fn fields_of_two_types_at_once_are_refused() {
+    let mut json = image(None);
+    json["manifests"] = serde_json::json!([]);
+    assert!(matches!(
+        parse(&json, None),
+        Err(InvalidManifest::Ambiguous)
+    ));
+}
+
+#[test]
+fn what_is_no_manifest_is_refused() {
+    for text in [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "1",
+        "{\"schemaVersion\":2}",
+        "{\"layers\":[]}",
+    ] {
+        assert!(Manifest::parse(text.as_bytes(), None).is_err(), "{text}");
+    }
+    let mut json = image(None);
+    json["schemaVersion"] = 1.into();
+    assert!(matches!(
+        parse(&json, None),
+        Err(InvalidManifest::SchemaVersion)
+    ));
+    json["schemaVersion"] = 2.into();
+    json["layers"][0]["size"] = (-1).into();
+    assert!(matches!(parse(&json, None), Err(InvalidManifest::Json(_))));
+    let deep = "[".repeat(100_000);
+    assert!(matches!(
+        Manifest::parse(deep.as_bytes(), None),
+        Err(InvalidManifest::Json(_))
+    ));
+}
+
+#[test]
+fn the_artifact_type_of_an_image_falls_back_to_its_configs_type() {
+    let mut json = image(None);
+    assert_eq!(
+        parse(&json, None).unwrap().artifact_type(),
+        Some("application/x")
+    );
+    json["artifactType"] = "application/sbom".into();
+    assert_eq!(
+        parse(&json, None).unwrap().artifact_type(),
+        Some("application/sbom")
+    );
+    let index = serde_json::json!({ "schemaVersion": 2, "manifests": [] });
+    assert_eq!(parse(&index, None).unwrap().artifact_type(), None);
+}
+
+#[test]
+fn the_type_of_stored_bytes_is_told_from_the_bytes() {
+    for (json, expected) in [
+        (
+            image(Some(MediaType::DockerManifest)),
+            MediaType::DockerManifest.as_str(),
+        ),
+        (image(None), MediaType::OciManifest.as_str()),
+        (
+            serde_json::json!({ "manifests": [] }),
+            MediaType::OciIndex.as_str(),
+        ),
+        (
+            serde_json::json!({ "schemaVersion": 1, "signatures": [] }),
+            "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        ),
+        (
+            serde_json::json!({ "schemaVersion": 2, "mediaType": "a\r\nSet-Cookie: b" }),
+            MediaType::OciManifest.as_str(),
+        ),
+    ] {
+        assert_eq!(
+            Manifest::stored_media_type(json.to_string().as_bytes()),
+            expected
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! Repository names (distribution-spec, "Pulling manifests").
+
+use std::{fmt, str::FromStr};
+
+/// The longest name that is accepted. Docker limits `host/name` to 255 characters; a name alone
+/// may use them all, as it may in registry:2.
+const MAX_LEN: usize = 255;
+
+/// A repository name: components of `[a-z0-9]+` joined by `.`, `_`, `__` or dashes, separated
+/// by `/`. No component begins with `_` or `.`, which keeps names apart from the folders that
+/// the storage tree has beside them.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RepositoryName(Box<str>);
+
+impl RepositoryName {
+    /// The name as text.
+    #[must_use]
+    pub const fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RepositoryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RepositoryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for RepositoryName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if text.len() > MAX_LEN {
+            return Err(InvalidName::Length);
+        }
+        if !text.split('/').all(is_component) {
+            return Err(InvalidName::Grammar);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+fn is_component(text: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let mut rest = text.as_bytes();
+    loop {
+        let word = rest.iter().take_while(|b| alphanumeric(**b)).count();
+        if word == 0 {
+            return false;
+        }
+        rest = &rest[word..];
+        let separator = match rest {
+            [] => return true,
+            [b'_', b'_', ..] => 2,
+            [b'.' | b'_', ..] => 1,
+            [b'-', ..] => rest.iter().take_while(|b| **b == b'-').count(),
+            _ => return false,
+        };
+        rest = &rest[separator..];
+    }
+}
+
+/// Why a text is not a repository name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// A component breaks the grammar.
+    #[error(
+        "a repository name is made of lower-case letters and digits, joined by `.`, `_`, `__` or \
+         `-` and separated by `/`"
+    )]
+    Grammar,
+    /// The name is too long.
+    #[error("a repository name has at most 255 characters")]
+    Length,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_of_the_grammar_are_accepted() {
+        for name in [
+            "a",
+            "library/alpine",
+            "a.b_c__d-e---f/0",
+            "blobs",
+            "v2/blobs/uploads/tags",
+        ] {
+            assert_eq!(name.parse::<RepositoryName>().unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn other_names_are_refused() {
+        for name in [
+            "",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "A",
+            "a..b",
+            "a___b",
+            "a._b",
+            "-a",
+            "a-",
+            ".a",
+            "a.",
+            "_layers",
+            "a/_uploads",
+            "a b",
+            "a\0",
+            "ä",
+            "a/../b",
+            "..",
+        ] {
+            assert_eq!(
+                name.parse::<RepositoryName>(),
+                Err(InvalidName::Grammar),
+                "{name}"
+            );
+        }
+        assert!("a".repeat(255).parse::<RepositoryName>().is_ok());
+        assert_eq!(
+            "a".repeat(256).parse::<RepositoryName>(),
+            Err(InvalidName::Length)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_grammar_generates_is_accepted(
+            name in "[a-z0-9]{1,5}((\\.|_|__|-{1,3})[a-z0-9]{1,5}){0,2}(/[a-z0-9]{1,5}((\\.|_|__|-{1,3})[a-z0-9]{1,5}){0,2}){0,3}"
+        ) {
+            prop_assert!(name.parse::<RepositoryName>().is_ok());
+        }
+
+        #[test]
+        fn an_accepted_name_never_leaves_its_folder(name in "[a-z0-9._/-]{0,24}") {
+            if let Ok(name) = name.parse::<RepositoryName>() {
+                let stays = |c: &str| !c.is_empty() && !c.starts_with(['.', '_', '-']);
+                prop_assert!(name.as_str().split('/').all(stays));
+            }
+        }
+    }
+}

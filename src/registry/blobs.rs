@@ -1,0 +1,122 @@
+//! Blobs: shared by all repositories, seen only through the link that each has to them.
+
+use std::ops::Range;
+
+use super::{Error, Registry, layout::Place};
+use crate::{
+    oci::{Digest, RepositoryName},
+    storage::{ByteStream, Object},
+};
+
+/// A blob opened for reading.
+#[derive(Debug)]
+pub struct Blob(Box<dyn Object>);
+
+impl Blob {
+    /// Its length in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    /// Streams a range of its bytes, which lies within it.
+    #[must_use]
+    pub fn stream(self, range: Range<u64>) -> ByteStream {
+        self.0.stream(range)
+    }
+}
+
+impl Registry {
+    /// Opens a blob of a repository (end-2).
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Blob>, Error> {
+        let Some(target) = self.link(Place::Layer(name, digest)).await? else {
+            return Ok(None);
+        };
+        let object = self.storage().open(&Place::Data(&target).key()).await?;
+        if object.is_none() {
+            tracing::warn!(repository = %name, %digest, "a linked blob has no data");
+        }
+        Ok(object.map(Blob))
+    }
+
+    /// The length in bytes of a blob of a repository; nothing is opened or read (end-2).
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn blob_size(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Error> {
+        let Some(target) = self.link(Place::Layer(name, digest)).await? else {
+            return Ok(None);
+        };
+        Ok(self.storage().size(&Place::Data(&target).key()).await?)
+    }
+
+    /// Makes a blob of the repository `from`, or of any where none is named, a blob of `name` as
+    /// well (end-11). `false` when it is not there to be mounted.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn mount_blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        from: Option<&RepositoryName>,
+    ) -> Result<bool, Error> {
+        // registry:2 links a sha512 name to sha256 content: what the link says is what counts.
+        let target = match from {
+            Some(from) => match self.link(Place::Layer(from, digest)).await? {
+                Some(target) => target,
+                None => return Ok(false),
+            },
+            None => digest.clone(),
+        };
+        if self
+            .storage()
+            .size(&Place::Data(&target).key())
+            .await?
+            .is_none()
+        {
+            return Ok(false);
+        }
+        let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
+        self.detached(async move {
+            let _guard = registry.0.locks.adding(&name).await;
+            registry
+                .set_link(Place::Layer(&name, &digest), &target)
+                .await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Takes a blob out of a repository (end-10); `false` when it was not in it. The bytes stay for
+    /// the other repositories.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn delete_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
+        let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
+        self.detached(async move {
+            let _guard = registry.0.locks.deleting(&name).await;
+            Ok(registry
+                .storage()
+                .delete(&Place::Layer(&name, &digest).key())
+                .await?)
+        })
+        .await
+    }
+}

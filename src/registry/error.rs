@@ -1,0 +1,73 @@
+//! Why the registry did not do what it was asked to.
+
+use crate::{
+    oci::{Digest, InvalidManifest},
+    storage,
+};
+
+/// Why the registry did not do what it was asked to. What is merely absent on reading is `None`
+/// instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The client's bytes did not arrive.
+    #[error("the request body did not arrive whole")]
+    Body(#[from] BodyError),
+    /// The bytes have another digest than the client said.
+    #[error("the content is {computed}, not {claimed}")]
+    DigestMismatch {
+        /// What the client said.
+        claimed: Digest,
+        /// What was computed here.
+        computed: Digest,
+    },
+    /// Descriptors of a manifest that name nothing in the repository.
+    #[error("the manifest refers to {} that the repository does not have", count(.0))]
+    ManifestBlobUnknown(Vec<Digest>),
+    /// Not a manifest.
+    #[error(transparent)]
+    ManifestInvalid(#[from] InvalidManifest),
+    /// The work ended in a panic, which is a fault of ours.
+    #[error("a task panicked")]
+    Panicked(#[source] tokio::task::JoinError),
+    /// A chunk that does not begin where the upload ends.
+    #[error("the upload goes on at byte {offset}")]
+    RangeInvalid {
+        /// How many bytes the upload has.
+        offset: u64,
+    },
+    /// A chunk of another length than its range says.
+    #[error("the range is of {expected} bytes, {received} arrived")]
+    SizeInvalid {
+        /// What the range said.
+        expected: u64,
+        /// What arrived.
+        received: u64,
+    },
+    /// The backend failed.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// Another request is writing to the same upload.
+    #[error("another request is writing to this upload")]
+    UploadBusy,
+    /// No such upload in this repository.
+    #[error("no such upload")]
+    UploadUnknown,
+}
+
+fn count(digests: &[Digest]) -> String {
+    match digests {
+        [digest] => digest.to_string(),
+        _ => format!("{} things", digests.len()),
+    }
+}
+
+/// Why a request's body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The client hung up, or its connection broke.
+    #[error("the client went away")]
+    Gone(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The client sent nothing for too long.
+    #[error("the client sent nothing for {} seconds", .0.as_secs())]
+    Stalled(std::time::Duration),
+}

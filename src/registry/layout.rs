@@ -1,0 +1,200 @@
+//! Where things lie: registry:2's tree, to the letter, and what we add to it.
+//!
+//! ```text
+//! docker/registry/v2/
+//!   blobs/<alg>/<first two hex>/<hex>/data
+//!   repositories/<name>/_layers/<alg>/<hex>/link
+//!   repositories/<name>/_manifests/revisions/<alg>/<hex>/link
+//!   repositories/<name>/_manifests/tags/<tag>/current/link
+//!   repositories/<name>/_manifests/tags/<tag>/index/<alg>/<hex>/link
+//!   repositories/<name>/_uploads/<uuid>/{data,startedat}
+//!   repositories/<name>/_uploads/<uuid>/portcullis-hasher                (ours)
+//!   repositories/<name>/_referrers/<alg>/<hex>/<alg>/<hex>/link          (ours: subject, referrer)
+//!   repositories/<name>/_referrers/complete                              (ours)
+//! ```
+//!
+//! registry:2 walks repositories without entering folders that begin with `_`, and reads no file
+//! of an upload but those it knows, so that it does not trip over ours.
+
+use super::UploadId;
+use crate::{
+    oci::{Algorithm, Digest, RepositoryName, Tag},
+    storage::Key,
+};
+
+const BASE: &str = "docker/registry/v2";
+
+/// A place in the tree; [`key`](Self::key) says where it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place<'a> {
+    /// The bytes of a blob or a manifest.
+    Data(&'a Digest),
+    /// Says that a blob belongs to a repository.
+    Layer(&'a RepositoryName, &'a Digest),
+    /// What says that blobs belong to a repository.
+    Layers(&'a RepositoryName),
+    /// The folder of manifests and tags.
+    Manifests(&'a RepositoryName),
+    /// Says that a manifest belongs to a repository.
+    Revision(&'a RepositoryName, &'a Digest),
+    /// The folder of one revision, which holds nothing but its link.
+    RevisionFolder(&'a RepositoryName, &'a Digest),
+    /// The folder of revisions of one algorithm.
+    Revisions(&'a RepositoryName, Algorithm),
+    /// Everything of one tag.
+    TagFolder(&'a RepositoryName, &'a Tag),
+    /// The manifest that a tag names.
+    TagCurrent(&'a RepositoryName, &'a Tag),
+    /// Says that a tag named a manifest once.
+    TagIndex(&'a RepositoryName, &'a Tag, &'a Digest),
+    /// The folder of tags.
+    Tags(&'a RepositoryName),
+    /// Everything of one upload.
+    Upload(&'a RepositoryName, UploadId),
+    /// The bytes of an upload.
+    UploadData(&'a RepositoryName, UploadId),
+    /// When an upload began: RFC 3339, in seconds.
+    UploadStartedAt(&'a RepositoryName, UploadId),
+    /// The state of an upload's hasher.
+    UploadHasher(&'a RepositoryName, UploadId),
+    /// Says that one manifest refers to another, its subject.
+    Referrer {
+        name: &'a RepositoryName,
+        subject: &'a Digest,
+        referrer: &'a Digest,
+    },
+    /// The folder of what refers to a subject, by referrers of one algorithm.
+    ReferrersOf(&'a RepositoryName, &'a Digest, Algorithm),
+    /// Says that every revision of the repository that has a subject is entered.
+    ReferrersComplete(&'a RepositoryName),
+}
+
+impl Place<'_> {
+    /// The key in storage.
+    pub(super) fn key(self) -> Key {
+        Key::new(match self {
+            Self::Data(digest) => {
+                let hex = digest.hex();
+                format!(
+                    "{BASE}/blobs/{}/{}/{hex}/data",
+                    digest.algorithm(),
+                    &hex[..2]
+                )
+            }
+            Self::Layer(name, digest) => within(name, "_layers", &[folder(digest), "link".into()]),
+            Self::Layers(name) => within(name, "_layers", &[]),
+            Self::Manifests(name) => within(name, "_manifests", &[]),
+            Self::Revision(name, digest) => within(
+                name,
+                "_manifests/revisions",
+                &[folder(digest), "link".into()],
+            ),
+            Self::RevisionFolder(name, digest) => {
+                within(name, "_manifests/revisions", &[folder(digest)])
+            }
+            Self::Revisions(name, algorithm) => {
+                within(name, "_manifests/revisions", &[algorithm.to_string()])
+            }
+            Self::TagFolder(name, tag) => within(name, "_manifests/tags", &[tag.to_string()]),
+            Self::TagCurrent(name, tag) => within(
+                name,
+                "_manifests/tags",
+                &[tag.to_string(), "current/link".into()],
+            ),
+            Self::TagIndex(name, tag, digest) => within(
+                name,
+                "_manifests/tags",
+                &[
+                    tag.to_string(),
+                    "index".into(),
+                    folder(digest),
+                    "link".into(),
+                ],
+            ),
+            Self::Tags(name) => within(name, "_manifests/tags", &[]),
+            Self::Upload(name, id) => within(name, "_uploads", &[id.to_string()]),
+            Self::UploadData(name, id) => {
+                within(name, "_uploads", &[id.to_string(), "data".into()])
+            }
+            Self::UploadStartedAt(name, id) => {
+                within(name, "_uploads", &[id.to_string(), "startedat".into()])
+            }
+            Self::UploadHasher(name, id) => within(
+                name,
+                "_uploads",
+                &[id.to_string(), "portcullis-hasher".into()],
+            ),
+            Self::Referrer {
+                name,
+                subject,
+                referrer,
+            } => within(
+                name,
+                "_referrers",
+                &[folder(subject), folder(referrer), "link".into()],
+            ),
+            Self::ReferrersOf(name, subject, algorithm) => within(
+                name,
+                "_referrers",
+                &[folder(subject), algorithm.to_string()],
+            ),
+            Self::ReferrersComplete(name) => within(name, "_referrers", &["complete".into()]),
+        })
+    }
+}
+
+/// The folder below which repositories lie, at any depth.
+pub(super) fn repositories() -> Key {
+    Key::new(format!("{BASE}/repositories"))
+}
+
+fn within(name: &RepositoryName, folder: &str, segments: &[String]) -> String {
+    let mut path = format!("{BASE}/repositories/{name}/{folder}");
+    for segment in segments {
+        path.push('/');
+        path.push_str(segment);
+    }
+    path
+}
+
+fn folder(digest: &Digest) -> String {
+    format!("{}/{}", digest.algorithm(), digest.hex())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_that_of_registry_2() {
+        let name: RepositoryName = "library/alpine".parse().unwrap();
+        let tag: Tag = "latest".parse().unwrap();
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        let hex = digest.hex();
+        let repository = "docker/registry/v2/repositories/library/alpine";
+        for (place, path) in [
+            (
+                Place::Data(&digest),
+                format!("docker/registry/v2/blobs/sha256/e3/{hex}/data"),
+            ),
+            (
+                Place::Layer(&name, &digest),
+                format!("{repository}/_layers/sha256/{hex}/link"),
+            ),
+            (
+                Place::Revision(&name, &digest),
+                format!("{repository}/_manifests/revisions/sha256/{hex}/link"),
+            ),
+            (
+                Place::TagCurrent(&name, &tag),
+                format!("{repository}/_manifests/tags/latest/current/link"),
+            ),
+            (
+                Place::TagIndex(&name, &tag, &digest),
+                format!("{repository}/_manifests/tags/latest/index/sha256/{hex}/link"),
+            ),
+        ] {
+            assert_eq!(place.key().as_str(), path);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Manifests: kept byte for byte, taken only when all they refer to is there.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{Error, Registry, layout::Place};
+use crate::{
+    oci::{Algorithm, Digest, Manifest, ManifestKind, Reference, RepositoryName, Tag},
+    storage::Durability,
+};
+
+/// Stored manifests longer than this are not served: none was ever accepted, here or by registry:2.
+const MAX_STORED: usize = 2 * Manifest::MAX_SIZE;
+
+/// How many descriptors of a manifest are looked up at once.
+const LOOKUPS: usize = 16;
+
+/// A manifest as it was pushed.
+#[derive(Clone, Debug)]
+pub struct StoredManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// What to send as `Content-Type`.
+    pub media_type: String,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// A manifest to be put.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// What it is put at.
+    pub reference: Reference,
+    /// Tags that it gets besides (end-7, `?tag=`).
+    pub tags: Vec<Tag>,
+    /// The `Content-Type` that it came with.
+    pub content_type: Option<String>,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// What was made of a manifest that was put.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Its digest.
+    pub digest: Digest,
+    /// The digest of its subject.
+    pub subject: Option<Digest>,
+}
+
+impl Registry {
+    /// A manifest of a repository (end-3).
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn manifest(
+        &self,
+        name: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<Option<StoredManifest>, Error> {
+        let digest = match reference {
+            Reference::Digest(digest) => digest.clone(),
+            Reference::Tag(tag) => match self.link(Place::TagCurrent(name, tag)).await? {
+                Some(digest) => digest,
+                None => return Ok(None),
+            },
+        };
+        let Some(bytes) = self.revision(name, &digest).await? else {
+            return Ok(None);
+        };
+        let media_type = Manifest::stored_media_type(&bytes);
+        Ok(Some(StoredManifest {
+            digest,
+            media_type,
+            bytes,
+        }))
+    }
+
+    /// The bytes of a manifest that belongs to a repository.
+    pub(super) async fn revision(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Bytes>, Error> {
+        let Some(target) = self.link(Place::Revision(name, digest)).await? else {
+            return Ok(None);
+        };
+        let bytes = self
+            .storage()
+            .read(&Place::Data(&target).key(), MAX_STORED)
+            .await?;
+        if bytes.is_none() {
+            tracing::warn!(repository = %name, %digest, "a linked manifest has no data");
+        }
+        Ok(bytes)
+    }
+
+    /// Puts a manifest at a tag or at its digest (end-7). It is done to its end even when the
+    /// caller goes away.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are no manifest, are not what the digest says, or refer to something that
+    /// the repository does not have; when storage fails. Then nothing has changed that a client
+    /// can see.
+    pub async fn put_manifest(&self, name: &RepositoryName, put: Put) -> Result<Accepted, Error> {
+        let (registry, name) = (self.clone(), name.clone());
+        self.detached(async move { registry.accept_manifest(&name, put).await })
+            .await
+    }
+
+    async fn accept_manifest(&self, name: &RepositoryName, put: Put) -> Result<Accepted, Error> {
+        let Put {
+            reference,
+            mut tags,
+            content_type,
+            bytes,
+        } = put;
+        let digest = match reference {
+            Reference::Digest(claimed) => {
+                let computed = Digest::of(claimed.algorithm(), &bytes);
+                if computed != claimed {
+                    return Err(Error::DigestMismatch { claimed, computed });
+                }
+                computed
+            }
+            Reference::Tag(tag) => {
+                tags.push(tag);
+                Digest::of(Algorithm::default(), &bytes)
+            }
+        };
+        let manifest = Manifest::parse(&bytes, content_type.as_deref())?;
+        let subject = manifest.subject().map(|subject| subject.digest.clone());
+
+        let _guard = self.0.locks.adding(name).await;
+        self.refuse_incomplete(name, manifest.kind()).await?;
+        self.storage()
+            .put(&Place::Data(&digest).key(), bytes, Durability::Synced)
+            .await?;
+        if let Some(subject) = &subject {
+            // Before the revision: an entry whose revision is missing is passed over, a revision
+            // whose entry is missing would never be found.
+            let place = Place::Referrer {
+                name,
+                subject,
+                referrer: &digest,
+            };
+            self.set_link(place, &digest).await?;
+        }
+        self.set_link(Place::Revision(name, &digest), &digest)
+            .await?;
+        for tag in &tags {
+            self.set_tag(name, tag, &digest).await?;
+        }
+        Ok(Accepted { digest, subject })
+    }
+
+    /// Refuses a manifest that refers to something the repository does not have. Its subject may
+    /// be absent, and so may layers that say where else they can be had (distribution-spec,
+    /// "Pushing Manifests").
+    async fn refuse_incomplete(
+        &self,
+        name: &RepositoryName,
+        kind: &ManifestKind,
+    ) -> Result<(), Error> {
+        let needed: BTreeSet<Digest> = match kind {
+            ManifestKind::Image { config, layers } => std::iter::once(config)
+                .chain(layers.iter().filter(|layer| !layer.is_foreign()))
+                .map(|descriptor| descriptor.digest.clone())
+                .collect(),
+            ManifestKind::Index { manifests: content }
+            | ManifestKind::Artifact { blobs: content } => content
+                .iter()
+                .map(|descriptor| descriptor.digest.clone())
+                .collect(),
+        };
+        let in_manifests = matches!(kind, ManifestKind::Index { .. });
+        let missing: Vec<Option<Digest>> = stream::iter(needed)
+            .map(|digest| async move {
+                let place = match in_manifests {
+                    true => Place::Revision(name, &digest),
+                    false => Place::Layer(name, &digest),
+                };
+                let present = match self.link(place).await? {
+                    Some(target) => self
+                        .storage()
+                        .size(&Place::Data(&target).key())
+                        .await?
+                        .is_some(),
+                    None => false,
+                };
+                Ok::<_, Error>((!present).then_some(digest))
+            })
+            .buffered(LOOKUPS)
+            .try_collect()
+            .await?;
+        let missing: Vec<Digest> = missing.into_iter().flatten().collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::ManifestBlobUnknown(missing))
+        }
+    }
+
+    /// Takes a manifest and its tags from a repository (end-9); `false` when it was not there.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn delete_manifest(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, Error> {
+        let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
+        self.detached(async move { registry.remove_manifest(&name, &digest).await })
+            .await
+    }
+
+    async fn remove_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
+        let _guard = self.0.locks.deleting(name).await;
+        if self
+            .storage()
+            .size(&Place::Revision(name, digest).key())
+            .await?
+            .is_none()
+        {
+            return Ok(false);
+        }
+        let subject = match self.revision(name, digest).await? {
+            Some(bytes) => Manifest::parse(&bytes, None)
+                .ok()
+                .and_then(|manifest| manifest.subject().map(|subject| subject.digest.clone())),
+            None => None,
+        };
+        self.remove_tags_of(name, digest).await?;
+        let deleted = self
+            .storage()
+            .delete(&Place::Revision(name, digest).key())
+            .await?;
+        self.storage()
+            .delete_all(&Place::RevisionFolder(name, digest).key())
+            .await?;
+        if let Some(subject) = &subject {
+            let place = Place::Referrer {
+                name,
+                subject,
+                referrer: digest,
+            };
+            self.storage().delete(&place.key()).await?;
+        }
+        Ok(deleted)
+    }
+}

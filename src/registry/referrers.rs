@@ -1,0 +1,160 @@
+//! Referrers: the manifests whose `subject` is a given digest (distribution-spec, "Listing
+//! Referrers").
+//!
+//! Each is entered under its subject when it is put. The entry says where to look and nothing
+//! more: a list reads the manifest behind each, so that one that was deleted is not in it. What
+//! registry:2 stored has no entry; the first list of a repository enters it.
+
+use bytes::Bytes;
+
+use super::{Error, Registry, layout::Place};
+use crate::{
+    oci::{Algorithm, Digest, Manifest, RepositoryName},
+    storage::Durability,
+};
+
+/// How many entries are looked at together.
+const BATCH: usize = 100;
+
+/// A page ends before its descriptors are longer than this together, for a client may read no
+/// index larger than a manifest may be.
+const MAX_PAGE_BYTES: usize = Manifest::MAX_SIZE - 1024;
+
+/// A page of a list of referrers.
+#[derive(Clone, Debug, Default)]
+pub struct Referrers {
+    /// The descriptors, as JSON.
+    pub descriptors: Vec<String>,
+    /// The referrer behind which the next page begins, when there is one.
+    pub next: Option<Digest>,
+}
+
+impl Registry {
+    /// The manifests of a repository that refer to `subject`, behind `after`, of one artifact type
+    /// where one is given (end-12). Empty for what nobody refers to.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn referrers(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        after: Option<&Digest>,
+    ) -> Result<Referrers, Error> {
+        self.complete_referrers(name).await?;
+        let mut page = Referrers::default();
+        let mut length = 0;
+        let mut last = after.cloned();
+        for algorithm in Algorithm::ALL {
+            if after.is_some_and(|after| after.algorithm() > algorithm) {
+                continue;
+            }
+            let folder = Place::ReferrersOf(name, subject, algorithm).key();
+            let mut behind = after
+                .filter(|after| after.algorithm() == algorithm)
+                .map(|after| after.hex().to_owned());
+            loop {
+                let entries = self
+                    .storage()
+                    .list(&folder, behind.as_deref(), BATCH)
+                    .await?;
+                let Some(end) = entries.last() else { break };
+                behind = Some(end.name.clone());
+                for entry in entries {
+                    let Ok(digest) = Digest::from_parts(algorithm.as_str(), &entry.name) else {
+                        continue;
+                    };
+                    let Some(json) = self.referrer(name, &digest, artifact_type).await? else {
+                        continue;
+                    };
+                    length += json.len() + 1;
+                    if length > MAX_PAGE_BYTES && !page.descriptors.is_empty() {
+                        page.next = last;
+                        return Ok(page);
+                    }
+                    page.descriptors.push(json);
+                    last = Some(digest);
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    /// The descriptor of a referrer, when it is still there and of the wanted type.
+    async fn referrer(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Option<String>, Error> {
+        let Some(bytes) = self.revision(name, digest).await? else {
+            return Ok(None);
+        };
+        let Ok(manifest) = Manifest::parse(&bytes, None) else {
+            return Ok(None);
+        };
+        if artifact_type.is_some() && manifest.artifact_type() != artifact_type {
+            return Ok(None);
+        }
+        let json = serde_json::to_string(&manifest.referrer(digest, bytes.len()));
+        Ok(json.ok())
+    }
+
+    /// Enters the revisions that somebody else stored, once for a repository.
+    async fn complete_referrers(&self, name: &RepositoryName) -> Result<(), Error> {
+        let complete = Place::ReferrersComplete(name).key();
+        if self.storage().size(&complete).await?.is_some() {
+            return Ok(());
+        }
+        let mut found = false;
+        for algorithm in Algorithm::ALL {
+            let folder = Place::Revisions(name, algorithm).key();
+            let mut after = None;
+            loop {
+                let entries = self
+                    .storage()
+                    .list(&folder, after.as_deref(), BATCH)
+                    .await?;
+                let Some(last) = entries.last() else { break };
+                after = Some(last.name.clone());
+                for entry in entries {
+                    let Ok(digest) = Digest::from_parts(algorithm.as_str(), &entry.name) else {
+                        continue;
+                    };
+                    found = true;
+                    self.enter_referrer(name, &digest).await?;
+                }
+            }
+        }
+        // Asking about a repository that is not there must not make one.
+        if found {
+            self.storage()
+                .put(&complete, Bytes::new(), Durability::Synced)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn enter_referrer(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
+        let Some(bytes) = self.revision(name, digest).await? else {
+            return Ok(());
+        };
+        let Ok(manifest) = Manifest::parse(&bytes, None) else {
+            return Ok(());
+        };
+        let Some(subject) = manifest.subject().map(|subject| &subject.digest) else {
+            return Ok(());
+        };
+        self.set_link(
+            Place::Referrer {
+                name,
+                subject,
+                referrer: digest,
+            },
+            digest,
+        )
+        .await
+    }
+}

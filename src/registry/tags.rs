@@ -1,0 +1,125 @@
+//! Tags: names for manifests, which can be moved.
+
+use super::{Error, Page, Registry, layout::Place};
+use crate::oci::{Digest, RepositoryName, Tag};
+
+/// How many tags are looked at together when all of them must be.
+const BATCH: usize = 1000;
+
+impl Registry {
+    /// Up to `limit` tags of a repository behind `after` (end-8); `None` when there is no such
+    /// repository.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn tags(
+        &self,
+        name: &RepositoryName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<Page<Tag>>, Error> {
+        let mut tags = Vec::new();
+        let mut after = after.map(str::to_owned);
+        // One more than asked for tells whether there are more.
+        while tags.len() <= limit {
+            let wanted = limit + 1 - tags.len();
+            let entries = self
+                .storage()
+                .list(&Place::Tags(name).key(), after.as_deref(), wanted)
+                .await?;
+            let Some(last) = entries.last() else { break };
+            after = Some(last.name.clone());
+            for entry in entries {
+                let Ok(tag) = entry.name.parse::<Tag>() else {
+                    continue;
+                };
+                // A deletion that a crash cut short leaves a folder without a link.
+                let current = Place::TagCurrent(name, &tag).key();
+                if entry.is_prefix && self.storage().size(&current).await?.is_some() {
+                    tags.push(tag);
+                }
+            }
+        }
+        if tags.is_empty() && !self.repository_exists(name).await? {
+            return Ok(None);
+        }
+        Ok(Some(Page::cut(tags, limit)))
+    }
+
+    /// Whether anything was ever pushed to a repository that has not been removed altogether.
+    async fn repository_exists(&self, name: &RepositoryName) -> Result<bool, Error> {
+        for place in [Place::Manifests(name), Place::Layers(name)] {
+            if !self.storage().list(&place.key(), None, 1).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes a tag from a repository and leaves the manifest (end-9); `false` when it was not
+    /// there.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool, Error> {
+        let (registry, name, tag) = (self.clone(), name.clone(), tag.clone());
+        self.detached(async move {
+            let _guard = registry.0.locks.deleting(&name).await;
+            registry.remove_tag(&name, &tag).await
+        })
+        .await
+    }
+
+    /// Makes a tag name a manifest that is there. The caller holds the lock for adding.
+    pub(super) async fn set_tag(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        // registry:2 keeps what a tag ever named; its collector may delete a revision that the
+        // index of no tag names, so the index comes first.
+        self.set_link(Place::TagIndex(name, tag, digest), digest)
+            .await?;
+        self.set_link(Place::TagCurrent(name, tag), digest).await
+    }
+
+    /// Takes every tag from a manifest. The caller holds the lock for deleting.
+    pub(super) async fn remove_tags_of(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            let tags = Place::Tags(name).key();
+            let entries = self.storage().list(&tags, after.as_deref(), BATCH).await?;
+            let Some(last) = entries.last() else {
+                return Ok(());
+            };
+            after = Some(last.name.clone());
+            for entry in entries {
+                let Ok(tag) = entry.name.parse::<Tag>() else {
+                    continue;
+                };
+                if self.link(Place::TagCurrent(name, &tag)).await?.as_ref() == Some(digest) {
+                    self.remove_tag(name, &tag).await?;
+                }
+            }
+        }
+    }
+
+    async fn remove_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool, Error> {
+        // With this link the tag is gone; the rest is tidying up.
+        let deleted = self
+            .storage()
+            .delete(&Place::TagCurrent(name, tag).key())
+            .await?;
+        self.storage()
+            .delete_all(&Place::TagFolder(name, tag).key())
+            .await?;
+        Ok(deleted)
+    }
+}

@@ -1,0 +1,367 @@
+//! Uploads: sessions in which the bytes of a blob arrive.
+//!
+//! What a session has is in storage, so it can go on after its connection broke or the server
+//! was restarted. `intake.rs` takes the bytes in; this file decides when they become a blob.
+//!
+//! An upload is acknowledged only when it is finished, so its parts need not be durable before
+//! that. The state of the hasher is the exception: it must never be ahead of the data, or bytes
+//! lost in a power cut would go into a digest unseen. So it is written after a sync, with the
+//! length that it stands for, and what lies behind that length is hashed again.
+
+use std::{fmt, ops::RangeInclusive, str::FromStr};
+
+use bytes::Bytes;
+use futures_util::{TryStreamExt as _, stream::BoxStream};
+use uuid::Uuid;
+
+use self::{intake::Intake, saved::SavedHasher};
+use super::{
+    BodyError, Error, Registry,
+    layout::Place,
+    sessions::{Hashed, Session},
+};
+use crate::{
+    oci::{Algorithm, Digest, Hasher, RepositoryName},
+    storage::Durability,
+};
+
+mod intake;
+mod saved;
+
+/// To hash less than this again is cheaper than the sync that would save it.
+const WORTH_SAVING: u64 = 4 * 1024 * 1024;
+
+/// The name of an upload session: a random UUID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UploadId(Uuid);
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for UploadId {
+    type Err = InvalidUploadId;
+
+    /// Reads the one form that is written, so that no two texts are the same id.
+    fn from_str(text: &str) -> Result<Self, InvalidUploadId> {
+        let id = Self(Uuid::try_parse(text).map_err(|_| InvalidUploadId)?);
+        if id.to_string() == text {
+            Ok(id)
+        } else {
+            Err(InvalidUploadId)
+        }
+    }
+}
+
+/// A text is not the id of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not the id of an upload")]
+pub struct InvalidUploadId;
+
+/// The bytes of a request as they arrive.
+pub type Body = BoxStream<'static, Result<Bytes, BodyError>>;
+
+/// A part of a blob on its way in.
+pub struct Chunk {
+    /// Its bytes.
+    pub body: Body,
+    /// Which bytes of the blob they are, where the client said so.
+    pub range: Option<RangeInclusive<u64>>,
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chunk")
+            .field("range", &self.range)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Registry {
+    /// Begins an upload (end-4a, end-4c). `algorithm` is the one that its digest will probably
+    /// have.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn start_upload(
+        &self,
+        name: &RepositoryName,
+        algorithm: Algorithm,
+    ) -> Result<UploadId, Error> {
+        let id = UploadId(Uuid::new_v4());
+        let started = self
+            .0
+            .clock
+            .now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string();
+        let place = Place::UploadStartedAt(name, id).key();
+        self.storage()
+            .put(&place, started.into(), Durability::Lazy)
+            .await?;
+        if let Some(mut session) = self.0.sessions.enter(id) {
+            session.park(Hashed {
+                hasher: Hasher::new(algorithm),
+                length: 0,
+            });
+        }
+        Ok(id)
+    }
+
+    /// How many bytes an upload has (end-13); `None` when there is no such upload in the
+    /// repository.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn upload_length(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+    ) -> Result<Option<u64>, Error> {
+        match self
+            .storage()
+            .size(&Place::UploadData(name, id).key())
+            .await?
+        {
+            Some(length) => Ok(Some(length)),
+            None => {
+                let started = Place::UploadStartedAt(name, id).key();
+                Ok(self.storage().size(&started).await?.map(|_| 0))
+            }
+        }
+    }
+
+    /// Adds a chunk to an upload and tells how many bytes it has then (end-5). What arrives before
+    /// a connection breaks is kept.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such upload, another request is writing to it, the chunk does not begin at
+    /// its end or is not as long as its range, the body breaks off, or storage fails.
+    pub async fn append(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        chunk: Chunk,
+    ) -> Result<u64, Error> {
+        let (registry, name) = (self.clone(), name.clone());
+        self.detached(async move {
+            let mut session = registry.0.sessions.enter(id).ok_or(Error::UploadBusy)?;
+            let mut intake = registry.resume(&name, id, &mut session).await?;
+            let taken = intake.take(chunk).await;
+            let saved = registry.leave(&name, id, &mut session, &mut intake).await;
+            taken?;
+            saved?;
+            Ok(intake.length())
+        })
+        .await
+    }
+
+    /// Adds the last chunk, which may be empty, and makes the upload a blob of the repository
+    /// (end-6).
+    ///
+    /// # Errors
+    ///
+    /// As for [`append`](Self::append), after which the upload can go on; and when the bytes have
+    /// another digest, after which nothing is left of it.
+    pub async fn finish_upload(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        digest: &Digest,
+        chunk: Chunk,
+    ) -> Result<(), Error> {
+        let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
+        self.detached(async move { registry.finish(&name, id, &digest, chunk).await })
+            .await
+    }
+
+    /// Takes a whole blob in one request (end-4b). Whatever goes wrong, nothing is left of it, for
+    /// the client knows no upload to go on with.
+    ///
+    /// # Errors
+    ///
+    /// As for [`finish_upload`](Self::finish_upload).
+    pub async fn put_blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        chunk: Chunk,
+    ) -> Result<(), Error> {
+        let id = self.start_upload(name, digest.algorithm()).await?;
+        let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
+        self.detached(async move {
+            let finished = registry.finish(&name, id, &digest, chunk).await;
+            if finished.is_err() {
+                registry
+                    .storage()
+                    .delete_all(&Place::Upload(&name, id).key())
+                    .await?;
+            }
+            finished
+        })
+        .await
+    }
+
+    /// Ends an upload and forgets its bytes (end-14); `false` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When another request is writing to it, or storage fails.
+    pub async fn cancel_upload(&self, name: &RepositoryName, id: UploadId) -> Result<bool, Error> {
+        let (registry, name) = (self.clone(), name.clone());
+        self.detached(async move {
+            let _session = registry.0.sessions.enter(id).ok_or(Error::UploadBusy)?;
+            if registry.upload_length(&name, id).await?.is_none() {
+                return Ok(false);
+            }
+            registry
+                .storage()
+                .delete_all(&Place::Upload(&name, id).key())
+                .await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    async fn finish(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        digest: &Digest,
+        chunk: Chunk,
+    ) -> Result<(), Error> {
+        let mut session = self.0.sessions.enter(id).ok_or(Error::UploadBusy)?;
+        let mut intake = self.resume(name, id, &mut session).await?;
+        if let Err(error) = intake.take(chunk).await {
+            self.leave(name, id, &mut session, &mut intake).await?;
+            return Err(error);
+        }
+        let data = Place::UploadData(name, id).key();
+        let computed = if intake.algorithm() == digest.algorithm() {
+            intake.digest()
+        } else {
+            let fresh = Hashed {
+                hasher: Hasher::new(digest.algorithm()),
+                length: 0,
+            };
+            self.hash_up_to(name, id, fresh, intake.length())
+                .await?
+                .hasher
+                .finish()
+        };
+        if computed != *digest {
+            self.storage()
+                .delete_all(&Place::Upload(name, id).key())
+                .await?;
+            return Err(Error::DigestMismatch {
+                claimed: digest.clone(),
+                computed,
+            });
+        }
+        intake.sync().await?;
+        let _guard = self.0.locks.adding(name).await;
+        // This replaces a blob of the same digest, which heals one whose bytes went bad: these
+        // have just been verified. Whoever reads the old one reads on.
+        self.storage()
+            .promote(&data, &Place::Data(digest).key())
+            .await?;
+        self.set_link(Place::Layer(name, digest), digest).await?;
+        self.storage()
+            .delete_all(&Place::Upload(name, id).key())
+            .await?;
+        Ok(())
+    }
+
+    /// Takes an upload up where it ended.
+    async fn resume(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        session: &mut Session<'_>,
+    ) -> Result<Intake, Error> {
+        if self.upload_length(name, id).await?.is_none() {
+            return Err(Error::UploadUnknown);
+        }
+        let appender = self
+            .storage()
+            .append(&Place::UploadData(name, id).key())
+            .await?;
+        let length = appender.position();
+        let parked = session.take_parked();
+        let algorithm = parked.as_ref().map(|parked| parked.hasher.algorithm());
+        let known = match parked.filter(|parked| parked.length <= length) {
+            Some(parked) => Some(parked),
+            None => self
+                .saved_hasher(name, id)
+                .await?
+                .filter(|saved| saved.length <= length),
+        };
+        let known = known.unwrap_or_else(|| Hashed {
+            hasher: Hasher::new(algorithm.unwrap_or_default()),
+            length: 0,
+        });
+        let saved = known.length;
+        let hashed = self.hash_up_to(name, id, known, length).await?;
+        Ok(Intake::new(appender, hashed.hasher, saved))
+    }
+
+    /// Leaves an upload for the request that goes on with it.
+    async fn leave(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        session: &mut Session<'_>,
+        intake: &mut Intake,
+    ) -> Result<(), Error> {
+        let hashed = intake.hashed();
+        if hashed.length.saturating_sub(intake.saved()) >= WORTH_SAVING {
+            intake.sync().await?;
+            let bytes = SavedHasher::encode(&hashed);
+            let place = Place::UploadHasher(name, id).key();
+            self.storage().put(&place, bytes, Durability::Lazy).await?;
+        }
+        session.park(hashed);
+        Ok(())
+    }
+
+    async fn saved_hasher(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+    ) -> Result<Option<Hashed>, Error> {
+        let place = Place::UploadHasher(name, id).key();
+        let bytes = self.storage().read(&place, SavedHasher::MAX_LEN).await?;
+        Ok(bytes.and_then(|bytes| SavedHasher::decode(&bytes)))
+    }
+
+    /// Hashes what an upload has between what `hashed` has seen and `length`.
+    async fn hash_up_to(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        mut hashed: Hashed,
+        length: u64,
+    ) -> Result<Hashed, Error> {
+        if hashed.length == length {
+            return Ok(hashed);
+        }
+        let Some(object) = self
+            .storage()
+            .open(&Place::UploadData(name, id).key())
+            .await?
+        else {
+            return Err(Error::UploadUnknown);
+        };
+        let mut pieces = object.stream(hashed.length..length);
+        while let Some(piece) = pieces.try_next().await? {
+            hashed.length += piece.len() as u64;
+            hashed.hasher = intake::hash(hashed.hasher, vec![piece]).await?;
+        }
+        Ok(hashed)
+    }
+}

@@ -1,0 +1,162 @@
+//! Takes the bytes of an upload in: receives, hashes and writes at the same time.
+//!
+//! Pieces are gathered into batches. While one batch is hashed on one thread and written on
+//! another, the next one arrives; two batches per upload are all that is ever in memory.
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryFutureExt as _};
+
+use super::{Body, Chunk};
+use crate::{
+    oci::{Algorithm, Digest, Hasher},
+    registry::{BodyError, Error, sessions::Hashed},
+    storage::Appender,
+};
+
+/// Enough to make the hops between threads cheap, little enough for many uploads at once.
+const BATCH: usize = 512 * 1024;
+
+/// Less than this is hashed where it is: about 20 µs, which is what a hop costs.
+const HASH_IN_PLACE: usize = 32 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Intake {
+    appender: Box<dyn Appender>,
+    /// Has seen exactly what the appender has.
+    hasher: Hasher,
+    saved: u64,
+}
+
+impl Intake {
+    pub(super) fn new(appender: Box<dyn Appender>, hasher: Hasher, saved: u64) -> Self {
+        Self {
+            appender,
+            hasher,
+            saved,
+        }
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.appender.position()
+    }
+
+    /// Up to which length the state of the hasher was known when the upload was taken up.
+    pub(super) const fn saved(&self) -> u64 {
+        self.saved
+    }
+
+    pub(super) const fn algorithm(&self) -> Algorithm {
+        self.hasher.algorithm()
+    }
+
+    pub(super) fn hashed(&self) -> Hashed {
+        Hashed {
+            hasher: self.hasher.clone(),
+            length: self.length(),
+        }
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
+    }
+
+    pub(super) async fn sync(&mut self) -> Result<(), Error> {
+        Ok(self.appender.sync().await?)
+    }
+
+    /// Takes a chunk in. One that is not what its range says changes nothing; one that breaks off
+    /// without such a range is kept as far as it came.
+    pub(super) async fn take(&mut self, chunk: Chunk) -> Result<(), Error> {
+        let Chunk { body, range } = chunk;
+        let start = self.hashed();
+        let Some(range) = range else {
+            return self.receive(body, u64::MAX).await;
+        };
+        if *range.start() != start.length {
+            return Err(Error::RangeInvalid {
+                offset: start.length,
+            });
+        }
+        let expected = (range.end() - range.start()).saturating_add(1);
+        self.receive(body, expected).await?;
+        let received = self.length() - start.length;
+        if received == expected {
+            return Ok(());
+        }
+        self.appender.truncate(start.length).await?;
+        self.hasher = start.hasher;
+        Err(Error::SizeInvalid { expected, received })
+    }
+
+    /// Stores what a body has, or a little more than `limit` of it.
+    async fn receive(&mut self, mut body: Body, limit: u64) -> Result<(), Error> {
+        let mut received = 0;
+        let (mut batch, mut rest) = gather(&mut body).await;
+        while !batch.is_empty() {
+            received += batch.iter().map(|piece| piece.len() as u64).sum::<u64>();
+            if received > limit || !matches!(rest, Rest::More) {
+                self.store(batch).await?;
+                break;
+            }
+            let (stored, next) = tokio::join!(self.store(batch), gather(&mut body));
+            stored?;
+            (batch, rest) = next;
+        }
+        match rest {
+            Rest::Broken(error) => Err(error.into()),
+            Rest::More | Rest::Nothing => Ok(()),
+        }
+    }
+
+    /// Hashes and writes a batch. When either fails, it is as if neither had been done.
+    async fn store(&mut self, batch: Vec<Bytes>) -> Result<(), Error> {
+        let written = self.appender.write(batch.clone()).map_err(Error::from);
+        let (hasher, written) = tokio::join!(hash(self.hasher.clone(), batch), written);
+        written?;
+        self.hasher = hasher?;
+        Ok(())
+    }
+}
+
+/// What is to be expected of a body.
+enum Rest {
+    More,
+    Nothing,
+    Broken(BodyError),
+}
+
+/// Receives a batch.
+async fn gather(body: &mut Body) -> (Vec<Bytes>, Rest) {
+    let mut batch = Vec::new();
+    let mut length = 0;
+    while length < BATCH {
+        match body.next().await {
+            Some(Ok(piece)) => {
+                length += piece.len();
+                if !piece.is_empty() {
+                    batch.push(piece);
+                }
+            }
+            Some(Err(error)) => return (batch, Rest::Broken(error)),
+            None => return (batch, Rest::Nothing),
+        }
+    }
+    (batch, Rest::More)
+}
+
+/// Hashes pieces, on another thread when they are large.
+pub(super) async fn hash(mut hasher: Hasher, pieces: Vec<Bytes>) -> Result<Hasher, Error> {
+    let length: usize = pieces.iter().map(Bytes::len).sum();
+    let update = move || {
+        for piece in &pieces {
+            hasher.update(piece);
+        }
+        hasher
+    };
+    if length <= HASH_IN_PLACE {
+        return Ok(update());
+    }
+    tokio::task::spawn_blocking(update)
+        .await
+        .map_err(Error::Panicked)
+}

@@ -1,0 +1,53 @@
+//! Whether a file has changed since it was read, at the price of a `stat`.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+/// File systems count time in steps, of up to two seconds (FAT). A file that was written within the
+/// same step as it was read may have changed again without a trace in its metadata.
+const TIME_STEP: Duration = Duration::from_secs(2);
+
+/// What tells one state of a file from another. All zero: there is no file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    // Seconds and nanoseconds. The change time too: `cp -p` sets the other one back.
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// The state of the file at `path`, through symbolic links. Why a file cannot be looked at is
+    /// for whoever reads it to tell.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        fs::metadata(path).map_or_else(
+            |_| Self::default(),
+            |found| Self {
+                device: found.dev(),
+                inode: found.ino(),
+                size: found.size(),
+                modified: (found.mtime(), found.mtime_nsec()),
+                changed: (found.ctime(), found.ctime_nsec()),
+            },
+        )
+    }
+
+    /// Whether the file was last written long enough before `now` that another write would show.
+    /// One that is not settled must be read again, whatever its stamp says.
+    #[must_use]
+    pub fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let modified = u64::try_from(self.modified.0).unwrap_or(0);
+        // One second more, for the fractions that are left out here.
+        modified + TIME_STEP.as_secs() < now
+    }
+}

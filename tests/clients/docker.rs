@@ -1,0 +1,294 @@
+//! The docker CLI and a dockerd of the test's own, on the far side of a veth pair.
+//!
+//! The daemon does the talking, for `docker login` too, so it is the daemon that has to trust.
+//! `insecure-registries` is never set: `/etc/docker` is an empty directory of the test's own.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::image;
+use crate::netns::Network;
+use crate::process::{Daemon, Outcome, client};
+use crate::require::{self, Need};
+use crate::server::{PASSWORD, Server, USER, WRONG_PASSWORD};
+
+#[test]
+fn docker_does_not_trust_the_registry_before_it_has_the_ca() {
+    let Some(bench) = Bench::new() else { return };
+
+    bench
+        .login(PASSWORD)
+        .fails_saying("x509: certificate signed by unknown authority");
+
+    bench.trust_the_server();
+    bench.login(PASSWORD).succeeds();
+}
+
+#[test]
+fn docker_login_with_a_wrong_password_is_unauthorized() {
+    let Some(bench) = Bench::trusting() else {
+        return;
+    };
+
+    bench.login(WRONG_PASSWORD).fails_saying("unauthorized");
+
+    bench.login(PASSWORD).succeeds();
+}
+
+#[test]
+fn docker_pulls_on_a_wiped_daemon_what_it_pushed() {
+    let Some(mut bench) = Bench::trusting() else {
+        return;
+    };
+    let image = bench.server.image("single/layer:1");
+    let tar = image::tar(bench.path(), "rootfs");
+    bench.login(PASSWORD).succeeds();
+
+    let id = bench
+        .docker(["import", tar.to_str().expect("UTF-8"), &image])
+        .succeeds();
+    bench.docker(["push", &image]).succeeds();
+    bench.wipe_the_daemon();
+    bench
+        .docker(["image", "inspect", &image])
+        .fails_saying("no such image");
+    bench.docker(["pull", &image]).succeeds();
+
+    assert_eq!(bench.image_id(&image), id);
+}
+
+#[test]
+fn docker_pulls_an_image_of_many_layers_by_its_second_tag() {
+    let Some(mut bench) = Bench::trusting() else {
+        return;
+    };
+    let first = bench.server.image("many/layers:1");
+    let second = bench.server.image("many/layers:second");
+    bench.login(PASSWORD).succeeds();
+
+    bench.build(&first, &["one", "two", "three", "four", "five"]);
+    let id = bench.image_id(&first);
+    bench.docker(["push", &first]).succeeds();
+    bench.docker(["tag", &first, &second]).succeeds();
+    bench.docker(["push", &second]).succeeds();
+    bench.wipe_the_daemon();
+    bench.docker(["pull", &second]).succeeds();
+
+    assert_eq!(bench.image_id(&second), id);
+    let layers = bench
+        .docker(["image", "inspect", "-f", "{{len .RootFS.Layers}}", &second])
+        .succeeds();
+    assert_eq!(layers, "5");
+}
+
+#[test]
+fn docker_pulls_by_the_digest_that_the_push_told() {
+    let Some(mut bench) = Bench::trusting() else {
+        return;
+    };
+    let image = bench.server.image("by/digest:1");
+    bench.login(PASSWORD).succeeds();
+
+    bench.build(&image, &["file"]);
+    let id = bench.image_id(&image);
+    let told = bench.docker(["push", &image]).succeeds();
+    let digest = told
+        .split_whitespace()
+        .find(|word| word.starts_with("sha256:"))
+        .expect("docker push prints the digest");
+    let by_digest = bench.server.image(&format!("by/digest@{digest}"));
+    bench.wipe_the_daemon();
+    bench.docker(["pull", &by_digest]).succeeds();
+
+    assert_eq!(bench.image_id(&by_digest), id);
+}
+
+#[test]
+fn docker_search_finds_a_repository_by_a_part_of_its_name() {
+    let Some(bench) = Bench::trusting() else {
+        return;
+    };
+    let image = bench.server.image("team/lighthouse:1");
+    bench.login(PASSWORD).succeeds();
+    bench.build(&image, &["file"]);
+    bench.docker(["push", &image]).succeeds();
+
+    let found = bench
+        .docker(["search", &bench.server.image("light")])
+        .succeeds();
+    let nothing = bench
+        .docker(["search", &bench.server.image("windmill")])
+        .succeeds();
+
+    assert!(found.contains("team/lighthouse"), "found: {found}");
+    assert!(!nothing.contains("team/lighthouse"), "found: {nothing}");
+}
+
+#[test]
+fn docker_push_after_logout_is_refused() {
+    let Some(bench) = Bench::trusting() else {
+        return;
+    };
+    let image = bench.server.image("after/logout:1");
+    bench.build(&image, &["file"]);
+    bench.login(PASSWORD).succeeds();
+    bench.docker(["push", &image]).succeeds();
+
+    bench.docker(["logout", &bench.server.name()]).succeeds();
+
+    bench
+        .docker(["push", &image])
+        .fails_saying("no basic auth credentials");
+    bench
+        .docker(["pull", &image])
+        .fails_saying("no basic auth credentials");
+}
+
+/// A server, a daemon, and the network between them. Fields are dropped in this order.
+struct Bench {
+    daemon: Daemon,
+    server: Server,
+    network: Network,
+    directory: TempDir,
+    daemons: usize,
+}
+
+impl Bench {
+    /// A daemon that does not know the server's CA; `None` where the machine cannot have one.
+    fn new() -> Option<Self> {
+        let needs = [
+            Need::Program("docker"),
+            Need::Program("dockerd"),
+            Need::Program("ip"),
+            Need::Root,
+            Need::Namespaces,
+        ];
+        if !require::met("docker", &needs) {
+            return None;
+        }
+        let network = Network::new();
+        let server = Server::start(network.server_address());
+        let directory = TempDir::new().expect("a temporary directory");
+        let daemon = dockerd(&network, directory.path(), "daemon-0");
+        Some(Self {
+            daemon,
+            server,
+            network,
+            directory,
+            daemons: 1,
+        })
+    }
+
+    fn trusting() -> Option<Self> {
+        let bench = Self::new()?;
+        bench.trust_the_server();
+        Some(bench)
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Puts the CA where a person would: in `/etc/docker/certs.d/HOST:PORT/`.
+    fn trust_the_server(&self) {
+        let certs = self.path().join("etc/certs.d").join(self.server.name());
+        fs::create_dir_all(&certs).expect("a directory can be made");
+        fs::copy(self.server.trust().join("ca.crt"), certs.join("ca.crt")).expect("a CA");
+    }
+
+    /// Replaces the daemon by one that has never seen an image or a registry.
+    fn wipe_the_daemon(&mut self) {
+        let name = format!("daemon-{}", self.daemons);
+        self.daemon = dockerd(&self.network, self.directory.path(), &name);
+        self.daemons += 1;
+    }
+
+    fn command(&self) -> Command {
+        let mut docker = client("docker");
+        docker
+            .env("DOCKER_CONFIG", self.path().join("cli"))
+            .env(
+                "DOCKER_HOST",
+                socket(self.path(), &format!("daemon-{}", self.daemons - 1)),
+            )
+            .env_remove("DOCKER_CONTEXT");
+        docker
+    }
+
+    fn docker<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Outcome {
+        Outcome::of(self.command().args(arguments))
+    }
+
+    fn login(&self, password: &str) -> Outcome {
+        let server = self.server.name();
+        let mut login = self.command();
+        Outcome::with_input(
+            login.args(["login", "--username", USER, "--password-stdin", &server]),
+            password,
+        )
+    }
+
+    /// Builds `image` with one layer per file.
+    fn build(&self, image: &str, files: &[&str]) {
+        let context = image::context(self.path(), files);
+        // The builder inside the daemon: the other one is a plugin that may not be installed.
+        let mut build = self.command();
+        build
+            .env("DOCKER_BUILDKIT", "0")
+            .args(["build", "--quiet", "--tag", image]);
+        Outcome::of(build.arg(context)).succeeds();
+    }
+
+    fn image_id(&self, image: &str) -> String {
+        self.docker(["image", "inspect", "--format", "{{.Id}}", image])
+            .succeeds()
+    }
+}
+
+/// Starts a dockerd that keeps everything below `directory/name` but its configuration, which is
+/// `directory/etc` for every daemon of a test.
+///
+/// Its mount namespace shows that directory as `/etc/docker`, and no containerd of this machine's
+/// for it to borrow; its mounts go away with it.
+fn dockerd(network: &Network, directory: &Path, name: &str) -> Daemon {
+    const ENTER: &str = r#"
+        mkdir -p /etc/docker
+        mount --bind "$1" /etc/docker
+        if [ -d /run/containerd ]; then mount -t tmpfs none /run/containerd; fi
+        shift
+        exec "$@"
+    "#;
+    let etc = directory.join("etc");
+    let home = directory.join(name);
+    fs::create_dir_all(&etc).expect("a directory can be made");
+    fs::create_dir_all(&home).expect("a directory can be made");
+    let host = socket(directory, name);
+
+    let mut command = network.command();
+    command
+        .args(["unshare", "--mount", "sh", "-euc", ENTER, "dockerd"])
+        .arg(etc);
+    command.args([
+        "dockerd",
+        "--iptables=false",
+        "--ip6tables=false",
+        "--bridge=none",
+    ]);
+    command.args(["--storage-driver", "vfs", "--host", &host]);
+    command.arg("--data-root").arg(home.join("data"));
+    command.arg("--exec-root").arg(home.join("exec"));
+    command.arg("--pidfile").arg(home.join("pid"));
+    Daemon::start(&mut command, &home.join("log"), || {
+        let mut version = client("docker");
+        version.args(["--host", &host, "version"]);
+        version.stdout(Stdio::null()).stderr(Stdio::null());
+        version.status().is_ok_and(|status| status.success())
+    })
+}
+
+fn socket(directory: &Path, name: &str) -> String {
+    format!("unix://{}", directory.join(name).join("sock").display())
+}

@@ -1,0 +1,152 @@
+//! A Portcullis of the test's own, configured the way a registry:2 is.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread;
+
+use tempfile::TempDir;
+
+use crate::process::{Daemon, Outcome};
+
+/// The one user of every server.
+pub(crate) const USER: &str = "ann";
+/// Her password.
+pub(crate) const PASSWORD: &str = "correct horse battery";
+/// Not her password.
+pub(crate) const WRONG_PASSWORD: &str = "incorrect donkey";
+
+const LAST_LINES: usize = 40;
+const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+
+/// A running server with TLS from its own CA, one user, and deletion enabled.
+pub(crate) struct Server {
+    process: Daemon,
+    address: SocketAddr,
+    directory: TempDir,
+}
+
+impl Server {
+    /// A server on an address that no other process takes: in 127.0.0.0/8 there is one for every
+    /// process id, so that no port has to be guessed.
+    pub(crate) fn on_loopback() -> Self {
+        static NEXT_PORT: AtomicU16 = AtomicU16::new(5000);
+        let [_, high, middle, low] = process::id().to_be_bytes();
+        let ip = Ipv4Addr::new(127, 64 + high % 64, middle, low);
+        let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+        Self::start(SocketAddr::new(IpAddr::V4(ip), port))
+    }
+
+    /// A server on `address`, accepting connections.
+    pub(crate) fn start(address: SocketAddr) -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let path = directory.path();
+        portcullis(path)
+            .args([
+                "certs",
+                "--host",
+                &address.ip().to_string(),
+                "--out",
+                "certs",
+            ])
+            .succeeds();
+        fs::create_dir(path.join("trust")).expect("a directory can be made");
+        fs::copy(path.join("certs/ca.crt"), path.join("trust/ca.crt")).expect("certs made a CA");
+        let users = portcullis(path)
+            .args(["htpasswd", "-Bbn", USER, PASSWORD])
+            .succeeds();
+        fs::write(path.join("htpasswd"), users + "\n").expect("a file can be written");
+        fs::write(path.join("config.yml"), configuration(address)).expect("a file can be written");
+
+        let process = Daemon::start(
+            Command::new(BINARY)
+                .args(["serve", "config.yml"])
+                .current_dir(path),
+            &path.join("server.log"),
+            || TcpStream::connect(address).is_ok(),
+        );
+        Self {
+            process,
+            address,
+            directory,
+        }
+    }
+
+    /// The name of the registry, as in `docker login NAME`.
+    pub(crate) fn name(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The reference of an image in this registry.
+    pub(crate) fn image(&self, repository_and_tag: &str) -> String {
+        format!("{}/{repository_and_tag}", self.address)
+    }
+
+    /// A directory with `ca.crt` and nothing else, as every client wants its trust.
+    pub(crate) fn trust(&self) -> PathBuf {
+        self.directory.path().join("trust")
+    }
+}
+
+impl Drop for Server {
+    #[expect(
+        clippy::print_stdout,
+        reason = "shown by the test runner for failed tests only"
+    )]
+    fn drop(&mut self) {
+        if thread::panicking() {
+            println!(
+                "the server's last words:\n{}",
+                last_lines(&self.process.log())
+            );
+        }
+    }
+}
+
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+}
+
+struct Portcullis(Command);
+
+fn portcullis(directory: &Path) -> Portcullis {
+    let mut command = Command::new(BINARY);
+    command.current_dir(directory);
+    Portcullis(command)
+}
+
+impl Portcullis {
+    fn args<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        self.0.args(arguments);
+        self
+    }
+
+    fn succeeds(mut self) -> String {
+        Outcome::of(&mut self.0).succeeds()
+    }
+}
+
+fn configuration(address: SocketAddr) -> String {
+    format!(
+        "\
+version: 0.1
+storage:
+  filesystem:
+    rootdirectory: data
+  delete:
+    enabled: true
+http:
+  addr: {address}
+  tls:
+    certificate: certs/server.crt
+    key: certs/server.key
+auth:
+  htpasswd:
+    realm: Portcullis
+    path: htpasswd
+"
+    )
+}

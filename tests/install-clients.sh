@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Installs the clients that the tests drive and that this machine lacks, where apt-get and root are
+# to be had; elsewhere says what is missing. Never fails: the suites report what they cannot do.
+set -euo pipefail
+
+# program  package, on Debian and Ubuntu
+readonly CLIENTS='
+dockerd     docker.io
+docker      docker.io
+docker      docker-cli
+skopeo      skopeo
+podman      podman
+containerd  containerd
+ctr         containerd
+htpasswd    apache2-utils
+ip          iproute2
+curl        curl
+'
+
+missing() {
+    local program package
+    while read -r program package; do
+        if [ -n "$program" ] && ! command -v "$program" >/dev/null; then
+            echo "$program $package"
+        fi
+    done <<<"$CLIENTS"
+}
+
+programs() {
+    missing | cut -d ' ' -f 1 | sort -u | tr '\n' ' '
+}
+
+if ! command -v go >/dev/null; then
+    echo "go is not installed: the conformance suite needs it (https://go.dev/dl/)"
+fi
+[ -n "$(missing)" ] || exit 0
+
+if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+    echo "missing clients: $(programs)"
+    echo "the suites that need them will be skipped; as root on Debian or Ubuntu this script installs them"
+    exit 0
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+echo "installing: $(programs)"
+apt-get update -qq || echo "apt-get update failed; trying with the lists there are" >&2
+# One by one, so that a package that cannot be had does not keep back the others. The list is read
+# anew each time: docker's two names are one package in older releases.
+for package in $(missing | cut -d ' ' -f 2 | uniq); do
+    if grep -q " $package\$" <<<"$(missing)"; then
+        apt-get install -y -qq --no-install-recommends "$package" >/dev/null ||
+            echo "$package cannot be installed" >&2
+    fi
+done
+if [ -n "$(missing)" ]; then
+    echo "still missing: $(programs)"
+fi

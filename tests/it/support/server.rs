@@ -1,0 +1,300 @@
+//! A server in this process, on a port of its own, with a folder of its own, over real TLS.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use portcullis::{
+    app::App,
+    config::Config,
+    gate, http,
+    oci::ErrorCode,
+    server::{CertificateSource, TlsOptions, TlsVersion, authority},
+    storage,
+};
+use reqwest::{Method, StatusCode, header::HeaderMap};
+use tempfile::TempDir;
+
+pub const USER: &str = "alice";
+pub const PASSWORD: &str = "correct horse";
+
+/// A server, and a client that knows its certificate and its user.
+pub struct TestServer {
+    app: Option<App>,
+    pub client: reqwest::Client,
+    pub base: String,
+    folder: TempDir,
+    config: Config,
+}
+
+/// The certificates of all servers of this process: to make them takes time, and their content is
+/// tested elsewhere.
+fn certificates() -> &'static Path {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    FOLDER
+        .get_or_init(|| {
+            let folder = tempfile::tempdir().unwrap();
+            authority::ensure(folder.path(), &[]).unwrap();
+            folder
+        })
+        .path()
+}
+
+impl TestServer {
+    /// A server with the options that most tests want.
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A server with other options.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path());
+        change(&mut config);
+        Self::on(folder, config).await
+    }
+
+    async fn on(folder: TempDir, config: Config) -> Self {
+        let (app, _) = App::start(&config).unwrap();
+        let scheme = match config.http.server.tls {
+            TlsOptions::Off => "http",
+            TlsOptions::On { .. } => "https",
+        };
+        let base = format!("{scheme}://localhost:{}", app.addr().port());
+        Self {
+            app: Some(app),
+            client: client(),
+            base,
+            folder,
+            config,
+        }
+    }
+
+    /// Stops the server, as SIGTERM does, and starts another on the same folder.
+    pub async fn restart(mut self) -> Self {
+        self.app.take().unwrap().stop().await;
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        Self::on(folder, self.config.clone()).await
+    }
+
+    pub async fn stop(mut self) -> TempDir {
+        self.app.take().unwrap().stop().await;
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
+    }
+
+    pub fn app(&self) -> &App {
+        self.app.as_ref().unwrap()
+    }
+
+    /// The folder in which storage and users are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The root of the storage tree.
+    pub fn tree(&self) -> PathBuf {
+        self.folder().join("data/docker/registry/v2")
+    }
+
+    /// A request of the user; `target` is a path, or the whole address that a `Location` gave.
+    pub fn request(&self, method: &str, target: &str) -> reqwest::RequestBuilder {
+        self.anonymous(method, target)
+            .basic_auth(USER, Some(PASSWORD))
+    }
+
+    /// A request of nobody.
+    pub fn anonymous(&self, method: &str, target: &str) -> reqwest::RequestBuilder {
+        let url = match target.strip_prefix('/') {
+            Some(path) => format!("{}/{path}", self.base),
+            None => target.to_owned(),
+        };
+        self.client.request(method.parse::<Method>().unwrap(), url)
+    }
+
+    pub async fn get(&self, target: &str) -> Answer {
+        self.request("GET", target).answer().await
+    }
+
+    pub async fn head(&self, target: &str) -> Answer {
+        self.request("HEAD", target).answer().await
+    }
+
+    pub async fn delete(&self, target: &str) -> Answer {
+        self.request("DELETE", target).answer().await
+    }
+
+    pub async fn post(&self, target: &str) -> Answer {
+        self.request("POST", target).answer().await
+    }
+
+    pub async fn put(&self, target: &str, body: impl Into<reqwest::Body>) -> Answer {
+        self.request("PUT", target).body(body).answer().await
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        // What a test leaves in storage is finished or can go on; nothing half-written lies about.
+        let mut left = Vec::new();
+        leftovers(&self.folder.path().join("data"), &mut left);
+        assert!(left.is_empty(), "temporary files are left over: {left:?}");
+    }
+}
+
+fn leftovers(folder: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            leftovers(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "tmp") {
+            found.push(path);
+        }
+    }
+}
+
+/// Every file below a folder, relative to it, in order.
+pub fn files(folder: &Path) -> Vec<String> {
+    fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(&path, root, found);
+            } else {
+                found.push(
+                    path.strip_prefix(root)
+                        .unwrap()
+                        .to_str()
+                        .unwrap()
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(folder, folder, &mut found);
+    found.sort();
+    found
+}
+
+/// The options that most tests want.
+pub fn config(folder: &Path) -> Config {
+    let users = folder.join("htpasswd");
+    write_user(&users, USER, PASSWORD);
+    let mut config = Config::default();
+    config.log.accesslog.disabled = true;
+    let rootdirectory = folder.join("data");
+    config.storage.backend =
+        storage::Options::Filesystem(storage::filesystem::Options { rootdirectory });
+    config.storage.delete = http::DeleteOptions { enabled: true };
+    config.auth = gate::Options::Htpasswd(gate::HtpasswdOptions {
+        path: users,
+        ..gate::HtpasswdOptions::default()
+    });
+    config.http.server.addr = "127.0.0.1:0".to_owned();
+    config.http.server.draintimeout = Duration::from_secs(5);
+    config.http.server.tls = TlsOptions::On {
+        source: CertificateSource::Files {
+            certificate: certificates().join("server.crt"),
+            key: certificates().join("server.key"),
+        },
+        minimum: TlsVersion::Tls12,
+    };
+    config
+}
+
+/// Makes a password file with one user, at the least cost that there is.
+pub fn write_user(path: &Path, user: &str, password: &str) {
+    let hash = gate::htpasswd::BcryptHash::new(password, 4).unwrap();
+    std::fs::write(path, format!("{user}:{}\n", hash.as_str())).unwrap();
+}
+
+/// A client that trusts the servers of this process.
+pub fn client() -> reqwest::Client {
+    client_builder().build().unwrap()
+}
+
+pub fn client_builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .tls_certs_only([root_certificate()])
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+}
+
+fn root_certificate() -> reqwest::Certificate {
+    let pem = std::fs::read(certificates().join("ca.crt")).unwrap();
+    reqwest::Certificate::from_pem(&pem).unwrap()
+}
+
+/// A response with its body.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: bytes::Bytes,
+}
+
+/// Sends a request and takes the whole response.
+pub trait Answered {
+    async fn answer(self) -> Answer;
+}
+
+impl Answered for reqwest::RequestBuilder {
+    async fn answer(self) -> Answer {
+        let response = self.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        Answer {
+            status,
+            headers,
+            body: response.bytes().await.unwrap(),
+        }
+    }
+}
+
+impl Answer {
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{:?} {}", self.headers, self.text());
+        self
+    }
+
+    /// Asserts an error of the specification: its status, its code, its shape.
+    #[track_caller]
+    pub fn expect_error(self, status: u16, code: ErrorCode) -> Self {
+        let answer = self.expect(status);
+        assert_eq!(answer.header("content-type"), "application/json");
+        let json = answer.json();
+        let error = &json["errors"][0];
+        assert_eq!(error["code"], code.as_str(), "{json}");
+        assert!(error["message"].is_string(), "{json}");
+        answer
+    }
+
+    #[track_caller]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .unwrap_or_else(|| panic!("no header {name}: {:?}", self.headers))
+            .to_str()
+            .unwrap()
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
+    }
+}
