@@ -15,10 +15,10 @@ use crate::server::{
 };
 
 const EXAMPLES: &str = "\
-The first run makes a certificate authority (ca.crt, ca.key); later runs keep it, so that clients go on
-trusting it. Each run makes a new server certificate (server.crt, server.key). It is for localhost, for
-this machine's name, for the names given here and for those of the certificate it replaces. Delete
-server.crt to begin anew with the names.
+The first run makes a certificate authority (ca.crt, ca.key); later runs keep it, so that clients \
+go on trusting it. Each run makes a new server certificate (server.crt, server.key). It is for \
+localhost, for this machine's name, for the names given here and for those of the certificate it \
+replaces. Delete server.crt to begin anew with the names.
 
 Examples:
   portcullis certs --host registry.example.com --host 192.0.2.10
@@ -29,7 +29,7 @@ Exit codes: 0 done; 1 not done; 2 usage.";
 /// Make or renew the server's certificate, signed by a local authority.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
-pub struct Certs {
+pub(super) struct Certs {
     #[command(subcommand)]
     command: Option<Command>,
     /// A name or an IP address by which clients reach the registry; may be repeated
@@ -66,7 +66,7 @@ impl Certs {
     /// Code 1 when a name cannot stand in a certificate, when the authority is incomplete or
     /// expired, when the server certificate that is there was not issued by it, or when files cannot
     /// be read or written.
-    pub fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         match self.command {
             Some(Command::Show { out: directory }) => show(&mut out, &directory, Timestamp::now()),

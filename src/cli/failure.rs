@@ -12,17 +12,17 @@ use std::{
 /// The codes are the same for all commands: 0 done, 1 not done, 2 asked for in a way that has no
 /// meaning. `?` makes any error a failure with code 1 whose message has all causes in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub(super) struct Failure {
     /// 1 or 2.
-    pub code: u8,
+    pub(super) code: u8,
     /// What went wrong, and what to do about it. It may have several lines.
-    pub message: String,
+    pub(super) message: String,
 }
 
 impl Failure {
     /// Code 1: it was understood and could not be done.
     #[must_use]
-    pub fn new(message: impl Into<String>) -> Self {
+    pub(super) fn new(message: impl Into<String>) -> Self {
         Self {
             code: 1,
             message: message.into(),
@@ -31,7 +31,7 @@ impl Failure {
 
     /// Code 2: the arguments have no meaning.
     #[must_use]
-    pub fn usage(message: impl Into<String>) -> Self {
+    pub(super) fn usage(message: impl Into<String>) -> Self {
         Self {
             code: 2,
             message: message.into(),
@@ -40,7 +40,7 @@ impl Failure {
 
     /// Prints the message on standard error and gives the exit code.
     #[must_use]
-    pub fn report(&self) -> ExitCode {
+    pub(super) fn report(&self) -> ExitCode {
         // Nobody is left to tell if this fails.
         let _ = writeln!(std::io::stderr().lock(), "portcullis: {self}");
         ExitCode::from(self.code)

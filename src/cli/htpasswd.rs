@@ -30,7 +30,7 @@ Examples:
 
 A running registry takes a changed file up by itself.
 
-Exit codes: 0 done (-v: the password is right); 1 not done, wrong password, or no such user; 2 usage.";
+Exit codes: 0 done (-v: the password is right); 1 not done, wrong password, no such user; 2 usage.";
 
 /// Add, change, delete or try a user of the password file.
 ///
@@ -43,7 +43,7 @@ Exit codes: 0 done (-v: the password is right); 1 not done, wrong password, or n
                       portcullis htpasswd -n [-B] [-C COST] [-b|-i] USER [PASSWORD]\n       \
                       portcullis htpasswd -v [-b|-i] FILE USER [PASSWORD]"
 )]
-pub struct Htpasswd {
+pub(super) struct Htpasswd {
     /// Create the file; one that exists is overwritten
     #[arg(short = 'c', group = "mode")]
     create: bool,
@@ -115,7 +115,7 @@ impl Htpasswd {
     ///
     /// Code 2 for arguments without a meaning, 1 for everything else: a file that is missing or
     /// cannot be written, a name or password that cannot be used, a wrong password, no such user.
-    pub fn run(mut self) -> Result<(), Failure> {
+    pub(super) fn run(mut self) -> Result<(), Failure> {
         self.refused.check()?;
         let Target {
             file,

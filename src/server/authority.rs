@@ -147,7 +147,8 @@ impl Authority {
     }
 
     /// Makes a key and a server certificate for the names (host names and IP addresses, as people
-    /// write them), valid for so many days from now, at most as long as the authority is.
+    /// write them), valid for so many days (the first five minutes of them past), at most as long as
+    /// the authority is.
     ///
     /// # Errors
     ///
@@ -178,8 +179,10 @@ impl Authority {
         }
         let mut params = CertificateParams::default();
         params.not_before = now - BACKDATED;
-        // No client accepts a certificate that outlives its authority.
-        params.not_after = (now + Duration::days(days.into())).min(self.not_after);
+        // Counted from the beginning: Apple's limit of 825 days is exact. And no client accepts a
+        // certificate that outlives its authority.
+        let end = params.not_before + Duration::days(days.into());
+        params.not_after = end.min(self.not_after);
         params.serial_number = Some(serial()?);
         params.subject_alt_names = names
             .iter()

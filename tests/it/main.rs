@@ -4,6 +4,8 @@
 //! makes content.
 
 mod architecture;
+mod cli_certs;
+mod cli_htpasswd;
 mod gate;
 mod server;
 mod storage_failures;

@@ -124,7 +124,7 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, fs::File, path::Path, time::Duration};
+    use std::{fs, fs::File, time::Duration};
 
     use super::*;
 

@@ -1,0 +1,142 @@
+//! `portcullis certs` as a process.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the helpers are called by tests only, and a test stops at the first surprise"
+)]
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    process::{Command, Output},
+};
+
+use portcullis::server::certificates::{self, Description};
+
+fn certs(dir: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .arg("certs")
+        .args(arguments)
+        .current_dir(dir)
+        .output()
+        .unwrap();
+    (
+        status.code(),
+        String::from_utf8(stdout).unwrap(),
+        String::from_utf8(stderr).unwrap(),
+    )
+}
+
+fn described(path: &Path) -> Description {
+    let chain = certificates::load_chain(path).unwrap();
+    certificates::describe(&chain[0]).unwrap()
+}
+
+#[test]
+fn the_first_run_makes_everything_and_says_where_clients_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, out, err) = certs(
+        dir.path(),
+        &["--host", "https://registry.example.com:5000/"],
+    );
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    for told in [
+        "Authority certs/ca.crt: made",
+        "/etc/docker/certs.d/registry.example.com:5000/ca.crt",
+        "/etc/containers/certs.d/registry.example.com:5000/ca.crt",
+        "ca = \"/etc/containerd/certs.d/registry.example.com:5000/ca.crt\"",
+        "curl --cacert certs/ca.crt https://registry.example.com:5000/v2/",
+    ] {
+        assert!(out.contains(told), "{told}: {out}");
+    }
+    let certs = dir.path().join("certs");
+    for key in ["ca.key", "server.key"] {
+        assert_eq!(fs::metadata(certs.join(key)).unwrap().mode() & 0o777, 0o600);
+    }
+    certificates::load(&certs.join("server.crt"), &certs.join("server.key")).unwrap();
+    let names = described(&certs.join("server.crt")).names;
+    assert_eq!(names[..2], ["registry.example.com", "localhost"]);
+}
+
+#[test]
+fn a_later_run_makes_a_new_certificate_by_the_same_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| fs::read(dir.path().join("tls").join(name)).unwrap();
+    certs(dir.path(), &["--out", "tls", "--host", "one.example"]);
+    let (ca, key, leaf) = (file("ca.crt"), file("ca.key"), file("server.crt"));
+
+    let (code, out, _) = certs(
+        dir.path(),
+        &["--out", "tls", "--days", "10", "--host", "::2"],
+    );
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("Authority tls/ca.crt: kept"), "{out}");
+    assert!(out.contains("certs.d/[::2]:5000/ca.crt"), "{out}");
+    assert_eq!((file("ca.crt"), file("ca.key")), (ca, key));
+    assert_ne!(file("server.crt"), leaf);
+
+    let told = described(&dir.path().join("tls/server.crt"));
+    assert_eq!(
+        told.not_after.as_second() - told.not_before.as_second(),
+        864_000
+    );
+    for name in ["::2", "one.example"] {
+        assert!(told.names.contains(&name.to_owned()), "{told:?}");
+    }
+}
+
+#[test]
+fn show_prints_what_stands_in_both_certificates() {
+    let dir = tempfile::tempdir().unwrap();
+    certs(dir.path(), &["--host", "one.example"]);
+    let (code, out, err) = certs(dir.path(), &["show"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    for file in ["ca.crt", "server.crt"] {
+        let told = described(&dir.path().join("certs").join(file));
+        for text in [&told.subject, &told.fingerprint, &told.names.join(", ")] {
+            assert!(out.contains(text), "{text}: {out}");
+        }
+    }
+    assert!(out.contains("824 days left"), "{out}");
+
+    fs::remove_file(dir.path().join("certs/ca.crt")).unwrap();
+    let (code, out, _) = certs(dir.path(), &["show"]);
+    assert_eq!(code, Some(0));
+    assert!(out.contains("there is no certs/ca.crt"), "{out}");
+}
+
+#[test]
+fn what_cannot_be_done_is_told_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, _, err) = certs(dir.path(), &["show"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("make them with `portcullis certs`"), "{err}");
+
+    let (code, _, err) = certs(dir.path(), &["--host", "a b"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("`a b` is neither"), "{err}");
+    assert!(!dir.path().join("certs").exists());
+
+    for arguments in [["--days", "0"], ["--days", "9999"], ["--bogus", "x"]] {
+        assert_eq!(certs(dir.path(), &arguments).0, Some(2), "{arguments:?}");
+    }
+
+    certs(dir.path(), &[]);
+    fs::remove_file(dir.path().join("certs/ca.key")).unwrap();
+    let before = fs::read(dir.path().join("certs/server.crt")).unwrap();
+    let (code, _, err) = certs(dir.path(), &[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("there is certs/ca.crt but no certs/ca.key"),
+        "{err}"
+    );
+    assert_eq!(
+        fs::read(dir.path().join("certs/server.crt")).unwrap(),
+        before
+    );
+}
