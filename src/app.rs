@@ -63,11 +63,7 @@ impl Provisioned {
     /// Whether anything was made.
     #[must_use]
     pub fn is_news(&self) -> bool {
-        self.user.is_some()
-            || self
-                .certificates
-                .as_ref()
-                .is_some_and(|made| made.created_authority)
+        self.user.is_some() || self.certificates.as_ref().is_some_and(|made| made.created_authority)
     }
 }
 
@@ -89,40 +85,19 @@ impl App {
             tags: config.tags.clone(),
             silent: config.log.accesslog.disabled,
         };
-        let api = Api::new(
-            registry.clone(),
-            Arc::clone(&gate),
-            &config.http.api,
-            limits,
-            tls.is_some(),
-        )?;
+        let api =
+            Api::new(registry.clone(), Arc::clone(&gate), &config.http.api, limits, tls.is_some())?;
         let server = Server::start(&config.http.server, tls, api.into_router())?;
 
-        let reloads = Arc::new(Reloads {
-            gate: Arc::clone(&gate),
-            users,
-            certificates,
-        });
+        let reloads = Arc::new(Reloads { gate: Arc::clone(&gate), users, certificates });
         let jobs = Jobs::default();
         let (for_users, for_certificates) = (Arc::clone(&reloads), Arc::clone(&reloads));
-        jobs.every(USERS_EVERY, move || {
-            Arc::clone(&for_users).run(|r| r.users(false))
-        });
+        jobs.every(USERS_EVERY, move || Arc::clone(&for_users).run(|r| r.users(false)));
         jobs.every(CERTIFICATES_EVERY, move || {
             Arc::clone(&for_certificates).run(|r| r.certificates(false))
         });
         let drain = config.http.server.draintimeout;
-        Ok((
-            Self {
-                server,
-                registry,
-                gate,
-                jobs,
-                reloads,
-                drain,
-            },
-            provisioned,
-        ))
+        Ok((Self { server, registry, gate, jobs, reloads, drain }, provisioned))
     }
 
     /// The address that is listened on.
@@ -177,14 +152,9 @@ fn open_gate(
     let gate::Options::Htpasswd(options) = options else {
         return Ok((Arc::new(Gate::open(EverythingAllowed)), None));
     };
-    let failed = |source| StartError::Users {
-        path: options.path.clone(),
-        source,
-    };
+    let failed = |source| StartError::Users { path: options.path.clone(), source };
     if !options.path.exists() {
-        let user: UserName = FIRST_USER
-            .parse()
-            .map_err(|error| failed(io::Error::other(error)))?;
+        let user: UserName = FIRST_USER.parse().map_err(|error| failed(io::Error::other(error)))?;
         let password = htpasswd::file::provision(&options.path, &user).map_err(failed)?;
         provisioned.user = Some((FIRST_USER.to_owned(), password));
     }
@@ -207,10 +177,7 @@ fn report(path: &Path, users: &htpasswd::Htpasswd) {
     }
 }
 
-type Secured = (
-    Option<Arc<rustls::ServerConfig>>,
-    Option<Mutex<Certificates>>,
-);
+type Secured = (Option<Arc<rustls::ServerConfig>>, Option<Mutex<Certificates>>);
 
 /// Builds the TLS configuration, and makes the built-in certificates when they are missing.
 fn secure(config: &Config, provisioned: &mut Provisioned) -> Result<Secured, StartError> {
@@ -264,10 +231,7 @@ impl Reloads {
         match source.reload(unchanged_too) {
             Ok(None) => {}
             Ok(Some(users)) => {
-                tracing::info!(
-                    users = users.entries().len(),
-                    "the password file is in force"
-                );
+                tracing::info!(users = users.entries().len(), "the password file is in force");
                 report(source.path(), &users);
                 self.gate.set_users(&users);
             }

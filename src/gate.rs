@@ -28,17 +28,14 @@ pub struct Gate {
 #[derive(Debug)]
 enum Door {
     Open,
-    Htpasswd { realm: String, verifier: Verifier },
+    Htpasswd { realm: String, verifier: Box<Verifier> },
 }
 
 impl Gate {
     /// A gate that lets everybody in, as nobody in particular.
     #[must_use]
     pub fn open(policy: impl Policy) -> Self {
-        Self {
-            door: Door::Open,
-            policy: Box::new(policy),
-        }
+        Self { door: Door::Open, policy: Box::new(policy) }
     }
 
     /// A gate that asks for a password of an htpasswd file.
@@ -51,15 +48,9 @@ impl Gate {
         users: &htpasswd::Htpasswd,
         policy: impl Policy,
     ) -> Result<Self, NoRandomness> {
-        let verifier = Verifier::new(users, options.cachettl)?;
-        let door = Door::Htpasswd {
-            realm: options.realm.clone(),
-            verifier,
-        };
-        Ok(Self {
-            door,
-            policy: Box::new(policy),
-        })
+        let verifier = Box::new(Verifier::new(users, options.cachettl)?);
+        let door = Door::Htpasswd { realm: options.realm.clone(), verifier };
+        Ok(Self { door, policy: Box::new(policy) })
     }
 
     /// Puts other users in force. From now on nobody is let in by what only the old ones knew.
@@ -93,9 +84,8 @@ impl Gate {
         match &self.door {
             Door::Open => Ok(Identity::Anonymous),
             Door::Htpasswd { verifier, .. } => {
-                let credentials = authorization
-                    .and_then(Credentials::parse)
-                    .ok_or(Refusal::Unauthenticated)?;
+                let credentials =
+                    authorization.and_then(Credentials::parse).ok_or(Refusal::Unauthenticated)?;
                 verifier.verify(&credentials).await?;
                 Ok(Identity::User(credentials.user().into()))
             }
@@ -108,10 +98,7 @@ impl Gate {
     ///
     /// When the policy does not allow one of the rights.
     pub fn authorise(&self, identity: Identity, rights: &[Right<'_>]) -> Result<Permit, Denied> {
-        if rights
-            .iter()
-            .all(|right| self.policy.allows(&identity, right))
-        {
+        if rights.iter().all(|right| self.policy.allows(&identity, right)) {
             Ok(Permit { identity })
         } else {
             Err(Denied)
@@ -265,15 +252,12 @@ impl<'de> Deserialize<'de> for Options {
         match Shape::deserialize(deserializer)? {
             Shape::Word(word) if word == "none" => Ok(Self::None),
             Shape::Word(word) if word == "htpasswd" => Ok(Self::default()),
-            Shape::Word(word) => Err(D::Error::custom(format!(
-                "expected `htpasswd` or `none`, not `{word}`"
-            ))),
-            Shape::Section {
-                htpasswd: Some(_),
-                none: Some(_),
-            } => Err(D::Error::custom(
-                "both `htpasswd` and `none` are set: keep one",
-            )),
+            Shape::Word(word) => {
+                Err(D::Error::custom(format!("expected `htpasswd` or `none`, not `{word}`")))
+            }
+            Shape::Section { htpasswd: Some(_), none: Some(_) } => {
+                Err(D::Error::custom("both `htpasswd` and `none` are set: keep one"))
+            }
             Shape::Section { none: Some(_), .. } => Ok(Self::None),
             Shape::Section { htpasswd, .. } => {
                 Ok(Self::Htpasswd(htpasswd.flatten().unwrap_or_default()))

@@ -83,10 +83,7 @@ impl Api {
         secure: bool,
     ) -> Result<Self, InvalidOptions> {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        );
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         for (name, values) in &options.headers {
             let invalid = || InvalidOptions::Header(name.clone());
             let parsed: HeaderName = name.parse().map_err(|_| invalid())?;
@@ -96,11 +93,7 @@ impl Api {
             }
         }
         let prefix = options.prefix.trim_matches('/');
-        let prefix = if prefix.is_empty() {
-            String::new()
-        } else {
-            format!("/{prefix}")
-        };
+        let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
         Ok(Self {
             origin: OriginRules::new(options, &prefix, secure)?,
             access_log: !limits.silent,
@@ -116,12 +109,10 @@ impl Api {
     pub fn into_router(self) -> Router {
         let api = Arc::new(self);
         Router::new()
-            .fallback(
-                |State(api): State<Arc<Self>>, request: Request| async move {
-                    let id = RequestId::new();
-                    observe::observed(&api, id, request).await
-                },
-            )
+            .fallback(|State(api): State<Arc<Self>>, request: Request| async move {
+                let id = RequestId::new();
+                observe::observed(&api, id, request).await
+            })
             .with_state(api)
     }
 
@@ -135,27 +126,19 @@ impl Api {
                 let mut response = open(&call.method, "application/json", body);
                 // docker sends its credentials with a search only to a registry that says this.
                 let standalone = HeaderName::from_static("x-docker-registry-standalone");
-                response
-                    .headers_mut()
-                    .insert(standalone, HeaderValue::from_static("true"));
+                response.headers_mut().insert(standalone, HeaderValue::from_static("true"));
                 return Ok(response);
             }
             Some("/v2") => return Ok(redirect(&format!("{}/v2/", self.prefix))),
             Some(path) if path == "/v1/search" || path.starts_with("/v2/") => {}
             _ => return Err(Error::NotFound),
         }
-        let authorization = call
-            .headers
-            .get(header::AUTHORIZATION)
-            .map(HeaderValue::as_bytes);
+        let authorization = call.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let identity = self
             .gate
             .authenticate(authorization)
             .await
-            .map_err(|refusal| Error::NotLetIn {
-                refusal,
-                challenge: self.gate.challenge(),
-            })?;
+            .map_err(|refusal| Error::NotLetIn { refusal, challenge: self.gate.challenge() })?;
         call.identity = Some(identity.clone());
         let path = path.as_deref().unwrap_or_default();
         let endpoint = Endpoint::parse(&call.method, path, call.uri.query().unwrap_or_default())?;
@@ -174,13 +157,8 @@ impl Api {
             Endpoint::ReadManifest { name, reference } => {
                 self.read_manifest(permit, &name, &reference, call).await
             }
-            Endpoint::PutManifest {
-                name,
-                reference,
-                tags,
-            } => {
-                self.put_manifest(permit, &name, (reference, tags), (call, body))
-                    .await
+            Endpoint::PutManifest { name, reference, tags } => {
+                self.put_manifest(permit, &name, (reference, tags), (call, body)).await
             }
             Endpoint::DeleteManifest { name, reference } => {
                 self.delete_manifest(permit, &name, &reference).await
@@ -196,8 +174,7 @@ impl Api {
                 self.put_blob(permit, &name, &digest, (call, body)).await
             }
             Endpoint::MountBlob { name, digest, from } => {
-                self.mount_blob(permit, &name, (&digest, from.as_ref()), call)
-                    .await
+                self.mount_blob(permit, &name, (&digest, from.as_ref()), call).await
             }
             Endpoint::UploadStatus { name, id } => {
                 self.upload_status(permit, &name, id, call).await
@@ -206,25 +183,12 @@ impl Api {
                 self.append_upload(permit, &name, id, (call, body)).await
             }
             Endpoint::FinishUpload { name, id, digest } => {
-                self.finish_upload(permit, &name, (id, &digest), (call, body))
-                    .await
+                self.finish_upload(permit, &name, (id, &digest), (call, body)).await
             }
             Endpoint::CancelUpload { name, id } => self.cancel_upload(permit, &name, id).await,
             Endpoint::Tags { name, page } => self.tags(permit, &name, page, call).await,
             Endpoint::Catalog { page } => self.catalog(permit, page, call).await,
-            Endpoint::Referrers {
-                name,
-                digest,
-                artifact_type,
-                after,
-            } => {
-                let wanted = lists::WantedReferrers {
-                    digest,
-                    artifact_type,
-                    after,
-                };
-                self.referrers(permit, &name, wanted, call).await
-            }
+            Endpoint::Referrers { name, query } => self.referrers(permit, &name, query, call).await,
             Endpoint::Search { term, size, page } => {
                 self.search(permit, &term, (size, page), call).await
             }
@@ -261,21 +225,9 @@ impl Call {
     /// Takes a request apart; the body goes its own way.
     fn new(request: Request) -> (Self, Body) {
         let (parts, body) = request.into_parts();
-        let peer = parts
-            .extensions
-            .get::<ConnectInfo<Peer>>()
-            .map(|ConnectInfo(peer)| *peer);
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| *peer);
         let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
-        (
-            Self {
-                method,
-                uri,
-                headers,
-                peer,
-                identity: None,
-            },
-            body,
-        )
+        (Self { method, uri, headers, peer, identity: None }, body)
     }
 
     /// The path below the prefix; `None` for one that is not below it.
@@ -325,17 +277,10 @@ fn status(status: StatusCode) -> Response<Body> {
 /// A JSON response. `HEAD` gets its headers.
 fn json(method: &Method, body: String) -> Response<Body> {
     let length = body.len();
-    let body = if method == Method::HEAD {
-        Body::empty()
-    } else {
-        Body::from(body)
-    };
+    let body = if method == Method::HEAD { Body::empty() } else { Body::from(body) };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CONTENT_LENGTH, length.into());
     response
 }

@@ -20,11 +20,7 @@ impl Jobs {
     ) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            while stop
-                .run_until_cancelled(tokio::time::sleep(period))
-                .await
-                .is_some()
-            {
+            while stop.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
                 work().await;
             }
         });

@@ -60,10 +60,7 @@ impl Server {
         tls: Option<Arc<ServerConfig>>,
         router: axum::Router,
     ) -> Result<Self, BindError> {
-        let error = |source| BindError {
-            addr: options.addr.clone(),
-            source,
-        };
+        let error = |source| BindError { addr: options.addr.clone(), source };
         let listener = listen(&options.addr).map_err(error)?;
         let addr = listener.local_addr().map_err(error)?;
         let handle = Handle::new();
@@ -75,10 +72,7 @@ impl Server {
             server = server.http1_only();
         }
         let builder = server.http_builder();
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -94,11 +88,7 @@ impl Server {
                 tracing::error!(%error, "the listener failed");
             }
         });
-        Ok(Self {
-            addr,
-            handle,
-            tasks,
-        })
+        Ok(Self { addr, handle, tasks })
     }
 
     /// The address that is listened on; with port 0 in the options, the port that was chosen.
@@ -198,10 +188,7 @@ pub enum TlsOptions {
 
 impl Default for TlsOptions {
     fn default() -> Self {
-        Self::On {
-            source: CertificateSource::BuiltIn,
-            minimum: TlsVersion::Tls12,
-        }
+        Self::On { source: CertificateSource::BuiltIn, minimum: TlsVersion::Tls12 }
     }
 }
 
@@ -252,14 +239,10 @@ impl<'de> Deserialize<'de> for TlsOptions {
             Shape::Switch(false) => Ok(Self::Off),
             Shape::Switch(true) => Ok(Self::default()),
             Shape::Word(word) if word == "off" => Ok(Self::Off),
-            Shape::Word(word) => Err(D::Error::custom(format!(
-                "expected a section, `off` or `false`, not `{word}`"
-            ))),
-            Shape::Section(Section {
-                certificate,
-                key,
-                minimumtls,
-            }) => {
+            Shape::Word(word) => {
+                Err(D::Error::custom(format!("expected a section, `off` or `false`, not `{word}`")))
+            }
+            Shape::Section(Section { certificate, key, minimumtls }) => {
                 let source = match (certificate, key) {
                     (Some(certificate), Some(key)) => CertificateSource::Files { certificate, key },
                     (None, None) => CertificateSource::BuiltIn,
@@ -270,10 +253,7 @@ impl<'de> Deserialize<'de> for TlsOptions {
                         return Err(D::Error::custom("key is set, certificate is not"));
                     }
                 };
-                Ok(Self::On {
-                    source,
-                    minimum: minimumtls,
-                })
+                Ok(Self::On { source, minimum: minimumtls })
             }
         }
     }

@@ -13,7 +13,7 @@ const TIME_STEP: Duration = Duration::from_secs(2);
 
 /// What tells one state of a file from another. All zero: there is no file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -25,8 +25,7 @@ pub struct Stamp {
 impl Stamp {
     /// The state of the file at `path`, through symbolic links. Why a file cannot be looked at is
     /// for whoever reads it to tell.
-    #[must_use]
-    pub fn of(path: &Path) -> Self {
+    pub(crate) fn of(path: &Path) -> Self {
         fs::metadata(path).map_or_else(
             |_| Self::default(),
             |found| Self {
@@ -41,11 +40,8 @@ impl Stamp {
 
     /// Whether the file was last written long enough before `now` that another write would show.
     /// One that is not settled must be read again, whatever its stamp says.
-    #[must_use]
-    pub fn is_settled(&self, now: SystemTime) -> bool {
-        let now = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+    pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let modified = u64::try_from(self.modified.0).unwrap_or(0);
         // One second more, for the fractions that are left out here.
         modified + TIME_STEP.as_secs() < now

@@ -197,11 +197,7 @@ pub enum ErrorKind {
 
 impl Error {
     fn new(action: &'static str, key: &Key, source: io::Error) -> Self {
-        Self {
-            action,
-            key: key.to_string(),
-            source,
-        }
+        Self { action, key: key.to_string(), source }
     }
 
     /// What kind of failure it is.

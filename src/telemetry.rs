@@ -35,9 +35,7 @@ pub fn init(options: &Options) -> Result<(), AlreadyStarted> {
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
     };
-    let subscriber = Registry::default()
-        .with(level)
-        .with(LineLayer::new(options));
+    let subscriber = Registry::default().with(level).with(LineLayer::new(options));
     tracing::subscriber::set_global_default(subscriber).map_err(|_| AlreadyStarted)
 }
 

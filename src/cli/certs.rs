@@ -89,11 +89,7 @@ fn report(
     leaf: &Description,
 ) -> Result<(), Failure> {
     let authority = directory.join(CA_CERTIFICATE);
-    let made = if outcome.created_authority {
-        "made"
-    } else {
-        "kept"
-    };
+    let made = if outcome.created_authority { "made" } else { "kept" };
     writeln!(out, "Authority {}: {made}", authority.display())?;
     let path = directory.join(SERVER_CERTIFICATE);
     writeln!(out, "Server certificate {}: made", path.display())?;
@@ -107,11 +103,7 @@ fn trust(out: &mut impl io::Write, directory: &Path, host: &str) -> Result<(), F
     let ca = directory.join(CA_CERTIFICATE);
     let ca = ca.display();
     // As in a URL.
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    };
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     writeln!(
         out,
         "
@@ -130,10 +122,8 @@ Clients have to trust {ca} (never give ca.key away). For {host}:5000:
 fn show(out: &mut impl io::Write, directory: &Path, now: Timestamp) -> Result<(), Failure> {
     // Either may be missing: an authority that is kept elsewhere, a certificate of other origin.
     let mut found = 0;
-    for (title, file) in [
-        ("Authority", CA_CERTIFICATE),
-        ("Server certificate", SERVER_CERTIFICATE),
-    ] {
+    for (title, file) in [("Authority", CA_CERTIFICATE), ("Server certificate", SERVER_CERTIFICATE)]
+    {
         let path = directory.join(file);
         if !path.exists() {
             writeln!(out, "{title}: there is no {}", path.display())?;
@@ -148,12 +138,7 @@ fn show(out: &mut impl io::Write, directory: &Path, now: Timestamp) -> Result<()
             writeln!(out, "  names        {}", told.names.join(", "))?;
         }
         writeln!(out, "  valid from   {}", day(told.not_before))?;
-        writeln!(
-            out,
-            "  valid until  {} ({})",
-            day(told.not_after),
-            left(told.not_after, now)
-        )?;
+        writeln!(out, "  valid until  {} ({})", day(told.not_after), left(told.not_after, now))?;
         writeln!(out, "  SHA-256      {}", told.fingerprint)?;
     }
     if found == 0 {
@@ -172,9 +157,7 @@ fn read(path: &Path) -> Result<Description, Failure> {
 }
 
 fn day(at: Timestamp) -> String {
-    at.to_zoned(TimeZone::UTC)
-        .strftime("%Y-%m-%d %H:%M UTC")
-        .to_string()
+    at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 fn left(end: Timestamp, now: Timestamp) -> String {

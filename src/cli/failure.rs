@@ -23,19 +23,13 @@ impl Failure {
     /// Code 1: it was understood and could not be done.
     #[must_use]
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self {
-            code: 1,
-            message: message.into(),
-        }
+        Self { code: 1, message: message.into() }
     }
 
     /// Code 2: the arguments have no meaning.
     #[must_use]
     pub(super) fn usage(message: impl Into<String>) -> Self {
-        Self {
-            code: 2,
-            message: message.into(),
-        }
+        Self { code: 2, message: message.into() }
     }
 
     /// Prints the message on standard error and gives the exit code.

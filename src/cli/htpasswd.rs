@@ -117,11 +117,7 @@ impl Htpasswd {
     /// cannot be written, a name or password that cannot be used, a wrong password, no such user.
     pub(super) fn run(mut self) -> Result<(), Failure> {
         self.refused.check()?;
-        let Target {
-            file,
-            user,
-            password,
-        } = self.target()?;
+        let Target { file, user, password } = self.target()?;
         match file {
             None => {
                 let name = parse_name(&user)?;
@@ -155,20 +151,15 @@ impl Htpasswd {
 
     fn target(&mut self) -> Result<Target, Failure> {
         let mut arguments = std::mem::take(&mut self.arguments).into_iter();
-        let (file, expected) = if self.print {
-            (None, "USER")
-        } else {
-            (arguments.next(), "FILE USER")
-        };
+        let (file, expected) =
+            if self.print { (None, "USER") } else { (arguments.next(), "FILE USER") };
         let user = arguments.next();
         let password = arguments.next().map(Zeroizing::new);
         let needs_password = self.batch && !self.delete;
         match (user, password, arguments.next()) {
-            (Some(user), password, None) if password.is_some() == needs_password => Ok(Target {
-                file,
-                user,
-                password,
-            }),
+            (Some(user), password, None) if password.is_some() == needs_password => {
+                Ok(Target { file, user, password })
+            }
             _ => {
                 let password = if needs_password { " PASSWORD" } else { "" };
                 Err(Failure::usage(format!(
@@ -185,9 +176,7 @@ impl Htpasswd {
             None => {
                 let password = prompt("New password: ")?;
                 if prompt("Re-type new password: ")? != password {
-                    return Err(Failure::new(
-                        "the two passwords differ: nothing was changed",
-                    ));
+                    return Err(Failure::new("the two passwords differ: nothing was changed"));
                 }
                 password
             }
@@ -247,18 +236,12 @@ fn delete(path: &Path, user: &str) -> Result<(), Failure> {
     if written(path, file::edit(path, |lines| lines.remove(user)))? {
         return say(format_args!("Deleting password for user {user}"));
     }
-    Err(Failure::new(format!(
-        "User {user} not found in {}: nothing was changed",
-        path.display()
-    )))
+    Err(Failure::new(format!("User {user} not found in {}: nothing was changed", path.display())))
 }
 
 fn not_found(file: &PasswordFile, path: &Path, user: &str) -> Failure {
     let path = path.display();
-    let of_user = file
-        .problems()
-        .iter()
-        .rfind(|problem| problem.user.as_deref() == Some(user));
+    let of_user = file.problems().iter().rfind(|problem| problem.user.as_deref() == Some(user));
     match of_user {
         Some(problem) => Failure::new(format!(
             "User {user} cannot log in, by line {} of {path}: {}",

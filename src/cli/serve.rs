@@ -48,9 +48,7 @@ impl Serve {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(serve(&config))
     }
 }
@@ -138,14 +136,8 @@ fn trust(host: &str) -> String {
 /// The host and port that clients on this machine can use.
 fn public_host(config: &Config, addr: SocketAddr) -> String {
     if let Some(host) = &config.http.api.host {
-        let host = host
-            .split_once("://")
-            .map_or(host.as_str(), |(_, rest)| rest);
+        let host = host.split_once("://").map_or(host.as_str(), |(_, rest)| rest);
         return host.trim_end_matches('/').to_owned();
     }
-    if addr.ip().is_unspecified() {
-        format!("localhost:{}", addr.port())
-    } else {
-        addr.to_string()
-    }
+    if addr.ip().is_unspecified() { format!("localhost:{}", addr.port()) } else { addr.to_string() }
 }

@@ -56,12 +56,8 @@ mod tests {
     use super::*;
 
     fn parse(value: &str) -> Option<(String, String)> {
-        Credentials::parse(value.as_bytes()).map(|credentials| {
-            (
-                credentials.user().to_owned(),
-                credentials.password().to_owned(),
-            )
-        })
+        Credentials::parse(value.as_bytes())
+            .map(|credentials| (credentials.user().to_owned(), credentials.password().to_owned()))
     }
 
     fn basic(text: impl AsRef<[u8]>) -> String {

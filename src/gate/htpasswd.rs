@@ -129,18 +129,14 @@ impl Htpasswd {
     }
 
     fn position(&self, user: &str) -> Result<usize, usize> {
-        self.entries
-            .binary_search_by(|entry| entry.user.as_str().cmp(user))
+        self.entries.binary_search_by(|entry| entry.user.as_str().cmp(user))
     }
 }
 
 fn read_entry(user: &[u8], hash: &[u8]) -> Result<Entry, Reason> {
     let user = str::from_utf8(user).map_err(|_| Reason::NotUtf8)?;
     let hash = str::from_utf8(hash).map_err(|_| Reason::NotUtf8)?;
-    Ok(Entry {
-        user: user.parse::<UserName>()?.into(),
-        hash: hash.parse()?,
-    })
+    Ok(Entry { user: user.parse::<UserName>()?.into(), hash: hash.parse()? })
 }
 
 impl fmt::Display for Problem {

@@ -26,12 +26,7 @@ impl UserFile {
     ///
     /// When it cannot be read.
     pub fn open(path: &Path) -> io::Result<(Self, Htpasswd)> {
-        let mut file = Self {
-            path: path.to_owned(),
-            seen: None,
-            bytes: vec![],
-            broken: false,
-        };
+        let mut file = Self { path: path.to_owned(), seen: None, bytes: vec![], broken: false };
         file.bytes = file.read()?;
         let users = Htpasswd::parse(&file.bytes);
         Ok((file, users))

@@ -66,10 +66,7 @@ impl Verifier {
     pub(super) fn new(users: &Htpasswd, remember: Duration) -> Result<Self, NoRandomness> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .map_err(|_| NoRandomness)?;
-        let verified = Cache::builder()
-            .max_capacity(MAX_REMEMBERED)
-            .time_to_live(remember)
-            .build();
+        let verified = Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(remember).build();
         Ok(Self {
             users: ArcSwap::from_pointee(Users::new(users)),
             key,
@@ -106,10 +103,7 @@ impl Verifier {
             hash.as_str().as_bytes(),
             credentials.password().as_bytes(),
         ]);
-        let checked = self
-            .verified
-            .try_get_with(key, self.check(hash, credentials))
-            .await;
+        let checked = self.verified.try_get_with(key, self.check(hash, credentials)).await;
         // What goes wrong for one of those who wait together goes wrong for all.
         checked.map_err(|refusal| *refusal)?;
         // While bcrypt ran, the line may have changed; then this password is the old one.
@@ -124,15 +118,10 @@ impl Verifier {
         hash: &Arc<BcryptHash>,
         credentials: &Credentials,
     ) -> Result<(), Refusal> {
-        let busy = Refusal::Busy {
-            retry_after: RETRY_AFTER,
-        };
+        let busy = Refusal::Busy { retry_after: RETRY_AFTER };
         let turn = {
             let _waiting = Waiting::enter(&self.waiting).ok_or(busy)?;
-            Arc::clone(&self.slots)
-                .acquire_owned()
-                .await
-                .map_err(|_| busy)?
+            Arc::clone(&self.slots).acquire_owned().await.map_err(|_| busy)?
         };
         self.runs.fetch_add(1, Ordering::Relaxed);
         let hash = Arc::clone(hash);
@@ -174,10 +163,7 @@ impl Users {
             costs.push(USUAL_COST);
         }
         costs.sort_unstable();
-        let decoys = costs
-            .into_iter()
-            .map(|cost| Arc::new(BcryptHash::decoy(cost)))
-            .collect();
+        let decoys = costs.into_iter().map(|cost| Arc::new(BcryptHash::decoy(cost))).collect();
         Self { hashes, decoys }
     }
 

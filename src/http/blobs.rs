@@ -30,11 +30,7 @@ impl Api {
     ) -> Result<Response<Body>, Error> {
         let unknown = || Error::refused(ErrorCode::BlobUnknown).with_detail(json!(digest));
         if call.method == Method::HEAD || call.headers.contains_key(header::IF_NONE_MATCH) {
-            let size = self
-                .registry
-                .blob_size(name, digest)
-                .await?
-                .ok_or_else(unknown)?;
+            let size = self.registry.blob_size(name, digest).await?.ok_or_else(unknown)?;
             if let Some(response) = conditional::not_modified(call, digest) {
                 return Ok(response);
             }
@@ -42,11 +38,7 @@ impl Api {
                 return Ok(content(StatusCode::OK, digest, size, Body::empty()));
             }
         }
-        let blob = self
-            .registry
-            .blob(name, digest)
-            .await?
-            .ok_or_else(unknown)?;
+        let blob = self.registry.blob(name, digest).await?.ok_or_else(unknown)?;
         let size = blob.size();
         let wanted = match call.header(header::RANGE) {
             Some(header) if conditional::range_applies(call, digest) => range::wanted(header, size),
@@ -62,17 +54,13 @@ impl Api {
                 let length = part.end - part.start;
                 let body = Body::from_stream(blob.stream(part));
                 let mut response = content(StatusCode::PARTIAL_CONTENT, digest, length, body);
-                response
-                    .headers_mut()
-                    .insert(header::CONTENT_RANGE, value(&described));
+                response.headers_mut().insert(header::CONTENT_RANGE, value(&described));
                 Ok(response)
             }
             Wanted::Unsatisfiable => {
                 let mut response = status(StatusCode::RANGE_NOT_SATISFIABLE);
                 let described = format!("bytes */{size}");
-                response
-                    .headers_mut()
-                    .insert(header::CONTENT_RANGE, value(&described));
+                response.headers_mut().insert(header::CONTENT_RANGE, value(&described));
                 Ok(response)
             }
         }

@@ -38,9 +38,7 @@ fn matches(header: &str, digest: &Digest) -> bool {
 
 /// Whether a `Range` may be honoured in spite of an `If-Range` (§13.1.5).
 pub(super) fn range_applies(call: &Call, digest: &Digest) -> bool {
-    call.headers
-        .get(header::IF_RANGE)
-        .is_none_or(|tag| *tag == etag(digest))
+    call.headers.get(header::IF_RANGE).is_none_or(|tag| *tag == etag(digest))
 }
 
 #[cfg(test)]

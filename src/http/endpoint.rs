@@ -28,71 +28,29 @@ pub(super) enum Endpoint {
     /// `GET /v2/_catalog` (registry:2)
     Catalog { page: PageQuery },
     /// `DELETE /v2/<name>/blobs/<digest>` (end-10)
-    DeleteBlob {
-        name: RepositoryName,
-        digest: Digest,
-    },
+    DeleteBlob { name: RepositoryName, digest: Digest },
     /// `DELETE /v2/<name>/manifests/<reference>` (end-9)
-    DeleteManifest {
-        name: RepositoryName,
-        reference: Reference,
-    },
+    DeleteManifest { name: RepositoryName, reference: Reference },
     /// `PUT /v2/<name>/blobs/uploads/<id>?digest=` (end-6)
-    FinishUpload {
-        name: RepositoryName,
-        id: UploadId,
-        digest: Digest,
-    },
+    FinishUpload { name: RepositoryName, id: UploadId, digest: Digest },
     /// `POST /v2/<name>/blobs/uploads/?mount=&from=` (end-11)
-    MountBlob {
-        name: RepositoryName,
-        digest: Digest,
-        from: Option<RepositoryName>,
-    },
+    MountBlob { name: RepositoryName, digest: Digest, from: Option<RepositoryName> },
     /// `POST /v2/<name>/blobs/uploads/?digest=` (end-4b)
-    PutBlob {
-        name: RepositoryName,
-        digest: Digest,
-    },
+    PutBlob { name: RepositoryName, digest: Digest },
     /// `PUT /v2/<name>/manifests/<reference>?tag=` (end-7)
-    PutManifest {
-        name: RepositoryName,
-        reference: Reference,
-        tags: Vec<Tag>,
-    },
+    PutManifest { name: RepositoryName, reference: Reference, tags: Vec<Tag> },
     /// `GET` or `HEAD /v2/<name>/blobs/<digest>` (end-2)
-    ReadBlob {
-        name: RepositoryName,
-        digest: Digest,
-    },
+    ReadBlob { name: RepositoryName, digest: Digest },
     /// `GET` or `HEAD /v2/<name>/manifests/<reference>` (end-3)
-    ReadManifest {
-        name: RepositoryName,
-        reference: Reference,
-    },
+    ReadManifest { name: RepositoryName, reference: Reference },
     /// `GET /v2/<name>/referrers/<digest>` (end-12)
-    Referrers {
-        name: RepositoryName,
-        digest: Digest,
-        artifact_type: Option<String>,
-        after: Option<Digest>,
-    },
+    Referrers { name: RepositoryName, query: ReferrersQuery },
     /// `GET /v1/search` (Docker Registry v1, for `docker search`)
-    Search {
-        term: String,
-        size: Option<usize>,
-        page: Option<usize>,
-    },
+    Search { term: String, size: Option<usize>, page: Option<usize> },
     /// `POST /v2/<name>/blobs/uploads/` (end-4a, end-4c)
-    StartUpload {
-        name: RepositoryName,
-        algorithm: Algorithm,
-    },
+    StartUpload { name: RepositoryName, algorithm: Algorithm },
     /// `GET /v2/<name>/tags/list` (end-8)
-    Tags {
-        name: RepositoryName,
-        page: PageQuery,
-    },
+    Tags { name: RepositoryName, page: PageQuery },
     /// `GET /v2/<name>/blobs/uploads/<id>` (end-13)
     UploadStatus { name: RepositoryName, id: UploadId },
 }
@@ -104,6 +62,17 @@ pub(super) struct PageQuery {
     pub(super) size: Option<usize>,
     /// `last`: the item behind which the part begins.
     pub(super) last: Option<String>,
+}
+
+/// Which referrers are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ReferrersQuery {
+    /// What they refer to.
+    pub(super) subject: Digest,
+    /// `artifactType`
+    pub(super) artifact_type: Option<String>,
+    /// `last`: the referrer behind which the page begins.
+    pub(super) last: Option<Digest>,
 }
 
 impl Endpoint {
@@ -121,25 +90,18 @@ impl Endpoint {
         let Some(rest) = path.strip_prefix("/v2/") else {
             return Err(Error::NotFound);
         };
-        let segments: Vec<Cow<'_, str>> = rest
-            .split('/')
-            .map(|s| percent_decode_str(s).decode_utf8_lossy())
-            .collect();
+        let segments: Vec<Cow<'_, str>> =
+            rest.split('/').map(|s| percent_decode_str(s).decode_utf8_lossy()).collect();
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         match segments.as_slice() {
             [""] => only(method, &[Method::GET, Method::HEAD]).map(|()| Self::Base),
             ["_catalog"] => {
                 only(method, &[Method::GET, Method::HEAD])?;
-                Ok(Self::Catalog {
-                    page: query.page()?,
-                })
+                Ok(Self::Catalog { page: query.page()? })
             }
             [name @ .., "tags", "list"] => {
                 only(method, &[Method::GET, Method::HEAD])?;
-                Ok(Self::Tags {
-                    name: repository(name)?,
-                    page: query.page()?,
-                })
+                Ok(Self::Tags { name: repository(name)?, page: query.page()? })
             }
             [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
                 only(method, &[Method::POST])?;
@@ -157,13 +119,13 @@ impl Endpoint {
             [name @ .., "manifests", text] => Self::manifest(method, name, text, &query),
             [name @ .., "referrers", text] => {
                 only(method, &[Method::GET, Method::HEAD])?;
-                let after = query.first("last").map(|text| digest(&text)).transpose()?;
-                Ok(Self::Referrers {
-                    name: repository(name)?,
-                    digest: digest(text)?,
+                let name = repository(name)?;
+                let query = ReferrersQuery {
+                    subject: digest(text)?,
                     artifact_type: query.first("artifactType").map(Cow::into_owned),
-                    after,
-                })
+                    last: query.first("last").map(|text| digest(&text)).transpose()?,
+                };
+                Ok(Self::Referrers { name, query })
             }
             _ => Err(Error::NotFound),
         }
@@ -171,64 +133,36 @@ impl Endpoint {
 
     fn start(name: RepositoryName, query: &Query<'_>) -> Result<Self, Error> {
         if let Some(text) = query.first("digest") {
-            return Ok(Self::PutBlob {
-                name,
-                digest: digest(&text)?,
-            });
+            return Ok(Self::PutBlob { name, digest: digest(&text)? });
         }
         // A mount that cannot be done, for whatever reason, becomes an upload (end-11).
         if let Some(digest) = query.first("mount").and_then(|text| text.parse().ok()) {
             match query.first("from").map(|text| text.parse()) {
                 None => {
-                    return Ok(Self::MountBlob {
-                        name,
-                        digest,
-                        from: None,
-                    });
+                    return Ok(Self::MountBlob { name, digest, from: None });
                 }
                 Some(Ok(from)) => {
-                    return Ok(Self::MountBlob {
-                        name,
-                        digest,
-                        from: Some(from),
-                    });
+                    return Ok(Self::MountBlob { name, digest, from: Some(from) });
                 }
                 Some(Err(_)) => {}
             }
         }
         let algorithm = match query.first("digest-algorithm") {
             None => Algorithm::default(),
-            Some(text) => text
-                .parse()
-                .map_err(|why| invalid(ErrorCode::DigestInvalid, why))?,
+            Some(text) => text.parse().map_err(|why| invalid(ErrorCode::DigestInvalid, why))?,
         };
         Ok(Self::StartUpload { name, algorithm })
     }
 
     fn upload(method: &Method, name: &[&str], id: &str, query: &Query<'_>) -> Result<Self, Error> {
-        only(
-            method,
-            &[
-                Method::GET,
-                Method::HEAD,
-                Method::PATCH,
-                Method::PUT,
-                Method::DELETE,
-            ],
-        )?;
+        only(method, &[Method::GET, Method::HEAD, Method::PATCH, Method::PUT, Method::DELETE])?;
         let name = repository(name)?;
-        let id = id
-            .parse()
-            .map_err(|why| invalid(ErrorCode::BlobUploadUnknown, why))?;
+        let id = id.parse().map_err(|why| invalid(ErrorCode::BlobUploadUnknown, why))?;
         Ok(match *method {
             Method::PATCH => Self::AppendUpload { name, id },
             Method::DELETE => Self::CancelUpload { name, id },
             Method::PUT => match query.first("digest") {
-                Some(text) => Self::FinishUpload {
-                    name,
-                    id,
-                    digest: digest(&text)?,
-                },
+                Some(text) => Self::FinishUpload { name, id, digest: digest(&text)? },
                 None => return Err(invalid(ErrorCode::DigestInvalid, "the digest is missing")),
             },
             _ => Self::UploadStatus { name, id },
@@ -241,10 +175,7 @@ impl Endpoint {
         text: &str,
         query: &Query<'_>,
     ) -> Result<Self, Error> {
-        only(
-            method,
-            &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
-        )?;
+        only(method, &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE])?;
         let name = repository(name)?;
         let reference = if text.contains(':') {
             Reference::Digest(digest(text)?)
@@ -263,19 +194,12 @@ impl Endpoint {
                 let tags = match reference {
                     Reference::Digest(_) => query
                         .all("tag")
-                        .map(|tag| {
-                            tag.parse()
-                                .map_err(|why| invalid(ErrorCode::TagInvalid, why))
-                        })
+                        .map(|tag| tag.parse().map_err(|why| invalid(ErrorCode::TagInvalid, why)))
                         .collect::<Result<_, _>>()?,
                     // `?tag=` belongs to a push by digest.
                     Reference::Tag(_) => Vec::new(),
                 };
-                Self::PutManifest {
-                    name,
-                    reference,
-                    tags,
-                }
+                Self::PutManifest { name, reference, tags }
             }
             _ => Self::ReadManifest { name, reference },
         })
@@ -297,9 +221,9 @@ impl Endpoint {
             | Self::PutManifest { name, .. }
             | Self::StartUpload { name, .. }
             | Self::UploadStatus { name, .. } => vec![Right::Push(name)],
-            Self::MountBlob { name, from, .. } => std::iter::once(Right::Push(name))
-                .chain(from.iter().map(Right::Pull))
-                .collect(),
+            Self::MountBlob { name, from, .. } => {
+                std::iter::once(Right::Push(name)).chain(from.iter().map(Right::Pull)).collect()
+            }
             Self::DeleteBlob { name, .. } | Self::DeleteManifest { name, .. } => {
                 vec![Right::Delete(name)]
             }
@@ -334,35 +258,21 @@ impl Query<'_> {
     }
 
     fn page(&self) -> Result<PageQuery, Error> {
-        let last = self
-            .first("last")
-            .filter(|last| !last.is_empty())
-            .map(Cow::into_owned);
-        Ok(PageQuery {
-            size: self.number("n")?,
-            last,
-        })
+        let last = self.first("last").filter(|last| !last.is_empty()).map(Cow::into_owned);
+        Ok(PageQuery { size: self.number("n")?, last })
     }
 }
 
 fn only(method: &Method, allowed: &'static [Method]) -> Result<(), Error> {
-    if allowed.contains(method) {
-        Ok(())
-    } else {
-        Err(Error::MethodNotAllowed(allowed))
-    }
+    if allowed.contains(method) { Ok(()) } else { Err(Error::MethodNotAllowed(allowed)) }
 }
 
 fn repository(segments: &[&str]) -> Result<RepositoryName, Error> {
-    segments
-        .join("/")
-        .parse()
-        .map_err(|why| invalid(ErrorCode::NameInvalid, why))
+    segments.join("/").parse().map_err(|why| invalid(ErrorCode::NameInvalid, why))
 }
 
 fn digest(text: &str) -> Result<Digest, Error> {
-    text.parse()
-        .map_err(|why| invalid(ErrorCode::DigestInvalid, why))
+    text.parse().map_err(|why| invalid(ErrorCode::DigestInvalid, why))
 }
 
 fn invalid(code: ErrorCode, why: impl ToString) -> Error {

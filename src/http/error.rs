@@ -30,10 +30,7 @@ pub(super) enum Error {
     /// Found by the core.
     Registry(registry::Error),
     /// Found by the gate: the caller is not known.
-    NotLetIn {
-        refusal: Refusal,
-        challenge: Option<String>,
-    },
+    NotLetIn { refusal: Refusal, challenge: Option<String> },
 }
 
 /// A code, and what is worth saying besides.
@@ -47,11 +44,7 @@ pub(super) struct Refused {
 impl Error {
     /// A refusal with the usual status of a code.
     pub(super) const fn refused(code: ErrorCode) -> Self {
-        Self::Refused(Refused {
-            code,
-            status: status(code),
-            detail: None,
-        })
+        Self::Refused(Refused { code, status: status(code), detail: None })
     }
 
     /// Adds the reason to a refusal.
@@ -62,10 +55,7 @@ impl Error {
     /// Adds a detail to a refusal.
     pub(super) fn with_detail(self, detail: Value) -> Self {
         match self {
-            Self::Refused(refused) => Self::Refused(Refused {
-                detail: Some(detail),
-                ..refused
-            }),
+            Self::Refused(refused) => Self::Refused(Refused { detail: Some(detail), ..refused }),
             other => other,
         }
     }
@@ -90,28 +80,18 @@ impl Error {
             Self::NotFound => {
                 let mut response = Response::new(Body::from("404 page not found\n"));
                 *response.status_mut() = StatusCode::NOT_FOUND;
-                set(
-                    &mut response,
-                    header::CONTENT_TYPE,
-                    "text/plain; charset=utf-8",
-                );
+                set(&mut response, header::CONTENT_TYPE, "text/plain; charset=utf-8");
                 response
             }
             Self::Refused(refused) => refused.respond(),
-            Self::NotLetIn {
-                refusal: Refusal::Unauthenticated,
-                challenge,
-            } => {
+            Self::NotLetIn { refusal: Refusal::Unauthenticated, challenge } => {
                 let mut response = Refused::of(ErrorCode::Unauthorized).respond();
                 if let Some(challenge) = challenge {
                     set(&mut response, header::WWW_AUTHENTICATE, &challenge);
                 }
                 response
             }
-            Self::NotLetIn {
-                refusal: Refusal::Busy { retry_after },
-                ..
-            } => {
+            Self::NotLetIn { refusal: Refusal::Busy { retry_after }, .. } => {
                 let mut response = Refused::of(ErrorCode::TooManyRequests).respond();
                 let seconds = retry_after.as_secs().to_string();
                 set(&mut response, header::RETRY_AFTER, &seconds);
@@ -124,11 +104,7 @@ impl Error {
 
 impl Refused {
     const fn of(code: ErrorCode) -> Self {
-        Self {
-            code,
-            status: status(code),
-            detail: None,
-        }
+        Self { code, status: status(code), detail: None }
     }
 
     fn respond(self) -> Response<Body> {
@@ -179,10 +155,9 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
     let told = || json!(error.to_string());
     match error {
         E::Body(BodyError::Gone(_)) => refused(ErrorCode::SizeInvalid, told()),
-        E::Body(BodyError::Stalled(_)) => respond(
-            StatusCode::REQUEST_TIMEOUT,
-            &[(ErrorCode::SizeInvalid, Some(told()))],
-        ),
+        E::Body(BodyError::Stalled(_)) => {
+            respond(StatusCode::REQUEST_TIMEOUT, &[(ErrorCode::SizeInvalid, Some(told()))])
+        }
         E::DigestMismatch { .. } => refused(ErrorCode::DigestInvalid, told()),
         E::ManifestBlobUnknown(missing) => {
             let errors: Vec<_> = missing
@@ -201,10 +176,9 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
             response
         }
         E::SizeInvalid { .. } => refused(ErrorCode::SizeInvalid, told()),
-        E::UploadBusy => respond(
-            StatusCode::CONFLICT,
-            &[(ErrorCode::BlobUploadInvalid, Some(told()))],
-        ),
+        E::UploadBusy => {
+            respond(StatusCode::CONFLICT, &[(ErrorCode::BlobUploadInvalid, Some(told()))])
+        }
         E::UploadUnknown => refused(ErrorCode::BlobUploadUnknown, told()),
         E::Storage(cause) => {
             let status = match cause.kind() {

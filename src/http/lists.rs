@@ -8,10 +8,14 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
-use super::{Api, Call, Error, endpoint::PageQuery, json as json_response, value};
+use super::{
+    Api, Call, Error,
+    endpoint::{PageQuery, ReferrersQuery},
+    json as json_response, value,
+};
 use crate::{
     gate::Permit,
-    oci::{Digest, ErrorCode, MediaType, RepositoryName, Tag},
+    oci::{ErrorCode, MediaType, RepositoryName, Tag},
     registry::{self, Registry},
 };
 
@@ -19,14 +23,6 @@ use crate::{
 const CATALOG_PAGE: usize = 100;
 
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
-
-/// Which referrers are wanted.
-#[derive(Debug)]
-pub(super) struct WantedReferrers {
-    pub(super) digest: Digest,
-    pub(super) artifact_type: Option<String>,
-    pub(super) after: Option<Digest>,
-}
 
 impl Api {
     pub(super) async fn tags(
@@ -42,19 +38,12 @@ impl Api {
             let detail = json!({ "name": name.as_str() });
             Error::refused(ErrorCode::NameUnknown).with_detail(detail)
         };
-        let page = self
-            .registry
-            .tags(name, last.as_deref(), wanted)
-            .await?
-            .ok_or_else(unknown)?;
+        let page = self.registry.tags(name, last.as_deref(), wanted).await?.ok_or_else(unknown)?;
         if size.is_none() && page.more {
             // All of them were asked for, and they are more than a page: send one page behind the
             // other, so that memory holds one.
-            let pages = AllTags {
-                registry: self.registry.clone(),
-                name: name.clone(),
-                size: wanted,
-            };
+            let pages =
+                AllTags { registry: self.registry.clone(), name: name.clone(), size: wanted };
             return Ok(pages.respond(page, &call.method));
         }
         let mut response = json_response(
@@ -75,24 +64,18 @@ impl Api {
         call: &Call,
     ) -> Result<Response<Body>, Error> {
         let largest = self.limits.catalog.maxentries;
-        let wanted = size.unwrap_or(CATALOG_PAGE.min(largest));
+        let wanted = size.unwrap_or_else(|| CATALOG_PAGE.min(largest));
         if wanted > largest {
             let detail = json!({ "n": wanted, "largest": largest });
             return Err(Error::refused(ErrorCode::PaginationNumberInvalid).with_detail(detail));
         }
-        let page = self
-            .registry
-            .repositories(last.as_deref(), "", wanted)
-            .await?;
+        let page = self.registry.repositories(last.as_deref(), "", wanted).await?;
         let names: Vec<&str> = page.items.iter().map(RepositoryName::as_str).collect();
         let mut response =
             json_response(&call.method, json!({ "repositories": names }).to_string());
         if let (true, Some(last), true) = (page.more, page.items.last(), wanted > 0) {
             let last = last.as_str().replace('/', "%2F");
-            self.link_next(
-                &mut response,
-                &format!("/v2/_catalog?last={last}&n={wanted}"),
-            );
+            self.link_next(&mut response, &format!("/v2/_catalog?last={last}&n={wanted}"));
         }
         Ok(response)
     }
@@ -101,16 +84,12 @@ impl Api {
         &self,
         _: &Permit,
         name: &RepositoryName,
-        WantedReferrers {
-            digest,
-            artifact_type,
-            after,
-        }: WantedReferrers,
+        ReferrersQuery { subject, artifact_type, last }: ReferrersQuery,
         call: &Call,
     ) -> Result<Response<Body>, Error> {
         let page = self
             .registry
-            .referrers(name, &digest, artifact_type.as_deref(), after.as_ref())
+            .referrers(name, &subject, artifact_type.as_deref(), last.as_ref())
             .await?;
         let body = format!(
             "{{\"schemaVersion\":2,\"mediaType\":\"{}\",\"manifests\":[{}]}}",
@@ -118,16 +97,14 @@ impl Api {
             page.descriptors.join(",")
         );
         let mut response = json_response(&call.method, body);
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, value(&MediaType::OciIndex));
+        response.headers_mut().insert(header::CONTENT_TYPE, value(&MediaType::OciIndex));
         if let Some(last) = page.next {
             let mut query = form_urlencoded::Serializer::new(String::new());
             query.append_pair("last", &last.to_string());
             if let Some(artifact_type) = &artifact_type {
                 query.append_pair("artifactType", artifact_type);
             }
-            let next = format!("/v2/{name}/referrers/{digest}?{}", query.finish());
+            let next = format!("/v2/{name}/referrers/{subject}?{}", query.finish());
             self.link_next(&mut response, &next);
         }
         if artifact_type.is_some() {
@@ -161,11 +138,7 @@ impl AllTags {
             };
             let last = page.items.last().map(Tag::as_str).filter(|_| page.more);
             let next = match last {
-                Some(last) => {
-                    list.registry
-                        .tags(&list.name, Some(last), list.size)
-                        .await?
-                }
+                Some(last) => list.registry.tags(&list.name, Some(last), list.size).await?,
                 None => None,
             };
             match next {

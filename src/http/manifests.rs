@@ -53,18 +53,12 @@ impl Api {
         (call, body): (&Call, Body),
     ) -> Result<Response<Body>, Error> {
         let too_large = || {
-            let detail = json!(format!(
-                "a manifest has at most {} bytes",
-                Manifest::MAX_SIZE
-            ));
+            let detail = json!(format!("a manifest has at most {} bytes", Manifest::MAX_SIZE));
             Error::refused(ErrorCode::SizeInvalid)
                 .with_status(StatusCode::PAYLOAD_TOO_LARGE)
                 .with_detail(detail)
         };
-        if call
-            .content_length()
-            .is_some_and(|length| length > Manifest::MAX_SIZE as u64)
-        {
+        if call.content_length().is_some_and(|length| length > Manifest::MAX_SIZE as u64) {
             return Err(too_large());
         }
         let content_type = call.header(header::CONTENT_TYPE).map(str::to_owned);
@@ -72,12 +66,7 @@ impl Api {
             .await
             .map_err(registry::Error::from)?
             .ok_or_else(too_large)?;
-        let put = Put {
-            reference,
-            tags: tags.clone(),
-            content_type,
-            bytes,
-        };
+        let put = Put { reference, tags: tags.clone(), content_type, bytes };
         let accepted = self.registry.put_manifest(name, put).await?;
 
         let mut response = status(StatusCode::CREATED);
@@ -106,11 +95,7 @@ impl Api {
             Reference::Digest(digest) => self.registry.delete_manifest(name, digest).await?,
             Reference::Tag(tag) => self.registry.delete_tag(name, tag).await?,
         };
-        if deleted {
-            Ok(status(StatusCode::ACCEPTED))
-        } else {
-            Err(unknown(name, reference))
-        }
+        if deleted { Ok(status(StatusCode::ACCEPTED)) } else { Err(unknown(name, reference)) }
     }
 }
 

@@ -47,9 +47,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) async fn observed(api: &Api, id: RequestId, request: Request) -> Response<Body> {
     let started = Instant::now();
     let (mut call, body) = Call::new(request);
-    let answer = AssertUnwindSafe(api.answer(&mut call, body))
-        .catch_unwind()
-        .await;
+    let answer = AssertUnwindSafe(api.answer(&mut call, body)).catch_unwind().await;
     let mut response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => error.into_response(id),

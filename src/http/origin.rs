@@ -37,14 +37,11 @@ impl OriginRules {
         prefix: &str,
         secure: bool,
     ) -> Result<Self, InvalidOptions> {
-        let fixed = match options
-            .host
-            .as_deref()
-            .map(|host| host.trim_end_matches('/'))
-        {
+        let fixed = match options.host.as_deref().map(|host| host.trim_end_matches('/')) {
             None | Some("") => None,
             Some(host) => {
-                let (scheme, authority) = host.split_once("://").unwrap_or((scheme(secure), host));
+                let (scheme, authority) =
+                    host.split_once("://").unwrap_or_else(|| (scheme(secure), host));
                 if !is_authority(authority) || !matches!(scheme, "http" | "https") {
                     return Err(InvalidOptions::Host(host.to_owned()));
                 }
@@ -61,11 +58,7 @@ impl OriginRules {
     }
 
     pub(super) fn of(&self, call: &Call) -> Origin {
-        let base = if self.relative {
-            None
-        } else {
-            self.absolute(call)
-        };
+        let base = if self.relative { None } else { self.absolute(call) };
         Origin(format!("{}{}", base.unwrap_or_default(), self.prefix))
     }
 
@@ -75,15 +68,10 @@ impl OriginRules {
         }
         let trusted = call.peer.is_some_and(|peer| {
             let address = peer.ip().to_canonical();
-            self.trusted
-                .iter()
-                .any(|network| network.contains(&address))
+            self.trusted.iter().any(|network| network.contains(&address))
         });
         let forwarded = |name| {
-            let first = call
-                .header(HeaderName::from_static(name))?
-                .split(',')
-                .next()?;
+            let first = call.header(HeaderName::from_static(name))?.split(',').next()?;
             trusted.then_some(first.trim())
         };
         let authority = forwarded("x-forwarded-host")
@@ -92,7 +80,7 @@ impl OriginRules {
             .filter(|authority| is_authority(authority))?;
         let scheme = forwarded("x-forwarded-proto")
             .filter(|scheme| matches!(*scheme, "http" | "https"))
-            .unwrap_or(scheme(self.secure));
+            .unwrap_or_else(|| scheme(self.secure));
         Some(format!("{scheme}://{authority}"))
     }
 }
@@ -107,10 +95,7 @@ fn is_authority(text: &str) -> bool {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (text, None),
     };
-    let host_ok = match host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
+    let host_ok = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => {
             !host.is_empty()

@@ -43,11 +43,7 @@ pub(super) fn wanted(header: &str, size: u64) -> Wanted {
             _ => return Wanted::All,
         },
     };
-    if range.is_empty() {
-        Wanted::Unsatisfiable
-    } else {
-        Wanted::Part(range)
-    }
+    if range.is_empty() { Wanted::Unsatisfiable } else { Wanted::Part(range) }
 }
 
 /// Reads the `Content-Range` of a chunk: `<first>-<last>`, or the `bytes <first>-<last>/<size>` of
@@ -115,9 +111,7 @@ mod tests {
         assert_eq!(of_chunk("0-9"), Some(0..=9));
         assert_eq!(of_chunk("bytes 5-9/10"), Some(5..=9));
         assert_eq!(of_chunk("bytes 5-9/*"), Some(5..=9));
-        for header in [
-            "", "-", "1-", "-1", "2-1", "-1-2", "a-b", "0 - 9", "+0-9", "0-9/10",
-        ] {
+        for header in ["", "-", "1-", "-1", "2-1", "-1-2", "a-b", "0 - 9", "+0-9", "0-9/10"] {
             assert_eq!(of_chunk(header), None, "{header}");
         }
     }

@@ -37,8 +37,7 @@ impl Api {
         if self.registry.mount_blob(name, digest, from).await? {
             return Ok(self.created(name, digest, call));
         }
-        self.start_upload(permit, name, digest.algorithm(), call)
-            .await
+        self.start_upload(permit, name, digest.algorithm(), call).await
     }
 
     pub(super) async fn put_blob(
@@ -112,9 +111,7 @@ impl Api {
         call: &Call,
     ) -> Response<Body> {
         let mut response = status(code);
-        let location = self
-            .origin(call)
-            .locate(&format!("/v2/{name}/blobs/uploads/{id}"));
+        let location = self.origin(call).locate(&format!("/v2/{name}/blobs/uploads/{id}"));
         let headers = response.headers_mut();
         headers.insert(header::LOCATION, location);
         headers.insert(header::RANGE, value(&range::received(length)));
@@ -125,9 +122,7 @@ impl Api {
     /// Tells where a blob is from now on.
     fn created(&self, name: &RepositoryName, digest: &Digest, call: &Call) -> Response<Body> {
         let mut response = status(StatusCode::CREATED);
-        let location = self
-            .origin(call)
-            .locate(&format!("/v2/{name}/blobs/{digest}"));
+        let location = self.origin(call).locate(&format!("/v2/{name}/blobs/{digest}"));
         response.headers_mut().insert(header::LOCATION, location);
         response.headers_mut().insert(CONTENT_DIGEST, value(digest));
         response
@@ -153,8 +148,5 @@ fn chunk(call: &Call, body: Body) -> Result<Chunk, Error> {
             }
         }
     };
-    Ok(Chunk {
-        body: body::bytes(body),
-        range,
-    })
+    Ok(Chunk { body: body::bytes(body), range })
 }

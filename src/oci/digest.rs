@@ -97,10 +97,7 @@ impl Digest {
         if !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(InvalidDigest::Characters);
         }
-        Ok(Self {
-            algorithm,
-            hex: hex.into(),
-        })
+        Ok(Self { algorithm, hex: hex.into() })
     }
 
     fn from_hash(algorithm: Algorithm, hash: &[u8]) -> Self {
@@ -110,10 +107,7 @@ impl Digest {
             hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
             hex.push(char::from(DIGITS[usize::from(byte & 0xf)]));
         }
-        Self {
-            algorithm,
-            hex: hex.into(),
-        }
+        Self { algorithm, hex: hex.into() }
     }
 }
 
@@ -141,8 +135,7 @@ impl FromStr for Digest {
 impl<'de> serde::Deserialize<'de> for Digest {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse()
-            .map_err(|why| serde::de::Error::custom(format!("digest `{text}`: {why}")))
+        text.parse().map_err(|why| serde::de::Error::custom(format!("digest `{text}`: {why}")))
     }
 }
 
@@ -276,10 +269,7 @@ mod tests {
     #[test]
     fn the_digest_of_nothing_is_the_known_one() {
         assert_eq!(Digest::of(Algorithm::Sha256, b"").to_string(), EMPTY);
-        assert_eq!(
-            EMPTY.parse::<Digest>().unwrap(),
-            Digest::of(Algorithm::Sha256, b"")
-        );
+        assert_eq!(EMPTY.parse::<Digest>().unwrap(), Digest::of(Algorithm::Sha256, b""));
     }
 
     #[test]
@@ -287,20 +277,11 @@ mod tests {
         for (text, why) in [
             ("", InvalidDigest::Shape),
             ("sha256", InvalidDigest::Shape),
-            (
-                "md5:d41d8cd98f00b204e9800998ecf8427e",
-                InvalidDigest::Algorithm,
-            ),
+            ("md5:d41d8cd98f00b204e9800998ecf8427e", InvalidDigest::Algorithm),
             ("SHA256:00", InvalidDigest::Algorithm),
             ("sha256:00", InvalidDigest::Length),
-            (
-                &EMPTY.to_uppercase().replacen("SHA256", "sha256", 1),
-                InvalidDigest::Characters,
-            ),
-            (
-                &format!("sha256:{}/", &EMPTY[7..70]),
-                InvalidDigest::Characters,
-            ),
+            (&EMPTY.to_uppercase().replacen("SHA256", "sha256", 1), InvalidDigest::Characters),
+            (&format!("sha256:{}/", &EMPTY[7..70]), InvalidDigest::Characters),
         ] {
             assert_eq!(text.parse::<Digest>().unwrap_err(), why, "{text}");
         }

@@ -117,25 +117,16 @@ impl Manifest {
         }
         match serde_json::from_slice::<Stored>(bytes) {
             // It becomes a header: what cannot be one is as good as absent.
-            Ok(Stored {
-                media_type: Some(text),
-                ..
-            }) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) => text,
-            Ok(Stored {
-                schema_version: Some(1),
-                signatures,
-                ..
-            }) => {
-                let signed = if signatures.is_some() {
-                    "prettyjws"
-                } else {
-                    "json"
-                };
+            Ok(Stored { media_type: Some(text), .. })
+                if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) =>
+            {
+                text
+            }
+            Ok(Stored { schema_version: Some(1), signatures, .. }) => {
+                let signed = if signatures.is_some() { "prettyjws" } else { "json" };
                 format!("application/vnd.docker.distribution.manifest.v1+{signed}")
             }
-            Ok(Stored {
-                manifests: Some(_), ..
-            }) => MediaType::OciIndex.to_string(),
+            Ok(Stored { manifests: Some(_), .. }) => MediaType::OciIndex.to_string(),
             Ok(_) => MediaType::OciManifest.to_string(),
             Err(_) => "application/octet-stream".to_owned(),
         }
@@ -251,9 +242,9 @@ impl Raw {
             MediaType::OciIndex | MediaType::DockerManifestList => ManifestKind::Index {
                 manifests: self.manifests.ok_or_else(|| missing("manifests"))?,
             },
-            MediaType::OciArtifact => ManifestKind::Artifact {
-                blobs: self.blobs.unwrap_or_default(),
-            },
+            MediaType::OciArtifact => {
+                ManifestKind::Artifact { blobs: self.blobs.unwrap_or_default() }
+            }
         };
         Ok(Manifest {
             media_type,

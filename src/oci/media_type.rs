@@ -43,9 +43,7 @@ impl MediaType {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let essence = text.split(';').next().unwrap_or_default().trim();
-        Self::ALL
-            .into_iter()
-            .find(|known| known.as_str().eq_ignore_ascii_case(essence))
+        Self::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(essence))
     }
 }
 

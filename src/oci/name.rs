@@ -89,13 +89,7 @@ mod tests {
 
     #[test]
     fn names_of_the_grammar_are_accepted() {
-        for name in [
-            "a",
-            "library/alpine",
-            "a.b_c__d-e---f/0",
-            "blobs",
-            "v2/blobs/uploads/tags",
-        ] {
+        for name in ["a", "library/alpine", "a.b_c__d-e---f/0", "blobs", "v2/blobs/uploads/tags"] {
             assert_eq!(name.parse::<RepositoryName>().unwrap().as_str(), name);
         }
     }
@@ -124,17 +118,10 @@ mod tests {
             "a/../b",
             "..",
         ] {
-            assert_eq!(
-                name.parse::<RepositoryName>(),
-                Err(InvalidName::Grammar),
-                "{name}"
-            );
+            assert_eq!(name.parse::<RepositoryName>(), Err(InvalidName::Grammar), "{name}");
         }
         assert!("a".repeat(255).parse::<RepositoryName>().is_ok());
-        assert_eq!(
-            "a".repeat(256).parse::<RepositoryName>(),
-            Err(InvalidName::Length)
-        );
+        assert_eq!("a".repeat(256).parse::<RepositoryName>(), Err(InvalidName::Length));
     }
 
     proptest! {

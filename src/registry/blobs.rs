@@ -83,20 +83,13 @@ impl Registry {
             },
             None => digest.clone(),
         };
-        if self
-            .storage()
-            .size(&Place::Data(&target).key())
-            .await?
-            .is_none()
-        {
+        if self.storage().size(&Place::Data(&target).key()).await?.is_none() {
             return Ok(false);
         }
         let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
         self.detached(async move {
             let _guard = registry.0.locks.adding(&name).await;
-            registry
-                .set_link(Place::Layer(&name, &digest), &target)
-                .await?;
+            registry.set_link(Place::Layer(&name, &digest), &target).await?;
             Ok(true)
         })
         .await
@@ -112,10 +105,7 @@ impl Registry {
         let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
         self.detached(async move {
             let _guard = registry.0.locks.deleting(&name).await;
-            Ok(registry
-                .storage()
-                .delete(&Place::Layer(&name, &digest).key())
-                .await?)
+            Ok(registry.storage().delete(&Place::Layer(&name, &digest).key()).await?)
         })
         .await
     }

@@ -23,11 +23,7 @@ impl Registry {
         limit: usize,
     ) -> Result<Page<RepositoryName>, Error> {
         let mut names = Vec::new();
-        let mut walk = Walk {
-            registry: self,
-            after: after.unwrap_or_default(),
-            pending: vec![],
-        };
+        let mut walk = Walk { registry: self, after: after.unwrap_or_default(), pending: vec![] };
         walk.enter("", &repositories()).await?;
         while names.len() <= limit {
             let Some(name) = walk.next().await? else {
@@ -45,10 +41,7 @@ impl Registry {
             let revisions = Place::Revisions(name, algorithm).key();
             let mut after = None;
             loop {
-                let entries = self
-                    .storage()
-                    .list(&revisions, after.as_deref(), 100)
-                    .await?;
+                let entries = self.storage().list(&revisions, after.as_deref(), 100).await?;
                 let Some(last) = entries.last() else { break };
                 after = Some(last.name.clone());
                 for entry in entries {
@@ -90,11 +83,7 @@ impl Walk<'_> {
     /// Adds what is in a folder. Each child stands there twice, as a repository and as a folder of
     /// repositories, for `a-b` belongs between `a` and `a/b`.
     async fn enter(&mut self, prefix: &str, folder: &Key) -> Result<(), Error> {
-        let entries = self
-            .registry
-            .storage()
-            .list(folder, None, usize::MAX)
-            .await?;
+        let entries = self.registry.storage().list(folder, None, usize::MAX).await?;
         let mut found: Vec<String> = entries
             .into_iter()
             .filter(|entry| entry.is_prefix && !entry.name.starts_with('_'))

@@ -58,11 +58,7 @@ pub(super) enum Place<'a> {
     /// The state of an upload's hasher.
     UploadHasher(&'a RepositoryName, UploadId),
     /// Says that one manifest refers to another, its subject.
-    Referrer {
-        name: &'a RepositoryName,
-        subject: &'a Digest,
-        referrer: &'a Digest,
-    },
+    Referrer { name: &'a RepositoryName, subject: &'a Digest, referrer: &'a Digest },
     /// The folder of what refers to a subject, by referrers of one algorithm.
     ReferrersOf(&'a RepositoryName, &'a Digest, Algorithm),
     /// Says that every revision of the repository that has a subject is entered.
@@ -72,89 +68,46 @@ pub(super) enum Place<'a> {
 impl Place<'_> {
     /// The key in storage.
     pub(super) fn key(self) -> Key {
-        Key::new(match self {
+        let (name, path) = match self {
             Self::Data(digest) => {
-                let hex = digest.hex();
-                format!(
-                    "{BASE}/blobs/{}/{}/{hex}/data",
-                    digest.algorithm(),
-                    &hex[..2]
-                )
+                let (algorithm, hex) = (digest.algorithm(), digest.hex());
+                return Key::new(format!("{BASE}/blobs/{algorithm}/{}/{hex}/data", &hex[..2]));
             }
-            Self::Layer(name, digest) => within(name, "_layers", &[folder(digest), "link".into()]),
-            Self::Layers(name) => within(name, "_layers", &[]),
-            Self::Manifests(name) => within(name, "_manifests", &[]),
-            Self::Revision(name, digest) => within(
-                name,
-                "_manifests/revisions",
-                &[folder(digest), "link".into()],
-            ),
+            Self::Layer(name, digest) => (name, format!("_layers/{}/link", folder(digest))),
+            Self::Layers(name) => (name, "_layers".to_owned()),
+            Self::Manifests(name) => (name, "_manifests".to_owned()),
+            Self::Revision(name, digest) => {
+                (name, format!("_manifests/revisions/{}/link", folder(digest)))
+            }
             Self::RevisionFolder(name, digest) => {
-                within(name, "_manifests/revisions", &[folder(digest)])
+                (name, format!("_manifests/revisions/{}", folder(digest)))
             }
-            Self::Revisions(name, algorithm) => {
-                within(name, "_manifests/revisions", &[algorithm.to_string()])
+            Self::Revisions(name, algorithm) => (name, format!("_manifests/revisions/{algorithm}")),
+            Self::TagFolder(name, tag) => (name, format!("_manifests/tags/{tag}")),
+            Self::TagCurrent(name, tag) => (name, format!("_manifests/tags/{tag}/current/link")),
+            Self::TagIndex(name, tag, digest) => {
+                (name, format!("_manifests/tags/{tag}/index/{}/link", folder(digest)))
             }
-            Self::TagFolder(name, tag) => within(name, "_manifests/tags", &[tag.to_string()]),
-            Self::TagCurrent(name, tag) => within(
-                name,
-                "_manifests/tags",
-                &[tag.to_string(), "current/link".into()],
-            ),
-            Self::TagIndex(name, tag, digest) => within(
-                name,
-                "_manifests/tags",
-                &[
-                    tag.to_string(),
-                    "index".into(),
-                    folder(digest),
-                    "link".into(),
-                ],
-            ),
-            Self::Tags(name) => within(name, "_manifests/tags", &[]),
-            Self::Upload(name, id) => within(name, "_uploads", &[id.to_string()]),
-            Self::UploadData(name, id) => {
-                within(name, "_uploads", &[id.to_string(), "data".into()])
+            Self::Tags(name) => (name, "_manifests/tags".to_owned()),
+            Self::Upload(name, id) => (name, format!("_uploads/{id}")),
+            Self::UploadData(name, id) => (name, format!("_uploads/{id}/data")),
+            Self::UploadStartedAt(name, id) => (name, format!("_uploads/{id}/startedat")),
+            Self::UploadHasher(name, id) => (name, format!("_uploads/{id}/portcullis-hasher")),
+            Self::Referrer { name, subject, referrer } => {
+                (name, format!("_referrers/{}/{}/link", folder(subject), folder(referrer)))
             }
-            Self::UploadStartedAt(name, id) => {
-                within(name, "_uploads", &[id.to_string(), "startedat".into()])
+            Self::ReferrersOf(name, subject, algorithm) => {
+                (name, format!("_referrers/{}/{algorithm}", folder(subject)))
             }
-            Self::UploadHasher(name, id) => within(
-                name,
-                "_uploads",
-                &[id.to_string(), "portcullis-hasher".into()],
-            ),
-            Self::Referrer {
-                name,
-                subject,
-                referrer,
-            } => within(
-                name,
-                "_referrers",
-                &[folder(subject), folder(referrer), "link".into()],
-            ),
-            Self::ReferrersOf(name, subject, algorithm) => within(
-                name,
-                "_referrers",
-                &[folder(subject), algorithm.to_string()],
-            ),
-            Self::ReferrersComplete(name) => within(name, "_referrers", &["complete".into()]),
-        })
+            Self::ReferrersComplete(name) => (name, "_referrers/complete".to_owned()),
+        };
+        Key::new(format!("{BASE}/repositories/{name}/{path}"))
     }
 }
 
 /// The folder below which repositories lie, at any depth.
 pub(super) fn repositories() -> Key {
     Key::new(format!("{BASE}/repositories"))
-}
-
-fn within(name: &RepositoryName, folder: &str, segments: &[String]) -> String {
-    let mut path = format!("{BASE}/repositories/{name}/{folder}");
-    for segment in segments {
-        path.push('/');
-        path.push_str(segment);
-    }
-    path
 }
 
 fn folder(digest: &Digest) -> String {
@@ -173,14 +126,8 @@ mod tests {
         let hex = digest.hex();
         let repository = "docker/registry/v2/repositories/library/alpine";
         for (place, path) in [
-            (
-                Place::Data(&digest),
-                format!("docker/registry/v2/blobs/sha256/e3/{hex}/data"),
-            ),
-            (
-                Place::Layer(&name, &digest),
-                format!("{repository}/_layers/sha256/{hex}/link"),
-            ),
+            (Place::Data(&digest), format!("docker/registry/v2/blobs/sha256/e3/{hex}/data")),
+            (Place::Layer(&name, &digest), format!("{repository}/_layers/sha256/{hex}/link")),
             (
                 Place::Revision(&name, &digest),
                 format!("{repository}/_manifests/revisions/sha256/{hex}/link"),

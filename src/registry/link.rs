@@ -16,9 +16,7 @@ impl Registry {
         let Some(bytes) = self.storage().read(&key, MAX_LEN).await? else {
             return Ok(None);
         };
-        let digest = std::str::from_utf8(&bytes)
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
+        let digest = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
         if digest.is_none() {
             tracing::warn!(%key, "skipping a link file that holds no digest");
         }
@@ -28,9 +26,6 @@ impl Registry {
     /// Makes a place lead to `digest`, durably.
     pub(super) async fn set_link(&self, place: Place<'_>, digest: &Digest) -> Result<(), Error> {
         let bytes = Bytes::from(digest.to_string());
-        Ok(self
-            .storage()
-            .put(&place.key(), bytes, Durability::Synced)
-            .await?)
+        Ok(self.storage().put(&place.key(), bytes, Durability::Synced).await?)
     }
 }

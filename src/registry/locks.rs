@@ -22,13 +22,8 @@ pub(super) struct RepositoryLocks {
 
 impl Default for RepositoryLocks {
     fn default() -> Self {
-        let stripes = std::iter::repeat_with(RwLock::default)
-            .take(STRIPES)
-            .collect();
-        Self {
-            stripes,
-            hasher: RandomState::new(),
-        }
+        let stripes = std::iter::repeat_with(RwLock::default).take(STRIPES).collect();
+        Self { stripes, hasher: RandomState::new() }
     }
 }
 

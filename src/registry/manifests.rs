@@ -72,11 +72,7 @@ impl Registry {
             return Ok(None);
         };
         let media_type = Manifest::stored_media_type(&bytes);
-        Ok(Some(StoredManifest {
-            digest,
-            media_type,
-            bytes,
-        }))
+        Ok(Some(StoredManifest { digest, media_type, bytes }))
     }
 
     /// The bytes of a manifest that belongs to a repository.
@@ -88,10 +84,7 @@ impl Registry {
         let Some(target) = self.link(Place::Revision(name, digest)).await? else {
             return Ok(None);
         };
-        let bytes = self
-            .storage()
-            .read(&Place::Data(&target).key(), MAX_STORED)
-            .await?;
+        let bytes = self.storage().read(&Place::Data(&target).key(), MAX_STORED).await?;
         if bytes.is_none() {
             tracing::warn!(repository = %name, %digest, "a linked manifest has no data");
         }
@@ -108,17 +101,11 @@ impl Registry {
     /// can see.
     pub async fn put_manifest(&self, name: &RepositoryName, put: Put) -> Result<Accepted, Error> {
         let (registry, name) = (self.clone(), name.clone());
-        self.detached(async move { registry.accept_manifest(&name, put).await })
-            .await
+        self.detached(async move { registry.accept_manifest(&name, put).await }).await
     }
 
     async fn accept_manifest(&self, name: &RepositoryName, put: Put) -> Result<Accepted, Error> {
-        let Put {
-            reference,
-            mut tags,
-            content_type,
-            bytes,
-        } = put;
+        let Put { reference, mut tags, content_type, bytes } = put;
         let digest = match reference {
             Reference::Digest(claimed) => {
                 let computed = Digest::of(claimed.algorithm(), &bytes);
@@ -137,21 +124,14 @@ impl Registry {
 
         let _guard = self.0.locks.adding(name).await;
         self.refuse_incomplete(name, manifest.kind()).await?;
-        self.storage()
-            .put(&Place::Data(&digest).key(), bytes, Durability::Synced)
-            .await?;
+        self.storage().put(&Place::Data(&digest).key(), bytes, Durability::Synced).await?;
         if let Some(subject) = &subject {
             // Before the revision: an entry whose revision is missing is passed over, a revision
             // whose entry is missing would never be found.
-            let place = Place::Referrer {
-                name,
-                subject,
-                referrer: &digest,
-            };
+            let place = Place::Referrer { name, subject, referrer: &digest };
             self.set_link(place, &digest).await?;
         }
-        self.set_link(Place::Revision(name, &digest), &digest)
-            .await?;
+        self.set_link(Place::Revision(name, &digest), &digest).await?;
         for tag in &tags {
             self.set_tag(name, tag, &digest).await?;
         }
@@ -172,10 +152,9 @@ impl Registry {
                 .map(|descriptor| descriptor.digest.clone())
                 .collect(),
             ManifestKind::Index { manifests: content }
-            | ManifestKind::Artifact { blobs: content } => content
-                .iter()
-                .map(|descriptor| descriptor.digest.clone())
-                .collect(),
+            | ManifestKind::Artifact { blobs: content } => {
+                content.iter().map(|descriptor| descriptor.digest.clone()).collect()
+            }
         };
         let in_manifests = matches!(kind, ManifestKind::Index { .. });
         let missing: Vec<Option<Digest>> = stream::iter(needed)
@@ -185,11 +164,9 @@ impl Registry {
                     false => Place::Layer(name, &digest),
                 };
                 let present = match self.link(place).await? {
-                    Some(target) => self
-                        .storage()
-                        .size(&Place::Data(&target).key())
-                        .await?
-                        .is_some(),
+                    Some(target) => {
+                        self.storage().size(&Place::Data(&target).key()).await?.is_some()
+                    }
                     None => false,
                 };
                 Ok::<_, Error>((!present).then_some(digest))
@@ -198,11 +175,7 @@ impl Registry {
             .try_collect()
             .await?;
         let missing: Vec<Digest> = missing.into_iter().flatten().collect();
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::ManifestBlobUnknown(missing))
-        }
+        if missing.is_empty() { Ok(()) } else { Err(Error::ManifestBlobUnknown(missing)) }
     }
 
     /// Takes a manifest and its tags from a repository (end-9); `false` when it was not there.
@@ -216,18 +189,12 @@ impl Registry {
         digest: &Digest,
     ) -> Result<bool, Error> {
         let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
-        self.detached(async move { registry.remove_manifest(&name, &digest).await })
-            .await
+        self.detached(async move { registry.remove_manifest(&name, &digest).await }).await
     }
 
     async fn remove_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
         let _guard = self.0.locks.deleting(name).await;
-        if self
-            .storage()
-            .size(&Place::Revision(name, digest).key())
-            .await?
-            .is_none()
-        {
+        if self.storage().size(&Place::Revision(name, digest).key()).await?.is_none() {
             return Ok(false);
         }
         let subject = match self.revision(name, digest).await? {
@@ -237,19 +204,10 @@ impl Registry {
             None => None,
         };
         self.remove_tags_of(name, digest).await?;
-        let deleted = self
-            .storage()
-            .delete(&Place::Revision(name, digest).key())
-            .await?;
-        self.storage()
-            .delete_all(&Place::RevisionFolder(name, digest).key())
-            .await?;
+        let deleted = self.storage().delete(&Place::Revision(name, digest).key()).await?;
+        self.storage().delete_all(&Place::RevisionFolder(name, digest).key()).await?;
         if let Some(subject) = &subject {
-            let place = Place::Referrer {
-                name,
-                subject,
-                referrer: digest,
-            };
+            let place = Place::Referrer { name, subject, referrer: digest };
             self.storage().delete(&place.key()).await?;
         }
         Ok(deleted)

@@ -56,10 +56,7 @@ impl Registry {
                 .filter(|after| after.algorithm() == algorithm)
                 .map(|after| after.hex().to_owned());
             loop {
-                let entries = self
-                    .storage()
-                    .list(&folder, behind.as_deref(), BATCH)
-                    .await?;
+                let entries = self.storage().list(&folder, behind.as_deref(), BATCH).await?;
                 let Some(end) = entries.last() else { break };
                 behind = Some(end.name.clone());
                 for entry in entries {
@@ -113,10 +110,7 @@ impl Registry {
             let folder = Place::Revisions(name, algorithm).key();
             let mut after = None;
             loop {
-                let entries = self
-                    .storage()
-                    .list(&folder, after.as_deref(), BATCH)
-                    .await?;
+                let entries = self.storage().list(&folder, after.as_deref(), BATCH).await?;
                 let Some(last) = entries.last() else { break };
                 after = Some(last.name.clone());
                 for entry in entries {
@@ -130,9 +124,7 @@ impl Registry {
         }
         // Asking about a repository that is not there must not make one.
         if found {
-            self.storage()
-                .put(&complete, Bytes::new(), Durability::Synced)
-                .await?;
+            self.storage().put(&complete, Bytes::new(), Durability::Synced).await?;
         }
         Ok(())
     }
@@ -147,14 +139,6 @@ impl Registry {
         let Some(subject) = manifest.subject().map(|subject| &subject.digest) else {
             return Ok(());
         };
-        self.set_link(
-            Place::Referrer {
-                name,
-                subject,
-                referrer: digest,
-            },
-            digest,
-        )
-        .await
+        self.set_link(Place::Referrer { name, subject, referrer: digest }, digest).await
     }
 }

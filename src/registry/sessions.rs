@@ -20,7 +20,7 @@ pub(super) struct Sessions(Mutex<HashMap<UploadId, Slot>>);
 #[derive(Debug)]
 enum Slot {
     Busy,
-    Parked(Hashed),
+    Parked(Box<Hashed>),
 }
 
 /// A hasher and how many bytes it has seen.
@@ -35,18 +35,10 @@ impl Sessions {
     pub(super) fn enter(&self, id: UploadId) -> Option<Session<'_>> {
         match self.slots().insert(id, Slot::Busy) {
             Some(Slot::Busy) => None,
-            Some(Slot::Parked(hashed)) => Some(Session {
-                sessions: self,
-                id,
-                parked: Some(hashed),
-                leave: None,
-            }),
-            None => Some(Session {
-                sessions: self,
-                id,
-                parked: None,
-                leave: None,
-            }),
+            Some(Slot::Parked(hashed)) => {
+                Some(Session { sessions: self, id, parked: Some(*hashed), leave: None })
+            }
+            None => Some(Session { sessions: self, id, parked: None, leave: None }),
         }
     }
 
@@ -81,7 +73,7 @@ impl Drop for Session<'_> {
         let mut slots = self.sessions.slots();
         match self.leave.take() {
             Some(hashed) if slots.len() <= MAX_PARKED => {
-                slots.insert(self.id, Slot::Parked(hashed));
+                slots.insert(self.id, Slot::Parked(Box::new(hashed)));
             }
             _ => {
                 slots.remove(&self.id);

@@ -24,10 +24,8 @@ impl Registry {
         // One more than asked for tells whether there are more.
         while tags.len() <= limit {
             let wanted = limit + 1 - tags.len();
-            let entries = self
-                .storage()
-                .list(&Place::Tags(name).key(), after.as_deref(), wanted)
-                .await?;
+            let entries =
+                self.storage().list(&Place::Tags(name).key(), after.as_deref(), wanted).await?;
             let Some(last) = entries.last() else { break };
             after = Some(last.name.clone());
             for entry in entries {
@@ -81,8 +79,7 @@ impl Registry {
     ) -> Result<(), Error> {
         // registry:2 keeps what a tag ever named; its collector may delete a revision that the
         // index of no tag names, so the index comes first.
-        self.set_link(Place::TagIndex(name, tag, digest), digest)
-            .await?;
+        self.set_link(Place::TagIndex(name, tag, digest), digest).await?;
         self.set_link(Place::TagCurrent(name, tag), digest).await
     }
 
@@ -113,13 +110,8 @@ impl Registry {
 
     async fn remove_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool, Error> {
         // With this link the tag is gone; the rest is tidying up.
-        let deleted = self
-            .storage()
-            .delete(&Place::TagCurrent(name, tag).key())
-            .await?;
-        self.storage()
-            .delete_all(&Place::TagFolder(name, tag).key())
-            .await?;
+        let deleted = self.storage().delete(&Place::TagCurrent(name, tag).key()).await?;
+        self.storage().delete_all(&Place::TagFolder(name, tag).key()).await?;
         Ok(deleted)
     }
 }

@@ -47,11 +47,7 @@ impl FromStr for UploadId {
     /// Reads the one form that is written, so that no two texts are the same id.
     fn from_str(text: &str) -> Result<Self, InvalidUploadId> {
         let id = Self(Uuid::try_parse(text).map_err(|_| InvalidUploadId)?);
-        if id.to_string() == text {
-            Ok(id)
-        } else {
-            Err(InvalidUploadId)
-        }
+        if id.to_string() == text { Ok(id) } else { Err(InvalidUploadId) }
     }
 }
 
@@ -73,9 +69,7 @@ pub struct Chunk {
 
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chunk")
-            .field("range", &self.range)
-            .finish_non_exhaustive()
+        f.debug_struct("Chunk").field("range", &self.range).finish_non_exhaustive()
     }
 }
 
@@ -92,21 +86,11 @@ impl Registry {
         algorithm: Algorithm,
     ) -> Result<UploadId, Error> {
         let id = UploadId(Uuid::new_v4());
-        let started = self
-            .0
-            .clock
-            .now()
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
-            .to_string();
+        let started = self.0.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let place = Place::UploadStartedAt(name, id).key();
-        self.storage()
-            .put(&place, started.into(), Durability::Lazy)
-            .await?;
+        self.storage().put(&place, started.into(), Durability::Lazy).await?;
         if let Some(mut session) = self.0.sessions.enter(id) {
-            session.park(Hashed {
-                hasher: Hasher::new(algorithm),
-                length: 0,
-            });
+            session.park(Hashed { hasher: Hasher::new(algorithm), length: 0 });
         }
         Ok(id)
     }
@@ -122,11 +106,7 @@ impl Registry {
         name: &RepositoryName,
         id: UploadId,
     ) -> Result<Option<u64>, Error> {
-        match self
-            .storage()
-            .size(&Place::UploadData(name, id).key())
-            .await?
-        {
+        match self.storage().size(&Place::UploadData(name, id).key()).await? {
             Some(length) => Ok(Some(length)),
             None => {
                 let started = Place::UploadStartedAt(name, id).key();
@@ -176,8 +156,7 @@ impl Registry {
         chunk: Chunk,
     ) -> Result<(), Error> {
         let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
-        self.detached(async move { registry.finish(&name, id, &digest, chunk).await })
-            .await
+        self.detached(async move { registry.finish(&name, id, &digest, chunk).await }).await
     }
 
     /// Takes a whole blob in one request (end-4b). Whatever goes wrong, nothing is left of it, for
@@ -197,10 +176,7 @@ impl Registry {
         self.detached(async move {
             let finished = registry.finish(&name, id, &digest, chunk).await;
             if finished.is_err() {
-                registry
-                    .storage()
-                    .delete_all(&Place::Upload(&name, id).key())
-                    .await?;
+                registry.storage().delete_all(&Place::Upload(&name, id).key()).await?;
             }
             finished
         })
@@ -219,10 +195,7 @@ impl Registry {
             if registry.upload_length(&name, id).await?.is_none() {
                 return Ok(false);
             }
-            registry
-                .storage()
-                .delete_all(&Place::Upload(&name, id).key())
-                .await?;
+            registry.storage().delete_all(&Place::Upload(&name, id).key()).await?;
             Ok(true)
         })
         .await
@@ -245,35 +218,20 @@ impl Registry {
         let computed = if intake.algorithm() == digest.algorithm() {
             intake.digest()
         } else {
-            let fresh = Hashed {
-                hasher: Hasher::new(digest.algorithm()),
-                length: 0,
-            };
-            self.hash_up_to(name, id, fresh, intake.length())
-                .await?
-                .hasher
-                .finish()
+            let fresh = Hashed { hasher: Hasher::new(digest.algorithm()), length: 0 };
+            self.hash_up_to(name, id, fresh, intake.length()).await?.hasher.finish()
         };
         if computed != *digest {
-            self.storage()
-                .delete_all(&Place::Upload(name, id).key())
-                .await?;
-            return Err(Error::DigestMismatch {
-                claimed: digest.clone(),
-                computed,
-            });
+            self.storage().delete_all(&Place::Upload(name, id).key()).await?;
+            return Err(Error::DigestMismatch { claimed: digest.clone(), computed });
         }
         intake.sync().await?;
         let _guard = self.0.locks.adding(name).await;
         // This replaces a blob of the same digest, which heals one whose bytes went bad: these
         // have just been verified. Whoever reads the old one reads on.
-        self.storage()
-            .promote(&data, &Place::Data(digest).key())
-            .await?;
+        self.storage().promote(&data, &Place::Data(digest).key()).await?;
         self.set_link(Place::Layer(name, digest), digest).await?;
-        self.storage()
-            .delete_all(&Place::Upload(name, id).key())
-            .await?;
+        self.storage().delete_all(&Place::Upload(name, id).key()).await?;
         Ok(())
     }
 
@@ -287,19 +245,13 @@ impl Registry {
         if self.upload_length(name, id).await?.is_none() {
             return Err(Error::UploadUnknown);
         }
-        let appender = self
-            .storage()
-            .append(&Place::UploadData(name, id).key())
-            .await?;
+        let appender = self.storage().append(&Place::UploadData(name, id).key()).await?;
         let length = appender.position();
         let parked = session.take_parked();
         let algorithm = parked.as_ref().map(|parked| parked.hasher.algorithm());
         let known = match parked.filter(|parked| parked.length <= length) {
             Some(parked) => Some(parked),
-            None => self
-                .saved_hasher(name, id)
-                .await?
-                .filter(|saved| saved.length <= length),
+            None => self.saved_hasher(name, id).await?.filter(|saved| saved.length <= length),
         };
         let known = known.unwrap_or_else(|| Hashed {
             hasher: Hasher::new(algorithm.unwrap_or_default()),
@@ -350,11 +302,7 @@ impl Registry {
         if hashed.length == length {
             return Ok(hashed);
         }
-        let Some(object) = self
-            .storage()
-            .open(&Place::UploadData(name, id).key())
-            .await?
-        else {
+        let Some(object) = self.storage().open(&Place::UploadData(name, id).key()).await? else {
             return Err(Error::UploadUnknown);
         };
         let mut pieces = object.stream(hashed.length..length);

@@ -34,9 +34,7 @@ pub(super) struct Acceptor {
 
 impl Acceptor {
     pub(super) fn new(tls: Option<Arc<ServerConfig>>) -> Self {
-        Self {
-            tls: tls.map(TlsAcceptor::from),
-        }
+        Self { tls: tls.map(TlsAcceptor::from) }
     }
 }
 
@@ -94,8 +92,5 @@ async fn refuse(mut stream: TcpStream) -> io::Result<io::Error> {
     stream.shutdown().await?;
     let drained = async { while stream.read(&mut request).await.is_ok_and(|n| n > 0) {} };
     let _ = timeout(Duration::from_secs(1), drained).await;
-    Ok(io::Error::new(
-        io::ErrorKind::InvalidData,
-        "plain HTTP on the TLS port",
-    ))
+    Ok(io::Error::new(io::ErrorKind::InvalidData, "plain HTTP on the TLS port"))
 }

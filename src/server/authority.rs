@@ -92,9 +92,8 @@ impl Authority {
         let key = directory.join(CA_KEY);
         match (files::read(&certificate)?, files::read(&key)?) {
             (Some(crt), Some(pem)) => {
-                let not_an_authority = || AuthorityError::NotAnAuthority {
-                    path: certificate.clone(),
-                };
+                let not_an_authority =
+                    || AuthorityError::NotAnAuthority { path: certificate.clone() };
                 let der = CertificateDer::from_pem_slice(&crt).map_err(|_| not_an_authority())?;
                 let signing = read_key(&pem, &key)?;
                 match Self::new(der, signing) {
@@ -105,9 +104,7 @@ impl Authority {
             }
             (None, None) => {
                 let signing = new_key()?;
-                let own = ca_params(now)?
-                    .self_signed(&signing)
-                    .map_err(AuthorityError::Make)?;
+                let own = ca_params(now)?.self_signed(&signing).map_err(AuthorityError::Make)?;
                 let pem = Zeroizing::new(signing.serialize_pem());
                 files::write(&key, pem.as_bytes(), Access::Private)?;
                 files::write(&certificate, own.pem().as_bytes(), Access::Public)?;
@@ -116,14 +113,12 @@ impl Authority {
                     .map_err(|_| AuthorityError::NotAnAuthority { path })?;
                 Ok((authority, true))
             }
-            (Some(_), None) => Err(AuthorityError::Incomplete {
-                present: certificate,
-                missing: key,
-            }),
-            (None, Some(_)) => Err(AuthorityError::Incomplete {
-                present: key,
-                missing: certificate,
-            }),
+            (Some(_), None) => {
+                Err(AuthorityError::Incomplete { present: certificate, missing: key })
+            }
+            (None, Some(_)) => {
+                Err(AuthorityError::Incomplete { present: key, missing: certificate })
+            }
         }
     }
 
@@ -139,11 +134,7 @@ impl Authority {
         let not_after = parsed.validity().not_after.to_datetime();
         let issuer =
             Issuer::from_ca_cert_der(&certificate, key).map_err(|_| Unfit::NotAnAuthority)?;
-        Ok(Self {
-            certificate,
-            not_after,
-            issuer,
-        })
+        Ok(Self { certificate, not_after, issuer })
     }
 
     /// Makes a key and a server certificate for the names (host names and IP addresses, as people
@@ -154,16 +145,10 @@ impl Authority {
     ///
     /// When a name is neither, or the authority has expired.
     pub fn issue(&self, names: &[String], days: u16) -> Result<Issued, AuthorityError> {
-        let names: Vec<_> = names
-            .iter()
-            .map(|name| Name::parse(name))
-            .collect::<Result<_, _>>()?;
+        let names: Vec<_> = names.iter().map(|name| Name::parse(name)).collect::<Result<_, _>>()?;
         let key = new_key()?;
         let chain = self.certify(&key, &names, days, OffsetDateTime::now_utc())?;
-        Ok(Issued {
-            chain,
-            key: Zeroizing::new(key.serialize_pem()),
-        })
+        Ok(Issued { chain, key: Zeroizing::new(key.serialize_pem()) })
     }
 
     /// The certificate, as PEM, of a key that exists.
@@ -232,17 +217,13 @@ impl Authority {
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority")
-            .field("not_after", &self.not_after)
-            .finish_non_exhaustive()
+        f.debug_struct("Authority").field("not_after", &self.not_after).finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for Issued {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Issued")
-            .field("chain", &self.chain)
-            .finish_non_exhaustive()
+        f.debug_struct("Issued").field("chain", &self.chain).finish_non_exhaustive()
     }
 }
 
@@ -252,9 +233,7 @@ enum Unfit {
 }
 
 fn webpki_algorithms() -> &'static [&'static dyn rustls_pki_types::SignatureVerificationAlgorithm] {
-    rustls::crypto::aws_lc_rs::default_provider()
-        .signature_verification_algorithms
-        .all
+    rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all
 }
 
 fn ca_params(now: OffsetDateTime) -> Result<CertificateParams, AuthorityError> {
@@ -295,8 +274,5 @@ fn new_key() -> Result<KeyPair, AuthorityError> {
 fn read_key(pem: &[u8], path: &Path) -> Result<KeyPair, AuthorityError> {
     let text = str::from_utf8(pem).map_err(|_| rcgen::Error::CouldNotParseKeyPair);
     text.and_then(KeyPair::from_pem)
-        .map_err(|source| AuthorityError::Key {
-            path: path.to_owned(),
-            source,
-        })
+        .map_err(|source| AuthorityError::Key { path: path.to_owned(), source })
 }

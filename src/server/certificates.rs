@@ -110,19 +110,12 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, Certifi
     let pair = CertifiedKey::from_der(chain, private_key, &aws_lc_rs::default_provider());
     pair.map(Arc::new).map_err(|source| match source {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            CertificateError::Mismatch {
-                certificate: certificate.to_owned(),
-                key: key.to_owned(),
-            }
+            CertificateError::Mismatch { certificate: certificate.to_owned(), key: key.to_owned() }
         }
-        rustls::Error::InvalidCertificate(_) => CertificateError::BadCertificate {
-            path: certificate.to_owned(),
-            source,
-        },
-        source => CertificateError::BadKey {
-            path: key.to_owned(),
-            source,
-        },
+        rustls::Error::InvalidCertificate(_) => {
+            CertificateError::BadCertificate { path: certificate.to_owned(), source }
+        }
+        source => CertificateError::BadKey { path: key.to_owned(), source },
     })
 }
 
@@ -135,10 +128,7 @@ pub fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Certifica
     let bytes = read(path)?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<_, _>>()
-        .map_err(|source| CertificateError::Pem {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(|source| CertificateError::Pem { path: path.to_owned(), source })?;
     if chain.is_empty() {
         let path = path.to_owned();
         return Err(CertificateError::NoCertificate { path });
@@ -218,11 +208,7 @@ mod tests {
         let bad_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         let cut = &certificate[..certificate.len() - 40];
         for (certificate, key, expected) in [
-            (
-                certificate.as_str(),
-                other.as_str(),
-                "a.key does not belong to the certificate in",
-            ),
+            (certificate.as_str(), other.as_str(), "a.key does not belong to the certificate in"),
             (&certificate, &encrypted, "a.key is encrypted: decrypt it"),
             (&certificate, legacy, "a.key is encrypted: decrypt it"),
             (&certificate, "", "there is no private key in"),

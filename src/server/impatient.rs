@@ -30,11 +30,7 @@ pub(super) struct Impatient<S> {
 
 impl<S> Impatient<S> {
     pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self {
-            stream,
-            deadline: Some(Box::pin(sleep(patience))),
-            matched: 0,
-        }
+        Self { stream, deadline: Some(Box::pin(sleep(patience))), matched: 0 }
     }
 
     /// Notes what has come, and stops the timer when it tells which protocol is spoken.
@@ -63,10 +59,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
                 self.note(&buf.filled()[before..]);
                 poll
             }
-            Poll::Pending => deadline
-                .as_mut()
-                .poll(cx)
-                .map(|()| Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => {
+                deadline.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
         }
     }
 }
@@ -124,9 +119,7 @@ mod tests {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE * 100, read)
-            .await
-            .unwrap_or(false)
+        tokio::time::timeout(PATIENCE * 100, read).await.unwrap_or(false)
     }
 
     /// The clock jumps ahead when there is nothing else to do.
@@ -135,12 +128,7 @@ mod tests {
         for silent in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
             assert!(gives_up(silent).await, "{silent:?}");
         }
-        for speaking in [
-            &b"G"[..],
-            b"PU",
-            PREFACE,
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0",
-        ] {
+        for speaking in [&b"G"[..], b"PU", PREFACE, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0"] {
             assert!(!gives_up(speaking).await, "{speaking:?}");
         }
     }

@@ -22,10 +22,7 @@ fn key(path: &str) -> Key {
 }
 
 async fn put(storage: &dyn Storage, path: &str, bytes: &'static [u8]) {
-    storage
-        .put(&key(path), Bytes::from_static(bytes), Durability::Synced)
-        .await
-        .unwrap();
+    storage.put(&key(path), Bytes::from_static(bytes), Durability::Synced).await.unwrap();
 }
 
 async fn read(storage: &dyn Storage, path: &str) -> Option<Bytes> {
@@ -42,12 +39,7 @@ async fn what_is_absent_is_none(storage: &dyn Storage) {
     assert!(!storage.delete(&key("nothing")).await.unwrap());
     storage.delete_all(&key("nothing")).await.unwrap();
     assert_eq!(storage.list(&key("nothing"), None, 10).await.unwrap(), []);
-    assert!(
-        storage
-            .promote(&key("nothing"), &key("something"))
-            .await
-            .is_err()
-    );
+    assert!(storage.promote(&key("nothing"), &key("something")).await.is_err());
 }
 
 async fn what_was_put_is_read_and_replaced(storage: &dyn Storage) {
@@ -56,37 +48,17 @@ async fn what_was_put_is_read_and_replaced(storage: &dyn Storage) {
     put(storage, "put/a/b", b"three").await;
     assert_eq!(read(storage, "put/a/b").await.unwrap(), "three");
     assert_eq!(storage.size(&key("put/a/b")).await.unwrap(), Some(5));
-    storage
-        .put(&key("put/lazy"), Bytes::new(), Durability::Lazy)
-        .await
-        .unwrap();
+    storage.put(&key("put/lazy"), Bytes::new(), Durability::Lazy).await.unwrap();
     assert_eq!(read(storage, "put/lazy").await.unwrap(), "");
-    assert!(
-        storage.read(&key("put/a/b"), 4).await.is_err(),
-        "longer than the limit"
-    );
-    assert_eq!(
-        storage.list(&key("put/a"), None, 9).await.unwrap().len(),
-        1,
-        "nothing beside it"
-    );
+    assert!(storage.read(&key("put/a/b"), 4).await.is_err(), "longer than the limit");
+    assert_eq!(storage.list(&key("put/a"), None, 9).await.unwrap().len(), 1, "nothing beside it");
 }
 
 async fn an_object_is_read_in_ranges(storage: &dyn Storage) {
     let bytes: Bytes = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
-    storage
-        .put(&key("ranges"), bytes.clone(), Durability::Lazy)
-        .await
-        .unwrap();
+    storage.put(&key("ranges"), bytes.clone(), Durability::Lazy).await.unwrap();
     let length = bytes.len() as u64;
-    for range in [
-        0..length,
-        0..1,
-        1..1,
-        length - 1..length,
-        262_143..262_145,
-        length..length,
-    ] {
+    for range in [0..length, 0..1, 1..1, length - 1..length, 262_143..262_145, length..length] {
         let object = storage.open(&key("ranges")).await.unwrap().unwrap();
         assert_eq!(object.size(), length);
         let pieces: Vec<Bytes> = object.stream(range.clone()).try_collect().await.unwrap();
@@ -107,28 +79,15 @@ async fn appending_goes_on_where_it_ended(storage: &dyn Storage) {
     let path = key("append/data");
     let mut appender = storage.append(&path).await.unwrap();
     assert_eq!(appender.position(), 0);
-    appender
-        .write(vec![Bytes::from_static(b"ab"), Bytes::from_static(b"cd")])
-        .await
-        .unwrap();
+    appender.write(vec![Bytes::from_static(b"ab"), Bytes::from_static(b"cd")]).await.unwrap();
     appender.sync().await.unwrap();
-    assert_eq!(
-        storage.size(&path).await.unwrap(),
-        Some(4),
-        "visible while it grows"
-    );
+    assert_eq!(storage.size(&path).await.unwrap(), Some(4), "visible while it grows");
     drop(appender);
     let mut appender = storage.append(&path).await.unwrap();
     assert_eq!(appender.position(), 4);
-    appender
-        .write(vec![Bytes::from_static(b"ef")])
-        .await
-        .unwrap();
+    appender.write(vec![Bytes::from_static(b"ef")]).await.unwrap();
     appender.truncate(5).await.unwrap();
-    appender
-        .write(vec![Bytes::from_static(b"!")])
-        .await
-        .unwrap();
+    appender.write(vec![Bytes::from_static(b"!")]).await.unwrap();
     assert_eq!(appender.position(), 6);
     assert_eq!(read(storage, "append/data").await.unwrap(), "abcde!");
 }
@@ -136,16 +95,10 @@ async fn appending_goes_on_where_it_ended(storage: &dyn Storage) {
 async fn promotion_moves_and_replaces(storage: &dyn Storage) {
     put(storage, "promote/from", b"new").await;
     put(storage, "promote/to/data", b"old").await;
-    storage
-        .promote(&key("promote/from"), &key("promote/to/data"))
-        .await
-        .unwrap();
+    storage.promote(&key("promote/from"), &key("promote/to/data")).await.unwrap();
     assert_eq!(read(storage, "promote/from").await, None);
     assert_eq!(read(storage, "promote/to/data").await.unwrap(), "new");
-    storage
-        .promote(&key("promote/to/data"), &key("promote/far/away/data"))
-        .await
-        .unwrap();
+    storage.promote(&key("promote/to/data"), &key("promote/far/away/data")).await.unwrap();
     assert_eq!(read(storage, "promote/far/away/data").await.unwrap(), "new");
 }
 
@@ -153,16 +106,8 @@ async fn lists_are_sorted_and_paged(storage: &dyn Storage) {
     for path in ["list/b", "list/a-b/x", "list/a/x", "list/a/y", "list/C"] {
         put(storage, path, b"").await;
     }
-    let entry = |name: &str, is_prefix| Entry {
-        name: name.to_owned(),
-        is_prefix,
-    };
-    let all = [
-        entry("C", false),
-        entry("a", true),
-        entry("a-b", true),
-        entry("b", false),
-    ];
+    let entry = |name: &str, is_prefix| Entry { name: name.to_owned(), is_prefix };
+    let all = [entry("C", false), entry("a", true), entry("a-b", true), entry("b", false)];
     let list = async |after, limit| storage.list(&key("list"), after, limit).await.unwrap();
     assert_eq!(list(None, 100).await, all);
     assert_eq!(list(None, 2).await, all[..2]);
@@ -189,13 +134,7 @@ async fn unsafe_keys_are_refused(storage: &dyn Storage) {
     for path in ["", "..", "a/../../b", "/etc/passwd", "a//b", "a\0"] {
         let key = key(path);
         assert!(storage.read(&key, 1).await.is_err(), "{path:?}");
-        assert!(
-            storage
-                .put(&key, Bytes::new(), Durability::Lazy)
-                .await
-                .is_err(),
-            "{path:?}"
-        );
+        assert!(storage.put(&key, Bytes::new(), Durability::Lazy).await.is_err(), "{path:?}");
         assert!(storage.append(&key).await.is_err(), "{path:?}");
         assert!(storage.delete(&key).await.is_err(), "{path:?}");
         assert!(storage.delete_all(&key).await.is_err(), "{path:?}");

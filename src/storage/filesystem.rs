@@ -40,9 +40,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            rootdirectory: PathBuf::from("data"),
-        }
+        Self { rootdirectory: PathBuf::from("data") }
     }
 }
 
@@ -65,10 +63,7 @@ impl Filesystem {
     pub fn open(options: &Options) -> io::Result<Self> {
         let root = options.rootdirectory.clone();
         fs::create_dir_all(&root)?;
-        Ok(Self(Arc::new(Inner {
-            directories: Directories::new(root.clone()),
-            root,
-        })))
+        Ok(Self(Arc::new(Inner { directories: Directories::new(root.clone()), root })))
     }
 
     /// Runs `work` on a thread that may block, with the path of `key`.
@@ -106,10 +101,7 @@ fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
         {
             Ok(None)
         }
@@ -123,7 +115,7 @@ fn open_file(path: &Path) -> io::Result<Option<(File, u64)>> {
         return Ok(None);
     };
     let metadata = file.metadata()?;
-    Ok(metadata.is_file().then(|| (file, metadata.len())))
+    Ok(metadata.is_file().then_some((file, metadata.len())))
 }
 
 #[async_trait]
@@ -146,21 +138,14 @@ impl Storage for Filesystem {
     async fn size(&self, key: &Key) -> Result<Option<u64>, Error> {
         self.blocking("look at", key, |_, path| {
             let metadata = present(fs::metadata(path))?;
-            Ok(metadata
-                .filter(fs::Metadata::is_file)
-                .map(|metadata| metadata.len()))
+            Ok(metadata.filter(fs::Metadata::is_file).map(|metadata| metadata.len()))
         })
         .await
     }
 
     async fn open(&self, key: &Key) -> Result<Option<Box<dyn Object>>, Error> {
-        let opened = self
-            .blocking("open", key, |_, path| open_file(path))
-            .await?;
-        Ok(
-            opened
-                .map(|(file, size)| Box::new(FileObject::new(file, size, key)) as Box<dyn Object>),
-        )
+        let opened = self.blocking("open", key, |_, path| open_file(path)).await?;
+        Ok(opened.map(|(file, size)| Box::new(FileObject::new(file, size, key)) as Box<dyn Object>))
     }
 
     async fn put(&self, key: &Key, bytes: Bytes, durability: Durability) -> Result<(), Error> {
@@ -188,11 +173,8 @@ impl Storage for Filesystem {
             .blocking("open", key, |inner, path| {
                 let (folder, _) = beside(path);
                 inner.directories.within(folder, || {
-                    let options = OpenOptions::new()
-                        .create(true)
-                        .write(true)
-                        .truncate(false)
-                        .clone();
+                    let options =
+                        OpenOptions::new().create(true).write(true).truncate(false).clone();
                     let file = options.open(path)?;
                     let position = file.metadata()?.len();
                     Ok((file, position))
@@ -267,10 +249,7 @@ impl Storage for Filesystem {
                 let Some(kind) = present(entry.file_type())? else {
                     continue;
                 };
-                least.push(Entry {
-                    name,
-                    is_prefix: kind.is_dir(),
-                });
+                least.push(Entry { name, is_prefix: kind.is_dir() });
             }
             Ok(least.into_sorted_vec())
         })
@@ -282,10 +261,7 @@ impl Storage for Filesystem {
 fn beside(path: &Path) -> (&Path, PathBuf) {
     let folder = path.parent().unwrap_or(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    (
-        folder,
-        folder.join(format!("{name}.{}.tmp", uuid::Uuid::new_v4())),
-    )
+    (folder, folder.join(format!("{name}.{}.tmp", uuid::Uuid::new_v4())))
 }
 
 fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {

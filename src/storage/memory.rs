@@ -53,11 +53,7 @@ impl Memory {
         if key.is_safe() {
             Ok(locked(&self.0))
         } else {
-            Err(Error::new(
-                action,
-                key,
-                io::ErrorKind::InvalidFilename.into(),
-            ))
+            Err(Error::new(action, key, io::ErrorKind::InvalidFilename.into()))
         }
     }
 }
@@ -74,10 +70,7 @@ impl Storage for Memory {
     }
 
     async fn size(&self, key: &Key) -> Result<Option<u64>, Error> {
-        Ok(self
-            .at("look at", key)?
-            .get(key.as_str())
-            .map(|content| content.len() as u64))
+        Ok(self.at("look at", key)?.get(key.as_str()).map(|content| content.len() as u64))
     }
 
     async fn open(&self, key: &Key) -> Result<Option<Box<dyn Object>>, Error> {
@@ -86,8 +79,7 @@ impl Storage for Memory {
     }
 
     async fn put(&self, key: &Key, bytes: Bytes, _: Durability) -> Result<(), Error> {
-        self.at("write", key)?
-            .insert(key.to_string(), Content::Whole(bytes));
+        self.at("write", key)?.insert(key.to_string(), Content::Whole(bytes));
         Ok(())
     }
 
@@ -117,8 +109,7 @@ impl Storage for Memory {
 
     async fn delete_all(&self, prefix: &Key) -> Result<(), Error> {
         let below = format!("{prefix}/");
-        self.at("delete all below", prefix)?
-            .retain(|key, _| !key.starts_with(&below));
+        self.at("delete all below", prefix)?.retain(|key, _| !key.starts_with(&below));
         Ok(())
     }
 
@@ -134,14 +125,8 @@ impl Storage for Memory {
             .range(below.clone()..)
             .map_while(|(key, _)| key.strip_prefix(&below))
             .map(|rest| match rest.split_once('/') {
-                Some((name, _)) => Entry {
-                    name: name.to_owned(),
-                    is_prefix: true,
-                },
-                None => Entry {
-                    name: rest.to_owned(),
-                    is_prefix: false,
-                },
+                Some((name, _)) => Entry { name: name.to_owned(), is_prefix: true },
+                None => Entry { name: rest.to_owned(), is_prefix: false },
             })
             .filter(|entry| after.is_none_or(|after| entry.name.as_str() > after))
             .collect();
@@ -158,11 +143,7 @@ impl Object for MemoryObject {
     }
 
     fn stream(self: Box<Self>, range: Range<u64>) -> ByteStream {
-        let index = |offset: u64| {
-            usize::try_from(offset)
-                .unwrap_or(usize::MAX)
-                .min(self.0.len())
-        };
+        let index = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(self.0.len());
         let piece = self.0.slice(index(range.start)..index(range.end));
         stream::iter((!piece.is_empty()).then_some(Ok(piece))).boxed()
     }

@@ -31,19 +31,13 @@ pub(super) struct LineLayer {
 
 impl LineLayer {
     pub(super) fn new(options: &Options) -> Self {
-        Self {
-            formatter: options.formatter,
-            fields: options.fields.clone(),
-        }
+        Self { formatter: options.formatter, fields: options.fields.clone() }
     }
 
     fn line(&self, event: &Event<'_>, time: jiff::Timestamp) -> String {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let Fields {
-            message,
-            mut fields,
-        } = fields;
+        let Fields { message, mut fields } = fields;
         for (name, value) in &self.fields {
             fields.entry(name.clone()).or_insert_with(|| value.clone());
         }
@@ -147,20 +141,13 @@ mod tests {
 
     impl<S: Subscriber> Layer<S> for Kept {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-            self.1
-                .lock()
-                .unwrap()
-                .push(self.0.line(event, jiff::Timestamp::UNIX_EPOCH));
+            self.1.lock().unwrap().push(self.0.line(event, jiff::Timestamp::UNIX_EPOCH));
         }
     }
 
     fn lines(formatter: Formatter, log: impl FnOnce()) -> Vec<String> {
         let fields = BTreeMap::from([("service".to_owned(), Value::from("registry"))]);
-        let layer = LineLayer::new(&Options {
-            formatter,
-            fields,
-            ..Options::default()
-        });
+        let layer = LineLayer::new(&Options { formatter, fields, ..Options::default() });
         let kept = Arc::default();
         let subscriber = tracing_subscriber::registry().with(Kept(layer, Arc::clone(&kept)));
         tracing::subscriber::with_default(subscriber, log);
@@ -174,10 +161,8 @@ mod tests {
         let log = || tracing::warn!(nasty, tag = "v1.0", n = 3, "said \"hello\"");
         assert_eq!(
             lines(Formatter::Text, log),
-            [
-                "time=\"1970-01-01T00:00:00.000Z\" level=warning msg=\"said \\\"hello\\\"\" n=3 \
-              nasty=\"a\\\" level=error\\nmsg=\\\"b\" service=registry tag=v1.0\n"
-            ]
+            ["time=\"1970-01-01T00:00:00.000Z\" level=warning msg=\"said \\\"hello\\\"\" n=3 \
+              nasty=\"a\\\" level=error\\nmsg=\\\"b\" service=registry tag=v1.0\n"]
         );
         let json: Value = serde_json::from_str(&lines(Formatter::Json, log)[0]).unwrap();
         assert_eq!(

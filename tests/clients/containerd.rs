@@ -33,9 +33,7 @@ fn ctr_push_with_a_wrong_password_is_unauthorized() {
     let image = bench.server.image("ctr/refused:1");
     bench.import(&Layout::image(&bench.path().join("image"), &image));
 
-    bench
-        .transfer("push", WRONG_PASSWORD, &image)
-        .fails_saying("401 unauthorized");
+    bench.transfer("push", WRONG_PASSWORD, &image).fails_saying("401 unauthorized");
 }
 
 #[test]
@@ -81,13 +79,7 @@ impl Bench {
         let server = Server::start(network.server_address());
         let directory = TempDir::new().expect("a temporary directory");
         let daemon = containerd(&directory.path().join("daemon-0"));
-        Some(Self {
-            daemon,
-            server,
-            _network: network,
-            directory,
-            daemons: 1,
-        })
+        Some(Self { daemon, server, _network: network, directory, daemons: 1 })
     }
 
     fn path(&self) -> &Path {
@@ -103,9 +95,7 @@ impl Bench {
     fn images(&self, subcommand: &str) -> Command {
         let daemon = self.path().join(format!("daemon-{}", self.daemons - 1));
         let mut ctr = client("ctr");
-        ctr.arg("--address")
-            .arg(daemon.join("sock"))
-            .args(["images", subcommand]);
+        ctr.arg("--address").arg(daemon.join("sock")).args(["images", subcommand]);
         ctr
     }
 
@@ -129,9 +119,7 @@ impl Bench {
     /// What containerd has under this name.
     fn digest(&self, image: &str) -> Option<String> {
         let list = Outcome::of(self.images("list").arg(format!("name=={image}"))).succeeds();
-        let digest = list
-            .split_whitespace()
-            .find(|word| word.starts_with("sha256:"));
+        let digest = list.split_whitespace().find(|word| word.starts_with("sha256:"));
         digest.map(str::to_owned)
     }
 }
@@ -157,10 +145,7 @@ address = \"{path}/ttrpc\"
     let mut command = Command::new("containerd");
     Daemon::start(command.arg("--config").arg(file), &home.join("log"), || {
         let mut version = client("ctr");
-        version
-            .arg("--address")
-            .arg(home.join("sock"))
-            .arg("version");
+        version.arg("--address").arg(home.join("sock")).arg("version");
         version.stdout(Stdio::null()).stderr(Stdio::null());
         version.status().is_ok_and(|status| status.success())
     })

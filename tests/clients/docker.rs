@@ -19,9 +19,7 @@ use crate::server::{PASSWORD, Server, USER, WRONG_PASSWORD};
 fn docker_does_not_trust_the_registry_before_it_has_the_ca() {
     let Some(bench) = Bench::new() else { return };
 
-    bench
-        .login(PASSWORD)
-        .fails_saying("x509: certificate signed by unknown authority");
+    bench.login(PASSWORD).fails_saying("x509: certificate signed by unknown authority");
 
     bench.trust_the_server();
     bench.login(PASSWORD).succeeds();
@@ -47,14 +45,10 @@ fn docker_pulls_on_a_wiped_daemon_what_it_pushed() {
     let tar = image::tar(bench.path(), "rootfs");
     bench.login(PASSWORD).succeeds();
 
-    let id = bench
-        .docker(["import", tar.to_str().expect("UTF-8"), &image])
-        .succeeds();
+    let id = bench.docker(["import", tar.to_str().expect("UTF-8"), &image]).succeeds();
     bench.docker(["push", &image]).succeeds();
     bench.wipe_the_daemon();
-    bench
-        .docker(["image", "inspect", &image])
-        .fails_saying("no such image");
+    bench.docker(["image", "inspect", &image]).fails_saying("no such image");
     bench.docker(["pull", &image]).succeeds();
 
     assert_eq!(bench.image_id(&image), id);
@@ -78,9 +72,8 @@ fn docker_pulls_an_image_of_many_layers_by_its_second_tag() {
     bench.docker(["pull", &second]).succeeds();
 
     assert_eq!(bench.image_id(&second), id);
-    let layers = bench
-        .docker(["image", "inspect", "-f", "{{len .RootFS.Layers}}", &second])
-        .succeeds();
+    let layers =
+        bench.docker(["image", "inspect", "-f", "{{len .RootFS.Layers}}", &second]).succeeds();
     assert_eq!(layers, "5");
 }
 
@@ -116,12 +109,8 @@ fn docker_search_finds_a_repository_by_a_part_of_its_name() {
     bench.build(&image, &["file"]);
     bench.docker(["push", &image]).succeeds();
 
-    let found = bench
-        .docker(["search", &bench.server.image("light")])
-        .succeeds();
-    let nothing = bench
-        .docker(["search", &bench.server.image("windmill")])
-        .succeeds();
+    let found = bench.docker(["search", &bench.server.image("light")]).succeeds();
+    let nothing = bench.docker(["search", &bench.server.image("windmill")]).succeeds();
 
     assert!(found.contains("team/lighthouse"), "found: {found}");
     assert!(!nothing.contains("team/lighthouse"), "found: {nothing}");
@@ -139,12 +128,8 @@ fn docker_push_after_logout_is_refused() {
 
     bench.docker(["logout", &bench.server.name()]).succeeds();
 
-    bench
-        .docker(["push", &image])
-        .fails_saying("no basic auth credentials");
-    bench
-        .docker(["pull", &image])
-        .fails_saying("no basic auth credentials");
+    bench.docker(["push", &image]).fails_saying("no basic auth credentials");
+    bench.docker(["pull", &image]).fails_saying("no basic auth credentials");
 }
 
 /// A server, a daemon, and the network between them. Fields are dropped in this order.
@@ -173,13 +158,7 @@ impl Bench {
         let server = Server::start(network.server_address());
         let directory = TempDir::new().expect("a temporary directory");
         let daemon = dockerd(&network, directory.path(), "daemon-0");
-        Some(Self {
-            daemon,
-            server,
-            network,
-            directory,
-            daemons: 1,
-        })
+        Some(Self { daemon, server, network, directory, daemons: 1 })
     }
 
     fn trusting() -> Option<Self> {
@@ -210,10 +189,7 @@ impl Bench {
         let mut docker = client("docker");
         docker
             .env("DOCKER_CONFIG", self.path().join("cli"))
-            .env(
-                "DOCKER_HOST",
-                socket(self.path(), &format!("daemon-{}", self.daemons - 1)),
-            )
+            .env("DOCKER_HOST", socket(self.path(), &format!("daemon-{}", self.daemons - 1)))
             .env_remove("DOCKER_CONTEXT");
         docker
     }
@@ -236,15 +212,12 @@ impl Bench {
         let context = image::context(self.path(), files);
         // The builder inside the daemon: the other one is a plugin that may not be installed.
         let mut build = self.command();
-        build
-            .env("DOCKER_BUILDKIT", "0")
-            .args(["build", "--quiet", "--tag", image]);
+        build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", image]);
         Outcome::of(build.arg(context)).succeeds();
     }
 
     fn image_id(&self, image: &str) -> String {
-        self.docker(["image", "inspect", "--format", "{{.Id}}", image])
-            .succeeds()
+        self.docker(["image", "inspect", "--format", "{{.Id}}", image]).succeeds()
     }
 }
 
@@ -268,15 +241,8 @@ fn dockerd(network: &Network, directory: &Path, name: &str) -> Daemon {
     let host = socket(directory, name);
 
     let mut command = network.command();
-    command
-        .args(["unshare", "--mount", "sh", "-euc", ENTER, "dockerd"])
-        .arg(etc);
-    command.args([
-        "dockerd",
-        "--iptables=false",
-        "--ip6tables=false",
-        "--bridge=none",
-    ]);
+    command.args(["unshare", "--mount", "sh", "-euc", ENTER, "dockerd"]).arg(etc);
+    command.args(["dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none"]);
     command.args(["--storage-driver", "vfs", "--host", &host]);
     command.arg("--data-root").arg(home.join("data"));
     command.arg("--exec-root").arg(home.join("exec"));

@@ -83,19 +83,12 @@ impl Layout {
         fs::create_dir_all(path.join("blobs/sha256")).expect("a directory can be made");
         fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
             .expect("a file can be written");
-        Self {
-            path: path.to_owned(),
-            digest: String::new(),
-        }
+        Self { path: path.to_owned(), digest: String::new() }
     }
 
     fn manifest(&self, architecture: &str) -> Value {
         let scratch = self.path.with_extension("layers");
-        let whose = self
-            .path
-            .file_name()
-            .expect("a layout has a directory")
-            .display();
+        let whose = self.path.file_name().expect("a layout has a directory").display();
         let layers: Vec<Value> = ["lower", "upper"]
             .map(|layer| {
                 let tar = tar(&scratch, &format!("{whose}-{layer}-{architecture}"));
@@ -110,10 +103,8 @@ impl Layout {
             "config": {},
             "rootfs": { "type": "layers", "diff_ids": diff_ids },
         });
-        let config = self.blob(
-            "application/vnd.oci.image.config.v1+json",
-            config.to_string().as_bytes(),
-        );
+        let config =
+            self.blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -125,10 +116,7 @@ impl Layout {
 
     /// Stores `bytes` and gives their descriptor.
     fn blob(&self, media_type: &str, bytes: &[u8]) -> Value {
-        let hex: String = Sha256::digest(bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         fs::write(self.path.join("blobs/sha256").join(&hex), bytes).expect("a blob can be written");
         json!({ "mediaType": media_type, "size": bytes.len(), "digest": format!("sha256:{hex}") })
     }
@@ -142,10 +130,7 @@ impl Layout {
         });
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] });
         fs::write(self.path.join("index.json"), index.to_string()).expect("a file can be written");
-        self.digest = descriptor["digest"]
-            .as_str()
-            .expect("a descriptor has one")
-            .to_owned();
+        self.digest = descriptor["digest"].as_str().expect("a descriptor has one").to_owned();
         self
     }
 }
@@ -160,13 +145,6 @@ fn architecture() -> &'static str {
 }
 
 fn pack(directory: &Path, archive: &Path) {
-    Outcome::of(
-        Command::new("tar")
-            .arg("-C")
-            .arg(directory)
-            .arg("-cf")
-            .arg(archive)
-            .arg("."),
-    )
-    .succeeds();
+    Outcome::of(Command::new("tar").arg("-C").arg(directory).arg("-cf").arg(archive).arg("."))
+        .succeeds();
 }

@@ -38,20 +38,12 @@ impl Network {
             our_address,
         };
         let their_address = Ipv4Addr::from_bits(our_address.to_bits() + 1);
-        let Self {
-            namespace, our_end, ..
-        } = &network;
+        let Self { namespace, our_end, .. } = &network;
         ip(&format!("netns add {namespace}")).succeeds();
-        ip(&format!(
-            "link add {our_end} type veth peer name client netns {namespace}"
-        ))
-        .succeeds();
+        ip(&format!("link add {our_end} type veth peer name client netns {namespace}")).succeeds();
         ip(&format!("addr add {our_address}/30 dev {our_end}")).succeeds();
         ip(&format!("link set {our_end} up")).succeeds();
-        ip(&format!(
-            "-n {namespace} addr add {their_address}/30 dev client"
-        ))
-        .succeeds();
+        ip(&format!("-n {namespace} addr add {their_address}/30 dev client")).succeeds();
         ip(&format!("-n {namespace} link set client up")).succeeds();
         ip(&format!("-n {namespace} link set lo up")).succeeds();
         network
@@ -91,11 +83,7 @@ fn free_subnet(seed: u32) -> Ipv4Addr {
     let base = Ipv4Addr::new(198, 18, 0, 0).to_bits();
     (0..SUBNETS)
         .map(|step| Ipv4Addr::from_bits(base + (seed.wrapping_add(step * 257) % SUBNETS) * 4 + 1))
-        .find(|address| {
-            ip(&format!("-4 addr show to {address}/30"))
-                .succeeds()
-                .is_empty()
-        })
+        .find(|address| ip(&format!("-4 addr show to {address}/30")).succeeds().is_empty())
         .expect("the machine does not use the whole test network")
 }
 
@@ -104,13 +92,8 @@ fn sweep() {
     let Ok(namespaces) = fs::read_dir("/run/netns") else {
         return;
     };
-    for namespace in namespaces
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-    {
-        let owner = namespace
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.split('-').next());
+    for namespace in namespaces.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        let owner = namespace.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
             ip(&format!("netns del {namespace}"));
         }

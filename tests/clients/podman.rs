@@ -25,9 +25,7 @@ fn podman_does_not_trust_the_registry_without_the_ca() {
 fn podman_login_with_a_wrong_password_is_refused() {
     let Some(bench) = Bench::new() else { return };
 
-    bench
-        .login(WRONG_PASSWORD)
-        .fails_saying("invalid username/password");
+    bench.login(WRONG_PASSWORD).fails_saying("invalid username/password");
 }
 
 #[test]
@@ -73,18 +71,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Option<Self> {
-        if !require::met(
-            "podman",
-            &[Need::Program("podman"), Need::Root, Need::Namespaces],
-        ) {
+        if !require::met("podman", &[Need::Program("podman"), Need::Root, Need::Namespaces]) {
             return None;
         }
         let directory = TempDir::new().expect("a temporary directory");
-        Some(Self {
-            server: Server::on_loopback(),
-            directory,
-            storage: "first",
-        })
+        Some(Self { server: Server::on_loopback(), directory, storage: "first" })
     }
 
     fn path(&self) -> &Path {
@@ -94,9 +85,7 @@ impl Bench {
     fn podman(&self, subcommand: &str) -> Command {
         let storage = self.path().join(self.storage);
         let mut podman = client("podman");
-        podman
-            .env("HOME", self.path())
-            .env("REGISTRY_AUTH_FILE", self.path().join("auth.json"));
+        podman.env("HOME", self.path()).env("REGISTRY_AUTH_FILE", self.path().join("auth.json"));
         podman.arg("--root").arg(storage.join("root"));
         podman.arg("--runroot").arg(storage.join("run"));
         podman.args(["--storage-driver", "vfs", subcommand]);
@@ -113,12 +102,7 @@ impl Bench {
     /// `podman push` or `podman pull`.
     fn transfer(&self, direction: &str, image: &str) -> Outcome {
         let mut transfer = self.podman(direction);
-        Outcome::of(
-            transfer
-                .arg("--cert-dir")
-                .arg(self.server.trust())
-                .arg(image),
-        )
+        Outcome::of(transfer.arg("--cert-dir").arg(self.server.trust()).arg(image))
     }
 
     fn image_id(&self, image: &str) -> String {

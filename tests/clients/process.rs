@@ -41,57 +41,31 @@ impl Outcome {
             .spawn()
             .expect("the client starts");
         // A client that refuses before it reads leaves a broken pipe: what it said tells why.
-        let _ = child
-            .stdin
-            .take()
-            .expect("stdin is piped")
-            .write_all(input.as_bytes());
+        let _ = child.stdin.take().expect("stdin is piped").write_all(input.as_bytes());
         let output = child.wait_with_output().expect("the client ends");
-        Self {
-            command: format!("{command:?}"),
-            output,
-        }
+        Self { command: format!("{command:?}"), output }
     }
 
     /// The trimmed stdout of a client that was to succeed.
     pub(crate) fn succeeds(&self) -> String {
-        assert!(
-            self.output.status.success(),
-            "was to succeed:\n{}",
-            self.report()
-        );
-        String::from_utf8_lossy(&self.output.stdout)
-            .trim()
-            .to_owned()
+        assert!(self.output.status.success(), "was to succeed:\n{}", self.report());
+        String::from_utf8_lossy(&self.output.stdout).trim().to_owned()
     }
 
     /// Asserts that the client failed; for clients that answer by their exit code alone.
     pub(crate) fn fails(&self) {
-        assert!(
-            !self.output.status.success(),
-            "was to fail:\n{}",
-            self.report()
-        );
+        assert!(!self.output.status.success(), "was to fail:\n{}", self.report());
     }
 
     /// Asserts that the client failed and said `words`, in whatever letter case.
     pub(crate) fn fails_saying(&self, words: &str) {
         self.fails();
         let said = self.said().to_lowercase();
-        assert!(
-            said.contains(&words.to_lowercase()),
-            "was to say {words:?}:\n{}",
-            self.report()
-        );
+        assert!(said.contains(&words.to_lowercase()), "was to say {words:?}:\n{}", self.report());
     }
 
     fn report(&self) -> String {
-        format!(
-            "$ {}\n{}\n{}",
-            self.command,
-            self.output.status,
-            self.said()
-        )
+        format!("$ {}\n{}\n{}", self.command, self.output.status, self.said())
     }
 
     fn said(&self) -> String {
@@ -116,24 +90,13 @@ impl Daemon {
             .stderr(output)
             .spawn()
             .expect("the server starts");
-        let mut daemon = Self {
-            child,
-            log: log.to_owned(),
-        };
+        let mut daemon = Self { child, log: log.to_owned() };
         let started = Instant::now();
         while !ready() {
-            if let Some(status) = daemon
-                .child
-                .try_wait()
-                .expect("our own child can be awaited")
-            {
+            if let Some(status) = daemon.child.try_wait().expect("our own child can be awaited") {
                 panic!("the server ended with {status}:\n{}", daemon.log());
             }
-            assert!(
-                started.elapsed() < START_LIMIT,
-                "the server hangs:\n{}",
-                daemon.log()
-            );
+            assert!(started.elapsed() < START_LIMIT, "the server hangs:\n{}", daemon.log());
             thread::sleep(POLL);
         }
         daemon
@@ -148,9 +111,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         // SIGTERM first: dockerd then unmounts and stops its containerd.
-        let _ = Command::new("kill")
-            .arg(self.child.id().to_string())
-            .status();
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let asked = Instant::now();
         while asked.elapsed() < STOP_LIMIT {
             if !matches!(self.child.try_wait(), Ok(None)) {

@@ -25,10 +25,7 @@ pub(crate) fn met(suite: &str, needs: &[Need]) -> bool {
     };
     let line = format!("skipped: {suite}: {}", lacking.reason());
     let ci = env::var("CI").is_ok_and(|value| value == "true");
-    assert!(
-        !(ci && matches!(lacking, Need::Program(_))),
-        "{line}, and CI=true allows no gaps"
-    );
+    assert!(!(ci && matches!(lacking, Need::Program(_))), "{line}, and CI=true allows no gaps");
     report(&line);
     false
 }
@@ -62,10 +59,7 @@ fn id_of_user() -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "a skip that nobody sees is a hole in the test"
-)]
+#[expect(clippy::print_stdout, reason = "a skip that nobody sees is a hole in the test")]
 fn report(line: &str) {
     println!("{line}");
     if let Some(path) = env::var_os("PORTCULLIS_SKIPPED") {
@@ -74,7 +68,6 @@ fn report(line: &str) {
             .append(true)
             .open(path)
             .expect("PORTCULLIS_SKIPPED can be written");
-        file.write_all(format!("{line}\n").as_bytes())
-            .expect("PORTCULLIS_SKIPPED can be written");
+        file.write_all(format!("{line}\n").as_bytes()).expect("PORTCULLIS_SKIPPED can be written");
     }
 }

@@ -44,34 +44,20 @@ impl Server {
         let directory = TempDir::new().expect("a temporary directory");
         let path = directory.path();
         portcullis(path)
-            .args([
-                "certs",
-                "--host",
-                &address.ip().to_string(),
-                "--out",
-                "certs",
-            ])
+            .args(["certs", "--host", &address.ip().to_string(), "--out", "certs"])
             .succeeds();
         fs::create_dir(path.join("trust")).expect("a directory can be made");
         fs::copy(path.join("certs/ca.crt"), path.join("trust/ca.crt")).expect("certs made a CA");
-        let users = portcullis(path)
-            .args(["htpasswd", "-Bbn", USER, PASSWORD])
-            .succeeds();
+        let users = portcullis(path).args(["htpasswd", "-Bbn", USER, PASSWORD]).succeeds();
         fs::write(path.join("htpasswd"), users + "\n").expect("a file can be written");
         fs::write(path.join("config.yml"), configuration(address)).expect("a file can be written");
 
         let process = Daemon::start(
-            Command::new(BINARY)
-                .args(["serve", "config.yml"])
-                .current_dir(path),
+            Command::new(BINARY).args(["serve", "config.yml"]).current_dir(path),
             &path.join("server.log"),
             || TcpStream::connect(address).is_ok(),
         );
-        Self {
-            process,
-            address,
-            directory,
-        }
+        Self { process, address, directory }
     }
 
     /// The name of the registry, as in `docker login NAME`.
@@ -91,16 +77,10 @@ impl Server {
 }
 
 impl Drop for Server {
-    #[expect(
-        clippy::print_stdout,
-        reason = "shown by the test runner for failed tests only"
-    )]
+    #[expect(clippy::print_stdout, reason = "shown by the test runner for failed tests only")]
     fn drop(&mut self) {
         if thread::panicking() {
-            println!(
-                "the server's last words:\n{}",
-                last_lines(&self.process.log())
-            );
+            println!("the server's last words:\n{}", last_lines(&self.process.log()));
         }
     }
 }

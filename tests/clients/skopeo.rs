@@ -25,9 +25,7 @@ fn skopeo_does_not_trust_the_registry_without_the_ca() {
 fn skopeo_login_with_a_wrong_password_is_refused() {
     let Some(bench) = Bench::new() else { return };
 
-    bench
-        .login(WRONG_PASSWORD)
-        .fails_saying("invalid username/password");
+    bench.login(WRONG_PASSWORD).fails_saying("invalid username/password");
 }
 
 #[test]
@@ -35,9 +33,7 @@ fn skopeo_copy_without_login_is_refused() {
     let Some(bench) = Bench::new() else { return };
     let image = bench.image("image");
 
-    bench
-        .push(&image, "nobody/here:1")
-        .fails_saying("unauthorized");
+    bench.push(&image, "nobody/here:1").fails_saying("unauthorized");
 }
 
 #[test]
@@ -48,13 +44,10 @@ fn skopeo_copies_an_image_between_repositories_and_back_unchanged() {
     let image = bench.image("image");
 
     bench.push(&image, "copy/source:1").succeeds();
-    bench
-        .copy_within("copy/source:1", "copy/target:2")
-        .succeeds();
+    bench.copy_within("copy/source:1", "copy/target:2").succeeds();
     let back = format!("oci:{}:back", bench.path().join("back").display());
     let mut pull = bench.skopeo("copy");
-    pull.args(["--preserve-digests", "--src-cert-dir"])
-        .arg(bench.server.trust());
+    pull.args(["--preserve-digests", "--src-cert-dir"]).arg(bench.server.trust());
     Outcome::of(pull.args([&bench.reference("copy/target:2"), &back])).succeeds();
 
     assert_eq!(bench.digest("copy/source:1"), image.digest);
@@ -72,18 +65,14 @@ fn skopeo_copies_every_image_of_an_index() {
     let index = Layout::index(&bench.path().join("index"), "name");
 
     bench.push(&index, "index/source:1").succeeds();
-    bench
-        .copy_within("index/source:1", "index/target:1")
-        .succeeds();
+    bench.copy_within("index/source:1", "index/target:1").succeeds();
 
     let raw = bench.inspect("index/target:1", &["--raw"]).succeeds();
     let raw: serde_json::Value = serde_json::from_str(&raw).expect("an index is JSON");
     let manifests = raw["manifests"].as_array().expect("an index has manifests");
     assert_eq!(manifests.len(), 2);
     for manifest in manifests {
-        let digest = manifest["digest"]
-            .as_str()
-            .expect("a descriptor has a digest");
+        let digest = manifest["digest"].as_str().expect("a descriptor has a digest");
         assert_eq!(bench.digest(&format!("index/target@{digest}")), digest);
     }
     let whole = bench.reference(&format!("index/target@{}", index.digest));
@@ -101,9 +90,7 @@ fn skopeo_inspects_an_image_and_lists_its_tags() {
     bench.push(&image, "tags/here:beta").succeeds();
     bench.push(&image, "tags/here:alpha").succeeds();
 
-    let layers = bench
-        .inspect("tags/here:alpha", &["--format", "{{len .Layers}}"])
-        .succeeds();
+    let layers = bench.inspect("tags/here:alpha", &["--format", "{{len .Layers}}"]).succeeds();
     let mut list = bench.skopeo("list-tags");
     list.arg("--cert-dir").arg(bench.server.trust());
     let tags = Outcome::of(list.arg(bench.reference("tags/here"))).succeeds();
@@ -126,9 +113,7 @@ fn skopeo_deletes_an_image_and_nothing_beside_it() {
     delete.arg("--cert-dir").arg(bench.server.trust());
     Outcome::of(delete.arg(bench.reference("delete/here:gone"))).succeeds();
 
-    bench
-        .inspect("delete/here:gone", &["--raw"])
-        .fails_saying("manifest unknown");
+    bench.inspect("delete/here:gone", &["--raw"]).fails_saying("manifest unknown");
     assert_eq!(bench.digest("delete/here:stays"), other.digest);
 }
 
@@ -144,10 +129,7 @@ impl Bench {
             return None;
         }
         let directory = TempDir::new().expect("a temporary directory");
-        Some(Self {
-            server: Server::on_loopback(),
-            directory,
-        })
+        Some(Self { server: Server::on_loopback(), directory })
     }
 
     fn logged_in() -> Option<Self> {
@@ -187,8 +169,7 @@ impl Bench {
     /// Copies a layout to the registry as it is.
     fn push(&self, layout: &Layout, to: &str) -> Outcome {
         let mut copy = self.skopeo("copy");
-        copy.args(["--all", "--preserve-digests", "--dest-cert-dir"])
-            .arg(self.server.trust());
+        copy.args(["--all", "--preserve-digests", "--dest-cert-dir"]).arg(self.server.trust());
         Outcome::of(copy.args([layout.reference("name"), self.reference(to)]))
     }
 
@@ -197,19 +178,13 @@ impl Bench {
         let trust = self.server.trust();
         let mut copy = self.skopeo("copy");
         copy.args(["--all", "--preserve-digests"]);
-        copy.arg("--src-cert-dir")
-            .arg(&trust)
-            .arg("--dest-cert-dir")
-            .arg(&trust);
+        copy.arg("--src-cert-dir").arg(&trust).arg("--dest-cert-dir").arg(&trust);
         Outcome::of(copy.args([self.reference(from), self.reference(to)]))
     }
 
     fn inspect(&self, image: &str, options: &[&str]) -> Outcome {
         let mut inspect = self.skopeo("inspect");
-        inspect
-            .arg("--cert-dir")
-            .arg(self.server.trust())
-            .args(options);
+        inspect.arg("--cert-dir").arg(self.server.trust()).args(options);
         Outcome::of(inspect.arg(self.reference(image)))
     }
 

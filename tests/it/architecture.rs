@@ -4,17 +4,9 @@ use std::{fs, path::Path};
 
 /// What each room may import of ours. A room that is not here may import nothing.
 const ARROWS: &[(&str, &[&str])] = &[
-    (
-        "app",
-        &[
-            "config", "gate", "http", "jobs", "registry", "server", "storage",
-        ],
-    ),
+    ("app", &["config", "gate", "http", "jobs", "registry", "server", "storage"]),
     ("cli", &["app", "config", "gate", "server", "telemetry"]),
-    (
-        "config",
-        &["gate", "http", "server", "storage", "telemetry"],
-    ),
+    ("config", &["gate", "http", "server", "storage", "telemetry"]),
     ("gate", &["oci", "stamp"]),
     ("http", &["gate", "oci", "registry", "storage"]),
     ("jobs", &[]),
@@ -38,10 +30,7 @@ const OWNED: &[(&str, &[&str])] = &[
 #[test]
 fn imports_run_one_way() {
     for (file, room, text) in sources() {
-        let allowed = ARROWS
-            .iter()
-            .find(|(name, _)| *name == room)
-            .map_or(&[][..], |(_, to)| to);
+        let allowed = ARROWS.iter().find(|(name, _)| *name == room).map_or(&[][..], |(_, to)| to);
         for other in imported(&text) {
             assert!(
                 other == room || allowed.contains(&other.as_str()),
@@ -56,10 +45,7 @@ fn each_outside_name_is_spoken_in_its_room_only() {
     for (file, room, text) in sources() {
         for (name, rooms) in OWNED {
             let speaks = code(&text).any(|line| line.contains(name));
-            assert!(
-                !speaks || rooms.contains(&room.as_str()),
-                "{file} names {name}"
-            );
+            assert!(!speaks || rooms.contains(&room.as_str()), "{file} names {name}");
         }
     }
 }
@@ -68,10 +54,7 @@ fn each_outside_name_is_spoken_in_its_room_only() {
 fn every_file_begins_with_what_it_is_for() {
     for (file, _, text) in sources() {
         let test = file.ends_with("tests.rs");
-        assert!(
-            test || text.starts_with("//! "),
-            "{file} has no `//!` at its top"
-        );
+        assert!(test || text.starts_with("//! "), "{file} has no `//!` at its top");
     }
 }
 
@@ -110,15 +93,12 @@ fn top_level_names(list: &str) -> Vec<String> {
 }
 
 fn first_word(text: &str) -> String {
-    text.chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect()
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
 /// The lines that are not comments.
 fn code(text: &str) -> impl Iterator<Item = &str> {
-    text.lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
+    text.lines().filter(|line| !line.trim_start().starts_with("//"))
 }
 
 /// Each source file with its room and its text.
@@ -130,12 +110,7 @@ fn sources() -> Vec<(String, String, String)> {
                 walk(&path, root, found);
                 continue;
             }
-            let file = path
-                .strip_prefix(root)
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned();
+            let file = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
             let room = file.split(['/', '.']).next().unwrap().to_owned();
             if !matches!(room.as_str(), "main" | "lib") {
                 found.push((file, room, fs::read_to_string(&path).unwrap()));

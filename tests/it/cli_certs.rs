@@ -15,21 +15,13 @@ use std::{
 use portcullis::server::certificates::{self, Description};
 
 fn certs(dir: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_portcullis"))
         .arg("certs")
         .args(arguments)
         .current_dir(dir)
         .output()
         .unwrap();
-    (
-        status.code(),
-        String::from_utf8(stdout).unwrap(),
-        String::from_utf8(stderr).unwrap(),
-    )
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
 fn described(path: &Path) -> Description {
@@ -40,10 +32,7 @@ fn described(path: &Path) -> Description {
 #[test]
 fn the_first_run_makes_everything_and_says_where_clients_look() {
     let dir = tempfile::tempdir().unwrap();
-    let (code, out, err) = certs(
-        dir.path(),
-        &["--host", "https://registry.example.com:5000/"],
-    );
+    let (code, out, err) = certs(dir.path(), &["--host", "https://registry.example.com:5000/"]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     for told in [
         "Authority certs/ca.crt: made",
@@ -70,10 +59,7 @@ fn a_later_run_makes_a_new_certificate_by_the_same_authority() {
     certs(dir.path(), &["--out", "tls", "--host", "one.example"]);
     let (ca, key, leaf) = (file("ca.crt"), file("ca.key"), file("server.crt"));
 
-    let (code, out, _) = certs(
-        dir.path(),
-        &["--out", "tls", "--days", "10", "--host", "::2"],
-    );
+    let (code, out, _) = certs(dir.path(), &["--out", "tls", "--days", "10", "--host", "::2"]);
     assert_eq!(code, Some(0), "{out}");
     assert!(out.contains("Authority tls/ca.crt: kept"), "{out}");
     assert!(out.contains("certs.d/[::2]:5000/ca.crt"), "{out}");
@@ -81,10 +67,7 @@ fn a_later_run_makes_a_new_certificate_by_the_same_authority() {
     assert_ne!(file("server.crt"), leaf);
 
     let told = described(&dir.path().join("tls/server.crt"));
-    assert_eq!(
-        told.not_after.as_second() - told.not_before.as_second(),
-        864_000
-    );
+    assert_eq!(told.not_after.as_second() - told.not_before.as_second(), 864_000);
     for name in ["::2", "one.example"] {
         assert!(told.names.contains(&name.to_owned()), "{told:?}");
     }
@@ -131,12 +114,6 @@ fn what_cannot_be_done_is_told_and_changes_nothing() {
     let before = fs::read(dir.path().join("certs/server.crt")).unwrap();
     let (code, _, err) = certs(dir.path(), &[]);
     assert_eq!(code, Some(1));
-    assert!(
-        err.contains("there is certs/ca.crt but no certs/ca.key"),
-        "{err}"
-    );
-    assert_eq!(
-        fs::read(dir.path().join("certs/server.crt")).unwrap(),
-        before
-    );
+    assert!(err.contains("there is certs/ca.crt but no certs/ca.key"), "{err}");
+    assert_eq!(fs::read(dir.path().join("certs/server.crt")).unwrap(), before);
 }

@@ -75,11 +75,7 @@ fn run(command: &mut Command, input: &str) -> Ended {
         .unwrap();
     // A command that does not read its input may be gone by now.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = child.wait_with_output().unwrap();
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     Ended {
         code: status.code(),
         stdout: String::from_utf8(stdout).unwrap(),
@@ -109,10 +105,7 @@ fn users_are_added_changed_tried_and_deleted_and_the_rest_of_the_file_stays() {
     let made = shell.run(&["-cbC4", "users", "alice", "one"]);
     assert_eq!(made.code, Some(0), "{made:?}");
     assert_eq!(made.stderr, "Adding password for user alice\n");
-    assert_eq!(
-        fs::metadata(shell.path("users")).unwrap().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(fs::metadata(shell.path("users")).unwrap().mode() & 0o777, 0o600);
 
     let kept = "# staff\r\n\r\n  odd : line\n";
     fs::write(shell.path("users"), shell.text("users") + kept + "# end").unwrap();
@@ -122,10 +115,7 @@ fn users_are_added_changed_tried_and_deleted_and_the_rest_of_the_file_stays() {
     assert_eq!(told, "Updating password for user alice\n");
     let text = shell.text("users");
     assert!(text.starts_with("alice:$2y$04$"), "{text}");
-    assert!(
-        text.contains(&format!("\n{kept}# end\nbob:$2y$04$")),
-        "{text}"
-    );
+    assert!(text.contains(&format!("\n{kept}# end\nbob:$2y$04$")), "{text}");
 
     let right = shell.run(&["-vb", "users", "alice", "three"]);
     assert_eq!(right.code, Some(0), "{right:?}");
@@ -157,10 +147,7 @@ fn a_password_comes_from_standard_input_without_its_line_break() {
 
     let two_lines = shell.run_with(&["-iC4", "users", "bob"], "one\ntwo\n");
     assert_eq!(two_lines.code, Some(1), "{two_lines:?}");
-    assert!(
-        two_lines.stderr.contains("control character"),
-        "{two_lines:?}"
-    );
+    assert!(two_lines.stderr.contains("control character"), "{two_lines:?}");
 }
 
 #[test]
@@ -180,15 +167,9 @@ fn what_cannot_be_done_is_told_with_what_to_do_and_changes_nothing() {
     for (arguments, told) in [
         (&["-b", "missing", "a", "b"][..], "add -c to create it"),
         (&["-D", "missing", "a"], "add -c to create it"),
-        (
-            &["-cb", "no/such/place", "a", "b"],
-            "does its directory exist?",
-        ),
+        (&["-cb", "no/such/place", "a", "b"], "does its directory exist?"),
         (&["-vb", "missing", "a", "b"], "cannot read missing"),
-        (
-            &["-vb", "users", "alice", "b"],
-            "line 1 of users: the password is stored as apr1",
-        ),
+        (&["-vb", "users", "alice", "b"], "line 1 of users: the password is stored as apr1"),
         (&["-b", "users", "", "b"], "the user name is empty"),
         (&["-b", "users", "a:b", "c"], "contains a colon"),
         (&["-bn", "a\tb", "c"], "control character"),
@@ -237,17 +218,11 @@ fn arguments_without_a_meaning_are_a_usage_error() {
 fn the_help_shows_an_example() {
     let ended = Shell::new().run(&["--help"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(
-        ended.stdout.contains("portcullis htpasswd -Bbn admin"),
-        "{ended:?}"
-    );
+    assert!(ended.stdout.contains("portcullis htpasswd -Bbn admin"), "{ended:?}");
 }
 
 #[test]
-#[expect(
-    clippy::print_stderr,
-    reason = "who runs the tests has to see that this one was skipped"
-)]
+#[expect(clippy::print_stderr, reason = "who runs the tests has to see that this one was skipped")]
 fn apache_verifies_our_hashes_and_we_verify_apaches() {
     if !installed("htpasswd") {
         assert!(

@@ -45,15 +45,8 @@ async fn everything_below_v2_asks_for_credentials_before_it_judges_the_request()
         ("GET", "/v1/search?q=a"),
     ] {
         let answer = server.anonymous(method, path).answer().await.expect(401);
-        assert_eq!(
-            answer.header("www-authenticate"),
-            CHALLENGE,
-            "{method} {path}"
-        );
-        assert_eq!(
-            answer.header("docker-distribution-api-version"),
-            "registry/2.0"
-        );
+        assert_eq!(answer.header("www-authenticate"), CHALLENGE, "{method} {path}");
+        assert_eq!(answer.header("docker-distribution-api-version"), "registry/2.0");
         if method != "HEAD" {
             answer.expect_error(401, ErrorCode::Unauthorized);
         }
@@ -90,43 +83,21 @@ async fn credentials_that_cannot_be_read_are_no_credentials() {
         encoded(b"alice:correct\0horse"),
         encoded(&[b'a'; 8000]),
     ] {
-        let request = server
-            .anonymous("GET", "/v2/")
-            .header("authorization", &value);
-        request
-            .answer()
-            .await
-            .expect_error(401, ErrorCode::Unauthorized);
+        let request = server.anonymous("GET", "/v2/").header("authorization", &value);
+        request.answer().await.expect_error(401, ErrorCode::Unauthorized);
     }
     let raw = reqwest::header::HeaderValue::from_bytes(b"Basic \xff").unwrap();
-    server
-        .anonymous("GET", "/v2/")
-        .header("authorization", raw)
-        .answer()
-        .await
-        .expect(401);
+    server.anonymous("GET", "/v2/").header("authorization", raw).answer().await.expect(401);
 }
 
 #[tokio::test]
 async fn the_ping_and_the_root_are_open_and_nothing_else_is() {
     let server = TestServer::start().await;
-    let ping = server
-        .anonymous("GET", "/v1/_ping")
-        .answer()
-        .await
-        .expect(200);
+    let ping = server.anonymous("GET", "/v1/_ping").answer().await.expect(200);
     assert_eq!(ping.header("x-docker-registry-standalone"), "true");
     server.anonymous("GET", "/").answer().await.expect(200);
-    server
-        .anonymous("GET", "/v1/repositories/a/images")
-        .answer()
-        .await
-        .expect(404);
-    server
-        .anonymous("GET", "/metrics")
-        .answer()
-        .await
-        .expect(404);
+    server.anonymous("GET", "/v1/repositories/a/images").answer().await.expect(404);
+    server.anonymous("GET", "/metrics").answer().await.expect(404);
 }
 
 #[tokio::test]
@@ -143,11 +114,7 @@ async fn the_same_new_credentials_at_once_are_checked_once() {
     let server = TestServer::start().await;
     // A cost at which the first is still being checked when the last arrives.
     let hash = gate::htpasswd::BcryptHash::new(PASSWORD, 10).unwrap();
-    fs::write(
-        server.folder().join("htpasswd"),
-        format!("{USER}:{}\n", hash.as_str()),
-    )
-    .unwrap();
+    fs::write(server.folder().join("htpasswd"), format!("{USER}:{}\n", hash.as_str())).unwrap();
     server.app().reload().await;
     let answers = join_all((0..40).map(|_| server.get("/v2/"))).await;
     assert!(answers.iter().all(|answer| answer.status == 200));
@@ -159,13 +126,8 @@ async fn a_user_who_does_not_exist_costs_what_one_who_does_costs() {
     let server = TestServer::start().await;
     for user in [USER, "nobody"] {
         let before = server.app().gate().verifications();
-        let request = server
-            .anonymous("GET", "/v2/")
-            .basic_auth(user, Some("wrong"));
-        request
-            .answer()
-            .await
-            .expect_error(401, ErrorCode::Unauthorized);
+        let request = server.anonymous("GET", "/v2/").basic_auth(user, Some("wrong"));
+        request.answer().await.expect_error(401, ErrorCode::Unauthorized);
         assert_eq!(server.app().gate().verifications(), before + 1, "{user}");
     }
 }
@@ -189,9 +151,7 @@ async fn a_new_password_is_in_force_at_once_and_the_old_one_is_not() {
     let server = TestServer::start().await;
     let path = server.folder().join("htpasswd");
     let status = async |user: &str, password: &str| {
-        let request = server
-            .anonymous("GET", "/v2/")
-            .basic_auth(user, Some(password));
+        let request = server.anonymous("GET", "/v2/").basic_auth(user, Some(password));
         request.answer().await.status
     };
     assert_eq!(status(USER, PASSWORD).await, 200);
@@ -202,11 +162,7 @@ async fn a_new_password_is_in_force_at_once_and_the_old_one_is_not() {
     assert_eq!(status("bob", "other").await, 200);
     let runs = server.app().gate().verifications();
     assert_eq!(status(USER, PASSWORD).await, 200);
-    assert_eq!(
-        server.app().gate().verifications(),
-        runs,
-        "alice's line did not change"
-    );
+    assert_eq!(server.app().gate().verifications(), runs, "alice's line did not change");
 
     write_user(&path, USER, "new");
     server.app().reload().await;
@@ -220,9 +176,7 @@ async fn a_changed_file_is_noticed_without_being_told() {
     let server = TestServer::start().await;
     write_user(&server.folder().join("htpasswd"), USER, "new");
     let new = async || {
-        let request = server
-            .anonymous("GET", "/v2/")
-            .basic_auth(USER, Some("new"));
+        let request = server.anonymous("GET", "/v2/").basic_auth(USER, Some("new"));
         request.answer().await.status == 200
     };
     let noticed = async {
@@ -230,9 +184,7 @@ async fn a_changed_file_is_noticed_without_being_told() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), noticed)
-        .await
-        .expect("it is noticed");
+    tokio::time::timeout(Duration::from_secs(60), noticed).await.expect("it is noticed");
     server.get("/v2/").await.expect(401);
 }
 
@@ -255,17 +207,11 @@ async fn a_line_that_cannot_be_used_locks_out_its_user_only() {
     let good = fs::read_to_string(&path).unwrap();
     let sha1 = "carol:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=";
     let dear = format!("dave:$2y$31${}", ".".repeat(53));
-    fs::write(
-        &path,
-        format!("# users\r\n\r\n{sha1}\r\nno colon\r\n{dear}\r\n{good}"),
-    )
-    .unwrap();
+    fs::write(&path, format!("# users\r\n\r\n{sha1}\r\nno colon\r\n{dear}\r\n{good}")).unwrap();
     server.app().reload().await;
     server.get("/v2/").await.expect(200);
     for user in ["carol", "dave", "no colon"] {
-        let request = server
-            .anonymous("GET", "/v2/")
-            .basic_auth(user, Some("password"));
+        let request = server.anonymous("GET", "/v2/").basic_auth(user, Some("password"));
         request.answer().await.expect(401);
     }
 }
@@ -286,25 +232,16 @@ async fn hashes_of_all_three_names_are_accepted() {
 async fn too_many_waiting_passwords_are_told_to_come_back() {
     let server = TestServer::start().await;
     let hash = gate::htpasswd::BcryptHash::new(PASSWORD, 12).unwrap();
-    fs::write(
-        server.folder().join("htpasswd"),
-        format!("{USER}:{}\n", hash.as_str()),
-    )
-    .unwrap();
+    fs::write(server.folder().join("htpasswd"), format!("{USER}:{}\n", hash.as_str())).unwrap();
     server.app().reload().await;
     let attempts = (0..150).map(|n| {
-        let request = server
-            .anonymous("GET", "/v2/")
-            .basic_auth(USER, Some(format!("wrong {n}")));
+        let request = server.anonymous("GET", "/v2/").basic_auth(USER, Some(format!("wrong {n}")));
         request.answer()
     });
     let answers = join_all(attempts).await;
     let (busy, wrong): (Vec<_>, Vec<_>) =
         answers.into_iter().partition(|answer| answer.status == 429);
-    assert!(
-        !busy.is_empty(),
-        "150 callers fit into a queue that is shorter"
-    );
+    assert!(!busy.is_empty(), "150 callers fit into a queue that is shorter");
     for answer in busy {
         assert!(answer.header("retry-after").parse::<u64>().unwrap() > 0);
         answer.expect_error(429, ErrorCode::TooManyRequests);
@@ -333,10 +270,8 @@ impl Policy for ReadOnly {
 
 #[tokio::test]
 async fn what_the_policy_does_not_allow_is_denied() {
-    let registry = Registry::new(
-        std::sync::Arc::new(Memory::default()),
-        std::sync::Arc::new(SystemClock),
-    );
+    let registry =
+        Registry::new(std::sync::Arc::new(Memory::default()), std::sync::Arc::new(SystemClock));
     let gate = std::sync::Arc::new(Gate::open(ReadOnly));
     let api = Api::new(registry, gate, &Options::default(), Limits::default(), true).unwrap();
     let router = api.into_router();
@@ -348,17 +283,11 @@ async fn what_the_policy_does_not_allow_is_denied() {
         ("PUT", "/v2/a/manifests/latest", 403),
         ("DELETE", "/v2/a/manifests/latest", 403),
     ] {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .body(Body::empty())
-            .unwrap();
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         let response = router.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), status, "{method} {path}");
         if status == 403 {
-            let body = axum::body::to_bytes(response.into_body(), 4096)
-                .await
-                .unwrap();
+            let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
             let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(json["errors"][0]["code"], ErrorCode::Denied.as_str());
         }

@@ -25,17 +25,13 @@ fn port(server: &TestServer) -> u16 {
 }
 
 async fn connect(server: &TestServer) -> TcpStream {
-    TcpStream::connect(("127.0.0.1", port(server)))
-        .await
-        .unwrap()
+    TcpStream::connect(("127.0.0.1", port(server))).await.unwrap()
 }
 
 /// A TLS client that trusts the authority of a folder.
 fn tls_client(ca: &std::path::Path, alpn: &[&[u8]]) -> TlsConnector {
     let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(ca).unwrap())
-        .unwrap();
+    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -47,10 +43,9 @@ fn tls_client(ca: &std::path::Path, alpn: &[&[u8]]) -> TlsConnector {
 
 fn ca_of(server: &TestServer) -> std::path::PathBuf {
     match &server.config().http.server.tls {
-        TlsOptions::On {
-            source: CertificateSource::Files { certificate, .. },
-            ..
-        } => certificate.with_file_name("ca.crt"),
+        TlsOptions::On { source: CertificateSource::Files { certificate, .. }, .. } => {
+            certificate.with_file_name("ca.crt")
+        }
         _ => panic!("this server has no certificate files"),
     }
 }
@@ -63,20 +58,11 @@ fn localhost() -> ServerName<'static> {
 async fn plain_http_on_the_tls_port_is_told_so_in_clear_text() {
     let server = TestServer::start().await;
     let mut stream = connect(&server).await;
-    stream
-        .write_all(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .await
-        .unwrap();
+    stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
-    assert!(
-        answer.starts_with("HTTP/1.0 400 Bad Request\r\n"),
-        "{answer}"
-    );
-    assert!(
-        answer.ends_with("client sent an HTTP request to an HTTPS server\n"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.0 400 Bad Request\r\n"), "{answer}");
+    assert!(answer.ends_with("client sent an HTTP request to an HTTPS server\n"), "{answer}");
 }
 
 /// One test, because each takes as long as the server's patience.
@@ -109,9 +95,7 @@ async fn connections_on_which_nothing_comes_are_closed() {
             closed(b"PRI * HTTP/2.0\r\n\r\nS", true),
         )
     };
-    tokio::time::timeout(Duration::from_secs(120), all)
-        .await
-        .expect("all of them are closed");
+    tokio::time::timeout(Duration::from_secs(120), all).await.expect("all of them are closed");
     server.get("/v2/").await.expect(200);
 }
 
@@ -120,21 +104,11 @@ async fn http_1_and_http_2_are_offered_and_http_2_can_be_disabled() {
     for (disabled, expected) in [(false, &b"h2"[..]), (true, b"http/1.1")] {
         let server = TestServer::with(|config| config.http.server.http2.disabled = disabled).await;
         let client = tls_client(&ca_of(&server), &[b"h2", b"http/1.1"]);
-        let stream = client
-            .connect(localhost(), connect(&server).await)
-            .await
-            .unwrap();
+        let stream = client.connect(localhost(), connect(&server).await).await.unwrap();
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(expected));
-        for client in [
-            client_builder().build(),
-            client_builder().http1_only().build(),
-        ] {
+        for client in [client_builder().build(), client_builder().http1_only().build()] {
             let request = client.unwrap().get(format!("{}/v2/", server.base));
-            request
-                .basic_auth(USER, Some(PASSWORD))
-                .answer()
-                .await
-                .expect(200);
+            request.basic_auth(USER, Some(PASSWORD)).answer().await.expect(200);
         }
     }
 }
@@ -144,15 +118,9 @@ async fn a_session_is_resumed() {
     let server = TestServer::start().await;
     let client = tls_client(&ca_of(&server), &[b"http/1.1"]);
     let kind = async || {
-        let mut stream = client
-            .connect(localhost(), connect(&server).await)
-            .await
-            .unwrap();
+        let mut stream = client.connect(localhost(), connect(&server).await).await.unwrap();
         // The ticket comes with the first answer.
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
         let _ = stream.read_to_end(&mut Vec::new()).await;
         stream.get_ref().1.handshake_kind().unwrap()
     };
@@ -162,31 +130,16 @@ async fn a_session_is_resumed() {
 
 #[tokio::test]
 async fn a_version_below_the_minimum_is_refused() {
-    let old = || {
-        client_builder()
-            .tls_version_max(reqwest::tls::Version::TLS_1_2)
-            .build()
-            .unwrap()
-    };
+    let old = || client_builder().tls_version_max(reqwest::tls::Version::TLS_1_2).build().unwrap();
     let server = TestServer::start().await;
-    old()
-        .get(format!("{}/v2/", server.base))
-        .answer()
-        .await
-        .expect(401);
+    old().get(format!("{}/v2/", server.base)).answer().await.expect(401);
     let server = TestServer::with(|config| {
         if let TlsOptions::On { minimum, .. } = &mut config.http.server.tls {
             *minimum = TlsVersion::Tls13;
         }
     })
     .await;
-    assert!(
-        old()
-            .get(format!("{}/v2/", server.base))
-            .send()
-            .await
-            .is_err()
-    );
+    assert!(old().get(format!("{}/v2/", server.base)).send().await.is_err());
     server.get("/v2/").await.expect(200);
 }
 
@@ -194,26 +147,17 @@ async fn a_version_below_the_minimum_is_refused() {
 async fn a_changed_certificate_is_in_force_and_a_broken_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
     authority::ensure(folder.path(), &[]).unwrap();
-    let (certificate, key) = (
-        folder.path().join("server.crt"),
-        folder.path().join("server.key"),
-    );
+    let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
     let server = TestServer::with(|config| {
         config.http.server.tls = TlsOptions::On {
-            source: CertificateSource::Files {
-                certificate: certificate.clone(),
-                key: key.clone(),
-            },
+            source: CertificateSource::Files { certificate: certificate.clone(), key: key.clone() },
             minimum: TlsVersion::Tls12,
         };
     })
     .await;
     let client = tls_client(&folder.path().join("ca.crt"), &[b"http/1.1"]);
     let served = async || {
-        let stream = client
-            .connect(localhost(), connect(&server).await)
-            .await
-            .unwrap();
+        let stream = client.connect(localhost(), connect(&server).await).await.unwrap();
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
     };
     let first = served().await;
@@ -233,9 +177,7 @@ async fn a_changed_certificate_is_in_force_and_a_broken_one_is_not() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), noticed)
-        .await
-        .expect("it is noticed");
+    tokio::time::timeout(Duration::from_secs(60), noticed).await.expect("it is noticed");
 }
 
 #[tokio::test]
@@ -262,17 +204,12 @@ async fn what_runs_is_finished_when_the_server_stops() {
     let stopping = tokio::spawn(server.stop());
     // The listener is closed before anything else ends.
     let refused = async { while TcpStream::connect(addr).await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(60), refused)
-        .await
-        .expect("it stops to listen");
+    tokio::time::timeout(Duration::from_secs(60), refused).await.expect("it stops to listen");
     go_on.send(()).unwrap();
     upload.await.unwrap().expect(201);
     let folder = stopping.await.unwrap();
     let hex = digest(&bytes).replace("sha256:", "");
-    let data = format!(
-        "data/docker/registry/v2/blobs/sha256/{}/{hex}/data",
-        &hex[..2]
-    );
+    let data = format!("data/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
     assert_eq!(fs::read(folder.path().join(data)).unwrap(), bytes);
 }
 
@@ -280,8 +217,5 @@ async fn what_runs_is_finished_when_the_server_stops() {
 async fn plain_http_is_served_where_the_configuration_says_so() {
     let server = TestServer::with(|config| config.http.server.tls = TlsOptions::Off).await;
     let answer = server.post("/v2/a/blobs/uploads/").await.expect(202);
-    assert!(
-        answer.header("location").starts_with("http://localhost:"),
-        "{answer:?}"
-    );
+    assert!(answer.header("location").starts_with("http://localhost:"), "{answer:?}");
 }

@@ -14,17 +14,9 @@ async fn a_root_that_is_gone_is_an_error_until_it_is_back() {
     let (root, away) = (server.folder().join("data"), server.folder().join("away"));
     fs::rename(&root, &away).unwrap();
     let target = format!("/v2/a/blobs/uploads/?digest={}", digest(b"x"));
-    let answer = server
-        .request("POST", &target)
-        .body("x")
-        .send()
-        .await
-        .unwrap();
+    let answer = server.request("POST", &target).body("x").send().await.unwrap();
     assert_eq!(answer.status(), 500);
-    assert!(
-        !root.exists(),
-        "a root that is not there is not made: it may be a mount"
-    );
+    assert!(!root.exists(), "a root that is not there is not made: it may be a mount");
     fs::rename(&away, &root).unwrap();
     server.push_blob("a", "x").await;
     server.get("/v2/a/manifests/latest").await.expect(200);
@@ -56,13 +48,8 @@ impl<'a> Mounted<'a> {
     fn new(folder: &'a Path, size: &str) -> Option<Self> {
         fs::create_dir_all(folder).unwrap();
         let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(folder);
-        mount
-            .status()
-            .is_ok_and(|status| status.success())
-            .then_some(Self(folder))
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(folder);
+        mount.status().is_ok_and(|status| status.success()).then_some(Self(folder))
     }
 }
 
@@ -95,19 +82,14 @@ async fn a_full_disk_is_507_and_leaves_nothing_half_written() {
     let answer = crate::support::server::Answered::answer(answer).await;
     answer.expect_error(507, ErrorCode::Unknown);
     assert_eq!(files(&disk), before);
-    server
-        .get(&format!("/v2/a/blobs/{}", digest(&big)))
-        .await
-        .expect(404);
+    server.get(&format!("/v2/a/blobs/{}", digest(&big))).await.expect(404);
     server.push_blob("a", "small too").await;
 
     // In a session what fits is kept, and the client may end it.
     let location = server.post("/v2/a/blobs/uploads/").await.expect(202);
     let location = location.header("location").to_owned();
     let answer = server.request("PATCH", &location).body(big);
-    crate::support::server::Answered::answer(answer)
-        .await
-        .expect_error(507, ErrorCode::Unknown);
+    crate::support::server::Answered::answer(answer).await.expect_error(507, ErrorCode::Unknown);
     server.delete(&location).await.expect(204);
     server.push_blob("a", "and another").await;
 }

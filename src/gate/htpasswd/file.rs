@@ -98,15 +98,10 @@ pub fn provision(path: &Path, user: &UserName) -> io::Result<Zeroizing<String>> 
     lines.set(user, &hash);
 
     let directory = directory_of(path);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     // The hash is computed by now: what a crash can leave is an empty file, which lets nobody in.
     let mut file = create_new(path)?;
-    let written = file
-        .write_all(&lines.to_bytes())
-        .and_then(|()| file.sync_all());
+    let written = file.write_all(&lines.to_bytes()).and_then(|()| file.sync_all());
     if let Err(e) = written {
         // Left where it is, it would keep the next start from making a usable one.
         let _ = fs::remove_file(path);
@@ -140,11 +135,7 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {

@@ -121,10 +121,7 @@ impl BcryptHash {
         // The only error left is that of the random numbers.
         let parts = bcrypt::hash_with_result(password, u32::from(cost))
             .map_err(|_| PasswordError::NoRandomNumbers)?;
-        Ok(Self {
-            text: parts.format_for_version(Version::TwoY).into(),
-            cost,
-        })
+        Ok(Self { text: parts.format_for_version(Version::TwoY).into(), cost })
     }
 
     /// A hash that no password has, as expensive to check as any of that cost: for callers who are
@@ -181,18 +178,13 @@ impl FromStr for BcryptHash {
         if cost > MAX_COST {
             return Err(HashError::TooExpensive { cost });
         }
-        Ok(Self {
-            text: text.into(),
-            cost,
-        })
+        Ok(Self { text: text.into(), cost })
     }
 }
 
 impl fmt::Debug for BcryptHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BcryptHash")
-            .field("cost", &self.cost)
-            .finish_non_exhaustive()
+        f.debug_struct("BcryptHash").field("cost", &self.cost).finish_non_exhaustive()
     }
 }
 
@@ -266,17 +258,11 @@ mod tests {
     fn passwords_that_bcrypt_or_basic_would_mangle_are_refused() {
         let refused = |password: &str| BcryptHash::new(password, MIN_COST).unwrap_err();
         assert_eq!(refused(""), PasswordError::Empty);
-        assert_eq!(
-            refused(&"x".repeat(73)),
-            PasswordError::TooLong { bytes: 73 }
-        );
+        assert_eq!(refused(&"x".repeat(73)), PasswordError::TooLong { bytes: 73 });
         assert_eq!(refused("a\0b"), PasswordError::Control);
         assert_eq!(refused("a\nb"), PasswordError::Control);
         assert_eq!(BcryptHash::new("x", 3).unwrap_err(), PasswordError::Cost(3));
-        assert_eq!(
-            BcryptHash::new("x", 17).unwrap_err(),
-            PasswordError::Cost(17)
-        );
+        assert_eq!(BcryptHash::new("x", 17).unwrap_err(), PasswordError::Cost(17));
 
         let longest = "x".repeat(72);
         let hash = BcryptHash::new(&longest, MIN_COST).unwrap();

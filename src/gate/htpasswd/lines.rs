@@ -123,9 +123,7 @@ impl Lines {
 
 impl fmt::Debug for Lines {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lines")
-            .field("count", &self.lines.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Lines").field("count", &self.lines.len()).finish_non_exhaustive()
     }
 }
 
@@ -159,14 +157,8 @@ mod tests {
     fn a_new_user_gets_a_line_of_their_own_at_the_end() {
         let line = format!("bob:{HASH}");
         assert_eq!(edited("", "bob"), (Set::Added, format!("{line}\n")));
-        assert_eq!(
-            edited("# no newline", "bob"),
-            (Set::Added, format!("# no newline\n{line}\n"))
-        );
-        assert_eq!(
-            edited("a:x\r\n", "bob"),
-            (Set::Added, format!("a:x\r\n{line}\r\n"))
-        );
+        assert_eq!(edited("# no newline", "bob"), (Set::Added, format!("# no newline\n{line}\n")));
+        assert_eq!(edited("a:x\r\n", "bob"), (Set::Added, format!("a:x\r\n{line}\r\n")));
     }
 
     #[test]

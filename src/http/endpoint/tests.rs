@@ -32,40 +32,21 @@ fn requests_are_told_apart_with_the_rights_they_take() {
     let (b, page) = (name("b"), PageQuery::default());
     for (method, target, endpoint, rights) in [
         ("GET", "/v2/".to_owned(), Endpoint::Base, vec![]),
-        (
-            "GET",
-            "/v2/_catalog".into(),
-            Endpoint::Catalog { page: page.clone() },
-            vec![Right::List],
-        ),
-        (
-            "GET",
-            "/v2/a/tags/list".into(),
-            Endpoint::Tags {
-                name: a.clone(),
-                page,
-            },
-            vec![pull],
-        ),
+        ("GET", "/v2/_catalog".into(), Endpoint::Catalog { page: page.clone() }, vec![Right::List]),
+        ("GET", "/v2/a/tags/list".into(), Endpoint::Tags { name: a.clone(), page }, vec![pull]),
         (
             "GET",
             "/v2/a/tags/list?n=2&last=x".into(),
             Endpoint::Tags {
                 name: a.clone(),
-                page: PageQuery {
-                    size: Some(2),
-                    last: Some("x".into()),
-                },
+                page: PageQuery { size: Some(2), last: Some("x".into()) },
             },
             vec![pull],
         ),
         (
             "HEAD",
             "/v2/a/manifests/t".into(),
-            Endpoint::ReadManifest {
-                name: a.clone(),
-                reference: by_tag.clone(),
-            },
+            Endpoint::ReadManifest { name: a.clone(), reference: by_tag.clone() },
             vec![pull],
         ),
         (
@@ -81,112 +62,73 @@ fn requests_are_told_apart_with_the_rights_they_take() {
         (
             "DELETE",
             format!("/v2/a/manifests/{}", DIGEST.replace(':', "%3A")),
-            Endpoint::DeleteManifest {
-                name: a.clone(),
-                reference: by_digest,
-            },
+            Endpoint::DeleteManifest { name: a.clone(), reference: by_digest },
             vec![delete],
         ),
         (
             "GET",
             format!("/v2/a/blobs/{DIGEST}"),
-            Endpoint::ReadBlob {
-                name: a.clone(),
-                digest: digest(),
-            },
+            Endpoint::ReadBlob { name: a.clone(), digest: digest() },
             vec![pull],
         ),
         (
             "DELETE",
             format!("/v2/a/blobs/{DIGEST}"),
-            Endpoint::DeleteBlob {
-                name: a.clone(),
-                digest: digest(),
-            },
+            Endpoint::DeleteBlob { name: a.clone(), digest: digest() },
             vec![delete],
         ),
         (
             "POST",
             "/v2/a/blobs/uploads/".into(),
-            Endpoint::StartUpload {
-                name: a.clone(),
-                algorithm: Algorithm::Sha256,
-            },
+            Endpoint::StartUpload { name: a.clone(), algorithm: Algorithm::Sha256 },
             vec![push],
         ),
         (
             "POST",
             "/v2/a/blobs/uploads?digest-algorithm=sha512".into(),
-            Endpoint::StartUpload {
-                name: a.clone(),
-                algorithm: Algorithm::Sha512,
-            },
+            Endpoint::StartUpload { name: a.clone(), algorithm: Algorithm::Sha512 },
             vec![push],
         ),
         (
             "POST",
             format!("/v2/a/blobs/uploads/?digest={DIGEST}"),
-            Endpoint::PutBlob {
-                name: a.clone(),
-                digest: digest(),
-            },
+            Endpoint::PutBlob { name: a.clone(), digest: digest() },
             vec![push],
         ),
         (
             "POST",
             format!("/v2/a/blobs/uploads/?mount={DIGEST}&from=b"),
-            Endpoint::MountBlob {
-                name: a.clone(),
-                digest: digest(),
-                from: Some(b.clone()),
-            },
+            Endpoint::MountBlob { name: a.clone(), digest: digest(), from: Some(b.clone()) },
             vec![push, Right::Pull(&b)],
         ),
         (
             "POST",
             format!("/v2/a/blobs/uploads/?mount={DIGEST}"),
-            Endpoint::MountBlob {
-                name: a.clone(),
-                digest: digest(),
-                from: None,
-            },
+            Endpoint::MountBlob { name: a.clone(), digest: digest(), from: None },
             vec![push],
         ),
         (
             "PATCH",
             format!("/v2/a/blobs/uploads/{ID}"),
-            Endpoint::AppendUpload {
-                name: a.clone(),
-                id,
-            },
+            Endpoint::AppendUpload { name: a.clone(), id },
             vec![push],
         ),
         (
             "PUT",
             format!("/v2/a/blobs/uploads/{ID}?digest={DIGEST}"),
-            Endpoint::FinishUpload {
-                name: a.clone(),
-                id,
-                digest: digest(),
-            },
+            Endpoint::FinishUpload { name: a.clone(), id, digest: digest() },
             vec![push],
         ),
         (
             "GET",
             format!("/v2/a/blobs/uploads/{ID}"),
-            Endpoint::UploadStatus {
-                name: a.clone(),
-                id,
-            },
+            Endpoint::UploadStatus { name: a.clone(), id },
             vec![push],
         ),
         (
             "DELETE",
             format!("/v2/a/blobs/uploads/{ID}"),
-            Endpoint::CancelUpload {
-                name: a.clone(),
-                id,
-            },
+            Endpoint::CancelUpload { name: a.clone(), id },
             vec![push],
         ),
         (
@@ -194,20 +136,18 @@ fn requests_are_told_apart_with_the_rights_they_take() {
             format!("/v2/a/referrers/{DIGEST}?artifactType=a%2Fb"),
             Endpoint::Referrers {
                 name: a.clone(),
-                digest: digest(),
-                artifact_type: Some("a/b".into()),
-                after: None,
+                query: ReferrersQuery {
+                    subject: digest(),
+                    artifact_type: Some("a/b".into()),
+                    last: None,
+                },
             },
             vec![pull],
         ),
         (
             "GET",
             "/v1/search?q=x&n=5&page=2".into(),
-            Endpoint::Search {
-                term: "x".into(),
-                size: Some(5),
-                page: Some(2),
-            },
+            Endpoint::Search { term: "x".into(), size: Some(5), page: Some(2) },
             vec![Right::List],
         ),
     ] {
@@ -217,23 +157,15 @@ fn requests_are_told_apart_with_the_rights_they_take() {
     }
     assert_eq!(
         parse("GET", "/v2/a/manifests/t").unwrap(),
-        Endpoint::ReadManifest {
-            name: a.clone(),
-            reference: by_tag
-        }
+        Endpoint::ReadManifest { name: a.clone(), reference: by_tag }
     );
 }
 
 #[test]
 fn a_repository_may_be_called_what_the_endpoints_are_called() {
-    for repository in [
-        "blobs",
-        "tags/list",
-        "blobs/uploads",
-        "manifests",
-        "v2/referrers",
-        "uploads",
-    ] {
+    for repository in
+        ["blobs", "tags/list", "blobs/uploads", "manifests", "v2/referrers", "uploads"]
+    {
         let Ok(Endpoint::Tags { name, .. }) = parse("GET", &format!("/v2/{repository}/tags/list"))
         else {
             panic!("{repository}");
@@ -256,17 +188,9 @@ fn a_repository_may_be_called_what_the_endpoints_are_called() {
 
 #[test]
 fn a_mount_that_makes_no_sense_becomes_an_upload() {
-    for query in [
-        "mount=x&from=b",
-        &format!("mount={DIGEST}&from=B"),
-        "mount=",
-        "from=b",
-    ] {
+    for query in ["mount=x&from=b", &format!("mount={DIGEST}&from=B"), "mount=", "from=b"] {
         let target = format!("/v2/a/blobs/uploads/?{query}");
-        assert!(
-            matches!(parse("POST", &target), Ok(Endpoint::StartUpload { .. })),
-            "{query}"
-        );
+        assert!(matches!(parse("POST", &target), Ok(Endpoint::StartUpload { .. })), "{query}");
     }
 }
 
@@ -288,41 +212,17 @@ fn bad_requests_are_refused_with_the_code_of_what_is_bad() {
         ("GET", "/v2/a/manifests/sha256:0", StatusCode::BAD_REQUEST),
         ("GET", "/v2/a/blobs/latest", StatusCode::BAD_REQUEST),
         ("GET", "/v2/a/referrers/latest", StatusCode::BAD_REQUEST),
-        (
-            "PATCH",
-            "/v2/a/blobs/uploads/not-a-uuid",
-            StatusCode::NOT_FOUND,
-        ),
+        ("PATCH", "/v2/a/blobs/uploads/not-a-uuid", StatusCode::NOT_FOUND),
         ("PATCH", "/v2/a/blobs/uploads/..", StatusCode::NOT_FOUND),
-        (
-            "POST",
-            "/v2/a/blobs/uploads/?digest=x",
-            StatusCode::BAD_REQUEST,
-        ),
-        (
-            "POST",
-            "/v2/a/blobs/uploads/?digest-algorithm=md5",
-            StatusCode::BAD_REQUEST,
-        ),
-        (
-            "PUT",
-            &format!("/v2/a/blobs/uploads/{ID}"),
-            StatusCode::BAD_REQUEST,
-        ),
+        ("POST", "/v2/a/blobs/uploads/?digest=x", StatusCode::BAD_REQUEST),
+        ("POST", "/v2/a/blobs/uploads/?digest-algorithm=md5", StatusCode::BAD_REQUEST),
+        ("PUT", &format!("/v2/a/blobs/uploads/{ID}"), StatusCode::BAD_REQUEST),
         ("GET", "/v2/a/tags/list?n=-1", StatusCode::BAD_REQUEST),
         ("GET", "/v2/_catalog?n=many", StatusCode::BAD_REQUEST),
         ("POST", "/v2/", StatusCode::METHOD_NOT_ALLOWED),
         ("POST", "/v2/a/tags/list", StatusCode::METHOD_NOT_ALLOWED),
-        (
-            "OPTIONS",
-            "/v2/a/manifests/t",
-            StatusCode::METHOD_NOT_ALLOWED,
-        ),
-        (
-            "GET",
-            "/v2/a/blobs/uploads/",
-            StatusCode::METHOD_NOT_ALLOWED,
-        ),
+        ("OPTIONS", "/v2/a/manifests/t", StatusCode::METHOD_NOT_ALLOWED),
+        ("GET", "/v2/a/blobs/uploads/", StatusCode::METHOD_NOT_ALLOWED),
         ("GET", "/v2/nothing", StatusCode::NOT_FOUND),
         ("GET", "/v2", StatusCode::NOT_FOUND),
         ("GET", "/v3/", StatusCode::NOT_FOUND),

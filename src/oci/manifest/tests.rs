@@ -27,44 +27,26 @@ fn parse(
 fn an_image_is_read_by_its_media_type_its_content_type_or_its_shape() {
     for own in [None, Some(MediaType::OciManifest)] {
         for declared in [None, Some(MediaType::OciManifest)] {
-            assert_eq!(
-                parse(&image(own), declared).unwrap().media_type(),
-                MediaType::OciManifest
-            );
+            assert_eq!(parse(&image(own), declared).unwrap().media_type(), MediaType::OciManifest);
         }
     }
     let docker = Some(MediaType::DockerManifest);
-    assert_eq!(
-        parse(&image(docker), docker).unwrap().media_type(),
-        MediaType::DockerManifest
-    );
+    assert_eq!(parse(&image(docker), docker).unwrap().media_type(), MediaType::DockerManifest);
 }
 
 #[test]
 fn a_media_type_that_contradicts_the_content_type_is_refused() {
-    let (oci, docker) = (
-        Some(MediaType::OciManifest),
-        Some(MediaType::DockerManifest),
-    );
+    let (oci, docker) = (Some(MediaType::OciManifest), Some(MediaType::DockerManifest));
     let error = |own, declared| parse(&image(own), declared).unwrap_err();
-    assert!(matches!(
-        error(oci, docker),
-        InvalidManifest::Contradiction { .. }
-    ));
-    assert!(matches!(
-        error(None, docker),
-        InvalidManifest::MissingMediaType { .. }
-    ));
+    assert!(matches!(error(oci, docker), InvalidManifest::Contradiction { .. }));
+    assert!(matches!(error(None, docker), InvalidManifest::MissingMediaType { .. }));
     assert!(matches!(
         Manifest::parse(image(oci).to_string().as_bytes(), Some("text/plain")),
         Err(InvalidManifest::UnknownType(_))
     ));
     assert!(matches!(
         error(Some(MediaType::OciIndex), None),
-        InvalidManifest::MissingField {
-            field: "manifests",
-            ..
-        }
+        InvalidManifest::MissingField { field: "manifests", .. }
     ));
 }
 
@@ -72,53 +54,30 @@ fn a_media_type_that_contradicts_the_content_type_is_refused() {
 fn fields_of_two_types_at_once_are_refused() {
     let mut json = image(None);
     json["manifests"] = serde_json::json!([]);
-    assert!(matches!(
-        parse(&json, None),
-        Err(InvalidManifest::Ambiguous)
-    ));
+    assert!(matches!(parse(&json, None), Err(InvalidManifest::Ambiguous)));
 }
 
 #[test]
 fn what_is_no_manifest_is_refused() {
-    for text in [
-        "",
-        "{}",
-        "[]",
-        "null",
-        "1",
-        "{\"schemaVersion\":2}",
-        "{\"layers\":[]}",
-    ] {
+    for text in ["", "{}", "[]", "null", "1", "{\"schemaVersion\":2}", "{\"layers\":[]}"] {
         assert!(Manifest::parse(text.as_bytes(), None).is_err(), "{text}");
     }
     let mut json = image(None);
     json["schemaVersion"] = 1.into();
-    assert!(matches!(
-        parse(&json, None),
-        Err(InvalidManifest::SchemaVersion)
-    ));
+    assert!(matches!(parse(&json, None), Err(InvalidManifest::SchemaVersion)));
     json["schemaVersion"] = 2.into();
     json["layers"][0]["size"] = (-1).into();
     assert!(matches!(parse(&json, None), Err(InvalidManifest::Json(_))));
     let deep = "[".repeat(100_000);
-    assert!(matches!(
-        Manifest::parse(deep.as_bytes(), None),
-        Err(InvalidManifest::Json(_))
-    ));
+    assert!(matches!(Manifest::parse(deep.as_bytes(), None), Err(InvalidManifest::Json(_))));
 }
 
 #[test]
 fn the_artifact_type_of_an_image_falls_back_to_its_configs_type() {
     let mut json = image(None);
-    assert_eq!(
-        parse(&json, None).unwrap().artifact_type(),
-        Some("application/x")
-    );
+    assert_eq!(parse(&json, None).unwrap().artifact_type(), Some("application/x"));
     json["artifactType"] = "application/sbom".into();
-    assert_eq!(
-        parse(&json, None).unwrap().artifact_type(),
-        Some("application/sbom")
-    );
+    assert_eq!(parse(&json, None).unwrap().artifact_type(), Some("application/sbom"));
     let index = serde_json::json!({ "schemaVersion": 2, "manifests": [] });
     assert_eq!(parse(&index, None).unwrap().artifact_type(), None);
 }
@@ -126,15 +85,9 @@ fn the_artifact_type_of_an_image_falls_back_to_its_configs_type() {
 #[test]
 fn the_type_of_stored_bytes_is_told_from_the_bytes() {
     for (json, expected) in [
-        (
-            image(Some(MediaType::DockerManifest)),
-            MediaType::DockerManifest.as_str(),
-        ),
+        (image(Some(MediaType::DockerManifest)), MediaType::DockerManifest.as_str()),
         (image(None), MediaType::OciManifest.as_str()),
-        (
-            serde_json::json!({ "manifests": [] }),
-            MediaType::OciIndex.as_str(),
-        ),
+        (serde_json::json!({ "manifests": [] }), MediaType::OciIndex.as_str()),
         (
             serde_json::json!({ "schemaVersion": 1, "signatures": [] }),
             "application/vnd.docker.distribution.manifest.v1+prettyjws",
@@ -144,9 +97,6 @@ fn the_type_of_stored_bytes_is_told_from_the_bytes() {
             MediaType::OciManifest.as_str(),
         ),
     ] {
-        assert_eq!(
-            Manifest::stored_media_type(json.to_string().as_bytes()),
-            expected
-        );
+        assert_eq!(Manifest::stored_media_type(json.to_string().as_bytes()), expected);
     }
 }

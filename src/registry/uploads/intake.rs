@@ -29,11 +29,7 @@ pub(super) struct Intake {
 
 impl Intake {
     pub(super) fn new(appender: Box<dyn Appender>, hasher: Hasher, saved: u64) -> Self {
-        Self {
-            appender,
-            hasher,
-            saved,
-        }
+        Self { appender, hasher, saved }
     }
 
     pub(super) fn length(&self) -> u64 {
@@ -50,10 +46,7 @@ impl Intake {
     }
 
     pub(super) fn hashed(&self) -> Hashed {
-        Hashed {
-            hasher: self.hasher.clone(),
-            length: self.length(),
-        }
+        Hashed { hasher: self.hasher.clone(), length: self.length() }
     }
 
     pub(super) fn digest(&self) -> Digest {
@@ -73,9 +66,7 @@ impl Intake {
             return self.receive(body, u64::MAX).await;
         };
         if *range.start() != start.length {
-            return Err(Error::RangeInvalid {
-                offset: start.length,
-            });
+            return Err(Error::RangeInvalid { offset: start.length });
         }
         let expected = (range.end() - range.start()).saturating_add(1);
         self.receive(body, expected).await?;
@@ -156,7 +147,5 @@ pub(super) async fn hash(mut hasher: Hasher, pieces: Vec<Bytes>) -> Result<Hashe
     if length <= HASH_IN_PLACE {
         return Ok(update());
     }
-    tokio::task::spawn_blocking(update)
-        .await
-        .map_err(Error::Panicked)
+    tokio::task::spawn_blocking(update).await.map_err(Error::Panicked)
 }

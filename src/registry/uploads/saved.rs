@@ -45,20 +45,11 @@ impl SavedHasher {
         }
         let state = STANDARD.decode(&saved.state).ok()?;
         let hasher = Hasher::from_state(saved.algorithm.parse().ok()?, &state).ok()?;
-        Some(Hashed {
-            hasher,
-            length: saved.length,
-        })
+        Some(Hashed { hasher, length: saved.length })
     }
 
     fn checksum(&self) -> Digest {
-        let Self {
-            format,
-            algorithm,
-            length,
-            state,
-            ..
-        } = self;
+        let Self { format, algorithm, length, state, .. } = self;
         let text = format!("{format} {algorithm} {length} {state}");
         Digest::of(Algorithm::Sha256, text.as_bytes())
     }
@@ -73,26 +64,15 @@ mod tests {
         for algorithm in Algorithm::ALL {
             let mut hasher = Hasher::new(algorithm);
             hasher.update(b"some bytes");
-            let bytes = SavedHasher::encode(&Hashed {
-                hasher: hasher.clone(),
-                length: 10,
-            });
+            let bytes = SavedHasher::encode(&Hashed { hasher: hasher.clone(), length: 10 });
             assert!(bytes.len() <= SavedHasher::MAX_LEN);
             let back = SavedHasher::decode(&bytes).unwrap();
             assert_eq!((back.length, back.hasher.finish()), (10, hasher.finish()));
             for end in 0..bytes.len() {
-                assert!(
-                    SavedHasher::decode(&bytes[..end]).is_none(),
-                    "cut off at {end}"
-                );
+                assert!(SavedHasher::decode(&bytes[..end]).is_none(), "cut off at {end}");
             }
-            let other = String::from_utf8(bytes.to_vec())
-                .unwrap()
-                .replace(":10,", ":11,");
-            assert!(
-                SavedHasher::decode(other.as_bytes()).is_none(),
-                "another length"
-            );
+            let other = String::from_utf8(bytes.to_vec()).unwrap().replace(":10,", ":11,");
+            assert!(SavedHasher::decode(other.as_bytes()).is_none(), "another length");
         }
     }
 }

@@ -32,10 +32,7 @@ pub(super) fn lock(directory: &Path) -> Result<File, AuthorityError> {
             _ => Ok(directory),
         }
     })();
-    locked.map_err(|source| AuthorityError::Directory {
-        path: directory.to_owned(),
-        source,
-    })
+    locked.map_err(|source| AuthorityError::Directory { path: directory.to_owned(), source })
 }
 
 /// The bytes of a file, `None` if there is no file.
@@ -43,10 +40,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, AuthorityE
     match fs::read(path) {
         Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(AuthorityError::Read {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(AuthorityError::Read { path: path.to_owned(), source }),
     }
 }
 
@@ -57,11 +51,8 @@ pub(super) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Aut
     temporary.push(format!(".{}.tmp", uuid::Uuid::new_v4().simple()));
     let temporary = Path::new(&temporary);
     let written = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(temporary)?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
         file.write_all(bytes)?;
         if matches!(access, Access::Public) {
             file.set_permissions(Permissions::from_mode(0o644))?;
@@ -81,9 +72,6 @@ pub(super) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Aut
     written.map_err(|source| {
         // What matters is the error; a file left over is readable by its owner alone.
         let _ = fs::remove_file(temporary);
-        AuthorityError::Write {
-            path: path.to_owned(),
-            source,
-        }
+        AuthorityError::Write { path: path.to_owned(), source }
     })
 }

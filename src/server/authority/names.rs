@@ -18,19 +18,15 @@ pub(super) enum Name {
 impl Name {
     /// Takes a name as people write it: a URL, with a port, an address in brackets.
     pub(super) fn parse(text: &str) -> Result<Self, AuthorityError> {
-        let refuse = || AuthorityError::Name {
-            name: text.to_owned(),
-        };
+        let refuse = || AuthorityError::Name { name: text.to_owned() };
         let host = host_of(text).trim_end_matches('.').to_ascii_lowercase();
         if let Ok(address) = host.parse() {
             return Ok(Self::Address(address));
         }
         let labels = host.strip_prefix("*.").unwrap_or(&host);
         // Without this, `1.2.3` and `300.1.1.1` would pass for names.
-        let numeric = labels
-            .rsplit('.')
-            .next()
-            .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+        let numeric =
+            labels.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
         if numeric || DnsName::try_from(labels).is_err() {
             return Err(refuse());
         }
@@ -101,10 +97,7 @@ mod tests {
         for (text, name) in [
             ("registry.example.com", "registry.example.com"),
             ("Registry.Example.COM.", "registry.example.com"),
-            (
-                "https://registry.example.com:5000/v2/",
-                "registry.example.com",
-            ),
+            ("https://registry.example.com:5000/v2/", "registry.example.com"),
             ("registry:5000", "registry"),
             ("*.example.com", "*.example.com"),
             ("my_host", "my_host"),
@@ -115,16 +108,7 @@ mod tests {
         ] {
             assert_eq!(Name::parse(text).unwrap().to_string(), name, "{text}");
         }
-        for text in [
-            "",
-            ":5000",
-            "a b",
-            "münchen.de",
-            "300.1.1.1",
-            "*.*.example.com",
-            "-x",
-            "*",
-        ] {
+        for text in ["", ":5000", "a b", "münchen.de", "300.1.1.1", "*.*.example.com", "-x", "*"] {
             assert!(Name::parse(text).is_err(), "{text}");
         }
     }

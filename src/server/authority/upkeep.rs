@@ -88,9 +88,7 @@ pub fn renew(directory: &Path, hosts: &[String], days: u16) -> Result<Outcome, A
     let required = names::required(hosts)?;
     let _lock = files::lock(directory)?;
     let place = Place::look(directory)?;
-    let foreign = AuthorityError::Foreign {
-        path: place.certificate.clone(),
-    };
+    let foreign = AuthorityError::Foreign { path: place.certificate.clone() };
     if place.holds_only_foreign() {
         return Err(foreign);
     }
@@ -104,10 +102,7 @@ pub fn renew(directory: &Path, hosts: &[String], days: u16) -> Result<Outcome, A
     let names = names_for(required, old.as_ref());
     let key = new_key()?;
     place.write(&key, &authority.certify(&key, &names, days, now)?)?;
-    Ok(Outcome {
-        created_authority,
-        certificate: ServerCertificate::Issued(Reason::Asked),
-    })
+    Ok(Outcome { created_authority, certificate: ServerCertificate::Issued(Reason::Asked) })
 }
 
 fn ensure_at(
@@ -119,16 +114,10 @@ fn ensure_at(
     let _lock = files::lock(directory)?;
     let place = Place::look(directory)?;
     if place.holds_only_foreign() {
-        return Ok(Outcome {
-            created_authority: false,
-            certificate: ServerCertificate::Foreign,
-        });
+        return Ok(Outcome { created_authority: false, certificate: ServerCertificate::Foreign });
     }
     let (authority, created_authority) = Authority::load_or_create_at(directory, now)?;
-    let done = |certificate| Outcome {
-        created_authority,
-        certificate,
-    };
+    let done = |certificate| Outcome { created_authority, certificate };
     let (reason, old) = match place.leaf(&authority) {
         Leaf::None => (Reason::Missing, None),
         Leaf::Foreign => return Ok(done(ServerCertificate::Foreign)),
@@ -219,10 +208,7 @@ impl Place {
         if renewable && end < (now + RENEW_BEFORE).unix_timestamp() {
             return Ok(Some(Reason::Expires(old.not_after)));
         }
-        let lacking = required
-            .iter()
-            .map(Name::to_string)
-            .find(|name| !old.names.contains(name));
+        let lacking = required.iter().map(Name::to_string).find(|name| !old.names.contains(name));
         Ok(lacking.map(Reason::LacksName))
     }
 

@@ -102,9 +102,6 @@ mod tests {
         assert_eq!(told.not_before.to_string(), "2026-01-02T00:00:00Z");
         assert_eq!(told.not_after.to_string(), "2053-01-02T00:00:00Z");
         assert_eq!(told.fingerprint.len(), 95);
-        assert_eq!(
-            describe(&CertificateDer::from(vec![0; 9])),
-            Err(Undescribable)
-        );
+        assert_eq!(describe(&CertificateDer::from(vec![0; 9])), Err(Undescribable));
     }
 }

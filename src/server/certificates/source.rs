@@ -62,11 +62,7 @@ impl Source {
     /// Names the files: the chain, leaf first, and the leaf's private key. Nothing is read yet.
     #[must_use]
     pub fn new(certificate: PathBuf, key: PathBuf) -> Self {
-        Self {
-            certificate,
-            key,
-            seen: None,
-        }
+        Self { certificate, key, seen: None }
     }
 
     /// Reads the files, for the start of the server.
@@ -138,11 +134,7 @@ mod tests {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let (certificate, key) = (dir.path().join("a.crt"), dir.path().join("a.key"));
-            Self {
-                _dir: dir,
-                certificate,
-                key,
-            }
+            Self { _dir: dir, certificate, key }
         }
 
         /// Writes a new pair, as old as given.

@@ -17,11 +17,7 @@ pub(super) struct FileAppender {
 
 impl FileAppender {
     pub(super) fn new(file: File, position: u64, key: &Key) -> Self {
-        Self {
-            file: Arc::new(file),
-            position,
-            key: key.clone(),
-        }
+        Self { file: Arc::new(file), position, key: key.clone() }
     }
 
     fn error(&self, action: &'static str, source: io::Error) -> Error {
@@ -46,9 +42,7 @@ impl Appender for FileAppender {
             }
             Ok(end)
         });
-        self.position = written
-            .await
-            .map_err(|source| self.error("write", source))?;
+        self.position = written.await.map_err(|source| self.error("write", source))?;
         Ok(())
     }
 

@@ -28,10 +28,7 @@ impl Directories {
     /// Takes the root as given: it is never made here, so that a volume that is not mounted is an
     /// error and not a new, empty registry on the disk below.
     pub(super) fn new(root: PathBuf) -> Self {
-        Self {
-            root,
-            known: Mutex::default(),
-        }
+        Self { root, known: Mutex::default() }
     }
 
     /// Does `work` in a folder that is there and durable. When somebody removes the folder in
@@ -53,8 +50,7 @@ impl Directories {
 
     /// Drops what is known of a folder, of everything below it and of its parents.
     pub(super) fn forget(&self, folder: &Path) {
-        self.known()
-            .retain(|known| !known.starts_with(folder) && !folder.starts_with(known));
+        self.known().retain(|known| !known.starts_with(folder) && !folder.starts_with(known));
     }
 
     fn ensure(&self, folder: &Path) -> io::Result<()> {

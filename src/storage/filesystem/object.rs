@@ -21,11 +21,7 @@ pub(super) struct FileObject {
 
 impl FileObject {
     pub(super) fn new(file: File, size: u64, key: &Key) -> Self {
-        Self {
-            file: Arc::new(file),
-            size,
-            key: key.clone(),
-        }
+        Self { file: Arc::new(file), size, key: key.clone() }
     }
 }
 
@@ -36,11 +32,7 @@ impl Object for FileObject {
 
     fn stream(self: Box<Self>, range: Range<u64>) -> ByteStream {
         let Self { file, key, .. } = *self;
-        let reader = Reader {
-            file,
-            rest: range,
-            ahead: None,
-        };
+        let reader = Reader { file, rest: range, ahead: None };
         stream::try_unfold(reader, Reader::next)
             .map(move |piece| piece.map_err(|source| Error::new("read", &key, source)))
             .boxed()

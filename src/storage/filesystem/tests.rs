@@ -23,26 +23,14 @@ async fn a_failed_put_leaves_nothing_behind() {
     // A folder in the object's place makes the rename fail, whoever runs the test.
     fs::create_dir_all(folder.path().join("root/a/taken/full")).unwrap();
     let bytes = Bytes::from_static(b"x");
-    assert!(
-        filesystem
-            .put(&key("a/taken"), bytes, Durability::Synced)
-            .await
-            .is_err()
-    );
-    assert_eq!(
-        fs::read_dir(folder.path().join("root/a")).unwrap().count(),
-        1
-    );
+    assert!(filesystem.put(&key("a/taken"), bytes, Durability::Synced).await.is_err());
+    assert_eq!(fs::read_dir(folder.path().join("root/a")).unwrap().count(), 1);
 }
 
 #[tokio::test]
 async fn a_root_that_vanished_is_an_error_and_is_not_made_again() {
     let (folder, filesystem) = filesystem();
-    let put = async || {
-        filesystem
-            .put(&key("a/b"), Bytes::new(), Durability::Synced)
-            .await
-    };
+    let put = async || filesystem.put(&key("a/b"), Bytes::new(), Durability::Synced).await;
     put().await.unwrap();
     fs::rename(folder.path().join("root"), folder.path().join("gone")).unwrap();
     assert!(put().await.is_err());
@@ -55,10 +43,7 @@ async fn a_root_that_vanished_is_an_error_and_is_not_made_again() {
 async fn folders_that_another_process_removed_are_made_again() {
     let (folder, filesystem) = filesystem();
     for _ in 0..2 {
-        filesystem
-            .put(&key("a/b/c"), Bytes::new(), Durability::Synced)
-            .await
-            .unwrap();
+        filesystem.put(&key("a/b/c"), Bytes::new(), Durability::Synced).await.unwrap();
         fs::remove_dir_all(folder.path().join("root/a")).unwrap();
     }
 }
@@ -67,10 +52,7 @@ async fn folders_that_another_process_removed_are_made_again() {
 async fn a_file_that_became_shorter_ends_in_an_error() {
     use futures_util::TryStreamExt as _;
     let (folder, filesystem) = filesystem();
-    filesystem
-        .put(&key("a"), Bytes::from_static(b"long"), Durability::Lazy)
-        .await
-        .unwrap();
+    filesystem.put(&key("a"), Bytes::from_static(b"long"), Durability::Lazy).await.unwrap();
     let object = filesystem.open(&key("a")).await.unwrap().unwrap();
     fs::write(folder.path().join("root/a"), b"s").unwrap();
     assert!(object.stream(0..4).try_collect::<Vec<_>>().await.is_err());

@@ -47,11 +47,7 @@ impl TestServer {
         let bytes = bytes.into();
         let digest = digest(&bytes);
         let target = format!("/v2/{name}/blobs/uploads/?digest={digest}");
-        self.request("POST", &target)
-            .body(bytes)
-            .answer()
-            .await
-            .expect(201);
+        self.request("POST", &target).body(bytes).answer().await.expect(201);
         digest
     }
 
@@ -93,14 +89,6 @@ pub async fn image_with(server: &TestServer, name: &str, tag: &str, fields: Valu
     }
     let manifest = manifest.to_string();
     let digest = digest(&manifest);
-    server
-        .push_manifest(name, tag, OCI_MANIFEST, manifest.clone())
-        .await
-        .expect(201);
-    Image {
-        manifest,
-        digest,
-        config,
-        layer,
-    }
+    server.push_manifest(name, tag, OCI_MANIFEST, manifest.clone()).await.expect(201);
+    Image { manifest, digest, config, layer }
 }

@@ -63,13 +63,7 @@ impl TestServer {
             TlsOptions::On { .. } => "https",
         };
         let base = format!("{scheme}://localhost:{}", app.addr().port());
-        Self {
-            app: Some(app),
-            client: client(),
-            base,
-            folder,
-            config,
-        }
+        Self { app: Some(app), client: client(), base, folder, config }
     }
 
     /// Stops the server, as SIGTERM does, and starts another on the same folder.
@@ -104,8 +98,7 @@ impl TestServer {
 
     /// A request of the user; `target` is a path, or the whole address that a `Location` gave.
     pub fn request(&self, method: &str, target: &str) -> reqwest::RequestBuilder {
-        self.anonymous(method, target)
-            .basic_auth(USER, Some(PASSWORD))
+        self.anonymous(method, target).basic_auth(USER, Some(PASSWORD))
     }
 
     /// A request of nobody.
@@ -175,13 +168,7 @@ pub fn files(folder: &Path) -> Vec<String> {
             if path.is_dir() {
                 walk(&path, root, found);
             } else {
-                found.push(
-                    path.strip_prefix(root)
-                        .unwrap()
-                        .to_str()
-                        .unwrap()
-                        .to_owned(),
-                );
+                found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
             }
         }
     }
@@ -257,11 +244,7 @@ impl Answered for reqwest::RequestBuilder {
     async fn answer(self) -> Answer {
         let response = self.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        Answer {
-            status,
-            headers,
-            body: response.bytes().await.unwrap(),
-        }
+        Answer { status, headers, body: response.bytes().await.unwrap() }
     }
 }
 

@@ -45,16 +45,8 @@ fn a_new_directory_gets_an_authority_and_a_certificate_that_verifies() {
 
     let names: Vec<_> = files(&dir).into_keys().collect();
     assert_eq!(names, ["ca.crt", "ca.key", "server.crt", "server.key"]);
-    for (file, mode) in [
-        (CA_KEY, 0o600),
-        (SERVER_KEY, 0o600),
-        (CA_CERTIFICATE, 0o644),
-    ] {
-        assert_eq!(
-            fs::metadata(dir.join(file)).unwrap().mode() & 0o777,
-            mode,
-            "{file}"
-        );
+    for (file, mode) in [(CA_KEY, 0o600), (SERVER_KEY, 0o600), (CA_CERTIFICATE, 0o644)] {
+        assert_eq!(fs::metadata(dir.join(file)).unwrap().mode() & 0o777, mode, "{file}");
     }
     certificates::load(&dir.join(SERVER_CERTIFICATE), &dir.join(SERVER_KEY)).unwrap();
 
@@ -64,11 +56,7 @@ fn a_new_directory_gets_an_authority_and_a_certificate_that_verifies() {
     }
     let ca = described(&dir, CA_CERTIFICATE);
     assert_eq!(leaf.issuer, ca.subject);
-    assert!(
-        ca.subject.starts_with("CN=Portcullis local CA"),
-        "{}",
-        ca.subject
-    );
+    assert!(ca.subject.starts_with("CN=Portcullis local CA"), "{}", ca.subject);
 
     // As a client does it.
     let chain = certificates::load_chain(&dir.join(SERVER_CERTIFICATE)).unwrap();
@@ -162,10 +150,7 @@ fn somebody_elses_certificate_is_never_touched() {
     let before = files(dir);
     let outcome = ensure(dir, &hosts(&["new.example"])).unwrap();
     assert_eq!(outcome.certificate, ServerCertificate::Foreign);
-    assert!(matches!(
-        renew(dir, &[], 90),
-        Err(AuthorityError::Foreign { .. })
-    ));
+    assert!(matches!(renew(dir, &[], 90), Err(AuthorityError::Foreign { .. })));
     assert_eq!(files(dir), before);
 
     // Beside an authority, which has the same name and another key.
@@ -173,10 +158,7 @@ fn somebody_elses_certificate_is_never_touched() {
     let before = files(dir);
     let outcome = ensure(dir, &hosts(&["new.example"])).unwrap();
     assert_eq!(outcome.certificate, ServerCertificate::Foreign);
-    assert!(matches!(
-        renew(dir, &[], 90),
-        Err(AuthorityError::Foreign { .. })
-    ));
+    assert!(matches!(renew(dir, &[], 90), Err(AuthorityError::Foreign { .. })));
     fs::write(dir.join(SERVER_CERTIFICATE), "not a certificate").unwrap();
     let outcome = ensure(dir, &[]).unwrap();
     assert_eq!(outcome.certificate, ServerCertificate::Foreign);
@@ -198,18 +180,12 @@ fn half_an_authority_and_a_strange_one_are_errors_that_change_nothing() {
         fs::write(dir.join(file), &whole[file]).unwrap();
     }
     fs::copy(other.path().join(CA_KEY), dir.join(CA_KEY)).unwrap();
-    assert!(matches!(
-        ensure(dir, &[]),
-        Err(AuthorityError::Mismatch { .. })
-    ));
+    assert!(matches!(ensure(dir, &[]), Err(AuthorityError::Mismatch { .. })));
     fs::write(dir.join(CA_KEY), "").unwrap();
     assert!(matches!(ensure(dir, &[]), Err(AuthorityError::Key { .. })));
     fs::copy(dir.join(SERVER_CERTIFICATE), dir.join(CA_CERTIFICATE)).unwrap();
     fs::copy(dir.join(SERVER_KEY), dir.join(CA_KEY)).unwrap();
-    assert!(matches!(
-        ensure(dir, &[]),
-        Err(AuthorityError::NotAnAuthority { .. })
-    ));
+    assert!(matches!(ensure(dir, &[]), Err(AuthorityError::NotAnAuthority { .. })));
     assert_eq!(files(dir)[SERVER_CERTIFICATE], whole[SERVER_CERTIFICATE]);
 }
 
@@ -221,10 +197,7 @@ fn nothing_outlives_the_authority() {
     let ca = described(dir, CA_CERTIFICATE);
 
     let late = now() + Duration::days(3640);
-    assert!(matches!(
-        issued(ensure_at(dir, &[], late).unwrap()),
-        Reason::Expires(_)
-    ));
+    assert!(matches!(issued(ensure_at(dir, &[], late).unwrap()), Reason::Expires(_)));
     assert_eq!(described(dir, SERVER_CERTIFICATE).not_after, ca.not_after);
     // A certificate that cannot be made longer is not made anew at each start.
     let kept = ensure_at(dir, &[], late).unwrap();
@@ -248,9 +221,7 @@ fn renewing_makes_a_new_key_and_nothing_prints_one() {
     assert!(names.contains(&"one.example".to_owned()), "{names:?}");
 
     let (authority, _) = Authority::load_or_create(dir).unwrap();
-    let pair = authority
-        .issue(&hosts(&["x.example", "192.0.2.7"]), 1)
-        .unwrap();
+    let pair = authority.issue(&hosts(&["x.example", "192.0.2.7"]), 1).unwrap();
     let shown = format!("{authority:?} {pair:?}");
     assert!(!shown.contains("PRIVATE KEY"), "{shown}");
     assert!(authority.issue(&hosts(&["a b"]), 1).is_err());
