@@ -1,9 +1,44 @@
 //! The configuration: registry:2's YAML file, the `REGISTRY_*` variables over it, defaults below.
+//!
+//! Every part of the program defines its own options; this room reads them all, and no part knows
+//! where its options come from. On the way:
+//!
+//! - [`source`] makes a tree of the file, whose nodes remember where they were written;
+//! - [`environment`] lays the variables over it, [`legacy`] replaces old spellings;
+//! - [`check`] holds the tree against the table in [`schema`] and makes JSON of it;
+//! - here the options are read from that, and what is safe to assume is assumed.
+//!
+//! A configuration can make the server less safe only in words: what it does not mention stays
+//! closed. A new option needs a field in the options of its part, a line in [`schema`], and a line
+//! in `portcullis.example.yml`; tests hold the three together.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value as Json, json};
 
 use crate::{gate, http, server, storage, telemetry};
 
-/// Everything that can be told to the server.
-#[derive(Clone, Debug, Default)]
+mod check;
+mod duration;
+mod environment;
+mod error;
+mod legacy;
+mod schema;
+mod source;
+mod suggest;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+pub use tree::Origin;
+
+use tree::Node;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug)]
 pub struct Config {
     /// `log`
     pub log: telemetry::Options,
@@ -17,12 +52,12 @@ pub struct Config {
     pub catalog: http::CatalogOptions,
     /// `tags`
     pub tags: http::TagsOptions,
-    /// warnings
+    /// What the operator should know about the configuration, a sentence each.
     pub warnings: Vec<String>,
 }
 
-/// `storage`
-#[derive(Clone, Debug, Default)]
+/// `storage`: where the bytes are, and what may happen to them.
+#[derive(Clone, Debug)]
 pub struct Storage {
     /// The driver.
     pub backend: storage::Options,
@@ -30,23 +65,171 @@ pub struct Storage {
     pub delete: http::DeleteOptions,
 }
 
-/// `http`
-#[derive(Clone, Debug, Default)]
+/// `http`: the part about sockets and the part about requests.
+#[derive(Clone, Debug)]
 pub struct Http {
-    /// What is about sockets.
+    /// Sockets and TLS.
     pub server: server::Options,
-    /// What is about requests and responses.
+    /// Requests and responses.
     pub api: http::Options,
 }
 
+/// Where registry:2 keeps its images when `storage.filesystem` does not say.
+const ROOT_DIRECTORY: &str = "/var/lib/registry";
+
 impl Config {
-    /// stub
+    /// Reads the configuration from `file`, if there is one, and from those variables of
+    /// `environment` whose names begin with `REGISTRY_`; they win over the file.
+    ///
+    /// Without a file, variables or not, images can be deleted and are kept in `data` of the
+    /// working directory. With one, as in registry:2, deletion has to be enabled, and
+    /// `storage.filesystem` means `/var/lib/registry` unless it says otherwise; a file that names no
+    /// driver at all, which registry:2 would refuse, gets `data` and a warning.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or is not of version 0.1, when a key is unknown or has a value
+    /// that it does not take, and when something is asked for that cannot be left out safely.
     pub fn load(
-        _: Option<&std::path::Path>,
-        _: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, std::io::Error> {
-        let mut c = Self::default();
-        c.storage.delete.enabled = true;
-        Ok(c)
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
+        let mut warnings = Vec::new();
+        let mut root = match file {
+            Some(file) => read(file)?,
+            None => Node::null(Origin::Default),
+        };
+        environment::expand_words(&mut root);
+        environment::overlay(&mut root, environment, &mut warnings)?;
+        legacy::modernise(&mut root, &mut warnings);
+        let mut checked = Checked { json: check::check(&root, &mut warnings)?, root };
+        checked.assume(file.is_some(), &mut warnings);
+        let mut config = checked.config()?;
+        checked.caution(&config, &mut warnings);
+        config.warnings = warnings;
+        Ok(config)
+    }
+}
+
+/// Reads the file and takes its version off.
+fn read(file: &Path) -> Result<Node, Error> {
+    let mut root = source::read(file)?;
+    let Some(version) = root.remove("version").filter(|version| !version.is_null()) else {
+        return Err(Error::VersionMissing { file: file.to_owned() });
+    };
+    // A number to YAML, unless it is quoted: the characters count.
+    if version.written() == Some("0.1") {
+        Ok(root)
+    } else {
+        Err(Error::Version { found: version.describe(), at: version.origin })
+    }
+}
+
+/// A configuration that fits the schema.
+struct Checked {
+    json: Json,
+    root: Node,
+}
+
+impl Checked {
+    /// Fills in those defaults that depend on whether there is a file.
+    fn assume(&mut self, has_file: bool, warnings: &mut Vec<String>) {
+        let has_driver =
+            |driver| self.json.pointer("/storage").is_some_and(|s| s.get(driver).is_some());
+        let (filesystem, inmemory) = (has_driver("filesystem"), has_driver("inmemory"));
+        if has_file && !filesystem && !inmemory {
+            warnings.push(
+                "storage names no driver: images are kept in `data` of the working directory; \
+                 set storage.filesystem.rootdirectory to keep them elsewhere"
+                    .to_owned(),
+            );
+        }
+        if has_file && filesystem {
+            self.default("storage", "filesystem", ("rootdirectory", json!(ROOT_DIRECTORY)));
+        }
+        if !has_file {
+            self.default("storage", "delete", ("enabled", json!(true)));
+        }
+    }
+
+    fn default(&mut self, section: &str, subsection: &str, (key, value): (&str, Json)) {
+        // Indexing makes the sections that are missing; after the check, what is there is one.
+        let slot = &mut self.json[section][subsection][key];
+        if slot.is_null() {
+            *slot = value;
+        }
+    }
+
+    fn config(&self) -> Result<Config, Error> {
+        let backend = if self.json.pointer("/storage/inmemory").is_some() {
+            storage::Options::Memory
+        } else {
+            storage::Options::Filesystem(self.options("storage.filesystem")?)
+        };
+        Ok(Config {
+            log: self.options("log")?,
+            storage: Storage { backend, delete: self.options("storage.delete")? },
+            auth: self.options("auth")?,
+            http: Http { server: self.options("http")?, api: self.options("http")? },
+            catalog: self.options("catalog")?,
+            tags: self.options("tags")?,
+            warnings: Vec::new(),
+        })
+    }
+
+    /// Reads the options of a section, which may be missing.
+    fn options<T: DeserializeOwned>(&self, section: &str) -> Result<T, Error> {
+        let pointer = format!("/{}", section.replace('.', "/"));
+        let json = self.json.pointer(&pointer).cloned();
+        serde_path_to_error::deserialize(json.unwrap_or_else(|| json!({}))).map_err(|error| {
+            let below = error.path().iter().map(ToString::to_string);
+            let path: Vec<String> = section.split('.').map(str::to_owned).chain(below).collect();
+            let (key, at) = self.nearest(&path);
+            Error::Value { at, key, message: error.inner().to_string() }
+        })
+    }
+
+    /// The place of the path, or of as much of it as was written.
+    fn nearest(&self, path: &[String]) -> (String, Origin) {
+        let mut node = &self.root;
+        let mut key = String::new();
+        for segment in path {
+            let index = segment.trim_matches(['[', ']']).parse::<usize>().ok();
+            let item = index.and_then(|index| node.items().get(index));
+            if let Some(item) = item {
+                key.push_str(segment);
+                node = item;
+            } else if let Some(child) = node.get(segment) {
+                key = schema::join(&key, segment);
+                node = child;
+            } else {
+                break;
+            }
+        }
+        (key, node.origin.clone())
+    }
+
+    /// Warns of what is allowed and dangerous.
+    fn caution(&self, config: &Config, warnings: &mut Vec<String>) {
+        let mut warn = |path: [&str; 2], what: &str| {
+            let (key, at) = self.nearest(&path.map(str::to_owned));
+            warnings.push(format!("{key} ({at}) {what}"));
+        };
+        if matches!(config.http.server.tls, server::TlsOptions::Off) {
+            warn(
+                ["http", "tls"],
+                "is off: passwords and images travel readable to anybody on the way",
+            );
+        }
+        if matches!(config.auth, gate::Options::None) {
+            warn(["auth", "none"], "lets everybody pull, push and delete without a password");
+        }
+        if config.http.api.secret.is_some() {
+            warn(
+                ["http", "secret"],
+                "is accepted and not needed: upload sessions are kept in the storage and carry no \
+                 signature",
+            );
+        }
     }
 }

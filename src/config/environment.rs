@@ -1,0 +1,249 @@
+//! The `REGISTRY_*` variables, laid over the tree of the file.
+//!
+//! A variable names a key with `_` between the levels. Since a key may contain `_` itself, the name
+//! is not split but matched: at each level the longest known key that fits is taken. A variable
+//! that fits no key is worth a warning only, for others set such variables too: next to a service
+//! called `registry`, Kubernetes sets `REGISTRY_PORT`.
+
+use super::{
+    error::Error,
+    schema::{self, Key, Kind},
+    source, suggest,
+    tree::{Node, Value},
+};
+
+const PREFIX: &str = "REGISTRY_";
+
+/// Lays the variables over the tree, in the order of their names: so `REGISTRY_AUTH`, which
+/// replaces the whole section, comes before `REGISTRY_AUTH_HTPASSWD_PATH`.
+pub(super) fn overlay(
+    root: &mut Node,
+    environment: impl IntoIterator<Item = (String, String)>,
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
+    let mut variables: Vec<_> =
+        environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    variables.sort();
+    for (name, value) in variables {
+        let variable = Variable { name: &name };
+        match name.strip_prefix(PREFIX) {
+            // Names the file, so it was read before us.
+            None | Some("CONFIGURATION_PATH") => {}
+            Some("VERSION") => warnings.push(format!(
+                "{name} has no effect: the version describes the file and is written there"
+            )),
+            Some(rest) => match variable.resolve(Place::root(root), rest) {
+                Ok(steps) => {
+                    let node = source::parse_variable(&name, &value)?;
+                    write(root, &steps, node);
+                    expand_words(root);
+                }
+                Err(Miss::Unknown { rest, kind }) => warnings.push(unknown(&name, &rest, kind)),
+                Err(Miss::Wrong(error)) => return Err(error),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Gives `storage: inmemory` and `auth: htpasswd` their long form, so that keys can be laid over
+/// what they name.
+pub(super) fn expand_words(root: &mut Node) {
+    for key in schema::ROOT.keys() {
+        if !matches!(key.kind, Kind::OneOf { .. }) || root.get(key.name).is_none() {
+            continue;
+        }
+        let origin = root.origin.clone();
+        let node = root.child_mut(key.name, &origin);
+        if let Some(word) = node.word().map(str::to_owned) {
+            let origin = node.origin.clone();
+            *node = Node::null(origin.clone());
+            node.child_mut(&word, &origin);
+        }
+    }
+}
+
+/// One step down the tree.
+#[derive(Debug, PartialEq)]
+enum Step {
+    Key(String),
+    Item(usize),
+}
+
+/// Why a name leads nowhere.
+enum Miss {
+    /// It is none of ours: `rest` is no key of `kind`.
+    Unknown { rest: String, kind: &'static Kind },
+    /// It is one of ours, with a mistake in it or in what it would be laid over.
+    Wrong(Error),
+}
+
+fn unknown(name: &str, rest: &str, kind: &'static Kind) -> String {
+    let parent = name.strip_suffix(rest).unwrap_or(PREFIX);
+    let (head, tail) = rest.split_at(rest.find('_').unwrap_or(rest.len()));
+    let near = |word| suggest::nearest(word, kind.keys().flat_map(Key::names));
+    let hint = match (near(rest), near(head)) {
+        (Some(key), _) => format!("; did you mean {parent}{}?", key.to_uppercase()),
+        (None, Some(key)) => format!("; did you mean {parent}{}{tail}?", key.to_uppercase()),
+        (None, None) => String::new(),
+    };
+    format!("{name} names no key of the configuration and has no effect{hint}")
+}
+
+/// Where the walk has come: what the schema says there, and what the tree has.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    kind: &'static Kind,
+    node: Option<&'a Node>,
+    path: &'a str,
+}
+
+impl<'a> Place<'a> {
+    fn root(node: &'a Node) -> Self {
+        Self { kind: &schema::ROOT, node: Some(node), path: "" }
+    }
+}
+
+struct Variable<'a> {
+    name: &'a str,
+}
+
+impl Variable<'_> {
+    /// The way that the rest of the name describes. Looks before anything is written, so that a
+    /// variable that is not ours leaves no trace in the tree.
+    fn resolve(&self, at: Place<'_>, rest: &str) -> Result<Vec<Step>, Miss> {
+        match at.kind {
+            Kind::List(_) | Kind::TextList => self.item(at, rest),
+            Kind::Headers | Kind::Free => self.free(at, rest),
+            _ => self.key(at, rest),
+        }
+    }
+
+    fn key(&self, at: Place<'_>, rest: &str) -> Result<Vec<Step>, Miss> {
+        let candidates = at.kind.keys().flat_map(|key| key.names().map(move |name| (name, key)));
+        let Some((key, rest)) = longest(candidates, rest) else {
+            return Err(Miss::Unknown { rest: rest.to_owned(), kind: at.kind });
+        };
+        if let Some(node) = at.node {
+            // `http.tls: off` gives way to a variable; any other value in place of a section is a
+            // mistake that must not be hidden by one.
+            let is_section = matches!(node.value, Value::Null | Value::Map(_));
+            if !is_section && !matches!(at.kind, Kind::Switch(_)) {
+                return Err(Miss::Wrong(Error::Mismatch {
+                    at: node.origin.clone(),
+                    key: at.path.to_owned(),
+                    expected: "a section".to_owned(),
+                    found: node.describe(),
+                }));
+            }
+        }
+        let node = at.node.and_then(|node| node.get(key.name));
+        let path = schema::join(at.path, key.name);
+        let place = Place { kind: &key.kind, node, path: &path };
+        self.descend(Step::Key(key.name.to_owned()), place, rest)
+    }
+
+    fn item(&self, at: Place<'_>, rest: &str) -> Result<Vec<Step>, Miss> {
+        let (index, rest) = match rest.split_once('_') {
+            Some((index, rest)) => (index, Some(rest)),
+            None => (rest, None),
+        };
+        let items = at.node.map_or(&[][..], Node::items);
+        let number = index.parse().ok().filter(|number| *number <= items.len());
+        let Some(number) = number else {
+            return Err(Miss::Wrong(Error::Index {
+                variable: self.name.to_owned(),
+                key: at.path.to_owned(),
+                index: index.to_owned(),
+                len: items.len(),
+            }));
+        };
+        let place = Place {
+            kind: item_kind(at.kind),
+            node: items.get(number),
+            path: &format!("{}[{number}]", at.path),
+        };
+        self.descend(Step::Item(number), place, rest)
+    }
+
+    /// Keys of any name: one that is there already, or else all of the rest is a new one.
+    fn free(&self, at: Place<'_>, rest: &str) -> Result<Vec<Step>, Miss> {
+        if at.node.is_some_and(|node| matches!(node.value, Value::List(_))) {
+            return self.item(at, rest);
+        }
+        let below = match at.kind {
+            Kind::Headers => &Kind::TextList,
+            _ => &Kind::Free,
+        };
+        let entries = at.node.map_or(&[][..], Node::entries);
+        let existing = longest(entries.iter().map(|entry| (&*entry.key, entry)), rest);
+        let (name, node, rest) = match existing {
+            Some((entry, None)) => (entry.key.clone(), Some(&entry.node), None),
+            Some((entry, Some(more))) if holds_more(below, &entry.node) => {
+                (entry.key.clone(), Some(&entry.node), Some(more))
+            }
+            _ => match rest.rsplit_once('_') {
+                // A header has its values numbered, from the first on.
+                Some((name, "0")) if matches!(below, Kind::TextList) => {
+                    (name.to_lowercase(), None, Some("0"))
+                }
+                _ => (rest.to_lowercase(), None, None),
+            },
+        };
+        let place = Place { kind: below, node, path: &schema::join(at.path, &name) };
+        self.descend(Step::Key(name.clone()), place, rest)
+    }
+
+    fn descend(&self, step: Step, to: Place<'_>, rest: Option<&str>) -> Result<Vec<Step>, Miss> {
+        let mut steps = vec![step];
+        if let Some(rest) = rest {
+            steps.extend(self.resolve(to, rest)?);
+        }
+        Ok(steps)
+    }
+}
+
+/// What an item of such a list is.
+fn item_kind(kind: &'static Kind) -> &'static Kind {
+    match kind {
+        Kind::TextList => &Kind::Text,
+        Kind::List(item) => item,
+        _ => &Kind::Free,
+    }
+}
+
+/// Whether a name may go on below this entry of a free-form section.
+fn holds_more(kind: &Kind, node: &Node) -> bool {
+    matches!(kind, Kind::TextList) || matches!(node.value, Value::Map(_) | Value::List(_))
+}
+
+/// The longest of the names that `text` is, or that it begins with before a `_`, whatever the case;
+/// with what follows.
+fn longest<'t, 'n, T>(
+    names: impl Iterator<Item = (&'n str, T)>,
+    text: &'t str,
+) -> Option<(T, Option<&'t str>)> {
+    names
+        .filter_map(|(name, what)| {
+            let head = text.get(..name.len())?;
+            let rest = match &text[name.len()..] {
+                "" => None,
+                rest => Some(rest.strip_prefix('_')?),
+            };
+            head.eq_ignore_ascii_case(name).then_some((name.len(), (what, rest)))
+        })
+        .max_by_key(|(len, _)| *len)
+        .map(|(_, found)| found)
+}
+
+fn write(root: &mut Node, steps: &[Step], value: Node) {
+    let origin = value.origin.clone();
+    let mut node = root;
+    for step in steps {
+        node = match step {
+            Step::Key(key) => node.child_mut(key, &origin),
+            Step::Item(index) => node.item_mut(*index, &origin),
+        };
+    }
+    *node = value;
+}

@@ -1,0 +1,119 @@
+//! What can be wrong with a configuration, in the words that the person who wrote it reads.
+
+use std::{io, path::PathBuf};
+
+use super::tree::Origin;
+
+/// Why the configuration cannot be used. The message names the place and says what to do; it never
+/// contains the value of a key that holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {}: {source}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// File or variable is not YAML, or more YAML than a configuration can need.
+    #[error("{at}: this cannot be read as YAML: {message}")]
+    Syntax {
+        /// Where.
+        at: Origin,
+        /// What the parser says.
+        message: String,
+    },
+    /// `version` is missing from the file.
+    #[error(
+        "{}: the file does not say which version of the format it is written in; \
+         add the line `version: 0.1` at its top",
+        file.display()
+    )]
+    VersionMissing {
+        /// The file.
+        file: PathBuf,
+    },
+    /// `version` is not one we read.
+    #[error("{at}: version: expected `0.1`, the only version there is, found {found}")]
+    Version {
+        /// Where.
+        at: Origin,
+        /// What is there.
+        found: String,
+    },
+    /// No such key.
+    #[error("{at}: there is no key `{key}`.{hint}")]
+    UnknownKey {
+        /// Where.
+        at: Origin,
+        /// The key, with the sections it stands in.
+        key: String,
+        /// What was meant, perhaps; starts with a space if not empty.
+        hint: String,
+    },
+    /// The value does not fit its key.
+    #[error("{at}: {key}: expected {expected}, found {found}")]
+    Mismatch {
+        /// Where.
+        at: Origin,
+        /// The key, with the sections it stands in.
+        key: String,
+        /// What fits.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The part that the value configures does not take it.
+    #[error("{at}: {key}: {message}")]
+    Value {
+        /// Where.
+        at: Origin,
+        /// The key, with the sections it stands in.
+        key: String,
+        /// Why not.
+        message: String,
+    },
+    /// Something is asked for that is not there yet and cannot be done without.
+    #[error("{at}: {key}: {reason}")]
+    Refused {
+        /// Where.
+        at: Origin,
+        /// The key, with the sections it stands in.
+        key: String,
+        /// Why not, and what to do instead.
+        reason: &'static str,
+    },
+    /// Two alternatives at once.
+    #[error(
+        "{section} can be one thing only, but there are `{first}` ({first_at}) and `{second}` \
+         ({second_at}); keep one of them"
+    )]
+    Several {
+        /// The section that has a choice.
+        section: String,
+        /// One choice.
+        first: String,
+        /// Where it is made.
+        first_at: Origin,
+        /// The other.
+        second: String,
+        /// Where that is made.
+        second_at: Origin,
+    },
+    /// A variable names a list item that cannot be.
+    #[error(
+        "{variable}: `{index}` is no item of {key}, which has {len}; \
+         use a number from 0 to {len}, where {len} adds an item"
+    )]
+    Index {
+        /// The variable.
+        variable: String,
+        /// The list.
+        key: String,
+        /// What stands where a number should.
+        index: String,
+        /// How many items there are.
+        len: usize,
+    },
+}

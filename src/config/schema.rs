@@ -1,0 +1,168 @@
+//! Which keys there are, what each takes, and whether we act on it.
+//!
+//! One table drives the check of the file, the walk of the `REGISTRY_*` variables, the suggestions
+//! and the warnings. A key that registry:2 or registry:3 knows must stand here, supported or not:
+//! what is missing is a typing error to us. A key becomes [`Support::Works`] in the commit that
+//! makes it work.
+
+mod table;
+
+pub(super) use table::ROOT;
+
+/// A key of a section.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    /// registry:2 finds the variable of a key by the name of a field in its source; this is that
+    /// name where it is not the key's own.
+    pub(super) alias: Option<&'static str>,
+    pub(super) kind: Kind,
+    pub(super) support: Support,
+}
+
+/// What a key takes. Every key takes nothing, too, and then has its default.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Text,
+    /// A text that no message may show.
+    Secret,
+    Bool,
+    Integer,
+    /// A whole number where zero and less stand for the default.
+    Limit,
+    /// As in Go; see [`duration`](super::duration).
+    Duration,
+    /// One of these words, in any case.
+    Word(&'static [&'static str]),
+    /// Texts; a single one may stand without brackets.
+    TextList,
+    /// Names of any kind, each with texts.
+    Headers,
+    /// Anything.
+    Free,
+    Section(&'static [Key]),
+    /// A section, or `off` (also `false`) in its place.
+    Switch(&'static [Key]),
+    /// A section with exactly one of the keys `of`, and any of `beside`. The name of the one may
+    /// stand in place of the section.
+    OneOf {
+        of: &'static [Key],
+        beside: &'static [Key],
+    },
+    /// A list of such.
+    List(&'static Kind),
+}
+
+/// What we do about a key.
+#[derive(Debug)]
+pub(super) enum Support {
+    Works,
+    /// Replaced by its newer spelling before anything else looks; see [`legacy`](super::legacy).
+    Old,
+    /// A key of registry:2 that does nothing here yet: worth a warning.
+    Later,
+    /// A key that we lack and that cannot be ignored: data would end up elsewhere, or somebody
+    /// would get in. The sentence says so.
+    Refused(&'static str),
+}
+
+impl Key {
+    const fn new(name: &'static str, kind: Kind, support: Support) -> Self {
+        Self { name, alias: None, kind, support }
+    }
+
+    /// Adds the field name that registry:2 looks for in the environment.
+    const fn alias(mut self, alias: &'static str) -> Self {
+        self.alias = Some(alias);
+        self
+    }
+
+    /// The names that a variable may use.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.alias)
+    }
+}
+
+impl Kind {
+    /// The keys of a section; none for what is no section.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'static Key> {
+        let (keys, more): (&'static [Key], &'static [Key]) = match self {
+            Self::Section(keys) | Self::Switch(keys) => (keys, &[]),
+            Self::OneOf { of, beside } => (of, beside),
+            _ => (&[], &[]),
+        };
+        keys.iter().chain(more)
+    }
+
+    /// The key of this name.
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys().find(|key| key.name == name)
+    }
+}
+
+/// `section.key`, or only the key at the top.
+pub(super) fn join(section: &str, key: &str) -> String {
+    if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
+}
+
+/// Every working key that takes a value itself, with its path.
+pub(super) fn leaves() -> Vec<(String, &'static Key)> {
+    let mut leaves = Vec::new();
+    collect("", &ROOT, &mut leaves);
+    leaves
+}
+
+fn collect(section: &str, kind: &Kind, leaves: &mut Vec<(String, &'static Key)>) {
+    for key in kind.keys() {
+        if !matches!(key.support, Support::Works) {
+            continue;
+        }
+        let path = join(section, key.name);
+        let before = leaves.len();
+        collect(&path, &key.kind, leaves);
+        let is_leaf = key.kind.keys().next().is_none();
+        if is_leaf {
+            leaves.insert(before, (path, key));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn visit(section: &str, kind: &Kind, see: &mut impl FnMut(&str, &Kind)) {
+        see(section, kind);
+        for key in kind.keys() {
+            visit(&join(section, key.name), &key.kind, see);
+        }
+    }
+
+    #[test]
+    fn no_section_has_a_key_twice() {
+        visit("", &ROOT, &mut |section, kind| {
+            let mut names: Vec<_> = kind.keys().map(|key| key.name).collect();
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count, "{section}");
+        });
+    }
+
+    #[test]
+    fn the_leaves_are_the_keys_that_work() {
+        let paths: Vec<_> = leaves().into_iter().map(|(path, _)| path).collect();
+        for expected in [
+            "log.level",
+            "storage.filesystem.rootdirectory",
+            "storage.inmemory",
+            "auth.htpasswd.cachettl",
+            "auth.none",
+            "http.tls.certificate",
+            "tags.maxtags",
+        ] {
+            assert!(paths.iter().any(|path| path == expected), "{expected}");
+        }
+        assert!(!paths.iter().any(|path| path.starts_with("redis")));
+    }
+}

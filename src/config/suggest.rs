@@ -1,0 +1,78 @@
+//! "Did you mean …?"
+
+use super::schema;
+
+/// What to say about a key that is not known below `section`: a key there that is spelled nearly
+/// alike, or else the section where a key of this name would be at home. Starts with a space, ends
+/// a sentence; empty when there is nothing to say.
+pub(super) fn hint<'a>(
+    unknown: &str,
+    known: impl Iterator<Item = &'a str>,
+    section: &str,
+) -> String {
+    if let Some(near) = nearest(unknown, known) {
+        return format!(" Did you mean `{near}`?");
+    }
+    let home = schema::leaves().into_iter().find_map(|(path, _)| {
+        let (home, name) = path.rsplit_once('.')?;
+        (name == unknown && home != section).then(|| home.to_owned())
+    });
+    match home {
+        Some(home) => format!(" `{unknown}` belongs to `{home}`; check the indentation."),
+        None => String::new(),
+    }
+}
+
+/// The known word that differs from `unknown` by a slip of the finger, if there is one.
+pub(super) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let unknown = unknown.to_lowercase();
+    let tolerance = (unknown.chars().count() / 3).max(1);
+    known
+        .map(|word| (distance(&unknown, &word.to_lowercase()), word))
+        .filter(|(distance, _)| *distance <= tolerance)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
+}
+
+/// Levenshtein's: insertions, deletions and substitutions of characters.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in right.iter().enumerate() {
+            let substituted = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_counts_single_edits() {
+        assert_eq!(distance("", ""), 0);
+        assert_eq!(distance("addr", "addr"), 0);
+        assert_eq!(distance("adr", "addr"), 1);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn a_slip_finds_its_word_and_a_stranger_finds_none() {
+        let known = ["rootdirectory", "maxthreads"];
+        assert_eq!(nearest("root_directory", known.into_iter()), Some("rootdirectory"));
+        assert_eq!(nearest("RootDirectory", known.into_iter()), Some("rootdirectory"));
+        assert_eq!(nearest("port", known.into_iter()), None);
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_place_is_sent_home() {
+        let hint = hint("rootdirectory", ["filesystem"].into_iter(), "storage");
+        assert!(hint.contains("belongs to `storage.filesystem`"), "{hint}");
+    }
+}

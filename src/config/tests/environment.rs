@@ -1,0 +1,209 @@
+//! Variables, alone and over a file.
+
+use super::*;
+
+#[test]
+fn variables_work_without_a_file() {
+    let config = load_environment(&[
+        ("PATH", "/bin"),
+        ("REGISTRY_CONFIGURATION_PATH", "/etc/config.yml"),
+        ("REGISTRY_HTTP_ADDR", ":443"),
+        ("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", "/srv"),
+        ("REGISTRY_AUTH", "htpasswd"),
+        ("REGISTRY_AUTH_HTPASSWD_PATH", "/auth/htpasswd"),
+        ("REGISTRY_AUTH_HTPASSWD_REALM", "Registry Realm"),
+        ("REGISTRY_HTTP_TLS_CERTIFICATE", "/c"),
+        ("REGISTRY_HTTP_TLS_KEY", "/k"),
+        ("REGISTRY_HTTP_HEADERS_X-Content-Type-Options", "[nosniff]"),
+        ("REGISTRY_LOG_FIELDS_DATA_CENTRE", "north"),
+    ])
+    .unwrap();
+    assert_eq!(config.http.server.addr, ":443");
+    assert_eq!(root(&config), PathBuf::from("/srv"));
+    assert_eq!(htpasswd(&config).path, PathBuf::from("/auth/htpasswd"));
+    assert_eq!(htpasswd(&config).realm, "Registry Realm");
+    assert!(matches!(certificate(&config), CertificateSource::Files { .. }));
+    assert_eq!(config.http.api.headers["x-content-type-options"], ["nosniff"]);
+    assert_eq!(config.log.fields["data_centre"], "north");
+    assert!(config.storage.delete.enabled);
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn without_a_file_the_filesystem_driver_means_data() {
+    let config = load_environment(&[("REGISTRY_STORAGE", "filesystem")]).unwrap();
+    assert_eq!(root(&config), PathBuf::from("data"));
+}
+
+#[test]
+fn deletion_without_a_file_can_be_forbidden() {
+    let config = load_environment(&[("REGISTRY_STORAGE_DELETE_ENABLED", "false")]).unwrap();
+    assert!(!config.storage.delete.enabled);
+}
+
+#[test]
+fn a_variable_wins_over_the_file() {
+    let config = load_with(
+        "version: 0.1\nstorage: {filesystem: {rootdirectory: /a}}\nhttp: {addr: :1, tls: off, \
+         headers: {X-A: [a]}}\n",
+        &[
+            ("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", "/b"),
+            ("REGISTRY_HTTP_TLS_MINIMUMTLS", "tls1.3"),
+            ("REGISTRY_HTTP_HEADERS_X-A_1", "b"),
+            ("REGISTRY_HTTP_HEADERS_X-B_0", "c"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(root(&config), PathBuf::from("/b"));
+    assert_eq!(config.http.server.addr, ":1");
+    assert_eq!(*certificate(&config), CertificateSource::BuiltIn);
+    assert_eq!(config.http.api.headers["X-A"], ["a", "b"]);
+    assert_eq!(config.http.api.headers["x-b"], ["c"]);
+}
+
+#[test]
+fn a_variable_for_a_section_replaces_it_and_longer_names_come_after() {
+    let config = load_with(
+        "version: 0.1\nstorage: {filesystem: {rootdirectory: /a}, delete: {enabled: true}}\nauth: \
+         none\n",
+        &[
+            ("REGISTRY_STORAGE_DELETE_ENABLED", "true"),
+            ("REGISTRY_STORAGE", "inmemory"),
+            ("REGISTRY_AUTH_HTPASSWD_PATH", "/h"),
+            ("REGISTRY_AUTH", "{htpasswd: {realm: r}}"),
+        ],
+    )
+    .unwrap();
+    assert!(matches!(config.storage.backend, storage::Options::Memory));
+    assert!(config.storage.delete.enabled);
+    assert_eq!(htpasswd(&config).realm, "r");
+    assert_eq!(htpasswd(&config).path, PathBuf::from("/h"));
+}
+
+#[test]
+fn an_empty_variable_brings_the_default_back_and_opens_nothing() {
+    let config = load_with(
+        "version: 0.1\nstorage: inmemory\nhttp: {tls: off, host: h}\nauth: none\n",
+        &[("REGISTRY_AUTH", ""), ("REGISTRY_HTTP_TLS", ""), ("REGISTRY_HTTP_HOST", "")],
+    )
+    .unwrap();
+    htpasswd(&config);
+    assert_eq!(*certificate(&config), CertificateSource::BuiltIn);
+    assert_eq!(config.http.api.host, None);
+}
+
+#[test]
+fn list_items_are_counted_and_only_the_next_one_can_be_added() {
+    let config = load_environment(&[
+        ("REGISTRY_HTTP_TRUSTEDPROXIES_0", "10.0.0.0/8"),
+        ("REGISTRY_HTTP_TRUSTEDPROXIES_1", "192.168.0.0/16"),
+        ("REGISTRY_NOTIFICATIONS_ENDPOINTS_0_NAME", "hook"),
+        ("REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL", "https://hook"),
+    ])
+    .unwrap();
+    assert_eq!(config.http.api.trustedproxies.len(), 2);
+    assert!(warns(&config, "notifications"));
+    for name in [
+        "REGISTRY_HTTP_TRUSTEDPROXIES_1",
+        "REGISTRY_HTTP_TRUSTEDPROXIES_FIRST",
+        "REGISTRY_NOTIFICATIONS_ENDPOINTS_1_NAME",
+    ] {
+        let error = load_environment(&[(name, "10.0.0.0/8")]).unwrap_err();
+        assert!(matches!(error, Error::Index { .. }), "{error}");
+        assert!(error.to_string().starts_with(name), "{error}");
+    }
+}
+
+#[test]
+fn what_others_set_is_warned_of_and_leaves_no_trace() {
+    let config = load_environment(&[
+        ("REGISTRY_PORT", "tcp://10.0.0.1:5000"),
+        ("REGISTRY_PORT_5000_TCP_ADDR", "10.0.0.1"),
+        ("REGISTRY_SERVICE_HOST", "10.0.0.1"),
+        ("REGISTRY_HTTP_TLS_PORT", "not: [yaml"),
+        ("REGISTRY_LOG_HOOKS_0_PORT", "1"),
+        ("REGISTRY_HTPP_ADDR", ":1"),
+        ("REGISTRY_VERSION", "0.2"),
+    ])
+    .unwrap();
+    assert_eq!(config.warnings.len(), 7, "{:?}", config.warnings);
+    assert!(warns(&config, "REGISTRY_PORT names no key"));
+    assert!(warns(&config, "did you mean REGISTRY_HTTP_ADDR?"));
+    assert_eq!(*certificate(&config), CertificateSource::BuiltIn);
+}
+
+#[test]
+fn the_names_that_registry_2_looks_for_are_understood_beside_the_keys_own() {
+    for name in [
+        "REGISTRY_NOTIFICATIONS_EVENTCONFIG_INCLUDEREFERENCES",
+        "REGISTRY_NOTIFICATIONS_EVENTS_INCLUDEREFERENCES",
+        "REGISTRY_HEALTH_FILECHECKERS_0_FILE",
+        "REGISTRY_HEALTH_HTTPCHECKERS_0_URI",
+        "REGISTRY_HEALTH_TCPCHECKERS_0_ADDR",
+        "REGISTRY_HEALTH_TCP_0_ADDR",
+    ] {
+        let config = load_environment(&[(name, "true")]).unwrap();
+        assert!(warns(&config, "is not supported yet"), "{name}");
+        assert!(!warns(&config, "names no key"), "{name}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_variable_is_named_by_the_variable() {
+    for (name, value) in [
+        ("REGISTRY_STORAGE_DELETE_ENABLED", "maybe"),
+        ("REGISTRY_HTTP_DRAINTIMEOUT", "1d"),
+        ("REGISTRY_HTTP", "{adr: :1}"),
+        ("REGISTRY_HTTP_ADDR", "[unclosed"),
+        ("REGISTRY_HTTP_TRUSTEDPROXIES_0", "here"),
+        ("REGISTRY_HTTP_TLS_KEY", "/k"),
+        ("REGISTRY_STORAGE_S3_BUCKET", "b"),
+        ("REGISTRY_STORAGE", "s3"),
+        ("REGISTRY_AUTH", "basic"),
+        ("REGISTRY_AUTH_TOKEN_REALM", "r"),
+        ("REGISTRY_PROXY_REMOTEURL", "https://registry-1.docker.io"),
+    ] {
+        let error = load_environment(&[(name, value)]).unwrap_err();
+        assert!(error.to_string().starts_with(name), "{error}");
+    }
+}
+
+#[test]
+fn a_variable_does_not_hide_a_mistake_in_the_file() {
+    let error = load_with("version: 0.1\nhttp: 5\n", &[("REGISTRY_HTTP_ADDR", ":1")]).unwrap_err();
+    assert_eq!(shorten(&error), "config.yml:2:7: http: expected a section, found `5`");
+}
+
+#[test]
+fn a_second_driver_by_variable_is_refused() {
+    let error = load_with(
+        "version: 0.1\nstorage: {filesystem: {rootdirectory: /a}}\n",
+        &[("REGISTRY_STORAGE_INMEMORY", "{}")],
+    )
+    .unwrap_err();
+    assert!(matches!(error, Error::Several { .. }), "{error}");
+    assert!(error.to_string().contains("(REGISTRY_STORAGE_INMEMORY)"));
+}
+
+#[test]
+fn every_working_key_can_be_reached() {
+    for (path, key) in schema::leaves() {
+        let value = match key.kind {
+            Kind::Bool => "true",
+            Kind::Limit | Kind::Integer => "7",
+            Kind::Duration => "7s",
+            Kind::Word(words) => words[0],
+            Kind::Free | Kind::Headers => "{}",
+            _ if path == "http.trustedproxies" => "10.0.0.0/8",
+            _ => "text",
+        };
+        let name = format!("REGISTRY_{}", path.replace('.', "_").to_uppercase());
+        let result = load_environment(&[
+            (&name, value),
+            ("REGISTRY_HTTP_TLS_CERTIFICATE", "/c"),
+            ("REGISTRY_HTTP_TLS_KEY", "/k"),
+        ]);
+        let config = result.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(!warns(&config, "names no key"), "{name}");
+    }
+}

@@ -1,0 +1,327 @@
+//! Files, and what is assumed without one.
+
+use super::*;
+
+#[test]
+fn nothing_configured_is_closed_and_lets_its_users_delete() {
+    let config = load_environment(&[]).unwrap();
+    assert_eq!(config.http.server.addr, "0.0.0.0:5000");
+    assert_eq!(*certificate(&config), CertificateSource::BuiltIn);
+    assert_eq!(htpasswd(&config).path, PathBuf::from("auth/htpasswd"));
+    assert_eq!(root(&config), PathBuf::from("data"));
+    assert!(config.storage.delete.enabled);
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn a_file_that_says_nothing_of_tls_and_auth_opens_no_door() {
+    let config = load("storage: {filesystem: {}}\nhttp: {addr: :5000}\nauth:\n").unwrap();
+    assert_eq!(config.http.server.addr, ":5000");
+    assert_eq!(*certificate(&config), CertificateSource::BuiltIn);
+    assert_eq!(htpasswd(&config).path, PathBuf::from("auth/htpasswd"));
+    assert!(!config.storage.delete.enabled);
+}
+
+#[test]
+fn the_configuration_of_the_official_image_is_taken_as_it_is() {
+    let config = load(
+        "log:\n  fields:\n    service: registry\nstorage:\n  cache:\n    blobdescriptor: \
+         inmemory\n  filesystem:\n    rootdirectory: /var/lib/registry\nhttp:\n  addr: :5000\n  \
+         headers:\n    X-Content-Type-Options: [nosniff]\nhealth:\n  storagedriver:\n    enabled: \
+         true\n    interval: 10s\n    threshold: 3\n",
+    )
+    .unwrap();
+    assert_eq!(config.log.fields["service"], "registry");
+    assert_eq!(config.http.api.headers["X-Content-Type-Options"], ["nosniff"]);
+    assert_eq!(root(&config), PathBuf::from("/var/lib/registry"));
+    assert_eq!(config.warnings.len(), 2);
+    assert!(warns(&config, "storage.cache ("));
+    assert!(warns(&config, "config.yml:13:1) is not supported yet"));
+}
+
+#[test]
+fn each_option_reaches_its_part() {
+    let config = load(
+        "log: {level: DEBUG, formatter: json, accesslog: {disabled: true}}\nstorage:\n  \
+         filesystem: {rootdirectory: /srv}\n  delete: {enabled: true}\nauth:\n  htpasswd: {realm: \
+         017, path: /h, cachettl: 1h30m}\nhttp:\n  addr: 127.0.0.1:5001\n  host: https://r.example\n  \
+         prefix: /r/\n  relativeurls: true\n  draintimeout: 1.5m\n  http2: {disabled: true}\n  \
+         trustedproxies: [10.0.0.0/8]\n  tls: {certificate: /c, key: /k, minimumtls: \
+         tls1.3}\ncatalog: {maxentries: 5}\ntags: {maxtags: 6}\n",
+    )
+    .unwrap();
+    assert_eq!(config.log.level, telemetry::Level::Debug);
+    assert_eq!(config.log.formatter, telemetry::Formatter::Json);
+    assert!(config.log.accesslog.disabled);
+    assert_eq!(root(&config), PathBuf::from("/srv"));
+    assert!(config.storage.delete.enabled);
+    assert_eq!(htpasswd(&config).realm, "017");
+    assert_eq!(htpasswd(&config).cachettl, Duration::from_secs(5400));
+    assert_eq!(config.http.api.host.as_deref(), Some("https://r.example"));
+    assert_eq!(config.http.api.prefix, "/r/");
+    assert!(config.http.api.relativeurls);
+    assert_eq!(config.http.api.trustedproxies.len(), 1);
+    assert_eq!(config.http.server.draintimeout, Duration::from_secs(90));
+    assert!(config.http.server.http2.disabled);
+    let TlsOptions::On { source, minimum } = &config.http.server.tls else {
+        panic!("TLS is off");
+    };
+    assert_eq!(*minimum, TlsVersion::Tls13);
+    assert!(matches!(source, CertificateSource::Files { .. }));
+    assert_eq!(config.catalog.maxentries, 5);
+    assert_eq!(config.tags.maxtags, 6);
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn the_filesystem_driver_is_rooted_where_registry_2_has_it() {
+    for yaml in ["storage: filesystem", "storage:\n  filesystem:\n"] {
+        assert_eq!(root(&load(yaml).unwrap()), PathBuf::from("/var/lib/registry"));
+    }
+}
+
+#[test]
+fn a_file_without_a_driver_keeps_images_in_data_and_says_so() {
+    for yaml in ["", "storage: {delete: {enabled: true}}"] {
+        let config = load(yaml).unwrap();
+        assert_eq!(root(&config), PathBuf::from("data"));
+        assert!(warns(&config, "names no driver"));
+    }
+}
+
+#[test]
+fn memory_is_a_driver_too() {
+    for yaml in ["storage: inmemory", "storage:\n  inmemory:\n"] {
+        let config = load(yaml).unwrap();
+        assert!(matches!(config.storage.backend, storage::Options::Memory));
+    }
+}
+
+#[test]
+fn two_drivers_are_refused_with_both_their_places() {
+    let message = load("storage:\n  filesystem:\n  inmemory:\n").unwrap_err();
+    let message = message.to_string();
+    assert!(message.contains("config.yml:3:3"), "{message}");
+    assert!(message.contains("config.yml:4:3"), "{message}");
+}
+
+#[test]
+fn what_cannot_be_ignored_is_refused() {
+    for (yaml, start) in [
+        ("storage: {s3: {bucket: b}}", "config.yml:2:11: storage.s3: "),
+        ("storage: gcs", "config.yml:2:10: storage.gcs: "),
+        ("auth: {token: {realm: r}}", "config.yml:2:8: auth.token: "),
+        ("auth: silly", "config.yml:2:7: auth.silly: "),
+        ("proxy: {remoteurl: https://registry-1.docker.io}", "config.yml:2:9: proxy.remoteurl: "),
+        ("http: {tls: {clientcas: [/ca.pem]}}", "config.yml:2:14: http.tls.clientcas: "),
+        (
+            "storage: {filesystem: {}, maintenance: {readonly: {enabled: true}}}",
+            "config.yml:2:52: storage.maintenance.readonly.enabled: ",
+        ),
+    ] {
+        let message = refusal(yaml);
+        assert!(message.starts_with(start), "{message}");
+    }
+}
+
+#[test]
+fn what_would_be_refused_may_be_there_switched_off() {
+    let config = load(
+        "storage: {filesystem: {}, maintenance: {readonly: {enabled: false}}}\nproxy: {remoteurl: \
+         ''}\nhttp: {tls: {clientcas: []}}\n",
+    );
+    assert_eq!(config.unwrap().warnings, Vec::<String>::new());
+}
+
+#[test]
+fn plain_http_and_open_access_need_words_and_are_warned_of() {
+    for word in ["off", "false", "'off'", "no"] {
+        let config = load(&format!("http:\n  tls: {word}\nauth: none\n")).unwrap();
+        assert!(matches!(config.http.server.tls, TlsOptions::Off), "{word}");
+        assert!(matches!(config.auth, gate::Options::None));
+        assert!(warns(&config, "config.yml:3:8) is off: passwords"));
+        assert!(warns(&config, "config.yml:4:7) lets everybody"));
+    }
+    for yaml in ["http: {tls: }", "http: {tls: ''}", "http: {tls: on}", "http: {tls: {}}"] {
+        assert_eq!(*certificate(&load(yaml).unwrap()), CertificateSource::BuiltIn);
+    }
+    assert!(refusal("http: {tls: none}").contains("expected a section, or `off`, found `none`"));
+    for yaml in ["auth: {none: }", "auth: {none: {}}"] {
+        assert!(matches!(load(yaml).unwrap().auth, gate::Options::None));
+    }
+    for yaml in ["auth: off", "auth: false", "auth: anonymous"] {
+        refusal(yaml);
+    }
+}
+
+#[test]
+fn a_secret_is_accepted_and_never_shown() {
+    let config = load("http: {secret: 4711}").unwrap();
+    assert_eq!(config.http.api.secret.as_deref(), Some("4711"));
+    assert!(warns(&config, "http.secret"));
+    assert!(!warns(&config, "4711"));
+    let message = refusal("http: {secret: [hunter2]}");
+    assert!(!message.contains("hunter2"), "{message}");
+    let message = refusal("http: {secret: \"hunter2}\n");
+    assert!(!message.contains("hunter2"), "{message}");
+}
+
+#[test]
+fn the_version_must_be_there_and_be_ours() {
+    let message = load_with("log: {level: info}", &[]).unwrap_err().to_string();
+    assert!(message.contains("add the line `version: 0.1`"), "{message}");
+    assert!(matches!(load_with("", &[]), Err(Error::VersionMissing { .. })));
+    for yaml in ["version: 0.2", "version: 0.10", "version: [0.1]"] {
+        let error = load_with(yaml, &[]).unwrap_err();
+        assert!(matches!(error, Error::Version { .. }), "{error}");
+    }
+    load_with("version: '0.1'", &[]).unwrap();
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
+    assert_eq!(
+        refusal("storage:\n  filesystem:\n    rootdirectry: /srv\n"),
+        "config.yml:4:5: there is no key `storage.filesystem.rootdirectry`. Did you mean \
+         `rootdirectory`?"
+    );
+    assert_eq!(
+        refusal("http:\ntls:\n  minimumtls: tls1.3\n"),
+        "config.yml:3:1: there is no key `tls`."
+    );
+    assert_eq!(
+        refusal("http:\n  certificate: /c\n"),
+        "config.yml:3:3: there is no key `http.certificate`. `certificate` belongs to `http.tls`; \
+         check the indentation."
+    );
+    assert_eq!(
+        refusal("redis: {adr: x}"),
+        "config.yml:2:9: there is no key `redis.adr`. Did you mean `addr`?"
+    );
+    refusal("health: {tcp: [{adr: x}]}");
+}
+
+#[test]
+fn free_form_sections_take_any_key() {
+    let config = load(
+        "log: {fields: {a: {b: [1, 2.5, x]}, c: 017}}\nhttp: {headers: {X-A: [b], X-C: \
+         d}}\nmiddleware: {storage: [{name: redirect, options: {any: thing}}]}\n",
+    )
+    .unwrap();
+    assert_eq!(
+        serde_json::to_string(&config.log.fields).unwrap(),
+        r#"{"a":{"b":[1,2.5,"x"]},"c":17.0}"#
+    );
+    assert_eq!(config.http.api.headers["X-C"], ["d"]);
+    assert!(warns(&config, "middleware"));
+}
+
+#[test]
+fn what_does_not_fit_is_named_with_place_expectation_and_finding() {
+    for (yaml, expected) in [
+        (
+            "storage: {delete: {enabled: maybe}}",
+            "config.yml:2:29: storage.delete.enabled: expected `true` or `false`, found `maybe`",
+        ),
+        ("http: 5", "config.yml:2:7: http: expected a section, found `5`"),
+        ("http: [5]", "config.yml:2:7: http: expected a section, found a list"),
+        (
+            "catalog: {maxentries: many}",
+            "config.yml:2:23: catalog.maxentries: expected a whole number, found `many`",
+        ),
+        (
+            "http: {draintimeout: 1d}",
+            "config.yml:2:22: http.draintimeout: expected a duration such as `30s` or `1h30m`, \
+             found `1d`: units are ns, us, ms, s, m and h",
+        ),
+        (
+            "log: {level: loud}",
+            "config.yml:2:14: log.level: expected `error` or `warn` or `info` or `debug`, found \
+             `loud`",
+        ),
+        (
+            "http: {trustedproxies: [10.0.0.0/8, here]}",
+            "config.yml:2:37: http.trustedproxies[1]: invalid IP address syntax",
+        ),
+        (
+            "http:\n  tls:\n    key: /k\n",
+            "config.yml:4:5: http.tls: key is set, certificate is not",
+        ),
+    ] {
+        assert_eq!(refusal(yaml), expected);
+    }
+    assert_eq!(
+        shorten(&load_with("- version\n", &[]).unwrap_err()),
+        "config.yml:1:1: the file: expected a section, found a list"
+    );
+}
+
+#[test]
+fn bad_yaml_is_refused_with_its_place() {
+    for (yaml, start) in [
+        ("http: {}\nhttp: {}\n", "config.yml:3:1: "),
+        ("http:\n\taddr: x\n", "config.yml:3:2: "),
+        ("---\nhttp: {}\n", "config.yml:3:1: "),
+        ("http: [\n", "config.yml:3:1: "),
+        ("http: *nowhere\n", "config.yml:2:7: "),
+    ] {
+        let message = refusal(yaml);
+        assert!(message.starts_with(start), "{message}");
+    }
+}
+
+#[test]
+fn aliases_work_and_an_alias_bomb_does_not() {
+    let config = load("log: {fields: &f {a: b}}\nhttp: {headers: *f}\n").unwrap();
+    assert_eq!(config.http.api.headers["a"], ["b"]);
+    let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for level in 1..10 {
+        let below = vec![format!("*a{}", level - 1); 10].join(",");
+        bomb += &format!("a{level}: &a{level} [{below}]\n");
+    }
+    assert!(matches!(load(&bomb), Err(Error::Syntax { .. })));
+    assert!(matches!(load(&"[".repeat(20_000)), Err(Error::Syntax { .. })));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load(Some("/nowhere/config.yml".as_ref()), []).unwrap_err();
+    assert!(error.to_string().contains("/nowhere/config.yml"), "{error}");
+}
+
+#[test]
+fn old_spellings_are_understood() {
+    let config = load("loglevel: debug").unwrap();
+    assert_eq!(config.log.level, telemetry::Level::Debug);
+    assert!(warns(&config, "old name of log.level"));
+    let config = load("loglevel: debug\nlog: {level: error}").unwrap();
+    assert_eq!(config.log.level, telemetry::Level::Error);
+    assert!(warns(&config, "no effect beside log.level"));
+    let config = load("log: {formatter: logstash}").unwrap();
+    assert_eq!(config.log.formatter, telemetry::Formatter::Json);
+    assert!(warns(&config, "logstash"));
+    assert!(refusal("loglevel: loud").starts_with("config.yml:2:11: log.level: "));
+}
+
+#[test]
+fn no_limit_means_the_default_limit() {
+    for limit in ["0", "-1", ""] {
+        let config = load(&format!("catalog: {{maxentries: {limit}}}\ntags: {{maxtags: {limit}}}"));
+        let config = config.unwrap();
+        assert_eq!(config.catalog.maxentries, 1000);
+        assert_eq!(config.tags.maxtags, http::TagsOptions::default().maxtags);
+    }
+}
+
+#[test]
+fn a_bare_number_counts_nanoseconds_and_is_warned_of_when_that_is_hardly_meant() {
+    let config = load("http: {draintimeout: 30000000000}").unwrap();
+    assert_eq!(config.http.server.draintimeout, Duration::from_secs(30));
+    assert!(!warns(&config, "nanoseconds"));
+    let config = load("http: {draintimeout: 30}").unwrap();
+    assert_eq!(config.http.server.draintimeout, Duration::from_nanos(30));
+    assert!(warns(&config, "`30s` for seconds"));
+    let config = load("http: {draintimeout: 0}").unwrap();
+    assert_eq!(config.http.server.draintimeout, Duration::ZERO);
+    assert!(refusal("http: {draintimeout: -5}").contains("negative"));
+}
