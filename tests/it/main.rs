@@ -6,6 +6,7 @@
 mod architecture;
 mod cli_certs;
 mod cli_htpasswd;
+mod cli_serve;
 mod gate;
 mod server;
 mod storage_failures;

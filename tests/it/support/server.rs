@@ -182,7 +182,7 @@ pub fn files(folder: &Path) -> Vec<String> {
 pub fn config(folder: &Path) -> Config {
     let users = folder.join("htpasswd");
     write_user(&users, USER, PASSWORD);
-    let mut config = Config::default();
+    let mut config = Config::load(None, []).unwrap();
     config.log.accesslog.disabled = true;
     let rootdirectory = folder.join("data");
     config.storage.backend =

@@ -1,0 +1,232 @@
+//! `portcullis serve` as a process: what it makes, prints, logs, and how it ends.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    thread::JoinHandle,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use crate::support::server::{Answered as _, write_user};
+
+fn portcullis(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command.current_dir(folder).env_clear();
+    command
+}
+
+/// A server that runs as a process.
+struct Process {
+    child: Child,
+    port: u16,
+    log: JoinHandle<String>,
+}
+
+impl Process {
+    fn start(folder: &Path, config: Option<&str>, variables: &[(&str, &str)]) -> Self {
+        let mut command = portcullis(folder);
+        command.arg("serve").args(config).env("REGISTRY_HTTP_ADDR", "127.0.0.1:0");
+        command.envs(variables.iter().copied());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut log = String::new();
+        let port = loop {
+            let mut line = String::new();
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended: {log}");
+            log.push_str(&line);
+            if line.contains("listening") {
+                let digits = line.split("127.0.0.1:").nth(1).unwrap();
+                break digits.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
+            }
+        };
+        // Read to the end by somebody, or the server would wait for room in the pipe.
+        let log = std::thread::spawn(move || {
+            stderr.read_to_string(&mut log).unwrap();
+            log
+        });
+        Self { child, port, log }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Ends it as an operator would; gives what it printed, and its log.
+    fn end(mut self, signal: &str) -> (String, String) {
+        self.signal(signal);
+        let status = self.child.wait().unwrap();
+        let mut printed = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+        let log = self.log.join().unwrap();
+        assert_eq!(status.code(), Some(0), "{log}");
+        (printed, log)
+    }
+
+    async fn get(&self, ca: &Path, user: &str, password: &str) -> u16 {
+        let ca = reqwest::Certificate::from_pem(&fs::read(ca).unwrap()).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build().unwrap();
+        let request = client.get(format!("https://localhost:{}/v2/", self.port));
+        request.basic_auth(user, Some(password)).answer().await.status.as_u16()
+    }
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    portcullis(folder).args(arguments).output().unwrap()
+}
+
+#[tokio::test]
+async fn the_first_start_makes_what_is_missing_and_says_so_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("certs/ca.crt");
+    let first = Process::start(folder.path(), None, &[]);
+    for (file, mode) in
+        [("certs/ca.key", 0o600), ("certs/server.key", 0o600), ("auth/htpasswd", 0o600)]
+    {
+        let found = fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(found & 0o777, mode, "{file}");
+    }
+    let port = first.port;
+    // The password stands in what was printed, which can be read to its end when it has ended.
+    let (printed, log) = first.end("TERM");
+    let password = printed.split("password  ").nth(1).unwrap().split('\n').next().unwrap();
+    assert!(password.len() >= 20, "{printed}");
+    for part in [
+        format!("https://localhost:{port}").replace("localhost", "127.0.0.1"),
+        format!("docker login 127.0.0.1:{port} -u admin"),
+        "/etc/docker/certs.d/".to_owned(),
+        "/etc/containers/certs.d/".to_owned(),
+        "hosts.toml".to_owned(),
+        "curl --cacert".to_owned(),
+        ca.display().to_string(),
+    ] {
+        assert!(printed.contains(&part), "{part}: {printed}");
+    }
+    assert!(!log.contains(password), "a password is in the log");
+
+    let authority = fs::read(&ca).unwrap();
+    let second = Process::start(folder.path(), None, &[]);
+    assert_eq!(second.get(&ca, "admin", password).await, 200);
+    assert_eq!(second.get(&ca, "admin", "another").await, 401);
+    let (printed, _) = second.end("INT");
+    assert_eq!(printed, "", "the second start has nothing new to say");
+    assert_eq!(fs::read(&ca).unwrap(), authority);
+}
+
+#[tokio::test]
+async fn a_configuration_file_and_variables_are_honoured() {
+    let folder = tempfile::tempdir().unwrap();
+    write_user(&folder.path().join("users"), "carol", "password");
+    let config = "version: 0.1\n\
+                  storage: {filesystem: {rootdirectory: store}}\n\
+                  auth: {htpasswd: {realm: Here, path: users}}\n";
+    fs::write(folder.path().join("config.yml"), config).unwrap();
+    let server =
+        Process::start(folder.path(), Some("config.yml"), &[("REGISTRY_LOG_FORMATTER", "json")]);
+    let ca = folder.path().join("certs/ca.crt");
+    assert_eq!(server.get(&ca, "carol", "password").await, 200);
+    assert!(folder.path().join("store").is_dir());
+    let (_, log) = server.end("TERM");
+    for line in log.lines() {
+        let json: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(json["time"].is_string() && json["level"].is_string() && json["msg"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn nothing_secret_reaches_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("auth/htpasswd");
+    fs::create_dir(folder.path().join("auth")).unwrap();
+    write_user(&users, "carol", "sesame-right");
+    let server = Process::start(folder.path(), None, &[("REGISTRY_LOG_LEVEL", "debug")]);
+    let ca = folder.path().join("certs/ca.crt");
+    assert_eq!(server.get(&ca, "carol", "sesame-right").await, 200);
+    assert_eq!(server.get(&ca, "carol", "sesame-wrong").await, 401);
+    assert_eq!(server.get(&ca, "sesame-user-typo", "x").await, 401);
+    let hash = fs::read_to_string(&users).unwrap().trim().split_once(':').unwrap().1.to_owned();
+    // A line that is reported must not be quoted.
+    fs::write(&users, "dave:{PLAIN}sesame-plain\nsesame-without-colon\n").unwrap();
+    server.signal("HUP");
+    let ended = async { while server.get(&ca, "carol", "sesame-right").await == 200 {} };
+    tokio::time::timeout(std::time::Duration::from_secs(60), ended).await.unwrap();
+    let (printed, log) = server.end("TERM");
+    assert!(log.contains("request"), "requests are logged: {log}");
+    for secret in [
+        "sesame",
+        &hash,
+        "authorization",
+        "Basic ",
+        &STANDARD.encode("carol:sesame-right"),
+        &STANDARD.encode("carol:sesame-wrong"),
+    ] {
+        assert!(!log.contains(secret) && !printed.contains(secret), "{secret}: {log}");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_1_and_what_is_not_understood_is_2() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("bad.yml"), "version: 0.1\nstorage:\n  filesytem: {}\n").unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    for (arguments, code, told) in [
+        (&["serve", "missing.yml"][..], 1, "missing.yml"),
+        (&["serve", "bad.yml"], 1, "filesystem"),
+        (&["frobnicate"], 2, "frobnicate"),
+        (&["serve", "--frobnicate"], 2, "frobnicate"),
+        (&[], 2, "Usage"),
+    ] {
+        let output = run(folder.path(), arguments);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        assert!(text.contains(told), "{arguments:?}: {text}");
+    }
+    let output = portcullis(folder.path())
+        .arg("serve")
+        .env("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", "file/below")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("rootdirectory"), "it says what to change: {text}");
+}
+
+#[test]
+fn a_key_that_does_not_fit_its_certificate_is_an_error_that_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    for out in ["one", "two"] {
+        assert!(run(folder.path(), &["certs", "--out", out]).status.success());
+    }
+    let output = portcullis(folder.path())
+        .arg("serve")
+        .env("REGISTRY_HTTP_TLS_CERTIFICATE", "one/server.crt")
+        .env("REGISTRY_HTTP_TLS_KEY", "two/server.key")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("does not belong to the certificate"), "{text}");
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["htpasswd", "--help"],
+        &["certs", "--help"],
+        &["certs", "show", "--help"],
+    ] {
+        let output = run(folder.path(), arguments);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("Example"), "{arguments:?}: {text}");
+    }
+    let version = run(folder.path(), &["--version"]);
+    let expected = format!("portcullis {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(String::from_utf8(version.stdout).unwrap(), expected);
+}
