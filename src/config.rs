@@ -3,13 +3,13 @@
 //! Every part of the program defines its own options; this room reads them all, and no part knows
 //! where its options come from. On the way:
 //!
-//! - [`source`] makes a tree of the file, whose nodes remember where they were written;
-//! - [`environment`] lays the variables over it, [`legacy`] replaces old spellings;
-//! - [`check`] holds the tree against the table in [`schema`] and makes JSON of it;
+//! - `source` makes a tree of the file, whose nodes remember where they were written;
+//! - `environment` lays the variables over it, `legacy` replaces old spellings;
+//! - `check` holds the tree against the table in `schema` and makes JSON of it;
 //! - here the options are read from that, and what is safe to assume is assumed.
 //!
 //! A configuration can make the server less safe only in words: what it does not mention stays
-//! closed. A new option needs a field in the options of its part, a line in [`schema`], and a line
+//! closed. A new option needs a field in the options of its part, a line in `schema`, and a line
 //! in `portcullis.example.yml`; tests hold the three together.
 
 use std::path::Path;

@@ -51,6 +51,7 @@ pub(super) struct Certs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print what stands in the certificates
+    #[command(after_help = "Example:\n  portcullis certs show")]
     Show {
         /// The directory of the certificates
         #[arg(long, value_name = "DIR", default_value = "certs")]

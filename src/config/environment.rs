@@ -191,7 +191,7 @@ impl Variable<'_> {
             },
         };
         let place = Place { kind: below, node, path: &schema::join(at.path, &name) };
-        self.descend(Step::Key(name.clone()), place, rest)
+        self.descend(Step::Key(name), place, rest)
     }
 
     fn descend(&self, step: Step, to: Place<'_>, rest: Option<&str>) -> Result<Vec<Step>, Miss> {

@@ -85,21 +85,14 @@ pub enum Error {
         reason: &'static str,
     },
     /// Two alternatives at once.
-    #[error(
-        "{section} can be one thing only, but there are `{first}` ({first_at}) and `{second}` \
-         ({second_at}); keep one of them"
-    )]
+    #[error("{at}: {key}: there is {other} already, and only one of them can be; keep one")]
     Several {
-        /// The section that has a choice.
-        section: String,
-        /// One choice.
-        first: String,
-        /// Where it is made.
-        first_at: Origin,
-        /// The other.
-        second: String,
-        /// Where that is made.
-        second_at: Origin,
+        /// Where the second is.
+        at: Origin,
+        /// The second.
+        key: String,
+        /// The first, with its place.
+        other: String,
     },
     /// A variable names a list item that cannot be.
     #[error(

@@ -50,7 +50,7 @@ pub(super) enum Kind {
         beside: &'static [Key],
     },
     /// A list of such.
-    List(&'static Kind),
+    List(&'static Self),
 }
 
 /// What we do about a key.

@@ -44,13 +44,17 @@ impl Source<'_> {
         };
         match serde_saphyr::from_str_with_options::<Spanned<Raw>>(self.text, options) {
             Ok(raw) => Ok(self.node(raw)),
-            Err(error) => Err(Error::Syntax {
-                at: self.origin(error.location().unwrap_or(Location::UNKNOWN)),
-                message: UserMessageFormatter
-                    .format_message(error.without_snippet())
-                    .escape_debug()
-                    .to_string(),
-            }),
+            Err(error) => {
+                let says = UserMessageFormatter.format_message(error.without_snippet());
+                let advice = match self.place {
+                    Place::File(_) => "",
+                    Place::Variable(_) => "; a text with special characters needs quotes",
+                };
+                Err(Error::Syntax {
+                    at: self.origin(error.location().unwrap_or(Location::UNKNOWN)),
+                    message: plain(&says) + advice,
+                })
+            }
         }
     }
 
@@ -106,6 +110,11 @@ impl Source<'_> {
             Place::Variable(name) => Origin::Variable(Arc::clone(name)),
         }
     }
+}
+
+/// The message may quote the text, and that may hold what a terminal obeys.
+fn plain(message: &str) -> String {
+    message.replace(char::is_control, " ")
 }
 
 /// Any YAML, as serde hands it over.

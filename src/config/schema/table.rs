@@ -6,6 +6,12 @@ use super::{
     Support,
 };
 
+mod later;
+
+use later::{
+    COMPATIBILITY, HEALTH, MIDDLEWARE, NOTIFICATIONS, POLICY, REDIS, REPORTING, VALIDATION,
+};
+
 const fn works(name: &'static str, kind: Kind) -> Key {
     Key::new(name, kind, Support::Works)
 }
@@ -173,125 +179,6 @@ const TLS: Kind = Switch(&[
     ),
 ]);
 
-const MIDDLEWARE: Kind = Section(&[
-    later("registry", List(&Section(MIDDLEWARES))),
-    later("repository", List(&Section(MIDDLEWARES))),
-    later("storage", List(&Section(MIDDLEWARES))),
-]);
-const MIDDLEWARES: &[Key] = &[later("name", Text), later("disabled", Bool), later("options", Free)];
-
-const NOTIFICATIONS: Kind = Section(&[
-    later("events", Section(&[later("includereferences", Bool)])).alias("eventconfig"),
-    later(
-        "endpoints",
-        List(&Section(&[
-            later("name", Text),
-            later("disabled", Bool),
-            later("url", Text),
-            later("headers", Headers),
-            later("timeout", Duration),
-            later("threshold", Integer),
-            later("backoff", Duration),
-            later("ignoredmediatypes", TextList),
-            later("ignore", Section(&[later("mediatypes", TextList), later("actions", TextList)])),
-        ])),
-    ),
-]);
-
-const REDIS: Kind = Section(&[
-    later("addr", Text),
-    later("addrs", TextList),
-    later("clientname", Text),
-    later("db", Integer),
-    later("protocol", Integer),
-    later("username", Text),
-    later("password", Secret),
-    later("sentinelusername", Text),
-    later("sentinelpassword", Secret),
-    later("maxretries", Integer),
-    later("minretrybackoff", Duration),
-    later("maxretrybackoff", Duration),
-    later("dialtimeout", Duration),
-    later("readtimeout", Duration),
-    later("writetimeout", Duration),
-    later("contexttimeoutenabled", Bool),
-    later("poolfifo", Bool),
-    later("poolsize", Integer),
-    later("pooltimeout", Duration),
-    later("minidleconns", Integer),
-    later("maxidleconns", Integer),
-    later("maxactiveconns", Integer),
-    later("connmaxidletime", Duration),
-    later("connmaxlifetime", Duration),
-    later("maxredirects", Integer),
-    later("readonly", Bool),
-    later("routebylatency", Bool),
-    later("routerandomly", Bool),
-    later("mastername", Text),
-    later("disableidentity", Bool),
-    later("identitysuffix", Text),
-    later("unstableresp3", Bool),
-    later(
-        "tls",
-        Section(&[
-            later("enabled", Bool),
-            later("certificate", Text),
-            later("key", Text),
-            later("rootcas", TextList),
-        ]),
-    ),
-    later(
-        "pool",
-        Section(&[
-            later("maxidle", Integer),
-            later("maxactive", Integer),
-            later("idletimeout", Duration),
-        ]),
-    ),
-]);
-
-const HEALTH: Kind = Section(&[
-    later(
-        "storagedriver",
-        Section(&[
-            later("enabled", Bool),
-            later("interval", Duration),
-            later("threshold", Integer),
-        ]),
-    ),
-    later(
-        "file",
-        List(&Section(&[
-            later("file", Text),
-            later("interval", Duration),
-            later("threshold", Integer),
-        ])),
-    )
-    .alias("filecheckers"),
-    later(
-        "http",
-        List(&Section(&[
-            later("uri", Text),
-            later("headers", Headers),
-            later("statuscode", Integer),
-            later("timeout", Duration),
-            later("interval", Duration),
-            later("threshold", Integer),
-        ])),
-    )
-    .alias("httpcheckers"),
-    later(
-        "tcp",
-        List(&Section(&[
-            later("addr", Text),
-            later("timeout", Duration),
-            later("interval", Duration),
-            later("threshold", Integer),
-        ])),
-    )
-    .alias("tcpcheckers"),
-]);
-
 /// Without `remoteurl` registry:2 is no proxy, whatever else the section says. So only that key is
 /// refused.
 const PROXY: Kind = Section(&[
@@ -301,43 +188,4 @@ const PROXY: Kind = Section(&[
     later("ttl", Duration),
     later("cachewritetimeout", Duration),
     later("exec", Section(&[later("command", Text), later("lifetime", Duration)])),
-]);
-
-const VALIDATION: Kind = Section(&[
-    later("enabled", Bool),
-    later("disabled", Bool),
-    later(
-        "manifests",
-        Section(&[
-            later("urls", Section(&[later("allow", TextList), later("deny", TextList)])),
-            later(
-                "indexes",
-                Section(&[
-                    later("platforms", Text),
-                    later(
-                        "platformlist",
-                        List(&Section(&[later("architecture", Text), later("os", Text)])),
-                    ),
-                ]),
-            ),
-        ]),
-    ),
-]);
-
-const POLICY: Kind = Section(&[later("repository", Section(&[later("classes", TextList)]))]);
-
-const COMPATIBILITY: Kind = Section(&[later(
-    "schema1",
-    Section(&[later("enabled", Bool), later("trustkey", Text), later("signingkeyfile", Text)]),
-)]);
-
-const REPORTING: Kind = Section(&[
-    later(
-        "bugsnag",
-        Section(&[later("apikey", Secret), later("releasestage", Text), later("endpoint", Text)]),
-    ),
-    later(
-        "newrelic",
-        Section(&[later("licensekey", Secret), later("name", Text), later("verbose", Bool)]),
-    ),
 ]);

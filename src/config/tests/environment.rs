@@ -1,6 +1,21 @@
 //! Variables, alone and over a file.
 
+use proptest::prelude::*;
+
 use super::*;
+
+proptest! {
+    #[test]
+    fn no_variable_makes_it_panic(name in "[A-Za-z0-9_é]{0,12}", value in any::<String>()) {
+        let sections = ["", "HTTP_", "HTTP_HEADERS_", "STORAGE_", "AUTH_", "LOG_FIELDS_"];
+        for section in sections {
+            let name = format!("REGISTRY_{section}{name}");
+            let _ = load_environment(&[(&name, &value)]);
+            let _ = load_environment(&[(&format!("REGISTRY_{section}"), &value)]);
+            let _ = load_environment(&[("REGISTRY_HTTP_DRAINTIMEOUT", &value)]);
+        }
+    }
+}
 
 #[test]
 fn variables_work_without_a_file() {
@@ -182,7 +197,9 @@ fn a_second_driver_by_variable_is_refused() {
     )
     .unwrap_err();
     assert!(matches!(error, Error::Several { .. }), "{error}");
-    assert!(error.to_string().contains("(REGISTRY_STORAGE_INMEMORY)"));
+    let message = error.to_string();
+    assert!(message.starts_with("REGISTRY_STORAGE_INMEMORY: "), "{message}");
+    assert!(message.contains("`filesystem` (/"), "{message}");
 }
 
 #[test]
