@@ -3,7 +3,7 @@
 //! Nobody else constructs a part, and no part knows another that it was not given here.
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -53,10 +53,38 @@ pub struct App {
 /// What a start made because it was missing; a person needs to know of it.
 #[derive(Debug, Default)]
 pub struct Provisioned {
-    /// The user that was made, with their password.
-    pub user: Option<(String, Zeroizing<String>)>,
+    /// The user that was made.
+    pub user: Option<FirstUser>,
     /// What was made of the built-in certificates; `None` where others are used.
     pub certificates: Option<Outcome>,
+}
+
+/// The user that is made when there is no password file.
+#[derive(Debug)]
+pub struct FirstUser {
+    /// Their name.
+    pub name: &'static str,
+    /// Their password, which is kept nowhere else.
+    pub password: Password,
+    /// The file that was made.
+    pub file: PathBuf,
+}
+
+/// A password that only whoever asks for it in so many words can print.
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// The password as text.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password")
+    }
 }
 
 impl Provisioned {
@@ -156,7 +184,8 @@ fn open_gate(
     if !options.path.exists() {
         let user: UserName = FIRST_USER.parse().map_err(|error| failed(io::Error::other(error)))?;
         let password = htpasswd::file::provision(&options.path, &user).map_err(failed)?;
-        provisioned.user = Some((FIRST_USER.to_owned(), password));
+        let file = options.path.clone();
+        provisioned.user = Some(FirstUser { name: FIRST_USER, password: Password(password), file });
     }
     let (source, users) = UserFile::open(&options.path).map_err(failed)?;
     report(&options.path, &users);

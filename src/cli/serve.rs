@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::failure::Failure;
 use crate::{
-    app::{App, CERTIFICATES, Provisioned},
+    app::{App, CERTIFICATES, FirstUser, Provisioned},
     config::Config,
     server::TlsOptions,
     telemetry,
@@ -96,15 +96,15 @@ fn next_steps(config: &Config, addr: SocketAddr, provisioned: &Provisioned) -> S
     };
     let mut text = format!("\nThe registry is at {scheme}://{host}\n\n");
     let user = match &provisioned.user {
-        Some((user, password)) => {
-            let password = password.as_str();
+        Some(FirstUser { name: user, password, file }) => {
+            let (password, file) = (password.reveal(), file.display());
             let _ = write!(
                 text,
                 "  user      {user}\n  password  {password}\n\n\
-                 The password is shown this once. `portcullis htpasswd auth/htpasswd {user}` sets \
+                 The password is shown this once. `portcullis htpasswd {file} {user}` sets \
                  another.\n\n"
             );
-            user.as_str()
+            user
         }
         None => "USER",
     };

@@ -40,6 +40,9 @@ pub(super) fn wanted(header: &str, size: u64) -> Wanted {
         },
         (false, false) => match (number(first), number(last)) {
             (Some(first), Some(last)) if first <= last => first..size.min(last.saturating_add(1)),
+            // It names no byte, and RFC 9110 §14.2 lets a server reject it: better than all of a
+            // blob for a client that cannot count.
+            (Some(_), Some(_)) => return Wanted::Unsatisfiable,
             _ => return Wanted::All,
         },
     };
@@ -93,7 +96,7 @@ mod tests {
             ("bytes=10-", Wanted::Unsatisfiable),
             ("bytes=99999999999999999999-", Wanted::Unsatisfiable),
             ("bytes=-0", Wanted::Unsatisfiable),
-            ("bytes=4-2", Wanted::All),
+            ("bytes=4-2", Wanted::Unsatisfiable),
             ("bytes=0-1,3-4", Wanted::All),
             ("bytes=--1", Wanted::All),
             ("bytes=+1-2", Wanted::All),

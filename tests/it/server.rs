@@ -180,6 +180,47 @@ async fn a_changed_certificate_is_in_force_and_a_broken_one_is_not() {
     tokio::time::timeout(Duration::from_secs(60), noticed).await.expect("it is noticed");
 }
 
+/// Every form in which tools write keys.
+#[tokio::test]
+async fn keys_of_every_pem_form_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let openssl = |arguments: &str| {
+        let mut command = std::process::Command::new("openssl");
+        command.args(arguments.split(' ')).current_dir(folder.path());
+        command.output().is_ok_and(|output| output.status.success())
+    };
+    if !openssl("version") {
+        assert!(std::env::var_os("CI").is_none(), "openssl is not installed");
+        println!("skipped: PEM forms: openssl is not installed");
+        return;
+    }
+    for (form, make) in [
+        ("BEGIN RSA PRIVATE KEY", "genrsa -traditional -out key 2048"),
+        ("BEGIN EC PRIVATE KEY", "ecparam -name prime256v1 -genkey -noout -out key"),
+        ("BEGIN PRIVATE KEY", "genpkey -algorithm ed25519 -out key"),
+    ] {
+        assert!(openssl(make), "{make}");
+        assert!(fs::read_to_string(folder.path().join("key")).unwrap().contains(form), "{form}");
+        assert!(openssl("req -x509 -key key -out crt -subj /CN=localhost -days 2"), "{form}");
+        let server = TestServer::with(|config| {
+            config.http.server.tls = TlsOptions::On {
+                source: CertificateSource::Files {
+                    certificate: folder.path().join("crt"),
+                    key: folder.path().join("key"),
+                },
+                minimum: TlsVersion::Tls12,
+            };
+        })
+        .await;
+        let client = reqwest::Client::builder()
+            .tls_danger_accept_invalid_certs(true)
+            .no_proxy()
+            .build()
+            .unwrap();
+        client.get(format!("{}/v2/", server.base)).answer().await.expect(401);
+    }
+}
+
 #[tokio::test]
 async fn what_runs_is_finished_when_the_server_stops() {
     let server = TestServer::start().await;

@@ -24,6 +24,7 @@ fn tag(text: &str) -> Tag {
 
 /// Each request, what it is and what it takes.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table, one entry for each endpoint")]
 fn requests_are_told_apart_with_the_rights_they_take() {
     let (a, id) = (name("a"), ID.parse().unwrap());
     let (push, pull, delete) = (Right::Push(&a), Right::Pull(&a), Right::Delete(&a));
