@@ -313,8 +313,9 @@ pub struct Options {
     pub host: Option<String>,
     /// The path below which everything is served, such as `/registry/`.
     pub prefix: String,
-    /// registry:2 signs upload sessions with this. Ours live in storage and need no signature.
-    pub secret: Option<String>,
+    /// registry:2 signs upload sessions with this. Ours live in storage and need no signature, so
+    /// the secret is not even kept.
+    pub secret: Option<serde::de::IgnoredAny>,
     /// Answers with relative `Location` headers.
     pub relativeurls: bool,
     /// Headers that are added to each response.

@@ -133,9 +133,8 @@ impl Registry {
             let mut session = registry.0.sessions.enter(id).ok_or(Error::UploadBusy)?;
             let mut intake = registry.resume(&name, id, &mut session).await?;
             let taken = intake.take(chunk).await;
-            let saved = registry.leave(&name, id, &mut session, &mut intake).await;
-            taken?;
-            saved?;
+            let left = registry.leave(&name, id, &mut session, &mut intake).await;
+            taken.and(left)?;
             Ok(intake.length())
         })
         .await
@@ -176,7 +175,11 @@ impl Registry {
         self.detached(async move {
             let finished = registry.finish(&name, id, &digest, chunk).await;
             if finished.is_err() {
-                registry.storage().delete_all(&Place::Upload(&name, id).key()).await?;
+                // What went wrong first is what the client is told.
+                let upload = Place::Upload(&name, id).key();
+                if let Err(error) = registry.storage().delete_all(&upload).await {
+                    tracing::warn!(%upload, %error, "an upload that failed is left over");
+                }
             }
             finished
         })
@@ -210,9 +213,10 @@ impl Registry {
     ) -> Result<(), Error> {
         let mut session = self.0.sessions.enter(id).ok_or(Error::UploadBusy)?;
         let mut intake = self.resume(name, id, &mut session).await?;
-        if let Err(error) = intake.take(chunk).await {
-            self.leave(name, id, &mut session, &mut intake).await?;
-            return Err(error);
+        let taken = intake.take(chunk).await;
+        if taken.is_err() {
+            let left = self.leave(name, id, &mut session, &mut intake).await;
+            return taken.and(left);
         }
         let data = Place::UploadData(name, id).key();
         let computed = if intake.algorithm() == digest.algorithm() {

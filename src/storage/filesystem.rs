@@ -62,7 +62,7 @@ impl Filesystem {
     /// When it can neither be found nor made, or is not a directory.
     pub fn open(options: &Options) -> io::Result<Self> {
         let root = options.rootdirectory.clone();
-        fs::create_dir_all(&root)?;
+        make_root(&root)?;
         Ok(Self(Arc::new(Inner { directories: Directories::new(root.clone()), root })))
     }
 
@@ -82,6 +82,23 @@ impl Filesystem {
         };
         result.map_err(|source| Error::new(action, key, source))
     }
+}
+
+/// Makes the root and what is missing above it, durably.
+fn make_root(root: &Path) -> io::Result<()> {
+    if root.is_dir() {
+        return Ok(());
+    }
+    let parent = match root.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    make_root(parent)?;
+    match fs::create_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && root.is_dir() => {}
+        result => result?,
+    }
+    sync_directory(parent)
 }
 
 /// Runs `work` on a thread that may block. A panic in it becomes an error here, so that it ends
