@@ -26,24 +26,37 @@ impl Stamp {
     /// The state of the file at `path`, through symbolic links. Why a file cannot be looked at is
     /// for whoever reads it to tell.
     pub(crate) fn of(path: &Path) -> Self {
-        fs::metadata(path).map_or_else(
-            |_| Self::default(),
-            |found| Self {
-                device: found.dev(),
-                inode: found.ino(),
-                size: found.size(),
-                modified: (found.mtime(), found.mtime_nsec()),
-                changed: (found.ctime(), found.ctime_nsec()),
-            },
-        )
+        fs::metadata(path).map_or_else(|_| Self::default(), |found| Self::from(&found))
     }
 
     /// Whether the file was last written long enough before `now` that another write would show.
-    /// One that is not settled must be read again, whatever its stamp says.
+    /// One that is not settled must be read again, whatever its stamp says. Goes by the time that
+    /// programs can set.
     pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let modified = u64::try_from(self.modified.0).unwrap_or(0);
-        // One second more, for the fractions that are left out here.
-        modified + TIME_STEP.as_secs() < now
+        is_past(self.modified.0, now)
+    }
+
+    /// Whether the file was neither written nor renamed nor given another time lately: as
+    /// [`is_settled`](Self::is_settled), and by a time that no program can set.
+    pub(crate) fn is_old(&self, now: SystemTime) -> bool {
+        self.is_settled(now) && is_past(self.changed.0, now)
+    }
+}
+
+fn is_past(seconds: i64, now: SystemTime) -> bool {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    // One second more, for the fractions that are left out here.
+    u64::try_from(seconds).unwrap_or(0) + TIME_STEP.as_secs() < now
+}
+
+impl From<&fs::Metadata> for Stamp {
+    fn from(found: &fs::Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.size(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
     }
 }

@@ -13,6 +13,7 @@ use std::{
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
@@ -23,12 +24,15 @@ use self::{
     append::FileAppender,
     directories::{Directories, sync_directory},
     object::FileObject,
+    remembered::Remembered,
 };
 use super::{Appender, Durability, Entry, Error, Key, Object, Storage};
+use crate::stamp::Stamp;
 
 mod append;
 mod directories;
 mod object;
+mod remembered;
 
 /// `storage.filesystem`.
 #[derive(Clone, Debug, Deserialize)]
@@ -52,6 +56,7 @@ pub struct Filesystem(Arc<Inner>);
 struct Inner {
     root: PathBuf,
     directories: Directories,
+    remembered: Remembered,
 }
 
 impl Filesystem {
@@ -63,7 +68,8 @@ impl Filesystem {
     pub fn open(options: &Options) -> io::Result<Self> {
         let root = options.rootdirectory.clone();
         make_root(&root)?;
-        Ok(Self(Arc::new(Inner { directories: Directories::new(root.clone()), root })))
+        let directories = Directories::new(root.clone());
+        Ok(Self(Arc::new(Inner { root, directories, remembered: Remembered::new() })))
     }
 
     /// Runs `work` on a thread that may block, with the path of `key`.
@@ -127,42 +133,65 @@ fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// Opens a regular file; a folder in its place is absence.
-fn open_file(path: &Path) -> io::Result<Option<(File, u64)>> {
+fn open_file(path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
     let Some(file) = present(File::open(path))? else {
         return Ok(None);
     };
     let metadata = file.metadata()?;
-    Ok(metadata.is_file().then_some((file, metadata.len())))
+    Ok(metadata.is_file().then_some((file, metadata)))
+}
+
+/// The length of a regular file.
+fn length(path: &Path) -> io::Result<Option<u64>> {
+    let metadata = present(fs::metadata(path))?;
+    Ok(metadata.filter(fs::Metadata::is_file).map(|metadata| metadata.len()))
 }
 
 #[async_trait]
 impl Storage for Filesystem {
     async fn read(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, Error> {
-        self.blocking("read", key, move |_, path| {
-            let Some((file, size)) = open_file(path)? else {
+        let Inner { root, remembered, .. } = &*self.0;
+        if let Some(bytes) = remembered.content(key, &root.join(key.as_str()))
+            && bytes.len() <= limit
+        {
+            return Ok(Some(bytes));
+        }
+        let read = self.blocking("read", key, move |_, path| {
+            let Some((file, metadata)) = open_file(path)? else {
                 return Ok(None);
             };
-            let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(limit).min(limit));
+            let size = usize::try_from(metadata.len()).unwrap_or(limit);
+            let mut bytes = Vec::with_capacity(size.min(limit));
             file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
             if bytes.len() > limit {
                 return Err(io::ErrorKind::FileTooLarge.into());
             }
-            Ok(Some(bytes.into()))
-        })
-        .await
+            Ok(Some((Stamp::from(&metadata), Bytes::from(bytes))))
+        });
+        let Some((stamp, bytes)) = read.await? else {
+            return Ok(None);
+        };
+        remembered.keep(key, stamp, &bytes, SystemTime::now());
+        Ok(Some(bytes))
     }
 
     async fn size(&self, key: &Key) -> Result<Option<u64>, Error> {
-        self.blocking("look at", key, |_, path| {
-            let metadata = present(fs::metadata(path))?;
-            Ok(metadata.filter(fs::Metadata::is_file).map(|metadata| metadata.len()))
-        })
-        .await
+        let Inner { root, remembered, .. } = &*self.0;
+        if remembered.was_seen(key) {
+            let looked = length(&root.join(key.as_str()));
+            return looked.map_err(|source| Error::new("look at", key, source));
+        }
+        let size = self.blocking("look at", key, |_, path| length(path)).await?;
+        if size.is_some() {
+            remembered.saw(key);
+        }
+        Ok(size)
     }
 
     async fn open(&self, key: &Key) -> Result<Option<Box<dyn Object>>, Error> {
         let opened = self.blocking("open", key, |_, path| open_file(path)).await?;
-        Ok(opened.map(|(file, size)| Box::new(FileObject::new(file, size, key)) as Box<dyn Object>))
+        let object = |(file, found): (File, fs::Metadata)| FileObject::new(file, found.len(), key);
+        Ok(opened.map(|opened| Box::new(object(opened)) as Box<dyn Object>))
     }
 
     async fn put(&self, key: &Key, bytes: Bytes, durability: Durability) -> Result<(), Error> {

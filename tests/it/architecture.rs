@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("registry", &["oci", "storage"]),
     ("server", &["stamp"]),
     ("stamp", &[]),
-    ("storage", &[]),
+    ("storage", &["stamp"]),
     ("telemetry", &[]),
 ];
 

@@ -57,3 +57,35 @@ async fn a_file_that_became_shorter_ends_in_an_error() {
     fs::write(folder.path().join("root/a"), b"s").unwrap();
     assert!(object.stream(0..4).try_collect::<Vec<_>>().await.is_err());
 }
+
+#[tokio::test]
+async fn what_is_remembered_is_never_what_another_process_has_changed() {
+    let (folder, filesystem) = filesystem();
+    let path = folder.path().join("root/a");
+    let read = async || filesystem.read(&key("a"), 100).await.unwrap();
+    // As it will be in an hour: nothing is kept of a file that is as young as these.
+    let remember = |content: &'static str| {
+        let later = SystemTime::now() + std::time::Duration::from_secs(3600);
+        let bytes = Bytes::from_static(content.as_bytes());
+        filesystem.0.remembered.keep(&key("a"), Stamp::of(&path), &bytes, later);
+        assert_eq!(filesystem.0.remembered.content(&key("a"), &path).unwrap(), content);
+    };
+    fs::write(&path, "one").unwrap();
+    assert_eq!(read().await.unwrap(), "one");
+    assert!(filesystem.0.remembered.content(&key("a"), &path).is_none(), "too young");
+    remember("one");
+    assert_eq!(read().await.unwrap(), "one");
+    assert!(filesystem.read(&key("a"), 2).await.is_err(), "the limit holds all the same");
+
+    let other = folder.path().join("root/b");
+    fs::write(&other, "two").unwrap();
+    fs::rename(&other, &path).unwrap();
+    assert_eq!(read().await.unwrap(), "two", "replaced by one of the same length");
+    remember("two");
+    fs::write(&path, "three").unwrap();
+    assert_eq!(read().await.unwrap(), "three", "changed in place");
+    remember("three");
+    fs::remove_file(&path).unwrap();
+    assert_eq!(read().await, None, "removed");
+    assert_eq!(filesystem.size(&key("a")).await.unwrap(), None);
+}
