@@ -3,4 +3,14 @@
 //! One binary, because linking is what costs; one module per subject. `support` starts servers and
 //! makes content.
 
+#![expect(unreachable_pub, reason = "`pub` in the harness marks what tests use")]
+
+mod blobs;
+mod errors;
+mod limits;
+mod lists;
+mod locations;
+mod manifests;
+mod referrers;
 mod support;
+mod uploads;

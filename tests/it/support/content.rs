@@ -22,6 +22,10 @@ pub fn digest(bytes: impl AsRef<[u8]>) -> String {
     Digest::of(Algorithm::Sha256, bytes.as_ref()).to_string()
 }
 
+pub fn digest512(bytes: impl AsRef<[u8]>) -> String {
+    Digest::of(Algorithm::Sha512, bytes.as_ref()).to_string()
+}
+
 /// Bytes that no other seed gives.
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -41,7 +45,36 @@ pub fn descriptor(media_type: &str, bytes: impl AsRef<[u8]>) -> Value {
     json!({ "mediaType": media_type, "digest": digest(bytes), "size": bytes.len() })
 }
 
+/// The address that closes an upload session as the blob of a digest.
+pub fn closing(location: &str, digest: &str) -> String {
+    let separator = if location.contains('?') { '&' } else { '?' };
+    format!("{location}{separator}digest={digest}")
+}
+
 impl TestServer {
+    /// Opens an upload session and tells where it is.
+    pub async fn open_upload(&self, name: &str) -> String {
+        let answer = self.post(&format!("/v2/{name}/blobs/uploads/")).await;
+        answer.expect(202).header("location").to_owned()
+    }
+
+    /// Sends a chunk to an upload session; `range` as it stands in `Content-Range`.
+    pub async fn patch(
+        &self,
+        location: &str,
+        range: Option<&str>,
+        chunk: impl Into<reqwest::Body>,
+    ) -> super::Answer {
+        let mut request = self
+            .request("PATCH", location)
+            .header("content-type", "application/octet-stream")
+            .body(chunk);
+        if let Some(range) = range {
+            request = request.header("content-range", range);
+        }
+        request.answer().await
+    }
+
     /// Puts a blob into a repository and tells its digest.
     pub async fn push_blob(&self, name: &str, bytes: impl Into<Vec<u8>>) -> String {
         let bytes = bytes.into();
