@@ -285,7 +285,6 @@ async fn a_chunk_out_of_order_is_refused_and_the_session_goes_on() {
         let answer = server.patch(&location, Some(range), chunk).await;
         let answer = answer.expect_error(416, ErrorCode::RangeInvalid);
         assert_eq!(answer.header("range"), "0-3", "{range}");
-        assert!(answer.headers.contains_key("location"), "{range}");
     }
     let status = server.get(&location).await.expect(204);
     assert_eq!(status.header("range"), "0-3");

@@ -137,3 +137,23 @@ pub async fn image_with(server: &TestServer, name: &str, tag: &str, fields: Valu
         layer,
     }
 }
+
+/// An index of nothing: a whole manifest in one request. Each `seed` has another digest.
+pub fn empty_index(seed: &str) -> String {
+    json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [],
+        "annotations": { "seed": seed },
+    })
+    .to_string()
+}
+
+/// Pushes a manifest that needs no blobs to a tag, and tells its digest.
+pub async fn trifle(server: &TestServer, name: &str, tag: &str) -> String {
+    let index = empty_index(&format!("{name}:{tag}"));
+    let digest = digest(&index);
+    let answer = server.push_manifest(name, tag, OCI_INDEX, index).await;
+    answer.expect(201);
+    digest
+}
