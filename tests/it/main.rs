@@ -3,7 +3,11 @@
 //! One binary, because linking is what costs; one module per subject. `support` starts servers and
 //! makes content.
 
-#![expect(unreachable_pub, reason = "`pub` in the harness marks what tests use")]
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "`pub` in the harness marks what tests use, and a test stops at the first surprise"
+)]
 
 mod blobs;
 mod errors;

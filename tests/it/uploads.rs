@@ -676,11 +676,6 @@ async fn sha512_goes_on_after_a_restart() {
     let server = TestServer::start().await;
     let bytes = noise(24, 200_000);
     let digest = digest512(&bytes);
-    for query in ["?digest-algorithm=sha512", ""] {
-        let target = format!("/v2/app/blobs/uploads/{query}");
-        let answer = server.post(&target).await.expect(202);
-        server.delete(answer.header("location")).await.expect(204);
-    }
     let hinted = server
         .post("/v2/a/blobs/uploads/?digest-algorithm=sha512")
         .await;
@@ -918,4 +913,21 @@ async fn one_byte_can_be_resumed() {
     server.patch(&location, Some("1-1"), "b").await.expect(202);
     let answer = server.put(&closing(&location, &digest("ab")), "").await;
     answer.expect(201);
+}
+
+/// The client that was cut off comes back before anybody restarts anything.
+#[tokio::test]
+async fn a_reset_stream_goes_on_at_once() {
+    for (length, sent) in [(300_000, 200_000), (12 << 20, 11 << 20)] {
+        let server = TestServer::start().await;
+        let bytes = noise(33, length);
+        let digest = digest(&bytes);
+        let location = server.open_upload("app").await;
+        let sending = server
+            .request("PATCH", &location)
+            .body(broken(&bytes[..sent], 60_000));
+        assert!(sending.send().await.is_err());
+        resume(&server, &location, &bytes, &digest).await;
+        assert_blob(&server, "app", &digest, &bytes).await;
+    }
 }

@@ -53,10 +53,10 @@ impl TestServer {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(folder.path());
         change(&mut config);
-        Self::on(folder, config).await
+        Self::on(folder, config)
     }
 
-    async fn on(folder: TempDir, config: Config) -> Self {
+    fn on(folder: TempDir, config: Config) -> Self {
         let (app, _) = App::start(&config).unwrap();
         let scheme = match config.http.server.tls {
             TlsOptions::Off => "http",
@@ -76,7 +76,7 @@ impl TestServer {
     pub async fn restart(mut self) -> Self {
         self.app.take().unwrap().stop().await;
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
-        Self::on(folder, self.config.clone()).await
+        Self::on(folder, self.config.clone())
     }
 
     pub async fn stop(mut self) -> TempDir {
@@ -119,7 +119,19 @@ impl TestServer {
     /// `head` is the request line and headers beyond those for host and user, each line ended.
     pub async fn break_off(&self, head: &str, part: &[u8]) {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let mut stream = self.connect().await;
+        let mut stream = self.begin(head).await;
+        stream.write_all(part).await.unwrap();
+        stream.shutdown().await.unwrap();
+        // Whether an answer comes or the connection just ends is the server's choice.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+
+    /// Sends the head of an HTTP/1.1 request, as for [`break_off`](Self::break_off), and leaves the
+    /// connection to the test.
+    pub async fn begin(
+        &self,
+        head: &str,
+    ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
         let (line, headers) = head.split_once("\r\n").unwrap();
         let host = self.base.split_once("://").unwrap().1;
         let user = base64::Engine::encode(
@@ -129,11 +141,11 @@ impl TestServer {
         let head = format!(
             "{line} HTTP/1.1\r\nhost: {host}\r\nauthorization: Basic {user}\r\n{headers}\r\n"
         );
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream.write_all(part).await.unwrap();
-        stream.shutdown().await.unwrap();
-        // Whether an answer comes or the connection just ends is the server's choice.
-        let _ = stream.read_to_end(&mut Vec::new()).await;
+        let mut stream = self.connect().await;
+        tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes())
+            .await
+            .unwrap();
+        stream
     }
 
     async fn connect(&self) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
