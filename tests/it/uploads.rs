@@ -84,6 +84,10 @@ async fn a_session_starts_empty() {
     assert_eq!(status.header("range"), "0-0");
     assert_eq!(status.header("docker-upload-uuid"), uuid);
     assert!(status.header("location").contains(uuid));
+    // registry:2 answers HEAD as it does GET.
+    let head = server.head(answer.header("location")).await.expect(204);
+    assert_eq!(head.header("range"), "0-0");
+    assert_eq!(head.header("docker-upload-uuid"), uuid);
 }
 
 #[tokio::test]

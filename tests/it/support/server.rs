@@ -49,6 +49,10 @@ impl TestServer {
     }
 
     /// A server with other options.
+    #[expect(
+        clippy::unused_async,
+        reason = "a server needs the runtime that an async caller has"
+    )]
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(folder.path());
