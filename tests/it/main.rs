@@ -4,18 +4,27 @@
 //! makes content.
 
 #![expect(
-    clippy::unwrap_used,
+    unreachable_pub,
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::print_stdout,
-    clippy::disallowed_methods,
-    reason = "the helpers are called by tests only, and a test stops at the first surprise"
+    clippy::unwrap_used,
+    reason = "`pub` in the harness marks what tests use, and a test stops at the first surprise"
 )]
 
 mod architecture;
+mod blobs;
 mod cli_certs;
 mod cli_htpasswd;
 mod cli_serve;
+mod errors;
 mod gate;
+mod limits;
+mod lists;
+mod locations;
+mod manifests;
+mod referrers;
 mod server;
 mod storage_failures;
 mod support;
+mod uploads;

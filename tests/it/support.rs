@@ -4,6 +4,6 @@ pub mod content;
 pub mod server;
 
 pub use self::{
-    content::{Image, digest, image},
-    server::{Answer, TestServer},
+    content::{Image, digest, digest512, image, image_with, noise},
+    server::{Answer, Answered, TestServer, files},
 };

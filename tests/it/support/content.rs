@@ -22,6 +22,10 @@ pub fn digest(bytes: impl AsRef<[u8]>) -> String {
     Digest::of(Algorithm::Sha256, bytes.as_ref()).to_string()
 }
 
+pub fn digest512(bytes: impl AsRef<[u8]>) -> String {
+    Digest::of(Algorithm::Sha512, bytes.as_ref()).to_string()
+}
+
 /// Bytes that no other seed gives.
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -41,7 +45,36 @@ pub fn descriptor(media_type: &str, bytes: impl AsRef<[u8]>) -> Value {
     json!({ "mediaType": media_type, "digest": digest(bytes), "size": bytes.len() })
 }
 
+/// The address that closes an upload session as the blob of a digest.
+pub fn closing(location: &str, digest: &str) -> String {
+    let separator = if location.contains('?') { '&' } else { '?' };
+    format!("{location}{separator}digest={digest}")
+}
+
 impl TestServer {
+    /// Opens an upload session and tells where it is.
+    pub async fn open_upload(&self, name: &str) -> String {
+        let answer = self.post(&format!("/v2/{name}/blobs/uploads/")).await;
+        answer.expect(202).header("location").to_owned()
+    }
+
+    /// Sends a chunk to an upload session; `range` as it stands in `Content-Range`.
+    pub async fn patch(
+        &self,
+        location: &str,
+        range: Option<&str>,
+        chunk: impl Into<reqwest::Body>,
+    ) -> super::Answer {
+        let mut request = self
+            .request("PATCH", location)
+            .header("content-type", "application/octet-stream")
+            .body(chunk);
+        if let Some(range) = range {
+            request = request.header("content-range", range);
+        }
+        request.answer().await
+    }
+
     /// Puts a blob into a repository and tells its digest.
     pub async fn push_blob(&self, name: &str, bytes: impl Into<Vec<u8>>) -> String {
         let bytes = bytes.into();
@@ -91,4 +124,24 @@ pub async fn image_with(server: &TestServer, name: &str, tag: &str, fields: Valu
     let digest = digest(&manifest);
     server.push_manifest(name, tag, OCI_MANIFEST, manifest.clone()).await.expect(201);
     Image { manifest, digest, config, layer }
+}
+
+/// An index of nothing: a whole manifest in one request. Each `seed` has another digest.
+pub fn empty_index(seed: &str) -> String {
+    json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [],
+        "annotations": { "seed": seed },
+    })
+    .to_string()
+}
+
+/// Pushes a manifest that needs no blobs to a tag, and tells its digest.
+pub async fn trifle(server: &TestServer, name: &str, tag: &str) -> String {
+    let index = empty_index(&format!("{name}:{tag}"));
+    let digest = digest(&index);
+    let answer = server.push_manifest(name, tag, OCI_INDEX, index).await;
+    answer.expect(201);
+    digest
 }

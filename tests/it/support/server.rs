@@ -49,14 +49,15 @@ impl TestServer {
     }
 
     /// A server with other options.
+    #[expect(clippy::unused_async, reason = "a server needs the runtime that an async caller has")]
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(folder.path());
         change(&mut config);
-        Self::on(folder, config).await
+        Self::on(folder, config)
     }
 
-    async fn on(folder: TempDir, config: Config) -> Self {
+    fn on(folder: TempDir, config: Config) -> Self {
         let (app, _) = App::start(&config).unwrap();
         let scheme = match config.http.server.tls {
             TlsOptions::Off => "http",
@@ -70,7 +71,7 @@ impl TestServer {
     pub async fn restart(mut self) -> Self {
         self.app.take().unwrap().stop().await;
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
-        Self::on(folder, self.config.clone()).await
+        Self::on(folder, self.config.clone())
     }
 
     pub async fn stop(mut self) -> TempDir {
@@ -108,6 +109,53 @@ impl TestServer {
             None => target.to_owned(),
         };
         self.client.request(method.parse::<Method>().unwrap(), url)
+    }
+
+    /// Sends the head of an HTTP/1.1 request and a part of the body it announces, ends the stream
+    /// there, and waits until the server has given the connection up.
+    ///
+    /// `head` is the request line and headers beyond those for host and user, each line ended.
+    pub async fn break_off(&self, head: &str, part: &[u8]) {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = self.begin(head).await;
+        stream.write_all(part).await.unwrap();
+        stream.shutdown().await.unwrap();
+        // Whether an answer comes or the connection just ends is the server's choice.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+
+    /// Sends the head of an HTTP/1.1 request, as for [`break_off`](Self::break_off), and leaves the
+    /// connection to the test.
+    pub async fn begin(
+        &self,
+        head: &str,
+    ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        let (line, headers) = head.split_once("\r\n").unwrap();
+        let host = self.base.split_once("://").unwrap().1;
+        let user = base64::Engine::encode(
+            &base64::engine::general_purpose::STANDARD,
+            format!("{USER}:{PASSWORD}"),
+        );
+        let head = format!(
+            "{line} HTTP/1.1\r\nhost: {host}\r\nauthorization: Basic {user}\r\n{headers}\r\n"
+        );
+        let mut stream = self.connect().await;
+        tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn connect(&self) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+        let mut roots = rustls::RootCertStore::empty();
+        let authority = CertificateDer::from_pem_file(certificates().join("ca.crt")).unwrap();
+        roots.add(authority).unwrap();
+        let config =
+            rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let socket = tokio::net::TcpStream::connect(self.app().addr()).await.unwrap();
+        tokio_rustls::TlsConnector::from(std::sync::Arc::new(config))
+            .connect(ServerName::try_from("localhost").unwrap(), socket)
+            .await
+            .unwrap()
     }
 
     pub async fn get(&self, target: &str) -> Answer {

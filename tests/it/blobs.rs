@@ -1,0 +1,404 @@
+//! Blobs: pull, ranges, conditions, deletion, and who may see which.
+
+use portcullis::{oci::ErrorCode, storage};
+
+use crate::support::{Answer, Answered as _, TestServer, digest, digest512, files, noise};
+
+async fn ranged(server: &TestServer, target: &str, range: &str) -> Answer {
+    server.request("GET", target).header("range", range).answer().await
+}
+
+async fn unless(server: &TestServer, method: &str, target: &str, tag: &str) -> Answer {
+    server.request(method, target).header("if-none-match", tag).answer().await
+}
+
+#[tokio::test]
+async fn get_gives_the_bytes_and_says_what_they_are() {
+    let server = TestServer::start().await;
+    let bytes = noise(1, 70_000);
+    let digest = server.push_blob("app", bytes.clone()).await;
+    let answer = server.get(&format!("/v2/app/blobs/{digest}")).await;
+    let answer = answer.expect(200);
+    assert_eq!(answer.body, bytes);
+    assert_eq!(answer.header("content-length"), "70000");
+    assert_eq!(answer.header("content-type"), "application/octet-stream");
+    assert_eq!(answer.header("docker-content-digest"), digest);
+    assert_eq!(answer.header("etag"), format!("\"{digest}\""));
+    assert_eq!(answer.header("accept-ranges"), "bytes");
+    let cache = answer.header("cache-control");
+    assert!(cache.contains("max-age=31536000"), "{cache}");
+}
+
+#[tokio::test]
+async fn head_has_the_headers_of_get_and_no_body() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("app", noise(2, 5000)).await;
+    let target = format!("/v2/app/blobs/{digest}");
+    let get = server.get(&target).await.expect(200);
+    let head = server.head(&target).await.expect(200);
+    for name in [
+        "content-length",
+        "content-type",
+        "docker-content-digest",
+        "etag",
+        "accept-ranges",
+        "cache-control",
+        "docker-distribution-api-version",
+    ] {
+        assert_eq!(head.header(name), get.header(name), "{name}");
+    }
+    assert!(head.body.is_empty());
+}
+
+#[tokio::test]
+async fn a_single_range_gives_these_bytes() {
+    let server = TestServer::start().await;
+    let bytes = noise(3, 1000);
+    let digest = server.push_blob("app", bytes.clone()).await;
+    let target = format!("/v2/app/blobs/{digest}");
+    for (range, from, to) in [
+        ("bytes=0-0", 0, 0),
+        ("bytes=10-19", 10, 19),
+        ("bytes=999-999", 999, 999),
+        ("bytes=0-999", 0, 999),
+        ("bytes=990-5000", 990, 999),
+        ("bytes=0-18446744073709551615", 0, 999),
+        ("bytes=400-", 400, 999),
+        ("bytes=0-", 0, 999),
+        ("bytes=-1", 999, 999),
+        ("bytes=-100", 900, 999),
+        ("bytes=-1000", 0, 999),
+        ("bytes=-5000", 0, 999),
+    ] {
+        let answer = ranged(&server, &target, range).await.expect(206);
+        assert_eq!(answer.body, bytes[from..=to], "{range}");
+        let said = format!("bytes {from}-{to}/1000");
+        assert_eq!(answer.header("content-range"), said, "{range}");
+        let length = (to - from + 1).to_string();
+        assert_eq!(answer.header("content-length"), length, "{range}");
+        assert_eq!(answer.header("docker-content-digest"), digest, "{range}");
+        assert_eq!(answer.header("etag"), format!("\"{digest}\""), "{range}");
+    }
+}
+
+#[tokio::test]
+async fn a_range_beyond_the_blob_is_refused_with_its_size() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("app", noise(4, 1000)).await;
+    let target = format!("/v2/app/blobs/{digest}");
+    for range in ["bytes=1000-", "bytes=1000-1001", "bytes=5000-6000", "bytes=-0"] {
+        let answer = ranged(&server, &target, range).await.expect(416);
+        assert_eq!(answer.header("content-range"), "bytes */1000", "{range}");
+    }
+}
+
+/// RFC 9110 §14.2: a unit that is not known is ignored; what is not a range may be ignored or
+/// refused, but is never part of the content.
+#[tokio::test]
+async fn a_range_that_is_none_never_gives_a_part() {
+    let server = TestServer::start().await;
+    let bytes = noise(5, 1000);
+    let digest = server.push_blob("app", bytes.clone()).await;
+    let target = format!("/v2/app/blobs/{digest}");
+    let answer = ranged(&server, &target, "lines=0-3").await.expect(200);
+    assert_eq!(answer.body, bytes);
+    for range in ["bytes=", "bytes=-", "bytes=a-b", "bytes=9-3", "bytes", "bytes=+1-2", "0-3"] {
+        let answer = ranged(&server, &target, range).await;
+        match answer.status.as_u16() {
+            200 => assert_eq!(answer.body, bytes, "{range}"),
+            400 | 416 => {}
+            other => panic!("{range}: {other}"),
+        }
+    }
+}
+
+/// RFC 9110 §14.2 and §15.3.7: several ranges are all of the content, or a multipart answer.
+#[tokio::test]
+async fn several_ranges_give_everything_or_parts_that_say_so() {
+    let server = TestServer::start().await;
+    let bytes = noise(6, 1000);
+    let digest = server.push_blob("app", bytes.clone()).await;
+    let target = format!("/v2/app/blobs/{digest}");
+    let answer = ranged(&server, &target, "bytes=0-9,20-29").await;
+    if answer.status == 206 {
+        assert!(answer.header("content-type").starts_with("multipart/byteranges"));
+    } else {
+        assert_eq!(answer.expect(200).body, bytes);
+    }
+}
+
+/// RFC 9110 §14.2: `Range` means something for GET only.
+#[tokio::test]
+async fn head_ignores_ranges() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("app", noise(7, 1000)).await;
+    let answer = server
+        .request("HEAD", &format!("/v2/app/blobs/{digest}"))
+        .header("range", "bytes=0-9")
+        .answer()
+        .await
+        .expect(200);
+    assert_eq!(answer.header("content-length"), "1000");
+}
+
+/// RFC 9110 §13.1.5: a range is only for the content that the client has a part of.
+#[tokio::test]
+async fn if_range_of_other_content_gives_everything() {
+    let server = TestServer::start().await;
+    let bytes = noise(8, 1000);
+    let digest = server.push_blob("app", bytes.clone()).await;
+    let target = format!("/v2/app/blobs/{digest}");
+    let other = format!("\"{}\"", crate::support::digest("other"));
+    for (tag, status) in [(format!("\"{digest}\""), 206), (other, 200)] {
+        let answer = server
+            .request("GET", &target)
+            .header("range", "bytes=5-9")
+            .header("if-range", &tag)
+            .answer()
+            .await
+            .expect(status);
+        assert_eq!(answer.body.len(), if status == 206 { 5 } else { 1000 }, "{tag}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_client_has_is_not_sent_again() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("app", noise(9, 100)).await;
+    let target = format!("/v2/app/blobs/{digest}");
+    let other = crate::support::digest("other");
+    for tag in [
+        format!("\"{digest}\""),
+        format!("W/\"{digest}\""),
+        digest.clone(),
+        format!("\"{other}\", \"{digest}\""),
+        format!("\"{other}\",W/\"{digest}\""),
+        "*".to_owned(),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let answer = unless(&server, method, &target, &tag).await.expect(304);
+            assert!(answer.body.is_empty(), "{tag}");
+            assert_eq!(answer.header("etag"), format!("\"{digest}\""), "{tag}");
+        }
+    }
+    for tag in [format!("\"{other}\""), "\"\"".to_owned(), "nonsense".to_owned()] {
+        unless(&server, "GET", &target, &tag).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_condition_does_not_make_a_missing_blob_appear() {
+    let server = TestServer::start().await;
+    server.push_blob("app", "something").await;
+    let target = format!("/v2/app/blobs/{}", digest("missing"));
+    unless(&server, "GET", &target, "*").await.expect_error(404, ErrorCode::BlobUnknown);
+}
+
+#[tokio::test]
+async fn an_unchanged_blob_is_unchanged_even_when_a_part_is_asked_for() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("app", noise(10, 100)).await;
+    server
+        .request("GET", &format!("/v2/app/blobs/{digest}"))
+        .header("range", "bytes=0-9")
+        .header("if-none-match", format!("\"{digest}\""))
+        .answer()
+        .await
+        .expect(304);
+}
+
+#[tokio::test]
+async fn an_unknown_blob_is_unknown() {
+    let server = TestServer::start().await;
+    server.push_blob("app", "something").await;
+    let target = format!("/v2/app/blobs/{}", digest("missing"));
+    let get = server.get(&target).await;
+    get.expect_error(404, ErrorCode::BlobUnknown);
+    assert!(server.head(&target).await.expect(404).body.is_empty());
+    let missing = digest512("missing");
+    let get = server.get(&format!("/v2/app/blobs/{missing}")).await;
+    get.expect_error(404, ErrorCode::BlobUnknown);
+    let nowhere = server.get(&format!("/v2/nowhere/blobs/{missing}")).await;
+    nowhere.expect(404);
+}
+
+#[tokio::test]
+async fn a_digest_that_is_none_finds_nothing() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("app", "something").await;
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    for bad in [
+        "sha256:abc".to_owned(),
+        format!("sha256:{}", hex.to_uppercase()),
+        format!("sha256:{hex}0"),
+        format!("sha512:{hex}"),
+        format!("md5:{hex}"),
+        hex.to_owned(),
+        "sha256:..%2f..%2f..%2fx".to_owned(),
+    ] {
+        let answer = server.get(&format!("/v2/app/blobs/{bad}")).await;
+        assert!(matches!(answer.status.as_u16(), 400 | 404), "{bad}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_digest_may_be_percent_encoded() {
+    let server = TestServer::start().await;
+    let bytes = b"something".to_vec();
+    let digest = digest(&bytes).replace(':', "%3A");
+    server
+        .request("POST", &format!("/v2/app/blobs/uploads/?digest={digest}"))
+        .body(bytes.clone())
+        .answer()
+        .await
+        .expect(201);
+    let answer = server.get(&format!("/v2/app/blobs/{digest}")).await;
+    assert_eq!(answer.expect(200).body, bytes);
+}
+
+#[tokio::test]
+async fn sha512_blobs_are_blobs() {
+    let server = TestServer::start().await;
+    let bytes = noise(11, 3000);
+    let digest = digest512(&bytes);
+    server
+        .request("POST", &format!("/v2/app/blobs/uploads/?digest={digest}"))
+        .body(bytes.clone())
+        .answer()
+        .await
+        .expect(201);
+    let target = format!("/v2/app/blobs/{digest}");
+    let answer = server.get(&target).await.expect(200);
+    assert_eq!(answer.body, bytes);
+    let said = answer.header("docker-content-digest");
+    assert!(said == digest || said == crate::support::digest(&bytes), "{said}");
+    let head = server.head(&target).await.expect(200);
+    assert_eq!(head.header("content-length"), "3000");
+    let part = ranged(&server, &target, "bytes=-10").await.expect(206);
+    assert_eq!(part.body, bytes[2990..]);
+    server.delete(&target).await.expect(202);
+    server.get(&target).await.expect_error(404, ErrorCode::BlobUnknown);
+}
+
+#[tokio::test]
+async fn an_empty_blob_is_a_blob() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("app", "").await;
+    let target = format!("/v2/app/blobs/{digest}");
+    for answer in [server.get(&target).await, server.head(&target).await] {
+        let answer = answer.expect(200);
+        assert_eq!(answer.header("content-length"), "0");
+        assert!(answer.body.is_empty());
+    }
+    let part = ranged(&server, &target, "bytes=0-").await;
+    assert!(matches!(part.status.as_u16(), 200 | 416), "{part:?}");
+}
+
+#[tokio::test]
+async fn a_deleted_blob_is_gone_and_can_come_back() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("app", "something").await;
+    let target = format!("/v2/app/blobs/{digest}");
+    server.delete(&target).await.expect(202);
+    server.get(&target).await.expect_error(404, ErrorCode::BlobUnknown);
+    server.head(&target).await.expect(404);
+    server.delete(&target).await.expect_error(404, ErrorCode::BlobUnknown);
+    server.push_blob("app", "something").await;
+    assert_eq!(server.get(&target).await.expect(200).body, "something");
+}
+
+#[tokio::test]
+async fn deleting_a_blob_leaves_it_in_other_repositories() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("one", "shared").await;
+    server.push_blob("two", "shared").await;
+    server.delete(&format!("/v2/one/blobs/{digest}")).await.expect(202);
+    server.get(&format!("/v2/one/blobs/{digest}")).await.expect(404);
+    let other = server.get(&format!("/v2/two/blobs/{digest}")).await;
+    assert_eq!(other.expect(200).body, "shared");
+}
+
+#[tokio::test]
+async fn with_deletion_disabled_a_blob_stays() {
+    let server = TestServer::with(|config| config.storage.delete.enabled = false).await;
+    let digest = server.push_blob("app", "something").await;
+    let target = format!("/v2/app/blobs/{digest}");
+    server.delete(&target).await.expect_error(405, ErrorCode::Unsupported);
+    server.get(&target).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_blob_is_private_to_its_repository() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("team/a", "secret").await;
+    server.push_blob("team/b", "other").await;
+    for other in ["team/b", "team", "team/a/sub", "nowhere"] {
+        let target = format!("/v2/{other}/blobs/{digest}");
+        for method in ["GET", "HEAD", "DELETE"] {
+            let answer = server.request(method, &target).answer().await;
+            assert_eq!(answer.status, 404, "{method} {other}");
+        }
+    }
+    server.post(&format!("/v2/team/b/blobs/uploads/?mount={digest}&from=team/a")).await.expect(201);
+    let mounted = server.get(&format!("/v2/team/b/blobs/{digest}")).await;
+    assert_eq!(mounted.expect(200).body, "secret");
+}
+
+#[tokio::test]
+async fn a_blob_in_two_repositories_is_stored_once() {
+    let server = TestServer::start().await;
+    server.push_blob("one", "shared").await;
+    server.push_blob("two", "shared").await;
+    let data = files(&server.tree().join("blobs"));
+    let data: Vec<_> = data.iter().filter(|file| file.ends_with("/data")).collect();
+    assert_eq!(data.len(), 1, "{data:?}");
+}
+
+#[tokio::test]
+async fn a_blob_is_pushed_twice_without_harm() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("app", "something").await;
+    server.push_blob("app", "something").await;
+    let answer = server.get(&format!("/v2/app/blobs/{digest}")).await;
+    assert_eq!(answer.expect(200).body, "something");
+}
+
+#[tokio::test]
+async fn a_method_that_blobs_do_not_have_is_unsupported() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("app", "something").await;
+    for method in ["PUT", "POST", "PATCH"] {
+        let target = format!("/v2/app/blobs/{digest}");
+        let answer = server.request(method, &target).answer().await;
+        answer.expect_error(405, ErrorCode::Unsupported);
+    }
+}
+
+#[tokio::test]
+async fn blobs_outlive_a_restart() {
+    let server = TestServer::start().await;
+    let bytes = noise(12, 100_000);
+    let digest = server.push_blob("app", bytes.clone()).await;
+    let server = server.restart().await;
+    let answer = server.get(&format!("/v2/app/blobs/{digest}")).await;
+    assert_eq!(answer.expect(200).body, bytes);
+}
+
+#[tokio::test]
+async fn memory_is_a_storage() {
+    let server = TestServer::with(|config| config.storage.backend = storage::Options::Memory).await;
+    let image = crate::support::image(&server, "app", "latest").await;
+    let answer = server.get("/v2/app/manifests/latest").await.expect(200);
+    assert_eq!(answer.text(), image.manifest);
+    let layer = format!("/v2/app/blobs/{}", image.layer);
+    let part = ranged(&server, &layer, "bytes=0-4").await.expect(206);
+    assert_eq!(part.body, "layer");
+    let location = server.open_upload("app").await;
+    server.patch(&location, Some("0-3"), "abcd").await.expect(202);
+    let close = crate::support::content::closing(&location, &digest("abcdef"));
+    server.put(&close, "ef").await.expect(201);
+    server.delete("/v2/app/manifests/latest").await.expect(202);
+    server.get("/v2/app/manifests/latest").await.expect(404);
+    let folder = server.stop().await;
+    assert_eq!(files(folder.path()), ["htpasswd"]);
+}

@@ -1,0 +1,233 @@
+//! Where answers point, and the headers that all of them have.
+
+use portcullis::server::TlsOptions;
+use reqwest::header::HeaderMap;
+
+use crate::support::{
+    Answer, Answered as _, TestServer,
+    content::{OCI_INDEX, closing, empty_index, trifle},
+    digest,
+    server::{PASSWORD, USER, client_builder},
+};
+
+const UPLOADS: &str = "/v2/app/blobs/uploads/";
+
+/// Opens an upload with these headers over HTTP/1.1, where `Host` is a header like others.
+async fn post_with(server: &TestServer, headers: &[(&str, &str)]) -> Answer {
+    let client = client_builder().http1_only().build().unwrap();
+    let mut request =
+        client.post(format!("{}{UPLOADS}", server.base)).basic_auth(USER, Some(PASSWORD));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.answer().await
+}
+
+async fn location_with(server: &TestServer, headers: &[(&str, &str)]) -> String {
+    let answer = post_with(server, headers).await.expect(202);
+    answer.header("location").to_owned()
+}
+
+#[track_caller]
+fn assert_starts(location: &str, start: &str) {
+    assert!(location.starts_with(start), "{location} does not start with {start}");
+}
+
+#[tokio::test]
+async fn locations_are_absolute_and_name_the_host_that_was_asked() {
+    let server = TestServer::start().await;
+    let here = format!("{}/v2/app/", server.base);
+    let upload = server.open_upload("app").await;
+    assert_starts(&upload, &here);
+    let patched = server.patch(&upload, None, "abc").await.expect(202);
+    assert_starts(patched.header("location"), &here);
+    let status = server.get(&upload).await.expect(204);
+    assert_starts(status.header("location"), &here);
+    let blob = server.put(&closing(&upload, &digest("abc")), "").await.expect(201);
+    assert_eq!(blob.header("location"), format!("{here}blobs/{}", digest("abc")));
+    let body = empty_index("x");
+    let manifest = server.push_manifest("app", "latest", OCI_INDEX, body.clone()).await;
+    let expected = format!("{here}manifests/{}", digest(body));
+    assert_eq!(manifest.expect(201).header("location"), expected);
+    let other = location_with(&server, &[("host", "registry.example:8443")]).await;
+    assert_starts(&other, "https://registry.example:8443/v2/app/");
+}
+
+#[tokio::test]
+async fn a_configured_host_is_named_instead() {
+    for (host, start) in [
+        ("https://registry.example:8443", "https://registry.example:8443/v2/app/"),
+        ("http://registry.example", "http://registry.example/v2/app/"),
+        ("registry.example", "https://registry.example/v2/app/"),
+    ] {
+        let server = TestServer::with(|config| config.http.api.host = Some(host.to_owned())).await;
+        assert_starts(&location_with(&server, &[]).await, start);
+        assert_starts(&location_with(&server, &[("host", "other.example")]).await, start);
+    }
+}
+
+#[tokio::test]
+async fn a_prefix_is_before_every_path() {
+    let server = TestServer::with(|config| config.http.api.prefix = "/registry/".to_owned()).await;
+    server.get("/registry/v2/").await.expect(200);
+    let answer = server.anonymous("GET", "/registry/v2/").answer().await;
+    assert_eq!(answer.status, 401);
+    let answer = server.post("/registry/v2/app/blobs/uploads/").await.expect(202);
+    let location = answer.header("location").to_owned();
+    assert_starts(&location, &format!("{}/registry/v2/app/blobs/uploads/", server.base));
+    let blob = server.put(&closing(&location, &digest("abc")), "abc").await.expect(201);
+    let pulled = server.get(blob.header("location")).await.expect(200);
+    assert_eq!(pulled.body, "abc");
+    for tag in ["a", "b"] {
+        let target = format!("/registry/v2/app/manifests/{tag}");
+        let request = server.request("PUT", &target).header("content-type", OCI_INDEX);
+        let answer = request.body(empty_index(tag)).answer().await.expect(201);
+        server.get(answer.header("location")).await.expect(200);
+    }
+    let page = server.get("/registry/v2/app/tags/list?n=1").await.expect(200);
+    let link = page.header("link");
+    let target = link.strip_prefix('<').unwrap().split_once('>').unwrap().0;
+    let page = server.get(target).await.expect(200);
+    assert_eq!(page.json()["tags"], serde_json::json!(["b"]));
+}
+
+#[tokio::test]
+async fn relative_urls_have_no_host() {
+    for prefix in ["/", "/registry/"] {
+        let server = TestServer::with(|config| {
+            config.http.api.relativeurls = true;
+            config.http.api.prefix = prefix.to_owned();
+        })
+        .await;
+        let answer = server.post(&format!("{prefix}v2/app/blobs/uploads/")).await.expect(202);
+        let location = answer.header("location").to_owned();
+        assert_starts(&location, &format!("{prefix}v2/app/blobs/uploads/"));
+        let answer = server.put(&closing(&location, &digest("abc")), "abc").await.expect(201);
+        let location = answer.header("location");
+        assert_eq!(location, format!("{prefix}v2/app/blobs/{}", digest("abc")));
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_says_where_clients_are() {
+    let server = TestServer::with(|config| config.http.server.tls = TlsOptions::Off).await;
+    assert_starts(&location_with(&server, &[]).await, &format!("{}/v2/app/", server.base));
+    let forwarded = [("x-forwarded-proto", "https"), ("x-forwarded-host", "outside.example")];
+    let location = location_with(&server, &forwarded).await;
+    assert_starts(&location, "https://outside.example/v2/app/");
+    let location = location_with(&server, &[("host", "outside.example"), forwarded[0]]).await;
+    assert_starts(&location, "https://outside.example/v2/app/");
+}
+
+#[tokio::test]
+async fn nobody_else_says_where_clients_are() {
+    let server = TestServer::with(|config| {
+        config.http.api.trustedproxies = vec!["192.0.2.0/24".parse().unwrap()];
+    })
+    .await;
+    let forwarded = [("x-forwarded-proto", "http"), ("x-forwarded-host", "evil.example")];
+    let location = location_with(&server, &forwarded).await;
+    assert_starts(&location, &format!("{}/v2/app/", server.base));
+    let server = TestServer::with(|config| config.http.api.trustedproxies = Vec::new()).await;
+    let location = location_with(&server, &forwarded).await;
+    assert_starts(&location, &format!("{}/v2/app/", server.base));
+}
+
+#[tokio::test]
+async fn what_is_no_host_is_not_reflected() {
+    let server = TestServer::start().await;
+    for bad in [
+        "evil.example/path",
+        "evil.example?x=",
+        "evil.example#x",
+        "user@evil.example",
+        "evil.example\"><x",
+        "evil.example:port",
+        "evil example",
+    ] {
+        for name in ["host", "x-forwarded-host"] {
+            let answer = post_with(&server, &[(name, bad)]).await;
+            if answer.status == 202 {
+                let location = answer.header("location");
+                assert!(!location.contains("evil"), "{name}: {bad}: {location}");
+            } else {
+                assert_eq!(answer.status, 400, "{name}: {bad}");
+            }
+        }
+    }
+    for bad in ["javascript", "ftp", "https://x", "\"", ""] {
+        let answer = post_with(&server, &[("x-forwarded-proto", bad)]).await.expect(202);
+        let location = answer.header("location");
+        let start = location.split_once("://").unwrap().0;
+        assert!(matches!(start, "http" | "https"), "{bad}: {location}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_says_the_version_of_the_interface() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("app", "content").await;
+    trifle(&server, "app", "latest").await;
+    let blob = format!("/v2/app/blobs/{digest}");
+    let part = server.request("GET", &blob).header("range", "bytes=0-1");
+    let beyond = server.request("GET", &blob).header("range", "bytes=99-");
+    let same = server.request("GET", &blob).header("if-none-match", "*");
+    for (status, answer) in [
+        (200, server.get("/v2/").await),
+        (200, server.get("/v2/_catalog").await),
+        (200, server.get("/v2/app/tags/list").await),
+        (200, server.get("/v2/app/manifests/latest").await),
+        (200, server.get(&format!("/v2/app/referrers/{digest}")).await),
+        (200, server.get(&blob).await),
+        (206, part.answer().await),
+        (304, same.answer().await),
+        (416, beyond.answer().await),
+        (202, server.post(UPLOADS).await),
+        (404, server.get("/v2/app/manifests/other").await),
+        (404, server.head("/v2/app/manifests/other").await),
+        (400, server.get("/v2/app/tags/list?n=x").await),
+        (405, server.post("/v2/app/tags/list").await),
+        (401, server.anonymous("GET", "/v2/").answer().await),
+        (401, server.anonymous("PUT", UPLOADS).body("x").answer().await),
+        (401, server.anonymous("GET", "/v1/search?q=x").answer().await),
+        (202, server.delete(&blob).await),
+    ] {
+        let answer = answer.expect(status);
+        assert_eq!(answer.header("docker-distribution-api-version"), "registry/2.0");
+    }
+}
+
+#[tokio::test]
+async fn the_base_is_an_empty_object() {
+    let server = TestServer::start().await;
+    let answer = server.get("/v2/").await.expect(200);
+    assert_eq!(answer.json(), serde_json::json!({}));
+    assert_eq!(answer.header("content-type"), "application/json");
+    assert_eq!(answer.header("content-length"), answer.body.len().to_string());
+}
+
+#[tokio::test]
+async fn configured_headers_are_in_every_answer() {
+    let server = TestServer::with(|config| {
+        let headers = &mut config.http.api.headers;
+        headers.insert("X-Frame-Options".to_owned(), vec!["deny".to_owned()]);
+        headers.insert("X-Two".to_owned(), vec!["one".to_owned(), "two".to_owned()]);
+    })
+    .await;
+    trifle(&server, "app", "latest").await;
+    for answer in [
+        server.get("/v2/").await.expect(200),
+        server.get("/v2/app/manifests/latest").await.expect(200),
+        server.get("/v2/app/manifests/other").await.expect(404),
+        server.post(UPLOADS).await.expect(202),
+    ] {
+        assert_eq!(answer.header("x-frame-options"), "deny");
+        let both: Vec<_> = all(&answer.headers, "x-two");
+        assert_eq!(both, ["one", "two"]);
+    }
+}
+
+fn all(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let values = headers.get_all(name).iter();
+    values.flat_map(|value| value.to_str().unwrap().split(", ").map(str::to_owned)).collect()
+}
