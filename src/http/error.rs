@@ -127,8 +127,7 @@ impl From<Denied> for Error {
 /// The status of a code, as in registry:2.
 const fn status(code: ErrorCode) -> StatusCode {
     match code {
-        ErrorCode::BlobUploadInvalid
-        | ErrorCode::DigestInvalid
+        ErrorCode::DigestInvalid
         | ErrorCode::ManifestBlobUnknown
         | ErrorCode::ManifestInvalid
         | ErrorCode::NameInvalid
@@ -138,6 +137,7 @@ const fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
         ErrorCode::Denied => StatusCode::FORBIDDEN,
         ErrorCode::BlobUnknown
+        | ErrorCode::BlobUploadInvalid
         | ErrorCode::BlobUploadUnknown
         | ErrorCode::ManifestUnknown
         | ErrorCode::NameUnknown => StatusCode::NOT_FOUND,

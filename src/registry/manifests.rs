@@ -17,6 +17,9 @@ const MAX_STORED: usize = 2 * Manifest::MAX_SIZE;
 /// How many descriptors of a manifest are looked up at once.
 const LOOKUPS: usize = 16;
 
+/// How many tags of a manifest are set at once: syncs that run together share their cost.
+const TAGS: usize = 8;
+
 /// A manifest as it was pushed.
 #[derive(Clone, Debug)]
 pub struct StoredManifest {
@@ -132,9 +135,12 @@ impl Registry {
             self.set_link(place, &digest).await?;
         }
         self.set_link(Place::Revision(name, &digest), &digest).await?;
-        for tag in &tags {
-            self.set_tag(name, tag, &digest).await?;
-        }
+        let target = &digest;
+        stream::iter(tags)
+            .map(|tag| async move { self.set_tag(name, &tag, target).await })
+            .buffer_unordered(TAGS)
+            .try_collect::<()>()
+            .await?;
         Ok(Accepted { digest, subject })
     }
 

@@ -2,11 +2,22 @@
 //!
 //! One request at a time writes to an upload: two would mix their bytes. Between requests the
 //! state of the hasher is kept here, so that the next chunk goes on without a look at the disk.
+//!
+//! A client whose connection broke comes back at once, often before the server has noticed, or
+//! while what arrived is still being written. So a newcomer waits a little for the one before it,
+//! and asks it to leave: a writer whose client still sends keeps its place, one whose client is
+//! silent gives it up.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
+
+use tokio_util::sync::CancellationToken;
 
 use super::UploadId;
 use crate::oci::Hasher;
@@ -14,12 +25,18 @@ use crate::oci::Hasher;
 /// Uploads beyond this many that wait for their next chunk are continued from storage instead.
 const MAX_PARKED: usize = 4096;
 
+/// How long a newcomer waits for the writer before it: longer than [`SILENCE`] and a last write.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// A writer that is asked to leave does so when its client sends nothing for this long.
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Default)]
 pub(super) struct Sessions(Mutex<HashMap<UploadId, Slot>>);
 
 #[derive(Debug)]
 enum Slot {
-    Busy,
+    Busy(Writer),
     Parked(Box<Hashed>),
 }
 
@@ -30,16 +47,58 @@ pub(super) struct Hashed {
     pub(super) length: u64,
 }
 
+/// What a writer and those who wait for it share.
+#[derive(Clone, Debug, Default)]
+struct Writer {
+    asked_to_leave: CancellationToken,
+    left: CancellationToken,
+    /// Whether it added to the upload.
+    wrote: Arc<AtomicBool>,
+}
+
 impl Sessions {
-    /// Takes an upload for one request; `None` when another has it.
-    pub(super) fn enter(&self, id: UploadId) -> Option<Session<'_>> {
-        match self.slots().insert(id, Slot::Busy) {
-            Some(Slot::Busy) => None,
-            Some(Slot::Parked(hashed)) => {
-                Some(Session { sessions: self, id, parked: Some(*hashed), leave: None })
+    /// Takes an upload for one request; `None` when another keeps it.
+    pub(super) async fn enter(&self, id: UploadId) -> Option<Session<'_>> {
+        let mut overtaken = false;
+        let entered = async {
+            loop {
+                match self.try_enter(id) {
+                    Ok(session) => return session,
+                    Err(writer) => {
+                        writer.asked_to_leave.cancel();
+                        writer.left.cancelled().await;
+                        overtaken |= writer.wrote.load(Ordering::Relaxed);
+                    }
+                }
             }
-            None => Some(Session { sessions: self, id, parked: None, leave: None }),
+        };
+        let mut session = tokio::time::timeout(WAIT, entered).await.ok()?;
+        session.overtaken = overtaken;
+        Some(session)
+    }
+
+    /// Waits until nobody writes to an upload, or for as long as [`enter`](Self::enter) would.
+    pub(super) async fn settled(&self, id: UploadId) {
+        let writer = match self.slots().get(&id) {
+            Some(Slot::Busy(writer)) => writer.clone(),
+            Some(Slot::Parked(_)) | None => return,
+        };
+        writer.asked_to_leave.cancel();
+        // Whoever writes on may do so; then the answer is of this moment.
+        let _ = tokio::time::timeout(WAIT, writer.left.cancelled()).await;
+    }
+
+    fn try_enter(&self, id: UploadId) -> Result<Session<'_>, Writer> {
+        let mut slots = self.slots();
+        if let Some(Slot::Busy(writer)) = slots.get(&id) {
+            return Err(writer.clone());
         }
+        let writer = Writer::default();
+        let parked = match slots.insert(id, Slot::Busy(writer.clone())) {
+            Some(Slot::Parked(hashed)) => Some(*hashed),
+            Some(Slot::Busy(_)) | None => None,
+        };
+        Ok(Session { sessions: self, id, writer, parked, leave: None, overtaken: false })
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<UploadId, Slot>> {
@@ -52,8 +111,10 @@ impl Sessions {
 pub(super) struct Session<'a> {
     sessions: &'a Sessions,
     id: UploadId,
+    writer: Writer,
     parked: Option<Hashed>,
     leave: Option<Hashed>,
+    overtaken: bool,
 }
 
 impl Session<'_> {
@@ -65,6 +126,22 @@ impl Session<'_> {
     /// Leaves something for the next request.
     pub(super) fn park(&mut self, hashed: Hashed) {
         self.leave = Some(hashed);
+    }
+
+    /// Whether another request added to the upload while this one waited: then its client cannot
+    /// have known where the upload ends.
+    pub(super) const fn was_overtaken(&self) -> bool {
+        self.overtaken
+    }
+
+    /// Tells those who wait that this request added to the upload.
+    pub(super) fn wrote(&self) {
+        self.writer.wrote.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends when somebody waits for this writer to leave.
+    pub(super) fn asked_to_leave(&self) -> CancellationToken {
+        self.writer.asked_to_leave.clone()
     }
 }
 
@@ -79,5 +156,44 @@ impl Drop for Session<'_> {
                 slots.remove(&self.id);
             }
         }
+        drop(slots);
+        self.writer.left.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> UploadId {
+        "6b3c9a93-af5d-473f-a4cf-9710022185cd".parse().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newcomer_waits_for_a_writer_that_leaves() {
+        let sessions = Sessions::default();
+        let mut first = sessions.enter(id()).await.unwrap();
+        assert!(!first.was_overtaken());
+        let asked = first.asked_to_leave();
+        let leaving = async {
+            asked.cancelled().await;
+            first.wrote();
+            first.park(Hashed { hasher: Hasher::new(crate::oci::Algorithm::Sha256), length: 7 });
+            drop(first);
+        };
+        let (second, ()) = tokio::join!(sessions.enter(id()), leaving);
+        let mut second = second.unwrap();
+        assert!(second.was_overtaken());
+        assert_eq!(second.take_parked().unwrap().length, 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_that_stays_keeps_its_place() {
+        let sessions = Sessions::default();
+        let first = sessions.enter(id()).await.unwrap();
+        assert!(sessions.enter(id()).await.is_none());
+        sessions.settled(id()).await;
+        drop(first);
+        assert!(!sessions.enter(id()).await.unwrap().was_overtaken());
     }
 }

@@ -89,7 +89,7 @@ impl Registry {
         let started = self.0.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let place = Place::UploadStartedAt(name, id).key();
         self.storage().put(&place, started.into(), Durability::Lazy).await?;
-        if let Some(mut session) = self.0.sessions.enter(id) {
+        if let Some(mut session) = self.0.sessions.enter(id).await {
             session.park(Hashed { hasher: Hasher::new(algorithm), length: 0 });
         }
         Ok(id)
@@ -102,6 +102,16 @@ impl Registry {
     ///
     /// When storage fails.
     pub async fn upload_length(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+    ) -> Result<Option<u64>, Error> {
+        // A client that asks wants to go on: what arrived before its connection broke counts.
+        self.0.sessions.settled(id).await;
+        self.upload_length_now(name, id).await
+    }
+
+    async fn upload_length_now(
         &self,
         name: &RepositoryName,
         id: UploadId,
@@ -130,7 +140,7 @@ impl Registry {
     ) -> Result<u64, Error> {
         let (registry, name) = (self.clone(), name.clone());
         self.detached(async move {
-            let mut session = registry.0.sessions.enter(id).ok_or(Error::UploadBusy)?;
+            let mut session = registry.0.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
             let mut intake = registry.resume(&name, id, &mut session).await?;
             let taken = intake.take(chunk).await;
             let left = registry.leave(&name, id, &mut session, &mut intake).await;
@@ -194,8 +204,8 @@ impl Registry {
     pub async fn cancel_upload(&self, name: &RepositoryName, id: UploadId) -> Result<bool, Error> {
         let (registry, name) = (self.clone(), name.clone());
         self.detached(async move {
-            let _session = registry.0.sessions.enter(id).ok_or(Error::UploadBusy)?;
-            if registry.upload_length(&name, id).await?.is_none() {
+            let _session = registry.0.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
+            if registry.upload_length_now(&name, id).await?.is_none() {
                 return Ok(false);
             }
             registry.storage().delete_all(&Place::Upload(&name, id).key()).await?;
@@ -211,7 +221,7 @@ impl Registry {
         digest: &Digest,
         chunk: Chunk,
     ) -> Result<(), Error> {
-        let mut session = self.0.sessions.enter(id).ok_or(Error::UploadBusy)?;
+        let mut session = self.0.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
         let mut intake = self.resume(name, id, &mut session).await?;
         let taken = intake.take(chunk).await;
         if taken.is_err() {
@@ -246,7 +256,7 @@ impl Registry {
         id: UploadId,
         session: &mut Session<'_>,
     ) -> Result<Intake, Error> {
-        if self.upload_length(name, id).await?.is_none() {
+        if self.upload_length_now(name, id).await?.is_none() {
             return Err(Error::UploadUnknown);
         }
         let appender = self.storage().append(&Place::UploadData(name, id).key()).await?;
@@ -263,7 +273,11 @@ impl Registry {
         });
         let saved = known.length;
         let hashed = self.hash_up_to(name, id, known, length).await?;
-        Ok(Intake::new(appender, hashed.hasher, saved))
+        let mut intake = Intake::new(appender, hashed, saved, session.asked_to_leave());
+        if session.was_overtaken() {
+            intake.expect_range();
+        }
+        Ok(intake)
     }
 
     /// Leaves an upload for the request that goes on with it.
@@ -275,6 +289,9 @@ impl Registry {
         intake: &mut Intake,
     ) -> Result<(), Error> {
         let hashed = intake.hashed();
+        if intake.has_grown() {
+            session.wrote();
+        }
         if hashed.length.saturating_sub(intake.saved()) >= WORTH_SAVING {
             intake.sync().await?;
             let bytes = SavedHasher::encode(&hashed);

@@ -57,12 +57,16 @@ impl Process {
     }
 
     /// Ends it as an operator would; gives what it printed, and its log.
-    fn end(mut self, signal: &str) -> (String, String) {
+    async fn end(mut self, signal: &str) -> (String, String) {
         self.signal(signal);
-        let status = self.child.wait().unwrap();
-        let mut printed = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
-        let log = self.log.join().unwrap();
+        // Off the runtime: clients that are still connected have to answer the farewell.
+        let ended = tokio::task::spawn_blocking(move || {
+            let status = self.child.wait().unwrap();
+            let mut printed = String::new();
+            self.child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+            (status, printed, self.log.join().unwrap())
+        });
+        let (status, printed, log) = ended.await.unwrap();
         assert_eq!(status.code(), Some(0), "{log}");
         (printed, log)
     }
@@ -92,7 +96,7 @@ async fn the_first_start_makes_what_is_missing_and_says_so_once() {
     }
     let port = first.port;
     // The password stands in what was printed, which can be read to its end when it has ended.
-    let (printed, log) = first.end("TERM");
+    let (printed, log) = first.end("TERM").await;
     let password = printed.split("password  ").nth(1).unwrap().split('\n').next().unwrap();
     assert!(password.len() >= 20, "{printed}");
     for part in [
@@ -112,7 +116,7 @@ async fn the_first_start_makes_what_is_missing_and_says_so_once() {
     let second = Process::start(folder.path(), None, &[]);
     assert_eq!(second.get(&ca, "admin", password).await, 200);
     assert_eq!(second.get(&ca, "admin", "another").await, 401);
-    let (printed, _) = second.end("INT");
+    let (printed, _) = second.end("INT").await;
     assert_eq!(printed, "", "the second start has nothing new to say");
     assert_eq!(fs::read(&ca).unwrap(), authority);
 }
@@ -130,7 +134,7 @@ async fn a_configuration_file_and_variables_are_honoured() {
     let ca = folder.path().join("certs/ca.crt");
     assert_eq!(server.get(&ca, "carol", "password").await, 200);
     assert!(folder.path().join("store").is_dir());
-    let (_, log) = server.end("TERM");
+    let (_, log) = server.end("TERM").await;
     for line in log.lines() {
         let json: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!(json["time"].is_string() && json["level"].is_string() && json["msg"].is_string());
@@ -154,7 +158,7 @@ async fn nothing_secret_reaches_the_log() {
     server.signal("HUP");
     let ended = async { while server.get(&ca, "carol", "sesame-right").await == 200 {} };
     tokio::time::timeout(std::time::Duration::from_secs(60), ended).await.unwrap();
-    let (printed, log) = server.end("TERM");
+    let (printed, log) = server.end("TERM").await;
     assert!(log.contains("request"), "requests are logged: {log}");
     for secret in [
         "sesame",

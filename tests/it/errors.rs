@@ -1,5 +1,7 @@
 //! Errors: every code of the specification's table occurs, with its status and its shape.
 
+use std::time::Duration;
+
 use portcullis::oci::ErrorCode;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,26 +21,49 @@ async fn blob_unknown() {
     server.delete(&target).await.expect_error(404, ErrorCode::BlobUnknown);
 }
 
-/// Two requests at once on one session. The first has it when its body is asked for.
+/// Two requests at once on one session. The first keeps sending until the second has its answer.
 #[tokio::test]
 async fn blob_upload_invalid() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     let path = location.strip_prefix(&server.base).unwrap();
-    let head = format!("PATCH {path}\r\ncontent-length: 4\r\nexpect: 100-continue\r\n");
+    let head = format!("PATCH {path}\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\n");
     let mut first = server.begin(&head).await;
     let mut asked = [0; 25];
     first.read_exact(&mut asked).await.unwrap();
     assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
-    let second = server.patch(&location, None, "efgh").await;
-    assert!(second.status.is_client_error(), "{second:?}");
-    assert_eq!(second.json()["errors"][0]["code"], "BLOB_UPLOAD_INVALID");
-    first.write_all(b"abcd").await.unwrap();
+    let mut sent = 0;
+    let second = {
+        let mut second = std::pin::pin!(server.patch(&location, None, "efgh"));
+        loop {
+            first.write_all(b"1\r\na\r\n").await.unwrap();
+            sent += 1;
+            tokio::select! {
+                second = &mut second => break second,
+                () = tokio::time::sleep(Duration::from_millis(100)) => {}
+            }
+        }
+    };
+    second.expect_error(409, ErrorCode::BlobUploadInvalid);
+    first.write_all(b"0\r\n\r\n").await.unwrap();
     let mut answer = [0; 12];
     first.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 202");
-    let answer = server.put(&closing(&location, &digest("abcd")), "").await;
+    let answer = server.put(&closing(&location, &digest("a".repeat(sent))), "").await;
     answer.expect(201);
+}
+
+/// A connection that is dead without having been closed does not lock its client out.
+#[tokio::test]
+async fn a_writer_whose_client_is_silent_gives_way() {
+    let server = TestServer::start().await;
+    let location = server.open_upload("app").await;
+    let path = location.strip_prefix(&server.base).unwrap();
+    let head = format!("PATCH {path}\r\ncontent-length: 4\r\nexpect: 100-continue\r\n");
+    let mut first = server.begin(&head).await;
+    first.read_exact(&mut [0; 25]).await.unwrap();
+    server.patch(&location, None, "efgh").await.expect(202);
+    server.put(&closing(&location, &digest("efgh")), "").await.expect(201);
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@
 #![expect(
     unreachable_pub,
     clippy::disallowed_methods,
-    clippy::expect_used,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "`pub` in the harness marks what tests use, and a test stops at the first surprise"

@@ -5,11 +5,15 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryFutureExt as _};
+use tokio_util::sync::CancellationToken;
 
 use super::{Body, Chunk};
 use crate::{
     oci::{Algorithm, Digest, Hasher},
-    registry::{BodyError, Error, sessions::Hashed},
+    registry::{
+        BodyError, Error,
+        sessions::{Hashed, SILENCE},
+    },
     storage::Appender,
 };
 
@@ -24,16 +28,41 @@ pub(super) struct Intake {
     appender: Box<dyn Appender>,
     /// Has seen exactly what the appender has.
     hasher: Hasher,
+    /// Where the upload ended when it was taken up.
+    began: u64,
     saved: u64,
+    /// Ends when another request wants to write to the upload.
+    asked_to_leave: CancellationToken,
+    /// Whether a chunk must say where it begins.
+    range_expected: bool,
 }
 
 impl Intake {
-    pub(super) fn new(appender: Box<dyn Appender>, hasher: Hasher, saved: u64) -> Self {
-        Self { appender, hasher, saved }
+    /// Goes on with an upload of which all bytes are `hashed`, and the first `saved` can be
+    /// continued from storage.
+    pub(super) fn new(
+        appender: Box<dyn Appender>,
+        hashed: Hashed,
+        saved: u64,
+        asked_to_leave: CancellationToken,
+    ) -> Self {
+        let (hasher, began) = (hashed.hasher, hashed.length);
+        Self { appender, hasher, began, saved, asked_to_leave, range_expected: false }
+    }
+
+    /// From now on a chunk that does not say where it begins is refused: somebody else has written
+    /// since its client last heard where the upload ends.
+    pub(super) const fn expect_range(&mut self) {
+        self.range_expected = true;
     }
 
     pub(super) fn length(&self) -> u64 {
         self.appender.position()
+    }
+
+    /// Whether anything was added.
+    pub(super) fn has_grown(&self) -> bool {
+        self.length() != self.began
     }
 
     /// Up to which length the state of the hasher was known when the upload was taken up.
@@ -63,6 +92,9 @@ impl Intake {
         let Chunk { body, range } = chunk;
         let start = self.hashed();
         let Some(range) = range else {
+            if self.range_expected {
+                return Err(Error::RangeInvalid { offset: start.length });
+            }
             return self.receive(body, u64::MAX).await;
         };
         if *range.start() != start.length {
@@ -82,14 +114,15 @@ impl Intake {
     /// Stores what a body has, or a little more than `limit` of it.
     async fn receive(&mut self, mut body: Body, limit: u64) -> Result<(), Error> {
         let mut received = 0;
-        let (mut batch, mut rest) = gather(&mut body).await;
+        let asked = self.asked_to_leave.clone();
+        let (mut batch, mut rest) = gather(&mut body, &asked).await;
         while !batch.is_empty() {
             received += batch.iter().map(|piece| piece.len() as u64).sum::<u64>();
             if received > limit || !matches!(rest, Rest::More) {
                 self.store(batch).await?;
                 break;
             }
-            let (stored, next) = tokio::join!(self.store(batch), gather(&mut body));
+            let (stored, next) = tokio::join!(self.store(batch), gather(&mut body, &asked));
             stored?;
             (batch, rest) = next;
         }
@@ -117,11 +150,11 @@ enum Rest {
 }
 
 /// Receives a batch.
-async fn gather(body: &mut Body) -> (Vec<Bytes>, Rest) {
+async fn gather(body: &mut Body, asked: &CancellationToken) -> (Vec<Bytes>, Rest) {
     let mut batch = Vec::new();
     let mut length = 0;
     while length < BATCH {
-        match body.next().await {
+        match next(body, asked).await {
             Some(Ok(piece)) => {
                 length += piece.len();
                 if !piece.is_empty() {
@@ -133,6 +166,20 @@ async fn gather(body: &mut Body) -> (Vec<Bytes>, Rest) {
         }
     }
     (batch, Rest::More)
+}
+
+/// The next piece of a body. While somebody waits for this writer to leave, its client must send
+/// something now and then.
+async fn next(body: &mut Body, asked: &CancellationToken) -> Option<Result<Bytes, BodyError>> {
+    tokio::select! {
+        biased;
+        piece = body.next() => return piece,
+        () = asked.cancelled() => {}
+    }
+    match tokio::time::timeout(SILENCE, body.next()).await {
+        Ok(piece) => piece,
+        Err(_) => Some(Err(BodyError::Stalled(SILENCE))),
+    }
 }
 
 /// Hashes pieces, on another thread when they are large.
