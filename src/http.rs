@@ -1,6 +1,6 @@
 //! HTTP: the only room that names axum.
 //!
-//! A request goes through `observe` (its id, the log line, panics), then [`Api::answer`]: who is
+//! A request goes through `observe` (its id, the log line, panics), then `Api::answer`: who is
 //! calling, before anything else about the request is judged or its body is read; which endpoint
 //! it is for; may they; then one handler, which takes the permit and turns a call into the core
 //! into a response. Handlers are in one file per subject. Errors become responses in `error.rs`

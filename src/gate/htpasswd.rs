@@ -1,7 +1,7 @@
 //! The password file: Apache's htpasswd format, bcrypt only.
 //!
 //! [`Htpasswd`] is the file as a value, for looking users up. [`Lines`] is the same file as text,
-//! for changing it without touching what somebody else wrote into it. [`file`] reads and writes it
+//! for changing it without touching what somebody else wrote into it. [`mod@file`] reads and writes it
 //! on disk; nothing else here touches the file system.
 
 pub mod file;
