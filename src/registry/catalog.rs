@@ -1,13 +1,12 @@
 //! The catalog: the repositories that have a manifest.
 
+use std::{cmp::Reverse, collections::BinaryHeap};
+
 use super::{
     Error, Page, Registry,
     layout::{Place, repositories},
 };
-use crate::{
-    oci::{Algorithm, RepositoryName},
-    storage::Key,
-};
+use crate::oci::{Algorithm, RepositoryName};
 
 impl Registry {
     /// Up to `limit` repositories behind `after` whose name contains `term`, in the order of their
@@ -23,8 +22,7 @@ impl Registry {
         limit: usize,
     ) -> Result<Page<RepositoryName>, Error> {
         let mut names = Vec::new();
-        let mut walk = Walk { registry: self, after: after.unwrap_or_default(), pending: vec![] };
-        walk.enter("", &repositories()).await?;
+        let mut walk = Walk::behind(self, after.unwrap_or_default());
         while names.len() <= limit {
             let Some(name) = walk.next().await? else {
                 break;
@@ -57,46 +55,158 @@ impl Registry {
     }
 }
 
-/// Goes through the folders of repositories so that names come out in the order of their bytes.
+/// How many folders are looked for at a time.
+const BATCH: usize = 128;
+
+/// Goes through the folders of repositories so that names come out in the order of their bytes,
+/// and looks at no more of them than it must.
+///
+/// A folder may be a repository and hold others. Its own name comes in its place; what is in it
+/// comes later, where its name with a `/` behind it belongs: `a-b` is between `a` and `a/b`.
 struct Walk<'a> {
     registry: &'a Registry,
-    after: &'a str,
-    /// What is left to visit, the next one last: names, and prefixes that end in `/`.
-    pending: Vec<String>,
+    /// The folders that are open, the innermost last.
+    levels: Vec<Level>,
 }
 
-impl Walk<'_> {
+/// A folder that is being gone through.
+struct Level {
+    /// What the names in it begin with: nothing, or something that ends in `/`.
+    prefix: String,
+    /// Names that were read and have not come yet, the next one last.
+    names: Vec<String>,
+    /// The name behind which more are read; `None` once all have been.
+    cursor: Option<String>,
+    /// Folders whose content has not come yet, with a `/` at their end, the least on top.
+    folders: BinaryHeap<Reverse<String>>,
+    /// One of those folders, and the name within it behind which the walk begins.
+    begin: Option<(String, String)>,
+}
+
+impl<'a> Walk<'a> {
+    /// A walk through the names behind `after`.
+    fn behind(registry: &'a Registry, after: &str) -> Self {
+        Self { registry, levels: vec![Level::behind(String::new(), after)] }
+    }
+
     async fn next(&mut self) -> Result<Option<RepositoryName>, Error> {
-        while let Some(next) = self.pending.pop() {
-            if next.ends_with('/') {
-                let key = repositories().child(next.trim_end_matches('/'));
-                self.enter(&next, &key).await?;
-            } else if next.as_str() > self.after
-                && let Ok(name) = next.parse()
-            {
-                return Ok(Some(name));
+        while let Some(level) = self.levels.last_mut() {
+            level.fill(self.registry).await?;
+            let name = level.names.last();
+            match level.folders.peek() {
+                Some(Reverse(folder)) if name.is_none_or(|name| folder < name) => {
+                    let inner = level.enter();
+                    self.levels.extend(inner);
+                }
+                _ => match level.names.pop() {
+                    Some(name) => {
+                        let full = format!("{}{name}", level.prefix);
+                        level.folders.push(Reverse(format!("{name}/")));
+                        if let Ok(name) = full.parse() {
+                            return Ok(Some(name));
+                        }
+                    }
+                    None => {
+                        self.levels.pop();
+                    }
+                },
             }
         }
         Ok(None)
     }
+}
 
-    /// Adds what is in a folder. Each child stands there twice, as a repository and as a folder of
-    /// repositories, for `a-b` belongs between `a` and `a/b`.
-    async fn enter(&mut self, prefix: &str, folder: &Key) -> Result<(), Error> {
-        let entries = self.registry.storage().list(folder, None, usize::MAX).await?;
-        let mut found: Vec<String> = entries
-            .into_iter()
-            .filter(|entry| entry.is_prefix && !entry.name.starts_with('_'))
-            .flat_map(|entry| {
-                let name = format!("{prefix}{}", entry.name);
-                [format!("{name}/"), name]
-            })
-            // All that begins with a prefix is before `after` when the prefix is, unless `after`
-            // begins with it too.
-            .filter(|name| name.as_str() > self.after || self.after.starts_with(name.as_str()))
+impl Level {
+    fn behind(prefix: String, after: &str) -> Self {
+        let (first, rest) = after.split_once('/').unwrap_or((after, ""));
+        // Behind `a/b` come no `a-b` any more, for all that begins with `a-` is before `a/`.
+        let cursor = &after[..after.len() - rest.len()];
+        // Folders that come before `first` with their name, and behind it with their content. One
+        // that is not there is empty; what no repository can be called is not looked for.
+        let folders = first
+            .char_indices()
+            .filter(|(at, character)| *at > 0 && *character < '/')
+            .map(|(at, _)| &first[..at])
+            .chain([first])
+            .filter(|name| name.parse::<RepositoryName>().is_ok())
+            .map(|name| Reverse(format!("{name}/")))
             .collect();
-        found.sort_unstable_by(|a, b| b.cmp(a));
-        self.pending.append(&mut found);
+        let begin = Some((format!("{first}/"), rest.to_owned()));
+        Self { prefix, names: Vec::new(), cursor: Some(cursor.to_owned()), folders, begin }
+    }
+
+    /// Reads more names when none are left.
+    async fn fill(&mut self, registry: &Registry) -> Result<(), Error> {
+        while self.names.is_empty()
+            && let Some(cursor) = &self.cursor
+        {
+            let folder = match self.prefix.strip_suffix('/') {
+                Some(folder) => repositories().child(folder),
+                None => repositories(),
+            };
+            // Every name is greater than the empty one.
+            let entries = registry.storage().list(&folder, Some(cursor), BATCH).await?;
+            self.cursor = entries.last().map(|entry| entry.name.clone());
+            self.names = entries
+                .into_iter()
+                .rev()
+                .filter(|entry| entry.is_prefix && !entry.name.starts_with('_'))
+                .map(|entry| entry.name)
+                .collect();
+        }
         Ok(())
+    }
+
+    /// Opens the least of the folders.
+    fn enter(&mut self) -> Option<Self> {
+        let Reverse(folder) = self.folders.pop()?;
+        let prefix = format!("{}{folder}", self.prefix);
+        let after = match self.begin.take_if(|(begin, _)| *begin == folder) {
+            Some((_, after)) => after,
+            None => String::new(),
+        };
+        Some(Self::behind(prefix, &after))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        oci::Digest,
+        registry::{SystemClock, layout::Place},
+        storage::{Durability, Storage as _, memory::Memory},
+    };
+
+    fn registry(names: &[String]) -> (tokio::runtime::Runtime, Registry) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let memory = Memory::default();
+        let digest = Digest::of(Algorithm::Sha256, b"");
+        for name in names {
+            let key = Place::Revision(&name.parse().unwrap(), &digest).key();
+            runtime.block_on(memory.put(&key, Bytes::new(), Durability::Lazy)).unwrap();
+        }
+        (runtime, Registry::new(Arc::new(memory), Arc::new(SystemClock)))
+    }
+
+    proptest! {
+        #[test]
+        fn pages_are_cut_from_the_sorted_names(
+            names in proptest::collection::btree_set("[ab]([-.][ab]){0,2}(/[ab]([-.][ab])?){0,2}", 0..20),
+            after in "([ab./-]{0,5}|\\PC{0,3})", limit in 0_usize..8,
+        ) {
+            let names: Vec<String> = names.into_iter().collect();
+            let (runtime, registry) = registry(&names);
+            let page = runtime.block_on(registry.repositories(Some(&after), "", limit)).unwrap();
+            let expected: Vec<&String> = names.iter().filter(|name| **name > after).collect();
+            let found: Vec<String> = page.items.iter().map(ToString::to_string).collect();
+            prop_assert_eq!(found.iter().collect::<Vec<_>>(), &expected[..limit.min(expected.len())]);
+            prop_assert_eq!(page.more, expected.len() > limit);
+        }
     }
 }

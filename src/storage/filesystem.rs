@@ -8,7 +8,6 @@
 //! `fsync` for directories the promises of [`Storage`] are those of that file system.
 
 use std::{
-    collections::BinaryHeap,
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
@@ -23,6 +22,7 @@ use serde::Deserialize;
 use self::{
     append::FileAppender,
     directories::{Directories, sync_directory},
+    listing::{Listed, Listings},
     object::FileObject,
     remembered::Remembered,
 };
@@ -31,6 +31,7 @@ use crate::stamp::Stamp;
 
 mod append;
 mod directories;
+mod listing;
 mod object;
 mod remembered;
 
@@ -57,6 +58,7 @@ struct Inner {
     root: PathBuf,
     directories: Directories,
     remembered: Remembered,
+    listings: Listings,
 }
 
 impl Filesystem {
@@ -69,7 +71,8 @@ impl Filesystem {
         let root = options.rootdirectory.clone();
         make_root(&root)?;
         let directories = Directories::new(root.clone());
-        Ok(Self(Arc::new(Inner { root, directories, remembered: Remembered::new() })))
+        let (remembered, listings) = (Remembered::new(), Listings::new());
+        Ok(Self(Arc::new(Inner { root, directories, remembered, listings })))
     }
 
     /// Runs `work` on a thread that may block, with the path of `key`.
@@ -270,36 +273,22 @@ impl Storage for Filesystem {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Entry>, Error> {
-        let after = after.map(str::to_owned);
-        self.blocking("list", prefix, move |_, path| {
-            let Some(entries) = present(fs::read_dir(path))? else {
-                return Ok(Vec::new());
-            };
-            // The greatest of the names kept is on top and makes room for lesser ones, so that
-            // memory depends on the limit and not on the folder.
-            let mut least = BinaryHeap::new();
-            for entry in entries {
-                let entry = entry?;
-                let Ok(name) = entry.file_name().into_string() else {
-                    continue;
-                };
-                if after.as_ref().is_some_and(|after| name <= *after) {
-                    continue;
-                }
-                if least.len() >= limit {
-                    if least.peek().is_none_or(|top: &Entry| top.name <= name) {
-                        continue;
-                    }
-                    least.pop();
-                }
-                let Some(kind) = present(entry.file_type())? else {
-                    continue;
-                };
-                least.push(Entry { name, is_prefix: kind.is_dir() });
+        let Inner { root, listings, .. } = &*self.0;
+        if let Some(page) = listings.page(prefix, &root.join(prefix.as_str()), after, limit) {
+            return Ok(page);
+        }
+        let behind = after.map(str::to_owned);
+        let listed = self
+            .blocking("list", prefix, move |_, path| listing::read(path, behind.as_deref(), limit));
+        Ok(match listed.await? {
+            None => Vec::new(),
+            Some(Listed::Page(page)) => page,
+            Some(Listed::All(all)) => {
+                let page = all.page(after, limit);
+                listings.keep(prefix, all, SystemTime::now());
+                page
             }
-            Ok(least.into_sorted_vec())
         })
-        .await
     }
 }
 

@@ -1,0 +1,166 @@
+//! What is in a folder, in order.
+//!
+//! To list a page of a large folder, all of it has to be read and sorted. So a list is kept for as
+//! long as the folder looks the same, and a page is cut from it: an entry that comes or goes
+//! changes the folder's times. As with files, what is younger than two seconds is not kept.
+
+use std::{
+    collections::BinaryHeap,
+    fs, io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use moka::sync::Cache;
+
+use super::present;
+use crate::{
+    stamp::Stamp,
+    storage::{Entry, Key},
+};
+
+/// A folder of more entries is read anew for each page, in memory that depends on the page.
+const MAX_ENTRIES: usize = 50_000;
+
+/// How many entries are kept together: about 8 MiB of them.
+const MAX_KEPT: u64 = 100_000;
+
+/// After this long without use the system may have forgotten the folder, and looking at it would
+/// wait for the disk.
+const LATELY: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(super) struct Listings(Cache<Key, Arc<Listing>>);
+
+/// All of a folder.
+#[derive(Debug)]
+pub(super) struct Listing {
+    stamp: Stamp,
+    entries: Vec<Entry>,
+}
+
+/// What was read for a page.
+pub(super) enum Listed {
+    /// All of the folder.
+    All(Listing),
+    /// The page only.
+    Page(Vec<Entry>),
+}
+
+impl Listings {
+    pub(super) fn new() -> Self {
+        let weight = |_: &Key, listing: &Arc<Listing>| {
+            u32::try_from(listing.entries.len() + 1).unwrap_or(u32::MAX)
+        };
+        let cache = Cache::builder().weigher(weight).max_capacity(MAX_KEPT).time_to_idle(LATELY);
+        Self(cache.build())
+    }
+
+    /// A page of the folder at `path`, when it is known and still as it was.
+    pub(super) fn page(
+        &self,
+        key: &Key,
+        path: &Path,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Option<Vec<Entry>> {
+        let listing = self.0.get(key)?;
+        (Stamp::of(path) == listing.stamp).then(|| listing.page(after, limit))
+    }
+
+    pub(super) fn keep(&self, key: &Key, listing: Listing, now: SystemTime) {
+        if listing.stamp.is_old(now) {
+            self.0.insert(key.clone(), Arc::new(listing));
+        }
+    }
+}
+
+impl Listing {
+    pub(super) fn page(&self, after: Option<&str>, limit: usize) -> Vec<Entry> {
+        let start = match after {
+            Some(after) => self.entries.partition_point(|entry| entry.name.as_str() <= after),
+            None => 0,
+        };
+        self.entries[start..].iter().take(limit).cloned().collect()
+    }
+}
+
+/// Reads a folder; `None` when there is none.
+pub(super) fn read(path: &Path, after: Option<&str>, limit: usize) -> io::Result<Option<Listed>> {
+    // Looked at before it is read: a change in between is then noticed next time.
+    let stamp = Stamp::of(path);
+    let mut entries = Vec::new();
+    let Some(found) = present(fs::read_dir(path))? else { return Ok(None) };
+    for found in found {
+        if entries.len() == MAX_ENTRIES {
+            return least(path, after, limit).map(Listed::Page).map(Some);
+        }
+        entries.extend(entry(&found?)?);
+    }
+    entries.sort_unstable();
+    Ok(Some(Listed::All(Listing { stamp, entries })))
+}
+
+/// The least entries behind `after`. The greatest of those kept is on top and makes room for
+/// lesser ones.
+fn least(path: &Path, after: Option<&str>, limit: usize) -> io::Result<Vec<Entry>> {
+    let mut least = BinaryHeap::new();
+    for found in fs::read_dir(path)? {
+        let Some(entry) = entry(&found?)? else { continue };
+        if after.is_some_and(|after| entry.name.as_str() <= after) {
+            continue;
+        }
+        least.push(entry);
+        if least.len() > limit {
+            least.pop();
+        }
+    }
+    Ok(least.into_sorted_vec())
+}
+
+/// What others put there under names that are not UTF-8, and what is gone already, is left out.
+fn entry(found: &fs::DirEntry) -> io::Result<Option<Entry>> {
+    let Ok(name) = found.file_name().into_string() else { return Ok(None) };
+    let kind = present(found.file_type())?;
+    Ok(kind.map(|kind| Entry { name, is_prefix: kind.is_dir() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_of_a_large_folder_is_that_of_a_small_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for n in 0..300 {
+            fs::write(folder.path().join(format!("{n:03}")), "").unwrap();
+        }
+        let Some(Listed::All(all)) = read(folder.path(), None, 1).unwrap() else { panic!() };
+        for (after, limit) in [(None, 7), (Some("099"), 500), (Some("0995"), 2), (Some("zz"), 3)] {
+            let page = all.page(after, limit);
+            assert_eq!(page, least(folder.path(), after, limit).unwrap());
+            assert!(page.iter().all(|entry| Some(entry.name.as_str()) > after));
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_never_what_another_process_has_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (listings, key) = (Listings::new(), Key::new("a".to_owned()));
+        // As it will be in an hour: nothing is kept of a folder that is as young as this.
+        let later = SystemTime::now() + Duration::from_secs(3600);
+        let page = || listings.page(&key, folder.path(), None, 9).map(|page| page.len());
+        for n in 0..3 {
+            let Some(Listed::All(all)) = read(folder.path(), None, 9).unwrap() else { panic!() };
+            listings.keep(&key, all, later);
+            assert_eq!(page(), Some(n));
+            fs::write(folder.path().join(n.to_string()), "").unwrap();
+            assert_eq!(page(), None, "an entry came");
+        }
+        let Some(Listed::All(all)) = read(folder.path(), None, 9).unwrap() else { panic!() };
+        listings.keep(&key, all, later);
+        fs::remove_file(folder.path().join("1")).unwrap();
+        assert_eq!(page(), None, "an entry went");
+    }
+}
