@@ -14,11 +14,12 @@ use std::{fmt, future::Future, sync::Arc};
 
 use tokio_util::task::TaskTracker;
 
-use self::{locks::RepositoryLocks, sessions::Sessions};
+use self::{contents::Contents, locks::RepositoryLocks, sessions::Sessions};
 use crate::storage::Storage;
 
 mod blobs;
 mod catalog;
+mod contents;
 mod error;
 mod layout;
 mod link;
@@ -47,6 +48,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     sessions: Sessions,
     locks: RepositoryLocks,
+    contents: Contents,
     /// Work that goes on when whoever asked for it has gone.
     tasks: TaskTracker,
 }
@@ -76,6 +78,7 @@ impl Registry {
             clock,
             sessions: Sessions::default(),
             locks: RepositoryLocks::default(),
+            contents: Contents::new(),
             tasks: TaskTracker::new(),
         }))
     }

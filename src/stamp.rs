@@ -26,7 +26,17 @@ impl Stamp {
     /// The state of the file at `path`, through symbolic links. Why a file cannot be looked at is
     /// for whoever reads it to tell.
     pub(crate) fn of(path: &Path) -> Self {
-        fs::metadata(path).map_or_else(|_| Self::default(), |found| Self::from(&found))
+        // Not `fs::metadata`, which asks for more: this is called for each request.
+        rustix::fs::stat(path).map_or_else(
+            |_| Self::default(),
+            |found| Self {
+                device: found.st_dev,
+                inode: found.st_ino,
+                size: u64::try_from(found.st_size).unwrap_or_default(),
+                modified: (found.st_mtime, i64::try_from(found.st_mtime_nsec).unwrap_or_default()),
+                changed: (found.st_ctime, i64::try_from(found.st_ctime_nsec).unwrap_or_default()),
+            },
+        )
     }
 
     /// Whether the file was last written long enough before `now` that another write would show.

@@ -1,11 +1,11 @@
 //! Manifests: kept byte for byte, taken only when all they refer to is there.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Error, Registry, layout::Place};
+use super::{Error, Registry, contents::Content, layout::Place};
 use crate::{
     oci::{Algorithm, Digest, Manifest, ManifestKind, Reference, RepositoryName, Tag},
     storage::Durability,
@@ -26,7 +26,7 @@ pub struct StoredManifest {
     /// Its digest.
     pub digest: Digest,
     /// What to send as `Content-Type`.
-    pub media_type: String,
+    pub media_type: Arc<str>,
     /// Its bytes.
     pub bytes: Bytes,
 }
@@ -71,27 +71,30 @@ impl Registry {
                 None => return Ok(None),
             },
         };
-        let Some(bytes) = self.revision(name, &digest).await? else {
-            return Ok(None);
-        };
-        let media_type = Manifest::stored_media_type(&bytes);
+        let Some(content) = self.revision(name, &digest).await? else { return Ok(None) };
+        let Content { bytes, media_type } = &*content;
+        let (bytes, media_type) = (bytes.clone(), media_type.clone());
         Ok(Some(StoredManifest { digest, media_type, bytes }))
     }
 
-    /// The bytes of a manifest that belongs to a repository.
+    /// The content of a manifest that belongs to a repository.
     pub(super) async fn revision(
         &self,
         name: &RepositoryName,
         digest: &Digest,
-    ) -> Result<Option<Bytes>, Error> {
+    ) -> Result<Option<Arc<Content>>, Error> {
         let Some(target) = self.link(Place::Revision(name, digest)).await? else {
             return Ok(None);
         };
-        let bytes = self.storage().read(&Place::Data(&target).key(), MAX_STORED).await?;
-        if bytes.is_none() {
-            tracing::warn!(repository = %name, %digest, "a linked manifest has no data");
+        if let Some(content) = self.0.contents.find(&target) {
+            return Ok(Some(content));
         }
-        Ok(bytes)
+        let read = self.storage().read(&Place::Data(&target).key(), MAX_STORED).await?;
+        let Some(bytes) = read else {
+            tracing::warn!(repository = %name, %digest, "a linked manifest has no data");
+            return Ok(None);
+        };
+        Ok(Some(self.0.contents.keep(&target, bytes)))
     }
 
     /// Puts a manifest at a tag or at its digest (end-7). It is done to its end even when the
@@ -204,7 +207,7 @@ impl Registry {
             return Ok(false);
         }
         let subject = match self.revision(name, digest).await? {
-            Some(bytes) => Manifest::parse(&bytes, None)
+            Some(content) => Manifest::parse(&content.bytes, None)
                 .ok()
                 .and_then(|manifest| manifest.subject().map(|subject| subject.digest.clone())),
             None => None,

@@ -86,16 +86,16 @@ impl Registry {
         digest: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Option<String>, Error> {
-        let Some(bytes) = self.revision(name, digest).await? else {
+        let Some(content) = self.revision(name, digest).await? else {
             return Ok(None);
         };
-        let Ok(manifest) = Manifest::parse(&bytes, None) else {
+        let Ok(manifest) = Manifest::parse(&content.bytes, None) else {
             return Ok(None);
         };
         if artifact_type.is_some() && manifest.artifact_type() != artifact_type {
             return Ok(None);
         }
-        let json = serde_json::to_string(&manifest.referrer(digest, bytes.len()));
+        let json = serde_json::to_string(&manifest.referrer(digest, content.bytes.len()));
         Ok(json.ok())
     }
 
@@ -130,10 +130,10 @@ impl Registry {
     }
 
     async fn enter_referrer(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
-        let Some(bytes) = self.revision(name, digest).await? else {
+        let Some(content) = self.revision(name, digest).await? else {
             return Ok(());
         };
-        let Ok(manifest) = Manifest::parse(&bytes, None) else {
+        let Ok(manifest) = Manifest::parse(&content.bytes, None) else {
             return Ok(());
         };
         let Some(subject) = manifest.subject().map(|subject| &subject.digest) else {
