@@ -82,6 +82,16 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Entry>, Error>;
+
+    /// Like [`list`](Self::list), the names below which there is an object at `object`: of
+    /// `a/current/link` and `b/c`, the holders of `current/link` are `a`.
+    async fn list_holders(
+        &self,
+        prefix: &Key,
+        object: &'static str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, Error>;
 }
 
 /// An object opened for reading.

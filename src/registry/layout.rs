@@ -24,6 +24,9 @@ use crate::{
 
 const BASE: &str = "docker/registry/v2";
 
+/// Where a tag's link lies in the tag's folder.
+pub(super) const CURRENT: &str = "current/link";
+
 /// A place in the tree; [`key`](Self::key) says where it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place<'a> {
@@ -84,7 +87,7 @@ impl Place<'_> {
             }
             Self::Revisions(name, algorithm) => (name, format!("_manifests/revisions/{algorithm}")),
             Self::TagFolder(name, tag) => (name, format!("_manifests/tags/{tag}")),
-            Self::TagCurrent(name, tag) => (name, format!("_manifests/tags/{tag}/current/link")),
+            Self::TagCurrent(name, tag) => (name, format!("_manifests/tags/{tag}/{CURRENT}")),
             Self::TagIndex(name, tag, digest) => {
                 (name, format!("_manifests/tags/{tag}/index/{}/link", folder(digest)))
             }

@@ -73,7 +73,7 @@ impl Registry {
         };
         let Some(content) = self.revision(name, &digest).await? else { return Ok(None) };
         let Content { bytes, media_type } = &*content;
-        let (bytes, media_type) = (bytes.clone(), media_type.clone());
+        let (bytes, media_type) = (bytes.clone(), Arc::clone(media_type));
         Ok(Some(StoredManifest { digest, media_type, bytes }))
     }
 

@@ -1,6 +1,9 @@
 //! Tags: names for manifests, which can be moved.
 
-use super::{Error, Page, Registry, layout::Place};
+use super::{
+    Error, Page, Registry,
+    layout::{CURRENT, Place},
+};
 use crate::oci::{Digest, RepositoryName, Tag};
 
 /// How many tags are looked at together when all of them must be.
@@ -24,20 +27,13 @@ impl Registry {
         // One more than asked for tells whether there are more.
         while tags.len() <= limit {
             let wanted = limit + 1 - tags.len();
-            let entries =
-                self.storage().list(&Place::Tags(name).key(), after.as_deref(), wanted).await?;
-            let Some(last) = entries.last() else { break };
-            after = Some(last.name.clone());
-            for entry in entries {
-                let Ok(tag) = entry.name.parse::<Tag>() else {
-                    continue;
-                };
-                // A deletion that a crash cut short leaves a folder without a link.
-                let current = Place::TagCurrent(name, &tag).key();
-                if entry.is_prefix && self.storage().size(&current).await?.is_some() {
-                    tags.push(tag);
-                }
-            }
+            let folder = Place::Tags(name).key();
+            // A deletion that a crash cut short leaves a folder without a link.
+            let held = self.storage().list_holders(&folder, CURRENT, after.as_deref(), wanted);
+            let names = held.await?;
+            let Some(last) = names.last() else { break };
+            after = Some(last.clone());
+            tags.extend(names.iter().filter_map(|name| name.parse::<Tag>().ok()));
         }
         if tags.is_empty() && !self.repository_exists(name).await? {
             return Ok(None);

@@ -13,6 +13,7 @@ pub(super) async fn all(storage: &dyn Storage) {
     appending_goes_on_where_it_ended(storage).await;
     promotion_moves_and_replaces(storage).await;
     lists_are_sorted_and_paged(storage).await;
+    holders_are_those_that_hold(storage).await;
     deletion_reaches_what_it_names(storage).await;
     unsafe_keys_are_refused(storage).await;
 }
@@ -115,6 +116,22 @@ async fn lists_are_sorted_and_paged(storage: &dyn Storage) {
     assert_eq!(list(Some("aa"), 9).await, all[3..]);
     assert_eq!(list(Some("b"), 9).await, []);
     assert_eq!(list(None, 0).await, []);
+}
+
+async fn holders_are_those_that_hold(storage: &dyn Storage) {
+    for path in ["hold/a/x/y", "hold/b/x", "hold/c/x/y/z", "hold/d/x/y", "hold/e/x/y", "hold/f"] {
+        put(storage, path, b"").await;
+    }
+    let holders =
+        async |after, limit| storage.list_holders(&key("hold"), "x/y", after, limit).await.unwrap();
+    // Twice: the second may be given from memory.
+    for _ in 0..2 {
+        assert_eq!(holders(None, 9).await, ["a", "d", "e"]);
+        assert_eq!(holders(None, 2).await, ["a", "d"]);
+        assert_eq!(holders(Some("a"), 1).await, ["d"]);
+        assert_eq!(holders(Some("e"), 9).await, [""; 0]);
+    }
+    assert_eq!(storage.list_holders(&key("nothing"), "x", None, 9).await.unwrap(), [""; 0]);
 }
 
 async fn deletion_reaches_what_it_names(storage: &dyn Storage) {

@@ -59,6 +59,7 @@ struct Inner {
     directories: Directories,
     remembered: Remembered,
     listings: Listings,
+    holders: Listings,
 }
 
 impl Filesystem {
@@ -71,8 +72,9 @@ impl Filesystem {
         let root = options.rootdirectory.clone();
         make_root(&root)?;
         let directories = Directories::new(root.clone());
-        let (remembered, listings) = (Remembered::new(), Listings::new());
-        Ok(Self(Arc::new(Inner { root, directories, remembered, listings })))
+        let remembered = Remembered::new();
+        let (listings, holders) = (Listings::new(), Listings::new());
+        Ok(Self(Arc::new(Inner { root, directories, remembered, listings, holders })))
     }
 
     /// Runs `work` on a thread that may block, with the path of `key`.
@@ -289,6 +291,36 @@ impl Storage for Filesystem {
                 page
             }
         })
+    }
+
+    async fn list_holders(
+        &self,
+        prefix: &Key,
+        object: &'static str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, Error> {
+        let Inner { root, holders, .. } = &*self.0;
+        let key = prefix.child(object);
+        let page = match holders.page(&key, &root.join(prefix.as_str()), after, limit) {
+            Some(page) => page,
+            None => {
+                let behind = after.map(str::to_owned);
+                let listed = self.blocking("list", prefix, move |_, path| {
+                    listing::read_holders(path, object, behind.as_deref(), limit)
+                });
+                match listed.await? {
+                    None => Vec::new(),
+                    Some(Listed::Page(page)) => page,
+                    Some(Listed::All(all)) => {
+                        let page = all.page(after, limit);
+                        holders.keep(&key, all, SystemTime::now());
+                        page
+                    }
+                }
+            }
+        };
+        Ok(page.into_iter().map(|entry| entry.name).collect())
     }
 }
 

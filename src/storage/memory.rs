@@ -132,6 +132,23 @@ impl Storage for Memory {
             .collect();
         Ok(names.into_iter().take(limit).collect())
     }
+
+    async fn list_holders(
+        &self,
+        prefix: &Key,
+        object: &'static str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, Error> {
+        let mut names = Vec::new();
+        for entry in self.list(prefix, after, usize::MAX).await? {
+            let holds = self.size(&prefix.child(&entry.name).child(object)).await?.is_some();
+            if holds && names.len() < limit {
+                names.push(entry.name);
+            }
+        }
+        Ok(names)
+    }
 }
 
 #[derive(Debug)]

@@ -13,6 +13,7 @@ use std::{
 };
 
 use moka::sync::Cache;
+use rustix::fs::FileType;
 
 use super::present;
 use crate::{
@@ -100,6 +101,56 @@ pub(super) fn read(path: &Path, after: Option<&str>, limit: usize) -> io::Result
     }
     entries.sort_unstable();
     Ok(Some(Listed::All(Listing { stamp, entries })))
+}
+
+/// Reads the folders in a folder that hold a file at `object`.
+///
+/// All of them are given to be kept only when none was passed over: the times of the folder tell
+/// of an entry that comes or goes, not of what comes or goes within it. One that holds the file
+/// loses it when it is deleted altogether, which the times tell; one that does not may gain it.
+pub(super) fn read_holders(
+    path: &Path,
+    object: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> io::Result<Option<Listed>> {
+    let holds = |entry: &Entry| -> io::Result<bool> {
+        let held =
+            present(rustix::fs::stat(path.join(&entry.name).join(object)).map_err(Into::into))?;
+        Ok(held.is_some_and(|found| FileType::from_raw_mode(found.st_mode).is_file()))
+    };
+    match read(path, after, limit)? {
+        None => Ok(None),
+        Some(Listed::All(mut all)) => {
+            let count = all.entries.len();
+            let mut held = Vec::with_capacity(count);
+            for entry in all.entries {
+                if holds(&entry)? {
+                    held.push(entry);
+                }
+            }
+            let complete = held.len() == count;
+            all.entries = held;
+            let page = |all: &Listing| Listed::Page(all.page(after, limit));
+            Ok(Some(if complete { Listed::All(all) } else { page(&all) }))
+        }
+        Some(Listed::Page(mut page)) => {
+            // A folder too large to be kept: page after page, until enough hold the file.
+            let mut held = Vec::new();
+            while let Some(last) = page.last().map(|entry| entry.name.clone()) {
+                for entry in page {
+                    if held.len() < limit && holds(&entry)? {
+                        held.push(entry);
+                    }
+                }
+                if held.len() >= limit {
+                    break;
+                }
+                page = least(path, Some(&last), limit)?;
+            }
+            Ok(Some(Listed::Page(held)))
+        }
+    }
 }
 
 /// The least entries behind `after`. The greatest of those kept is on top and makes room for
