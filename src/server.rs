@@ -33,6 +33,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// how long it may take to answer.
 const PING: Duration = Duration::from_secs(30);
 
+/// What waits for a slow HTTP/1 client, besides one piece of a blob; and how long a request's head
+/// may be.
+const BUFFER: usize = 128 * 1024;
+
 /// What a client may send on one HTTP/2 stream, and on all of a connection, before it has to wait:
 /// enough for uploads at full rate, and all the memory that a connection can be made to take.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -72,7 +76,11 @@ impl Server {
             server = server.http1_only();
         }
         let builder = server.http_builder();
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(BUFFER);
         builder
             .http2()
             .timer(TokioTimer::new())

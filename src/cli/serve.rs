@@ -32,6 +32,9 @@ pub(super) struct Serve {
     config: Option<PathBuf>,
 }
 
+/// Threads that wait for the disk. More than can keep a disk busy, few enough to be cheap.
+const BLOCKING_THREADS: usize = 64;
+
 const EXAMPLE: &str = "\
 Example:
   portcullis serve
@@ -48,7 +51,10 @@ impl Serve {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .build()?;
         runtime.block_on(serve(&config))
     }
 }

@@ -23,7 +23,7 @@ use self::{
     append::FileAppender,
     directories::{Directories, sync_directory},
     listing::{Listed, Listings},
-    object::FileObject,
+    object::{FileObject, Readers},
     remembered::Remembered,
 };
 use super::{Appender, Durability, Entry, Error, Key, Object, Storage};
@@ -60,6 +60,7 @@ struct Inner {
     remembered: Remembered,
     listings: Listings,
     holders: Listings,
+    readers: Readers,
 }
 
 impl Filesystem {
@@ -74,7 +75,8 @@ impl Filesystem {
         let directories = Directories::new(root.clone());
         let remembered = Remembered::new();
         let (listings, holders) = (Listings::new(), Listings::new());
-        Ok(Self(Arc::new(Inner { root, directories, remembered, listings, holders })))
+        let readers = Readers::default();
+        Ok(Self(Arc::new(Inner { root, directories, remembered, listings, holders, readers })))
     }
 
     /// Runs `work` on a thread that may block, with the path of `key`.
@@ -195,7 +197,9 @@ impl Storage for Filesystem {
 
     async fn open(&self, key: &Key) -> Result<Option<Box<dyn Object>>, Error> {
         let opened = self.blocking("open", key, |_, path| open_file(path)).await?;
-        let object = |(file, found): (File, fs::Metadata)| FileObject::new(file, found.len(), key);
+        let object = |(file, found): (File, fs::Metadata)| {
+            FileObject::new(file, found.len(), key, &self.0.readers)
+        };
         Ok(opened.map(|opened| Box::new(object(opened)) as Box<dyn Object>))
     }
 

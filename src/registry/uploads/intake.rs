@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Enough to make the hops between threads cheap, little enough for many uploads at once.
-const BATCH: usize = 512 * 1024;
+const BATCH: usize = 256 * 1024;
 
 /// Less than this is hashed where it is: about 20 µs, which is what a hop costs.
 const HASH_IN_PLACE: usize = 32 * 1024;
