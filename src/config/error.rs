@@ -9,7 +9,7 @@ use super::tree::Origin;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read.
-    #[error("cannot read the configuration file {}: {source}", file.display())]
+    #[error("cannot read the configuration file {}", file.display())]
     Read {
         /// The file.
         file: PathBuf,

@@ -178,7 +178,7 @@ fn what_cannot_be_done_is_1_and_what_is_not_understood_is_2() {
     fs::write(folder.path().join("bad.yml"), "version: 0.1\nstorage:\n  filesytem: {}\n").unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     for (arguments, code, told) in [
-        (&["serve", "missing.yml"][..], 1, "missing.yml"),
+        (&["serve", "missing.yml"][..], 1, "missing.yml: No such file or directory (os error 2)\n"),
         (&["serve", "bad.yml"], 1, "filesystem"),
         (&["frobnicate"], 2, "frobnicate"),
         (&["serve", "--frobnicate"], 2, "frobnicate"),
