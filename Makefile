@@ -90,6 +90,28 @@ conformance: forget-skips ## Run the OCI conformance suite against the binary
 forget-skips:
 	@rm -f '$(PORTCULLIS_SKIPPED)'
 
+# The program that compares is not optimised: it waits for servers and clients, and they are. So
+# the binary that is measured is the one that `make serve` builds.
+COMPARE = $(CARGO) bench --locked --profile dev --bench compare -- --write \
+    --binary '$(CARGO_TARGET_DIR)/release/portcullis'
+
+.PHONY: bench
+bench: ready-to-compare ## Compare with nginx + registry:2 and with the machine: docs/BENCHMARKS.md
+	$(COMPARE)
+
+.PHONY: bench-quick
+bench-quick: ready-to-compare ## The same with less of everything, in about two minutes
+	$(COMPARE) --quick
+
+.PHONY: bench-pure
+bench-pure: ## Time what touches neither disk nor network
+	$(CARGO) bench --locked --bench pure
+
+.PHONY: ready-to-compare
+ready-to-compare:
+	tests/install-clients.sh bench
+	$(CARGO) build --release --locked
+
 .PHONY: clean
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -16,6 +16,15 @@ htpasswd    apache2-utils
 ip          iproute2
 curl        curl
 '
+# With the word `bench`: what the comparison needs besides.
+readonly COMPARED='
+nginx           nginx-light
+docker-registry docker-registry
+wrk             wrk
+h2load          nghttp2-client
+'
+programs_and_packages=$CLIENTS
+[ "${1:-}" != bench ] || programs_and_packages=$CLIENTS$COMPARED
 
 missing() {
     local program package
@@ -23,7 +32,7 @@ missing() {
         if [ -n "$program" ] && ! command -v "$program" >/dev/null; then
             echo "$program $package"
         fi
-    done <<<"$CLIENTS"
+    done <<<"$programs_and_packages"
 }
 
 programs() {

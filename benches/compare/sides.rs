@@ -1,0 +1,31 @@
+//! The three sides as processes.
+
+use std::path::PathBuf;
+
+use crate::{load, process::Daemon};
+
+pub(crate) mod limit;
+pub(crate) mod pair;
+pub(crate) mod portcullis;
+
+/// A side that answers.
+#[derive(Debug)]
+pub(crate) struct Served {
+    /// `127.0.0.1:PORT`.
+    pub(crate) address: String,
+    /// Where its blobs lie: registry:2's tree, or static files.
+    pub(crate) root: PathBuf,
+    daemons: Vec<Daemon>,
+}
+
+impl Served {
+    /// Its processes, as they are now.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        load::with_children(&self.daemons.iter().map(Daemon::id).collect::<Vec<_>>())
+    }
+
+    /// A URL of it.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.address)
+    }
+}

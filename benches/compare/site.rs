@@ -1,0 +1,63 @@
+//! What all sides have in common: certificate, user, directory.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+use crate::{Outcome, process};
+
+/// The one user.
+pub(crate) const USER: &str = "ann";
+/// Her password.
+pub(crate) const PASSWORD: &str = "correct horse battery";
+/// What her password costs: that of `htpasswd -B` in most instructions for registry:2 is 5, that
+/// of the measurements which led to this project is 10.
+pub(crate) const COST: u32 = 10;
+
+/// The directory of a run, with the certificate and the user of all sides.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) directory: PathBuf,
+    pub(crate) binary: PathBuf,
+    /// The line of the password file, without the user.
+    pub(crate) hash: String,
+}
+
+impl Site {
+    /// Makes certificate and user.
+    pub(crate) fn make(directory: &Path, binary: &Path) -> Outcome<Self> {
+        let version = bcrypt::Version::TwoY;
+        let hash = bcrypt::hash_with_result(PASSWORD, COST)?.format_for_version(version);
+        let site = Self { directory: directory.to_owned(), binary: binary.to_owned(), hash };
+        fs::write(site.path("htpasswd"), format!("{USER}:{}\n", site.hash))?;
+        let program = binary.to_str().ok_or("the path of the binary is not text")?;
+        process::run(
+            program,
+            &["certs", "--host", "127.0.0.1", "--out", &site.path("certs")],
+            b"",
+        )?;
+        fs::create_dir(site.path("trust"))?;
+        fs::copy(site.path("certs/ca.crt"), site.path("trust/ca.crt"))?;
+        Ok(site)
+    }
+
+    /// A path in the directory of the run.
+    pub(crate) fn path(&self, relative: &str) -> String {
+        self.directory.join(relative).display().to_string()
+    }
+
+    /// The `Authorization` header of the user, as tools take headers.
+    pub(crate) fn authorization() -> String {
+        let credentials = BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}"));
+        format!("Authorization: Basic {credentials}")
+    }
+}
+
+/// An address on loopback that nobody listens on.
+pub(crate) fn free_address() -> Outcome<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}

@@ -1,0 +1,94 @@
+//! The parts that touch neither disk nor network: what each costs by itself.
+//!
+//! `cargo bench --bench pure` times them; `make test` only compiles them. The endpoint parser is
+//! private to `http` and not among them.
+
+#![expect(missing_docs, reason = "criterion's macros make public functions")]
+#![expect(clippy::expect_used, reason = "a benchmark stops at the first surprise")]
+
+use std::hint::black_box;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use portcullis::{
+    gate::{EverythingAllowed, Gate, HtpasswdOptions, htpasswd::Htpasswd},
+    oci::{Algorithm, Digest, Hasher, Manifest, RepositoryName},
+};
+use serde_json::json;
+use tokio::runtime;
+
+const PIECE: usize = 1 << 20;
+const LAYERS: usize = 60;
+
+fn digest_stream(criterion: &mut Criterion) {
+    let piece = vec![0x5a; PIECE];
+    let mut group = criterion.benchmark_group("digest of 1 MiB");
+    group.throughput(Throughput::Bytes(PIECE as u64));
+    for algorithm in Algorithm::ALL {
+        group.bench_function(algorithm.as_str(), |bencher| {
+            bencher.iter(|| {
+                let mut hasher = Hasher::new(algorithm);
+                hasher.update(black_box(&piece));
+                hasher.finish()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn manifest_parse(criterion: &mut Criterion) {
+    let descriptor = |media_type: &str, number: usize| {
+        let digest = Digest::of(Algorithm::Sha256, &number.to_be_bytes());
+        json!({ "mediaType": media_type, "digest": digest.to_string(), "size": 65_536 })
+    };
+    let layers: Vec<_> = (1..=LAYERS)
+        .map(|number| descriptor("application/vnd.oci.image.layer.v1.tar+gzip", number))
+        .collect();
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", 0),
+        "layers": layers,
+    });
+    let bytes = manifest.to_string().into_bytes();
+    criterion.bench_function("manifest of 60 layers", |bencher| {
+        bencher.iter(|| {
+            Manifest::parse(black_box(&bytes), Some(media_type)).expect("the manifest is valid")
+        });
+    });
+}
+
+fn remembered_password(criterion: &mut Criterion) {
+    // bcrypt's least cost: it runs once, before the clock does.
+    let hash = bcrypt::hash("correct horse battery", 4).expect("a password can be hashed");
+    let users = Htpasswd::parse(format!("ann:{hash}\n").as_bytes());
+    let gate = Gate::htpasswd(&HtpasswdOptions::default(), &users, EverythingAllowed)
+        .expect("there is randomness");
+    let value = format!("Basic {}", BASE64_STANDARD.encode("ann:correct horse battery"));
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    let authenticate = || runtime.block_on(gate.authenticate(black_box(Some(value.as_bytes()))));
+    authenticate().expect("the password is right");
+    criterion.bench_function("remembered password", |bencher| {
+        bencher.iter(|| authenticate().expect("the password is right"));
+    });
+    assert_eq!(gate.verifications(), 1, "bcrypt ran while the clock did");
+}
+
+fn names(criterion: &mut Criterion) {
+    let digest = Digest::of(Algorithm::Sha256, b"").to_string();
+    criterion.bench_function("digest from text", |bencher| {
+        bencher.iter(|| black_box(&digest).parse::<Digest>().expect("the digest is valid"));
+    });
+    criterion.bench_function("repository name from text", |bencher| {
+        bencher.iter(|| {
+            black_box("library/team-a/some_app.v2")
+                .parse::<RepositoryName>()
+                .expect("the name is valid")
+        });
+    });
+}
+
+criterion_group!(benches, digest_stream, manifest_parse, remembered_password, names);
+criterion_main!(benches);
