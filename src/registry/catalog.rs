@@ -37,18 +37,9 @@ impl Registry {
     async fn has_manifest(&self, name: &RepositoryName) -> Result<bool, Error> {
         for algorithm in Algorithm::ALL {
             let revisions = Place::Revisions(name, algorithm).key();
-            let mut after = None;
-            loop {
-                let entries = self.storage().list(&revisions, after.as_deref(), 100).await?;
-                let Some(last) = entries.last() else { break };
-                after = Some(last.name.clone());
-                for entry in entries {
-                    // registry:2 leaves the folder of a manifest that it deleted.
-                    let link = revisions.child(&entry.name).child("link");
-                    if self.storage().size(&link).await?.is_some() {
-                        return Ok(true);
-                    }
-                }
+            // registry:2 leaves the folder of a manifest that it deleted.
+            if !self.storage().list_holders(&revisions, "link", None, 1).await?.is_empty() {
+                return Ok(true);
             }
         }
         Ok(false)
