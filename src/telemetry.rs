@@ -1,13 +1,16 @@
 //! What the operator sees: the log, on standard error, one line per event.
 
 mod format;
+mod writer;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use serde::Deserialize;
 use tracing_subscriber::{Registry, filter::LevelFilter, layer::SubscriberExt as _};
 
-use self::format::LineLayer;
+use self::{format::LineLayer, writer::Lines};
+
+pub use self::writer::Writer;
 
 /// `log`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -23,26 +26,38 @@ pub struct Options {
     pub fields: BTreeMap<String, serde_json::Value>,
 }
 
-/// Starts to write the log as the options say. Before this nothing is written.
+/// Starts to write the log as the options say, until the writer is dropped. Before this nothing is
+/// written.
 ///
 /// # Errors
 ///
-/// When the process has a log already.
-pub fn init(options: &Options) -> Result<(), AlreadyStarted> {
+/// When the process has a log already, or can have no more threads.
+pub fn init(options: &Options) -> Result<Writer, InitError> {
     let level = match options.level {
         Level::Error => LevelFilter::ERROR,
         Level::Warn => LevelFilter::WARN,
         Level::Info => LevelFilter::INFO,
         Level::Debug => LevelFilter::DEBUG,
     };
-    let subscriber = Registry::default().with(level).with(LineLayer::new(options));
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| AlreadyStarted)
+    let lines = Lines::default();
+    let layer = LineLayer::new(options, lines.clone());
+    let subscriber = Registry::default().with(level).with(layer);
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| InitError::AlreadyStarted)?;
+    let report =
+        |lines| tracing::warn!(lines, "the log grows faster than it can be written: left out");
+    Ok(lines.write_to(io::stderr(), report)?)
 }
 
-/// The process has a log already.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the log was started already")]
-pub struct AlreadyStarted;
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The process has one already.
+    #[error("the log was started already")]
+    AlreadyStarted,
+    /// There is no thread to write it.
+    #[error("the log cannot have a thread")]
+    NoThread(#[from] io::Error),
+}
 
 /// `log.accesslog`.
 #[derive(Clone, Debug, Default, Deserialize)]

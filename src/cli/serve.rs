@@ -47,7 +47,8 @@ impl Serve {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });
         let config = Config::load(self.config.as_deref(), environment)?;
-        telemetry::init(&config.log)?;
+        // Dropped last: what a stop says is written too.
+        let _log = telemetry::init(&config.log)?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }

@@ -7,7 +7,6 @@
 use std::{
     collections::BTreeMap,
     fmt::{self, Write as _},
-    io::Write as _,
 };
 
 use serde_json::{Map, Value};
@@ -17,64 +16,61 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Layer};
 
-use super::{Formatter, Options};
+use super::{Formatter, Options, writer::Lines};
 
 /// Crates that speak for themselves at this level or a more severe one only: what they say at
 /// others is about their insides, and may hold headers.
 const FOREIGN: Level = Level::WARN;
 
+/// Most lines are shorter than this, in bytes.
+const LINE: usize = 384;
+
 #[derive(Debug)]
 pub(super) struct LineLayer {
     formatter: Formatter,
     fields: BTreeMap<String, Value>,
+    lines: Lines,
 }
 
 impl LineLayer {
-    pub(super) fn new(options: &Options) -> Self {
-        Self { formatter: options.formatter, fields: options.fields.clone() }
+    pub(super) fn new(options: &Options, lines: Lines) -> Self {
+        Self { formatter: options.formatter, fields: options.fields.clone(), lines }
     }
 
     fn line(&self, event: &Event<'_>, time: jiff::Timestamp) -> String {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        let Fields { message, mut fields } = fields;
-        for (name, value) in &self.fields {
-            fields.entry(name.clone()).or_insert_with(|| value.clone());
-        }
         let level = match *event.metadata().level() {
             Level::ERROR => "error",
             Level::WARN => "warning",
             Level::INFO => "info",
             Level::DEBUG | Level::TRACE => "debug",
         };
-        let time = time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        let time = format_args!("{time:.3}");
+        // What the event says itself comes before what is added to all.
+        let added =
+            self.fields.iter().filter(|(name, _)| event.fields().all(|it| it.name() != *name));
         match self.formatter {
             Formatter::Json => {
-                fields.insert("time".to_owned(), time.into());
-                fields.insert("level".to_owned(), level.into());
-                fields.insert("msg".to_owned(), message.into());
-                format!("{}\n", Value::Object(fields))
+                let mut fields = Object(Map::new());
+                event.record(&mut fields);
+                added.for_each(|(name, value)| fields.set(name, value.clone()));
+                fields.set("time", time.to_string().into());
+                fields.set("level", level.into());
+                format!("{}\n", Value::Object(fields.0))
             }
             Formatter::Text => {
-                let message = Value::String(message);
-                let mut line = format!("time=\"{time}\" level={level} msg={message}");
-                for (name, value) in &fields {
-                    // Writing to a string does not fail.
-                    let _ = match value {
-                        Value::String(text) if is_plain(text) => write!(line, " {name}={text}"),
-                        value => write!(line, " {name}={value}"),
-                    };
-                }
-                line.push('\n');
-                line
+                let mut fields = Text(String::with_capacity(LINE));
+                // Writing to a string does not fail.
+                let _ = write!(fields.0, "time=\"{time}\" level={level}");
+                event.record(&mut fields);
+                added.for_each(|(name, value)| match value {
+                    Value::String(text) => fields.set_text(name, text),
+                    value => fields.set(name, value),
+                });
+                fields.0.push('\n');
+                fields.0
             }
         }
     }
-}
-
-fn is_plain(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'/' | b'@');
-    !text.is_empty() && text.bytes().all(plain)
 }
 
 impl<S: Subscriber> Layer<S> for LineLayer {
@@ -85,46 +81,91 @@ impl<S: Subscriber> Layer<S> for LineLayer {
             return;
         }
         let line = self.line(event, jiff::Timestamp::now());
-        // There is nowhere to say that the log cannot be written.
-        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+        self.lines.leave(&line, *metadata.level() <= Level::WARN);
     }
 }
 
-#[derive(Default)]
-struct Fields {
-    message: String,
-    fields: Map<String, Value>,
-}
-
-impl Fields {
-    fn set(&mut self, field: &Field, value: Value) {
-        self.fields.insert(field.name().to_owned(), value);
+/// The name of the message, which is the first of an event's fields.
+fn name(field: &Field) -> &'static str {
+    match field.name() {
+        "message" => "msg",
+        name => name,
     }
 }
 
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let text = format!("{value:?}");
-        match field.name() {
-            "message" => self.message = text,
-            _ => self.set(field, text.into()),
+/// Fields as `name=value`, each behind a space.
+struct Text(String);
+
+impl Text {
+    fn set(&mut self, name: &str, value: impl fmt::Display) {
+        let _ = write!(self.0, " {name}={value}");
+    }
+
+    /// The message is always quoted, other texts where they must.
+    fn set_text(&mut self, name: &str, text: &str) {
+        if name != "msg" && is_plain(text) {
+            self.set(name, text);
+        } else {
+            self.set(name, Value::from(text));
         }
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'/' | b'@');
+    !text.is_empty() && text.bytes().all(plain)
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.set_text(name(field), &format!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(field, value.into());
+        self.set_text(name(field), value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.set(field, value.into());
+        self.set(name(field), value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.set(field, value.into());
+        self.set(name(field), value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.set(field, value.into());
+        self.set(name(field), value);
+    }
+}
+
+/// Fields of a JSON object.
+struct Object(Map<String, Value>);
+
+impl Object {
+    fn set(&mut self, name: &str, value: Value) {
+        self.0.insert(name.to_owned(), value);
+    }
+}
+
+impl Visit for Object {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.set(name(field), format!("{value:?}").into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.set(name(field), value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.set(name(field), value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.set(name(field), value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.set(name(field), value.into());
     }
 }
 
@@ -147,7 +188,8 @@ mod tests {
 
     fn lines(formatter: Formatter, log: impl FnOnce()) -> Vec<String> {
         let fields = BTreeMap::from([("service".to_owned(), Value::from("registry"))]);
-        let layer = LineLayer::new(&Options { formatter, fields, ..Options::default() });
+        let layer =
+            LineLayer::new(&Options { formatter, fields, ..Options::default() }, Lines::default());
         let kept = Arc::default();
         let subscriber = tracing_subscriber::registry().with(Kept(layer, Arc::clone(&kept)));
         tracing::subscriber::with_default(subscriber, log);
@@ -161,8 +203,8 @@ mod tests {
         let log = || tracing::warn!(nasty, tag = "v1.0", n = 3, "said \"hello\"");
         assert_eq!(
             lines(Formatter::Text, log),
-            ["time=\"1970-01-01T00:00:00.000Z\" level=warning msg=\"said \\\"hello\\\"\" n=3 \
-              nasty=\"a\\\" level=error\\nmsg=\\\"b\" service=registry tag=v1.0\n"]
+            ["time=\"1970-01-01T00:00:00.000Z\" level=warning msg=\"said \\\"hello\\\"\" \
+              nasty=\"a\\\" level=error\\nmsg=\\\"b\" tag=v1.0 n=3 service=registry\n"]
         );
         let json: Value = serde_json::from_str(&lines(Formatter::Json, log)[0]).unwrap();
         assert_eq!(
