@@ -14,6 +14,8 @@ use crate::{
 
 const CONNECTIONS: usize = 50;
 const P99: f64 = 0.020;
+/// How long a side may take to end what it began.
+const SETTLED: Duration = Duration::from_secs(4);
 
 /// The rate of line 1 while 50 connections send passwords that were never seen before.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ impl Work for WrongPasswords {
             let done = Stage::timed(Some(server), || wrk(requests));
             let said = attack.finish(b"")?;
             eprintln!("  wrong passwords: {:.0}/s answered", read_wrk(&said)?.rate);
+            // The pair goes on with the passwords of connections that are gone, on the same cores.
+            thread::sleep(SETTLED);
             done?
         } else {
             Stage::timed(Some(server), || wrk(requests))?
