@@ -1,23 +1,30 @@
 //! Writing at the end of a file.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
+use std::{fs::File, io, num::NonZeroU64, os::unix::fs::FileExt as _, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rustix::fs::{Advice, fadvise};
 
 use super::run;
 use crate::storage::{Appender, Error, Key};
+
+/// After so many bytes the disk is told to begin: the sync at the end then has little left to wait
+/// for.
+const WRITE_BACK: u64 = 8 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(super) struct FileAppender {
     file: Arc<File>,
     position: u64,
+    /// Up to here the disk was told to begin.
+    begun: u64,
     key: Key,
 }
 
 impl FileAppender {
     pub(super) fn new(file: File, position: u64, key: &Key) -> Self {
-        Self { file: Arc::new(file), position, key: key.clone() }
+        Self { file: Arc::new(file), position, begun: position, key: key.clone() }
     }
 
     fn error(&self, action: &'static str, source: io::Error) -> Error {
@@ -33,16 +40,21 @@ impl Appender for FileAppender {
 
     async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), Error> {
         let file = Arc::clone(&self.file);
-        let mut end = self.position;
+        let (mut end, mut begun) = (self.position, self.begun);
         // Positioned writes: one that failed half-way is overwritten by the next, never joined.
         let written = run(move || {
             for piece in pieces {
                 file.write_all_at(&piece, end)?;
                 end += piece.len() as u64;
             }
-            Ok(end)
+            if end - begun >= WRITE_BACK {
+                write_back(&file, begun, end);
+                begun = end;
+            }
+            Ok((end, begun))
         });
-        self.position = written.await.map_err(|source| self.error("write", source))?;
+        (self.position, self.begun) =
+            written.await.map_err(|source| self.error("write", source))?;
         Ok(())
     }
 
@@ -51,6 +63,7 @@ impl Appender for FileAppender {
         let cut = run(move || file.set_len(length)).await;
         cut.map_err(|source| self.error("shorten", source))?;
         self.position = length;
+        self.begun = self.begun.min(length);
         Ok(())
     }
 
@@ -59,4 +72,12 @@ impl Appender for FileAppender {
         let synced = run(move || file.sync_data()).await;
         synced.map_err(|source| self.error("sync", source))
     }
+}
+
+/// Starts to write a part of a file to the disk and does not wait for it. Linux does so when it is
+/// told that the part will not be needed, as far as that has to be written before it can be
+/// forgotten (`generic_fadvise`); what is on its way stays in memory.
+fn write_back(file: &File, start: u64, end: u64) {
+    // Advice: where it is not taken, the sync at the end does all the work.
+    let _ = fadvise(file, start, NonZeroU64::new(end - start), Advice::DontNeed);
 }
