@@ -69,52 +69,66 @@ pub(super) enum Place<'a> {
 }
 
 impl Place<'_> {
-    /// The key in storage.
+    /// The key in storage. Asked for several times in a request, so without the formatter.
     pub(super) fn key(self) -> Key {
-        let (name, path) = match self {
+        match self {
             Self::Data(digest) => {
-                let (algorithm, hex) = (digest.algorithm(), digest.hex());
-                return Key::new(format!("{BASE}/blobs/{algorithm}/{}/{hex}/data", &hex[..2]));
+                let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
+                Key::new([BASE, "/blobs/", algorithm, "/", &hex[..2], "/", hex, "/data"].concat())
             }
-            Self::Layer(name, digest) => (name, format!("_layers/{}/link", folder(digest))),
-            Self::Layers(name) => (name, "_layers".to_owned()),
-            Self::Manifests(name) => (name, "_manifests".to_owned()),
-            Self::Revision(name, digest) => {
-                (name, format!("_manifests/revisions/{}/link", folder(digest)))
-            }
+            Self::Layer(name, digest) => linked(name, "_layers", digest),
+            Self::Layers(name) => within(name, &["_layers"]),
+            Self::Manifests(name) => within(name, &["_manifests"]),
+            Self::Revision(name, digest) => linked(name, "_manifests/revisions", digest),
             Self::RevisionFolder(name, digest) => {
-                (name, format!("_manifests/revisions/{}", folder(digest)))
+                let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
+                within(name, &["_manifests/revisions/", algorithm, "/", hex])
             }
-            Self::Revisions(name, algorithm) => (name, format!("_manifests/revisions/{algorithm}")),
-            Self::TagFolder(name, tag) => (name, format!("_manifests/tags/{tag}")),
-            Self::TagCurrent(name, tag) => (name, format!("_manifests/tags/{tag}/{CURRENT}")),
+            Self::Revisions(name, algorithm) => {
+                within(name, &["_manifests/revisions/", algorithm.as_str()])
+            }
+            Self::TagFolder(name, tag) => within(name, &["_manifests/tags/", tag.as_str()]),
+            Self::TagCurrent(name, tag) => {
+                within(name, &["_manifests/tags/", tag.as_str(), "/", CURRENT])
+            }
             Self::TagIndex(name, tag, digest) => {
-                (name, format!("_manifests/tags/{tag}/index/{}/link", folder(digest)))
+                linked(name, &["_manifests/tags/", tag.as_str(), "/index"].concat(), digest)
             }
-            Self::Tags(name) => (name, "_manifests/tags".to_owned()),
-            Self::Upload(name, id) => (name, format!("_uploads/{id}")),
-            Self::UploadData(name, id) => (name, format!("_uploads/{id}/data")),
-            Self::UploadStartedAt(name, id) => (name, format!("_uploads/{id}/startedat")),
-            Self::UploadHasher(name, id) => (name, format!("_uploads/{id}/portcullis-hasher")),
+            Self::Tags(name) => within(name, &["_manifests/tags"]),
+            Self::Upload(name, id) => within(name, &["_uploads/", &id.to_string()]),
+            Self::UploadData(name, id) => within(name, &["_uploads/", &id.to_string(), "/data"]),
+            Self::UploadStartedAt(name, id) => {
+                within(name, &["_uploads/", &id.to_string(), "/startedat"])
+            }
+            Self::UploadHasher(name, id) => {
+                within(name, &["_uploads/", &id.to_string(), "/portcullis-hasher"])
+            }
             Self::Referrer { name, subject, referrer } => {
-                (name, format!("_referrers/{}/{}/link", folder(subject), folder(referrer)))
+                let (algorithm, hex) = (subject.algorithm().as_str(), subject.hex());
+                linked(name, &["_referrers/", algorithm, "/", hex].concat(), referrer)
             }
             Self::ReferrersOf(name, subject, algorithm) => {
-                (name, format!("_referrers/{}/{algorithm}", folder(subject)))
+                let (of, hex) = (subject.algorithm().as_str(), subject.hex());
+                within(name, &["_referrers/", of, "/", hex, "/", algorithm.as_str()])
             }
-            Self::ReferrersComplete(name) => (name, "_referrers/complete".to_owned()),
-        };
-        Key::new(format!("{BASE}/repositories/{name}/{path}"))
+            Self::ReferrersComplete(name) => within(name, &["_referrers/complete"]),
+        }
     }
+}
+
+/// A place in a repository, below its folder.
+fn within(name: &RepositoryName, path: &[&str]) -> Key {
+    Key::new([BASE, "/repositories/", name.as_str(), "/", &path.concat()].concat())
+}
+
+/// The link of a digest in a folder of a repository.
+fn linked(name: &RepositoryName, folder: &str, digest: &Digest) -> Key {
+    within(name, &[folder, "/", digest.algorithm().as_str(), "/", digest.hex(), "/link"])
 }
 
 /// The folder below which repositories lie, at any depth.
 pub(super) fn repositories() -> Key {
     Key::new(format!("{BASE}/repositories"))
-}
-
-fn folder(digest: &Digest) -> String {
-    format!("{}/{}", digest.algorithm(), digest.hex())
 }
 
 #[cfg(test)]

@@ -98,15 +98,28 @@ struct Text(String);
 
 impl Text {
     fn set(&mut self, name: &str, value: impl fmt::Display) {
-        let _ = write!(self.0, " {name}={value}");
+        self.begin(name);
+        let _ = write!(self.0, "{value}");
     }
 
-    /// The message is always quoted, other texts where they must.
     fn set_text(&mut self, name: &str, text: &str) {
-        if name != "msg" && is_plain(text) {
-            self.set(name, text);
-        } else {
-            self.set(name, Value::from(text));
+        self.begin(name);
+        let start = self.0.len();
+        self.0.push_str(text);
+        self.quote(name, start);
+    }
+
+    fn begin(&mut self, name: &str) {
+        self.0.push(' ');
+        self.0.push_str(name);
+        self.0.push('=');
+    }
+
+    /// Quotes what was written since `start`: the message always, other texts where they must.
+    fn quote(&mut self, name: &str, start: usize) {
+        if name == "msg" || !is_plain(&self.0[start..]) {
+            let text = Value::from(self.0.split_off(start));
+            let _ = write!(self.0, "{text}");
         }
     }
 }
@@ -118,7 +131,11 @@ fn is_plain(text: &str) -> bool {
 
 impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.set_text(name(field), &format!("{value:?}"));
+        let name = name(field);
+        self.begin(name);
+        let start = self.0.len();
+        let _ = write!(self.0, "{value:?}");
+        self.quote(name, start);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
