@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     io::Write as _,
     net::SocketAddr,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
@@ -35,6 +36,10 @@ pub(super) struct Serve {
 /// Threads that wait for the disk. More than can keep a disk busy, few enough to be cheap.
 const BLOCKING_THREADS: usize = 64;
 
+/// Threads that serve, at least. With two on two processors each is interrupted by the one that it
+/// has just sent something to; with four a tenth more requests are answered (docs/PERFORMANCE.md).
+const MIN_WORKERS: usize = 4;
+
 const EXAMPLE: &str = "\
 Example:
   portcullis serve
@@ -52,8 +57,10 @@ impl Serve {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
+            .worker_threads(processors.max(MIN_WORKERS))
             .max_blocking_threads(BLOCKING_THREADS)
             .build()?;
         runtime.block_on(serve(&config))
