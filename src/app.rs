@@ -115,7 +115,8 @@ impl App {
         };
         let api =
             Api::new(registry.clone(), Arc::clone(&gate), &config.http.api, limits, tls.is_some())?;
-        let server = Server::start(&config.http.server, tls, api.into_router())?;
+        let api = Arc::new(api);
+        let server = Server::start(&config.http.server, tls, move |peer| api.service(peer))?;
 
         let reloads = Arc::new(Reloads { gate: Arc::clone(&gate), users, certificates });
         let jobs = Jobs::default();

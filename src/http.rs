@@ -6,14 +6,15 @@
 //! into a response. Handlers are in one file per subject. Errors become responses in `error.rs`
 //! only.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc};
 
 use axum::{
-    Router,
-    body::Body,
-    extract::{ConnectInfo, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header},
+    BoxError,
+    body::{Body, Bytes, HttpBody},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header},
 };
+use futures_util::FutureExt as _;
+use hyper::service::{Service, service_fn};
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -41,7 +42,10 @@ mod range;
 mod search;
 mod uploads;
 
-pub use observe::{Peer, RequestId};
+pub use observe::RequestId;
+
+/// The address of whoever opened the connection.
+pub type Peer = SocketAddr;
 
 /// The registry's HTTP interface.
 #[derive(Debug)]
@@ -105,15 +109,24 @@ impl Api {
         })
     }
 
-    /// The interface as a service. Peers' addresses come as [`ConnectInfo`].
-    pub fn into_router(self) -> Router {
-        let api = Arc::new(self);
-        Router::new()
-            .fallback(|State(api): State<Arc<Self>>, request: Request| async move {
-                let id = RequestId::new();
-                observe::observed(&api, id, request).await
-            })
-            .with_state(api)
+    /// The interface as a service for the requests on one connection, which `peer` opened.
+    ///
+    /// It has no router and no layers: what those would do is said in [`answer`](Self::answer), and
+    /// they cost as much as a small request's own work.
+    pub fn service<B>(
+        self: &Arc<Self>,
+        peer: Peer,
+    ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Send
+    + use<B>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let api = Arc::clone(self);
+        service_fn(move |request: Request<B>| {
+            let api = Arc::clone(&api);
+            async move { Ok(observe::observed(&api, peer, request.map(Body::new)).await) }
+        })
     }
 
     /// Answers a request. What does not lie below `/v2/` is open and says nothing of the registry.
@@ -146,6 +159,8 @@ impl Api {
         self.dispatch(&permit, endpoint, (call, body)).await
     }
 
+    /// Hands over to a handler: those that read content, which is what a registry does most, as
+    /// they are, the others on the heap, so that not every request is as large as theirs.
     async fn dispatch(
         &self,
         permit: &Permit,
@@ -158,39 +173,45 @@ impl Api {
                 self.read_manifest(permit, &name, &reference, call).await
             }
             Endpoint::PutManifest { name, reference, tags } => {
-                self.put_manifest(permit, &name, (reference, tags), (call, body)).await
+                self.put_manifest(permit, &name, (reference, tags), (call, body)).boxed().await
             }
             Endpoint::DeleteManifest { name, reference } => {
-                self.delete_manifest(permit, &name, &reference).await
+                self.delete_manifest(permit, &name, &reference).boxed().await
             }
             Endpoint::ReadBlob { name, digest } => {
                 self.read_blob(permit, &name, &digest, call).await
             }
-            Endpoint::DeleteBlob { name, digest } => self.delete_blob(permit, &name, &digest).await,
+            Endpoint::DeleteBlob { name, digest } => {
+                self.delete_blob(permit, &name, &digest).boxed().await
+            }
             Endpoint::StartUpload { name, algorithm } => {
-                self.start_upload(permit, &name, algorithm, call).await
+                self.start_upload(permit, &name, algorithm, call).boxed().await
             }
             Endpoint::PutBlob { name, digest } => {
-                self.put_blob(permit, &name, &digest, (call, body)).await
+                self.put_blob(permit, &name, &digest, (call, body)).boxed().await
             }
             Endpoint::MountBlob { name, digest, from } => {
-                self.mount_blob(permit, &name, (&digest, from.as_ref()), call).await
+                self.mount_blob(permit, &name, (&digest, from.as_ref()), call).boxed().await
             }
             Endpoint::UploadStatus { name, id } => {
-                self.upload_status(permit, &name, id, call).await
+                self.upload_status(permit, &name, id, call).boxed().await
             }
             Endpoint::AppendUpload { name, id } => {
-                self.append_upload(permit, &name, id, (call, body)).await
+                self.append_upload(permit, &name, id, (call, body)).boxed().await
             }
             Endpoint::FinishUpload { name, id, digest } => {
-                self.finish_upload(permit, &name, (id, &digest), (call, body)).await
+                self.finish_upload(permit, &name, (id, &digest), (call, body)).boxed().await
             }
-            Endpoint::CancelUpload { name, id } => self.cancel_upload(permit, &name, id).await,
-            Endpoint::Tags { name, page } => self.tags(permit, &name, page, call).await,
-            Endpoint::Catalog { page } => self.catalog(permit, page, call).await,
-            Endpoint::Referrers { name, query } => self.referrers(permit, &name, query, call).await,
+            Endpoint::CancelUpload { name, id } => {
+                self.cancel_upload(permit, &name, id).boxed().await
+            }
+            Endpoint::Tags { name, page } => self.tags(permit, &name, page, call).boxed().await,
+            Endpoint::Catalog { page } => self.catalog(permit, page, call).boxed().await,
+            Endpoint::Referrers { name, query } => {
+                self.referrers(permit, &name, query, call).boxed().await
+            }
             Endpoint::Search { term, size, page } => {
-                self.search(permit, &term, (size, page), call).await
+                self.search(permit, &term, (size, page), call).boxed().await
             }
         }
     }
@@ -216,16 +237,15 @@ struct Call {
     method: Method,
     uri: axum::http::Uri,
     headers: HeaderMap,
-    peer: Option<Peer>,
+    peer: Peer,
     /// Who is calling, once that is known; for the log.
     identity: Option<crate::gate::Identity>,
 }
 
 impl Call {
     /// Takes a request apart; the body goes its own way.
-    fn new(request: Request) -> (Self, Body) {
+    fn new(peer: Peer, request: Request<Body>) -> (Self, Body) {
         let (parts, body) = request.into_parts();
-        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| *peer);
         let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
         (Self { method, uri, headers, peer, identity: None }, body)
     }
@@ -290,7 +310,7 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 
 /// A header's value from text of ours, which is always one: digests, tags, names and numbers.
 fn value(text: &impl ToString) -> HeaderValue {
-    HeaderValue::from_str(&text.to_string()).unwrap_or(HeaderValue::from_static(""))
+    HeaderValue::try_from(text.to_string()).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// Why the interface cannot be as the options say.

@@ -1,9 +1,11 @@
 //! Sockets: the listener, TLS, certificates and their reload, the drain at the end.
 //!
-//! This room takes a router and serves it. It knows nothing of registries, users or configuration
+//! This room takes a service and serves it. It knows nothing of registries, users or configuration
 //! files; what it can be told is in [`Options`].
 
 use std::{
+    convert::Infallible,
+    error::Error,
     io,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
@@ -11,92 +13,99 @@ use std::{
     time::Duration,
 };
 
-use axum_server::Handle;
-use hyper_util::rt::TokioTimer;
+use axum::http::{Request, Response};
+use hyper::{
+    body::{Body, Incoming},
+    service::Service,
+};
+use hyper_util::server::graceful::GracefulShutdown;
 use rustls::ServerConfig;
 use serde::Deserialize;
-use tokio_util::task::TaskTracker;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::acceptor::Acceptor;
+use self::connection::Http;
 
-mod acceptor;
 pub mod authority;
 pub mod certificates;
+mod connection;
+mod door;
 mod impatient;
 pub mod tls;
 
-/// A keep-alive connection may be idle this long, and a request's head may take this long: hyper
-/// has one timer for both.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How often an HTTP/2 connection on which nothing happens is asked whether it is still there, and
-/// how long it may take to answer.
-const PING: Duration = Duration::from_secs(30);
-
-/// What waits for a slow HTTP/1 client, besides one piece of a blob; and how long a request's head
-/// may be.
-const BUFFER: usize = 128 * 1024;
-
-/// What a client may send on one HTTP/2 stream, and on all of a connection, before it has to wait:
-/// enough for uploads at full rate, and all the memory that a connection can be made to take.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
-const MAX_STREAMS: u32 = 200;
+/// How long to wait when no connection can be accepted, for want of file descriptors mostly.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A server that is listening.
 #[derive(Debug)]
 pub struct Server {
     addr: SocketAddr,
-    handle: Handle<SocketAddr>,
+    /// The listener, every connection, and the streams of those that speak HTTP/2.
     tasks: TaskTracker,
+    /// No new connections, no new requests.
+    stopping: CancellationToken,
+    /// No connections.
+    stopped: CancellationToken,
 }
 
 impl Server {
-    /// Listens and serves. `tls` secures the connections; without it they are plain.
+    /// Listens and serves. `tls` secures the connections; without it they are plain. `service` gives
+    /// for the address of a client the service that answers what comes from there.
     ///
     /// When this returns, clients can connect.
     ///
     /// # Errors
     ///
     /// When the address cannot be listened on.
-    pub fn start(
+    pub fn start<M, S, B>(
         options: &Options,
         tls: Option<Arc<ServerConfig>>,
-        router: axum::Router,
-    ) -> Result<Self, BindError> {
+        service: M,
+    ) -> Result<Self, BindError>
+    where
+        M: Fn(SocketAddr) -> S + Send + Sync + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
         let error = |source| BindError { addr: options.addr.clone(), source };
         let listener = listen(&options.addr).map_err(error)?;
         let addr = listener.local_addr().map_err(error)?;
-        let handle = Handle::new();
-        let mut server = axum_server::from_tcp(listener)
-            .map_err(error)?
-            .handle(handle.clone())
-            .acceptor(Acceptor::new(tls));
-        if options.http2.disabled {
-            server = server.http1_only();
-        }
-        let builder = server.http_builder();
-        builder
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(BUFFER);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PING)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(MAX_STREAMS);
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(error)?;
+        let tls = tls.map(TlsAcceptor::from);
+        let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
-        tasks.spawn(async move {
-            if let Err(error) = server.serve(service).await {
-                tracing::error!(%error, "the listener failed");
+        let http = Arc::new(Http::new(tasks.clone()));
+        let connect = {
+            let (tasks, stopped) = (tasks.clone(), stopped.clone());
+            move |stream, peer, watcher| {
+                let (tls, http) = (tls.clone(), Arc::clone(&http));
+                let service = service(peer);
+                let serve = async move {
+                    match door::open(stream, tls.as_ref()).await {
+                        Ok(opened) => http.serve(opened, service, watcher).await,
+                        // Scanners, health checks and impatient clients do this all day.
+                        Err(error) => tracing::debug!(%error, %peer, "no connection"),
+                    }
+                };
+                // Moved as it is, each of these would have room for it once more.
+                let serve = Box::pin(serve);
+                tasks.spawn(stopped.clone().run_until_cancelled_owned(serve));
             }
+        };
+        let until = stopping.clone();
+        tasks.spawn(async move {
+            let connections = GracefulShutdown::new();
+            let accepting = accept(&listener, |stream, peer| {
+                connect(stream, peer, connections.watcher());
+            });
+            until.run_until_cancelled(accepting).await;
+            // From here on nobody can connect.
+            drop(listener);
+            connections.shutdown().await;
         });
-        Ok(Self { addr, handle, tasks })
+        Ok(Self { addr, tasks, stopping, stopped })
     }
 
     /// The address that is listened on; with port 0 in the options, the port that was chosen.
@@ -107,9 +116,34 @@ impl Server {
 
     /// Stops listening, lets requests that run finish for at most `drain`, then ends them.
     pub async fn stop(self, drain: Duration) {
-        self.handle.graceful_shutdown(Some(drain));
+        self.stopping.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if tokio::time::timeout(drain, self.tasks.wait()).await.is_err() {
+            self.stopped.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+/// Accepts connections for ever.
+async fn accept(listener: &tokio::net::TcpListener, connect: impl Fn(TcpStream, SocketAddr)) {
+    let mut failing = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                failing = false;
+                connect(stream, peer);
+            }
+            // The client has gone already.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if !failing {
+                    tracing::error!(%error, "cannot accept connections; trying again and again");
+                }
+                failing = true;
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::{hmac, rand::SystemRandom};
+use futures_util::FutureExt as _;
 use moka::future::Cache;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
@@ -103,9 +104,12 @@ impl Verifier {
             hash.as_str().as_bytes(),
             credentials.password().as_bytes(),
         ]);
-        let checked = self.verified.try_get_with(key, self.check(hash, credentials)).await;
-        // What goes wrong for one of those who wait together goes wrong for all.
-        checked.map_err(|refusal| *refusal)?;
+        if self.verified.get(&key).await.is_none() {
+            // On the heap: every request would carry room for this around, and hardly any needs it.
+            let checked = self.verified.try_get_with(key, self.check(hash, credentials)).boxed();
+            // What goes wrong for one of those who wait together goes wrong for all.
+            checked.await.map_err(|refusal| *refusal)?;
+        }
         // While bcrypt ran, the line may have changed; then this password is the old one.
         match self.users.load().hashes.get(credentials.user()) {
             Some(now) if now.as_str() == hash.as_str() => Ok(()),

@@ -3,7 +3,6 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     panic::AssertUnwindSafe,
     sync::{
         OnceLock,
@@ -13,17 +12,13 @@ use std::{
 };
 
 use axum::{
-    body::Body,
-    extract::Request,
-    http::{HeaderName, HeaderValue, Response, StatusCode, header},
+    body::{Body, HttpBody as _},
+    http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header},
 };
 use futures_util::FutureExt as _;
 use uuid::Uuid;
 
-use super::{Api, Call, error};
-
-/// The address of whoever opened the connection.
-pub type Peer = SocketAddr;
+use super::{Api, Call, Peer, error};
 
 /// Names a request in its response, in the log, and in what a user tells an operator.
 #[derive(Clone, Copy, Debug)]
@@ -65,18 +60,22 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers a request, whatever happens.
-pub(super) async fn observed(api: &Api, id: RequestId, request: Request) -> Response<Body> {
-    let started = Instant::now();
-    let (mut call, body) = Call::new(request);
+pub(super) async fn observed(api: &Api, peer: Peer, request: Request<Body>) -> Response<Body> {
+    let (id, started) = (RequestId::new(), Instant::now());
+    let (mut call, body) = Call::new(peer, request);
     let answer = AssertUnwindSafe(api.answer(&mut call, body)).catch_unwind().await;
     let mut response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => error.into_response(id),
         Err(_) => error::internal(StatusCode::INTERNAL_SERVER_ERROR, &Panicked, id),
     };
+    end(&call.method, &mut response);
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    headers.insert(REQUEST_ID, super::value(&id));
+    let mut number = super::value(&id);
+    // To HTTP/2 that means: never seen again, so not worth a place in the table of headers.
+    number.set_sensitive(true);
+    headers.insert(REQUEST_ID, number);
     for (name, value) in &api.headers {
         headers.append(name, value.clone());
     }
@@ -86,13 +85,25 @@ pub(super) async fn observed(api: &Api, id: RequestId, request: Request) -> Resp
     response
 }
 
+/// Says how long the body is where that is known, and takes it away where it may not be (RFC 9110,
+/// §8.6 and §9.3.2).
+fn end(method: &Method, response: &mut Response<Body>) {
+    let bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if let (Some(length), false) = (response.body().size_hint().exact(), bodiless) {
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    if method == Method::HEAD {
+        *response.body_mut() = Body::empty();
+    }
+}
+
 /// Writes a line when the head of a response is ready. No header of the request is in it but the
 /// agent's name: `Authorization` must never be.
 fn log(call: &Call, id: RequestId, response: &Response<Body>, started: Instant) {
     tracing::info!(
         target: "access",
         request = %id,
-        peer = call.peer.map(tracing::field::display),
+        peer = %call.peer,
         user = call.identity.as_ref().map(tracing::field::display),
         method = %call.method,
         uri = %call.uri,

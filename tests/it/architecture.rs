@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Names that only one room may speak.
 const OWNED: &[(&str, &[&str])] = &[
     ("axum::", &["http", "server"]),
+    ("hyper::", &["http", "server"]),
     ("bcrypt::", &["gate"]),
     ("rustls::", &["server", "app"]),
     ("serde_saphyr", &["config"]),

@@ -50,6 +50,7 @@ fn assert_nothing(server: &TestServer) {
 /// Goes on with an upload as a client does: asks how far it is, sends the rest, closes.
 async fn resume(server: &TestServer, location: &str, bytes: &[u8], digest: &str) {
     let status = server.get(location).await.expect(204);
+    assert!(!status.headers.contains_key("content-length"), "RFC 9110, 8.6: not in a 204");
     let from = match end(&status) {
         0 => 0,
         last => last + 1,

@@ -1,9 +1,7 @@
 //! What happens to a connection before HTTP: no delay, a look at the first byte, TLS.
 
-use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
-use axum_server::accept::Accept;
-use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -27,49 +25,35 @@ const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
     \r\n\
     client sent an HTTP request to an HTTPS server\n";
 
-#[derive(Clone)]
-pub(super) struct Acceptor {
-    tls: Option<TlsAcceptor>,
-}
-
-impl Acceptor {
-    pub(super) fn new(tls: Option<Arc<ServerConfig>>) -> Self {
-        Self { tls: tls.map(TlsAcceptor::from) }
-    }
-}
-
 /// A connection on which HTTP is spoken.
 pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
-impl<S: Send + 'static> Accept<TcpStream, S> for Acceptor {
-    type Stream = Impatient<Box<dyn Connection>>;
-    type Service = S;
-    type Future = Pin<Box<dyn Future<Output = io::Result<(Self::Stream, S)>> + Send>>;
-
-    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let tls = self.tls.clone();
-        Box::pin(async move {
-            let connection = match timeout(PATIENCE, open(stream, tls)).await {
-                Ok(Ok(connection)) => connection,
-                // Scanners, health checks and impatient clients do this all day.
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "a connection was not established");
-                    return Err(error);
-                }
-                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
-            };
-            Ok((Impatient::new(connection, PATIENCE), service))
-        })
-    }
+/// A connection that is ready for its first request.
+pub(super) struct Opened {
+    pub(super) connection: Box<dyn Connection>,
+    pub(super) version: Version,
 }
 
-async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Box<dyn Connection>> {
+/// What is spoken on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Version {
+    Http1,
+    Http2,
+}
+
+/// Opens a connection to a client, by TLS where there is `tls`.
+pub(super) async fn open(stream: TcpStream, tls: Option<&TlsAcceptor>) -> io::Result<Opened> {
+    timeout(PATIENCE, secure(stream, tls)).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+async fn secure(stream: TcpStream, tls: Option<&TlsAcceptor>) -> io::Result<Opened> {
     // Small responses leave at once.
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
-        return Ok(Box::new(stream));
+        let connection = Box::new(Impatient::new(stream, PATIENCE));
+        return Ok(Opened { connection, version: Version::Http1 });
     };
     let mut first = [0];
     if stream.peek(&mut first).await? == 1
@@ -78,7 +62,12 @@ async fn open(stream: TcpStream, tls: Option<TlsAcceptor>) -> io::Result<Box<dyn
     {
         return Err(refuse(stream).await?);
     }
-    Ok(Box::new(tls.accept(stream).await?))
+    let stream = tls.accept(stream).await?;
+    let version = match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Version::Http2,
+        _ => Version::Http1,
+    };
+    Ok(Opened { connection: Box::new(Impatient::new(stream, PATIENCE)), version })
 }
 
 /// Tells a client in its own language that it took the wrong door.
