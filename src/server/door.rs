@@ -17,6 +17,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// The first byte of a TLS connection (RFC 8446 §5.1, handshake).
 const HANDSHAKE: u8 = 22;
 
+/// How many encrypted bytes wait for a slow client: two full records.
+const CIPHERTEXT: usize = 32 * 1024;
+
 /// What a client gets that speaks HTTP where TLS is spoken. HTTP/1.0, so that nobody keeps the
 /// connection.
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
@@ -62,7 +65,8 @@ async fn secure(stream: TcpStream, tls: Option<&TlsAcceptor>) -> io::Result<Open
     {
         return Err(refuse(stream).await?);
     }
-    let stream = tls.accept(stream).await?;
+    let mut stream = tls.accept(stream).await?;
+    stream.get_mut().1.set_buffer_limit(Some(CIPHERTEXT));
     let version = match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => Version::Http2,
         _ => Version::Http1,

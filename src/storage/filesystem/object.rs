@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io,
+    io, mem,
     ops::Range,
     os::unix::fs::FileExt as _,
     sync::{
@@ -78,7 +78,7 @@ impl AsRef<[u8]> for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.buffer);
+        let buffer = mem::take(&mut self.buffer);
         let mut idle = self.readers.0.idle(buffer.len());
         if idle.len() * buffer.len() < MAX_IDLE {
             idle.push(buffer);
@@ -161,6 +161,12 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.readers.0.count.fetch_sub(1, Ordering::Relaxed);
+        let shared = &self.readers.0;
+        // The last one leaves no buffers behind that nobody may want for a long time.
+        if shared.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            for size in [PIECE, SMALL_PIECE] {
+                drop(mem::take(&mut *shared.idle(size)));
+            }
+        }
     }
 }
