@@ -111,7 +111,7 @@ impl Api {
 
     /// The interface as a service for the requests on one connection, which `peer` opened.
     ///
-    /// It has no router and no layers: what those would do is said in [`answer`](Self::answer), and
+    /// It has no router and no layers: what those would do is said in `answer`, and
     /// they cost as much as a small request's own work.
     pub fn service<B>(
         self: &Arc<Self>,
