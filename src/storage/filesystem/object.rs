@@ -2,7 +2,8 @@
 
 use std::{
     fs::File,
-    io, mem,
+    io::{self, IoSliceMut},
+    mem,
     ops::Range,
     os::unix::fs::FileExt as _,
     sync::{
@@ -13,6 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::task::JoinHandle;
 
 use crate::storage::{ByteStream, Error, Key, Object};
@@ -26,6 +28,10 @@ const SMALL_PIECE: usize = 64 * 1024;
 
 /// "Many": together they would hold more than 16 MiB in pieces of the usual size.
 const MANY: usize = 64;
+
+/// How many pieces are read ahead once one was not in the page cache: now and then one is not in a
+/// file that else is.
+const AHEAD: u32 = 8;
 
 /// How many bytes of buffers that nobody uses are kept of either size.
 const MAX_IDLE: usize = 8 * 1024 * 1024;
@@ -48,11 +54,11 @@ impl Readers {
         self.0.count.load(Ordering::Relaxed) > MANY
     }
 
-    /// A buffer for a piece.
-    fn buffer(&self) -> Box<[u8]> {
-        let size = if self.are_many() { SMALL_PIECE } else { PIECE };
+    /// An empty piece with room for `size` bytes, one of the two sizes.
+    fn piece(&self, size: usize) -> Piece {
         let idle = self.0.idle(size).pop();
-        idle.unwrap_or_else(|| vec![0; size].into())
+        let buffer = idle.unwrap_or_else(|| vec![0; size].into());
+        Piece { buffer, length: 0, readers: self.clone() }
     }
 }
 
@@ -113,49 +119,75 @@ impl Object for FileObject {
     }
 }
 
-/// Reads a piece while the one before it is on its way to the client, unless so many read that
-/// memory is better spent otherwise.
+/// Reads what is in the page cache where it is asked for it. What is not is read on a thread that
+/// may wait, and for a while from there on the next piece while this one is on its way to the
+/// client, unless so many read that memory is better spent otherwise.
 struct Reader {
     file: Arc<File>,
     rest: Range<u64>,
     ahead: Option<JoinHandle<io::Result<Bytes>>>,
+    /// So many pieces more will be read ahead before the page cache is asked again.
+    to_wait_for: u32,
     readers: Readers,
 }
 
 impl Reader {
     fn new(file: Arc<File>, rest: Range<u64>, readers: Readers) -> Self {
         readers.0.count.fetch_add(1, Ordering::Relaxed);
-        Self { file, rest, ahead: None, readers }
+        Self { file, rest, ahead: None, to_wait_for: 0, readers }
     }
 
     async fn next(mut self) -> io::Result<Option<(Bytes, Self)>> {
-        let Some(reading) = self.ahead.take().or_else(|| self.start()) else {
-            return Ok(None);
+        let reading = match self.ahead.take() {
+            Some(reading) => reading,
+            None if self.rest.is_empty() => return Ok(None),
+            None => match self.cached() {
+                Some(piece) => return Ok(Some((piece, self))),
+                None => {
+                    self.to_wait_for = AHEAD;
+                    self.start()
+                }
+            },
         };
         let piece = reading.await.map_err(io::Error::other)??;
-        if !self.readers.are_many() {
-            self.ahead = self.start();
+        if self.to_wait_for > 0 && !self.rest.is_empty() && !self.readers.are_many() {
+            self.to_wait_for -= 1;
+            self.ahead = Some(self.start());
         }
         Ok(Some((piece, self)))
     }
 
-    /// Starts to read the next piece; `None` at the end.
-    fn start(&mut self) -> Option<JoinHandle<io::Result<Bytes>>> {
-        let offset = self.rest.start;
-        if self.rest.is_empty() {
-            return None;
-        }
-        let buffer = self.readers.buffer();
-        let rest = usize::try_from(self.rest.end - offset).unwrap_or(usize::MAX);
-        let length = rest.min(buffer.len());
-        self.rest.start += length as u64;
-        let file = Arc::clone(&self.file);
-        let mut piece = Piece { buffer, length, readers: self.readers.clone() };
-        Some(tokio::task::spawn_blocking(move || {
+    /// As much of the next piece as can be had without waiting for the disk. `None` when there is
+    /// nothing, or when the file system cannot say.
+    fn cached(&mut self) -> Option<Bytes> {
+        let mut piece = self.readers.piece(SMALL_PIECE);
+        let length = self.length(&piece);
+        let slices = &mut [IoSliceMut::new(&mut piece.buffer[..length])];
+        // An error, too, is left to the read that waits.
+        let read = preadv2(&self.file, slices, self.rest.start, ReadWriteFlags::NOWAIT);
+        piece.length = read.ok().filter(|&read| read > 0)?;
+        self.rest.start += piece.length as u64;
+        Some(Bytes::from_owner(piece))
+    }
+
+    /// Starts to read the next piece, of which there must be one.
+    fn start(&mut self) -> JoinHandle<io::Result<Bytes>> {
+        let size = if self.readers.are_many() { SMALL_PIECE } else { PIECE };
+        let mut piece = self.readers.piece(size);
+        let (file, offset) = (Arc::clone(&self.file), self.rest.start);
+        piece.length = self.length(&piece);
+        self.rest.start += piece.length as u64;
+        tokio::task::spawn_blocking(move || {
             // A file that has become shorter is an error, not an end: the length was promised.
-            file.read_exact_at(&mut piece.buffer[..length], offset)?;
+            file.read_exact_at(&mut piece.buffer[..piece.length], offset)?;
             Ok(Bytes::from_owner(piece))
-        }))
+        })
+    }
+
+    /// How much of what is left goes into `piece`.
+    fn length(&self, piece: &Piece) -> usize {
+        let rest = usize::try_from(self.rest.end - self.rest.start).unwrap_or(usize::MAX);
+        rest.min(piece.buffer.len())
     }
 }
 

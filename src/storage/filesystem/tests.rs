@@ -59,6 +59,24 @@ async fn a_file_that_became_shorter_ends_in_an_error() {
 }
 
 #[tokio::test]
+async fn what_the_page_cache_has_lost_is_read_in_its_place() {
+    use futures_util::TryStreamExt as _;
+    let (folder, filesystem) = filesystem();
+    let bytes: Vec<u8> = (0..4_u32 << 20).map(|i| i.wrapping_mul(i).to_be_bytes()[1]).collect();
+    let path = folder.path().join("root/a");
+    fs::write(&path, &bytes).unwrap();
+    let file = File::open(&path).unwrap();
+    file.sync_all().unwrap();
+    for lost in [1 << 20..2 << 20, 3 << 20..(3 << 20) + 4096, 0..4 << 20_u64] {
+        let length = std::num::NonZeroU64::new(lost.end - lost.start);
+        rustix::fs::fadvise(&file, lost.start, length, rustix::fs::Advice::DontNeed).unwrap();
+        let object = filesystem.open(&key("a")).await.unwrap().unwrap();
+        let read = object.stream(5..bytes.len() as u64).try_collect::<Vec<_>>().await.unwrap();
+        assert!(read.concat() == bytes[5..], "{lost:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_remembered_is_never_what_another_process_has_changed() {
     let (folder, filesystem) = filesystem();
     let path = folder.path().join("root/a");
