@@ -207,7 +207,7 @@ fn report(path: &Path, users: &htpasswd::Htpasswd) {
     }
 }
 
-type Secured = (Option<Arc<rustls::ServerConfig>>, Option<Mutex<Certificates>>);
+type Secured = (Option<tls::Tls>, Option<Mutex<Certificates>>);
 
 /// Builds the TLS configuration, and makes the built-in certificates when they are missing.
 fn secure(config: &Config, provisioned: &mut Provisioned) -> Result<Secured, StartError> {
@@ -228,9 +228,9 @@ fn secure(config: &Config, provisioned: &mut Provisioned) -> Result<Secured, Sta
     };
     let mut source = source;
     let resolver = Arc::new(certificates::Resolver::new(source.load()?));
-    let tls = tls::server_config(options, *minimum, Arc::clone(&resolver) as Arc<_>)?;
+    let tls = tls::Tls::new(options, *minimum, Arc::clone(&resolver) as Arc<_>)?;
     let certificates = Certificates { source, resolver };
-    Ok((Some(Arc::new(tls)), Some(Mutex::new(certificates))))
+    Ok((Some(tls), Some(Mutex::new(certificates))))
 }
 
 #[derive(Debug)]

@@ -19,13 +19,11 @@ use hyper::{
     service::Service,
 };
 use hyper_util::server::graceful::GracefulShutdown;
-use rustls::ServerConfig;
 use serde::Deserialize;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::connection::Http;
+use self::{connection::Http, tls::Tls};
 
 pub mod authority;
 pub mod certificates;
@@ -60,7 +58,7 @@ impl Server {
     /// When the address cannot be listened on.
     pub fn start<M, S, B>(
         options: &Options,
-        tls: Option<Arc<ServerConfig>>,
+        tls: Option<Tls>,
         service: M,
     ) -> Result<Self, BindError>
     where
@@ -73,7 +71,6 @@ impl Server {
         let listener = listen(&options.addr).map_err(error)?;
         let addr = listener.local_addr().map_err(error)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(error)?;
-        let tls = tls.map(TlsAcceptor::from);
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let http = Arc::new(Http::new(tasks.clone()));

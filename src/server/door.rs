@@ -2,14 +2,15 @@
 
 use std::{io, time::Duration};
 
+use rustls::server::Acceptor;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 
-use super::impatient::Impatient;
+use super::{impatient::Impatient, tls::Tls};
 
 /// A client that has not sent its first byte, or not finished its handshake, by then is let go.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,11 +48,11 @@ pub(super) enum Version {
 }
 
 /// Opens a connection to a client, by TLS where there is `tls`.
-pub(super) async fn open(stream: TcpStream, tls: Option<&TlsAcceptor>) -> io::Result<Opened> {
+pub(super) async fn open(stream: TcpStream, tls: Option<&Tls>) -> io::Result<Opened> {
     timeout(PATIENCE, secure(stream, tls)).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
-async fn secure(stream: TcpStream, tls: Option<&TlsAcceptor>) -> io::Result<Opened> {
+async fn secure(stream: TcpStream, tls: Option<&Tls>) -> io::Result<Opened> {
     // Small responses leave at once.
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
@@ -65,7 +66,9 @@ async fn secure(stream: TcpStream, tls: Option<&TlsAcceptor>) -> io::Result<Open
     {
         return Err(refuse(stream).await?);
     }
-    let mut stream = tls.accept(stream).await?;
+    let client = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let config = tls.config(&client.client_hello());
+    let mut stream = client.into_stream(config).await?;
     stream.get_mut().1.set_buffer_limit(Some(CIPHERTEXT));
     let version = match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => Version::Http2,

@@ -5,7 +5,8 @@ use std::{fs, sync::Arc, time::Duration};
 use futures_util::StreamExt as _;
 use portcullis::server::{CertificateSource, TlsOptions, TlsVersion, authority};
 use rustls::{
-    ClientConfig, HandshakeKind, RootCertStore, crypto::aws_lc_rs::default_provider,
+    ALL_VERSIONS, ClientConfig, HandshakeKind, RootCertStore, SupportedCipherSuite,
+    crypto::{CryptoProvider, aws_lc_rs::default_provider},
     pki_types::ServerName,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
@@ -30,10 +31,19 @@ async fn connect(server: &TestServer) -> TcpStream {
 
 /// A TLS client that trusts the authority of a folder.
 fn tls_client(ca: &std::path::Path, alpn: &[&[u8]]) -> TlsConnector {
+    tls_client_of(default_provider(), ca, alpn)
+}
+
+fn tls_client_of(provider: CryptoProvider, ca: &std::path::Path, alpn: &[&[u8]]) -> TlsConnector {
+    let versions: Vec<_> = ALL_VERSIONS
+        .iter()
+        .filter(|version| provider.cipher_suites.iter().any(|s| s.version() == **version))
+        .copied()
+        .collect();
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&versions)
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -52,6 +62,29 @@ fn ca_of(server: &TestServer) -> std::path::PathBuf {
 
 fn localhost() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
+}
+
+#[tokio::test]
+async fn a_client_gets_aes_128_if_it_can_and_chacha20_if_it_likes_that_best() {
+    use rustls::crypto::aws_lc_rs::cipher_suite::*;
+    let server = TestServer::start().await;
+    let chosen = async |suites: &[SupportedCipherSuite]| {
+        let provider = CryptoProvider { cipher_suites: suites.to_vec(), ..default_provider() };
+        let client = tls_client_of(provider, &ca_of(&server), &[]);
+        let stream = client.connect(localhost(), connect(&server).await).await.unwrap();
+        stream.get_ref().1.negotiated_cipher_suite().unwrap().suite()
+    };
+    let (aes_128, aes_256) = (TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384);
+    let chacha20 = TLS13_CHACHA20_POLY1305_SHA256;
+    assert_eq!(chosen(&[aes_256, chacha20, aes_128]).await, aes_128.suite());
+    assert_eq!(chosen(&[chacha20, aes_128, aes_256]).await, chacha20.suite());
+    assert_eq!(chosen(&[aes_256, chacha20]).await, aes_256.suite());
+
+    let aes_128 = TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+    let aes_256 = TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384;
+    let chacha20 = TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256;
+    assert_eq!(chosen(&[aes_256, chacha20, aes_128]).await, aes_128.suite());
+    assert_eq!(chosen(&[chacha20, aes_128]).await, chacha20.suite());
 }
 
 #[tokio::test]
