@@ -34,7 +34,7 @@ const PING: Duration = Duration::from_secs(30);
 
 /// What waits for a slow HTTP/1 client, besides one piece of a blob; and how long a request's head
 /// may be.
-const BUFFER: usize = 64 * 1024;
+const BUFFER: usize = 32 * 1024;
 
 /// What a client may send on one HTTP/2 stream, and on all of a connection, before it has to wait:
 /// enough for uploads at full rate, and all the memory that a connection can be made to take.

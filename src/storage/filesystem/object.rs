@@ -24,7 +24,7 @@ use crate::storage::{ByteStream, Error, Key, Object};
 const PIECE: usize = 256 * 1024;
 
 /// How much is read at once when many read.
-const SMALL_PIECE: usize = 64 * 1024;
+const SMALL_PIECE: usize = 32 * 1024;
 
 /// "Many": together they would hold more than 16 MiB in pieces of the usual size.
 const MANY: usize = 64;
