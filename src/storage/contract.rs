@@ -91,6 +91,11 @@ async fn appending_goes_on_where_it_ended(storage: &dyn Storage) {
     appender.write(vec![Bytes::from_static(b"!")]).await.unwrap();
     assert_eq!(appender.position(), 6);
     assert_eq!(read(storage, "append/data").await.unwrap(), "abcde!");
+    // More pieces than a file system takes in one call, some of them empty.
+    let pieces = (0..5000).map(|i| Bytes::from(vec![b'x'; i % 3])).collect();
+    appender.write(pieces).await.unwrap();
+    assert_eq!(appender.position(), 6 + 4999);
+    assert_eq!(read(storage, "append/data").await.unwrap().len(), 6 + 4999);
 }
 
 async fn promotion_moves_and_replaces(storage: &dyn Storage) {
