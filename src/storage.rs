@@ -118,6 +118,14 @@ pub trait Appender: fmt::Debug + Send {
     /// the next write goes there.
     async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), Error>;
 
+    /// Says that about `length` bytes will follow, so that there is room for them. What of it is
+    /// not used is given back by [`Appender::truncate`], or when the object goes.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room; then nothing has changed.
+    async fn reserve(&mut self, length: u64) -> Result<(), Error>;
+
     /// Cuts the object off at `length`, which is at most the position.
     async fn truncate(&mut self, length: u64) -> Result<(), Error>;
 

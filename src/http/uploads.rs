@@ -148,5 +148,5 @@ fn chunk(call: &Call, body: Body) -> Result<Chunk, Error> {
             }
         }
     };
-    Ok(Chunk { body: body::bytes(body), range })
+    Ok(Chunk { body: body::bytes(body), length: call.content_length(), range })
 }

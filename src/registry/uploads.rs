@@ -63,13 +63,18 @@ pub type Body = BoxStream<'static, Result<Bytes, BodyError>>;
 pub struct Chunk {
     /// Its bytes.
     pub body: Body,
+    /// How many they are, where the client said so.
+    pub length: Option<u64>,
     /// Which bytes of the blob they are, where the client said so.
     pub range: Option<RangeInclusive<u64>>,
 }
 
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Chunk").field("range", &self.range).finish_non_exhaustive()
+        f.debug_struct("Chunk")
+            .field("length", &self.length)
+            .field("range", &self.range)
+            .finish_non_exhaustive()
     }
 }
 

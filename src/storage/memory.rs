@@ -183,6 +183,10 @@ impl Appender for MemoryAppender {
         Ok(())
     }
 
+    async fn reserve(&mut self, _: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
     async fn truncate(&mut self, length: u64) -> Result<(), Error> {
         locked(&self.0).truncate(usize::try_from(length).unwrap_or(usize::MAX));
         Ok(())

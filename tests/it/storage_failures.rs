@@ -85,11 +85,20 @@ async fn a_full_disk_is_507_and_leaves_nothing_half_written() {
     server.get(&format!("/v2/a/blobs/{}", digest(&big))).await.expect(404);
     server.push_blob("a", "small too").await;
 
-    // In a session what fits is kept, and the client may end it.
+    // In a session what fits is kept, where its length was not known before, and the client may
+    // end it.
     let location = server.post("/v2/a/blobs/uploads/").await.expect(202);
     let location = location.header("location").to_owned();
-    let answer = server.request("PATCH", &location).body(big);
-    crate::support::server::Answered::answer(answer).await.expect_error(507, ErrorCode::Unknown);
+    let pieces: Vec<_> =
+        big.chunks(100_000).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
+    let streamed = reqwest::Body::wrap_stream(futures_util::stream::iter(pieces));
+    for (body, some) in [(reqwest::Body::from(big), false), (streamed, true)] {
+        let answer = server.request("PATCH", &location).body(body);
+        let answer = crate::support::server::Answered::answer(answer).await;
+        answer.expect_error(507, ErrorCode::Unknown);
+        let status = server.get(&location).await.expect(204);
+        assert_eq!(status.header("range") != "0-0", some);
+    }
     server.delete(&location).await.expect(204);
     server.push_blob("a", "and another").await;
 }

@@ -1,5 +1,7 @@
 //! Upload sessions: every way to push a blob, and every way it breaks.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use futures_util::stream;
 use portcullis::oci::ErrorCode;
 
@@ -620,6 +622,20 @@ async fn a_reset_stream_goes_on_after_a_restart() {
         resume(&server, &location, &bytes, &digest).await;
         assert_blob(&server, "app", &digest, &bytes).await;
     }
+}
+
+#[tokio::test]
+async fn room_made_for_an_upload_is_given_back_when_it_breaks() {
+    let server = TestServer::start().await;
+    let location = path(&server.open_upload("app").await);
+    let head = format!("PATCH {location}\r\ncontent-length: {}\r\n", 64 << 20);
+    server.break_off(&head, &noise(30, 1 << 20)).await;
+    let have = end(&server.get(&location).await.expect(204)) + 1;
+    let id = location.rsplit('/').next().unwrap();
+    let data = server.tree().join(format!("repositories/app/_uploads/{id}/data"));
+    let metadata = std::fs::metadata(data).unwrap();
+    assert_eq!(metadata.len(), have as u64);
+    assert!(metadata.blocks() * 512 < 4 << 20, "{} blocks", metadata.blocks());
 }
 
 #[tokio::test]

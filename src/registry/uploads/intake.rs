@@ -23,6 +23,12 @@ const BATCH: usize = 256 * 1024;
 /// Less than this is hashed where it is: about 20 µs, which is what a hop costs.
 const HASH_IN_PLACE: usize = 32 * 1024;
 
+/// For less than this storage finds room in one go anyway.
+const WORTH_RESERVING: u64 = 8 * 1024 * 1024;
+
+/// What a client says is no reason to take more than this from others at once.
+const MAX_RESERVED: u64 = 1024 * 1024 * 1024;
+
 #[derive(Debug)]
 pub(super) struct Intake {
     appender: Box<dyn Appender>,
@@ -89,19 +95,19 @@ impl Intake {
     /// Takes a chunk in. One that is not what its range says changes nothing; one that breaks off
     /// without such a range is kept as far as it came.
     pub(super) async fn take(&mut self, chunk: Chunk) -> Result<(), Error> {
-        let Chunk { body, range } = chunk;
+        let Chunk { body, length, range } = chunk;
         let start = self.hashed();
         let Some(range) = range else {
             if self.range_expected {
                 return Err(Error::RangeInvalid { offset: start.length });
             }
-            return self.receive(body, u64::MAX).await;
+            return self.receive_into(length, body, u64::MAX).await;
         };
         if *range.start() != start.length {
             return Err(Error::RangeInvalid { offset: start.length });
         }
         let expected = (range.end() - range.start()).saturating_add(1);
-        self.receive(body, expected).await?;
+        self.receive_into(length, body, expected).await?;
         let received = self.length() - start.length;
         if received == expected {
             return Ok(());
@@ -109,6 +115,26 @@ impl Intake {
         self.appender.truncate(start.length).await?;
         self.hasher = start.hasher;
         Err(Error::SizeInvalid { expected, received })
+    }
+
+    /// Stores what a body has, or a little more than `limit` of it, where there is room already for
+    /// `length`.
+    async fn receive_into(
+        &mut self,
+        length: Option<u64>,
+        body: Body,
+        limit: u64,
+    ) -> Result<(), Error> {
+        let Some(length) = length.filter(|&length| length >= WORTH_RESERVING) else {
+            return self.receive(body, limit).await;
+        };
+        self.appender.reserve(length.min(MAX_RESERVED)).await?;
+        let received = self.receive(body, limit).await;
+        if received.is_err() {
+            // The client hears of what went wrong first. Room that stays goes with the upload.
+            let _ = self.appender.truncate(self.length()).await;
+        }
+        received
     }
 
     /// Stores what a body has, or a little more than `limit` of it.

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::{
-    fs::{Advice, fadvise},
+    fs::{Advice, FallocateFlags, fadvise, fallocate},
     io::{Errno, pwritev},
 };
 
@@ -64,6 +64,18 @@ impl Appender for FileAppender {
         (self.position, self.begun) =
             written.await.map_err(|source| self.error("write", source))?;
         Ok(())
+    }
+
+    async fn reserve(&mut self, length: u64) -> Result<(), Error> {
+        let (file, position) = (Arc::clone(&self.file), self.position);
+        let reserved = run(move || {
+            match fallocate(&file, FallocateFlags::KEEP_SIZE, position, length) {
+                // Some file systems cannot.
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
+        });
+        reserved.await.map_err(|source| self.error("make room for", source))
     }
 
     async fn truncate(&mut self, length: u64) -> Result<(), Error> {

@@ -59,6 +59,22 @@ async fn a_file_that_became_shorter_ends_in_an_error() {
 }
 
 #[tokio::test]
+async fn room_is_made_for_what_follows_and_given_back() {
+    use std::os::unix::fs::MetadataExt as _;
+    let (folder, filesystem) = filesystem();
+    let mut appender = filesystem.append(&key("a")).await.unwrap();
+    appender.write(vec![Bytes::from_static(b"here")]).await.unwrap();
+    let metadata = || fs::metadata(folder.path().join("root/a")).unwrap();
+    appender.reserve(16 << 20).await.unwrap();
+    assert_eq!((metadata().len(), appender.position()), (4, 4));
+    assert!(metadata().blocks() * 512 >= 16 << 20, "{} blocks", metadata().blocks());
+    let error = appender.reserve(1 << 60).await.unwrap_err();
+    assert_eq!((metadata().len(), appender.position()), (4, 4), "{error}");
+    appender.truncate(4).await.unwrap();
+    assert!(metadata().blocks() * 512 < 1 << 20, "{} blocks", metadata().blocks());
+}
+
+#[tokio::test]
 async fn what_the_page_cache_has_lost_is_read_in_its_place() {
     use futures_util::TryStreamExt as _;
     let (folder, filesystem) = filesystem();
