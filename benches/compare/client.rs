@@ -1,11 +1,15 @@
 //! The program's own client, for what no tool does: the small requests around a push, many pushes
 //! from memory, timed pages.
 
-use std::{fs, time::Instant};
+use std::{fs, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
-use reqwest::{Certificate, Method, Response, StatusCode, header};
+use reqwest::{Method, Response, StatusCode, header};
+use rustls::{
+    ClientConfig, RootCertStore, client::Resumption, crypto::aws_lc_rs::default_provider,
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
@@ -26,11 +30,18 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client with connections of its own.
+    /// A client with connections of its own. All sides have one name, so it resumes no session: it
+    /// would take the ticket of one to another.
     pub(crate) fn new(site: &Site, runtime: &Handle) -> Outcome<Self> {
-        let authority = Certificate::from_pem(&fs::read(site.path("certs/ca.crt"))?)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(site.path("certs/ca.crt"))?)?;
+        let mut tls = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.resumption = Resumption::disabled();
         let http = reqwest::Client::builder()
-            .tls_certs_only([authority])
+            .tls_backend_preconfigured(tls)
             .no_proxy()
             .http1_only()
             .build()?;

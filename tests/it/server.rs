@@ -5,16 +5,20 @@ use std::{fs, sync::Arc, time::Duration};
 use futures_util::StreamExt as _;
 use portcullis::server::{CertificateSource, TlsOptions, TlsVersion, authority};
 use rustls::{
-    ALL_VERSIONS, ClientConfig, HandshakeKind, RootCertStore, SupportedCipherSuite,
-    crypto::{CryptoProvider, aws_lc_rs::default_provider},
+    ALL_VERSIONS, CipherSuite, ClientConfig, HandshakeKind, RootCertStore, ServerConfig,
+    SupportedCipherSuite,
+    crypto::{
+        CryptoProvider,
+        aws_lc_rs::{Ticketer, default_provider},
+    },
     pki_types::ServerName,
 };
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::support::{
     TestServer, digest,
@@ -159,6 +163,42 @@ async fn a_session_is_resumed() {
     };
     assert_eq!(kind().await, HandshakeKind::Full);
     assert_eq!(kind().await, HandshakeKind::Resumed);
+}
+
+/// The server that was here before left its clients tickets, of another cipher suite.
+#[tokio::test]
+async fn a_ticket_of_another_server_does_no_harm() {
+    let server = TestServer::start().await;
+    let ca = ca_of(&server);
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(ca.with_file_name("server.crt"))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let key = PrivateKeyDer::from_pem_file(ca.with_file_name("server.key")).unwrap();
+    let mut before = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)
+        .unwrap();
+    before.ticketer = Ticketer::new().unwrap();
+    let before = TlsAcceptor::from(Arc::new(before));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::task::spawn(async move {
+        let mut stream = before.accept(listener.accept().await.unwrap().0).await.unwrap();
+        stream.write_all(b"bye").await.unwrap();
+        let _ = stream.shutdown().await;
+    });
+    let client = tls_client(&ca, &[b"http/1.1"]);
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let mut stream = client.connect(localhost(), stream).await.unwrap();
+    stream.read_to_end(&mut Vec::new()).await.unwrap();
+    let suite = stream.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+    assert_eq!(suite, CipherSuite::TLS13_AES_256_GCM_SHA384);
+
+    let stream = client.connect(localhost(), connect(&server).await).await.unwrap();
+    assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
 }
 
 #[tokio::test]
