@@ -1,17 +1,18 @@
 //! The parts that touch neither disk nor network: what each costs by itself.
 //!
-//! `cargo bench --bench pure` times them; `make test` only compiles them. The endpoint parser is
-//! private to `http` and not among them.
+//! `cargo bench --bench pure` times them; `make test` only compiles them.
 
 #![expect(missing_docs, reason = "criterion's macros make public functions")]
 #![expect(clippy::expect_used, reason = "a benchmark stops at the first surprise")]
 
 use std::hint::black_box;
 
+use axum::http::Method;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use portcullis::{
     gate::{EverythingAllowed, Gate, HtpasswdOptions, htpasswd::Htpasswd},
+    http::endpoint::Endpoint,
     oci::{Algorithm, Digest, Hasher, Manifest, RepositoryName},
 };
 use serde_json::json;
@@ -19,6 +20,23 @@ use tokio::runtime;
 
 const PIECE: usize = 1 << 20;
 const LAYERS: usize = 60;
+
+fn endpoint_parse(criterion: &mut Criterion) {
+    let digest = Digest::of(Algorithm::Sha256, b"");
+    let requests = [
+        ("base", Method::GET, "/v2/".to_owned(), ""),
+        ("manifest by tag", Method::GET, "/v2/library/alpine/manifests/3.20".to_owned(), ""),
+        ("blob", Method::HEAD, format!("/v2/library/alpine/blobs/{digest}"), ""),
+        ("tags, a page", Method::GET, "/v2/a/tags/list".to_owned(), "n=100&last=v1.2"),
+    ];
+    let mut group = criterion.benchmark_group("endpoint");
+    for (name, method, path, query) in &requests {
+        group.bench_function(*name, |bencher| {
+            bencher.iter(|| Endpoint::parse(method, black_box(path), query).expect("an endpoint"));
+        });
+    }
+    group.finish();
+}
 
 fn digest_stream(criterion: &mut Criterion) {
     let piece = vec![0x5a; PIECE];
@@ -90,5 +108,12 @@ fn names(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, digest_stream, manifest_parse, remembered_password, names);
+criterion_group!(
+    benches,
+    endpoint_parse,
+    digest_stream,
+    manifest_parse,
+    remembered_password,
+    names
+);
 criterion_main!(benches);

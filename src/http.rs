@@ -6,7 +6,9 @@
 //! into a response. Handlers are in one file per subject. Errors become responses in `error.rs`
 //! only.
 
-use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap, convert::Infallible, fmt, io::Write as _, net::SocketAddr, sync::Arc,
+};
 
 use axum::{
     BoxError,
@@ -20,7 +22,6 @@ use serde::Deserialize;
 
 use self::{
     endpoint::Endpoint,
-    error::Error,
     origin::{Origin, OriginRules},
 };
 use crate::{
@@ -32,7 +33,7 @@ use crate::{
 mod blobs;
 mod body;
 mod conditional;
-mod endpoint;
+pub mod endpoint;
 mod error;
 mod lists;
 mod manifests;
@@ -42,6 +43,7 @@ mod range;
 mod search;
 mod uploads;
 
+pub use error::Error;
 pub use observe::RequestId;
 
 /// The address of whoever opened the connection.
@@ -270,7 +272,7 @@ impl Call {
 /// A response that has no secrets and needs no credentials.
 fn open(method: &Method, content_type: &'static str, body: &'static str) -> Response<Body> {
     let mut response = match *method {
-        Method::GET | Method::HEAD => Response::new(Body::from(body)),
+        Method::GET | Method::HEAD => response(Body::from(body)),
         _ => status(StatusCode::METHOD_NOT_ALLOWED),
     };
     let headers = response.headers_mut();
@@ -287,9 +289,16 @@ fn redirect(path: &str) -> Response<Body> {
     response
 }
 
+/// A response with room for the headers that most have.
+fn response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().reserve(HEADERS);
+    response
+}
+
 /// A response of a status and nothing else.
 fn status(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
+    let mut response = response(Body::empty());
     *response.status_mut() = status;
     response
 }
@@ -298,19 +307,32 @@ fn status(status: StatusCode) -> Response<Body> {
 fn json(method: &Method, body: String) -> Response<Body> {
     let length = body.len();
     let body = if method == Method::HEAD { Body::empty() } else { Body::from(body) };
-    let mut response = Response::new(body);
+    let mut response = response(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CONTENT_LENGTH, length.into());
     response
 }
 
+/// A response to a read has nine headers.
+const HEADERS: usize = 12;
+
 /// The header that says which content a response is about.
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// A header's value from text of ours, which is always one: digests, tags, names and numbers.
-fn value(text: &impl ToString) -> HeaderValue {
-    HeaderValue::try_from(text.to_string()).unwrap_or(HeaderValue::from_static(""))
+fn value(text: &impl fmt::Display) -> HeaderValue {
+    // There are several in each response; few are longer than this.
+    let mut buffer = [0; 160];
+    let mut rest = buffer.as_mut_slice();
+    let value = match write!(rest, "{text}") {
+        Ok(()) => {
+            let free = rest.len();
+            HeaderValue::from_bytes(&buffer[..buffer.len() - free])
+        }
+        Err(_) => HeaderValue::from_str(&text.to_string()),
+    };
+    value.unwrap_or(HeaderValue::from_static(""))
 }
 
 /// Why the interface cannot be as the options say.

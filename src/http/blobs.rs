@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{
     Api, CONTENT_DIGEST, Call, Error, conditional,
     range::{self, Wanted},
-    status, value,
+    response, status, value,
 };
 use crate::{
     gate::Permit,
@@ -83,7 +83,7 @@ impl Api {
 }
 
 fn content(status: StatusCode, digest: &Digest, length: u64, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
+    let mut response = response(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     let octets = HeaderValue::from_static("application/octet-stream");

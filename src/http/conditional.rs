@@ -11,7 +11,7 @@ use crate::oci::Digest;
 
 /// The entity tag of content.
 pub(super) fn etag(digest: &Digest) -> HeaderValue {
-    value(&format!("\"{digest}\""))
+    value(&format_args!("\"{digest}\""))
 }
 
 /// The answer to a client that has this content already.

@@ -18,7 +18,8 @@ use crate::{
 
 /// What a request asks for, with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
+#[expect(missing_docs, reason = "the fields are the parameters in the paths")]
+pub enum Endpoint {
     /// `PATCH /v2/<name>/blobs/uploads/<id>` (end-5)
     AppendUpload { name: RepositoryName, id: UploadId },
     /// `GET /v2/` (end-1)
@@ -57,27 +58,33 @@ pub(super) enum Endpoint {
 
 /// Which part of a list is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct PageQuery {
+pub struct PageQuery {
     /// `n`
-    pub(super) size: Option<usize>,
+    pub size: Option<usize>,
     /// `last`: the item behind which the part begins.
-    pub(super) last: Option<String>,
+    pub last: Option<String>,
 }
 
 /// Which referrers are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ReferrersQuery {
+pub struct ReferrersQuery {
     /// What they refer to.
-    pub(super) subject: Digest,
+    pub subject: Digest,
     /// `artifactType`
-    pub(super) artifact_type: Option<String>,
+    pub artifact_type: Option<String>,
     /// `last`: the referrer behind which the page begins.
-    pub(super) last: Option<Digest>,
+    pub last: Option<Digest>,
 }
 
 impl Endpoint {
-    /// Reads a request. `path` is as it was sent, percent-encoded, below the prefix.
-    pub(super) fn parse(method: &Method, path: &str, query: &str) -> Result<Self, Error> {
+    /// Reads a request. `path` is as it was sent, percent-encoded, below the prefix; `query` is what
+    /// follows the question mark.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such endpoint, the endpoint has no such method, or a parameter is not what
+    /// the specification's grammar says.
+    pub fn parse(method: &Method, path: &str, query: &str) -> Result<Self, Error> {
         let query = Query(query);
         if path == "/v1/search" {
             only(method, &[Method::GET, Method::HEAD])?;

@@ -20,7 +20,7 @@ use crate::{
 
 /// Why a request is not answered as it wished.
 #[derive(Debug)]
-pub(super) enum Error {
+pub enum Error {
     /// A method that the endpoint does not have.
     MethodNotAllowed(&'static [Method]),
     /// No endpoint has this path.
@@ -30,12 +30,17 @@ pub(super) enum Error {
     /// Found by the core.
     Registry(registry::Error),
     /// Found by the gate: the caller is not known.
-    NotLetIn { refusal: Refusal, challenge: Option<String> },
+    NotLetIn {
+        /// Why.
+        refusal: Refusal,
+        /// The challenge to answer with (RFC 7235 §4.1), where there is one.
+        challenge: Option<String>,
+    },
 }
 
 /// A code, and what is worth saying besides.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub struct Refused {
     code: ErrorCode,
     status: StatusCode,
     detail: Option<Value>,

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{
     Api, Call, Error,
     endpoint::{PageQuery, ReferrersQuery},
-    json as json_response, value,
+    json as json_response, response, value,
 };
 use crate::{
     gate::Permit,
@@ -153,7 +153,7 @@ impl AllTags {
             Method::HEAD => Body::empty(),
             _ => Body::from_stream(stream::iter([Ok(Bytes::from(first_piece))]).chain(rest)),
         };
-        let mut response = Response::new(body);
+        let mut response = response(body);
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         response

@@ -6,7 +6,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{Api, CONTENT_DIGEST, Call, Error, body, conditional, status, value};
+use super::{Api, CONTENT_DIGEST, Call, Error, body, conditional, response, status, value};
 use crate::{
     gate::Permit,
     oci::{ErrorCode, Manifest, Reference, RepositoryName, Tag},
@@ -36,7 +36,7 @@ impl Api {
             Method::HEAD => Body::empty(),
             _ => Body::from(manifest.bytes),
         };
-        let mut response = Response::new(body);
+        let mut response = response(body);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, value(&manifest.media_type));
         headers.insert(header::CONTENT_LENGTH, length.into());

@@ -118,7 +118,10 @@ impl Place<'_> {
 
 /// A place in a repository, below its folder.
 fn within(name: &RepositoryName, path: &[&str]) -> Key {
-    Key::new([BASE, "/repositories/", name.as_str(), "/", &path.concat()].concat())
+    let mut key = String::with_capacity(256);
+    let folder = [BASE, "/repositories/", name.as_str(), "/"];
+    folder.iter().chain(path).for_each(|part| key.push_str(part));
+    Key::new(key)
 }
 
 /// The link of a digest in a folder of a repository.
