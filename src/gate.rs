@@ -223,7 +223,8 @@ pub struct HtpasswdOptions {
     pub realm: String,
     /// The password file. It is made, with one user, when it is missing.
     pub path: PathBuf,
-    /// How long a verified password is remembered; zero verifies each request by bcrypt.
+    /// How long a verified password is remembered after its last use; zero verifies each request
+    /// by bcrypt.
     pub cachettl: Duration,
 }
 

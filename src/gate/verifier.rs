@@ -31,7 +31,8 @@ use super::{
     htpasswd::{BcryptHash, Htpasswd},
 };
 
-/// Successes that are remembered; the least used make room.
+/// Successes that are remembered; the least used make room. One that is used stays: whoever is at
+/// work must not wait again behind all who guess.
 const MAX_REMEMBERED: u64 = 10_000;
 
 /// Callers that may wait for bcrypt. At a quarter of a second each the last waits some seconds,
@@ -67,7 +68,7 @@ impl Verifier {
     pub(super) fn new(users: &Htpasswd, remember: Duration) -> Result<Self, NoRandomness> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .map_err(|_| NoRandomness)?;
-        let verified = Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(remember).build();
+        let verified = Cache::builder().max_capacity(MAX_REMEMBERED).time_to_idle(remember).build();
         Ok(Self {
             users: ArcSwap::from_pointee(Users::new(users)),
             key,

@@ -132,6 +132,25 @@ async fn a_user_who_does_not_exist_costs_what_one_who_does_costs() {
     }
 }
 
+/// Or whoever is at work would wait, every few minutes, behind those who guess passwords.
+#[tokio::test]
+async fn a_password_in_use_is_not_forgotten_and_one_out_of_use_is() {
+    let server = TestServer::with(|config| {
+        if let gate::Options::Htpasswd(options) = &mut config.auth {
+            options.cachettl = Duration::from_secs(2);
+        }
+    })
+    .await;
+    for _ in 0..12 {
+        server.get("/v2/").await.expect(200);
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    assert_eq!(server.app().gate().verifications(), 1);
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    server.get("/v2/").await.expect(200);
+    assert_eq!(server.app().gate().verifications(), 2);
+}
+
 #[tokio::test]
 async fn without_a_memory_each_request_is_checked() {
     let server = TestServer::with(|config| {
