@@ -37,9 +37,10 @@ const PING: Duration = Duration::from_secs(30);
 const BUFFER: usize = 32 * 1024;
 
 /// What a client may send on one HTTP/2 stream, and on all of a connection, before it has to wait:
-/// enough for uploads at full rate, and all the memory that a connection can be made to take.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// enough for one upload at full rate and not all of the connection, whose window is what it can
+/// be made to hold.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const MAX_STREAMS: u32 = 200;
 
 /// How HTTP is spoken.
