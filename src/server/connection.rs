@@ -28,10 +28,6 @@ use super::door::{Opened, Version};
 /// has one timer for both.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often an HTTP/2 connection on which nothing happens is asked whether it is still there, and
-/// how long it may take to answer.
-const PING: Duration = Duration::from_secs(30);
-
 /// What waits for a slow HTTP/1 client, besides one piece of a blob; and how long a request's head
 /// may be.
 const BUFFER: usize = 32 * 1024;
@@ -57,8 +53,6 @@ impl Http {
         let mut http2 = http2::Builder::new(Streams(tasks));
         http2
             .timer(TokioTimer::new())
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PING)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(MAX_STREAMS);

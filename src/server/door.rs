@@ -2,6 +2,9 @@
 
 use std::{io, time::Duration};
 
+use rustix::net::sockopt::{
+    set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl,
+};
 use rustls::server::Acceptor;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -14,6 +17,11 @@ use super::{impatient::Impatient, tls::Tls};
 
 /// A client that has not sent its first byte, or not finished its handshake, by then is let go.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// After so long without a word a client is asked whether it is still there, some times, and let
+/// go after as long again without an answer.
+const SILENCE: Duration = Duration::from_secs(30);
+const QUESTIONS: u8 = 3;
 
 /// The first byte of a TLS connection (RFC 8446 §5.1, handshake).
 const HANDSHAKE: u8 = 22;
@@ -55,6 +63,7 @@ pub(super) async fn open(stream: TcpStream, tls: Option<&Tls>) -> io::Result<Ope
 async fn secure(stream: TcpStream, tls: Option<&Tls>) -> io::Result<Opened> {
     // Small responses leave at once.
     stream.set_nodelay(true)?;
+    notice_absence(&stream)?;
     let Some(tls) = tls else {
         let connection = Box::new(Impatient::new(stream, PATIENCE));
         return Ok(Opened { connection, version: Version::Http1 });
@@ -75,6 +84,15 @@ async fn secure(stream: TcpStream, tls: Option<&Tls>) -> io::Result<Opened> {
         _ => Version::Http1,
     };
     Ok(Opened { connection: Box::new(Impatient::new(stream, PATIENCE)), version })
+}
+
+/// Lets the system ask whether the client is still there when nothing comes. HTTP/2 could ask by
+/// itself, but then hyper takes the time of each frame.
+fn notice_absence(stream: &TcpStream) -> io::Result<()> {
+    set_tcp_keepidle(stream, SILENCE)?;
+    set_tcp_keepintvl(stream, SILENCE / u32::from(QUESTIONS))?;
+    set_tcp_keepcnt(stream, QUESTIONS.into())?;
+    Ok(set_socket_keepalive(stream, true)?)
 }
 
 /// Tells a client in its own language that it took the wrong door.

@@ -328,6 +328,25 @@ async fn what_runs_is_finished_when_the_server_stops() {
 }
 
 #[tokio::test]
+async fn a_client_that_says_nothing_is_asked_whether_it_is_there() {
+    let server = TestServer::start().await;
+    let client = tls_client(&ca_of(&server), &[b"h2"]);
+    let stream = client.connect(localhost(), connect(&server).await).await.unwrap();
+    let from = stream.get_ref().0.local_addr().unwrap().port();
+    let ends = [format!("0100007F:{:04X}", port(&server)), format!("0100007F:{from:04X}")];
+    // The kind of the socket's timer: 1 waits for an acknowledgement, 2 is keepalive.
+    let timer = || {
+        let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+        let socket = sockets.lines().find(|line| line.contains(&ends.join(" "))).unwrap();
+        socket.split_whitespace().nth(5).unwrap()[..2].to_owned()
+    };
+    while timer() == "01" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(timer(), "02");
+}
+
+#[tokio::test]
 async fn plain_http_is_served_where_the_configuration_says_so() {
     let server = TestServer::with(|config| config.http.server.tls = TlsOptions::Off).await;
     let answer = server.post("/v2/a/blobs/uploads/").await.expect(202);
