@@ -1,4 +1,4 @@
-//! What happens to a connection before HTTP: no delay, a look at the first byte, TLS.
+//! What happens to a connection before HTTP: no delay, keepalive, a look at the first byte, TLS.
 
 use std::{io, time::Duration};
 

@@ -19,11 +19,12 @@ use tokio::task::JoinHandle;
 
 use crate::storage::{ByteStream, Error, Key, Object};
 
-/// How much is read at once when few read. Measured with TLS behind it: less costs a hop between
-/// threads too often, more falls out of the processor's cache before it is encrypted.
+/// How much is read at once where the disk must be waited for and few read. Less costs a hop
+/// between threads too often.
 const PIECE: usize = 256 * 1024;
 
-/// How much is read at once when many read.
+/// How much is read at once when many read, and from the page cache. Measured with TLS behind it:
+/// more falls out of the processor's cache before it is encrypted.
 const SMALL_PIECE: usize = 32 * 1024;
 
 /// "Many": together they would hold more than 16 MiB in pieces of the usual size.
