@@ -102,8 +102,19 @@ impl App {
     ///
     /// When a part cannot be built; nothing is left running then.
     pub fn start(config: &Config) -> Result<(Self, Provisioned), StartError> {
+        Self::start_over(open_storage(&config.storage.backend)?, config)
+    }
+
+    /// As [`start`](Self::start), over a storage of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    pub fn start_over(
+        storage: Arc<dyn Storage>,
+        config: &Config,
+    ) -> Result<(Self, Provisioned), StartError> {
         let mut provisioned = Provisioned::default();
-        let storage = open_storage(&config.storage.backend)?;
         let registry = Registry::new(storage, Arc::new(SystemClock));
         let (gate, users) = open_gate(&config.auth, &mut provisioned)?;
         let (tls, certificates) = secure(config, &mut provisioned)?;

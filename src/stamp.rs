@@ -14,12 +14,12 @@ const TIME_STEP: Duration = Duration::from_secs(2);
 /// What tells one state of a file from another. All zero: there is no file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) size: u64,
     // Seconds and nanoseconds. The change time too: `cp -p` sets the other one back.
-    modified: (i64, i64),
-    changed: (i64, i64),
+    pub(crate) modified: (i64, i64),
+    pub(crate) changed: (i64, i64),
 }
 
 impl Stamp {

@@ -58,7 +58,9 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// content or the new one.
     async fn put(&self, key: &Key, bytes: Bytes, durability: Durability) -> Result<(), Error>;
 
-    /// Opens an object to write at its end; makes it when it is not there.
+    /// Opens an object to write at its end; makes it when it is not there. What
+    /// [`Appender::sync`] makes durable is its bytes: the object itself may be gone after a power
+    /// cut until it is [promoted](Self::promote).
     ///
     /// Two appenders of one object at a time are the caller's fault.
     async fn append(&self, key: &Key) -> Result<Box<dyn Appender>, Error>;
@@ -129,7 +131,12 @@ pub trait Appender: fmt::Debug + Send {
     /// Cuts the object off at `length`, which is at most the position.
     async fn truncate(&mut self, length: u64) -> Result<(), Error>;
 
-    /// Makes all that was written durable.
+    /// Makes the bytes that were written durable.
+    ///
+    /// # Errors
+    ///
+    /// When they are not: then no later call makes them so, for the system may have dropped them
+    /// and says so once. What the object has is not to be relied on.
     async fn sync(&mut self) -> Result<(), Error>;
 }
 

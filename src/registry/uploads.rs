@@ -213,6 +213,10 @@ impl Registry {
             if registry.upload_length_now(&name, id).await?.is_none() {
                 return Ok(false);
             }
+            // Durably, so that what a client has ended is not there again after a power cut.
+            for place in [Place::UploadData(&name, id), Place::UploadStartedAt(&name, id)] {
+                registry.storage().delete(&place.key()).await?;
+            }
             registry.storage().delete_all(&Place::Upload(&name, id).key()).await?;
             Ok(true)
         })
@@ -244,7 +248,7 @@ impl Registry {
             self.storage().delete_all(&Place::Upload(name, id).key()).await?;
             return Err(Error::DigestMismatch { claimed: digest.clone(), computed });
         }
-        intake.sync().await?;
+        self.sync(name, id, &mut intake).await?;
         let _guard = self.0.locks.adding(name).await;
         // This replaces a blob of the same digest, which heals one whose bytes went bad: these
         // have just been verified. Whoever reads the old one reads on.
@@ -298,13 +302,32 @@ impl Registry {
             session.wrote();
         }
         if hashed.length.saturating_sub(intake.saved()) >= WORTH_SAVING {
-            intake.sync().await?;
+            self.sync(name, id, intake).await?;
             let bytes = SavedHasher::encode(&hashed);
             let place = Place::UploadHasher(name, id).key();
             self.storage().put(&place, bytes, Durability::Lazy).await?;
         }
         session.park(hashed);
         Ok(())
+    }
+
+    /// Makes the bytes of an upload durable. When that fails nobody knows which of them are there,
+    /// and to ask once more would only say that there is nothing left to do; so the upload ends,
+    /// and its client begins again.
+    async fn sync(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        intake: &mut Intake,
+    ) -> Result<(), Error> {
+        let synced = intake.sync().await;
+        if synced.is_err() {
+            let upload = Place::Upload(name, id).key();
+            if let Err(error) = self.storage().delete_all(&upload).await {
+                tracing::error!(%upload, %error, "an upload that may be incomplete is left over");
+            }
+        }
+        synced
     }
 
     async fn saved_hasher(

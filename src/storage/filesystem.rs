@@ -8,8 +8,8 @@
 //! `fsync` for directories the promises of [`Storage`] are those of that file system.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -20,17 +20,18 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use self::{
-    append::FileAppender,
+    append::{FileAppender, write_all_at},
     directories::{Directories, sync_directory},
+    disk::{Disk, Metadata, Mode, Os},
     listing::{Listed, Listings},
-    object::{FileObject, Readers},
+    object::{FileObject, Readers, read_at},
     remembered::Remembered,
 };
 use super::{Appender, Durability, Entry, Error, Key, Object, Storage};
-use crate::stamp::Stamp;
 
 mod append;
 mod directories;
+pub mod disk;
 mod listing;
 mod object;
 mod remembered;
@@ -56,6 +57,7 @@ pub struct Filesystem(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
+    disk: Arc<dyn Disk>,
     directories: Directories,
     remembered: Remembered,
     listings: Listings,
@@ -70,13 +72,20 @@ impl Filesystem {
     ///
     /// When it can neither be found nor made, or is not a directory.
     pub fn open(options: &Options) -> io::Result<Self> {
-        let root = options.rootdirectory.clone();
-        make_root(&root)?;
-        let directories = Directories::new(root.clone());
+        let root = &options.rootdirectory;
+        make_root(root)?;
+        Ok(Self::over(Arc::new(Os::new(root.clone())), root.clone()))
+    }
+
+    /// Keeps objects below `root`, which is there, and reaches them through `disk`. Only what was
+    /// reached so before is looked at again without it.
+    #[must_use]
+    pub fn over(disk: Arc<dyn Disk>, root: PathBuf) -> Self {
+        let directories = Directories::new(Arc::clone(&disk));
         let remembered = Remembered::new();
         let (listings, holders) = (Listings::new(), Listings::new());
         let readers = Readers::default();
-        Ok(Self(Arc::new(Inner { root, directories, remembered, listings, holders, readers })))
+        Self(Arc::new(Inner { root, disk, directories, remembered, listings, holders, readers }))
     }
 
     /// Runs `work` on a thread that may block, with the path of `key`.
@@ -88,7 +97,7 @@ impl Filesystem {
     ) -> Result<T, Error> {
         let result = if key.is_safe() {
             let inner = Arc::clone(&self.0);
-            let path = inner.root.join(key.as_str());
+            let path = PathBuf::from(key.as_str());
             run(move || work(&inner, &path)).await
         } else {
             Err(io::Error::from(io::ErrorKind::InvalidFilename))
@@ -111,7 +120,7 @@ fn make_root(root: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && root.is_dir() => {}
         result => result?,
     }
-    sync_directory(parent)
+    File::open(parent)?.sync_all()
 }
 
 /// Runs `work` on a thread that may block. A panic in it becomes an error here, so that it ends
@@ -139,19 +148,38 @@ fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Opens a regular file; a folder in its place is absence.
-fn open_file(path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
-    let Some(file) = present(File::open(path))? else {
-        return Ok(None);
-    };
-    let metadata = file.metadata()?;
-    Ok(metadata.is_file().then_some((file, metadata)))
-}
+impl Inner {
+    /// Opens a regular file; a folder in its place is absence.
+    fn open_file(&self, path: &Path) -> io::Result<Option<(File, Metadata)>> {
+        let Some(file) = present(self.disk.open(path, Mode::Read))? else {
+            return Ok(None);
+        };
+        let metadata = self.disk.fstat(&file)?;
+        Ok(metadata.is_file().then_some((file, metadata)))
+    }
 
-/// The length of a regular file.
-fn length(path: &Path) -> io::Result<Option<u64>> {
-    let metadata = present(fs::metadata(path))?;
-    Ok(metadata.filter(fs::Metadata::is_file).map(|metadata| metadata.len()))
+    /// Deletes what is at `path`, and below it.
+    fn remove_all(&self, path: &Path) -> io::Result<()> {
+        for entry in self.disk.read_dir(path)? {
+            let entry = entry?;
+            let path = path.join(&entry.name);
+            if entry.is_dir {
+                self.remove_all(&path)?;
+            } else {
+                present(self.disk.remove_file(&path))?;
+            }
+        }
+        present(self.disk.remove_dir(path)).map(drop)
+    }
+
+    fn write_new(&self, path: &Path, bytes: Bytes, durability: Durability) -> io::Result<()> {
+        let file = self.disk.open(path, Mode::CreateNew)?;
+        write_all_at(&*self.disk, &file, &[bytes], 0)?;
+        match durability {
+            Durability::Synced => self.disk.sync(&file),
+            Durability::Lazy => Ok(()),
+        }
+    }
 }
 
 #[async_trait]
@@ -163,17 +191,18 @@ impl Storage for Filesystem {
         {
             return Ok(Some(bytes));
         }
-        let read = self.blocking("read", key, move |_, path| {
-            let Some((file, metadata)) = open_file(path)? else {
+        let read = self.blocking("read", key, move |inner, path| {
+            let Some((file, metadata)) = inner.open_file(path)? else {
                 return Ok(None);
             };
-            let size = usize::try_from(metadata.len()).unwrap_or(limit);
-            let mut bytes = Vec::with_capacity(size.min(limit));
-            file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
-            if bytes.len() > limit {
-                return Err(io::ErrorKind::FileTooLarge.into());
+            if metadata.len() > limit as u64 {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than it may be"));
             }
-            Ok(Some((Stamp::from(&metadata), Bytes::from(bytes))))
+            // One that grows meanwhile was not put here by us, and is not read further.
+            let mut bytes = vec![0; usize::try_from(metadata.len()).unwrap_or(limit)];
+            let length = read_at(&*inner.disk, &file, 0, &mut bytes)?;
+            bytes.truncate(length);
+            Ok(Some((metadata.stamp(), Bytes::from(bytes))))
         });
         let Some((stamp, bytes)) = read.await? else {
             return Ok(None);
@@ -184,21 +213,21 @@ impl Storage for Filesystem {
 
     async fn size(&self, key: &Key) -> Result<Option<u64>, Error> {
         let Inner { root, remembered, .. } = &*self.0;
-        if remembered.was_seen(key) {
-            let looked = length(&root.join(key.as_str()));
-            return looked.map_err(|source| Error::new("look at", key, source));
+        if let Some(length) = remembered.length(key, &root.join(key.as_str())) {
+            return Ok(Some(length));
         }
-        let size = self.blocking("look at", key, |_, path| length(path)).await?;
-        if size.is_some() {
-            remembered.saw(key);
-        }
-        Ok(size)
+        let looked =
+            self.blocking("look at", key, |inner, path| present(inner.disk.stat(path))).await?;
+        let Some(found) = looked.filter(Metadata::is_file) else { return Ok(None) };
+        remembered.saw(key, found.stamp());
+        Ok(Some(found.len()))
     }
 
     async fn open(&self, key: &Key) -> Result<Option<Box<dyn Object>>, Error> {
-        let opened = self.blocking("open", key, |_, path| open_file(path)).await?;
-        let object = |(file, found): (File, fs::Metadata)| {
-            FileObject::new(file, found.len(), key, &self.0.readers)
+        let opened = self.blocking("open", key, Inner::open_file).await?;
+        let object = |(file, found): (File, Metadata)| {
+            let Inner { disk, readers, .. } = &*self.0;
+            FileObject::new(Arc::clone(disk), (file, found.len()), key, readers)
         };
         Ok(opened.map(|opened| Box::new(object(opened)) as Box<dyn Object>))
     }
@@ -206,17 +235,18 @@ impl Storage for Filesystem {
     async fn put(&self, key: &Key, bytes: Bytes, durability: Durability) -> Result<(), Error> {
         self.blocking("write", key, move |inner, path| {
             let (folder, temporary) = beside(path);
-            inner.directories.within(folder, || {
-                let written = write_new(&temporary, &bytes, durability)
-                    .and_then(|()| fs::rename(&temporary, path));
+            inner.directories.within(folder, durability, || {
+                let written = inner
+                    .write_new(&temporary, bytes.clone(), durability)
+                    .and_then(|()| inner.disk.rename(&temporary, path));
                 if written.is_err() {
                     // Nothing half-written stays; when even this fails, the name says what it is.
-                    let _ = fs::remove_file(&temporary);
+                    let _ = inner.disk.remove_file(&temporary);
                 }
                 written
             })?;
             match durability {
-                Durability::Synced => sync_directory(folder),
+                Durability::Synced => sync_directory(&*inner.disk, folder),
                 Durability::Lazy => Ok(()),
             }
         })
@@ -227,16 +257,14 @@ impl Storage for Filesystem {
         let (file, position) = self
             .blocking("open", key, |inner, path| {
                 let (folder, _) = beside(path);
-                inner.directories.within(folder, || {
-                    let options =
-                        OpenOptions::new().create(true).write(true).truncate(false).clone();
-                    let file = options.open(path)?;
-                    let position = file.metadata()?.len();
+                inner.directories.within(folder, Durability::Lazy, || {
+                    let file = inner.disk.open(path, Mode::Write)?;
+                    let position = inner.disk.fstat(&file)?.len();
                     Ok((file, position))
                 })
             })
             .await?;
-        Ok(Box::new(FileAppender::new(file, position, key)))
+        Ok(Box::new(FileAppender::new(Arc::clone(&self.0.disk), file, position, key)))
     }
 
     async fn promote(&self, from: &Key, to: &Key) -> Result<(), Error> {
@@ -244,22 +272,24 @@ impl Storage for Filesystem {
             let source = io::ErrorKind::InvalidFilename.into();
             return Err(Error::new("rename", from, source));
         }
-        let from = self.0.root.join(from.as_str());
+        let from = PathBuf::from(from.as_str());
         self.blocking("rename a file to", to, move |inner, to| {
             let (folder, _) = beside(to);
-            inner.directories.within(folder, || fs::rename(&from, to))?;
-            sync_directory(folder)
+            inner
+                .directories
+                .within(folder, Durability::Synced, || inner.disk.rename(&from, to))?;
+            sync_directory(&*inner.disk, folder)
         })
         .await
     }
 
     async fn delete(&self, key: &Key) -> Result<bool, Error> {
-        self.blocking("delete", key, |_, path| {
-            if present(fs::remove_file(path))?.is_none() {
+        self.blocking("delete", key, |inner, path| {
+            if present(inner.disk.remove_file(path))?.is_none() {
                 return Ok(false);
             }
             // The folder may have gone with its last file; then its absence is as good.
-            present(sync_directory(beside(path).0))?;
+            present(sync_directory(&*inner.disk, beside(path).0))?;
             Ok(true)
         })
         .await
@@ -268,7 +298,7 @@ impl Storage for Filesystem {
     async fn delete_all(&self, prefix: &Key) -> Result<(), Error> {
         self.blocking("delete all below", prefix, |inner, path| {
             inner.directories.forget(path);
-            present(fs::remove_dir_all(path)).map(drop)
+            present(inner.remove_all(path)).map(drop)
         })
         .await
     }
@@ -284,8 +314,9 @@ impl Storage for Filesystem {
             return Ok(page);
         }
         let behind = after.map(str::to_owned);
-        let listed = self
-            .blocking("list", prefix, move |_, path| listing::read(path, behind.as_deref(), limit));
+        let listed = self.blocking("list", prefix, move |inner, path| {
+            listing::read(&*inner.disk, path, behind.as_deref(), limit)
+        });
         Ok(match listed.await? {
             None => Vec::new(),
             Some(Listed::Page(page)) => page,
@@ -310,8 +341,8 @@ impl Storage for Filesystem {
             Some(page) => page,
             None => {
                 let behind = after.map(str::to_owned);
-                let listed = self.blocking("list", prefix, move |_, path| {
-                    listing::read_holders(path, object, behind.as_deref(), limit)
+                let listed = self.blocking("list", prefix, move |inner, path| {
+                    listing::read_holders(&*inner.disk, path, object, behind.as_deref(), limit)
                 });
                 match listed.await? {
                     None => Vec::new(),
@@ -333,15 +364,6 @@ fn beside(path: &Path) -> (&Path, PathBuf) {
     let folder = path.parent().unwrap_or(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     (folder, folder.join(format!("{name}.{}.tmp", uuid::Uuid::new_v4())))
-}
-
-fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    file.write_all(bytes)?;
-    match durability {
-        Durability::Synced => file.sync_all(),
-        Durability::Lazy => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -9,12 +9,9 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::{
-    fs::{Advice, FallocateFlags, fadvise, fallocate},
-    io::{Errno, pwritev},
-};
+use rustix::fs::{Advice, fadvise};
 
-use super::run;
+use super::{Disk, run};
 use crate::storage::{Appender, Error, Key};
 
 /// After so many bytes the disk is told to begin: the sync at the end then has little left to wait
@@ -26,6 +23,7 @@ const MAX_PIECES: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct FileAppender {
+    disk: Arc<dyn Disk>,
     file: Arc<File>,
     position: u64,
     /// Up to here the disk was told to begin.
@@ -34,8 +32,13 @@ pub(super) struct FileAppender {
 }
 
 impl FileAppender {
-    pub(super) fn new(file: File, position: u64, key: &Key) -> Self {
-        Self { file: Arc::new(file), position, begun: position, key: key.clone() }
+    pub(super) fn new(disk: Arc<dyn Disk>, file: File, position: u64, key: &Key) -> Self {
+        Self { disk, file: Arc::new(file), position, begun: position, key: key.clone() }
+    }
+
+    /// What a thread that may block needs.
+    fn shared(&self) -> (Arc<dyn Disk>, Arc<File>) {
+        (Arc::clone(&self.disk), Arc::clone(&self.file))
     }
 
     fn error(&self, action: &'static str, source: io::Error) -> Error {
@@ -50,11 +53,11 @@ impl Appender for FileAppender {
     }
 
     async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), Error> {
-        let file = Arc::clone(&self.file);
+        let (disk, file) = self.shared();
         let (position, mut begun) = (self.position, self.begun);
         // Positioned writes: one that failed half-way is overwritten by the next, never joined.
         let written = run(move || {
-            let end = write_all_at(&file, &pieces, position)?;
+            let end = write_all_at(&*disk, &file, &pieces, position)?;
             if end - begun >= WRITE_BACK {
                 write_back(&file, begun, end);
                 begun = end;
@@ -67,20 +70,14 @@ impl Appender for FileAppender {
     }
 
     async fn reserve(&mut self, length: u64) -> Result<(), Error> {
-        let (file, position) = (Arc::clone(&self.file), self.position);
-        let reserved = run(move || {
-            match fallocate(&file, FallocateFlags::KEEP_SIZE, position, length) {
-                // Some file systems cannot.
-                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-                Err(error) => Err(error.into()),
-            }
-        });
+        let ((disk, file), position) = (self.shared(), self.position);
+        let reserved = run(move || disk.allocate(&file, position, length));
         reserved.await.map_err(|source| self.error("make room for", source))
     }
 
     async fn truncate(&mut self, length: u64) -> Result<(), Error> {
-        let file = Arc::clone(&self.file);
-        let cut = run(move || file.set_len(length)).await;
+        let (disk, file) = self.shared();
+        let cut = run(move || disk.truncate(&file, length)).await;
         cut.map_err(|source| self.error("shorten", source))?;
         self.position = length;
         self.begun = self.begun.min(length);
@@ -88,28 +85,33 @@ impl Appender for FileAppender {
     }
 
     async fn sync(&mut self) -> Result<(), Error> {
-        let file = Arc::clone(&self.file);
-        let synced = run(move || file.sync_data()).await;
+        let (disk, file) = self.shared();
+        let synced = run(move || disk.sync(&file)).await;
         synced.map_err(|source| self.error("sync", source))
     }
 }
 
 /// Writes pieces one behind the other and says where they end. In one call if it can be: then Linux
 /// takes pages for all of them at once.
-fn write_all_at(file: &File, pieces: &[Bytes], mut position: u64) -> io::Result<u64> {
+pub(super) fn write_all_at(
+    disk: &dyn Disk,
+    file: &File,
+    pieces: &[Bytes],
+    mut position: u64,
+) -> io::Result<u64> {
     for pieces in pieces.chunks(MAX_PIECES) {
         let pieces = pieces.iter().filter(|piece| !piece.is_empty());
         let mut slices: Vec<_> = pieces.map(|piece| IoSlice::new(piece)).collect();
         let mut slices = slices.as_mut_slice();
         while !slices.is_empty() {
-            match pwritev(file, slices, position) {
+            match disk.write(file, position, slices) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     position += written as u64;
                     IoSlice::advance_slices(&mut slices, written);
                 }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }

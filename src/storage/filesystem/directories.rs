@@ -8,38 +8,44 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
+
+use super::disk::{Disk, Mode};
+use crate::storage::Durability;
 
 /// More names than this are not remembered. A forgotten one costs a sync, nothing else.
 const MAX_KNOWN: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Directories {
-    root: PathBuf,
+    disk: Arc<dyn Disk>,
     /// Directories whose entries, and those of all their parents, are durable.
     known: Mutex<HashSet<PathBuf>>,
 }
 
 impl Directories {
-    /// Takes the root as given: it is never made here, so that a volume that is not mounted is an
+    /// Below the root, which is taken as given: it is never made here, so that a volume that is not mounted is an
     /// error and not a new, empty registry on the disk below.
-    pub(super) fn new(root: PathBuf) -> Self {
-        Self { root, known: Mutex::default() }
+    pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, known: Mutex::default() }
     }
 
-    /// Does `work` in a folder that is there and durable. When somebody removes the folder in
-    /// between, it is made again and the work is done again.
+    /// Does `work` in a folder that is there, and that is durable where the work must be. When
+    /// somebody removes the folder in between, it is made again and the work is done again.
     pub(super) fn within<T>(
         &self,
         folder: &Path,
+        durability: Durability,
         work: impl Fn() -> io::Result<T>,
     ) -> io::Result<T> {
         for _ in 0..3 {
-            self.ensure(folder)?;
+            match durability {
+                Durability::Synced => self.make_durable(folder)?,
+                Durability::Lazy => self.make(folder)?,
+            }
             match work() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.forget(folder),
                 result => return result,
@@ -53,19 +59,14 @@ impl Directories {
         self.known().retain(|known| !known.starts_with(folder) && !folder.starts_with(known));
     }
 
-    fn ensure(&self, folder: &Path) -> io::Result<()> {
-        if folder == self.root || self.known().contains(folder) {
+    fn make_durable(&self, folder: &Path) -> io::Result<()> {
+        if self.is_known(folder) {
             return Ok(());
         }
-        let Some(parent) = folder.parent() else {
-            return Err(io::ErrorKind::InvalidFilename.into());
-        };
-        self.ensure(parent)?;
-        match fs::create_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => result?,
-        }
-        sync_directory(parent)?;
+        let parent = parent(folder)?;
+        self.make_durable(parent)?;
+        self.create(folder)?;
+        sync_directory(&*self.disk, parent)?;
         let mut known = self.known();
         if known.len() >= MAX_KNOWN {
             known.clear();
@@ -74,12 +75,42 @@ impl Directories {
         Ok(())
     }
 
+    fn make(&self, folder: &Path) -> io::Result<()> {
+        if self.is_known(folder) {
+            return Ok(());
+        }
+        match self.create(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make(parent(folder)?)?;
+                self.create(folder)
+            }
+            result => result,
+        }
+    }
+
+    fn create(&self, folder: &Path) -> io::Result<()> {
+        match self.disk.create_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result,
+        }
+    }
+
+    fn is_known(&self, folder: &Path) -> bool {
+        folder == Path::new("") || self.known().contains(folder)
+    }
+
     fn known(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn parent(folder: &Path) -> io::Result<&Path> {
+    folder.parent().ok_or_else(|| io::ErrorKind::InvalidFilename.into())
+}
+
 /// Makes the entries of a directory durable.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+pub(super) fn sync_directory(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    // The root has no name below itself.
+    let path = if path == Path::new("") { Path::new(".") } else { path };
+    disk.sync(&disk.open(path, Mode::Read)?)
 }

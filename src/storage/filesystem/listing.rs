@@ -6,16 +6,18 @@
 
 use std::{
     collections::BinaryHeap,
-    fs, io,
+    io,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use moka::sync::Cache;
-use rustix::fs::FileType;
 
-use super::present;
+use super::{
+    disk::{DirEntry, Disk},
+    present,
+};
 use crate::{
     stamp::Stamp,
     storage::{Entry, Key},
@@ -88,16 +90,21 @@ impl Listing {
 }
 
 /// Reads a folder; `None` when there is none.
-pub(super) fn read(path: &Path, after: Option<&str>, limit: usize) -> io::Result<Option<Listed>> {
+pub(super) fn read(
+    disk: &dyn Disk,
+    path: &Path,
+    after: Option<&str>,
+    limit: usize,
+) -> io::Result<Option<Listed>> {
     // Looked at before it is read: a change in between is then noticed next time.
-    let stamp = Stamp::of(path);
-    let mut entries = Vec::new();
-    let Some(found) = present(fs::read_dir(path))? else { return Ok(None) };
+    let Some(looked) = present(disk.stat(path))? else { return Ok(None) };
+    let Some(found) = present(disk.read_dir(path))? else { return Ok(None) };
+    let (stamp, mut entries) = (looked.stamp(), Vec::new());
     for found in found {
         if entries.len() == MAX_ENTRIES {
-            return least(path, after, limit).map(Listed::Page).map(Some);
+            return least(disk, path, after, limit).map(Listed::Page).map(Some);
         }
-        entries.extend(entry(&found?)?);
+        entries.extend(entry(found?));
     }
     entries.sort_unstable();
     Ok(Some(Listed::All(Listing { stamp, entries })))
@@ -109,17 +116,17 @@ pub(super) fn read(path: &Path, after: Option<&str>, limit: usize) -> io::Result
 /// of an entry that comes or goes, not of what comes or goes within it. One that holds the file
 /// loses it when it is deleted altogether, which the times tell; one that does not may gain it.
 pub(super) fn read_holders(
+    disk: &dyn Disk,
     path: &Path,
     object: &str,
     after: Option<&str>,
     limit: usize,
 ) -> io::Result<Option<Listed>> {
     let holds = |entry: &Entry| -> io::Result<bool> {
-        let held =
-            present(rustix::fs::stat(path.join(&entry.name).join(object)).map_err(Into::into))?;
-        Ok(held.is_some_and(|found| FileType::from_raw_mode(found.st_mode).is_file()))
+        let held = present(disk.stat(&path.join(&entry.name).join(object)))?;
+        Ok(held.is_some_and(|found| found.is_file()))
     };
-    match read(path, after, limit)? {
+    match read(disk, path, after, limit)? {
         None => Ok(None),
         Some(Listed::All(mut all)) => {
             let count = all.entries.len();
@@ -146,7 +153,7 @@ pub(super) fn read_holders(
                 if held.len() >= limit {
                     break;
                 }
-                page = least(path, Some(&last), limit)?;
+                page = least(disk, path, Some(&last), limit)?;
             }
             Ok(Some(Listed::Page(held)))
         }
@@ -155,10 +162,15 @@ pub(super) fn read_holders(
 
 /// The least entries behind `after`. The greatest of those kept is on top and makes room for
 /// lesser ones.
-fn least(path: &Path, after: Option<&str>, limit: usize) -> io::Result<Vec<Entry>> {
+fn least(
+    disk: &dyn Disk,
+    path: &Path,
+    after: Option<&str>,
+    limit: usize,
+) -> io::Result<Vec<Entry>> {
     let mut least = BinaryHeap::new();
-    for found in fs::read_dir(path)? {
-        let Some(entry) = entry(&found?)? else { continue };
+    for found in disk.read_dir(path)? {
+        let Some(entry) = entry(found?) else { continue };
         if after.is_some_and(|after| entry.name.as_str() <= after) {
             continue;
         }
@@ -170,16 +182,25 @@ fn least(path: &Path, after: Option<&str>, limit: usize) -> io::Result<Vec<Entry
     Ok(least.into_sorted_vec())
 }
 
-/// What others put there under names that are not UTF-8, and what is gone already, is left out.
-fn entry(found: &fs::DirEntry) -> io::Result<Option<Entry>> {
-    let Ok(name) = found.file_name().into_string() else { return Ok(None) };
-    let kind = present(found.file_type())?;
-    Ok(kind.map(|kind| Entry { name, is_prefix: kind.is_dir() }))
+/// What others put there under names that are not UTF-8 is left out.
+fn entry(found: DirEntry) -> Option<Entry> {
+    let name = found.name.into_string().ok()?;
+    Some(Entry { name, is_prefix: found.is_dir })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+
+    use super::{super::disk::Os, *};
+
+    fn all(folder: &Path) -> Listing {
+        let disk = Os::new(folder.to_owned());
+        let Some(Listed::All(all)) = read(&disk, Path::new("."), None, 1).unwrap() else {
+            panic!()
+        };
+        all
+    }
 
     #[test]
     fn a_page_of_a_large_folder_is_that_of_a_small_one() {
@@ -187,10 +208,11 @@ mod tests {
         for n in 0..300 {
             fs::write(folder.path().join(format!("{n:03}")), "").unwrap();
         }
-        let Some(Listed::All(all)) = read(folder.path(), None, 1).unwrap() else { panic!() };
+        let all = all(folder.path());
+        let disk = Os::new(folder.path().to_owned());
         for (after, limit) in [(None, 7), (Some("099"), 500), (Some("0995"), 2), (Some("zz"), 3)] {
             let page = all.page(after, limit);
-            assert_eq!(page, least(folder.path(), after, limit).unwrap());
+            assert_eq!(page, least(&disk, Path::new("."), after, limit).unwrap());
             assert!(page.iter().all(|entry| Some(entry.name.as_str()) > after));
         }
     }
@@ -203,14 +225,12 @@ mod tests {
         let later = SystemTime::now() + Duration::from_secs(3600);
         let page = || listings.page(&key, folder.path(), None, 9).map(|page| page.len());
         for n in 0..3 {
-            let Some(Listed::All(all)) = read(folder.path(), None, 9).unwrap() else { panic!() };
-            listings.keep(&key, all, later);
+            listings.keep(&key, all(folder.path()), later);
             assert_eq!(page(), Some(n));
             fs::write(folder.path().join(n.to_string()), "").unwrap();
             assert_eq!(page(), None, "an entry came");
         }
-        let Some(Listed::All(all)) = read(folder.path(), None, 9).unwrap() else { panic!() };
-        listings.keep(&key, all, later);
+        listings.keep(&key, all(folder.path()), later);
         fs::remove_file(folder.path().join("1")).unwrap();
         assert_eq!(page(), None, "an entry went");
     }

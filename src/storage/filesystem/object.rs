@@ -2,10 +2,8 @@
 
 use std::{
     fs::File,
-    io::{self, IoSliceMut},
-    mem,
+    io, mem,
     ops::Range,
-    os::unix::fs::FileExt as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -14,9 +12,9 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
-use rustix::io::{ReadWriteFlags, preadv2};
 use tokio::task::JoinHandle;
 
+use super::Disk;
 use crate::storage::{ByteStream, Error, Key, Object};
 
 /// How much is read at once where the disk must be waited for and few read. Less costs a hop
@@ -95,6 +93,7 @@ impl Drop for Piece {
 
 #[derive(Debug)]
 pub(super) struct FileObject {
+    disk: Arc<dyn Disk>,
     file: Arc<File>,
     size: u64,
     key: Key,
@@ -102,8 +101,13 @@ pub(super) struct FileObject {
 }
 
 impl FileObject {
-    pub(super) fn new(file: File, size: u64, key: &Key, readers: &Readers) -> Self {
-        Self { file: Arc::new(file), size, key: key.clone(), readers: readers.clone() }
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        (file, size): (File, u64),
+        key: &Key,
+        readers: &Readers,
+    ) -> Self {
+        Self { disk, file: Arc::new(file), size, key: key.clone(), readers: readers.clone() }
     }
 }
 
@@ -113,8 +117,8 @@ impl Object for FileObject {
     }
 
     fn stream(self: Box<Self>, range: Range<u64>) -> ByteStream {
-        let Self { file, key, readers, .. } = *self;
-        stream::try_unfold(Reader::new(file, range, readers), Reader::next)
+        let Self { disk, file, key, readers, .. } = *self;
+        stream::try_unfold(Reader::new(disk, file, range, readers), Reader::next)
             .map(move |piece| piece.map_err(|source| Error::new("read", &key, source)))
             .boxed()
     }
@@ -124,6 +128,7 @@ impl Object for FileObject {
 /// may wait, and for a while from there on the next piece while this one is on its way to the
 /// client, unless so many read that memory is better spent otherwise.
 struct Reader {
+    disk: Arc<dyn Disk>,
     file: Arc<File>,
     rest: Range<u64>,
     ahead: Option<JoinHandle<io::Result<Bytes>>>,
@@ -133,9 +138,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(file: Arc<File>, rest: Range<u64>, readers: Readers) -> Self {
+    fn new(disk: Arc<dyn Disk>, file: Arc<File>, rest: Range<u64>, readers: Readers) -> Self {
         readers.0.count.fetch_add(1, Ordering::Relaxed);
-        Self { file, rest, ahead: None, to_wait_for: 0, readers }
+        Self { disk, file, rest, ahead: None, to_wait_for: 0, readers }
     }
 
     async fn next(mut self) -> io::Result<Option<(Bytes, Self)>> {
@@ -163,9 +168,9 @@ impl Reader {
     fn cached(&mut self) -> Option<Bytes> {
         let mut piece = self.readers.piece(SMALL_PIECE);
         let length = self.length(&piece);
-        let slices = &mut [IoSliceMut::new(&mut piece.buffer[..length])];
+        let buffer = &mut piece.buffer[..length];
         // An error, too, is left to the read that waits.
-        let read = preadv2(&self.file, slices, self.rest.start, ReadWriteFlags::NOWAIT);
+        let read = self.disk.read(&self.file, self.rest.start, buffer, false);
         piece.length = read.ok().filter(|&read| read > 0)?;
         self.rest.start += piece.length as u64;
         Some(Bytes::from_owner(piece))
@@ -175,12 +180,15 @@ impl Reader {
     fn start(&mut self) -> JoinHandle<io::Result<Bytes>> {
         let size = if self.readers.are_many() { SMALL_PIECE } else { PIECE };
         let mut piece = self.readers.piece(size);
-        let (file, offset) = (Arc::clone(&self.file), self.rest.start);
+        let (disk, file) = (Arc::clone(&self.disk), Arc::clone(&self.file));
+        let offset = self.rest.start;
         piece.length = self.length(&piece);
         self.rest.start += piece.length as u64;
         tokio::task::spawn_blocking(move || {
             // A file that has become shorter is an error, not an end: the length was promised.
-            file.read_exact_at(&mut piece.buffer[..piece.length], offset)?;
+            if read_at(&*disk, &file, offset, &mut piece.buffer[..piece.length])? < piece.length {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             Ok(Bytes::from_owner(piece))
         })
     }
@@ -202,4 +210,23 @@ impl Drop for Reader {
             }
         }
     }
+}
+
+/// Fills `buffer` from `offset` on, as far as the file goes, and says how far that was.
+pub(super) fn read_at(
+    disk: &dyn Disk,
+    file: &File,
+    offset: u64,
+    buffer: &mut [u8],
+) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match disk.read(file, offset + filled as u64, &mut buffer[filled..], true) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }

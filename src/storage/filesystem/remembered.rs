@@ -41,8 +41,8 @@ enum Kept {
         stamp: Stamp,
         bytes: Bytes,
     },
-    /// Only that it was looked at, so that it can be looked at again without a hop.
-    Seen,
+    /// Only how it looked, so that it can be looked at again without a hop.
+    Seen(Stamp),
 }
 
 impl Remembered {
@@ -50,7 +50,7 @@ impl Remembered {
         let weight = |key: &Key, kept: &Arc<Kept>| {
             let content = match &**kept {
                 Kept::Content { bytes, .. } => bytes.len(),
-                Kept::Seen => 0,
+                Kept::Seen(_) => 0,
             };
             u32::try_from(OVERHEAD + key.as_str().len() + content).unwrap_or(u32::MAX)
         };
@@ -73,13 +73,14 @@ impl Remembered {
         }
     }
 
-    /// Whether the file was looked at lately.
-    pub(super) fn was_seen(&self, key: &Key) -> bool {
-        self.0.get(key).is_some()
+    /// The length of the file at `path`, when it was looked at lately and is as it was.
+    pub(super) fn length(&self, key: &Key, path: &Path) -> Option<u64> {
+        let (Kept::Content { stamp, .. } | Kept::Seen(stamp)) = &*self.0.get(key)?;
+        (Stamp::of(path) == *stamp).then_some(stamp.size)
     }
 
-    /// Notes that the file was looked at.
-    pub(super) fn saw(&self, key: &Key) {
-        self.0.insert(key.clone(), Arc::new(Kept::Seen));
+    /// Notes how the file looked.
+    pub(super) fn saw(&self, key: &Key, stamp: Stamp) {
+        self.0.insert(key.clone(), Arc::new(Kept::Seen(stamp)));
     }
 }

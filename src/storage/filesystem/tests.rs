@@ -1,5 +1,5 @@
 use super::*;
-use crate::storage::contract;
+use crate::{stamp::Stamp, storage::contract};
 
 fn filesystem() -> (tempfile::TempDir, Filesystem) {
     let folder = tempfile::tempdir().unwrap();
@@ -15,6 +15,90 @@ fn key(path: &str) -> Key {
 #[tokio::test]
 async fn keeps_the_contract() {
     contract::all(&filesystem().1).await;
+}
+
+/// Every operation that takes a key, and whether it was refused.
+async fn refusals(filesystem: &Filesystem, path: &str) -> Vec<(&'static str, bool)> {
+    let (key, other) = (key(path), key("other"));
+    let bytes = Bytes::from_static(b"x");
+    filesystem.put(&other, bytes.clone(), Durability::Lazy).await.unwrap();
+    vec![
+        ("read", filesystem.read(&key, 100).await.is_err()),
+        ("size", filesystem.size(&key).await.is_err()),
+        ("open", filesystem.open(&key).await.is_err()),
+        ("append", filesystem.append(&key).await.is_err()),
+        ("list", filesystem.list(&key, None, 9).await.is_err()),
+        ("list_holders", filesystem.list_holders(&key, "x", None, 9).await.is_err()),
+        ("delete_all", filesystem.delete_all(&key).await.is_err()),
+        ("put", filesystem.put(&key.child("x"), bytes, Durability::Synced).await.is_err()),
+        ("promote", filesystem.promote(&other, &key.child("x")).await.is_err()),
+        ("delete", filesystem.delete(&key.child("kept")).await.is_err()),
+    ]
+}
+
+#[tokio::test]
+async fn a_symbolic_link_that_leads_out_of_the_root_is_not_followed() {
+    let (folder, filesystem) = filesystem();
+    let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("kept"), "secret").unwrap();
+    let links = [("absolute", outside.clone()), ("relative", PathBuf::from("../outside"))];
+    for (name, target) in &links {
+        std::os::unix::fs::symlink(target, root.join(name)).unwrap();
+        for (operation, refused) in refusals(&filesystem, name).await {
+            assert!(refused, "{operation} of {name}");
+        }
+        let file = key(name).child("kept");
+        assert!(filesystem.read(&file, 100).await.is_err());
+        assert!(filesystem.size(&file).await.is_err());
+        assert!(filesystem.append(&file).await.is_err());
+    }
+    // A link to where nothing is yet: it must not be made.
+    std::os::unix::fs::symlink(outside.join("new"), root.join("dangling")).unwrap();
+    assert!(filesystem.append(&key("dangling")).await.is_err());
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    assert_eq!(fs::read(outside.join("kept")).unwrap(), b"secret");
+}
+
+#[tokio::test]
+async fn what_was_read_before_it_became_a_link_that_leads_out_is_not_read_through_it() {
+    let (folder, filesystem) = filesystem();
+    let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
+    filesystem.put(&key("a"), Bytes::from_static(b"mine"), Durability::Lazy).await.unwrap();
+    assert_eq!(filesystem.size(&key("a")).await.unwrap(), Some(4));
+    fs::write(&outside, "theirs").unwrap();
+    fs::remove_file(root.join("a")).unwrap();
+    std::os::unix::fs::symlink(&outside, root.join("a")).unwrap();
+    assert!(filesystem.size(&key("a")).await.is_err());
+    assert!(filesystem.read(&key("a"), 100).await.is_err());
+}
+
+#[tokio::test]
+async fn a_symbolic_link_within_the_root_and_one_to_the_root_are_followed() {
+    let (folder, filesystem) = filesystem();
+    filesystem.put(&key("a/b"), Bytes::from_static(b"x"), Durability::Lazy).await.unwrap();
+    std::os::unix::fs::symlink("a", folder.path().join("root/within")).unwrap();
+    assert_eq!(filesystem.read(&key("within/b"), 9).await.unwrap().unwrap(), "x");
+    let rootdirectory = folder.path().join("other");
+    std::os::unix::fs::symlink("root", &rootdirectory).unwrap();
+    let other = Filesystem::open(&Options { rootdirectory }).unwrap();
+    assert_eq!(other.read(&key("a/b"), 9).await.unwrap().unwrap(), "x");
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    let (folder, filesystem) = filesystem();
+    let pipe = folder.path().join("root/pipe");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    assert!(filesystem.open(&key("pipe")).await.unwrap().is_none());
+    assert_eq!(filesystem.read(&key("pipe"), 9).await.unwrap(), None);
 }
 
 #[tokio::test]

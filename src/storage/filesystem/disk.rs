@@ -1,0 +1,290 @@
+//! What the backend asks of the operating system.
+//!
+//! Everything that can fail, and everything whose order decides what a power cut leaves, goes
+//! through [`Disk`], one system call a method. So a test can stand between the two: count the
+//! calls, fail any of them, or work out what would be on the disk had the power gone after it.
+//! [`Os`] is the one that serves.
+//!
+//! Paths are relative to the root. No path leads out of it: a symbolic link that does is an error,
+//! whoever put it there, and one that stays within is followed (`openat2`, `RESOLVE_BENEATH`; other
+//! programs mount a disk where they would put a link to it).
+
+use std::{
+    ffi::OsString,
+    fmt,
+    fs::File,
+    io::{self, IoSlice, IoSliceMut},
+    path::{Path, PathBuf},
+};
+
+use cap_std::{
+    ambient_authority,
+    fs::{Dir, MetadataExt as _, OpenOptions, OpenOptionsExt as _},
+};
+use rustix::{
+    fs::{FallocateFlags, OFlags, fallocate},
+    io::{Errno, ReadWriteFlags, preadv2, pwritev},
+};
+
+use crate::stamp::Stamp;
+
+/// The calls that the backend makes.
+pub trait Disk: fmt::Debug + Send + Sync + 'static {
+    /// Opens a file, or for reading a directory.
+    ///
+    /// # Errors
+    ///
+    /// Those of `open`.
+    fn open(&self, path: &Path, mode: Mode) -> io::Result<File>;
+
+    /// Looks at a file or a directory.
+    ///
+    /// # Errors
+    ///
+    /// Those of `stat`.
+    fn stat(&self, path: &Path) -> io::Result<Metadata>;
+
+    /// Looks at an open file.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fstat`.
+    fn fstat(&self, file: &File) -> io::Result<Metadata>;
+
+    /// Reads up to `buffer.len()` bytes from `offset`. Where `wait` is not set, only what is in
+    /// memory.
+    ///
+    /// # Errors
+    ///
+    /// Those of `pread`, and of `preadv2` where `wait` is not set.
+    fn read(&self, file: &File, offset: u64, buffer: &mut [u8], wait: bool) -> io::Result<usize>;
+
+    /// Writes up to all of `pieces` at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `pwritev`.
+    fn write(&self, file: &File, offset: u64, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Makes room for `length` bytes from `offset`; the file is as long as before.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fallocate`; a file system that cannot do it is none.
+    fn allocate(&self, file: &File, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Cuts a file off, with the room that was made for it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `ftruncate`.
+    fn truncate(&self, file: &File, length: u64) -> io::Result<()>;
+
+    /// Makes the bytes of a file durable, or the entries of a directory.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fsync`.
+    fn sync(&self, file: &File) -> io::Result<()>;
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    ///
+    /// Those of `mkdir`.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// What is in a directory, in no order.
+    ///
+    /// # Errors
+    ///
+    /// Those of `open`.
+    fn read_dir(&self, path: &Path) -> io::Result<Entries>;
+
+    /// Gives a file another name, in place of what had it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `rename`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    ///
+    /// Those of `unlink`.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    ///
+    /// Those of `rmdir`.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
+}
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// To be read.
+    Read,
+    /// To be written; it is made when it is not there.
+    Write,
+    /// To be written; it must not be there.
+    CreateNew,
+}
+
+/// What a file looks like from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Metadata {
+    is_file: bool,
+    length: u64,
+    stamp: Stamp,
+}
+
+impl Metadata {
+    /// Whether it is a regular file.
+    #[must_use]
+    pub const fn is_file(&self) -> bool {
+        self.is_file
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// Whether it has no bytes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// What tells its state from another.
+    pub(super) const fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+}
+
+/// What is in a directory.
+pub type Entries = Box<dyn Iterator<Item = io::Result<DirEntry>> + Send>;
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name.
+    pub name: OsString,
+    /// Whether it is that of a directory.
+    pub is_dir: bool,
+}
+
+/// The operating system's files below a root.
+///
+/// The root is opened for each call: when something else is mounted there, it counts from then on,
+/// and nothing keeps it from being unmounted.
+#[derive(Clone, Debug)]
+pub struct Os {
+    root: PathBuf,
+}
+
+impl Os {
+    /// The files below `root`.
+    #[must_use]
+    pub const fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    fn root(&self) -> io::Result<Dir> {
+        Dir::open_ambient_dir(&self.root, ambient_authority())
+    }
+}
+
+impl Disk for Os {
+    fn open(&self, path: &Path, mode: Mode) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        match mode {
+            // A pipe that somebody left here must not be waited for.
+            Mode::Read => options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()),
+            Mode::Write => options.write(true).create(true),
+            Mode::CreateNew => options.write(true).create_new(true),
+        };
+        Ok(self.root()?.open_with(path, &options)?.into_std())
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Metadata> {
+        let found = self.root()?.metadata(path)?;
+        let stamp = Stamp {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.size(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        };
+        Ok(Metadata { is_file: found.is_file(), length: found.len(), stamp })
+    }
+
+    fn fstat(&self, file: &File) -> io::Result<Metadata> {
+        let found = file.metadata()?;
+        let stamp = Stamp::from(&found);
+        Ok(Metadata { is_file: found.is_file(), length: found.len(), stamp })
+    }
+
+    fn read(&self, file: &File, offset: u64, buffer: &mut [u8], wait: bool) -> io::Result<usize> {
+        let flags = if wait { ReadWriteFlags::empty() } else { ReadWriteFlags::NOWAIT };
+        Ok(preadv2(file, &mut [IoSliceMut::new(buffer)], offset, flags)?)
+    }
+
+    fn write(&self, file: &File, offset: u64, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(pwritev(file, pieces, offset)?)
+    }
+
+    fn allocate(&self, file: &File, offset: u64, length: u64) -> io::Result<()> {
+        match fallocate(file, FallocateFlags::KEEP_SIZE, offset, length) {
+            // Some file systems cannot.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.root()?.create_dir(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Entries> {
+        let found = self.root()?.read_dir(path)?;
+        Ok(Box::new(found.filter_map(|entry| {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error)),
+            };
+            match entry.file_type() {
+                Ok(kind) => Some(Ok(DirEntry { name: entry.file_name(), is_dir: kind.is_dir() })),
+                // It is gone already.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => Some(Err(error)),
+            }
+        })))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let root = self.root()?;
+        root.rename(from, &root, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.root()?.remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.root()?.remove_dir(path)
+    }
+}
