@@ -36,33 +36,35 @@ impl Client {
             false => images.start + self.random.below(images.end - images.start),
         };
         match self.random.below(100) {
-            0..38 => {
+            0..34 => {
                 let image = self.stage.content.image(number);
-                self.push_image(name, &image).await
+                self.push_image(name, &image).await.map(drop)
             }
-            38..46 => {
+            34..40 => {
                 let index = self.stage.content.index(number);
                 for image in &index.children {
-                    self.push_image(name, image).await?;
+                    if !self.push_image(name, image).await? {
+                        return Ok(());
+                    }
                 }
-                self.put_manifest(name, &index, &[tag]).await
+                self.put_manifest(name, &index, &[tag]).await.map(drop)
             }
-            46..56 => self.move_tag(name, tag).await,
-            56..62 => self.delete_tag(name, tag).await,
-            62..66 => {
+            40..48 => self.move_tag(name, tag).await,
+            48..56 => self.delete_tag(name, tag).await,
+            56..61 => {
                 let image = self.stage.content.image(number);
                 self.delete_manifest(name, &image.digest).await
             }
-            66..69 => match self.pull_tag(name, tag).await? {
+            61..69 => match self.pull_tag(name, tag).await? {
                 Some((digest, _)) => self.delete_manifest(name, &digest).await,
                 None => Ok(()),
             },
-            69..73 => {
+            69..74 => {
                 let image = self.stage.content.image(number);
                 let blob = self.random.pick(&image.blobs).digest.clone();
                 self.delete_blob(name, &blob).await
             }
-            73..79 => {
+            74..79 => {
                 let image = self.stage.content.image(number);
                 self.give_up(name, &image.blobs[0]).await
             }
@@ -71,7 +73,8 @@ impl Client {
         }
     }
 
-    async fn push_image(&mut self, name: &'static str, image: &Manifest) -> Outcome<()> {
+    /// `false` when a blob was deleted meanwhile, so that the image is not there.
+    async fn push_image(&mut self, name: &'static str, image: &Manifest) -> Outcome<bool> {
         for blob in &image.blobs {
             self.push_blob(name, blob).await?;
         }
@@ -84,27 +87,26 @@ impl Client {
     }
 
     /// Puts a manifest at its digest, or at one tag, or at its digest and several tags. What it
-    /// names has just been seen in the repository.
+    /// names has just been seen in the repository, so it may be refused, which is `false`, only
+    /// when a client has begun to delete some of that.
     async fn put_manifest(
         &self,
         name: &'static str,
         manifest: &Manifest,
         tags: &[&str],
-    ) -> Outcome<()> {
+    ) -> Outcome<bool> {
         let bytes = (manifest.digest.clone(), manifest.bytes.clone());
         if self.put(name, bytes, manifest.media_type, tags).await? {
-            return Ok(());
+            return Ok(true);
         }
         let blobs = manifest.blobs.iter().map(|blob| Key::blob(name, &blob.digest));
         let children = manifest.children.iter().map(|child| Key::manifest(name, &child.digest));
         let model = self.stage.model.lock().unwrap();
-        match blobs.chain(children).any(|key| model.deleting.contains(&key)) {
-            true => Ok(()),
-            false => {
-                let why = "refused although nothing that it names was deleted";
-                Err(Stop::Wrong(format!("{name}: manifest {}: {why}", manifest.digest)))
-            }
+        if blobs.chain(children).any(|key| model.deleting.contains(&key)) {
+            return Ok(false);
         }
+        let why = "refused although nothing that it names was deleted";
+        Err(Stop::Wrong(format!("{name}: manifest {}: {why}", manifest.digest)))
     }
 
     /// `false` when the manifest is not complete.

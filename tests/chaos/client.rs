@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
+    killer::Moment,
     random::Random,
     server::{PASSWORD, USER},
     stage::Stage,
@@ -98,7 +99,7 @@ impl Client {
         let (http, request) = request.build_split();
         let request = request.map_err(|error| Stop::Wrong(format!("{error:?}")))?;
         let what = format!("{} {}", request.method(), request.url());
-        trigger.begins(kind);
+        trigger.reached(kind, Moment::Begin);
         let started = Instant::now();
         let answered = match http.execute(request).await {
             Ok(response) => self.read(response, what.clone()).await,
@@ -108,6 +109,9 @@ impl Client {
             Ok(answer) => {
                 let done = answer.status < 400;
                 tally.answered(kind, done, started.elapsed());
+                if done {
+                    trigger.reached(kind, Moment::Answer);
+                }
                 if answer.status >= 500 { Err(answer.wrong()) } else { Ok(answer) }
             }
             Err(error) if trigger.pulled() && !error.is_timeout() => {

@@ -1,5 +1,5 @@
-//! When the server dies: at a random moment, or shortly after a client has begun a request that is
-//! a sequence of writes.
+//! When the server dies: at a random moment, or while it makes the writes of a request, or as soon
+//! as it has acknowledged them.
 
 use std::{
     sync::{
@@ -23,27 +23,36 @@ const AIMED: u64 = 75;
 /// The kill comes at last, when no client begins what was aimed at.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// A moment in the life of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// It is about to be sent.
+    Begin,
+    /// It has just been answered.
+    Answer,
+}
+
 /// What the clients and the killer share.
 #[derive(Debug, Default)]
 pub(crate) struct Trigger {
-    /// How many requests of a kind are to begin before the kill.
-    aim: Mutex<Option<(Kind, u64)>>,
-    begun: Notify,
+    /// How many requests of a kind are to come to a moment before the kill.
+    aim: Mutex<Option<(Kind, Moment, u64)>>,
+    hit: Notify,
     /// Set before the kill: a connection that breaks while it is not set is a fault.
     pulled: AtomicBool,
 }
 
 impl Trigger {
-    /// A client is about to send a request.
-    pub(crate) fn begins(&self, kind: Kind) {
+    /// A client tells where a request of its is.
+    pub(crate) fn reached(&self, kind: Kind, moment: Moment) {
         let mut aim = self.aim.lock().unwrap();
-        if let Some((aimed, left)) = aim.as_mut()
-            && *aimed == kind
+        if let Some((aimed, at, left)) = aim.as_mut()
+            && (*aimed, *at) == (kind, moment)
         {
             *left -= 1;
             if *left == 0 {
                 *aim = None;
-                self.begun.notify_one();
+                self.hit.notify_one();
             }
         }
     }
@@ -62,13 +71,19 @@ impl Trigger {
     ) -> Result<(), String> {
         if random.percent(AIMED) {
             let kind = *random.pick(&Kind::AIMED);
-            *self.aim.lock().unwrap() = Some((kind, 1 + random.below(6)));
-            if time::timeout(PATIENCE, self.begun.notified()).await.is_ok() {
+            let moment = *random.pick(&[Moment::Begin, Moment::Begin, Moment::Answer]);
+            *self.aim.lock().unwrap() = Some((kind, moment, 1 + random.below(6)));
+            if time::timeout(PATIENCE, self.hit.notified()).await.is_ok() {
                 add(&tally.aimed, 1);
             }
-            // Anywhere in the request, a little behind it too. The runtime's timer is too coarse.
-            let usual = tally.usual(kind).as_micros().max(1000) * 5 / 4;
-            let delay = random.below(u64::try_from(usual).unwrap_or(u64::MAX));
+            let within = match moment {
+                // Anywhere in the request, a little behind it too.
+                Moment::Begin => tally.usual(kind).as_micros().max(1000) * 5 / 4,
+                // What should have been done before the answer is done soon after it.
+                Moment::Answer => 400,
+            };
+            // The runtime's timer is too coarse for this.
+            let delay = random.below(u64::try_from(within).unwrap_or(u64::MAX));
             tokio::task::block_in_place(|| thread::sleep(Duration::from_micros(delay)));
         } else {
             time::sleep(Duration::from_millis(random.below(500))).await;

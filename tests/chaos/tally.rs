@@ -30,7 +30,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// The kinds whose making is a sequence of writes: kills are aimed at these.
-    pub(crate) const AIMED: [Self; 8] = [
+    pub(crate) const AIMED: [Self; 9] = [
         Self::Finish,
         Self::Finish,
         Self::Monolithic,
@@ -39,6 +39,7 @@ impl Kind {
         Self::PutManifest,
         Self::DeleteManifest,
         Self::DeleteTag,
+        Self::DeleteBlob,
     ];
 }
 
