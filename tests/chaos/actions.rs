@@ -126,7 +126,7 @@ impl Client {
         effects.extend(tags.iter().map(|tag| (Key::tag(name, tag), Effect::Set(digest.clone()))));
         let request =
             self.request(Method::PUT, &target).header("content-type", media_type).body(bytes);
-        let op = self.stage.begin(effects);
+        let op = self.stage.begin(effects)?;
         let answer = self.send(Kind::PutManifest, request).await?;
         let unknown = String::from_utf8_lossy(&answer.body).contains("MANIFEST_BLOB_UNKNOWN");
         match answer.status {
@@ -168,7 +168,7 @@ impl Client {
     }
 
     async fn delete(&self, kind: Kind, target: &str, effects: Vec<(Key, Effect)>) -> Outcome<()> {
-        let op = self.stage.begin(effects);
+        let op = self.stage.begin(effects)?;
         let answer = self.send(kind, self.request(Method::DELETE, target)).await?;
         match answer.status {
             202 => self.stage.end(op, &End::Done),
@@ -197,7 +197,7 @@ impl Client {
     /// Looks at a blob or at a manifest by its digest.
     async fn look(&self, method: Method, target: &str, key: Key) -> Outcome<bool> {
         let read = method == Method::GET;
-        let op = self.stage.begin(vec![(key, Effect::Look)]);
+        let op = self.stage.begin(vec![(key, Effect::Look)])?;
         let answer = self.send(Kind::Read, self.request(method, target)).await?;
         let seen = match answer.status {
             200 => Some(Digest::new(answer.header("docker-content-digest")?)),
@@ -219,7 +219,7 @@ impl Client {
         name: &str,
         tag: &str,
     ) -> Outcome<Option<(Digest, crate::client::Answer)>> {
-        let op = self.stage.begin(vec![(Key::tag(name, tag), Effect::Look)]);
+        let op = self.stage.begin(vec![(Key::tag(name, tag), Effect::Look)])?;
         let target = format!("/v2/{name}/manifests/{tag}");
         let answer = self.send(Kind::Read, self.request(Method::GET, &target)).await?;
         match answer.status {

@@ -33,7 +33,11 @@ impl Site {
         let [_, high, middle, low] = process::id().to_be_bytes();
         let ip = Ipv4Addr::new(127, 128 + high % 64, middle, low);
         let address = SocketAddr::V4(SocketAddrV4::new(ip, 5000));
-        let folder = tempfile::Builder::new().prefix("chaos-").tempdir().unwrap();
+        // On a disk: where a sync costs nothing, there is little time to be killed in.
+        let folder = tempfile::Builder::new()
+            .prefix("chaos-")
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .unwrap();
         let site = Self { folder, address };
         site.run(&["certs", "--host", &ip.to_string(), "--out", "certs"]);
         // What bcrypt costs is not what is tested here, and it would be paid after every kill.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    client::Stop,
+    client::{Outcome, Stop},
     content::Content,
     killer::Trigger,
     model::{Effect, End, Key, Model, Op},
@@ -31,13 +31,17 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Tells the model of a request that is about to be sent.
-    pub(crate) fn begin(&self, effects: Vec<(Key, Effect)>) -> Op {
-        self.model.lock().unwrap().begin(effects)
+    /// Tells the model of a request that is about to be sent. To a dead server none is sent, so
+    /// that none is thought to have been under way.
+    pub(crate) fn begin(&self, effects: Vec<(Key, Effect)>) -> Outcome<Op> {
+        if self.trigger.pulled() {
+            return Err(Stop::Killed);
+        }
+        Ok(self.model.lock().unwrap().begin(effects))
     }
 
     /// Tells the model of an answer.
-    pub(crate) fn end(&self, op: Op, end: &End) -> Result<(), Stop> {
+    pub(crate) fn end(&self, op: Op, end: &End) -> Outcome<()> {
         self.model.lock().unwrap().end(op, end).map_err(Stop::Wrong)
     }
 }

@@ -108,18 +108,20 @@ impl fmt::Display for Tally {
         let requests = self.requests.lock().unwrap();
         writeln!(f, "kills: {}, of them aimed: {}", of(&self.kills), of(&self.aimed))?;
         let total = |of: fn(&Requests) -> u64| requests.values().map(of).sum::<u64>();
+        writeln!(f, "{:<18}{:>12}{:>9}{:>11}", "requests", "acknowledged", "refused", "in flight")?;
+        for (kind, Requests { acknowledged, refused, in_flight, .. }) in &*requests {
+            let kind = format!("{kind:?}");
+            writeln!(f, "  {kind:<16}{acknowledged:>12}{refused:>9}{in_flight:>11}")?;
+        }
         writeln!(
             f,
-            "requests acknowledged: {}, refused: {}, in flight at a kill: {}",
+            "  {:<16}{:>12}{:>9}{:>11}",
+            "all",
             total(|requests| requests.acknowledged),
             total(|requests| requests.refused),
             total(|requests| requests.in_flight)
         )?;
-        for (kind, Requests { acknowledged, refused, in_flight, .. }) in &*requests {
-            let kind = format!("{kind:?}");
-            writeln!(f, "  {kind:<16}{acknowledged:>8}{refused:>8}{in_flight:>8}")?;
-        }
-        writeln!(f, "changes and looks in flight at a kill: {}", of(&self.cut))?;
+        writeln!(f, "of those in flight, followed by the model: {}", of(&self.cut))?;
         writeln!(
             f,
             "uploads interrupted: {}, resumed: {} ({} of them behind their first byte), over: {}",

@@ -186,7 +186,7 @@ impl Client {
         request: reqwest::RequestBuilder,
         set: (Key, Effect),
     ) -> Outcome<()> {
-        let op = self.stage.begin(vec![set]);
+        let op = self.stage.begin(vec![set])?;
         let answer = self.send(kind, request).await?;
         if answer.status != 201 {
             return Err(answer.wrong());
@@ -201,7 +201,7 @@ impl Client {
         if self.random.percent(80) {
             target += &format!("&from={from}");
         }
-        let op = self.stage.begin(vec![(Key::blob(name, digest), Effect::Set(digest.clone()))]);
+        let op = self.stage.begin(vec![(Key::blob(name, digest), Effect::Set(digest.clone()))])?;
         let answer = self.send(Kind::Mount, self.request(Method::POST, &target)).await?;
         match answer.status {
             201 => self.stage.end(op, &End::Done).map(|()| true),
