@@ -28,7 +28,7 @@ build: ## Build for development
 	$(CARGO) build --locked
 
 .PHONY: test
-test: lint doc providers deny unit install-clients clients conformance ## Run every check: format, lints, documentation, tests, real clients, conformance
+test: lint doc providers deny unit chaos-quick install-clients clients conformance ## Run every check: format, lints, documentation, tests, kills, real clients, conformance
 	@echo 'all checks passed'
 	@$(SHOW_SKIPS)
 
@@ -68,6 +68,17 @@ deny: forget-skips ## Check licenses, sources and bans, where cargo-deny is inst
 unit: ## Run the tests that need nothing but this crate
 	$(CARGO) test --locked --lib --bins --test it
 	$(CARGO) test --locked --doc
+
+# A seed can be given: make chaos SEED=7.
+CHAOS = $(CARGO) test --locked --test chaos -- $(if $(SEED),--seed $(SEED))
+
+.PHONY: chaos
+chaos: ## Kill the server 500 times while clients push, and compare what is left with what was acknowledged
+	$(CHAOS) --kills 500
+
+.PHONY: chaos-quick
+chaos-quick: ## The same with 20 kills
+	$(CHAOS)
 
 .PHONY: install-clients
 install-clients: ## Install the clients that the tests drive (Debian and Ubuntu, as root)

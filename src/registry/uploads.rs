@@ -272,6 +272,11 @@ impl Registry {
         let length = appender.position();
         let parked = session.take_parked();
         let algorithm = parked.as_ref().map(|parked| parked.hasher.algorithm());
+        if parked.is_none() && length == 0 {
+            // A kill between the rename of the data and the end of its session leaves the hasher of
+            // bytes that are gone, and it must not be taken for that of those which come now.
+            self.storage().delete(&Place::UploadHasher(name, id).key()).await?;
+        }
         let known = match parked.filter(|parked| parked.length <= length) {
             Some(parked) => Some(parked),
             None => self.saved_hasher(name, id).await?.filter(|saved| saved.length <= length),

@@ -566,6 +566,31 @@ async fn a_session_goes_on_after_a_restart() {
     assert_blob(&server, "app", &digest(&bytes), &bytes).await;
 }
 
+/// What a kill leaves that comes when the data has become a blob and the rest of the session is
+/// still there: the hasher that was saved is of bytes that the session has no more.
+#[tokio::test]
+async fn a_saved_hasher_is_not_used_for_other_bytes() {
+    let first = noise(31, 5 << 20);
+    let mut other = first.clone();
+    other[0] ^= 1;
+    for (claimed, status) in [(digest(&first), 400), (digest(&other), 201)] {
+        let server = TestServer::start().await;
+        let location = path(&server.open_upload("app").await);
+        server.patch(&location, None, first.clone()).await.expect(202);
+        let id = location.rsplit('/').next().unwrap();
+        let data = server.tree().join(format!("repositories/app/_uploads/{id}/data"));
+        let server = server.restart().await;
+        std::fs::remove_file(data).unwrap();
+
+        // In pieces that are too small for their hasher to be saved.
+        for piece in other.chunks(1 << 20) {
+            server.patch(&location, None, piece.to_vec()).await.expect(202);
+        }
+        let server = server.restart().await;
+        server.put(&closing(&location, &claimed), "").await.expect(status);
+    }
+}
+
 async fn breaks_and_goes_on(length: usize, sent: usize, restart: bool) {
     let mut server = TestServer::start().await;
     let bytes = noise(26, length);

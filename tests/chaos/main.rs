@@ -1,0 +1,226 @@
+//! The kill loop: the real binary is killed with SIGKILL, over and over, while clients push, move
+//! tags, delete and pull at the same few repositories. After each kill the tree is read without a
+//! server, then its successor is asked, and both are held against what was acknowledged.
+//!
+//! `model` knows what the answers allow, `tree` reads what is on the disk, `check` compares.
+//! `actions` and `upload` are what a client does, `killer` chooses the moment. The rules that are
+//! checked are those of docs/ARCHITECTURE.md, "Invariants"; a power cut, which takes more than
+//! SIGKILL does, is not made here.
+//!
+//! `cargo test --test chaos -- --seed N --kills N` repeats a run as far as the machine lets it. A
+//! run that fails leaves its tree behind and says where.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "the figures are for whoever typed the command; a test stops at the first surprise"
+)]
+
+mod actions;
+mod arguments;
+mod check;
+mod client;
+mod content;
+mod killer;
+mod model;
+mod random;
+mod server;
+mod stage;
+mod tally;
+mod tree;
+mod upload;
+
+use std::{
+    fs,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+};
+
+use reqwest::Version;
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+
+use crate::{
+    arguments::Arguments,
+    client::{Client, Stop},
+    content::Content,
+    killer::Trigger,
+    model::Model,
+    random::Random,
+    server::Site,
+    stage::Stage,
+    tally::{Tally, add},
+    tree::Tree,
+    upload::Upload,
+};
+
+/// How many clients work at once: half of them speak HTTP/1.1, half HTTP/2.
+const CLIENTS: u64 = 6;
+/// A tree that has seen so many kills makes room for a new one, so that checks stay short and the
+/// making of folders is in danger again.
+const KILLS_OF_A_TREE: u64 = 20;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::read() {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(usage) => {
+            eprintln!("{usage}");
+            return ExitCode::from(2);
+        }
+    };
+    println!("chaos: seed {}, {} kills", arguments.seed, arguments.kills);
+    let site = Site::new();
+    let tally = Arc::new(Tally::default());
+    let result = Runtime::new().unwrap().block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).unwrap();
+        let mut terminate = signal(SignalKind::terminate()).unwrap();
+        // What is dropped on the way out takes the server down.
+        tokio::select! {
+            result = run(&arguments, &site, &tally) => result,
+            _ = interrupt.recv() => Err("interrupted".to_owned()),
+            _ = terminate.recv() => Err("terminated".to_owned()),
+        }
+    });
+    println!("{tally}");
+    match result {
+        Ok(()) => {
+            println!("chaos: seed {}: all as acknowledged", arguments.seed);
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            let folder = site.keep();
+            eprintln!("chaos: seed {}: {why}\nsee {}", arguments.seed, folder.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments, site: &Site, tally: &Arc<Tally>) -> Result<(), String> {
+    let mut random = Random::new(arguments.seed);
+    let mut left = arguments.kills;
+    while left > 0 {
+        let kills = left.min(KILLS_OF_A_TREE);
+        left -= kills;
+        let mut life = Life::new(site, tally, random.number());
+        for _ in 0..kills {
+            life.generation(&mut random).await?;
+        }
+        life.end().await?;
+        println!("{left} kills to go");
+    }
+    Ok(())
+}
+
+/// One tree, from its first server to its last.
+struct Life<'a> {
+    site: &'a Site,
+    tally: &'a Arc<Tally>,
+    content: Arc<Content>,
+    model: Arc<Mutex<Model>>,
+    tree: Tree,
+    /// What no client has gone on with yet.
+    uploads: Vec<Upload>,
+    kills: u64,
+}
+
+impl<'a> Life<'a> {
+    fn new(site: &'a Site, tally: &'a Arc<Tally>, seed: u64) -> Self {
+        let _ = fs::remove_dir_all(site.path("data"));
+        Self {
+            site,
+            tally,
+            content: Arc::new(Content::new(seed)),
+            model: Arc::default(),
+            tree: Tree::default(),
+            uploads: Vec::new(),
+            kills: 0,
+        }
+    }
+
+    /// Starts a server, lets clients at it, kills it, looks at what it has left.
+    async fn generation(&mut self, random: &mut Random) -> Result<(), String> {
+        let server = self.site.start(&self.site.path("data"));
+        let stage = self.stage();
+        let keys = self.model.lock().unwrap().keys();
+        // All of a small tree, some of a large one: the end of the tree's life asks for all.
+        let some = 100 * 300 / (keys.len() as u64).max(300);
+        let keys = keys.into_iter().filter(|_| random.percent(some)).collect();
+        let inspector = self.client(&stage, 0, random);
+        inspector.inspect(&self.tree, keys).await.map_err(why)?;
+
+        // A collector would be started here, as one more client of this generation.
+        let mut clients = JoinSet::new();
+        for number in 0..CLIENTS {
+            clients.spawn(self.client(&stage, number, random).work());
+        }
+        stage.trigger.kill(server, random, self.tally).await?;
+        while let Some(ended) = clients.join_next().await {
+            ended.map_err(|panicked| panicked.to_string())??;
+        }
+        self.look(&stage)
+    }
+
+    /// Goes on with every upload, without a kill, and checks everything.
+    async fn end(mut self) -> Result<(), String> {
+        let server = self.site.start(&self.site.path("data"));
+        let stage = self.stage();
+        let mut random = Random::new(0);
+        let mut client = self.client(&stage, 1, &mut random);
+        let keys = self.model.lock().unwrap().keys();
+        client.inspect(&self.tree, keys).await.map_err(why)?;
+        let uploads = std::mem::take(&mut *stage.to_resume.lock().unwrap());
+        for upload in uploads {
+            client.resume(upload).await.map_err(why)?;
+        }
+        server.kill()?;
+        self.look(&stage)?;
+        add(&self.tally.leftovers, self.tree.leftovers);
+        Ok(())
+    }
+
+    fn stage(&mut self) -> Arc<Stage> {
+        Arc::new(Stage {
+            base: self.site.base(),
+            images: Content::images(self.kills),
+            content: Arc::clone(&self.content),
+            model: Arc::clone(&self.model),
+            tally: Arc::clone(self.tally),
+            trigger: Trigger::default(),
+            to_resume: Mutex::new(std::mem::take(&mut self.uploads)),
+            interrupted: Mutex::default(),
+        })
+    }
+
+    fn client(&self, stage: &Arc<Stage>, number: u64, random: &mut Random) -> Client {
+        let ca = fs::read(self.site.path("certs/ca.crt")).unwrap();
+        let version = if number.is_multiple_of(2) { Version::HTTP_2 } else { Version::HTTP_11 };
+        Client::new(Arc::clone(stage), &ca, version, Random::new(random.number()))
+    }
+
+    /// Reads the tree of a dead server and holds it against the model.
+    fn look(&mut self, stage: &Stage) -> Result<(), String> {
+        self.kills += 1;
+        self.tree = Tree::read(&self.site.path("data"))?;
+        add(&self.tally.files, self.tree.files);
+        let mut model = self.model.lock().unwrap();
+        add(&self.tally.cut, model.cut());
+        check::tree(&self.tree, &mut model)?;
+        let interrupted = std::mem::take(&mut *stage.interrupted.lock().unwrap());
+        add(&self.tally.interrupted, interrupted.len());
+        self.uploads = interrupted;
+        self.uploads.append(&mut stage.to_resume.lock().unwrap());
+        Ok(())
+    }
+}
+
+fn why(stop: Stop) -> String {
+    match stop {
+        Stop::Killed => "nobody has killed it".to_owned(),
+        Stop::Wrong(why) => why,
+    }
+}

@@ -1,0 +1,265 @@
+//! What the registry must have, as far as its answers tell.
+//!
+//! Every blob, manifest and tag of a repository is a [`Key`] that leads to a digest or to nothing.
+//! For each key the model keeps every world that the answers so far allow: what the key leads to,
+//! and which of the requests under way have taken effect in it. A request may take effect at any
+//! moment between its first byte and its answer; an answer rules out the worlds in which it did
+//! not. When no world is left, no order of the requests explains the answers.
+//!
+//! A kill ends the requests under way: each has taken effect or never will. What the tree then has
+//! must be in one of the worlds, and is the only world from there on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use crate::content::Digest;
+
+/// A link of a repository.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    pub(crate) repository: String,
+    pub(crate) name: Name,
+}
+
+/// What the link is called.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Name {
+    Blob(Digest),
+    Manifest(Digest),
+    Tag(String),
+}
+
+impl Key {
+    pub(crate) fn blob(repository: &str, digest: &Digest) -> Self {
+        Self { repository: repository.to_owned(), name: Name::Blob(digest.clone()) }
+    }
+
+    pub(crate) fn manifest(repository: &str, digest: &Digest) -> Self {
+        Self { repository: repository.to_owned(), name: Name::Manifest(digest.clone()) }
+    }
+
+    pub(crate) fn tag(repository: &str, tag: &str) -> Self {
+        Self { repository: repository.to_owned(), name: Name::Tag(tag.to_owned()) }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Name::Blob(digest) => write!(f, "{}: blob {digest}", self.repository),
+            Name::Manifest(digest) => write!(f, "{}: manifest {digest}", self.repository),
+            Name::Tag(tag) => write!(f, "{}: tag {tag}", self.repository),
+        }
+    }
+}
+
+/// What a request does to a key.
+#[derive(Clone, Debug)]
+pub(crate) enum Effect {
+    /// Tells where it leads.
+    Look,
+    /// Makes it lead somewhere.
+    Set(Digest),
+    /// Removes it, and tells whether it was there.
+    Clear,
+    /// Removes it if it leads there.
+    ClearIf(Digest),
+}
+
+/// How a request was answered.
+#[derive(Clone, Debug)]
+pub(crate) enum End {
+    /// It has done what it was to do.
+    Done,
+    /// What it was to delete was not there.
+    Absent,
+    /// It has changed nothing.
+    Refused,
+    /// It has seen where the key leads.
+    Saw(Option<Digest>),
+    /// It has changed nothing and its answer says nothing.
+    Nothing,
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct Op {
+    id: u64,
+    keys: Vec<Key>,
+}
+
+/// What a register leads to, and what those requests saw that have taken effect.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct World {
+    value: Option<Digest>,
+    done: BTreeMap<u64, Option<Digest>>,
+}
+
+#[derive(Debug)]
+struct Register {
+    worlds: BTreeSet<World>,
+    pending: BTreeMap<u64, Effect>,
+    /// What happened since the last kill, for whoever must find out why.
+    history: Vec<String>,
+}
+
+/// The keys of one tree.
+#[derive(Debug, Default)]
+pub(crate) struct Model {
+    registers: BTreeMap<Key, Register>,
+    next: u64,
+    /// What clients began to delete since the last kill.
+    pub(crate) deleting: BTreeSet<Key>,
+    /// Manifests that were seen without something that they name, for a client had deleted it.
+    pub(crate) dangling: BTreeSet<(Key, Key)>,
+}
+
+impl Model {
+    /// Begins a request. It has to be told to the model before it is sent.
+    pub(crate) fn begin(&mut self, effects: Vec<(Key, Effect)>) -> Op {
+        self.next += 1;
+        let id = self.next;
+        let keys = effects.iter().map(|(key, _)| key.clone()).collect();
+        for (key, effect) in effects {
+            if matches!(effect, Effect::Clear) && !matches!(key.name, Name::Tag(_)) {
+                self.deleting.insert(key.clone());
+            }
+            self.registers.entry(key).or_default().begin(id, effect);
+        }
+        Op { id, keys }
+    }
+
+    /// Ends a request that was answered. One that was not stays under way until [`Model::cut`].
+    ///
+    /// # Errors
+    ///
+    /// When the answer cannot be true.
+    pub(crate) fn end(&mut self, op: Op, end: &End) -> Result<(), String> {
+        for key in op.keys {
+            let register = self.registers.get_mut(&key).unwrap();
+            register.end(op.id, end).map_err(|why| format!("{key}: {why}"))?;
+        }
+        Ok(())
+    }
+
+    /// Ends what is under way, for the server is dead; tells how many requests that were.
+    pub(crate) fn cut(&mut self) -> usize {
+        let mut cut = BTreeSet::new();
+        for register in self.registers.values_mut() {
+            cut.extend(std::mem::take(&mut register.pending).into_keys());
+            let values = std::mem::take(&mut register.worlds).into_iter().map(|world| world.value);
+            register.worlds = values.map(World::new).collect();
+        }
+        cut.len()
+    }
+
+    /// Takes what a dead server has left behind as the truth.
+    ///
+    /// # Errors
+    ///
+    /// When it is not what the answers allow.
+    pub(crate) fn settle(&mut self, found: &BTreeMap<Key, Digest>) -> Result<(), String> {
+        for key in found.keys() {
+            self.registers.entry(key.clone()).or_default();
+        }
+        for (key, register) in &mut self.registers {
+            let seen = World::new(found.get(key).cloned());
+            if !register.worlds.contains(&seen) {
+                return Err(format!("{key}: found {:?}, {}", seen.value, register.describe()));
+            }
+            register.worlds = BTreeSet::from([seen]);
+            register.history.clear();
+        }
+        Ok(())
+    }
+
+    /// Every key that a request was ever about.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.registers.keys().cloned().collect()
+    }
+}
+
+impl Default for Register {
+    fn default() -> Self {
+        let worlds = BTreeSet::from([World::new(None)]);
+        Self { worlds, pending: BTreeMap::new(), history: Vec::new() }
+    }
+}
+
+impl Register {
+    fn begin(&mut self, id: u64, effect: Effect) {
+        self.history.push(format!("#{id} begins: {effect:?}"));
+        self.pending.insert(id, effect);
+        let mut open: Vec<World> = self.worlds.iter().cloned().collect();
+        while let Some(world) = open.pop() {
+            for (id, effect) in &self.pending {
+                if world.done.contains_key(id) {
+                    continue;
+                }
+                let next = world.after(*id, effect);
+                if self.worlds.insert(next.clone()) {
+                    open.push(next);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, id: u64, end: &End) -> Result<(), String> {
+        self.history.push(format!("#{id} ends: {end:?}"));
+        let effect = self.pending.remove(&id).unwrap();
+        let before = std::mem::take(&mut self.worlds);
+        for mut world in before.iter().cloned() {
+            if effect.agrees(end, world.done.remove(&id).as_ref()) {
+                self.worlds.insert(world);
+            }
+        }
+        if self.worlds.is_empty() {
+            self.worlds = before;
+            return Err(format!("no order of the requests explains #{id}, {}", self.describe()));
+        }
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        let values: BTreeSet<_> = self.worlds.iter().map(|world| &world.value).collect();
+        format!("possible was {values:?} after\n  {}", self.history.join("\n  "))
+    }
+}
+
+impl World {
+    const fn new(value: Option<Digest>) -> Self {
+        Self { value, done: BTreeMap::new() }
+    }
+
+    fn after(&self, id: u64, effect: &Effect) -> Self {
+        let mut next = self.clone();
+        let mut seen = None;
+        match effect {
+            Effect::Look => seen.clone_from(&self.value),
+            Effect::Set(digest) => next.value = Some(digest.clone()),
+            Effect::Clear => seen = next.value.take(),
+            Effect::ClearIf(digest) => {
+                next.value.take_if(|value| value == digest);
+            }
+        }
+        next.done.insert(id, seen);
+        next
+    }
+}
+
+impl Effect {
+    /// Whether an answer can be given where the effect has taken place and seen something, or has
+    /// not taken place.
+    fn agrees(&self, end: &End, done: Option<&Option<Digest>>) -> bool {
+        match (end, self) {
+            (End::Nothing, Self::Look) => true,
+            (End::Saw(seen), _) => done == Some(seen),
+            (End::Done, Self::Clear) => done.is_some_and(Option::is_some),
+            (End::Done, _) => done.is_some(),
+            (End::Absent, Self::Clear) => done.is_some_and(Option::is_none),
+            (End::Absent | End::Refused | End::Nothing, _) => done.is_none(),
+        }
+    }
+}

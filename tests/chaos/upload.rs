@@ -1,0 +1,248 @@
+//! Blobs on their way in: in chunks, in one request, from another repository; and again after a
+//! kill.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::stream;
+use reqwest::{Body, Method, header};
+
+use crate::{
+    client::{Answer, Client, Outcome, Stop},
+    content::{Blob, Digest, REPOSITORIES},
+    model::{Effect, End, Key},
+    tally::{Kind, add},
+};
+
+/// How large the pieces of a streamed body are.
+const PIECE: usize = 16 << 10;
+
+/// An upload session as its client knows it.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    repository: &'static str,
+    location: String,
+    blob: Blob,
+    /// How many bytes the server has said it has.
+    acknowledged: usize,
+    /// How many bytes it may have.
+    sent: usize,
+    /// Whether a request that ends the session was sent.
+    ending: bool,
+}
+
+impl Client {
+    /// Sees to it that a repository has a blob, in one of the ways that clients know.
+    pub(crate) async fn push_blob(&mut self, name: &'static str, blob: &Blob) -> Outcome<()> {
+        if !self.random.percent(25) && self.has_blob(name, &blob.digest).await? {
+            return Ok(());
+        }
+        match self.random.below(10) {
+            0..2 => match self.mount(name, &blob.digest).await? {
+                true => Ok(()),
+                false => self.push_in_chunks(name, blob).await,
+            },
+            2..5 => self.push_in_one(name, blob).await,
+            _ => self.push_in_chunks(name, blob).await,
+        }
+    }
+
+    /// Begins an upload and leaves it, or ends it without a blob.
+    pub(crate) async fn give_up(&mut self, name: &'static str, blob: &Blob) -> Outcome<()> {
+        let cancel = self.random.percent(50);
+        let mut upload = self.start(name, blob).await?;
+        let part = blob.bytes.len() / 2;
+        let mut given_up = self.patch(&mut upload, part).await;
+        if given_up.is_ok() && cancel {
+            upload.ending = true;
+            given_up = self.cancel(&upload.location).await;
+        }
+        if !cancel || matches!(given_up, Err(Stop::Killed)) {
+            self.stage.interrupted.lock().unwrap().push(upload);
+        }
+        given_up
+    }
+
+    /// Goes on with an upload that a kill has interrupted.
+    pub(crate) async fn resume(&mut self, mut upload: Upload) -> Outcome<()> {
+        let tally = Arc::clone(&self.stage.tally);
+        let request = self.request(Method::GET, &upload.location);
+        let answer = match self.send(Kind::Status, request).await {
+            Ok(answer) => answer,
+            Err(stop) => return self.leave(upload, stop),
+        };
+        match answer.status {
+            204 => {}
+            // It has become a blob, or was to become nothing.
+            404 if upload.ending => {
+                add(&tally.gone, 1);
+                return Ok(());
+            }
+            _ => return Err(answer.wrong()),
+        }
+        let there = received(&answer)?;
+        // A chunk that was acknowledged is in the file: a kill takes no more than is in memory.
+        let least = if upload.ending { 0 } else { upload.acknowledged };
+        if !(least..=upload.sent).contains(&there) {
+            let why = format!("{there} bytes are there, {least} to {} were sent", upload.sent);
+            return Err(Stop::Wrong(format!("{}: {why}", upload.location)));
+        }
+        add(&tally.resumed, 1);
+        add(&tally.resumed_inside, usize::from(there > 0));
+        (upload.acknowledged, upload.sent, upload.ending) = (there, there, false);
+        self.go_on(upload).await
+    }
+
+    async fn push_in_chunks(&mut self, name: &'static str, blob: &Blob) -> Outcome<()> {
+        let upload = self.start(name, blob).await?;
+        self.go_on(upload).await
+    }
+
+    async fn start(&self, repository: &'static str, blob: &Blob) -> Outcome<Upload> {
+        let request = self.request(Method::POST, &format!("/v2/{repository}/blobs/uploads/"));
+        let answer = self.send(Kind::StartUpload, request).await?;
+        if answer.status != 202 {
+            return Err(answer.wrong());
+        }
+        let location = self.location(&answer)?;
+        let blob = blob.clone();
+        Ok(Upload { repository, location, blob, acknowledged: 0, sent: 0, ending: false })
+    }
+
+    /// Sends the rest of a blob and ends the upload.
+    async fn go_on(&mut self, mut upload: Upload) -> Outcome<()> {
+        match self.send_rest(&mut upload).await {
+            Ok(()) => Ok(()),
+            Err(stop) => self.leave(upload, stop),
+        }
+    }
+
+    /// Leaves an upload to whoever comes after the kill.
+    fn leave(&self, upload: Upload, stop: Stop) -> Outcome<()> {
+        if matches!(stop, Stop::Killed) {
+            self.stage.interrupted.lock().unwrap().push(upload);
+        }
+        Err(stop)
+    }
+
+    async fn send_rest(&mut self, upload: &mut Upload) -> Outcome<()> {
+        let whole = upload.blob.bytes.len();
+        let chunks = self.random.below(3);
+        for _ in 0..chunks {
+            let left = whole - upload.acknowledged;
+            // A last piece is left for the request that ends the upload.
+            if left > 64 {
+                let chunk = 32 + self.random.below(left as u64 - 48);
+                self.patch(upload, usize::try_from(chunk).unwrap()).await?;
+            }
+        }
+        if self.random.percent(50) && upload.acknowledged < whole {
+            self.patch(upload, whole - upload.acknowledged).await?;
+        }
+        self.finish(upload).await
+    }
+
+    async fn patch(&mut self, upload: &mut Upload, length: usize) -> Outcome<()> {
+        let (first, end) = (upload.acknowledged, upload.acknowledged + length);
+        upload.sent = end;
+        let body = self.body(upload.blob.bytes.slice(first..end));
+        let request = self
+            .request(Method::PATCH, &upload.location)
+            .header(header::CONTENT_RANGE, format!("{first}-{}", end - 1))
+            .body(body);
+        let answer = self.send(Kind::Patch, request).await?;
+        if answer.status != 202 || received(&answer)? != end {
+            return Err(answer.wrong());
+        }
+        upload.acknowledged = end;
+        upload.location = self.location(&answer)?;
+        Ok(())
+    }
+
+    async fn finish(&mut self, upload: &mut Upload) -> Outcome<()> {
+        let Upload { repository, location, blob, acknowledged, .. } = &*upload;
+        let separator = if location.contains('?') { '&' } else { '?' };
+        let target = format!("{location}{separator}digest={}", blob.digest);
+        let rest = blob.bytes.slice(*acknowledged..);
+        let set = (Key::blob(repository, &blob.digest), Effect::Set(blob.digest.clone()));
+        upload.sent = upload.blob.bytes.len();
+        upload.ending = true;
+        let request = self.request(Method::PUT, &target);
+        let request = if rest.is_empty() { request } else { request.body(self.body(rest)) };
+        self.put_in(Kind::Finish, request, set).await
+    }
+
+    async fn push_in_one(&mut self, name: &str, blob: &Blob) -> Outcome<()> {
+        let target = format!("/v2/{name}/blobs/uploads/?digest={}", blob.digest);
+        let body = self.body(blob.bytes.clone());
+        let request = self.request(Method::POST, &target).body(body);
+        let set = (Key::blob(name, &blob.digest), Effect::Set(blob.digest.clone()));
+        self.put_in(Kind::Monolithic, request, set).await
+    }
+
+    async fn put_in(
+        &self,
+        kind: Kind,
+        request: reqwest::RequestBuilder,
+        set: (Key, Effect),
+    ) -> Outcome<()> {
+        let op = self.stage.begin(vec![set])?;
+        let answer = self.send(kind, request).await?;
+        if answer.status != 201 {
+            return Err(answer.wrong());
+        }
+        self.stage.end(op, &End::Done)
+    }
+
+    /// Mounts a blob; `false` when it is not where it was looked for.
+    async fn mount(&mut self, name: &str, digest: &Digest) -> Outcome<bool> {
+        let from = self.random.pick(&REPOSITORIES);
+        let mut target = format!("/v2/{name}/blobs/uploads/?mount={digest}");
+        if self.random.percent(80) {
+            target += &format!("&from={from}");
+        }
+        let op = self.stage.begin(vec![(Key::blob(name, digest), Effect::Set(digest.clone()))])?;
+        let answer = self.send(Kind::Mount, self.request(Method::POST, &target)).await?;
+        match answer.status {
+            201 => self.stage.end(op, &End::Done).map(|()| true),
+            202 => {
+                self.stage.end(op, &End::Refused)?;
+                self.cancel(&self.location(&answer)?).await.map(|()| false)
+            }
+            _ => Err(answer.wrong()),
+        }
+    }
+
+    async fn cancel(&self, location: &str) -> Outcome<()> {
+        let answer = self.send(Kind::Cancel, self.request(Method::DELETE, location)).await?;
+        if answer.status == 204 { Ok(()) } else { Err(answer.wrong()) }
+    }
+
+    /// Bytes in one piece with their length, or in many without.
+    fn body(&mut self, bytes: Bytes) -> Body {
+        if self.random.percent(50) {
+            return bytes.into();
+        }
+        let pieces = (0..bytes.len())
+            .step_by(PIECE)
+            .map(move |at| Ok::<_, io::Error>(bytes.slice(at..bytes.len().min(at + PIECE))));
+        Body::wrap_stream(stream::iter(pieces))
+    }
+
+    fn location(&self, answer: &Answer) -> Outcome<String> {
+        let location = answer.header("location")?;
+        match location.strip_prefix('/') {
+            Some(path) => Ok(format!("{}/{path}", self.stage.base)),
+            None => Ok(location.to_owned()),
+        }
+    }
+}
+
+/// How many bytes an upload has. `0-0` is none: nothing here is of one byte.
+fn received(answer: &Answer) -> Outcome<usize> {
+    match answer.header("range")?.strip_prefix("0-").and_then(|last| last.parse().ok()) {
+        Some(0) => Ok(0),
+        Some(last) => Ok(usize::wrapping_add(last, 1)),
+        None => Err(answer.wrong()),
+    }
+}
