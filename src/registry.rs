@@ -15,6 +15,7 @@ use std::{fmt, future::Future, sync::Arc};
 use tokio_util::task::TaskTracker;
 
 use self::{contents::Contents, locks::RepositoryLocks, sessions::Sessions};
+pub use crate::storage::ByteStream;
 use crate::storage::Storage;
 
 mod blobs;

@@ -4,6 +4,7 @@ use axum::{
     body::Body,
     http::{HeaderValue, Method, Response, StatusCode, header},
 };
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
 use crate::{
     gate::Permit,
     oci::{Digest, ErrorCode, RepositoryName},
+    registry::{self, ByteStream},
 };
 
 /// Content never changes under its digest. Responses to requests with credentials are for the
@@ -46,13 +48,13 @@ impl Api {
         };
         match wanted {
             Wanted::All => {
-                let body = Body::from_stream(blob.stream(0..size));
+                let body = begun(blob.stream(0..size)).await?;
                 Ok(content(StatusCode::OK, digest, size, body))
             }
             Wanted::Part(part) => {
                 let described = format!("bytes {}-{}/{size}", part.start, part.end - 1);
                 let length = part.end - part.start;
-                let body = Body::from_stream(blob.stream(part));
+                let body = begun(blob.stream(part)).await?;
                 let mut response = content(StatusCode::PARTIAL_CONTENT, digest, length, body);
                 response.headers_mut().insert(header::CONTENT_RANGE, value(&described));
                 Ok(response)
@@ -80,6 +82,12 @@ impl Api {
         response.headers_mut().insert(CONTENT_DIGEST, value(digest));
         Ok(response)
     }
+}
+
+/// A body whose first piece has been read: when even that fails, the client can still be told.
+async fn begun(mut pieces: ByteStream) -> Result<Body, Error> {
+    let first = pieces.try_next().await.map_err(registry::Error::from)?;
+    Ok(Body::from_stream(stream::iter(first.map(Ok)).chain(pieces)))
 }
 
 fn content(status: StatusCode, digest: &Digest, length: u64, body: Body) -> Response<Body> {

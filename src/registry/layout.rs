@@ -27,6 +27,9 @@ const BASE: &str = "docker/registry/v2";
 /// Where a tag's link lies in the tag's folder.
 pub(super) const CURRENT: &str = "current/link";
 
+/// What a link is called in its folder.
+pub(super) const LINK: &str = "link";
+
 /// A place in the tree; [`key`](Self::key) says where it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place<'a> {
@@ -62,6 +65,8 @@ pub(super) enum Place<'a> {
     UploadHasher(&'a RepositoryName, UploadId),
     /// Says that one manifest refers to another, its subject.
     Referrer { name: &'a RepositoryName, subject: &'a Digest, referrer: &'a Digest },
+    /// The folder of one such entry.
+    ReferrerFolder { name: &'a RepositoryName, subject: &'a Digest, referrer: &'a Digest },
     /// The folder of what refers to a subject, by referrers of one algorithm.
     ReferrersOf(&'a RepositoryName, &'a Digest, Algorithm),
     /// Says that every revision of the repository that has a subject is entered.
@@ -104,8 +109,10 @@ impl Place<'_> {
                 within(name, &["_uploads/", &id.to_string(), "/portcullis-hasher"])
             }
             Self::Referrer { name, subject, referrer } => {
-                let (algorithm, hex) = (subject.algorithm().as_str(), subject.hex());
-                linked(name, &["_referrers/", algorithm, "/", hex].concat(), referrer)
+                Self::ReferrerFolder { name, subject, referrer }.key().child(LINK)
+            }
+            Self::ReferrerFolder { name, subject, referrer } => {
+                Self::ReferrersOf(name, subject, referrer.algorithm()).key().child(referrer.hex())
             }
             Self::ReferrersOf(name, subject, algorithm) => {
                 let (of, hex) = (subject.algorithm().as_str(), subject.hex());

@@ -64,17 +64,26 @@ impl Registry {
         name: &RepositoryName,
         reference: &Reference,
     ) -> Result<Option<StoredManifest>, Error> {
-        let digest = match reference {
-            Reference::Digest(digest) => digest.clone(),
-            Reference::Tag(tag) => match self.link(Place::TagCurrent(name, tag)).await? {
-                Some(digest) => digest,
-                None => return Ok(None),
-            },
-        };
-        let Some(content) = self.revision(name, &digest).await? else { return Ok(None) };
-        let Content { bytes, media_type } = &*content;
-        let (bytes, media_type) = (bytes.clone(), Arc::clone(media_type));
-        Ok(Some(StoredManifest { digest, media_type, bytes }))
+        let mut tried = None;
+        loop {
+            let digest = match reference {
+                Reference::Digest(digest) => digest.clone(),
+                Reference::Tag(tag) => match self.link(Place::TagCurrent(name, tag)).await? {
+                    Some(digest) => digest,
+                    None => return Ok(None),
+                },
+            };
+            if tried.as_ref() == Some(&digest) {
+                return Ok(None);
+            }
+            if let Some(content) = self.revision(name, &digest).await? {
+                let Content { bytes, media_type } = &*content;
+                let (bytes, media_type) = (bytes.clone(), Arc::clone(media_type));
+                return Ok(Some(StoredManifest { digest, media_type, bytes }));
+            }
+            // Between the two looks the tag may have moved, and its old manifest gone.
+            tried = Some(digest);
+        }
     }
 
     /// The content of a manifest that belongs to a repository.
@@ -216,8 +225,9 @@ impl Registry {
         let deleted = self.storage().delete(&Place::Revision(name, digest).key()).await?;
         self.storage().delete_all(&Place::RevisionFolder(name, digest).key()).await?;
         if let Some(subject) = &subject {
-            let place = Place::Referrer { name, subject, referrer: digest };
-            self.storage().delete(&place.key()).await?;
+            // Tidying up: an entry without its revision is passed over.
+            let place = Place::ReferrerFolder { name, subject, referrer: digest };
+            self.storage().delete_all(&place.key()).await?;
         }
         Ok(deleted)
     }

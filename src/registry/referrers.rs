@@ -7,7 +7,10 @@
 
 use bytes::Bytes;
 
-use super::{Error, Registry, layout::Place};
+use super::{
+    Error, Registry,
+    layout::{LINK, Place},
+};
 use crate::{
     oci::{Algorithm, Digest, Manifest, RepositoryName},
     storage::Durability,
@@ -56,11 +59,12 @@ impl Registry {
                 .filter(|after| after.algorithm() == algorithm)
                 .map(|after| after.hex().to_owned());
             loop {
-                let entries = self.storage().list(&folder, behind.as_deref(), BATCH).await?;
+                let held = self.storage().list_holders(&folder, LINK, behind.as_deref(), BATCH);
+                let entries = held.await?;
                 let Some(end) = entries.last() else { break };
-                behind = Some(end.name.clone());
-                for entry in entries {
-                    let Ok(digest) = Digest::from_parts(algorithm.as_str(), &entry.name) else {
+                behind = Some(end.clone());
+                for hex in entries {
+                    let Ok(digest) = Digest::from_parts(algorithm.as_str(), &hex) else {
                         continue;
                     };
                     let Some(json) = self.referrer(name, &digest, artifact_type).await? else {
@@ -124,7 +128,8 @@ impl Registry {
         }
         // Asking about a repository that is not there must not make one.
         if found {
-            self.storage().put(&complete, Bytes::new(), Durability::Synced).await?;
+            // When it is lost, all is entered again.
+            self.storage().put(&complete, Bytes::new(), Durability::Lazy).await?;
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! Servers and content for the tests.
 
 pub mod content;
+pub mod power;
 pub mod server;
+pub mod watched;
 
 pub use self::{
     content::{Image, digest, digest512, image, image_with, noise},

@@ -47,16 +47,20 @@ impl Directories {
                 Durability::Lazy => self.make(folder)?,
             }
             match work() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.forget(folder),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // Nor is it sure of the folders above it that they are there.
+                    self.known().retain(|known| !folder.starts_with(known));
+                    self.forget(folder);
+                }
                 result => return result,
             }
         }
         work()
     }
 
-    /// Drops what is known of a folder, of everything below it and of its parents.
+    /// Drops what is known of a folder and of everything below it.
     pub(super) fn forget(&self, folder: &Path) {
-        self.known().retain(|known| !known.starts_with(folder) && !folder.starts_with(known));
+        self.known().retain(|known| !known.starts_with(folder));
     }
 
     fn make_durable(&self, folder: &Path) -> io::Result<()> {

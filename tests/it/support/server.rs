@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -12,7 +12,10 @@ use portcullis::{
     gate, http,
     oci::ErrorCode,
     server::{CertificateSource, TlsOptions, TlsVersion, authority},
-    storage,
+    storage::{
+        self,
+        filesystem::{Filesystem, disk::Disk},
+    },
 };
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use tempfile::TempDir;
@@ -64,6 +67,18 @@ impl TestServer {
             TlsOptions::On { .. } => "https",
         };
         let base = format!("{scheme}://localhost:{}", app.addr().port());
+        Self { app: Some(app), client: client(), base, folder, config }
+    }
+
+    /// A server whose storage reaches its files through a disk of the test's, made from their root.
+    pub fn over(disk: impl FnOnce(&Path) -> Arc<dyn Disk>) -> Self {
+        let folder = in_memory();
+        let config = config(folder.path());
+        let root = folder.path().join("data");
+        std::fs::create_dir(&root).unwrap();
+        let storage = Filesystem::over(disk(&root), root);
+        let (app, _) = App::start_over(Arc::new(storage), &config).unwrap();
+        let base = format!("https://localhost:{}", app.addr().port());
         Self { app: Some(app), client: client(), base, folder, config }
     }
 
@@ -152,7 +167,7 @@ impl TestServer {
         let config =
             rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let socket = tokio::net::TcpStream::connect(self.app().addr()).await.unwrap();
-        tokio_rustls::TlsConnector::from(std::sync::Arc::new(config))
+        tokio_rustls::TlsConnector::from(Arc::new(config))
             .connect(ServerName::try_from("localhost").unwrap(), socket)
             .await
             .unwrap()
@@ -203,6 +218,11 @@ fn leftovers(folder: &Path, found: &mut Vec<PathBuf>) {
             found.push(path);
         }
     }
+}
+
+/// A folder whose syncs cost nothing, where there is one.
+pub fn in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// Every file below a folder, relative to it, in order.
