@@ -14,11 +14,14 @@ use super::{
     tree::{Entry, Meaning, Node, Origin, Scalar, Value},
 };
 
-/// Reads a configuration file.
-pub(super) fn read(path: &Path) -> Result<Node, Error> {
-    let text =
-        fs::read_to_string(path).map_err(|source| Error::Read { file: path.to_owned(), source })?;
-    Source { text: &text, place: Place::File(path.into()) }.parse()
+/// The content of a configuration file.
+pub(super) fn text(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| Error::Read { file: path.to_owned(), source })
+}
+
+/// Reads what stands in the configuration file `path`.
+pub(super) fn parse_file(path: &Path, text: &str) -> Result<Node, Error> {
+    Source { text, place: Place::File(path.into()) }.parse()
 }
 
 /// Reads the value of an environment variable, which is YAML too.

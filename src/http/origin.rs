@@ -87,8 +87,10 @@ const fn scheme(secure: bool) -> &'static str {
     if secure { "https" } else { "http" }
 }
 
-/// A host name or address with an optional port, and nothing that could be more.
-fn is_authority(text: &str) -> bool {
+/// Whether a text is a host name or an address with an optional port, and nothing that could be
+/// more: no user, no path, no character that ends or begins either.
+#[must_use]
+pub fn is_authority(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (text, None),
