@@ -122,6 +122,12 @@ impl Manifest {
             {
                 text
             }
+            // With white space in it, but one that `parse` takes: the shape may be another's.
+            Ok(Stored { media_type: Some(text), .. })
+                if let Some(known) = MediaType::parse(&text) =>
+            {
+                known.to_string()
+            }
             Ok(Stored { schema_version: Some(1), signatures, .. }) => {
                 let signed = if signatures.is_some() { "prettyjws" } else { "json" };
                 format!("application/vnd.docker.distribution.manifest.v1+{signed}")

@@ -93,6 +93,12 @@ fn the_type_of_stored_bytes_is_told_from_the_bytes() {
             "application/vnd.docker.distribution.manifest.v1+prettyjws",
         ),
         (
+            serde_json::json!({
+                "mediaType": format!(" {}; charset=utf-8", MediaType::DockerManifestList),
+            }),
+            MediaType::DockerManifestList.as_str(),
+        ),
+        (
             serde_json::json!({ "schemaVersion": 2, "mediaType": "a\r\nSet-Cookie: b" }),
             MediaType::OciManifest.as_str(),
         ),
