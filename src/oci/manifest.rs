@@ -213,6 +213,9 @@ struct Raw {
     subject: Option<Descriptor>,
     artifact_type: Option<String>,
     annotations: Option<BTreeMap<String, String>>,
+    /// Schema 1's: read here so that what [`Manifest::stored_media_type`] cannot read is refused.
+    #[serde(rename = "signatures")]
+    _signatures: Option<serde::de::IgnoredAny>,
 }
 
 impl Raw {

@@ -73,6 +73,17 @@ fn what_is_no_manifest_is_refused() {
 }
 
 #[test]
+fn a_field_that_is_there_twice_is_refused() {
+    for field in ["schemaVersion", "mediaType", "manifests", "signatures"] {
+        let mut text = image(None).to_string();
+        text.truncate(text.len() - 1);
+        text += &format!(r#","{field}":null,"{field}":null}}"#);
+        let refused = Manifest::parse(text.as_bytes(), None);
+        assert!(matches!(refused, Err(InvalidManifest::Json(_))), "{field}");
+    }
+}
+
+#[test]
 fn the_artifact_type_of_an_image_falls_back_to_its_configs_type() {
     let mut json = image(None);
     assert_eq!(parse(&json, None).unwrap().artifact_type(), Some("application/x"));
