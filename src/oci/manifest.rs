@@ -280,7 +280,7 @@ pub enum InvalidManifest {
         declared: MediaType,
     },
     /// Not JSON, or a field of the wrong type.
-    #[error("not a manifest: {0}")]
+    #[error("not a manifest: {}", clipped(.0))]
     Json(#[from] serde_json::Error),
     /// A field that the type demands is not there.
     #[error("a manifest of type {media_type} has a field `{field}`")]
@@ -307,10 +307,26 @@ pub enum InvalidManifest {
     UnknownType(String),
 }
 
+/// As much of a text that came from outside as a message takes.
+const QUOTED: usize = 128;
+
 impl InvalidManifest {
     /// Clips the type: it came from outside and goes into a message.
     fn unknown_type(text: &str) -> Self {
-        Self::UnknownType(text.chars().take(128).collect())
+        Self::UnknownType(text.chars().take(QUOTED).collect())
+    }
+}
+
+/// The message, which may quote a value as long as the manifest.
+fn clipped(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    // What is said around the value is shorter than that.
+    match message.char_indices().nth(2 * QUOTED) {
+        Some((end, _)) => {
+            let (line, column) = (error.line(), error.column());
+            format!("{}… at line {line} column {column}", &message[..end])
+        }
+        None => message,
     }
 }
 

@@ -84,6 +84,18 @@ fn a_field_that_is_there_twice_is_refused() {
 }
 
 #[test]
+fn a_message_does_not_repeat_all_of_a_long_value() {
+    let long = "é".repeat(100_000);
+    for field in ["digest", "size"] {
+        let mut json = image(None);
+        json["config"][field] = long.as_str().into();
+        let message = parse(&json, None).unwrap_err().to_string();
+        assert!(message.contains("éé") && message.contains("… at line 1 column "), "{message}");
+        assert!(message.len() < 1000, "{field}: {} bytes", message.len());
+    }
+}
+
+#[test]
 fn the_artifact_type_of_an_image_falls_back_to_its_configs_type() {
     let mut json = image(None);
     assert_eq!(parse(&json, None).unwrap().artifact_type(), Some("application/x"));
