@@ -105,9 +105,10 @@ pub fn is_authority(text: &str) -> bool {
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
         }
     };
-    // `parse` alone would take a sign as well.
-    let port_ok =
-        |port: &str| port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    // `parse` alone would take a sign, and any number of zeros.
+    let port_ok = |port: &str| {
+        port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
+    };
     host_ok && port.is_none_or(port_ok)
 }
 
@@ -121,8 +122,8 @@ mod tests {
             assert!(is_authority(text), "{text}");
         }
         for text in [
-            "", ":5000", "a:", "a:b", "a:+80", "a/b", "a@b", "a b", "a?b", "a#b", "::1", "[::1",
-            "a:99999", "a\"b",
+            "", ":5000", "a:", "a:b", "a:+80", "a:000080", "a/b", "a@b", "a b", "a?b", "a#b",
+            "::1", "[::1", "a:99999", "a\"b",
         ] {
             assert!(!is_authority(text), "{text}");
         }
