@@ -75,7 +75,8 @@ impl Manifest {
     /// When the bytes are no manifest of a known type, or the type that they give themselves, the
     /// one that was declared and their shape are not the same.
     pub fn parse(bytes: &[u8], declared: Option<&str>) -> Result<Self, InvalidManifest> {
-        let raw: Raw = serde_json::from_slice(bytes)?;
+        // serde_json passes over the bytes of a string that nobody reads; a client may not.
+        let raw: Raw = serde_json::from_str(std::str::from_utf8(bytes)?)?;
         let declared = match declared {
             Some(text) => {
                 Some(MediaType::parse(text).ok_or_else(|| InvalidManifest::unknown_type(text))?)
@@ -296,6 +297,9 @@ pub enum InvalidManifest {
         /// `Content-Type`
         declared: MediaType,
     },
+    /// Not text as JSON must be (RFC 8259 §8.1).
+    #[error("not a manifest: {0}")]
+    NotUtf8(#[from] std::str::Utf8Error),
     /// Not version 2.
     #[error("schemaVersion must be 2; schema 1 can no longer be pushed")]
     SchemaVersion,

@@ -73,6 +73,16 @@ fn what_is_no_manifest_is_refused() {
 }
 
 #[test]
+fn what_is_not_utf_8_is_refused_wherever_it_stands() {
+    let mut json = image(None);
+    json["x"] = "é".into();
+    let mut bytes = json.to_string().into_bytes();
+    assert!(Manifest::parse(&bytes, None).is_ok());
+    bytes.retain(|b| *b != 0xa9);
+    assert!(matches!(Manifest::parse(&bytes, None), Err(InvalidManifest::NotUtf8(_))));
+}
+
+#[test]
 fn a_field_that_is_there_twice_is_refused() {
     for field in ["schemaVersion", "mediaType", "manifests", "signatures"] {
         let mut text = image(None).to_string();
