@@ -28,18 +28,21 @@ build: ## Build for development
 	$(CARGO) build --locked
 
 .PHONY: test
-test: lint doc providers deny unit chaos-quick install-clients clients conformance ## Run every check: format, lints, documentation, tests, kills, real clients, conformance
+test: lint doc providers deny unit fuzz-build chaos-quick install-clients clients conformance ## Run every check: format, lints, documentation, tests, kills, real clients, conformance
 	@echo 'all checks passed'
 	@$(SHOW_SKIPS)
 
 .PHONY: fmt
 fmt: ## Format the code
 	$(CARGO) fmt
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 .PHONY: lint
 lint: ## Check the format and the lints
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --manifest-path fuzz/Cargo.toml -- -D warnings
 
 .PHONY: doc
 doc: ## Build the documentation, private items too, without a warning
@@ -79,6 +82,16 @@ chaos: ## Kill the server 500 times while clients push, and compare what is left
 .PHONY: chaos-quick
 chaos-quick: ## The same with 20 kills
 	$(CHAOS)
+
+# The fuzz targets are a workspace of their own, with the same profile and the same development
+# dependencies, so that what they stand on is compiled once for both.
+.PHONY: fuzz-build
+fuzz-build: ## Build the fuzz targets and run them on the inputs that are kept
+	$(CARGO) test --locked --manifest-path fuzz/Cargo.toml
+
+.PHONY: fuzz
+fuzz: ## Fuzz each target for FUZZ_SECONDS seconds (60)
+	fuzz/run.sh
 
 .PHONY: install-clients
 install-clients: ## Install the clients that the tests drive (Debian and Ubuntu, as root)

@@ -94,16 +94,38 @@ impl Config {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Error> {
+        match file {
+            Some(file) => Self::from_text(file, &source::text(file)?, environment),
+            None => Self::assemble(None, environment),
+        }
+    }
+
+    /// Reads the configuration as [`load`](Self::load) does when there is a file, of which `text`
+    /// is the content; `file` is only what messages call it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load), but for a file that cannot be read.
+    pub fn from_text(
+        file: &Path,
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
+        Self::assemble(Some(versioned(file, text)?), environment)
+    }
+
+    fn assemble(
+        file: Option<Node>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Error> {
         let mut warnings = Vec::new();
-        let mut root = match file {
-            Some(file) => read(file)?,
-            None => Node::null(Origin::Default),
-        };
+        let has_file = file.is_some();
+        let mut root = file.unwrap_or_else(|| Node::null(Origin::Default));
         environment::expand_words(&mut root);
         environment::overlay(&mut root, environment, &mut warnings)?;
         legacy::modernise(&mut root, &mut warnings);
         let mut checked = Checked { json: check::check(&root, &mut warnings)?, root };
-        checked.assume(file.is_some(), &mut warnings);
+        checked.assume(has_file, &mut warnings);
         let mut config = checked.config()?;
         checked.caution(&config, &mut warnings);
         config.warnings = warnings;
@@ -111,9 +133,9 @@ impl Config {
     }
 }
 
-/// Reads the file and takes its version off.
-fn read(file: &Path) -> Result<Node, Error> {
-    let mut root = source::read(file)?;
+/// Makes a tree of the file and takes its version off.
+fn versioned(file: &Path, text: &str) -> Result<Node, Error> {
+    let mut root = source::parse_file(file, text)?;
     let Some(version) = root.remove("version").filter(|version| !version.is_null()) else {
         return Err(Error::VersionMissing { file: file.to_owned() });
     };

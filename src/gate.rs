@@ -11,7 +11,7 @@ use serde::Deserialize;
 use self::{basic::Credentials, verifier::Verifier};
 use crate::oci::RepositoryName;
 
-mod basic;
+pub mod basic;
 pub mod htpasswd;
 mod users;
 mod verifier;

@@ -38,8 +38,8 @@ mod error;
 mod lists;
 mod manifests;
 mod observe;
-mod origin;
-mod range;
+pub mod origin;
+pub mod range;
 mod search;
 mod uploads;
 

@@ -25,6 +25,12 @@ pub(super) fn overlay(
         environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     variables.sort();
     for (name, value) in variables {
+        // No key has such a name, and no message may repeat it to a terminal.
+        if name.contains(char::is_control) {
+            let name = name.escape_debug();
+            warnings.push(format!("{name} names no key of the configuration and has no effect"));
+            continue;
+        }
         let variable = Variable { name: &name };
         match name.strip_prefix(PREFIX) {
             // Names the file, so it was read before us.

@@ -14,11 +14,14 @@ use super::{
     tree::{Entry, Meaning, Node, Origin, Scalar, Value},
 };
 
-/// Reads a configuration file.
-pub(super) fn read(path: &Path) -> Result<Node, Error> {
-    let text =
-        fs::read_to_string(path).map_err(|source| Error::Read { file: path.to_owned(), source })?;
-    Source { text: &text, place: Place::File(path.into()) }.parse()
+/// The content of a configuration file.
+pub(super) fn text(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|source| Error::Read { file: path.to_owned(), source })
+}
+
+/// Reads what stands in the configuration file `path`.
+pub(super) fn parse_file(path: &Path, text: &str) -> Result<Node, Error> {
+    Source { text, place: Place::File(path.into()) }.parse()
 }
 
 /// Reads the value of an environment variable, which is YAML too.
@@ -43,7 +46,7 @@ impl Source<'_> {
             non_finite_float_policy: serde_saphyr::options::NonFiniteFloatPolicy::PassThrough,
         };
         match serde_saphyr::from_str_with_options::<Spanned<Raw>>(self.text, options) {
-            Ok(raw) => Ok(self.node(raw)),
+            Ok(raw) => self.node(raw),
             Err(error) => {
                 let says = UserMessageFormatter.format_message(error.without_snippet());
                 let advice = match self.place {
@@ -58,7 +61,7 @@ impl Source<'_> {
         }
     }
 
-    fn node(&self, raw: Spanned<Raw>) -> Node {
+    fn node(&self, raw: Spanned<Raw>) -> Result<Node, Error> {
         // Behind an alias, the value is written at the anchor and used at the alias; a message
         // points at the use.
         let origin = self.origin(raw.referenced);
@@ -68,19 +71,27 @@ impl Source<'_> {
             Raw::Other(meaning) => {
                 Value::Scalar(Scalar { written: self.written(raw.defined, meaning), meaning })
             }
-            Raw::List(items) => Value::List(items.into_iter().map(|raw| self.node(raw)).collect()),
+            Raw::List(items) => {
+                Value::List(items.into_iter().map(|raw| self.node(raw)).collect::<Result<_, _>>()?)
+            }
             Raw::Map(entries) => Value::Map(
                 entries
                     .into_iter()
-                    .map(|(key, raw)| Entry {
-                        origin: self.origin(key.referenced),
-                        key: key.value,
-                        node: self.node(raw),
-                    })
-                    .collect(),
+                    .map(|(key, raw)| self.entry(key, raw))
+                    .collect::<Result<_, _>>()?,
             ),
         };
-        Node { value, origin }
+        Ok(Node { value, origin })
+    }
+
+    fn entry(&self, key: Spanned<String>, raw: Spanned<Raw>) -> Result<Entry, Error> {
+        let (origin, key) = (self.origin(key.referenced), key.value);
+        // Messages name keys, and nothing can be meant by such a one.
+        if key.contains(char::is_control) {
+            let message = "a key has a control character in it".to_owned();
+            return Err(Error::Syntax { at: origin, message });
+        }
+        Ok(Entry { key, origin, node: self.node(raw)? })
     }
 
     /// The characters of a number or boolean, which the parser keeps to itself.

@@ -13,15 +13,17 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A user and a password as a client sent them. Not printable: there is no `Debug`.
-pub(super) struct Credentials {
+/// A user and a password as a client sent them.
+#[expect(missing_debug_implementations, reason = "what cannot be printed reaches no log")]
+pub struct Credentials {
     text: Zeroizing<String>,
     colon: usize,
 }
 
 impl Credentials {
     /// Reads the value of `Authorization`; `None` for whatever is not well-formed.
-    pub(super) fn parse(value: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn parse(value: &[u8]) -> Option<Self> {
         let value = std::str::from_utf8(value).ok()?;
         let (scheme, token) = value.trim_ascii().split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("basic") {
@@ -39,11 +41,15 @@ impl Credentials {
         Some(Self { text, colon })
     }
 
-    pub(super) fn user(&self) -> &str {
+    /// What stands before the first colon; it may be empty.
+    #[must_use]
+    pub fn user(&self) -> &str {
         &self.text[..self.colon]
     }
 
-    pub(super) fn password(&self) -> &str {
+    /// What stands behind the first colon; it may be empty and may have colons of its own.
+    #[must_use]
+    pub fn password(&self) -> &str {
         &self.text[self.colon + 1..]
     }
 }

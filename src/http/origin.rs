@@ -87,8 +87,10 @@ const fn scheme(secure: bool) -> &'static str {
     if secure { "https" } else { "http" }
 }
 
-/// A host name or address with an optional port, and nothing that could be more.
-fn is_authority(text: &str) -> bool {
+/// Whether a text is a host name or an address with an optional port, and nothing that could be
+/// more: no user, no path, no character that ends or begins either.
+#[must_use]
+pub fn is_authority(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (text, None),
@@ -103,7 +105,11 @@ fn is_authority(text: &str) -> bool {
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
         }
     };
-    host_ok && port.is_none_or(|port| port.parse::<u16>().is_ok())
+    // `parse` alone would take a sign, and any number of zeros.
+    let port_ok = |port: &str| {
+        port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
+    };
+    host_ok && port.is_none_or(port_ok)
 }
 
 #[cfg(test)]
@@ -116,7 +122,8 @@ mod tests {
             assert!(is_authority(text), "{text}");
         }
         for text in [
-            "", ":5000", "a:b", "a/b", "a@b", "a b", "a?b", "a#b", "::1", "[::1", "a:99999", "a\"b",
+            "", ":5000", "a:", "a:b", "a:+80", "a:000080", "a/b", "a@b", "a b", "a?b", "a#b",
+            "::1", "[::1", "a:99999", "a\"b",
         ] {
             assert!(!is_authority(text), "{text}");
         }

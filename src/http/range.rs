@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 
 /// What a `Range` header asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub enum Wanted {
     /// All of it: no range, or one that a server is free to ignore.
     All,
     /// A part.
@@ -16,8 +16,9 @@ pub(super) enum Wanted {
 
 /// Reads a `Range` header for content of `size` bytes. What breaks the grammar is ignored, as RFC
 /// 9110 §14.2 demands, and so are several ranges at once, as it allows: nobody asks a registry for
-/// them.
-pub(super) fn wanted(header: &str, size: u64) -> Wanted {
+/// them. A part is never empty and ends within `size`.
+#[must_use]
+pub fn wanted(header: &str, size: u64) -> Wanted {
     let Some((unit, spec)) = header.split_once('=') else {
         return Wanted::All;
     };
@@ -50,8 +51,10 @@ pub(super) fn wanted(header: &str, size: u64) -> Wanted {
 }
 
 /// Reads the `Content-Range` of a chunk: `<first>-<last>`, or the `bytes <first>-<last>/<size>` of
-/// RFC 9110 that some clients send.
-pub(super) fn of_chunk(header: &str) -> Option<RangeInclusive<u64>> {
+/// RFC 9110 that some clients send. `None` for anything else, and for a range that ends before it
+/// begins.
+#[must_use]
+pub fn of_chunk(header: &str) -> Option<RangeInclusive<u64>> {
     let text = header.trim();
     let text = match text.strip_prefix("bytes ") {
         Some(rest) => rest.split_once('/').map_or(rest, |(range, _)| range),

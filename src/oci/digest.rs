@@ -226,7 +226,8 @@ impl Hasher {
     /// # Errors
     ///
     /// When the bytes cannot be a state of that algorithm. Bytes of the right form that were
-    /// damaged are not noticed: keep a checksum beside them.
+    /// damaged are not noticed, and sha2 may overflow over the length in them, which panics in a
+    /// build that checks for that: keep a checksum beside them.
     pub fn from_state(algorithm: Algorithm, state: &[u8]) -> Result<Self, InvalidHasherState> {
         Ok(Self(match algorithm {
             Algorithm::Sha256 => {

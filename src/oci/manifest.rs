@@ -75,7 +75,8 @@ impl Manifest {
     /// When the bytes are no manifest of a known type, or the type that they give themselves, the
     /// one that was declared and their shape are not the same.
     pub fn parse(bytes: &[u8], declared: Option<&str>) -> Result<Self, InvalidManifest> {
-        let raw: Raw = serde_json::from_slice(bytes)?;
+        // serde_json passes over the bytes of a string that nobody reads; a client may not.
+        let raw: Raw = serde_json::from_str(std::str::from_utf8(bytes)?)?;
         let declared = match declared {
             Some(text) => {
                 Some(MediaType::parse(text).ok_or_else(|| InvalidManifest::unknown_type(text))?)
@@ -121,6 +122,12 @@ impl Manifest {
                 if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) =>
             {
                 text
+            }
+            // With white space in it, but one that `parse` takes: the shape may be another's.
+            Ok(Stored { media_type: Some(text), .. })
+                if let Some(known) = MediaType::parse(&text) =>
+            {
+                known.to_string()
             }
             Ok(Stored { schema_version: Some(1), signatures, .. }) => {
                 let signed = if signatures.is_some() { "prettyjws" } else { "json" };
@@ -207,6 +214,9 @@ struct Raw {
     subject: Option<Descriptor>,
     artifact_type: Option<String>,
     annotations: Option<BTreeMap<String, String>>,
+    /// Schema 1's: read here so that what [`Manifest::stored_media_type`] cannot read is refused.
+    #[serde(rename = "signatures")]
+    _signatures: Option<serde::de::IgnoredAny>,
 }
 
 impl Raw {
@@ -271,7 +281,7 @@ pub enum InvalidManifest {
         declared: MediaType,
     },
     /// Not JSON, or a field of the wrong type.
-    #[error("not a manifest: {0}")]
+    #[error("not a manifest: {}", clipped(.0))]
     Json(#[from] serde_json::Error),
     /// A field that the type demands is not there.
     #[error("a manifest of type {media_type} has a field `{field}`")]
@@ -287,6 +297,9 @@ pub enum InvalidManifest {
         /// `Content-Type`
         declared: MediaType,
     },
+    /// Not text as JSON must be (RFC 8259 §8.1).
+    #[error("not a manifest: {0}")]
+    NotUtf8(#[from] std::str::Utf8Error),
     /// Not version 2.
     #[error("schemaVersion must be 2; schema 1 can no longer be pushed")]
     SchemaVersion,
@@ -298,10 +311,26 @@ pub enum InvalidManifest {
     UnknownType(String),
 }
 
+/// As much of a text that came from outside as a message takes.
+const QUOTED: usize = 128;
+
 impl InvalidManifest {
     /// Clips the type: it came from outside and goes into a message.
     fn unknown_type(text: &str) -> Self {
-        Self::UnknownType(text.chars().take(128).collect())
+        Self::UnknownType(text.chars().take(QUOTED).collect())
+    }
+}
+
+/// The message, which may quote a value as long as the manifest.
+fn clipped(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    // What is said around the value is shorter than that.
+    match message.char_indices().nth(2 * QUOTED) {
+        Some((end, _)) => {
+            let (line, column) = (error.line(), error.column());
+            format!("{}… at line {line} column {column}", &message[..end])
+        }
+        None => message,
     }
 }
 

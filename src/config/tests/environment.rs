@@ -18,6 +18,15 @@ proptest! {
 }
 
 #[test]
+fn a_name_with_control_characters_is_shown_without_them() {
+    let config =
+        load_environment(&[("REGISTRY_\x1b[2J", ""), ("REGISTRY_HTTP_TRUSTEDPROXIES_\x1b", "")]);
+    let warnings = config.unwrap().warnings;
+    assert_eq!(warnings.len(), 2);
+    assert!(!warnings.concat().contains(char::is_control), "{warnings:?}");
+}
+
+#[test]
 fn variables_work_without_a_file() {
     let config = load_environment(&[
         ("PATH", "/bin"),

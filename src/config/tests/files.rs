@@ -167,6 +167,17 @@ fn a_secret_is_accepted_and_never_shown() {
 }
 
 #[test]
+fn no_key_has_control_characters() {
+    for yaml in ["\"\\e[2J\": 1", "http: {headers: {\"a\\n\": {}}}", "log: {fields: {\"a\\0\": 1}}"]
+    {
+        let message = refusal(yaml);
+        assert!(message.contains("a key has a control character in it"), "{message}");
+        assert!(message.starts_with("config.yml:2:"), "{message}");
+        assert!(!message.contains(char::is_control), "{message:?}");
+    }
+}
+
+#[test]
 fn the_version_must_be_there_and_be_ours() {
     let message = load_with("log: {level: info}", &[]).unwrap_err().to_string();
     assert!(message.contains("add the line `version: 0.1`"), "{message}");

@@ -73,6 +73,39 @@ fn what_is_no_manifest_is_refused() {
 }
 
 #[test]
+fn what_is_not_utf_8_is_refused_wherever_it_stands() {
+    let mut json = image(None);
+    json["x"] = "é".into();
+    let mut bytes = json.to_string().into_bytes();
+    assert!(Manifest::parse(&bytes, None).is_ok());
+    bytes.retain(|b| *b != 0xa9);
+    assert!(matches!(Manifest::parse(&bytes, None), Err(InvalidManifest::NotUtf8(_))));
+}
+
+#[test]
+fn a_field_that_is_there_twice_is_refused() {
+    for field in ["schemaVersion", "mediaType", "manifests", "signatures"] {
+        let mut text = image(None).to_string();
+        text.truncate(text.len() - 1);
+        text += &format!(r#","{field}":null,"{field}":null}}"#);
+        let refused = Manifest::parse(text.as_bytes(), None);
+        assert!(matches!(refused, Err(InvalidManifest::Json(_))), "{field}");
+    }
+}
+
+#[test]
+fn a_message_does_not_repeat_all_of_a_long_value() {
+    let long = "é".repeat(100_000);
+    for field in ["digest", "size"] {
+        let mut json = image(None);
+        json["config"][field] = long.as_str().into();
+        let message = parse(&json, None).unwrap_err().to_string();
+        assert!(message.contains("éé") && message.contains("… at line 1 column "), "{message}");
+        assert!(message.len() < 1000, "{field}: {} bytes", message.len());
+    }
+}
+
+#[test]
 fn the_artifact_type_of_an_image_falls_back_to_its_configs_type() {
     let mut json = image(None);
     assert_eq!(parse(&json, None).unwrap().artifact_type(), Some("application/x"));
@@ -91,6 +124,12 @@ fn the_type_of_stored_bytes_is_told_from_the_bytes() {
         (
             serde_json::json!({ "schemaVersion": 1, "signatures": [] }),
             "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        ),
+        (
+            serde_json::json!({
+                "mediaType": format!(" {}; charset=utf-8", MediaType::DockerManifestList),
+            }),
+            MediaType::DockerManifestList.as_str(),
         ),
         (
             serde_json::json!({ "schemaVersion": 2, "mediaType": "a\r\nSet-Cookie: b" }),

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Runs each fuzz target for a while and prints what came of it: fuzz/run.sh [TARGET…]
+#
+# FUZZ_SECONDS is how long each runs (60). Inputs worth keeping gather in fuzz/corpus, and what breaks
+# a property is left in fuzz/artifacts. Ends badly when there was such a finding.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+seconds=${FUZZ_SECONDS:-60}
+cd "$root"
+
+# The stable compiler takes cargo-fuzz's flags with this. The address sanitizer needs a nightly, and
+# looks for what there is no `unsafe` here to do.
+export RUSTC_BOOTSTRAP=1
+readonly FLAGS=(--sanitizer none)
+# Its flags are others than those of `make test`, so it builds elsewhere.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/fuzz
+
+if ! cargo fuzz --version >/dev/null 2>&1; then
+    cargo install cargo-fuzz --locked
+fi
+cargo fuzz build "${FLAGS[@]}"
+
+if [ $# -gt 0 ]; then
+    targets=("$@")
+else
+    mapfile -t targets < <(cargo fuzz list)
+fi
+
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+found=0
+table=$(mktemp -p "$logs")
+for target in "${targets[@]}"; do
+    corpus=fuzz/corpus/$target artifacts=fuzz/artifacts/$target log=$logs/$target
+    mkdir -p "$corpus" "$artifacts"
+    options=(-max_total_time="$seconds" -print_final_stats=1 -timeout=10)
+    if [ -e "fuzz/dictionaries/$target.dict" ]; then
+        options+=(-dict="fuzz/dictionaries/$target.dict")
+    fi
+    folders=("$corpus" "fuzz/seeds/$target")
+    if [ -d "fuzz/regressions/$target" ]; then
+        folders+=("fuzz/regressions/$target")
+    fi
+    echo "$target: $seconds s"
+    finding=none
+    if ! cargo fuzz run "${FLAGS[@]}" "$target" "${folders[@]}" -- "${options[@]}" >"$log" 2>&1; then
+        found=1
+        grep -aE 'panicked|^thread|^ERROR|^SUMMARY' -A 2 "$log" | head -n 12 || true # maybe none of these
+        finding=$(grep -aoE 'Test unit written to .*' "$log" | awk '{print $NF}' || true)
+        finding=${finding:-see above}
+        if [ "$finding" = 'see above' ]; then
+            tail -n 20 "$log"
+        fi
+    fi
+    executions=$(awk '/stat::number_of_executed_units/ {print $2}' "$log")
+    printf '%s|%s|%s\n' "$target" "${executions:-0}" "${finding#"$root/"}" >>"$table"
+done
+
+{
+    echo 'target|executions|finding'
+    cat "$table"
+} | column -t -s '|'
+exit "$found"

@@ -1,0 +1,100 @@
+//! What decides who is let in: the header with the password, and the file of passwords.
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
+};
+use portcullis::gate::{
+    basic::Credentials,
+    htpasswd::{BcryptHash, Htpasswd, Lines, MAX_COST, MIN_COST, Set, UserName},
+};
+
+use crate::{assert_printable, text};
+
+/// The value of `Authorization`: what comes out is what the client put in, and only one text stands
+/// for it.
+pub fn authorization(data: &[u8]) {
+    let Some(credentials) = Credentials::parse(data) else { return };
+    let (user, password) = (credentials.user(), credentials.password());
+    let pair = format!("{user}:{password}");
+    assert!(!user.contains(':'), "{user:?}");
+    // RFC 7617 §2
+    assert!(!pair.contains(|c: char| c.is_ascii_control()), "{pair:?}");
+
+    let value = text(data).expect("credentials are text").trim_ascii();
+    let (scheme, token) = value.split_once(' ').expect("a scheme and a token");
+    assert!(scheme.eq_ignore_ascii_case("basic"), "{scheme:?}");
+    let token = token.trim_ascii().trim_end_matches('=');
+    assert_eq!(token, STANDARD_NO_PAD.encode(&pair), "another text for {pair:?}");
+
+    let again = Credentials::parse(format!("Basic {}", STANDARD.encode(&pair)).as_bytes());
+    let again = again.expect("credentials can be sent again");
+    assert_eq!((again.user(), again.password()), (user, password));
+}
+
+/// The password file: what it lets in, it lets in when it is written again, and an edit changes one
+/// user and nobody else.
+pub fn htpasswd(data: &[u8]) {
+    let parsed = Htpasswd::parse(data);
+    let users = users(&parsed);
+    assert!(users.is_sorted_by(|a, b| a.0 < b.0), "not in order, or twice");
+    for (user, hash) in &users {
+        assert_eq!(user.parse::<UserName>().map(String::from).as_ref(), Ok(user));
+        assert_eq!(hash.as_str().parse().as_ref(), Ok(hash));
+        assert_eq!(hash.as_str().len(), 60);
+        assert!((MIN_COST..=MAX_COST).contains(&hash.cost()));
+        assert_eq!(parsed.find(user), Some(hash));
+    }
+    let lines = data.split(|&b| b == b'\n').count();
+    assert!(parsed.problems().is_sorted_by(|a, b| a.line < b.line));
+    for problem in parsed.problems() {
+        assert!((1..=lines).contains(&problem.line));
+        assert_printable(&problem.to_string());
+    }
+
+    let text: String =
+        users.iter().map(|(user, hash)| format!("{user}:{}\n", hash.as_str())).collect();
+    let again = Htpasswd::parse(text.as_bytes());
+    assert_eq!(self::users(&again), users, "lost in {text:?}");
+    assert_eq!(again.problems(), []);
+
+    assert_eq!(Lines::from_bytes(data).to_bytes(), data);
+    let first = users.first().map_or("new", |(user, _)| user.as_str());
+    for name in [first, "bob"] {
+        assert_edits(data, name);
+    }
+}
+
+/// A hash that is not in the seeds.
+const OTHER: &str = "$2b$06$48DTXBDA0K1GTSIkh7V62OWGzmPQxAv5S0Qo5LZsEKyw6UgQORZ.S";
+
+/// Sets and removes a user.
+fn assert_edits(file: &[u8], name: &str) {
+    let others = |bytes: &[u8]| {
+        let mut users = users(&Htpasswd::parse(bytes));
+        users.retain(|(user, _)| user != name);
+        users
+    };
+    let before = others(file);
+    let (user, hash): (UserName, BcryptHash) =
+        (name.parse().expect("a user's name"), OTHER.parse().expect("a hash"));
+
+    let mut lines = Lines::from_bytes(file);
+    lines.set(&user, &hash);
+    let set = lines.to_bytes();
+    assert_eq!(Htpasswd::parse(&set).find(name), Some(&hash));
+    assert_eq!(others(&set), before, "setting {name:?} changes others");
+    assert_eq!(lines.set(&user, &hash), Set::Updated);
+    assert_eq!(lines.to_bytes(), set);
+
+    let mut lines = Lines::from_bytes(file);
+    lines.remove(name);
+    let removed = lines.to_bytes();
+    assert_eq!(Htpasswd::parse(&removed).find(name), None);
+    assert_eq!(others(&removed), before, "removing {name:?} changes others");
+    assert!(!Lines::from_bytes(&removed).remove(name), "{name:?} is still there");
+}
+
+fn users(file: &Htpasswd) -> Vec<(String, BcryptHash)> {
+    file.entries().iter().map(|entry| (entry.user.clone(), entry.hash.clone())).collect()
+}

@@ -1,0 +1,109 @@
+//! What is stored and read again: manifests, and the state of a hasher.
+
+use std::collections::BTreeMap;
+
+use portcullis::oci::{
+    Algorithm, Descriptor, Digest, Hasher, InvalidManifest, Manifest, ManifestKind, MediaType,
+};
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use crate::{names::assert_digest, text};
+
+/// What a message about a manifest may take of a response.
+const LONGEST_MESSAGE: usize = 2048;
+
+/// The `Content-Type` in one line, nothing for none, and the manifest in those that follow: what is
+/// accepted is served as what it was accepted as, and is of one kind.
+pub fn manifest(data: &[u8]) {
+    let end = data.iter().position(|&b| b == b'\n').unwrap_or(0);
+    let (declared, bytes) = data.split_at(end);
+    let Some(declared) = text(declared) else { return };
+    let declared = Some(declared).filter(|text| !text.is_empty());
+    // A pull of what another registry has stored.
+    let stored = Manifest::stored_media_type(bytes);
+    assert!(!stored.is_empty() && stored.bytes().all(|b| b.is_ascii_graphic()), "{stored:?}");
+    match Manifest::parse(bytes, declared) {
+        Ok(manifest) => {
+            let media_type = manifest.media_type();
+            assert_eq!(MediaType::parse(&stored), Some(media_type), "stored as {stored:?}");
+            if let Some(declared) = declared {
+                assert_eq!(MediaType::parse(declared), Some(media_type));
+            }
+            for declared in [None, Some(media_type.as_str())] {
+                let again = Manifest::parse(bytes, declared).expect("it was accepted");
+                assert_eq!(format!("{again:?}"), format!("{manifest:?}"));
+            }
+            assert_descriptors(&manifest);
+            assert_one_kind(&manifest, bytes);
+            assert_referrer(&manifest, bytes);
+        }
+        Err(error) => assert_short(&error),
+    }
+}
+
+/// The message reaches whoever sent the manifest, and must not be as long as that.
+fn assert_short(error: &InvalidManifest) {
+    let length = error.to_string().len();
+    assert!(length <= LONGEST_MESSAGE, "{length} bytes");
+}
+
+fn assert_descriptors(manifest: &Manifest) {
+    let (config, others): (Option<&Descriptor>, &[Descriptor]) = match manifest.kind() {
+        ManifestKind::Image { config, layers } => (Some(config), layers),
+        ManifestKind::Index { manifests } => (None, manifests),
+        ManifestKind::Artifact { blobs } => (None, blobs),
+    };
+    for descriptor in config.into_iter().chain(others).chain(manifest.subject()) {
+        assert_digest(&descriptor.digest);
+        let text = descriptor.digest.to_string();
+        assert_eq!(text.parse().as_ref(), Ok(&descriptor.digest));
+    }
+}
+
+/// A client that looks at the fields alone takes it for what we do.
+fn assert_one_kind(manifest: &Manifest, bytes: &[u8]) {
+    let text = text(bytes).expect("JSON is UTF-8");
+    // A `Value` would refuse numbers that it has no room for.
+    let fields: BTreeMap<String, Option<IgnoredAny>> =
+        serde_json::from_str(text).expect("a manifest is a JSON object");
+    let has = |field: &str| fields.get(field).is_some_and(Option::is_some);
+    match manifest.kind() {
+        ManifestKind::Image { .. } => assert!(has("config") && has("layers") && !has("manifests")),
+        ManifestKind::Index { .. } => assert!(has("manifests") && !has("config") && !has("layers")),
+        ManifestKind::Artifact { .. } => assert!(!has("manifests") || !has("config")),
+    }
+}
+
+/// The entry in a list of referrers says what the manifest does.
+fn assert_referrer(manifest: &Manifest, bytes: &[u8]) {
+    let digest = Digest::of(Algorithm::Sha256, bytes);
+    let entry = serde_json::to_value(manifest.referrer(&digest, bytes.len()));
+    let entry = entry.expect("an entry is JSON");
+    assert_eq!(entry["mediaType"], manifest.media_type().as_str());
+    assert_eq!(entry["digest"], digest.to_string());
+    assert_eq!(entry["size"], bytes.len());
+    let artifact_type = entry.get("artifactType").and_then(Value::as_str);
+    assert_eq!(artifact_type, manifest.artifact_type());
+    let descriptor: Descriptor = serde_json::from_value(entry).expect("an entry is a descriptor");
+    assert_eq!(descriptor.digest, digest);
+}
+
+/// The state of a hasher: bytes that are taken are the state, and a hasher that goes on from its
+/// state gets to the digest of the whole.
+pub fn hasher_state(data: &[u8]) {
+    for algorithm in Algorithm::ALL {
+        // It goes no further: a state that nobody's checksum covers may hold a length that sha2
+        // overflows over.
+        if let Ok(hasher) = Hasher::from_state(algorithm, data) {
+            assert_eq!(hasher.algorithm(), algorithm);
+            assert_eq!(hasher.state(), data, "another text of a state");
+        }
+        let (before, after) = data.split_at(data.first().map_or(0, |&b| data.len().min(b.into())));
+        let mut first = Hasher::new(algorithm);
+        first.update(before);
+        let mut second = Hasher::from_state(algorithm, &first.state()).expect("its own state");
+        second.update(after);
+        assert_eq!(second.finish(), Digest::of(algorithm, data));
+    }
+}
