@@ -1,7 +1,10 @@
 //! Servers and content for the tests.
 
 pub mod content;
+pub mod h2;
 pub mod power;
+pub mod process;
+pub mod raw;
 pub mod server;
 pub mod watched;
 

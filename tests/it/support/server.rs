@@ -102,6 +102,22 @@ impl TestServer {
         &self.config
     }
 
+    /// Waits until nothing is being written any more for requests that were broken off.
+    pub async fn settles(&self) {
+        let settling = async {
+            loop {
+                let mut temporary = Vec::new();
+                leftovers(&self.folder.path().join("data"), &mut temporary);
+                if temporary.is_empty() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        // What stays longer is for `drop` to complain about.
+        let _ = tokio::time::timeout(super::raw::GUARD, settling).await;
+    }
+
     /// The folder in which storage and users are.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -141,36 +157,26 @@ impl TestServer {
 
     /// Sends the head of an HTTP/1.1 request, as for [`break_off`](Self::break_off), and leaves the
     /// connection to the test.
-    pub async fn begin(
-        &self,
-        head: &str,
-    ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    pub async fn begin(&self, head: &str) -> super::raw::Stream {
         let (line, headers) = head.split_once("\r\n").unwrap();
         let host = self.base.split_once("://").unwrap().1;
-        let user = base64::Engine::encode(
-            &base64::engine::general_purpose::STANDARD,
-            format!("{USER}:{PASSWORD}"),
-        );
-        let head = format!(
-            "{line} HTTP/1.1\r\nhost: {host}\r\nauthorization: Basic {user}\r\n{headers}\r\n"
-        );
-        let mut stream = self.connect().await;
-        tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await.unwrap();
+        let user = super::raw::authorization();
+        let head =
+            format!("{line} HTTP/1.1\r\nhost: {host}\r\nauthorization: {user}\r\n{headers}\r\n");
+        let mut stream = self.connect(&[]).await;
+        // A head that is too long may be refused before all of it is sent.
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, head.as_bytes()).await;
         stream
     }
 
-    async fn connect(&self) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
-        use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
-        let mut roots = rustls::RootCertStore::empty();
-        let authority = CertificateDer::from_pem_file(certificates().join("ca.crt")).unwrap();
-        roots.add(authority).unwrap();
-        let config =
-            rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let socket = tokio::net::TcpStream::connect(self.app().addr()).await.unwrap();
-        tokio_rustls::TlsConnector::from(Arc::new(config))
-            .connect(ServerName::try_from("localhost").unwrap(), socket)
-            .await
-            .unwrap()
+    /// A connection on which nothing has been said, for the protocols given.
+    pub async fn connect(&self, alpn: &[&[u8]]) -> super::raw::Stream {
+        super::raw::connect(self.app().addr(), &self.authority(), alpn).await
+    }
+
+    /// The file with the certificate that clients trust.
+    pub fn authority(&self) -> PathBuf {
+        certificates().join("ca.crt")
     }
 
     pub async fn get(&self, target: &str) -> Answer {

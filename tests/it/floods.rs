@@ -1,0 +1,379 @@
+//! Too much of what HTTP is made of: heads, frames, streams, connections. Somebody else is served
+//! meanwhile, and memory has a bound.
+
+use std::fmt::Write as _;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::{
+    Answered as _, TestServer, digest,
+    h2::{self, Connection, Frame},
+    noise,
+    process::{Before, Process, ROOM},
+    raw,
+};
+
+/// What became of a flood.
+#[derive(Debug)]
+struct Outcome {
+    /// The server ended the connection.
+    closed: bool,
+    /// The reason that it gave.
+    reason: Option<u32>,
+    /// How often it answered with 200.
+    served: usize,
+}
+
+/// Sends what `pieces` gives over one HTTP/2 connection and reads what comes; then asks with a PING
+/// whether the server is still there. Somebody else is served all the while.
+async fn flood(
+    server: &Process,
+    settings: &[u8],
+    pieces: impl Iterator<Item = Vec<u8>>,
+) -> Outcome {
+    let Connection { mut reader, mut writer } =
+        Connection::open(server.addr, &server.ca(), settings).await;
+    let sending = async {
+        for piece in pieces {
+            if writer.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+        let _ = writer.write_all(&h2::frame(h2::PING, 0, 0, b"the end.")).await;
+        let _ = writer.flush().await;
+    };
+    let reading = async {
+        let mut outcome = Outcome { closed: true, reason: None, served: 0 };
+        while let Some(frame) = reader.next().await {
+            match frame.kind {
+                h2::GOAWAY => {
+                    let code = &frame.payload[4..8];
+                    outcome.reason = Some(u32::from_be_bytes(code.try_into().unwrap()));
+                }
+                h2::PING if frame.flags == h2::ACK && frame.payload == b"the end." => {
+                    outcome.closed = false;
+                    break;
+                }
+                h2::HEADERS if frame.is_status(8) => outcome.served += 1,
+                _ => {}
+            }
+        }
+        outcome
+    };
+    // When the server has closed, what is still to be sent is of no interest.
+    let flooding = async {
+        let mut sending = std::pin::pin!(sending);
+        let mut reading = std::pin::pin!(reading);
+        tokio::select! {
+            outcome = &mut reading => return outcome,
+            () = &mut sending => {}
+        }
+        reading.await
+    };
+    let others = async {
+        loop {
+            server.request("GET", "/v2/").answer().await.expect(200);
+            tokio::task::yield_now().await;
+        }
+    };
+    let served = async {
+        server.request("GET", "/v2/").answer().await.expect(200);
+        tokio::select! {
+            outcome = flooding => outcome,
+            () = others => unreachable!("it goes on for ever"),
+        }
+    };
+    tokio::time::timeout(raw::GUARD, served).await.unwrap()
+}
+
+fn empty_settings() -> Vec<u8> {
+    h2::frame(h2::SETTINGS, 0, 0, &[])
+}
+
+#[tokio::test]
+async fn streams_that_are_reset_as_soon_as_opened_end_the_connection() {
+    let before = Before::start().await;
+    let pieces = (0..50_000).map(h2::number).map(|stream| {
+        let reset = h2::frame(h2::RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+        [h2::request(stream, "GET", "/v2/_catalog"), reset].concat()
+    });
+    let outcome = flood(&before.server, &empty_settings(), pieces).await;
+    assert!(outcome.closed, "{:?}", outcome.reason);
+    before.is_back().await;
+}
+
+/// Each holds a file until its client goes.
+#[tokio::test]
+async fn uploads_that_are_reset_leave_no_file_open() {
+    let before = Before::start().await;
+    let (addr, ca) = (before.server.addr, before.server.ca());
+    let mut connection = Connection::open(addr, &ca, &empty_settings()).await;
+    let target = format!("/v2/app/blobs/uploads/?digest={}", digest("never"));
+    let block = h2::block("POST", &target, &[]);
+    for round in 0..10 {
+        let streams: Vec<u32> = (round * 20..round * 20 + 20).map(h2::number).collect();
+        for stream in &streams {
+            let head = h2::frame(h2::HEADERS, h2::END_HEADERS, *stream, &block);
+            connection.send(&[head, h2::frame(h2::DATA, 0, *stream, b"neve")].concat()).await;
+        }
+        connection.send(&h2::frame(h2::PING, 0, 0, b"are they")).await;
+        connection.until(|frame| frame.kind == h2::PING).await;
+        for stream in &streams {
+            connection.send(&h2::frame(h2::RST_STREAM, 0, *stream, &8_u32.to_be_bytes())).await;
+        }
+    }
+    // The connection lives on.
+    let next = h2::number(1000);
+    connection.send(&h2::request(next, "GET", "/v2/")).await;
+    let frames = connection.until(|frame| frame.stream == next).await;
+    assert!(frames.last().is_some_and(|frame| frame.is_status(8)), "{frames:?}");
+    before.server.comes_down_to(before.descriptors + 1).await;
+    drop(connection);
+    before.is_back().await;
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_ends_the_connection() {
+    let before = Before::start().await;
+    for continuation in [vec![0; 16_384], h2::block("GET", "/v2/", &[]), Vec::new()] {
+        let block = h2::block("GET", "/v2/", &[]);
+        let head = h2::frame(h2::HEADERS, h2::END_STREAM, 1, &block);
+        let endless = std::iter::repeat_n(h2::frame(h2::CONTINUATION, 0, 1, &continuation), 20_000);
+        let pieces = std::iter::once(head).chain(endless);
+        let outcome = flood(&before.server, &empty_settings(), pieces).await;
+        assert!(outcome.closed, "{outcome:?}");
+    }
+    before.is_back().await;
+}
+
+/// A few bytes that stand for many: one large header in the table, named again and again.
+#[tokio::test]
+async fn a_head_that_unpacks_to_megabytes_is_refused() {
+    let before = Before::start().await;
+    let pieces = (0..40).map(h2::number).flat_map(|stream| {
+        let mut block = h2::block("GET", "/v2/", &[]);
+        block.push(0x40);
+        h2::string(&mut block, "x-large");
+        h2::string(&mut block, &"x".repeat(4000));
+        block.extend(std::iter::repeat_n(0xbe, 10_000));
+        let end = h2::END_HEADERS | h2::END_STREAM;
+        std::iter::once(h2::frame(h2::HEADERS, end, stream, &block))
+    });
+    let outcome = flood(&before.server, &empty_settings(), pieces).await;
+    // It may close, reset the streams or answer each with 431, but not keep 40 MB a head.
+    assert_eq!(outcome.served, 0, "{outcome:?}");
+    before.is_back().await;
+}
+
+#[tokio::test]
+async fn a_head_of_megabytes_is_refused_in_http_2() {
+    let server = TestServer::start().await;
+    let long = "x".repeat(60_000);
+    for more in [vec![("x-long", long.as_str())], vec![("x-short", "x"); 3_000]] {
+        let (addr, ca) = (server.app().addr(), server.authority());
+        let mut connection = Connection::open(addr, &ca, &empty_settings()).await;
+        let block = h2::block("GET", "/v2/", &more);
+        let mut pieces = block.chunks(16_384).peekable();
+        let mut bytes = Vec::new();
+        let mut kind = h2::HEADERS;
+        while let Some(piece) = pieces.next() {
+            let last = if pieces.peek().is_none() { h2::END_HEADERS } else { 0 };
+            let end = if kind == h2::HEADERS { h2::END_STREAM } else { 0 };
+            bytes.extend(h2::frame(kind, last | end, 1, piece));
+            kind = h2::CONTINUATION;
+        }
+        // It may close before all has been sent.
+        let _ = connection.writer.write_all(&bytes).await;
+        let _ = connection.writer.flush().await;
+        let over = |frame: &Frame| matches!(frame.kind, h2::HEADERS | h2::RST_STREAM | h2::GOAWAY);
+        let frames = connection.until(over).await;
+        assert!(!frames.iter().any(|frame| frame.is_status(8)), "it was served: {frames:?}");
+    }
+    server.get("/v2/").await.expect(200);
+}
+
+#[tokio::test]
+async fn frames_that_only_ask_for_answers_do_no_harm() {
+    let before = Before::start().await;
+    let idle = |kind, flags, stream, payload: &[u8]| h2::frame(kind, flags, stream, payload);
+    let upload = h2::block("PATCH", "/v2/a/blobs/uploads/x", &[("authorization", "none")]);
+    for (first, again) in [
+        (empty_settings(), idle(h2::SETTINGS, 0, 0, &[])),
+        (empty_settings(), h2::setting(4, 65_535)),
+        (empty_settings(), idle(h2::PING, 0, 0, b"whatever")),
+        // PRIORITY, and a kind that nobody knows.
+        (empty_settings(), idle(2, 0, 1, &[0, 0, 0, 3, 16])),
+        (empty_settings(), idle(0xfa, 0, 0, &[0; 64])),
+        // Data of no length, on a stream that is open.
+        (idle(h2::HEADERS, h2::END_HEADERS, 1, &upload), idle(h2::DATA, 0, 1, &[])),
+        (empty_settings(), idle(h2::WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())),
+    ] {
+        let pieces = std::iter::once(first).chain(std::iter::repeat_n(again.repeat(100), 500));
+        // Whether it closes or bears it is the server's choice.
+        flood(&before.server, &empty_settings(), pieces).await;
+    }
+    before.is_back().await;
+}
+
+/// The client asks and does not read.
+#[tokio::test]
+async fn answers_that_nobody_reads_do_not_heap_up() {
+    let before = Before::start().await;
+    let Connection { reader, mut writer } =
+        Connection::open(before.server.addr, &before.server.ca(), &empty_settings()).await;
+    let pings = h2::frame(h2::PING, 0, 0, b"whatever").repeat(1000);
+    let asking = async {
+        let mut sent = 0;
+        while sent < 64 << 20 && writer.write_all(&pings).await.is_ok() {
+            sent += pings.len();
+        }
+    };
+    let others = async {
+        for _ in 0..300 {
+            before.server.request("GET", "/v2/").answer().await.expect(200);
+        }
+    };
+    // The server stops to read, or closes, or takes it all.
+    tokio::select! {
+        () = asking => {}
+        () = others => {}
+    }
+    drop((reader, writer));
+    before.is_back().await;
+}
+
+#[tokio::test]
+async fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
+    let server = TestServer::start().await;
+    let (addr, ca) = (server.app().addr(), server.authority());
+    let mut connection = Connection::open(addr, &ca, &empty_settings()).await;
+    let settings = connection.until(|frame| frame.kind == h2::SETTINGS).await;
+    let settings = &settings.last().unwrap().payload;
+    let most = settings.chunks(6).find(|setting| setting[..2] == [0, 3]).expect("there is a limit");
+    let most = u32::from_be_bytes(most[2..].try_into().unwrap());
+    assert!(most <= 1000, "{most}");
+    let target = format!("/v2/app/blobs/uploads/?digest={}", digest("abcd"));
+    let block = h2::block("POST", &target, &[]);
+    for stream in (0..most + 50).map(h2::number) {
+        connection.send(&h2::frame(h2::HEADERS, h2::END_HEADERS, stream, &block)).await;
+    }
+    let beyond = h2::number(most);
+    let refused = connection.until(|frame| frame.kind == h2::RST_STREAM).await;
+    let refused = refused.last().unwrap();
+    assert!(refused.kind == h2::RST_STREAM && refused.stream >= beyond, "{refused:?}");
+    assert_eq!(refused.payload, 7_u32.to_be_bytes(), "refused, not broken");
+    connection.send(&h2::frame(h2::DATA, h2::END_STREAM, 1, b"abcd")).await;
+    let answer = connection.until(|frame| frame.stream == 1 && frame.kind == h2::HEADERS).await;
+    assert!(answer.last().is_some_and(|frame| frame.stream == 1));
+    server.get(&format!("/v2/app/blobs/{}", digest("abcd"))).await.expect(200);
+    // The streams that are open have begun to write.
+    drop(connection);
+    server.settles().await;
+}
+
+/// Windows of nothing and of one byte, below large blobs.
+#[tokio::test]
+async fn pulls_that_are_not_taken_hold_little() {
+    let before = Before::start().await;
+    let bytes = noise(80, 4 << 20);
+    let target = format!("/v2/app/blobs/uploads/?digest={}", digest(&bytes));
+    before.server.request("POST", &target).body(bytes.clone()).answer().await.expect(201);
+    let blob = format!("/v2/app/blobs/{}", digest(&bytes));
+    let mut held = Vec::new();
+    for window in [0, 1, 1] {
+        let (addr, ca) = (before.server.addr, before.server.ca());
+        let mut connection = Connection::open(addr, &ca, &h2::setting(4, window)).await;
+        let requests: Vec<u8> =
+            (0..100).map(h2::number).flat_map(|stream| h2::request(stream, "GET", &blob)).collect();
+        connection.send(&requests).await;
+        let mut heads = 0;
+        while heads < 100 {
+            let frames = connection.until(|frame| frame.kind == h2::HEADERS).await;
+            assert!(frames.last().is_some_and(|frame| frame.is_status(8)), "{frames:?}");
+            heads += 1;
+        }
+        held.push(connection);
+    }
+    let answer = before.server.request("GET", &blob).answer().await.expect(200);
+    assert!(answer.body == bytes, "others pull");
+    let holding = before.server.resident().saturating_sub(before.memory);
+    drop(held);
+    before.server.comes_down_to(before.descriptors).await;
+    assert!(holding < 2 * ROOM, "{holding} MiB for 300 pulls");
+}
+
+#[tokio::test]
+async fn a_window_that_overflows_ends_what_it_is_for() {
+    let server = TestServer::start().await;
+    for stream in [0, 1] {
+        let (addr, ca) = (server.app().addr(), server.authority());
+        let mut connection = Connection::open(addr, &ca, &empty_settings()).await;
+        let block = h2::block("POST", "/v2/app/blobs/uploads/?digest=x", &[]);
+        let most = h2::frame(h2::WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes());
+        let bytes = [h2::frame(h2::HEADERS, h2::END_HEADERS, 1, &block), most.clone(), most];
+        let _ = connection.writer.write_all(&bytes.concat()).await;
+        let _ = connection.writer.flush().await;
+        let over = |frame: &Frame| matches!(frame.kind, h2::RST_STREAM | h2::GOAWAY);
+        let frames = connection.until(over).await;
+        assert!(frames.last().is_none_or(over), "{frames:?}");
+    }
+    server.get("/v2/").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_or_has_too_many_headers_is_refused() {
+    let server = TestServer::start().await;
+    let mut many = String::new();
+    for nth in 0..500 {
+        write!(many, "x-{nth}: y\r\n").unwrap();
+    }
+    for (head, allowed) in [
+        (format!("GET /v2/?{}\r\n", "x".repeat(100_000)), [414, 431]),
+        (format!("GET /v2/\r\nx-long: {}\r\n", "x".repeat(100_000)), [431, 400]),
+        (format!("GET /v2/\r\n{}", "x: y\r\n".repeat(20_000)), [431, 400]),
+        (format!("GET /v2/\r\n{many}"), [431, 400]),
+        (format!("{} /v2/\r\n", "X".repeat(100_000)), [431, 400]),
+    ] {
+        let answer = raw::exchange(server.begin(&head).await, b"").await;
+        let status = raw::status(&answer);
+        let start = &head[..head.len().min(30)];
+        assert!(status.is_none_or(|status| allowed.contains(&status)), "{start}: {answer}");
+    }
+    server.get("/v2/").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_not_kept() {
+    let before = Before::start().await;
+    let mut stream = raw::connect(before.server.addr, &before.server.ca(), &[]).await;
+    let _ = stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: a\r\nx: ").await;
+    let piece = vec![b'x'; 65_536];
+    let mut sent = 0;
+    while sent < 512 << 20 && stream.write_all(&piece).await.is_ok() {
+        sent += piece.len();
+    }
+    assert!(sent < 512 << 20, "it is read without end");
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+    before.is_back().await;
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_keep_nobody_out() {
+    let before = Before::start().await;
+    let mut silent = Vec::new();
+    for nth in 0..300 {
+        let mut stream = tokio::net::TcpStream::connect(before.server.addr).await.unwrap();
+        match nth % 3 {
+            0 => {}
+            // The beginning of a handshake, and a record of more than there may be.
+            1 => stream.write_all(&[22, 3, 1, 2, 0, 1, 0, 1]).await.unwrap(),
+            _ => stream.write_all(&[22, 3, 1, 255, 255, 1, 0, 255]).await.unwrap(),
+        }
+        silent.push(stream);
+    }
+    for _ in 0..20 {
+        before.server.request("GET", "/v2/").answer().await.expect(200);
+    }
+    drop(silent);
+    before.is_back().await;
+}

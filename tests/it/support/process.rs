@@ -1,0 +1,160 @@
+//! The program itself as a process of its own, whose memory and files can be counted.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use super::{
+    raw::GUARD,
+    server::{Answered as _, PASSWORD, USER, write_user},
+};
+
+/// More than this a flood must not add to the memory of a server, in MiB. Some allocators give
+/// nothing back, so it is generous; what is sent is more.
+pub const ROOM: usize = 96;
+
+/// A server with the program's defaults and one user.
+pub struct Process {
+    child: Child,
+    folder: TempDir,
+    log: Option<JoinHandle<String>>,
+    pub addr: SocketAddr,
+    pub base: String,
+    pub client: reqwest::Client,
+}
+
+impl Process {
+    pub fn start(variables: &[(&str, &str)]) -> Self {
+        Self::prepared(variables, |users| write_user(users, USER, PASSWORD))
+    }
+
+    /// `users` writes the password file.
+    pub fn prepared(variables: &[(&str, &str)], users: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("auth")).unwrap();
+        users(&folder.path().join("auth/htpasswd"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.current_dir(folder.path()).env_clear().arg("serve");
+        command.env("REGISTRY_HTTP_ADDR", "127.0.0.1:0").env("REGISTRY_LOG_FORMATTER", "text");
+        command.env("REGISTRY_HTTP_DRAINTIMEOUT", "5s").envs(variables.iter().copied());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut log = String::new();
+        let port: u16 = loop {
+            let mut line = String::new();
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended: {log}");
+            log.push_str(&line);
+            if line.contains("listening") {
+                let digits = line.split("127.0.0.1:").nth(1).unwrap();
+                break digits.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
+            }
+        };
+        // Somebody has to read it, or the server would wait for room in the pipe.
+        let log = std::thread::spawn(move || {
+            let mut rest = Vec::new();
+            let _ = stderr.read_to_end(&mut rest);
+            log + &String::from_utf8(rest).unwrap()
+        });
+        let ca = fs::read(folder.path().join("certs/ca.crt")).unwrap();
+        let client = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(&ca).unwrap()])
+            .redirect(reqwest::redirect::Policy::none())
+            .http1_only()
+            .no_proxy()
+            .build()
+            .unwrap();
+        let (addr, base) = (([127, 0, 0, 1], port).into(), format!("https://localhost:{port}"));
+        Self { child, folder, log: Some(log), addr, base, client }
+    }
+
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join("certs/ca.crt")
+    }
+
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let request = self.client.request(method.parse().unwrap(), format!("{}{path}", self.base));
+        request.basic_auth(USER, Some(PASSWORD))
+    }
+
+    /// How many files and sockets it has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Waits until it has no more files and sockets open than this.
+    pub async fn comes_down_to(&self, descriptors: usize) {
+        let coming = async {
+            while self.descriptors() > descriptors {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if tokio::time::timeout(GUARD, coming).await.is_err() {
+            panic!("{} descriptors are open, not {descriptors}", self.descriptors());
+        }
+    }
+
+    /// How much memory it has, in MiB.
+    pub fn resident(&self) -> usize {
+        self.memory("VmRSS:")
+    }
+
+    /// How much memory it ever had at once, in MiB.
+    pub fn peak(&self) -> usize {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim().split(' ').next().unwrap().parse::<usize>().unwrap() / 1024
+    }
+
+    /// Ends it as an operator would, and gives its log.
+    pub async fn end(mut self) -> String {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
+        let log = self.log.take().unwrap();
+        tokio::task::spawn_blocking(move || log.join().unwrap()).await.unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server, and what it has before anything happens.
+pub struct Before {
+    pub server: Process,
+    pub descriptors: usize,
+    pub memory: usize,
+}
+
+impl Before {
+    pub async fn start() -> Self {
+        let server = Process::start(&[("REGISTRY_LOG_ACCESSLOG_DISABLED", "true")]);
+        for _ in 0..20 {
+            server.request("GET", "/v2/").answer().await.expect(200);
+        }
+        let (descriptors, memory) = (server.descriptors(), server.peak());
+        Self { server, descriptors, memory }
+    }
+
+    /// The flood has left nothing behind.
+    pub async fn is_back(&self) {
+        self.server.comes_down_to(self.descriptors).await;
+        let grown = self.server.peak().saturating_sub(self.memory);
+        assert!(grown < ROOM, "{grown} MiB more");
+        self.server.request("GET", "/v2/").answer().await.expect(200);
+    }
+}
