@@ -18,6 +18,7 @@ mod cli_htpasswd;
 mod cli_serve;
 mod crowds;
 mod errors;
+mod excess;
 mod faults;
 mod floods;
 mod gate;
