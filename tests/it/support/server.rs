@@ -252,6 +252,13 @@ pub fn files(folder: &Path) -> Vec<String> {
     found
 }
 
+/// Everything in a folder, with its content.
+pub fn contents(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let content =
+        |file: String| (file.clone(), std::fs::read(folder.join(&file)).unwrap_or_default());
+    files(folder).into_iter().map(content).collect()
+}
+
 /// The options that most tests want.
 pub fn config(folder: &Path) -> Config {
     let users = folder.join("htpasswd");
