@@ -22,6 +22,7 @@ mod excess;
 mod faults;
 mod floods;
 mod gate;
+mod headers;
 mod limits;
 mod links;
 mod lists;

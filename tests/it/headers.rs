@@ -1,0 +1,350 @@
+//! Headers: who is believed, what is repeated, and what ends up in the log.
+
+use std::path::Path;
+
+use portcullis::{gate::htpasswd::BcryptHash, server::TlsOptions};
+
+use crate::support::{
+    Answered as _, TestServer,
+    content::{OCI_INDEX, OCI_MANIFEST, closing, descriptor, empty_index, trifle},
+    digest, h2,
+    process::Process,
+    raw,
+    server::PASSWORD,
+};
+
+/// The value of a header in an answer as it came.
+fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+    let head = answer.split("\r\n\r\n").next().unwrap();
+    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+    lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+}
+
+/// Opens an upload with a head that is sent as it stands, and gives the answer.
+async fn open_with(server: &TestServer, line: &str, headers: &str) -> String {
+    let user = raw::authorization();
+    let head = format!(
+        "{line} HTTP/1.1\r\nauthorization: {user}\r\n\
+         content-length: 0\r\nconnection: close\r\n{headers}\r\n"
+    );
+    raw::exchange(server.connect(&[]).await, head.as_bytes()).await
+}
+
+const OPEN: &str = "POST /v2/app/blobs/uploads/";
+
+#[tokio::test]
+async fn no_header_but_two_and_from_no_stranger_moves_a_location() {
+    for trusted in [false, true] {
+        let server = TestServer::with(|config| {
+            if !trusted {
+                config.http.api.trustedproxies = vec!["192.0.2.0/24".parse().unwrap()];
+            }
+        })
+        .await;
+        for headers in [
+            "forwarded: host=evil.example;proto=http\r\n",
+            "x-forwarded-server: evil.example\r\n",
+            "x-forwarded-prefix: /evil\r\n",
+            "x-forwarded-port: 666\r\n",
+            "x-forwarded-for: 127.0.0.1\r\nx-real-ip: 127.0.0.1\r\n",
+            "x-original-host: evil.example\r\nx-host: evil.example\r\n",
+            "x-original-url: /evil\r\nx-rewrite-url: /evil\r\n",
+            "x-http-method-override: DELETE\r\n",
+        ] {
+            let answer =
+                open_with(&server, OPEN, &format!("host: good.example\r\n{headers}")).await;
+            let location = header(&answer, "location").expect(headers);
+            assert!(location.starts_with("https://good.example/v2/app/blobs/uploads/"), "{answer}");
+        }
+        // A client cannot make itself trusted by claiming an address that is.
+        let claimed = "host: good.example\r\nx-forwarded-for: 127.0.0.1\r\n\
+                       x-forwarded-host: other.example\r\nx-forwarded-proto: http\r\n";
+        let answer = open_with(&server, OPEN, claimed).await;
+        let start = if trusted { "http://other.example/" } else { "https://good.example/" };
+        assert!(header(&answer, "location").unwrap().starts_with(start), "{answer}");
+    }
+}
+
+/// What a trusted proxy passes on from its client is still only a host and a port.
+#[tokio::test]
+async fn a_poisoned_forwarded_host_is_not_repeated() {
+    let server = TestServer::start().await;
+    for bad in [
+        "evil.example/x",
+        "evil.example\\x",
+        "evil.example@good.example",
+        "good.example#evil",
+        "evil.example:80:80",
+        "evil.example:-1",
+        "[::1]evil.example",
+        "[evil.example]",
+        "evil.example\t",
+        "javascript:evil",
+        "%65vil.example",
+        "evil.example%0d%0ax-evil: 1",
+        "\u{435}vil.example",
+        "<evil.example>",
+        "evil.example;x",
+    ] {
+        for name in ["x-forwarded-host", "host"] {
+            let other = if name == "host" { "" } else { "host: good.example\r\n" };
+            let answer = open_with(&server, OPEN, &format!("{other}{name}: {bad}\r\n")).await;
+            assert!(matches!(raw::status(&answer), Some(202 | 400)), "{name} {bad}: {answer}");
+            let location = header(&answer, "location").unwrap_or_default();
+            let harmless = location.starts_with('/')
+                || location.is_empty()
+                || location.starts_with("https://good.example/")
+                || bad == "evil.example\t";
+            assert!(harmless, "{name} {bad}: {location}");
+            assert!(!location.contains("//v2"), "{location}");
+        }
+    }
+}
+
+/// The first line may name a host as well (RFC 9112 §3.2.2), HTTP/2 has `:authority`.
+#[tokio::test]
+async fn a_target_with_a_poisoned_authority_is_not_repeated() {
+    let server = TestServer::start().await;
+    for authority in ["user@evil.example", "evil.example:99999", "[::1]:x"] {
+        let line = format!("POST https://{authority}/v2/app/blobs/uploads/");
+        let answer = open_with(&server, &line, "host: good.example\r\n").await;
+        let location = header(&answer, "location").unwrap_or_default();
+        assert!(!location.contains("evil"), "{authority}: {answer}");
+    }
+    for (authority, status) in [("user@evil.example", 12), ("evil.example/x", 12)] {
+        let (addr, ca) = (server.app().addr(), server.authority());
+        let settings = h2::frame(h2::SETTINGS, 0, 0, &[]);
+        let mut connection = h2::Connection::open(addr, &ca, &settings).await;
+        let block = h2::block("POST", "/v2/app/blobs/uploads/", &[]);
+        let usual = b"\x0a:authority\x09localhost";
+        let at = block.windows(usual.len()).position(|part| part == usual).unwrap();
+        let mut own = b"\x0a:authority".to_vec();
+        h2::string(&mut own, authority);
+        let block = [&block[..at], &own, &block[at + usual.len()..]].concat();
+        let end = h2::END_HEADERS | h2::END_STREAM;
+        connection.send(&h2::frame(h2::HEADERS, end, 1, &block)).await;
+        let over =
+            |frame: &h2::Frame| matches!(frame.kind, h2::HEADERS | h2::RST_STREAM | h2::GOAWAY);
+        let frames = connection.until(over).await;
+        let last = frames.last().expect("an answer");
+        // Names of headers are compressed, values that are not in the table are sent as they are.
+        let text = String::from_utf8_lossy(&last.payload);
+        assert!(!text.contains("evil"), "{authority}: {last:?}");
+        assert!(last.kind != h2::HEADERS || last.is_status(status) || !text.contains("//"));
+    }
+}
+
+/// Everything that is repeated in a header: nothing of it can begin a header of its own.
+#[tokio::test]
+async fn nothing_that_is_repeated_splits_an_answer() {
+    let server = TestServer::start().await;
+    for tag in ["a", "b", "c"] {
+        trifle(&server, "app", tag).await;
+    }
+    let subject = server.push_blob("app", "subject").await;
+    for nth in 0..3 {
+        let mut index: serde_json::Value =
+            serde_json::from_str(&empty_index(&nth.to_string())).unwrap();
+        index["subject"] = descriptor(OCI_INDEX, "subject");
+        index["artifactType"] = "a/b\r\nx-evil: 1".into();
+        let body = index.to_string();
+        server.push_manifest("app", &digest(&body), OCI_INDEX, body.clone()).await;
+    }
+    let evil = "%0d%0ax-evil:%201%0d%0a%0d%0a";
+    for line in [
+        format!("GET /v2/app/tags/list?n=1&last={evil}"),
+        format!("GET /v2/app/tags/list?n=1{evil}"),
+        format!("GET /v2/app{evil}/tags/list?n=1"),
+        format!("GET /v2/_catalog?n=1&last={evil}"),
+        format!("GET /v2/app/referrers/{subject}?artifactType={evil}"),
+        format!("GET /v2/app/referrers/{subject}?n=1&artifactType=a/b{evil}"),
+        format!("GET /v2/app/manifests/{evil}"),
+        format!("PUT /v2/app/manifests/{}?tag={evil}", digest("x")),
+        format!("GET /v2/app/blobs/{evil}"),
+        format!("POST /v2/app{evil}/blobs/uploads/"),
+        format!("POST /v2/app/blobs/uploads/?mount={subject}&from={evil}"),
+        format!("POST /v2/app/blobs/uploads/?digest={evil}"),
+        format!("POST /v2/app/blobs/uploads/?digest-algorithm={evil}"),
+        format!("PATCH /v2/app/blobs/uploads/{evil}"),
+        format!("GET /v1/search?q={evil}&n=1"),
+        format!("GET /v2{evil}"),
+        format!("GET /{evil}"),
+        format!("GET {evil}"),
+    ] {
+        for headers in
+            ["host: good.example\r\n", "host: good.example\r\norigin: x%0d%0ax-evil: 1\r\n"]
+        {
+            let answer = open_with(&server, &line, headers).await;
+            assert!(raw::status(&answer).is_some(), "{line}: {answer:?}");
+            let head = answer.split("\r\n\r\n").next().unwrap();
+            assert!(!head.contains("\nx-evil"), "{line}: {answer}");
+        }
+    }
+}
+
+/// What a manifest says of itself becomes a header.
+#[tokio::test]
+async fn no_manifest_brings_headers_of_its_own() {
+    let server = TestServer::start().await;
+    for kind in ["a/b\r\nx-evil: 1", "a/b\n x", "\u{e4}/b", "a/b\u{0}"] {
+        let mut index: serde_json::Value = serde_json::from_str(&empty_index("x")).unwrap();
+        index["mediaType"] = kind.into();
+        let answer = server.push_manifest("app", "bad", OCI_INDEX, index.to_string()).await;
+        answer.expect(400);
+    }
+    // One that lies in the tree already.
+    trifle(&server, "app", "latest").await;
+    let own = digest(empty_index("app:latest"));
+    let hex = own.strip_prefix("sha256:").unwrap();
+    let data = server.tree().join(format!("blobs/sha256/{}/{hex}/data", &hex[..2]));
+    let body = empty_index("x").replace(OCI_INDEX, "a/b\\r\\nx-evil: 1");
+    std::fs::write(data, body).unwrap();
+    let server = server.restart().await;
+    let answer = server.get("/v2/app/manifests/latest").await.expect(200);
+    assert!(!answer.headers.contains_key("x-evil"), "{answer:?}");
+    assert!(!answer.header("content-type").contains("evil"));
+    for kind in
+        [format!("{OCI_MANIFEST}\tx"), format!("{OCI_MANIFEST}, {OCI_INDEX}"), "%0d%0a".to_owned()]
+    {
+        let answer = server.push_manifest("app", "bad", &kind, empty_index("x")).await;
+        assert!(answer.status.is_client_error(), "{kind}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_host_of_plain_http_is_as_guarded_as_that_of_tls() {
+    let server = TestServer::with(|config| config.http.server.tls = TlsOptions::Off).await;
+    for bad in ["evil.example/x", "user@evil.example", "evil.example\\"] {
+        let request =
+            server.request("POST", "/v2/app/blobs/uploads/").header("x-forwarded-host", bad);
+        let answer = request.answer().await.expect(202);
+        let location = answer.header("location").to_owned();
+        assert!(!location.contains("evil"), "{location}");
+        let location =
+            format!("{}{location}", if location.starts_with('/') { &server.base } else { "" });
+        server.put(&closing(&location, &digest("x")), "x").await.expect(201);
+    }
+}
+
+/// Names that a password file may have, of which a line of a log could be made.
+const NAMES: [&str; 5] = [
+    "eve\" level=error msg=\"forged",
+    "eve level=error msg=forged",
+    "eve\\nforged",
+    "eve','forged",
+    "{\"level\" \"forged\"}",
+];
+
+fn write_users(path: &Path, names: &[&str]) {
+    let hash = BcryptHash::new(PASSWORD, 4).unwrap();
+    let lines = names.iter().map(|name| format!("{name}:{}\n", hash.as_str()));
+    std::fs::write(path, lines.collect::<String>()).unwrap();
+}
+
+/// Sends what could be mistaken for lines and for commands to a terminal, and gives the log.
+async fn log_of(formatter: &str, names: &[&str], targets: &[&[u8]], agents: &[&[u8]]) -> String {
+    let variables = [("REGISTRY_LOG_FORMATTER", formatter), ("REGISTRY_LOG_LEVEL", "debug")];
+    let server = Process::prepared(&variables, |users| write_users(users, names));
+    let send = async |user: &str, target: &[u8], agent: &[u8]| {
+        let user = raw::basic(user, PASSWORD);
+        let head = [
+            b"GET ",
+            target,
+            b" HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: ",
+            user.as_bytes(),
+            b"\r\nuser-agent: ",
+            agent,
+            b"\r\n\r\n",
+        ]
+        .concat();
+        let stream = raw::connect(server.addr, &server.ca(), &[]).await;
+        raw::exchange(stream, &head).await
+    };
+    for name in names {
+        let answer = send(name, b"/v2/", b"x").await;
+        assert_eq!(raw::status(&answer), Some(200), "{name}: {answer}");
+        send(&format!("{name}, unknown"), b"/v2/", b"x").await;
+    }
+    for target in targets {
+        send(names[0], target, b"x").await;
+    }
+    for agent in agents {
+        send(names[0], b"/v2/", agent).await;
+    }
+    send(names[0], b"/v2/the/last/tags/list", b"x").await;
+    let log = server.end().await;
+    assert!(log.contains("/v2/the/last/tags/list"), "{log}");
+    log
+}
+
+/// Every line is one of ours, whole, and harmless to look at.
+fn assert_lines(log: &str, formatter: &str) {
+    for line in log.lines() {
+        let whole = match formatter {
+            "json" => serde_json::from_str::<serde_json::Value>(line)
+                .is_ok_and(|json| json["time"].is_string() && json["level"] != "forged"),
+            _ => {
+                line.starts_with("time=\"20")
+                    && line.contains(" level=")
+                    && line.contains(" msg=\"")
+            }
+        };
+        assert!(whole, "{line:?}");
+        let unquoted: String = outside_of_quotes(line);
+        assert!(formatter == "json" || unquoted.matches(" level=").count() == 1, "{line:?}");
+        let bad = line.chars().find(|c| is_dangerous(*c));
+        assert_eq!(bad, None, "{line:?}");
+    }
+}
+
+/// What a terminal obeys, what some programs take for the end of a line, what turns a line around.
+fn is_dangerous(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// What of a line does not stand between double quotes.
+fn outside_of_quotes(line: &str) -> String {
+    let (mut outside, mut quoted, mut escaped) = (String::new(), false, false);
+    for c in line.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ if !quoted => outside.push(c),
+            _ => {}
+        }
+    }
+    assert!(!quoted, "a quote is left open: {line:?}");
+    outside
+}
+
+const TARGETS: [&[u8]; 7] = [
+    b"/v2/%0d%0atime=%22x%22%20level=error%20msg=%22forged%22/tags/list",
+    b"/v2/%1b[31mred/tags/list",
+    b"/v2/\"%20level=error%20msg=\"forged/tags/list",
+    b"/v2/\"level=error/tags/list?x=\"&y='",
+    b"/v2/a\\nb\\\"/tags/list",
+    b"/v2/app/manifests/%00%7f%c2%85%e2%80%a8",
+    b"/v1/search?q=%0aforged",
+];
+
+const AGENTS: [&[u8]; 7] = [
+    b"x\" level=error msg=\"forged",
+    b"x\tlevel=error",
+    b"x\\\" level=error",
+    b"x\xff\xfe\x85 level=error",
+    b"caf\xc3\xa9 \xc2\x85\xe2\x80\xa8 level=error",
+    b"x\x1b[31m level=error",
+    b"x\rtime=\"forged\" level=error",
+];
+
+#[tokio::test]
+async fn nobody_forges_a_line_of_text() {
+    assert_lines(&log_of("text", &NAMES, &TARGETS, &AGENTS).await, "text");
+}
+
+#[tokio::test]
+async fn nobody_forges_a_line_of_json() {
+    assert_lines(&log_of("json", &NAMES, &TARGETS, &AGENTS).await, "json");
+}
