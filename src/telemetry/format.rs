@@ -2,7 +2,9 @@
 //!
 //! Text: `time="2026-01-02T03:04:05.678Z" level=info msg="listening" addr="0.0.0.0:5000"`, every
 //! value that is not plain quoted and escaped, so that nothing a client sends can begin a line or
-//! a field of its own. JSON: one object per line with the same fields.
+//! a field of its own. JSON: one object per line with the same fields. In both, what a terminal
+//! might obey or a reader not see as it is (controls, other ends of lines, turns of direction) is
+//! escaped as JSON escapes it.
 
 use std::{
     collections::BTreeMap,
@@ -81,8 +83,28 @@ impl<S: Subscriber> Layer<S> for LineLayer {
             return;
         }
         let line = self.line(event, jiff::Timestamp::now());
-        self.lines.leave(&line, *metadata.level() <= Level::WARN);
+        self.lines.leave(&visible(line), *metadata.level() <= Level::WARN);
     }
+}
+
+/// A line in which every character shows as what it is. Those that do not stand in strings only,
+/// and both forms write strings as JSON does.
+fn visible(line: String) -> String {
+    // Nearly all are; what ASCII has of the kind is escaped already.
+    if line.is_ascii() {
+        return line;
+    }
+    let mut shown = String::with_capacity(line.len());
+    for character in line.chars() {
+        if character.is_ascii() || character.escape_debug().count() == 1 {
+            shown.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        }
+    }
+    shown
 }
 
 /// The name of the message, which is the first of an event's fields.
@@ -199,7 +221,8 @@ mod tests {
 
     impl<S: Subscriber> Layer<S> for Kept {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-            self.1.lock().unwrap().push(self.0.line(event, jiff::Timestamp::UNIX_EPOCH));
+            let line = self.0.line(event, jiff::Timestamp::UNIX_EPOCH);
+            self.1.lock().unwrap().push(visible(line));
         }
     }
 
@@ -231,5 +254,19 @@ mod tests {
                 "nasty": nasty, "n": 3, "service": "registry", "tag": "v1.0",
             })
         );
+    }
+
+    #[test]
+    fn what_does_not_show_as_it_is_is_escaped() {
+        let nasty = "\u{9b}31m\u{85}\u{2028}\u{202e}\u{200b}\u{e0041}é漢\u{7f}";
+        for formatter in [Formatter::Text, Formatter::Json] {
+            let line = lines(formatter, || tracing::info!(nasty, "x")).remove(0);
+            let escaped = "\\u009b31m\\u0085\\u2028\\u202e\\u200b\\udb40\\udc41é漢";
+            assert!(line.contains(escaped), "{line}");
+            if formatter == Formatter::Json {
+                let json: Value = serde_json::from_str(&line).unwrap();
+                assert_eq!(json["nasty"], nasty);
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use portcullis::oci::ErrorCode;
 use serde_json::json;
 
 use crate::support::{
-    TestServer,
+    Answered as _, TestServer,
     content::{OCI_INDEX, OCI_MANIFEST, descriptor, empty_index},
     digest, files,
     process::Before,
@@ -101,4 +101,36 @@ async fn a_million_tags_at_once_are_refused() {
     assert!(status.is_none_or(|status| matches!(status, 400 | 413 | 414 | 431)), "{answer}");
     assert!(files(&server.tree()).is_empty());
     server.get("/v2/").await.expect(200);
+}
+
+/// The largest manifest that is read must not cost forty times its length in memory.
+#[tokio::test]
+async fn a_manifest_of_very_many_descriptors_is_refused_with_little_memory() {
+    let before = Before::start().await;
+    let request = before.server.request("PUT", "/v2/app/manifests/latest");
+    let request = request.header("content-type", OCI_MANIFEST).body(layers(35_000));
+    request.answer().await.expect(400);
+    before.is_back().await;
+}
+
+/// Each tag is two files to sync and a header of the answer: there must be a limit far below what
+/// fits into a head, or the answer has more headers than clients read (100, mostly).
+#[tokio::test]
+async fn thousands_of_tags_at_once_are_refused() {
+    let server = TestServer::start().await;
+    let body = empty_index("x");
+    let mut target = format!("/v2/app/manifests/{}?", digest(&body));
+    for nth in 0..2_000 {
+        write!(target, "tag=t{nth}&").unwrap();
+    }
+    let length = body.len();
+    let head = format!(
+        "PUT {target}\r\nconnection: close\r\n\
+         content-type: {OCI_INDEX}\r\ncontent-length: {length}\r\n"
+    );
+    let answer = raw::exchange(server.begin(&head).await, body.as_bytes()).await;
+    let headers = answer.split("\r\n\r\n").next().unwrap().lines().count();
+    assert!(headers < 100, "{headers} headers");
+    assert!(matches!(raw::status(&answer), Some(400 | 413 | 414)), "{answer}");
+    assert!(files(&server.tree()).is_empty());
 }

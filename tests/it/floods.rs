@@ -377,3 +377,43 @@ async fn connections_that_say_nothing_keep_nobody_out() {
     drop(silent);
     before.is_back().await;
 }
+
+/// Connections of HTTP/2 on which nothing is asked must be given up, as those of HTTP/1.1 are: they
+/// need no password, and when descriptors run out nobody else gets in.
+#[tokio::test]
+async fn connections_of_http_2_that_ask_nothing_are_given_up() {
+    let before = Before::start().await;
+    let head = h2::request(1, "GET", "/v2/");
+    let unended = h2::frame(h2::HEADERS, h2::END_STREAM, 1, &h2::block("GET", "/v2/", &[]));
+    let mut silent = Vec::new();
+    for said in [&[][..], &head[..20], &unended] {
+        let (addr, ca) = (before.server.addr, before.server.ca());
+        let mut connection = Connection::open(addr, &ca, &empty_settings()).await;
+        connection.send(said).await;
+        silent.push(connection);
+    }
+    // Each is read until it is closed.
+    futures_util::future::join_all(silent.iter_mut().map(|it| it.until(|_| false))).await;
+    before.is_back().await;
+}
+
+/// A pull whose client takes nothing must be given up: it holds a file and a connection.
+#[tokio::test]
+async fn pulls_that_are_never_taken_are_given_up() {
+    let before = Before::start().await;
+    let bytes = noise(81, 32 << 20);
+    let target = format!("/v2/app/blobs/uploads/?digest={}", digest(&bytes));
+    before.server.request("POST", &target).body(bytes.clone()).answer().await.expect(201);
+    let blob = format!("/v2/app/blobs/{}", digest(&bytes));
+    let (addr, ca) = (before.server.addr, before.server.ca());
+    let mut second = Connection::open(addr, &ca, &h2::setting(4, 0)).await;
+    second.send(&h2::request(1, "GET", &blob)).await;
+    let mut first = raw::connect(addr, &ca, &[]).await;
+    let user = raw::authorization();
+    let head = format!("GET {blob} HTTP/1.1\r\nhost: a\r\nauthorization: {user}\r\n\r\n");
+    first.write_all(head.as_bytes()).await.unwrap();
+    first.read_exact(&mut [0; 12]).await.unwrap();
+    // There is nothing to be read but frames without content.
+    second.until(|_| false).await;
+    before.server.comes_down_to(before.descriptors).await;
+}

@@ -348,3 +348,44 @@ async fn nobody_forges_a_line_of_text() {
 async fn nobody_forges_a_line_of_json() {
     assert_lines(&log_of("json", &NAMES, &TARGETS, &AGENTS).await, "json");
 }
+
+/// Control characters beyond ASCII, and the ends of lines and turns of direction that Unicode has,
+/// in a user's name must be escaped in a log.
+#[tokio::test]
+async fn no_user_commands_a_terminal_through_the_log() {
+    let names = ["eve\u{2028}x", "eve\u{202e}x"];
+    for formatter in ["text", "json"] {
+        assert_lines(&log_of(formatter, &names, &[], &[]).await, formatter);
+    }
+}
+
+/// The same in a path, which HTTP/1.1 clients may send as bytes that are not ASCII.
+#[tokio::test]
+async fn no_path_commands_a_terminal_through_the_log() {
+    let targets: [&[u8]; 4] = [
+        b"/v2/\xc2\x9b31m/tags/list",
+        b"/v2/\xc2\x85level=error/tags/list",
+        b"/v2/a/tags/list?x=\xe2\x80\xa8y",
+        b"/v2/\xe2\x80\xaea/tags/list",
+    ];
+    for formatter in ["text", "json"] {
+        assert_lines(&log_of(formatter, &["eve"], &targets, &[]).await, formatter);
+    }
+}
+
+/// A request of HTTP/1.1 without a host, or with two, must be refused with 400 (RFC 9112 §3.2):
+/// whoever stands before us may have taken the other one.
+#[tokio::test]
+async fn a_request_with_no_host_or_two_is_refused() {
+    let server = TestServer::start().await;
+    for headers in [
+        "",
+        "host: good.example\r\nhost: evil.example\r\n",
+        "host: good.example\r\nx: y\r\nhost: good.example\r\n",
+        "host: good.example, evil.example\r\n",
+        "host: good.example evil.example\r\n",
+    ] {
+        let answer = open_with(&server, OPEN, headers).await;
+        assert_eq!(raw::status(&answer), Some(400), "{headers:?}: {answer}");
+    }
+}

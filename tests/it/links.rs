@@ -5,7 +5,12 @@ use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use portcullis::storage;
 
-use crate::support::{Answer, TestServer, files, image, server::contents};
+use crate::support::{
+    Answer, Answered as _, TestServer,
+    content::{OCI_INDEX, closing, empty_index},
+    digest, files, image,
+    server::contents,
+};
 
 /// A server whose tree has an image, and a folder outside of the tree with what is secret.
 struct Linked {
@@ -102,4 +107,159 @@ async fn a_link_that_leads_nowhere_disturbs_nobody() {
     linked.server.get("/v2/_catalog").await.expect(200);
     linked.server.get("/v2/app/manifests/latest").await.expect(200);
     linked.secret_is_as_it_was();
+}
+
+/// The data of a blob leads out: its bytes must not be served.
+#[tokio::test]
+async fn a_blob_that_is_a_link_to_a_file_outside_is_not_served() {
+    let linked = Linked::new().await;
+    let layer = linked.image.layer.clone();
+    let linked = linked.link(&data(&layer), "passwd").await;
+    for _ in 0..2 {
+        assert_hidden(&linked.server.get(&format!("/v2/app/blobs/{layer}")).await);
+    }
+    linked.secret_is_as_it_was();
+}
+
+/// The bytes of a manifest lead out: they must not be served.
+#[tokio::test]
+async fn a_manifest_that_is_a_link_to_a_file_outside_is_not_served() {
+    let linked = Linked::new().await;
+    let manifest = linked.image.digest.clone();
+    let linked = linked.link(&data(&manifest), "passwd").await;
+    for reference in ["latest", &manifest] {
+        assert_hidden(&linked.server.get(&format!("/v2/app/manifests/{reference}")).await);
+    }
+    linked.secret_is_as_it_was();
+}
+
+/// The link file of a layer lies outside: it must give nobody a blob of another repository.
+#[tokio::test]
+async fn a_layer_whose_link_file_is_a_link_out_is_not_there() {
+    let linked = Linked::new().await;
+    let other = linked.server.push_blob("other", "of another").await;
+    fs::write(linked.outside.path().join("link"), &other).unwrap();
+    let hex = other.strip_prefix("sha256:").unwrap();
+    let linked = linked.link(&format!("repositories/app/_layers/sha256/{hex}/link"), "link").await;
+    assert_hidden(&linked.server.get(&format!("/v2/app/blobs/{other}")).await);
+}
+
+/// A repository leads out: nothing must be read there.
+#[tokio::test]
+async fn a_repository_that_is_a_link_out_is_not_read() {
+    let linked = Linked::new().await;
+    let from = linked.server.tree().join("repositories/app");
+    let to = linked.outside.path().join("elsewhere");
+    fs::rename(&from, &to).unwrap();
+    let linked = linked.link("repositories/app", "elsewhere").await;
+    let server = &linked.server;
+    assert_hidden(&server.get("/v2/app/manifests/latest").await);
+    assert_hidden(&server.get(&format!("/v2/app/blobs/{}", linked.image.layer)).await);
+    assert!(!server.get("/v2/_catalog").await.expect(200).text().contains("app"));
+}
+
+/// A repository leads out: nothing must be written or deleted there.
+#[tokio::test]
+async fn a_repository_that_is_a_link_out_is_not_written_to() {
+    let linked = Linked::new().await.link("repositories/app", "").await;
+    let server = &linked.server;
+    let target = format!("/v2/app/blobs/uploads/?digest={}", digest("abcd"));
+    let pushed = server.request("POST", &target).body("abcd").answer().await;
+    let opened = server.post("/v2/app/blobs/uploads/").await;
+    let put = server.push_manifest("app", "x", OCI_INDEX, empty_index("x")).await;
+    linked.secret_is_as_it_was();
+    for answer in [pushed, opened, put] {
+        assert!(!answer.status.is_success(), "{answer:?}");
+    }
+}
+
+/// The same one folder above: `repositories/team` for `team/app`.
+#[tokio::test]
+async fn a_folder_of_repositories_that_is_a_link_out_is_not_written_to() {
+    let linked = Linked::new().await.link("repositories/team", "").await;
+    let put = linked.server.push_manifest("team/app", "x", OCI_INDEX, empty_index("x")).await;
+    linked.secret_is_as_it_was();
+    assert!(!put.status.is_success(), "{put:?}");
+}
+
+/// A session leads out: nothing must be written there, and nothing of it become a blob.
+#[tokio::test]
+async fn an_upload_that_is_a_link_out_is_not_written_to() {
+    for file in ["", "/data"] {
+        let linked = Linked::new().await;
+        let location = linked.server.open_upload("app").await;
+        let id = location.rsplit('/').next().unwrap().to_owned();
+        let place = linked.server.tree().join(format!("repositories/app/_uploads/{id}"));
+        let to = if file.is_empty() {
+            // The session itself is whole; it lies outside.
+            fs::rename(&place, linked.outside.path().join("session")).unwrap();
+            fs::rename(
+                linked.outside.path().join("passwd"),
+                linked.outside.path().join("session/data"),
+            )
+            .unwrap();
+            "session"
+        } else {
+            "passwd"
+        };
+        let target = location.strip_prefix(&linked.server.base).unwrap().to_owned();
+        let linked = linked.link(&format!("repositories/app/_uploads/{id}{file}"), to).await;
+        let patched = linked.server.patch(&target, None, "abcd").await;
+        let joined = digest(format!("{SECRET}abcd"));
+        let closed = linked.server.put(&closing(&target, &joined), "").await;
+        let deleted = linked.server.delete(&target).await;
+        let outside =
+            linked.outside.path().join(if file.is_empty() { "session/data" } else { "passwd" });
+        assert_eq!(fs::read_to_string(outside).unwrap(), SECRET, "written to, or gone");
+        assert_hidden(&patched);
+        assert_hidden(&closed);
+        assert!(file.is_empty() || deleted.status.is_success() || deleted.status == 404);
+        linked.server.get(&format!("/v2/app/blobs/{joined}")).await.expect(404);
+    }
+}
+
+/// A session's data leads to what is not there: it must not be made there.
+#[tokio::test]
+async fn an_upload_whose_link_leads_nowhere_makes_nothing_outside() {
+    let linked = Linked::new().await;
+    let location = linked.server.open_upload("app").await;
+    let id = location.rsplit('/').next().unwrap();
+    let target = location.strip_prefix(&linked.server.base).unwrap().to_owned();
+    let linked = linked.link(&format!("repositories/app/_uploads/{id}/data"), "new").await;
+    let patched = linked.server.patch(&target, None, "abcd").await;
+    linked.secret_is_as_it_was();
+    assert_hidden(&patched);
+}
+
+/// The folder of all blobs of a prefix leads out: a push must not write there.
+#[tokio::test]
+async fn a_folder_of_blobs_that_is_a_link_out_is_not_written_to() {
+    let linked = Linked::new().await;
+    let digest = digest("abcd");
+    let prefix = format!("blobs/sha256/{}", &digest["sha256:".len()..][..2]);
+    let linked = linked.link(&prefix, "").await;
+    let target = format!("/v2/app/blobs/uploads/?digest={digest}");
+    let pushed = linked.server.request("POST", &target).body("abcd").answer().await;
+    linked.secret_is_as_it_was();
+    assert!(!pushed.status.is_success(), "{pushed:?}");
+}
+
+/// A tag leads out: it must neither be read, nor moved, nor deleted there.
+#[tokio::test]
+async fn a_tag_that_is_a_link_out_is_not_followed() {
+    let linked = Linked::new().await;
+    let manifest = linked.image.digest.clone();
+    let tags = linked.server.tree().join("repositories/app/_manifests/tags/latest");
+    let outside = linked.outside.path().join("tag");
+    fs::rename(tags, &outside).unwrap();
+    let before = contents(&outside);
+    let linked = linked.link("repositories/app/_manifests/tags/latest", "tag").await;
+    let server = &linked.server;
+    let read = server.get("/v2/app/manifests/latest").await;
+    let put = server.push_manifest("app", "latest", OCI_INDEX, empty_index("x")).await;
+    server.delete("/v2/app/manifests/latest").await;
+    server.delete(&format!("/v2/app/manifests/{manifest}")).await;
+    assert_eq!(contents(&outside), before);
+    assert_hidden(&read);
+    assert!(!put.status.is_success(), "{put:?}");
 }

@@ -322,3 +322,30 @@ async fn what_is_not_http_is_refused_and_the_connection_ends() {
     }
     server.get("/v2/").await.expect(200);
 }
+
+/// A range that is no text must be refused like any other that is none, not overlooked: the chunk
+/// would be put where the client did not want it.
+#[tokio::test]
+async fn a_range_that_is_no_text_adds_nothing() {
+    let server = TestServer::start().await;
+    let location = server.open_upload("app").await;
+    server.patch(&location, None, "abcd").await.expect(202);
+    for range in ["\u{664}-\u{665}", "0-1\u{a0}", "900-901\u{e4}"] {
+        let answer = server.patch(&location, Some(range), "ef").await;
+        assert!(matches!(answer.status.as_u16(), 400 | 416), "{range}: {answer:?}");
+        let status = server.get(&location).await.expect(204);
+        assert_eq!(status.header("range"), "0-3", "{range}");
+    }
+}
+
+/// Of two ranges that contradict each other none must be chosen.
+#[tokio::test]
+async fn two_ranges_add_nothing() {
+    let server = TestServer::start().await;
+    let location = server.open_upload("app").await;
+    let request = server.request("PATCH", &location).body("abcd");
+    let request = request.header("content-range", "0-3").header("content-range", "900-903");
+    let answer = request.answer().await;
+    assert!(matches!(answer.status.as_u16(), 400 | 416), "{answer:?}");
+    assert_eq!(server.get(&location).await.expect(204).header("range"), "0-0");
+}

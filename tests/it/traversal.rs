@@ -272,3 +272,45 @@ async fn a_session_of_another_repository_is_unknown_before_and_after_a_restart()
     }
     server.put(&closing(&session, &digest("abcd")), "").await.expect(201);
 }
+
+/// A session belongs to the user who opened it: to others it must be unknown.
+#[tokio::test]
+async fn a_session_of_another_user_is_unknown() {
+    let server = with_bob().await;
+    let session = session(&server).await;
+    assert_unknown_to(&server, "bob", &session, "app").await;
+    server.put(&closing(&session, &digest("abcd")), "").await.expect(201);
+}
+
+/// Whose a session is must be known after a restart as well.
+#[tokio::test]
+async fn a_session_of_another_user_is_unknown_after_a_restart() {
+    let server = with_bob().await;
+    let session = session(&server).await;
+    let server = server.restart().await;
+    assert_unknown_to(&server, "bob", &session, "app").await;
+    server.put(&closing(&session, &digest("abcd")), "").await.expect(201);
+}
+
+/// What is asked of a session in another repository must not take its writer's place.
+#[tokio::test]
+async fn a_writer_is_not_pushed_aside_by_who_asks_in_another_repository() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    for method in ["GET", "PATCH", "DELETE"] {
+        let server = TestServer::start().await;
+        let location = server.open_upload("app").await;
+        let path = location.strip_prefix(&server.base).unwrap();
+        let head = format!("PATCH {path}\r\ncontent-length: 8\r\nexpect: 100-continue\r\n");
+        let mut writer = server.begin(&head).await;
+        writer.read_exact(&mut [0; 25]).await.unwrap();
+        writer.write_all(b"abcd").await.unwrap();
+        let foreign = path.replacen("/v2/app/", "/v2/other/", 1);
+        let answer = server.request(method, &foreign).body("x").answer().await;
+        answer.expect_error(404, ErrorCode::BlobUploadUnknown);
+        let _ = writer.write_all(b"efgh").await;
+        let mut answer = [0; 12];
+        let _ = writer.read_exact(&mut answer).await;
+        assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 202", "{method}");
+        server.put(&closing(&location, &digest("abcdefgh")), "").await.expect(201);
+    }
+}
