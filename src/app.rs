@@ -19,7 +19,7 @@ use crate::{
     jobs::Jobs,
     registry::{Registry, SystemClock},
     server::{
-        BindError, CertificateSource, Server, TlsOptions,
+        BindError, CertificateSource, Connections, Server, TlsOptions,
         authority::{self, Outcome},
         certificates::{self, CertificateError},
         tls,
@@ -115,7 +115,7 @@ impl App {
         config: &Config,
     ) -> Result<(Self, Provisioned), StartError> {
         let mut provisioned = Provisioned::default();
-        let registry = Registry::new(storage, Arc::new(SystemClock));
+        let registry = Registry::new(storage, Arc::new(SystemClock), config.uploads.maxopen);
         let (gate, users) = open_gate(&config.auth, &mut provisioned)?;
         let (tls, certificates) = secure(config, &mut provisioned)?;
         let limits = Limits {
@@ -144,6 +144,12 @@ impl App {
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.server.addr()
+    }
+
+    /// How many connections there are and may be.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        self.server.connections()
     }
 
     /// Who is let in, and how often bcrypt was asked.

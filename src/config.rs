@@ -52,6 +52,8 @@ pub struct Config {
     pub catalog: http::CatalogOptions,
     /// `tags`
     pub tags: http::TagsOptions,
+    /// `uploads`
+    pub uploads: http::UploadsOptions,
     /// What the operator should know about the configuration, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -195,6 +197,7 @@ impl Checked {
             http: Http { server: self.options("http")?, api: self.options("http")? },
             catalog: self.options("catalog")?,
             tags: self.options("tags")?,
+            uploads: self.options("uploads")?,
             warnings: Vec::new(),
         })
     }

@@ -8,12 +8,15 @@
 
 use std::{
     collections::BTreeMap, convert::Infallible, fmt, io::Write as _, net::SocketAddr, sync::Arc,
+    time::Duration,
 };
 
 use axum::{
     BoxError,
     body::{Body, Bytes, HttpBody},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header},
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+    },
 };
 use futures_util::FutureExt as _;
 use hyper::service::{Service, service_fn};
@@ -22,7 +25,7 @@ use serde::Deserialize;
 
 use self::{
     endpoint::Endpoint,
-    origin::{Origin, OriginRules},
+    origin::{Origin, OriginRules, is_authority},
 };
 use crate::{
     gate::{Gate, Permit},
@@ -60,6 +63,8 @@ pub struct Api {
     prefix: String,
     headers: HeaderMap,
     access_log: bool,
+    /// How long a client may send nothing of a body.
+    patience: Duration,
 }
 
 /// What an operator allows of the interface.
@@ -88,6 +93,9 @@ impl Api {
         limits: Limits,
         secure: bool,
     ) -> Result<Self, InvalidOptions> {
+        if options.idletimeout.is_zero() {
+            return Err(InvalidOptions::IdleTimeout);
+        }
         let mut headers = HeaderMap::new();
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         for (name, values) in &options.headers {
@@ -103,6 +111,7 @@ impl Api {
         Ok(Self {
             origin: OriginRules::new(options, &prefix, secure)?,
             access_log: !limits.silent,
+            patience: options.idletimeout,
             registry,
             gate,
             limits,
@@ -133,6 +142,9 @@ impl Api {
 
     /// Answers a request. What does not lie below `/v2/` is open and says nothing of the registry.
     async fn answer(&self, call: &mut Call, body: Body) -> Result<Response<Body>, Error> {
+        if !call.has_one_host() {
+            return Err(Error::Host);
+        }
         let path = call.path(&self.prefix);
         match path.as_deref() {
             Some("/") => return Ok(open(&call.method, "text/plain; charset=utf-8", "")),
@@ -239,6 +251,7 @@ struct Call {
     method: Method,
     uri: axum::http::Uri,
     headers: HeaderMap,
+    version: Version,
     peer: Peer,
     /// Who is calling, once that is known; for the log.
     identity: Option<crate::gate::Identity>,
@@ -249,13 +262,35 @@ impl Call {
     fn new(peer: Peer, request: Request<Body>) -> (Self, Body) {
         let (parts, body) = request.into_parts();
         let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
-        (Self { method, uri, headers, peer, identity: None }, body)
+        let version = parts.version;
+        (Self { method, uri, headers, version, peer, identity: None }, body)
+    }
+
+    /// Whether the request says once, and clearly, whom it is for (RFC 9112 §3.2): whoever stands
+    /// before us might have believed another of several. HTTP/1.0 need not say it, and HTTP/2 has
+    /// another place for it.
+    fn has_one_host(&self) -> bool {
+        match self.only(&header::HOST) {
+            Ok(Some(host)) => host.is_empty() || is_authority(host),
+            Ok(None) => self.version != Version::HTTP_11,
+            Err(NotOne) => false,
+        }
     }
 
     /// The path below the prefix; `None` for one that is not below it.
     fn path(&self, prefix: &str) -> Option<String> {
         let path = self.uri.path().strip_prefix(prefix)?;
         (path.is_empty() || path.starts_with('/')).then(|| path.to_owned())
+    }
+
+    /// A header that must be text, and there once, where it is there at all.
+    fn only(&self, name: &HeaderName) -> Result<Option<&str>, NotOne> {
+        let mut values = self.headers.get_all(name).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        match (value.to_str(), values.next()) {
+            (Ok(text), None) => Ok(Some(text)),
+            _ => Err(NotOne),
+        }
     }
 
     /// A header as text; one that is not text is as good as absent.
@@ -268,6 +303,10 @@ impl Call {
         self.header(header::CONTENT_LENGTH)?.parse().ok()
     }
 }
+
+/// A header is there several times, or is no text.
+#[derive(Clone, Copy, Debug)]
+struct NotOne;
 
 /// A response that has no secrets and needs no credentials.
 fn open(method: &Method, content_type: &'static str, body: &'static str) -> Response<Body> {
@@ -344,6 +383,9 @@ pub enum InvalidOptions {
     /// Not a host.
     #[error("http.host: `{0}` is not a host name with an optional scheme and port")]
     Host(String),
+    /// No time at all.
+    #[error("http.idletimeout: no client can answer within no time; leave it out for a minute")]
+    IdleTimeout,
 }
 
 /// What the `http` section says about requests and responses, together with the options of the
@@ -364,6 +406,8 @@ pub struct Options {
     pub headers: BTreeMap<String, Vec<String>>,
     /// Peers whose `X-Forwarded-Proto` and `X-Forwarded-Host` are believed.
     pub trustedproxies: Vec<IpNet>,
+    /// How long the client may send nothing of a body it announced.
+    pub idletimeout: Duration,
 }
 
 impl Default for Options {
@@ -378,6 +422,7 @@ impl Default for Options {
                 IpNet::new_assert([127, 0, 0, 0].into(), 8),
                 IpNet::new_assert(std::net::Ipv6Addr::LOCALHOST.into(), 128),
             ],
+            idletimeout: Duration::from_secs(60),
         }
     }
 }
@@ -395,6 +440,20 @@ impl Default for DeleteOptions {
     /// deletion is on; `config` sees to that.)
     fn default() -> Self {
         Self { enabled: false }
+    }
+}
+
+/// `uploads`, which registry:2 does not have.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct UploadsOptions {
+    /// How many uploads a user may have open at a time; what was begun an hour ago does not count.
+    pub maxopen: usize,
+}
+
+impl Default for UploadsOptions {
+    fn default() -> Self {
+        Self { maxopen: 1000 }
     }
 }
 

@@ -37,7 +37,8 @@ pub use error::{BodyError, Error};
 pub use manifests::{Accepted, Put, StoredManifest};
 pub use page::Page;
 pub use referrers::Referrers;
-pub use uploads::{Body, Chunk, InvalidUploadId, UploadId};
+use uploads::Opened;
+pub use uploads::{Body, Chunk, InvalidUploadId, Upload, UploadId};
 
 /// A registry over some storage. Clones are the same registry.
 #[derive(Clone, Debug)]
@@ -48,6 +49,7 @@ struct Inner {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     sessions: Sessions,
+    opened: Opened,
     locks: RepositoryLocks,
     contents: Contents,
     /// Work that goes on when whoever asked for it has gone.
@@ -71,13 +73,15 @@ impl Clock for SystemClock {
 }
 
 impl Registry {
-    /// A registry whose content is in `storage`.
+    /// A registry whose content is in `storage`, and in which nobody has more than `max_uploads`
+    /// uploads open.
     #[must_use]
-    pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, max_uploads: usize) -> Self {
         Self(Arc::new(Inner {
             storage,
             clock,
             sessions: Sessions::default(),
+            opened: Opened::new(max_uploads),
             locks: RepositoryLocks::default(),
             contents: Contents::new(),
             tasks: TaskTracker::new(),

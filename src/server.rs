@@ -8,6 +8,7 @@ use std::{
     error::Error,
     io,
     net::{SocketAddr, TcpListener},
+    num::NonZeroU32,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -18,18 +19,25 @@ use hyper::{
     body::{Body, Incoming},
     service::Service,
 };
-use hyper_util::server::graceful::GracefulShutdown;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{connection::Http, tls::Tls};
+pub use self::slots::Connections;
+use self::{
+    connection::Http,
+    slots::{Slot, Slots},
+    tls::Tls,
+};
 
 pub mod authority;
 pub mod certificates;
 mod connection;
+mod descriptors;
 mod door;
 mod impatient;
+mod patience;
+mod slots;
 pub mod tls;
 
 /// How long to wait when no connection can be accepted, for want of file descriptors mostly.
@@ -39,6 +47,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Server {
     addr: SocketAddr,
+    slots: Arc<Slots>,
     /// The listener, every connection, and the streams of those that speak HTTP/2.
     tasks: TaskTracker,
     /// No new connections, no new requests.
@@ -65,7 +74,7 @@ impl Server {
         M: Fn(SocketAddr) -> S + Send + Sync + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
-        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
     {
         let error = |source| BindError { addr: options.addr.clone(), source };
         let listener = listen(&options.addr).map_err(error)?;
@@ -73,15 +82,18 @@ impl Server {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(error)?;
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
-        let http = Arc::new(Http::new(tasks.clone()));
+        let http = Http::new(options.idletimeout, tasks.clone(), stopping.clone());
+        let http = Arc::new(http);
+        let slots = Slots::new(options.maxconnections.unwrap_or_else(descriptors::for_connections));
         let connect = {
             let (tasks, stopped) = (tasks.clone(), stopped.clone());
-            move |stream, peer, watcher| {
+            move |(stream, peer), slot| {
                 let (tls, http) = (tls.clone(), Arc::clone(&http));
                 let service = service(peer);
                 let serve = async move {
+                    let _slot = slot;
                     match door::open(stream, tls.as_ref()).await {
-                        Ok(opened) => http.serve(opened, service, watcher).await,
+                        Ok(opened) => http.serve(opened, service).await,
                         // Scanners, health checks and impatient clients do this all day.
                         Err(error) => tracing::debug!(%error, %peer, "no connection"),
                     }
@@ -91,24 +103,25 @@ impl Server {
                 tasks.spawn(stopped.clone().run_until_cancelled_owned(serve));
             }
         };
-        let until = stopping.clone();
+        let (until, free) = (stopping.clone(), Arc::clone(&slots));
         tasks.spawn(async move {
-            let connections = GracefulShutdown::new();
-            let accepting = accept(&listener, |stream, peer| {
-                connect(stream, peer, connections.watcher());
-            });
-            until.run_until_cancelled(accepting).await;
+            until.run_until_cancelled(accept(&listener, &free, connect)).await;
             // From here on nobody can connect.
             drop(listener);
-            connections.shutdown().await;
         });
-        Ok(Self { addr, tasks, stopping, stopped })
+        Ok(Self { addr, slots, tasks, stopping, stopped })
     }
 
     /// The address that is listened on; with port 0 in the options, the port that was chosen.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// How many connections there are and may be.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        self.slots.count()
     }
 
     /// Stops listening, lets requests that run finish for at most `drain`, then ends them.
@@ -122,20 +135,31 @@ impl Server {
     }
 }
 
-/// Accepts connections for ever.
-async fn accept(listener: &tokio::net::TcpListener, connect: impl Fn(TcpStream, SocketAddr)) {
+/// Accepts connections for ever, each when there is a slot for it: until then clients wait where
+/// the system keeps them.
+async fn accept(
+    listener: &tokio::net::TcpListener,
+    slots: &Arc<Slots>,
+    connect: impl Fn((TcpStream, SocketAddr), Slot),
+) {
     let mut failing = false;
     loop {
+        let slot = slots.take().await;
         match listener.accept().await {
-            Ok((stream, peer)) => {
+            Ok(client) => {
                 failing = false;
-                connect(stream, peer);
+                slots.accepted();
+                connect(client, slot);
             }
             // The client has gone already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if !failing {
-                    tracing::error!(%error, "cannot accept connections; trying again and again");
+                    tracing::error!(
+                        %error,
+                        "cannot accept connections and keeps trying; if descriptors have run out, \
+                         raise their limit (ulimit -n, LimitNOFILE=) or lower http.maxconnections"
+                    );
                 }
                 failing = true;
                 tokio::time::sleep(PAUSE).await;
@@ -188,6 +212,12 @@ pub struct Options {
     pub tls: TlsOptions,
     /// How long requests that run when the server is told to stop may take to finish.
     pub draintimeout: Duration,
+    /// How long a client may neither ask for anything nor send what it announced. One that takes
+    /// nothing of what it asked for has five times as long.
+    pub idletimeout: Duration,
+    /// How many connections there may be at a time; further clients wait. `None`: half of the
+    /// descriptors that the process may have, and at most 10,000.
+    pub maxconnections: Option<NonZeroU32>,
     /// HTTP/2.
     pub http2: Http2Options,
 }
@@ -198,6 +228,8 @@ impl Default for Options {
             addr: "0.0.0.0:5000".to_owned(),
             tls: TlsOptions::default(),
             draintimeout: Duration::from_secs(30),
+            idletimeout: Duration::from_secs(60),
+            maxconnections: None,
             http2: Http2Options::default(),
         }
     }

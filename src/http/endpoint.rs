@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::error::Error;
@@ -15,6 +15,10 @@ use crate::{
     oci::{Algorithm, Digest, ErrorCode, Reference, RepositoryName, Tag},
     registry::UploadId,
 };
+
+/// How many tags a manifest may be given at once. The specification asks for ten at least; each is
+/// a header of the answer, and clients read a hundred.
+const MAX_TAGS: usize = 64;
 
 /// What a request asks for, with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,6 +203,11 @@ impl Endpoint {
             Method::DELETE => Self::DeleteManifest { name, reference },
             Method::PUT => {
                 let tags = match reference {
+                    Reference::Digest(_) if query.all("tag").count() > MAX_TAGS => {
+                        let why = format!("more than {MAX_TAGS} tags at once");
+                        let refused = Error::refused(ErrorCode::TagInvalid).because(why);
+                        return Err(refused.with_status(StatusCode::URI_TOO_LONG));
+                    }
                     Reference::Digest(_) => query
                         .all("tag")
                         .map(|tag| tag.parse().map_err(|why| invalid(ErrorCode::TagInvalid, why)))

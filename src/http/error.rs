@@ -18,9 +18,15 @@ use crate::{
     storage,
 };
 
+/// A client is told so many things that a manifest lacks: more than people read, and little beside
+/// the manifest.
+const MAX_REPORTED: usize = 100;
+
 /// Why a request is not answered as it wished.
 #[derive(Debug)]
 pub enum Error {
+    /// No `Host`, several, or one that is none (RFC 9112 §3.2).
+    Host,
     /// A method that the endpoint does not have.
     MethodNotAllowed(&'static [Method]),
     /// No endpoint has this path.
@@ -82,12 +88,10 @@ impl Error {
                 set(&mut response, header::ALLOW, &allowed.join(", "));
                 response
             }
-            Self::NotFound => {
-                let mut response = Response::new(Body::from("404 page not found\n"));
-                *response.status_mut() = StatusCode::NOT_FOUND;
-                set(&mut response, header::CONTENT_TYPE, "text/plain; charset=utf-8");
-                response
+            Self::Host => {
+                plain(StatusCode::BAD_REQUEST, "a request needs one Host header, of one host\n")
             }
+            Self::NotFound => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
             Self::Refused(refused) => refused.respond(),
             Self::NotLetIn { refusal: Refusal::Unauthenticated, challenge } => {
                 let mut response = Refused::of(ErrorCode::Unauthorized).respond();
@@ -167,6 +171,7 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
         E::ManifestBlobUnknown(missing) => {
             let errors: Vec<_> = missing
                 .iter()
+                .take(MAX_REPORTED)
                 .map(|digest| {
                     let detail = json!({ "digest": digest });
                     (ErrorCode::ManifestBlobUnknown, Some(detail))
@@ -181,6 +186,7 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
             response
         }
         E::SizeInvalid { .. } => refused(ErrorCode::SizeInvalid, told()),
+        E::TooManyUploads { .. } => refused(ErrorCode::TooManyRequests, told()),
         E::UploadBusy => {
             respond(StatusCode::CONFLICT, &[(ErrorCode::BlobUploadInvalid, Some(told()))])
         }
@@ -251,6 +257,14 @@ fn json_response(status: StatusCode, body: &Value) -> Response<Body> {
     let mut response = Response::new(Body::from(format!("{body}\n")));
     *response.status_mut() = status;
     set(&mut response, header::CONTENT_TYPE, "application/json");
+    response
+}
+
+/// The response to what is no request of the specification.
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    set(&mut response, header::CONTENT_TYPE, "text/plain; charset=utf-8");
     response
 }
 

@@ -62,7 +62,7 @@ impl Api {
             return Err(too_large());
         }
         let content_type = call.header(header::CONTENT_TYPE).map(str::to_owned);
-        let bytes = body::whole(body, Manifest::MAX_SIZE)
+        let bytes = body::whole(body, Manifest::MAX_SIZE, self.patience)
             .await
             .map_err(registry::Error::from)?
             .ok_or_else(too_large)?;

@@ -1,5 +1,7 @@
 //! Uploads: end-4, end-5, end-6, end-11, end-13, end-14.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     http::{HeaderName, Response, StatusCode, header},
@@ -8,9 +10,9 @@ use serde_json::json;
 
 use super::{Api, CONTENT_DIGEST, Call, Error, body, range, status, value};
 use crate::{
-    gate::Permit,
+    gate::{Identity, Permit},
     oci::{Algorithm, Digest, ErrorCode, RepositoryName},
-    registry::{self, Chunk, UploadId},
+    registry::{self, Chunk, Upload, UploadId},
 };
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -18,12 +20,12 @@ const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 impl Api {
     pub(super) async fn start_upload(
         &self,
-        _: &Permit,
+        permit: &Permit,
         name: &RepositoryName,
         algorithm: Algorithm,
         call: &Call,
     ) -> Result<Response<Body>, Error> {
-        let id = self.registry.start_upload(name, algorithm).await?;
+        let id = self.registry.start_upload(name, algorithm, owner(permit)).await?;
         Ok(self.progress(StatusCode::ACCEPTED, name, (id, 0), call))
     }
 
@@ -47,56 +49,53 @@ impl Api {
         digest: &Digest,
         (call, body): (&Call, Body),
     ) -> Result<Response<Body>, Error> {
-        let chunk = chunk(call, body)?;
+        let chunk = self.chunk(call, body)?;
         self.registry.put_blob(name, digest, chunk).await?;
         Ok(self.created(name, digest, call))
     }
 
     pub(super) async fn upload_status(
         &self,
-        _: &Permit,
+        permit: &Permit,
         name: &RepositoryName,
         id: UploadId,
         call: &Call,
     ) -> Result<Response<Body>, Error> {
-        let length = self.registry.upload_length(name, id).await?;
-        let length = length.ok_or(registry::Error::UploadUnknown)?;
+        let length = self.registry.upload_length(&upload(permit, name, id)).await?;
         Ok(self.progress(StatusCode::NO_CONTENT, name, (id, length), call))
     }
 
     pub(super) async fn append_upload(
         &self,
-        _: &Permit,
+        permit: &Permit,
         name: &RepositoryName,
         id: UploadId,
         (call, body): (&Call, Body),
     ) -> Result<Response<Body>, Error> {
-        let chunk = chunk(call, body)?;
-        let length = self.registry.append(name, id, chunk).await?;
+        let chunk = self.chunk(call, body)?;
+        let length = self.registry.append(&upload(permit, name, id), chunk).await?;
         Ok(self.progress(StatusCode::ACCEPTED, name, (id, length), call))
     }
 
     pub(super) async fn finish_upload(
         &self,
-        _: &Permit,
+        permit: &Permit,
         name: &RepositoryName,
         (id, digest): (UploadId, &Digest),
         (call, body): (&Call, Body),
     ) -> Result<Response<Body>, Error> {
-        let chunk = chunk(call, body)?;
-        self.registry.finish_upload(name, id, digest, chunk).await?;
+        let chunk = self.chunk(call, body)?;
+        self.registry.finish_upload(&upload(permit, name, id), digest, chunk).await?;
         Ok(self.created(name, digest, call))
     }
 
     pub(super) async fn cancel_upload(
         &self,
-        _: &Permit,
+        permit: &Permit,
         name: &RepositoryName,
         id: UploadId,
     ) -> Result<Response<Body>, Error> {
-        if !self.registry.cancel_upload(name, id).await? {
-            return Err(registry::Error::UploadUnknown.into());
-        }
+        self.registry.cancel_upload(&upload(permit, name, id)).await?;
         let mut response = status(StatusCode::NO_CONTENT);
         response.headers_mut().insert(UPLOAD_UUID, value(&id));
         Ok(response)
@@ -127,26 +126,43 @@ impl Api {
         response.headers_mut().insert(CONTENT_DIGEST, value(digest));
         response
     }
+
+    /// The chunk that a call brings.
+    fn chunk(&self, call: &Call, body: Body) -> Result<Chunk, Error> {
+        let unusable = |what: &str| {
+            let detail = json!(format!("a chunk's range is <first>-<last>, not {what}"));
+            Error::refused(ErrorCode::RangeInvalid).with_detail(detail)
+        };
+        let header = call.only(&header::CONTENT_RANGE);
+        let range = match header.map_err(|_| unusable("several, nor what is no text"))? {
+            None => None,
+            Some(header) => {
+                let range =
+                    range::of_chunk(header).ok_or_else(|| unusable(&format!("{header:?}")))?;
+                let expected = (range.end() - range.start()).saturating_add(1);
+                // What is wrong already needs no body to be read.
+                match call.content_length() {
+                    Some(received) if received != expected => {
+                        return Err(registry::Error::SizeInvalid { expected, received }.into());
+                    }
+                    _ => Some(range),
+                }
+            }
+        };
+        let body = body::bytes(body, self.patience);
+        Ok(Chunk { body, length: call.content_length(), range })
+    }
 }
 
-/// The chunk that a call brings.
-fn chunk(call: &Call, body: Body) -> Result<Chunk, Error> {
-    let range = match call.header(header::CONTENT_RANGE) {
-        None => None,
-        Some(header) => {
-            let range = range::of_chunk(header).ok_or_else(|| {
-                let detail = json!(format!("a chunk's range is <first>-<last>, not {header:?}"));
-                Error::refused(ErrorCode::RangeInvalid).with_detail(detail)
-            })?;
-            let expected = (range.end() - range.start()).saturating_add(1);
-            // What is wrong already needs no body to be read.
-            match call.content_length() {
-                Some(received) if received != expected => {
-                    return Err(registry::Error::SizeInvalid { expected, received }.into());
-                }
-                _ => Some(range),
-            }
-        }
-    };
-    Ok(Chunk { body: body::bytes(body), length: call.content_length(), range })
+/// Whose the uploads of a caller are.
+fn owner(permit: &Permit) -> Option<Arc<str>> {
+    match permit.identity() {
+        Identity::Anonymous => None,
+        Identity::User(name) => Some(Arc::clone(name)),
+    }
+}
+
+/// The upload that a caller means.
+fn upload(permit: &Permit, name: &RepositoryName, id: UploadId) -> Upload {
+    Upload { name: name.clone(), id, owner: owner(permit) }
 }

@@ -182,7 +182,7 @@ mod tests {
             let key = Place::Revision(&name.parse().unwrap(), &digest).key();
             runtime.block_on(memory.put(&key, Bytes::new(), Durability::Lazy)).unwrap();
         }
-        (runtime, Registry::new(Arc::new(memory), Arc::new(SystemClock)))
+        (runtime, Registry::new(Arc::new(memory), Arc::new(SystemClock), 1))
     }
 
     proptest! {

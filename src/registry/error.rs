@@ -46,6 +46,12 @@ pub enum Error {
     /// The backend failed.
     #[error(transparent)]
     Storage(#[from] storage::Error),
+    /// Somebody has more uploads open than they may.
+    #[error("{most} uploads are open; finish or cancel some of them")]
+    TooManyUploads {
+        /// How many they may have.
+        most: usize,
+    },
     /// Another request is writing to the same upload.
     #[error("another request is writing to this upload")]
     UploadBusy,

@@ -8,7 +8,7 @@
 //!   repositories/<name>/_manifests/tags/<tag>/current/link
 //!   repositories/<name>/_manifests/tags/<tag>/index/<alg>/<hex>/link
 //!   repositories/<name>/_uploads/<uuid>/{data,startedat}
-//!   repositories/<name>/_uploads/<uuid>/portcullis-hasher                (ours)
+//!   repositories/<name>/_uploads/<uuid>/portcullis-{hasher,owner}        (ours)
 //!   repositories/<name>/_referrers/<alg>/<hex>/<alg>/<hex>/link          (ours: subject, referrer)
 //!   repositories/<name>/_referrers/complete                              (ours)
 //! ```
@@ -63,6 +63,8 @@ pub(super) enum Place<'a> {
     UploadStartedAt(&'a RepositoryName, UploadId),
     /// The state of an upload's hasher.
     UploadHasher(&'a RepositoryName, UploadId),
+    /// Who began an upload.
+    UploadOwner(&'a RepositoryName, UploadId),
     /// Says that one manifest refers to another, its subject.
     Referrer { name: &'a RepositoryName, subject: &'a Digest, referrer: &'a Digest },
     /// The folder of one such entry.
@@ -107,6 +109,9 @@ impl Place<'_> {
             }
             Self::UploadHasher(name, id) => {
                 within(name, &["_uploads/", &id.to_string(), "/portcullis-hasher"])
+            }
+            Self::UploadOwner(name, id) => {
+                within(name, &["_uploads/", &id.to_string(), "/portcullis-owner"])
             }
             Self::Referrer { name, subject, referrer } => {
                 Self::ReferrerFolder { name, subject, referrer }.key().child(LINK)

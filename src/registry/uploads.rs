@@ -8,7 +8,7 @@
 //! lost in a power cut would go into a digest unseen. So it is written after a sync, with the
 //! length that it stands for, and what lies behind that length is hashed again.
 
-use std::{fmt, ops::RangeInclusive, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt as _, stream::BoxStream};
@@ -26,7 +26,11 @@ use crate::{
 };
 
 mod intake;
+mod owned;
 mod saved;
+
+pub(super) use self::owned::Opened;
+pub use self::owned::Upload;
 
 /// To hash less than this again is cheaper than the sync that would save it.
 const WORTH_SAVING: u64 = 4 * 1024 * 1024;
@@ -79,41 +83,57 @@ impl fmt::Debug for Chunk {
 }
 
 impl Registry {
-    /// Begins an upload (end-4a, end-4c). `algorithm` is the one that its digest will probably
-    /// have.
+    /// Begins an upload of `owner` (end-4a, end-4c). `algorithm` is the one that its digest will
+    /// probably have.
     ///
     /// # Errors
     ///
-    /// When storage fails.
+    /// When the owner has too many uploads open, or storage fails.
     pub async fn start_upload(
         &self,
         name: &RepositoryName,
         algorithm: Algorithm,
+        owner: Option<Arc<str>>,
     ) -> Result<UploadId, Error> {
         let id = UploadId(Uuid::new_v4());
-        let started = self.0.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let place = Place::UploadStartedAt(name, id).key();
-        self.storage().put(&place, started.into(), Durability::Lazy).await?;
-        if let Some(mut session) = self.0.sessions.enter(id).await {
-            session.park(Hashed { hasher: Hasher::new(algorithm), length: 0 });
-        }
+        self.0.opened.open(owner.as_ref(), id)?;
+        let upload = Upload { name: name.clone(), id, owner };
+        let registry = self.clone();
+        self.detached(async move {
+            let begun = registry.begin(&upload, algorithm).await;
+            if begun.is_err() {
+                registry.0.opened.close(&upload);
+            }
+            begun
+        })
+        .await?;
         Ok(id)
     }
 
-    /// How many bytes an upload has (end-13); `None` when there is no such upload in the
-    /// repository.
+    async fn begin(&self, upload: &Upload, algorithm: Algorithm) -> Result<(), Error> {
+        let Upload { name, id, .. } = upload;
+        self.set_owner(upload).await?;
+        let started = self.0.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let place = Place::UploadStartedAt(name, *id).key();
+        self.storage().put(&place, started.into(), Durability::Lazy).await?;
+        if let Some(mut session) = self.0.sessions.enter(*id).await {
+            session.park(Hashed { hasher: Hasher::new(algorithm), length: 0 });
+        }
+        Ok(())
+    }
+
+    /// How many bytes an upload has (end-13).
     ///
     /// # Errors
     ///
-    /// When storage fails.
-    pub async fn upload_length(
-        &self,
-        name: &RepositoryName,
-        id: UploadId,
-    ) -> Result<Option<u64>, Error> {
+    /// When there is no such upload in the repository, or it is somebody else's; when storage
+    /// fails.
+    pub async fn upload_length(&self, upload: &Upload) -> Result<u64, Error> {
+        self.refuse_unknown(upload).await?;
         // A client that asks wants to go on: what arrived before its connection broke counts.
-        self.0.sessions.settled(id).await;
-        self.upload_length_now(name, id).await
+        self.0.sessions.settled(upload.id).await;
+        let length = self.upload_length_now(&upload.name, upload.id).await?;
+        length.ok_or(Error::UploadUnknown)
     }
 
     async fn upload_length_now(
@@ -137,13 +157,9 @@ impl Registry {
     ///
     /// When there is no such upload, another request is writing to it, the chunk does not begin at
     /// its end or is not as long as its range, the body breaks off, or storage fails.
-    pub async fn append(
-        &self,
-        name: &RepositoryName,
-        id: UploadId,
-        chunk: Chunk,
-    ) -> Result<u64, Error> {
-        let (registry, name) = (self.clone(), name.clone());
+    pub async fn append(&self, upload: &Upload, chunk: Chunk) -> Result<u64, Error> {
+        self.refuse_unknown(upload).await?;
+        let (registry, Upload { name, id, .. }) = (self.clone(), upload.clone());
         self.detached(async move {
             let mut session = registry.0.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
             let mut intake = registry.resume(&name, id, &mut session).await?;
@@ -164,13 +180,20 @@ impl Registry {
     /// another digest, after which nothing is left of it.
     pub async fn finish_upload(
         &self,
-        name: &RepositoryName,
-        id: UploadId,
+        upload: &Upload,
         digest: &Digest,
         chunk: Chunk,
     ) -> Result<(), Error> {
-        let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
-        self.detached(async move { registry.finish(&name, id, &digest, chunk).await }).await
+        self.refuse_unknown(upload).await?;
+        let (registry, upload, digest) = (self.clone(), upload.clone(), digest.clone());
+        self.detached(async move {
+            let finished = registry.finish(&upload.name, upload.id, &digest, chunk).await;
+            if matches!(finished, Ok(()) | Err(Error::DigestMismatch { .. })) {
+                registry.0.opened.close(&upload);
+            }
+            finished
+        })
+        .await
     }
 
     /// Takes a whole blob in one request (end-4b). Whatever goes wrong, nothing is left of it, for
@@ -185,9 +208,12 @@ impl Registry {
         digest: &Digest,
         chunk: Chunk,
     ) -> Result<(), Error> {
-        let id = self.start_upload(name, digest.algorithm()).await?;
         let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
         self.detached(async move {
+            // Nobody is told of this upload, so that it needs no owner.
+            let upload = Upload { name, id: UploadId(Uuid::new_v4()), owner: None };
+            registry.begin(&upload, digest.algorithm()).await?;
+            let Upload { name, id, .. } = upload;
             let finished = registry.finish(&name, id, &digest, chunk).await;
             if finished.is_err() {
                 // What went wrong first is what the client is told.
@@ -201,24 +227,27 @@ impl Registry {
         .await
     }
 
-    /// Ends an upload and forgets its bytes (end-14); `false` when there is none.
+    /// Ends an upload and forgets its bytes (end-14).
     ///
     /// # Errors
     ///
-    /// When another request is writing to it, or storage fails.
-    pub async fn cancel_upload(&self, name: &RepositoryName, id: UploadId) -> Result<bool, Error> {
-        let (registry, name) = (self.clone(), name.clone());
+    /// When there is no such upload, another request is writing to it, or storage fails.
+    pub async fn cancel_upload(&self, upload: &Upload) -> Result<(), Error> {
+        self.refuse_unknown(upload).await?;
+        let (registry, upload) = (self.clone(), upload.clone());
         self.detached(async move {
-            let _session = registry.0.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
-            if registry.upload_length_now(&name, id).await?.is_none() {
-                return Ok(false);
+            let Upload { name, id, .. } = &upload;
+            let _session = registry.0.sessions.enter(*id).await.ok_or(Error::UploadBusy)?;
+            if registry.upload_length_now(name, *id).await?.is_none() {
+                return Err(Error::UploadUnknown);
             }
             // Durably, so that what a client has ended is not there again after a power cut.
-            for place in [Place::UploadData(&name, id), Place::UploadStartedAt(&name, id)] {
+            for place in [Place::UploadData(name, *id), Place::UploadStartedAt(name, *id)] {
                 registry.storage().delete(&place.key()).await?;
             }
-            registry.storage().delete_all(&Place::Upload(&name, id).key()).await?;
-            Ok(true)
+            registry.storage().delete_all(&Place::Upload(name, *id).key()).await?;
+            registry.0.opened.close(&upload);
+            Ok(())
         })
         .await
     }

@@ -4,6 +4,8 @@ use std::{
     convert::Infallible,
     error::Error,
     future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Waker},
     time::Duration,
 };
@@ -12,21 +14,17 @@ use axum::http::{Request, Response};
 use futures_util::future::Either;
 use hyper::{
     body::{Body, Incoming},
-    rt::Executor,
+    rt::{Executor, Read, Write},
     server::conn::{http1, http2},
-    service::Service,
+    service::{HttpService, Service, service_fn},
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::Watcher,
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    door::{Opened, Version},
+    patience::Activity,
 };
-use tokio_util::task::TaskTracker;
-
-use super::door::{Opened, Version};
-
-/// A keep-alive connection may be idle this long, and a request's head may take this long: hyper
-/// has one timer for both.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What waits for a slow HTTP/1 client, besides one piece of a blob; and how long a request's head
 /// may be.
@@ -39,53 +37,138 @@ const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const MAX_STREAMS: u32 = 200;
 
+/// How long a client that asks for nothing has to go when the server stops.
+const GOODBYE: Duration = Duration::from_secs(5);
+
 /// How HTTP is spoken.
 pub(super) struct Http {
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
+    patience: Duration,
+    stopping: CancellationToken,
 }
 
 impl Http {
-    /// `tasks` is where those are waited for that begin here.
-    pub(super) fn new(tasks: TaskTracker) -> Self {
+    /// `patience` is how long a client may neither ask nor send; `tasks` is where those are waited
+    /// for that begin here; when the server is `stopping`, requests that run may finish and no
+    /// others begin.
+    pub(super) fn new(patience: Duration, tasks: TaskTracker, stopping: CancellationToken) -> Self {
         let mut http1 = http1::Builder::new();
-        http1.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER);
+        // A keep-alive connection may be idle this long, and a request's head may take this long:
+        // hyper has one timer for both.
+        http1.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(BUFFER);
         let mut http2 = http2::Builder::new(Streams(tasks));
         http2
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(MAX_STREAMS);
-        Self { http1, http2 }
+        Self { http1, http2, patience, stopping }
     }
 
-    /// Serves a connection until it is over. From when the `watcher` is told that the server stops,
-    /// requests that run may finish and no others begin.
+    /// Serves a connection until it is over.
     pub(super) fn serve<S, B>(
         &self,
         opened: Opened,
         service: S,
-        watcher: Watcher,
     ) -> impl Future<Output = ()> + Send + use<S, B>
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send,
         S::Future: Send + 'static,
-        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
     {
         let Opened { connection, version } = opened;
         let connection = TokioIo::new(connection);
-        let served = match version {
+        let activity = Activity::new(self.patience);
+        let service = {
+            let activity = Arc::clone(&activity);
+            service_fn(move |request| {
+                let answering = activity.begin();
+                let response = service.call(request);
+                async move { response.await.map(|response| answering.watch(response)) }
+            })
+        };
+        let stopping = self.stopping.clone();
+        match version {
             Version::Http1 => {
-                Either::Left(watcher.watch(self.http1.serve_connection(connection, service)))
+                let connection = self.http1.serve_connection(connection, service);
+                Either::Left(run(connection, activity, stopping))
             }
             Version::Http2 => {
-                Either::Right(watcher.watch(self.http2.serve_connection(connection, service)))
+                let connection = self.http2.serve_connection(connection, service);
+                Either::Right(run(connection, activity, stopping))
             }
-        };
-        async move {
-            if let Err(error) = served.await {
-                // Clients go away in the middle of things all day.
-                tracing::debug!(%error, "a connection broke off");
+        }
+    }
+}
+
+/// A connection of either version.
+trait Ends: Future<Output = hyper::Result<()>> {
+    /// Lets requests that run finish, and none begin.
+    fn end(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> Ends for http1::Connection<I, S>
+where
+    I: Read + Write + Unpin,
+    S: HttpService<Incoming, ResBody = B, Error: Into<Box<dyn Error + Send + Sync>>>,
+    B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, B, E> Ends for http2::Connection<I, S, E>
+where
+    I: Read + Write + Unpin,
+    S: HttpService<Incoming, ResBody = B, Error: Into<Box<dyn Error + Send + Sync>>>,
+    B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, B>,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Runs a connection until it is over, its client is waited for no longer, or the server stops.
+async fn run(connection: impl Ends, activity: Arc<Activity>, stopping: CancellationToken) {
+    let mut connection = pin!(connection);
+    let mut stuck = pin!(activity.is_stuck());
+    let enough = async {
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            () = activity.is_idle(1) => {}
+        }
+    };
+    // A client that is told to end and does not is given up when it asks for nothing more.
+    let farewell = async {
+        if stopping.is_cancelled() {
+            tokio::time::sleep(GOODBYE).await;
+            activity.is_idle_for(GOODBYE).await;
+        } else {
+            activity.is_idle(2).await;
+        }
+    };
+    let (mut enough, mut farewell, mut told) = (pin!(enough), pin!(farewell), false);
+    loop {
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    // Clients go away in the middle of things all day.
+                    tracing::debug!(%error, "a connection broke off");
+                }
+                return;
+            }
+            () = enough.as_mut(), if !told => {
+                told = true;
+                connection.as_mut().end();
+            }
+            () = farewell.as_mut(), if told => return,
+            () = stuck.as_mut() => {
+                tracing::debug!("a client takes nothing of what it asked for");
+                return;
             }
         }
     }

@@ -13,6 +13,9 @@ use crate::support::{
     raw,
 };
 
+/// Clients are waited for no longer than a test can wait.
+const IMPATIENT: [(&str, &str); 1] = [("REGISTRY_HTTP_IDLETIMEOUT", "1s")];
+
 /// What became of a flood.
 #[derive(Debug)]
 struct Outcome {
@@ -382,7 +385,7 @@ async fn connections_that_say_nothing_keep_nobody_out() {
 /// need no password, and when descriptors run out nobody else gets in.
 #[tokio::test]
 async fn connections_of_http_2_that_ask_nothing_are_given_up() {
-    let before = Before::start().await;
+    let before = Before::with(&IMPATIENT).await;
     let head = h2::request(1, "GET", "/v2/");
     let unended = h2::frame(h2::HEADERS, h2::END_STREAM, 1, &h2::block("GET", "/v2/", &[]));
     let mut silent = Vec::new();
@@ -400,7 +403,7 @@ async fn connections_of_http_2_that_ask_nothing_are_given_up() {
 /// A pull whose client takes nothing must be given up: it holds a file and a connection.
 #[tokio::test]
 async fn pulls_that_are_never_taken_are_given_up() {
-    let before = Before::start().await;
+    let before = Before::with(&IMPATIENT).await;
     let bytes = noise(81, 32 << 20);
     let target = format!("/v2/app/blobs/uploads/?digest={}", digest(&bytes));
     before.server.request("POST", &target).body(bytes.clone()).answer().await.expect(201);

@@ -302,7 +302,7 @@ impl Policy for ReadOnly {
 #[tokio::test]
 async fn what_the_policy_does_not_allow_is_denied() {
     let registry =
-        Registry::new(std::sync::Arc::new(Memory::default()), std::sync::Arc::new(SystemClock));
+        Registry::new(std::sync::Arc::new(Memory::default()), std::sync::Arc::new(SystemClock), 1);
     let gate = std::sync::Arc::new(Gate::open(ReadOnly));
     let api = Api::new(registry, gate, &Options::default(), Limits::default(), true).unwrap();
     let peer = ([127, 0, 0, 1], 40_000).into();
@@ -315,7 +315,8 @@ async fn what_the_policy_does_not_allow_is_denied() {
         ("PUT", "/v2/a/manifests/latest", 403),
         ("DELETE", "/v2/a/manifests/latest", 403),
     ] {
-        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let request = Request::builder().method(method).uri(path).header("host", "a");
+        let request = request.body(Body::empty()).unwrap();
         let response = service.call(request).await.unwrap();
         assert_eq!(response.status(), status, "{method} {path}");
         if status == 403 {

@@ -207,13 +207,12 @@ async fn an_upload_that_is_a_link_out_is_not_written_to() {
         let patched = linked.server.patch(&target, None, "abcd").await;
         let joined = digest(format!("{SECRET}abcd"));
         let closed = linked.server.put(&closing(&target, &joined), "").await;
-        let deleted = linked.server.delete(&target).await;
+        linked.server.delete(&target).await;
         let outside =
             linked.outside.path().join(if file.is_empty() { "session/data" } else { "passwd" });
         assert_eq!(fs::read_to_string(outside).unwrap(), SECRET, "written to, or gone");
         assert_hidden(&patched);
         assert_hidden(&closed);
-        assert!(file.is_empty() || deleted.status.is_success() || deleted.status == 404);
         linked.server.get(&format!("/v2/app/blobs/{joined}")).await.expect(404);
     }
 }

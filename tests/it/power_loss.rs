@@ -15,7 +15,7 @@ use std::{
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use portcullis::{
     oci::{Algorithm, Digest, Reference, RepositoryName, Tag},
-    registry::{Body, Chunk, Put, Registry, SystemClock, UploadId},
+    registry::{self, Body, Chunk, Put, Registry, SystemClock, UploadId},
     storage::filesystem::{Filesystem, disk::Os},
 };
 use serde_json::json;
@@ -87,7 +87,12 @@ fn digest(bytes: &[u8]) -> Digest {
 
 fn open(root: &Path) -> Registry {
     let storage = Filesystem::over(Arc::new(Os::new(root.to_owned())), root.to_owned());
-    Registry::new(Arc::new(storage), Arc::new(SystemClock))
+    Registry::new(Arc::new(storage), Arc::new(SystemClock), 1000)
+}
+
+/// An upload that Ann began.
+fn of_ann(name: &RepositoryName, id: UploadId) -> registry::Upload {
+    registry::Upload { name: name.clone(), id, owner: Some("ann".into()) }
 }
 
 fn chunk(bytes: &[u8]) -> Chunk {
@@ -102,7 +107,7 @@ impl Scenario {
         let folder = in_memory();
         let disk = Arc::new(Watched::new(folder.path(), Recorder::default()));
         let storage = Filesystem::over(Arc::clone(&disk) as Arc<_>, folder.path().to_owned());
-        let registry = Registry::new(Arc::new(storage), Arc::new(SystemClock));
+        let registry = Registry::new(Arc::new(storage), Arc::new(SystemClock), 1000);
         let (requests, uploads, content) = (Vec::new(), Vec::new(), BTreeMap::new());
         Self { disk, registry, requests, uploads, content, _folder: folder }
     }
@@ -120,7 +125,7 @@ impl Scenario {
     fn restart(&mut self) {
         let root = self._folder.path();
         let storage = Filesystem::over(Arc::clone(&self.disk) as Arc<_>, root.to_owned());
-        self.registry = Registry::new(Arc::new(storage), Arc::new(SystemClock));
+        self.registry = Registry::new(Arc::new(storage), Arc::new(SystemClock), 1000);
     }
 
     async fn push_blob(&mut self, at: &'static str, bytes: &[u8]) -> Digest {
@@ -139,15 +144,17 @@ impl Scenario {
         restarted: bool,
     ) -> Digest {
         let (begun, repository) = (self.now(), name(at));
-        let id = self.registry.start_upload(&repository, Algorithm::Sha256).await.unwrap();
-        self.registry.append(&repository, id, chunk(&bytes[..first])).await.unwrap();
+        let owner = Some("ann".into());
+        let id = self.registry.start_upload(&repository, Algorithm::Sha256, owner).await.unwrap();
+        let upload = of_ann(&repository, id);
+        self.registry.append(&upload, chunk(&bytes[..first])).await.unwrap();
         let appended = self.now();
         if restarted {
             self.restart();
         }
         let (ending, digest) = (self.now(), digest(bytes));
         let rest = chunk(&bytes[first..]);
-        self.registry.finish_upload(&repository, id, &digest, rest).await.unwrap();
+        self.registry.finish_upload(&upload, &digest, rest).await.unwrap();
         let changes = vec![(Thing::Blob(at, digest.clone()), Some(digest.clone()))];
         self.acknowledged(ending, changes);
         let (bytes, ended) = (bytes.to_vec(), self.now());
@@ -164,10 +171,11 @@ impl Scenario {
 
     async fn cancel(&mut self, at: &'static str) {
         let repository = name(at);
-        let id = self.registry.start_upload(&repository, Algorithm::Sha256).await.unwrap();
-        self.registry.append(&repository, id, chunk(b"cancelled")).await.unwrap();
+        let id = self.registry.start_upload(&repository, Algorithm::Sha256, None).await.unwrap();
+        let upload = registry::Upload { name: repository, id, owner: None };
+        self.registry.append(&upload, chunk(b"cancelled")).await.unwrap();
         let begun = self.now();
-        assert!(self.registry.cancel_upload(&repository, id).await.unwrap());
+        self.registry.cancel_upload(&upload).await.unwrap();
         self.acknowledged(begun, Vec::new());
         let begun = self.now();
         self.uploads.push(Upload { id, name: at, bytes: Vec::new(), begun, ended: begun });
@@ -474,7 +482,8 @@ impl Upload {
     /// wrong, for nothing of it was promised; it never becomes a blob of other bytes.
     async fn wrong(&self, registry: &Registry, end: usize) -> Option<String> {
         let (repository, digest) = (name(self.name), digest(&self.bytes));
-        let length = registry.upload_length(&repository, self.id).await.unwrap()?;
+        let upload = of_ann(&repository, self.id);
+        let length = registry.upload_length(&upload).await.ok()?;
         if self.begun == self.ended {
             return (end >= self.ended).then(|| "a cancelled upload is there again".to_owned());
         }
@@ -488,7 +497,7 @@ impl Upload {
         }
         let rest = chunk(&self.bytes[rest..]);
         use portcullis::registry::Error;
-        match registry.finish_upload(&repository, self.id, &digest, rest).await {
+        match registry.finish_upload(&upload, &digest, rest).await {
             Ok(()) => {
                 let blob = Thing::Blob(self.name, digest);
                 look(registry, &blob).await.err().map(|error| format!("resumed: {blob:?} {error}"))

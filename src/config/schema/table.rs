@@ -47,6 +47,8 @@ pub(in crate::config) const ROOT: Kind = Section(&[
     works("http", HTTP),
     works("catalog", Section(&[works("maxentries", Limit)])),
     works("tags", Section(&[works("maxtags", Limit)])),
+    // Ours.
+    works("uploads", Section(&[works("maxopen", Limit)])),
     later("middleware", MIDDLEWARE),
     later("notifications", NOTIFICATIONS),
     later("redis", REDIS),
@@ -150,6 +152,8 @@ const HTTP: Kind = Section(&[
     works("http2", Section(&[works("disabled", Bool)])),
     // Ours.
     works("trustedproxies", TextList),
+    works("idletimeout", Duration),
+    works("maxconnections", Limit),
     later("h2c", Section(&[later("enabled", Bool)])),
     later(
         "debug",

@@ -84,6 +84,10 @@ impl Process {
         request.basic_auth(USER, Some(PASSWORD))
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How many files and sockets it has open.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
@@ -142,7 +146,12 @@ pub struct Before {
 
 impl Before {
     pub async fn start() -> Self {
-        let server = Process::start(&[("REGISTRY_LOG_ACCESSLOG_DISABLED", "true")]);
+        Self::with(&[]).await
+    }
+
+    pub async fn with(variables: &[(&str, &str)]) -> Self {
+        let quiet = [("REGISTRY_LOG_ACCESSLOG_DISABLED", "true")];
+        let server = Process::start(&[&quiet, variables].concat());
         for _ in 0..20 {
             server.request("GET", "/v2/").answer().await.expect(200);
         }

@@ -1,0 +1,233 @@
+//! When a client is waited for no longer.
+//!
+//! hyper gives up a connection of HTTP/1 on which no request begins. It never gives up one of
+//! HTTP/2, nor one whose client asks for a blob and then takes nothing of it; and each of them holds
+//! a descriptor, and the second a file. So what a connection does is noted here: how many requests
+//! are being answered, since when there is none, and which responses wait for their client. What
+//! the server itself takes its time for is never held against a client.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::http::Response;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, sleep_until};
+
+/// A client that takes something now and then may be slow: what the system keeps for it is some
+/// megabytes, and may take longer to drain than a client may be silent.
+const SLOWNESS: u32 = 5;
+
+/// How often a connection is asked that nothing can be said of yet.
+const NOW_AND_THEN: Duration = Duration::from_secs(5);
+
+/// What a connection does.
+#[derive(Debug)]
+pub(super) struct Activity {
+    patience: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Requests that are being answered.
+    open: usize,
+    /// Since when there is none.
+    idle_since: Instant,
+    /// Responses of which the client may take more, and since when.
+    untaken: HashMap<u64, Instant>,
+    /// How many responses there were.
+    responses: u64,
+}
+
+impl Activity {
+    /// A connection that begins, with a client that may be silent for so long.
+    pub(super) fn new(patience: Duration) -> Arc<Self> {
+        let idle_since = Instant::now();
+        let state = State { open: 0, idle_since, untaken: HashMap::new(), responses: 0 };
+        Arc::new(Self { patience, state: Mutex::new(state) })
+    }
+
+    /// Notes a request.
+    pub(super) fn begin(self: &Arc<Self>) -> Answering {
+        let mut state = self.state();
+        state.open += 1;
+        state.responses += 1;
+        Answering { id: state.responses, activity: Arc::clone(self) }
+    }
+
+    /// Ends when nothing was asked for so many times as long as a client may be silent.
+    pub(super) async fn is_idle(&self, times: u32) {
+        self.is_idle_for(self.patience * times).await;
+    }
+
+    /// Ends when nothing was asked for so long.
+    pub(super) async fn is_idle_for(&self, long: Duration) {
+        self.until(|state| (state.open == 0).then(|| state.idle_since + long)).await;
+    }
+
+    /// Ends when a response waits for its client, and has for too long.
+    pub(super) async fn is_stuck(&self) {
+        let patience = self.patience * SLOWNESS;
+        self.until(|state| state.untaken.values().min().map(|since| *since + patience)).await;
+    }
+
+    /// Ends at the moment that `due` gives. As long as it gives none, it is asked now and then.
+    async fn until(&self, due: impl Fn(&State) -> Option<Instant>) {
+        loop {
+            let next = due(&self.state());
+            let now = Instant::now();
+            match next {
+                Some(due) if due <= now => return,
+                Some(due) => sleep_until(due).await,
+                None => sleep_until(now + self.patience.min(NOW_AND_THEN)).await,
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that is being answered, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Answering {
+    id: u64,
+    activity: Arc<Activity>,
+}
+
+impl Answering {
+    /// A response whose body says when it waits for the client.
+    pub(super) fn watch<B: Body + Unpin>(self, response: Response<B>) -> Response<Watched<B>> {
+        self.waits_for_client(!response.body().is_end_stream());
+        response.map(|body| Watched { body, answering: self })
+    }
+
+    fn waits_for_client(&self, waits: bool) {
+        let mut state = self.activity.state();
+        if waits {
+            state.untaken.insert(self.id, Instant::now());
+        } else {
+            state.untaken.remove(&self.id);
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let mut state = self.activity.state();
+        state.untaken.remove(&self.id);
+        state.open -= 1;
+        if state.open == 0 {
+            state.idle_since = Instant::now();
+        }
+    }
+}
+
+/// A body on its way to a client.
+#[derive(Debug)]
+pub(super) struct Watched<B> {
+    body: B,
+    answering: Answering,
+}
+
+impl<B: Body + Unpin> Body for Watched<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let poll = Pin::new(&mut self.body).poll_frame(cx);
+        let has_more = matches!(poll, Poll::Ready(Some(Ok(_)))) && !self.body.is_end_stream();
+        self.answering.waits_for_client(has_more);
+        poll
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    type Piece = Result<Frame<bytes::Bytes>, std::io::Error>;
+
+    fn piece() -> Piece {
+        Ok(Frame::data("x".into()))
+    }
+
+    async fn after(patience: f32) {
+        tokio::time::sleep(PATIENCE.mul_f32(patience)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_when_nothing_was_asked_for_long() {
+        let activity = Activity::new(PATIENCE);
+        after(0.9).await;
+        let request = activity.begin();
+        after(9.0).await;
+        assert!(activity.is_idle(1).now_or_never().is_none(), "something is being answered");
+        drop(request);
+        after(0.9).await;
+        assert!(activity.is_idle(1).now_or_never().is_none());
+        after(0.2).await;
+        assert!(activity.is_idle(1).now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_stuck_and_a_slow_server_is_not() {
+        let activity = Activity::new(PATIENCE);
+        let stuck = || activity.is_stuck().now_or_never().is_some();
+        let (send, mut receive) = tokio::sync::mpsc::unbounded_channel::<Piece>();
+        let pieces = futures_util::stream::poll_fn(move |cx| receive.poll_recv(cx));
+        let response = Response::new(StreamBody::new(pieces));
+        let mut body = activity.begin().watch(response).into_body();
+        after(4.9).await;
+        assert!(!stuck());
+        after(0.2).await;
+        assert!(stuck(), "nobody asked for the first piece");
+        assert!(body.frame().now_or_never().is_none());
+        after(100.0).await;
+        assert!(!stuck(), "there is none yet");
+        for _ in 0..10 {
+            send.send(piece()).unwrap();
+            assert!(body.frame().await.unwrap().is_ok());
+            after(4.0).await;
+            assert!(!stuck(), "one after the other is taken");
+        }
+        after(1.1).await;
+        assert!(stuck());
+        drop(send);
+        assert!(body.frame().await.is_none());
+        after(9.0).await;
+        assert!(!stuck(), "it is over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_is_given_up_is_not_waited_for() {
+        let activity = Activity::new(PATIENCE);
+        let body = StreamBody::new(futures_util::stream::iter([piece(), piece()]));
+        drop(activity.begin().watch(Response::new(body)));
+        after(9.0).await;
+        assert!(activity.is_stuck().now_or_never().is_none());
+        assert!(activity.is_idle(1).now_or_never().is_some());
+    }
+}
