@@ -86,7 +86,10 @@ fn remembered_password(criterion: &mut Criterion) {
     let value = format!("Basic {}", BASE64_STANDARD.encode("ann:correct horse battery"));
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-    let authenticate = || runtime.block_on(gate.authenticate(black_box(Some(value.as_bytes()))));
+    let authenticate = || {
+        runtime
+            .block_on(gate.authenticate(black_box(Some(value.as_bytes())), [127, 0, 0, 1].into()))
+    };
     authenticate().expect("the password is right");
     criterion.bench_function("remembered password", |bencher| {
         bencher.iter(|| authenticate().expect("the password is right"));

@@ -4,7 +4,7 @@
 //! a [`Refusal`] comes out. An identity and what it asks for then become a [`Permit`], which only
 //! this room can make and every handler demands.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
@@ -13,9 +13,11 @@ use crate::oci::RepositoryName;
 
 pub mod basic;
 pub mod htpasswd;
+mod throttle;
 mod users;
 mod verifier;
 
+pub use throttle::ThrottleOptions;
 pub use users::UserFile;
 
 /// Asks callers for their names and decides what they may do.
@@ -48,7 +50,7 @@ impl Gate {
         users: &htpasswd::Htpasswd,
         policy: impl Policy,
     ) -> Result<Self, NoRandomness> {
-        let verifier = Box::new(Verifier::new(users, options.cachettl)?);
+        let verifier = Box::new(Verifier::new(users, options)?);
         let door = Door::Htpasswd { realm: options.realm.clone(), verifier };
         Ok(Self { door, policy: Box::new(policy) })
     }
@@ -73,20 +75,25 @@ impl Gate {
         }
     }
 
-    /// Finds out who is calling from the value of `Authorization`. It may take as long as bcrypt
-    /// takes, on another thread.
+    /// Finds out who is calling from the value of `Authorization`, and from `address`. It may take
+    /// as long as bcrypt takes, on another thread.
     ///
     /// # Errors
     ///
     /// When there are no credentials or not the right ones; a value that cannot be read counts
-    /// as none. When too many callers wait to have theirs checked.
-    pub async fn authenticate(&self, authorization: Option<&[u8]>) -> Result<Identity, Refusal> {
+    /// as none. When too many callers wait to have theirs checked, and when too many passwords
+    /// were wrong.
+    pub async fn authenticate(
+        &self,
+        authorization: Option<&[u8]>,
+        address: IpAddr,
+    ) -> Result<Identity, Refusal> {
         match &self.door {
             Door::Open => Ok(Identity::Anonymous),
             Door::Htpasswd { verifier, .. } => {
                 let credentials =
                     authorization.and_then(Credentials::parse).ok_or(Refusal::Unauthenticated)?;
-                verifier.verify(&credentials).await?;
+                verifier.verify(&credentials, address).await?;
                 Ok(Identity::User(credentials.user().into()))
             }
         }
@@ -185,6 +192,12 @@ pub enum Refusal {
         /// When to come back.
         retry_after: Duration,
     },
+    /// Too many passwords were wrong: none is looked at now.
+    #[error("too many passwords were wrong")]
+    Throttled {
+        /// When one will be again.
+        retry_after: Duration,
+    },
     /// No credentials, or wrong ones.
     #[error("no credentials, or wrong ones")]
     Unauthenticated,
@@ -226,6 +239,8 @@ pub struct HtpasswdOptions {
     /// How long a verified password is remembered after its last use; zero verifies each request
     /// by bcrypt.
     pub cachettl: Duration,
+    /// How many passwords may be wrong.
+    pub throttle: ThrottleOptions,
 }
 
 impl Default for HtpasswdOptions {
@@ -234,6 +249,7 @@ impl Default for HtpasswdOptions {
             realm: "Portcullis".to_owned(),
             path: PathBuf::from("auth/htpasswd"),
             cachettl: Duration::from_secs(300),
+            throttle: ThrottleOptions::default(),
         }
     }
 }

@@ -163,7 +163,7 @@ impl Api {
         let authorization = call.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let identity = self
             .gate
-            .authenticate(authorization)
+            .authenticate(authorization, self.origin.client(call))
             .await
             .map_err(|refusal| Error::NotLetIn { refusal, challenge: self.gate.challenge() })?;
         call.identity = Some(identity.clone());
@@ -404,7 +404,7 @@ pub struct Options {
     pub relativeurls: bool,
     /// Headers that are added to each response.
     pub headers: BTreeMap<String, Vec<String>>,
-    /// Peers whose `X-Forwarded-Proto` and `X-Forwarded-Host` are believed.
+    /// Peers whose `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-For` are believed.
     pub trustedproxies: Vec<IpNet>,
     /// How long the client may send nothing of a body it announced.
     pub idletimeout: Duration,

@@ -11,6 +11,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -26,9 +27,10 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::{
-    NoRandomness, Refusal,
+    HtpasswdOptions, NoRandomness, Refusal,
     basic::Credentials,
     htpasswd::{BcryptHash, Htpasswd},
+    throttle::{Claim, Throttle, Throttled},
 };
 
 /// Successes that are remembered; the least used make room. One that is used stays: whoever is at
@@ -53,6 +55,7 @@ pub(super) struct Verifier {
     slots: Arc<Semaphore>,
     waiting: AtomicUsize,
     runs: AtomicU64,
+    throttle: Throttle,
 }
 
 /// The users in force.
@@ -65,7 +68,8 @@ struct Users {
 }
 
 impl Verifier {
-    pub(super) fn new(users: &Htpasswd, remember: Duration) -> Result<Self, NoRandomness> {
+    pub(super) fn new(users: &Htpasswd, options: &HtpasswdOptions) -> Result<Self, NoRandomness> {
+        let remember = options.cachettl;
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .map_err(|_| NoRandomness)?;
         let verified = Cache::builder().max_capacity(MAX_REMEMBERED).time_to_idle(remember).build();
@@ -76,6 +80,7 @@ impl Verifier {
             slots: Arc::new(Semaphore::new(Self::slots())),
             waiting: AtomicUsize::new(0),
             runs: AtomicU64::new(0),
+            throttle: Throttle::new(&options.throttle),
         })
     }
 
@@ -93,32 +98,75 @@ impl Verifier {
         self.runs.load(Ordering::Relaxed)
     }
 
-    pub(super) async fn verify(&self, credentials: &Credentials) -> Result<(), Refusal> {
+    /// Lets a user in who comes from `address` with the right password.
+    pub(super) async fn verify(
+        &self,
+        credentials: &Credentials,
+        address: IpAddr,
+    ) -> Result<(), Refusal> {
+        let user = credentials.user();
+        let claim = || Claim::new(address, self.tag(&[user.as_bytes()]));
+        if self.throttle.is_at_work() {
+            self.throttle.check(&claim())?;
+        }
         let users = self.users.load_full();
-        let known = users.hashes.get(credentials.user());
+        let known = users.hashes.get(user);
         let hash = match known {
             Some(hash) => hash,
-            None => users.decoy(self.tag(&[credentials.user().as_bytes()])),
+            None => users.decoy(self.tag(&[user.as_bytes()])),
         };
         let key = self.tag(&[
-            credentials.user().as_bytes(),
+            user.as_bytes(),
             hash.as_str().as_bytes(),
             credentials.password().as_bytes(),
         ]);
         if self.verified.get(&key).await.is_none() {
             // On the heap: every request would carry room for this around, and hardly any needs it.
-            let checked = self.verified.try_get_with(key, self.check(hash, credentials)).boxed();
-            // What goes wrong for one of those who wait together goes wrong for all.
-            checked.await.map_err(|refusal| *refusal)?;
+            self.check(key, hash, credentials, (address, claim())).boxed().await?;
         }
         // While bcrypt ran, the line may have changed; then this password is the old one.
-        match self.users.load().hashes.get(credentials.user()) {
+        match self.users.load().hashes.get(user) {
             Some(now) if now.as_str() == hash.as_str() => Ok(()),
             _ => Err(Refusal::Unauthenticated),
         }
     }
 
+    /// Checks credentials that are not known to be right.
     async fn check(
+        &self,
+        key: [u8; 32],
+        hash: &Arc<BcryptHash>,
+        credentials: &Credentials,
+        (address, claim): (IpAddr, Claim),
+    ) -> Result<(), Refusal> {
+        loop {
+            let mut asked = false;
+            let checked = self
+                .verified
+                .try_get_with(key, async {
+                    asked = true;
+                    let attempt = self.throttle.attempt(&claim)?;
+                    let right = self.compare(hash, credentials).await;
+                    match right {
+                        Err(Refusal::Unauthenticated) => {
+                            self.throttle.was_wrong(&attempt, address, credentials.user());
+                        }
+                        _ => attempt.forget(),
+                    }
+                    right
+                })
+                .await;
+            // What goes wrong for one of those who wait together goes wrong for all, but for what
+            // is held against the place that one of them comes from.
+            match checked.map_err(|refusal| *refusal) {
+                Err(Refusal::Throttled { .. }) if !asked => self.throttle.check(&claim)?,
+                checked => return checked,
+            }
+        }
+    }
+
+    /// Runs bcrypt.
+    async fn compare(
         &self,
         hash: &Arc<BcryptHash>,
         credentials: &Credentials,
@@ -153,6 +201,12 @@ impl Verifier {
             *to = *from;
         }
         tag
+    }
+}
+
+impl From<Throttled> for Refusal {
+    fn from(throttled: Throttled) -> Self {
+        Self::Throttled { retry_after: throttled.retry_after }
     }
 }
 

@@ -100,9 +100,15 @@ impl Error {
                 }
                 response
             }
-            Self::NotLetIn { refusal: Refusal::Busy { retry_after }, .. } => {
-                let mut response = Refused::of(ErrorCode::TooManyRequests).respond();
-                let seconds = retry_after.as_secs().to_string();
+            Self::NotLetIn {
+                refusal:
+                    refusal @ (Refusal::Busy { retry_after } | Refusal::Throttled { retry_after }),
+                ..
+            } => {
+                let refused = Self::refused(ErrorCode::TooManyRequests).because(refusal);
+                let mut response = refused.into_response(id);
+                // Rounded up: whoever comes at that second is not too early.
+                let seconds = retry_after.as_millis().div_ceil(1000).max(1).to_string();
                 set(&mut response, header::RETRY_AFTER, &seconds);
                 response
             }

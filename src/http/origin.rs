@@ -1,14 +1,18 @@
-//! Where clients reach us: what a `Location` begins with.
+//! Where clients reach us: what a `Location` begins with; and where they are.
 //!
 //! A host that a client sends back to us in a `Host` header is repeated to that client only, but
 //! `X-Forwarded-*` would let anybody who can reach the port decide it for others behind a cache;
 //! so those count from trusted peers alone. What is not a plain host and port is never repeated:
 //! then locations are relative, which every client can follow.
 
+use std::net::IpAddr;
+
 use axum::http::{HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 
 use super::{Call, InvalidOptions, Options};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// How the beginning of a location is chosen.
 #[derive(Debug)]
@@ -62,12 +66,35 @@ impl OriginRules {
         Origin(format!("{}{}", base.unwrap_or_default(), self.prefix))
     }
 
+    /// Where a call comes from: of the addresses that it was passed on by, the last one that is not
+    /// a trusted proxy's.
+    pub(super) fn client(&self, call: &Call) -> IpAddr {
+        let mut client = call.peer.ip();
+        let passed = call.headers.get_all(FORWARDED_FOR).iter().rev();
+        // What stands before something that cannot be read cannot be believed.
+        let texts = passed.flat_map(|value| value.to_str().unwrap_or("?").rsplit(','));
+        for text in texts {
+            if !self.trusts(client) {
+                break;
+            }
+            match text.trim().parse() {
+                Ok(address) => client = address,
+                Err(_) => break,
+            }
+        }
+        client
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+
     fn absolute(&self, call: &Call) -> Option<String> {
         if let Some(fixed) = &self.fixed {
             return Some(fixed.clone());
         }
-        let address = call.peer.ip().to_canonical();
-        let trusted = self.trusted.iter().any(|network| network.contains(&address));
+        let trusted = self.trusts(call.peer.ip());
         let forwarded = |name| {
             let first = call.header(HeaderName::from_static(name))?.split(',').next()?;
             trusted.then_some(first.trim())

@@ -35,5 +35,6 @@ mod referrers;
 mod server;
 mod storage_failures;
 mod support;
+mod throttle;
 mod traversal;
 mod uploads;

@@ -130,6 +130,15 @@ const AUTH: Kind = OneOf {
                 works("path", Text),
                 // Ours.
                 works("cachettl", Duration),
+                works(
+                    "throttle",
+                    Section(&[
+                        works("window", Duration),
+                        works("failures", Limit),
+                        works("addressfailures", Limit),
+                        works("userfailures", Limit),
+                    ]),
+                ),
             ]),
         ),
         works("none", Free),

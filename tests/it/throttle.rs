@@ -1,0 +1,204 @@
+//! Those who guess passwords: how soon they are refused, whom else that hits, and what the time that
+//! an answer takes tells them.
+
+use std::{
+    fs,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use portcullis::{
+    config::Config,
+    gate::{self, EverythingAllowed, Gate, HtpasswdOptions, Refusal, ThrottleOptions, htpasswd},
+    oci::ErrorCode,
+};
+
+use crate::support::{
+    Answer, Answered as _, TestServer,
+    raw::basic,
+    server::{PASSWORD, USER},
+};
+
+const HERE: &str = "192.0.2.1";
+const ELSEWHERE: &str = "198.51.100.7";
+
+/// Lets three passwords be wrong, and eight of all users from one address.
+fn strict(config: &mut Config) {
+    let gate::Options::Htpasswd(options) = &mut config.auth else { unreachable!() };
+    options.throttle = ThrottleOptions {
+        window: Duration::from_secs(3600),
+        failures: 3,
+        addressfailures: 8,
+        userfailures: 100,
+    };
+}
+
+/// Asks as a user who comes from an address, by way of a proxy that is trusted.
+async fn ask(server: &TestServer, from: &str, user: &str, password: &str) -> Answer {
+    let request = server.anonymous("GET", "/v2/").header("x-forwarded-for", from);
+    request.basic_auth(user, Some(password)).answer().await
+}
+
+fn assert_throttled(answer: Answer) {
+    let answer = answer.expect_error(429, ErrorCode::TooManyRequests);
+    let seconds: u64 = answer.header("retry-after").parse().unwrap();
+    assert!((1..=3600).contains(&seconds), "{seconds}");
+    assert!(answer.headers.get("www-authenticate").is_none());
+}
+
+#[tokio::test]
+async fn over_the_limit_no_password_is_looked_at_and_right_ones_work_from_elsewhere() {
+    let server = TestServer::with(strict).await;
+    // She is known from here already; that does not help whoever guesses here.
+    ask(&server, HERE, USER, PASSWORD).await.expect(200);
+    for _ in 0..3 {
+        ask(&server, HERE, USER, "wrong").await.expect(401);
+    }
+    let runs = server.app().gate().verifications();
+    for password in ["wrong", "another", PASSWORD] {
+        assert_throttled(ask(&server, HERE, USER, password).await);
+    }
+    assert_eq!(server.app().gate().verifications(), runs, "bcrypt ran");
+    ask(&server, ELSEWHERE, USER, PASSWORD).await.expect(200);
+    ask(&server, ELSEWHERE, USER, "wrong").await.expect(401);
+    // Somebody else from here may still come in.
+    ask(&server, HERE, "nobody", "wrong").await.expect(401);
+}
+
+#[tokio::test]
+async fn who_is_no_user_is_refused_like_a_user() {
+    let server = TestServer::with(strict).await;
+    for user in [USER, "nobody"] {
+        let mut statuses = Vec::new();
+        for _ in 0..5 {
+            statuses.push(ask(&server, HERE, user, "wrong").await.status.as_u16());
+        }
+        assert_eq!(statuses, [401, 401, 401, 429, 429], "{user}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_tries_many_users_is_refused_for_all() {
+    let server = TestServer::with(strict).await;
+    let from = |host| format!("2001:db8::{host}");
+    for guess in 0..8 {
+        ask(&server, &from(guess), &format!("user{guess}"), "wrong").await.expect(401);
+    }
+    assert_throttled(ask(&server, &from(99), USER, PASSWORD).await);
+    ask(&server, "2001:db8:0:1::1", USER, PASSWORD).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_thousand_guesses_at_once_cost_no_more_than_the_limit() {
+    let server = TestServer::with(strict).await;
+    let guesses = (0..1000).map(|guess| {
+        let password = format!("guess {guess}");
+        let server = &server;
+        async move { ask(server, HERE, USER, &password).await.status.as_u16() }
+    });
+    let statuses = futures_util::future::join_all(guesses).await;
+    assert!(statuses.iter().all(|status| matches!(status, 401 | 429)), "{statuses:?}");
+    assert!(server.app().gate().verifications() <= 3);
+}
+
+#[tokio::test]
+async fn a_client_cannot_choose_the_address_that_it_comes_from() {
+    let untrusting = TestServer::with(|config| {
+        strict(config);
+        config.http.api.trustedproxies.clear();
+    })
+    .await;
+    let statuses = async |server: &TestServer, from: fn(u8) -> String| {
+        let mut statuses = Vec::new();
+        for guess in 0..5 {
+            statuses.push(ask(server, &from(guess), USER, "wrong").await.status.as_u16());
+        }
+        statuses
+    };
+    let throttled = [401, 401, 401, 429, 429];
+    assert_eq!(statuses(&untrusting, |guess| format!("192.0.2.{guess}")).await, throttled);
+    // The proxy adds the address that it saw behind what it was sent.
+    for from in [
+        |guess| format!("192.0.2.{guess}, 203.0.113.1"),
+        |guess| format!("192.0.2.{guess}, 203.0.113.2, 127.0.0.1"),
+        |guess| format!("192.0.2.{guess}, no address"),
+    ] {
+        let server = TestServer::with(strict).await;
+        assert_eq!(statuses(&server, from).await, throttled);
+    }
+    let trusting = TestServer::with(strict).await;
+    assert_eq!(statuses(&trusting, |guess| format!("192.0.2.{guess}")).await, [401; 5]);
+}
+
+#[tokio::test]
+async fn what_is_right_never_counts() {
+    let server = TestServer::with(|config| {
+        strict(config);
+        let gate::Options::Htpasswd(options) = &mut config.auth else { unreachable!() };
+        options.cachettl = Duration::ZERO;
+    })
+    .await;
+    for _ in 0..20 {
+        ask(&server, HERE, USER, PASSWORD).await.expect(200);
+    }
+    let at_once = (0..20).map(|_| ask(&server, HERE, USER, PASSWORD));
+    for answer in futures_util::future::join_all(at_once).await {
+        answer.expect(200);
+    }
+}
+
+/// How probable it is that one of `a` took longer than one of `b`: a half, when nothing tells them
+/// apart (Mann and Whitney's U, as a share).
+fn longer(a: &[Duration], b: &[Duration]) -> f64 {
+    let wins: f64 = a
+        .iter()
+        .flat_map(|a| {
+            b.iter().map(move |b| if a > b { 1.0 } else { f64::from(u8::from(a == b)) / 2.0 })
+        })
+        .sum();
+    wins / (a.len() * b.len()) as f64
+}
+
+/// How long refusals take of a user with a wrong password, of somebody who is no user, and of a
+/// user whose line cannot be used, in turn.
+async fn timed(gate: &Gate, rounds: usize) -> [Vec<Duration>; 3] {
+    let address: IpAddr = HERE.parse().unwrap();
+    let mut times = [const { Vec::new() }; 3];
+    for round in 0..rounds {
+        for (times, user) in times.iter_mut().zip(["known", "unknown", "malformed"]) {
+            let value = basic(user, &format!("wrong {round}"));
+            let begun = Instant::now();
+            let refused = gate.authenticate(Some(value.as_bytes()), address).await;
+            times.push(begun.elapsed());
+            assert_eq!(refused, Err(Refusal::Unauthenticated));
+        }
+    }
+    times
+}
+
+/// Statistics, and not a limit of time: a machine that is busy is so for all three. What is told
+/// apart by chance once is not told apart five times.
+#[tokio::test]
+async fn nothing_tells_a_wrong_password_from_a_user_who_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("users");
+    let hash = htpasswd::BcryptHash::new("right", 6).unwrap();
+    fs::write(&path, format!("known:{}\nmalformed:$2y$06$short\n", hash.as_str())).unwrap();
+    let (_, users) = gate::UserFile::open(&path).unwrap();
+    assert_eq!(users.problems().len(), 1);
+    let throttle = ThrottleOptions { window: Duration::ZERO, ..ThrottleOptions::default() };
+    let options = HtpasswdOptions { path, throttle, ..HtpasswdOptions::default() };
+    let gate = Gate::htpasswd(&options, &users, EverythingAllowed).unwrap();
+    timed(&gate, 5).await;
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        let [known, unknown, malformed] = timed(&gate, 40).await;
+        let shares =
+            [longer(&known, &unknown), longer(&known, &malformed), longer(&unknown, &malformed)];
+        if shares.iter().all(|share| (0.3..=0.7).contains(share)) {
+            return;
+        }
+        told.push(shares);
+    }
+    panic!("the times tell them apart: {told:?}");
+}
