@@ -39,7 +39,7 @@ pub fn endpoint(data: &[u8]) {
             }
         }
         Err(Error::NotFound | Error::Refused(_)) => {}
-        Err(error @ (Error::Registry(_) | Error::NotLetIn { .. })) => {
+        Err(error @ (Error::Host | Error::Registry(_) | Error::NotLetIn { .. })) => {
             panic!("nobody was asked: {error:?}")
         }
     }

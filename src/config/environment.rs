@@ -61,7 +61,9 @@ pub(super) fn expand_words(root: &mut Node) {
         }
         let origin = root.origin.clone();
         let node = root.child_mut(key.name, &origin);
-        if let Some(word) = node.word().map(str::to_owned) {
+        // A word with control characters is no key; the check says so, and shows it escaped.
+        let word = node.word().filter(|word| !word.contains(char::is_control));
+        if let Some(word) = word.map(str::to_owned) {
             let origin = node.origin.clone();
             *node = Node::null(origin.clone());
             node.child_mut(&word, &origin);

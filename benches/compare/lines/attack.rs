@@ -69,7 +69,8 @@ impl Work for WrongPasswords {
     }
 }
 
-/// A script for wrk that never sends the same password twice, nor the one of another thread.
+/// A script for wrk that never sends the same password twice, nor the one of another thread, and
+/// comes from ever other addresses: from one of them no password is looked at after a few.
 fn wrong_passwords(path: &str) -> String {
     // Three digits are four characters of base64, so that a number is made from a table.
     let digits = (0..1000).fold(String::new(), |mut table, number| {
@@ -87,7 +88,9 @@ function request()
   sent = sent + 1
   local password = digits[own + 1] .. digits[math.floor(sent / 1000000) % 1000 + 1]
     .. digits[math.floor(sent / 1000) % 1000 + 1] .. digits[sent % 1000 + 1]
-  return wrk.format('GET', '{path}', {{ ['Authorization'] = 'Basic {prefix}' .. password }})
+  local address = '10.' .. own .. '.' .. math.floor(sent / 250) % 250 .. '.' .. sent % 250
+  return wrk.format('GET', '{path}', {{
+    ['Authorization'] = 'Basic {prefix}' .. password, ['X-Forwarded-For'] = address }})
 end
 ",
         prefix = BASE64_STANDARD.encode(prefix),
