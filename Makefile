@@ -28,7 +28,7 @@ build: ## Build for development
 	$(CARGO) build --locked
 
 .PHONY: test
-test: lint doc providers deny unit fuzz-build chaos-quick install-clients clients conformance ## Run every check: format, lints, documentation, tests, kills, real clients, conformance
+test: lint doc providers deny unit fuzz-build chaos-quick soak-quick install-clients clients conformance ## Run every check: format, lints, documentation, tests, kills, a soak, real clients, conformance
 	@echo 'all checks passed'
 	@$(SHOW_SKIPS)
 
@@ -88,6 +88,16 @@ chaos: ## Kill the server 500 times while clients push, and compare what is left
 .PHONY: chaos-quick
 chaos-quick: ## The same with 20 kills
 	$(CHAOS)
+
+SOAK = $(CARGO) test --locked --test soak -- $(if $(SEED),--seed $(SEED))
+
+.PHONY: soak
+soak: ## Push and pull at full rate for 10 minutes while certificates and users change, then stop the server in the middle
+	$(SOAK) --seconds 600
+
+.PHONY: soak-quick
+soak-quick: ## The same for 1 minute
+	$(SOAK) --seconds 60
 
 # The fuzz targets are a workspace of their own, with the same profile and the same development
 # dependencies, so that what they stand on is compiled once for both.
