@@ -115,7 +115,7 @@ install-clients: ## Install the clients that the tests drive (Debian and Ubuntu,
 
 # The runner keeps back what tests that pass have printed, so the skips are shown from the file.
 .PHONY: clients
-clients: forget-skips ## Drive the binary with docker, skopeo, podman and ctr
+clients: forget-skips ## Drive the binary with docker, skopeo, podman and ctr, and scan its TLS
 	$(CARGO) test --locked --test clients
 	@$(SHOW_SKIPS)
 
