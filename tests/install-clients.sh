@@ -15,6 +15,9 @@ ctr         containerd
 htpasswd    apache2-utils
 ip          iproute2
 curl        curl
+openssl     openssl
+sslscan     sslscan
+nmap        nmap
 '
 # With the word `bench`: what the comparison needs besides.
 readonly COMPARED='

@@ -1,22 +1,19 @@
 //! One client: its connections, and what an answer may be.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Version, header};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Version, header};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
     killer::Moment,
     random::Random,
-    server::{PASSWORD, USER},
+    site::{PASSWORD, USER},
     stage::Stage,
     tally::Kind,
 };
-
-/// A hang guard: no answer takes so long.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// Why a client ends.
 #[derive(Debug)]
@@ -68,16 +65,14 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client that trusts one authority and speaks one version of HTTP.
-    pub(crate) fn new(stage: Arc<Stage>, ca: &[u8], version: Version, random: Random) -> Self {
-        let builder = reqwest::Client::builder()
-            .tls_certs_only([Certificate::from_pem(ca).unwrap()])
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .timeout(LIMIT)
-            .no_proxy();
-        let builder = if version == Version::HTTP_11 { builder.http1_only() } else { builder };
-        Self { http: builder.build().unwrap(), version, stage, random }
+    /// A client that speaks one version of HTTP.
+    pub(crate) const fn new(
+        stage: Arc<Stage>,
+        http: reqwest::Client,
+        version: Version,
+        random: Random,
+    ) -> Self {
+        Self { http, version, stage, random }
     }
 
     /// A request to a path, or to an address that the server gave.

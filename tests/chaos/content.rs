@@ -1,23 +1,18 @@
 //! What is pushed: layers, images and indexes, each made from a number, so that clients which draw
 //! the same number push the same bytes.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    ops::Range,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, ops::Range, sync::Mutex};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
-use crate::random::Random;
+pub(crate) use crate::blob::{Blob, Digest, digest};
+use crate::{
+    blob::{CONFIG, IMAGE, LAYER, descriptor, noise},
+    random::Random,
+};
 
-pub(crate) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// The repositories, one of them below another.
 pub(crate) const REPOSITORIES: [&str; 3] = ["chaos/one", "chaos/two", "chaos/one/deep"];
@@ -30,40 +25,6 @@ const LAYERS: u64 = 8;
 const IMAGES: u64 = 5;
 /// Images of this many kills before are pushed still.
 const REMEMBERED: u64 = 2;
-
-/// A digest as text: `sha256:<hex>`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Digest(Arc<str>);
-
-impl Digest {
-    /// Takes what the registry wrote as it is: whoever compares it finds what is wrong with it.
-    pub(crate) fn new(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Some bytes and their name.
-#[derive(Clone, Debug)]
-pub(crate) struct Blob {
-    pub(crate) digest: Digest,
-    pub(crate) bytes: Bytes,
-}
 
 /// A manifest and what it names.
 #[derive(Clone, Debug)]
@@ -139,21 +100,10 @@ impl Content {
                 60..93 => (16 << 10, 700 << 10),
                 _ => (4 << 20, 7 << 20),
             };
-            let words = (least + random.below(most - least)) / 8;
-            let bytes: Vec<u8> = (0..words).flat_map(|_| random.number().to_le_bytes()).collect();
-            Blob::new(bytes.into())
+            let size = least + random.below(most - least);
+            Blob::new(noise(&mut random, size))
         };
         self.layers.lock().unwrap().entry(number).or_insert_with(make).clone()
-    }
-}
-
-impl Blob {
-    fn new(bytes: Bytes) -> Self {
-        Self { digest: digest(&bytes), bytes }
-    }
-
-    fn descriptor(&self, media_type: &str) -> Value {
-        descriptor(media_type, &self.digest, &self.bytes)
     }
 }
 
@@ -166,15 +116,4 @@ impl Manifest {
     fn descriptor(&self) -> Value {
         descriptor(self.media_type, &self.digest, &self.bytes)
     }
-}
-
-fn descriptor(media_type: &str, digest: &Digest, bytes: &[u8]) -> Value {
-    json!({ "mediaType": media_type, "digest": digest.as_str(), "size": bytes.len() })
-}
-
-/// The digest of bytes.
-pub(crate) fn digest(bytes: &[u8]) -> Digest {
-    let hash = Sha256::digest(bytes);
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    Digest::new(&format!("sha256:{hex}"))
 }

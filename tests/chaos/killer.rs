@@ -14,7 +14,7 @@ use tokio::{sync::Notify, time};
 
 use crate::{
     random::Random,
-    server::Server,
+    site::Server,
     tally::{Kind, Tally, add},
 };
 
@@ -94,5 +94,17 @@ impl Trigger {
         self.pulled.store(true, Ordering::SeqCst);
         add(&tally.kills, 1);
         tokio::task::block_in_place(|| server.kill())
+    }
+}
+
+impl Server {
+    /// SIGKILL. Returns when the process is gone, and its sockets with it.
+    pub(crate) fn kill(mut self) -> Result<(), String> {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            return Err(format!("the server ended by itself with {status}"));
+        }
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        Ok(())
     }
 }

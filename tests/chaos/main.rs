@@ -19,13 +19,17 @@
 
 mod actions;
 mod arguments;
+#[path = "../common/blob.rs"]
+mod blob;
 mod check;
 mod client;
 mod content;
 mod killer;
 mod model;
+#[path = "../common/random.rs"]
 mod random;
-mod server;
+#[path = "../common/site.rs"]
+mod site;
 mod stage;
 mod tally;
 mod tree;
@@ -51,7 +55,7 @@ use crate::{
     killer::Trigger,
     model::Model,
     random::Random,
-    server::Site,
+    site::Site,
     stage::Stage,
     tally::{Tally, add},
     tree::Tree,
@@ -74,7 +78,7 @@ fn main() -> ExitCode {
         }
     };
     println!("chaos: seed {}, {} kills", arguments.seed, arguments.kills);
-    let site = Site::new();
+    let site = Site::new("chaos");
     let tally = Arc::new(Tally::default());
     let result = Runtime::new().unwrap().block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).unwrap();
@@ -197,9 +201,9 @@ impl<'a> Life<'a> {
     }
 
     fn client(&self, stage: &Arc<Stage>, number: u64, random: &mut Random) -> Client {
-        let ca = fs::read(self.site.path("certs/ca.crt")).unwrap();
         let version = if number.is_multiple_of(2) { Version::HTTP_2 } else { Version::HTTP_11 };
-        Client::new(Arc::clone(stage), &ca, version, Random::new(random.number()))
+        let http = self.site.client(version).build().unwrap();
+        Client::new(Arc::clone(stage), http, version, Random::new(random.number()))
     }
 
     /// Reads the tree of a dead server and holds it against the model.

@@ -1,21 +1,18 @@
 //! Blobs on their way in: in chunks, in one request, from another repository; and again after a
 //! kill.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream;
 use reqwest::{Body, Method, header};
 
 use crate::{
+    blob::streamed,
     client::{Answer, Client, Outcome, Stop},
     content::{Blob, Digest, REPOSITORIES},
     model::{Effect, End, Key},
     tally::{Kind, add},
 };
-
-/// How large the pieces of a streamed body are.
-const PIECE: usize = 16 << 10;
 
 /// An upload session as its client knows it.
 #[derive(Debug)]
@@ -220,13 +217,7 @@ impl Client {
 
     /// Bytes in one piece with their length, or in many without.
     fn body(&mut self, bytes: Bytes) -> Body {
-        if self.random.percent(50) {
-            return bytes.into();
-        }
-        let pieces = (0..bytes.len())
-            .step_by(PIECE)
-            .map(move |at| Ok::<_, io::Error>(bytes.slice(at..bytes.len().min(at + PIECE))));
-        Body::wrap_stream(stream::iter(pieces))
+        if self.random.percent(50) { bytes.into() } else { streamed(bytes) }
     }
 
     fn location(&self, answer: &Answer) -> Outcome<String> {

@@ -1,4 +1,5 @@
-//! Real clients against the real binary: docker with a daemon of its own, skopeo, podman and ctr.
+//! Real clients against the real binary: docker with a daemon of its own, skopeo, podman and ctr;
+//! and what scans a server's TLS.
 //!
 //! Every test starts its own server and its own client state in temporary directories, trusts the
 //! server through the CA file alone, and takes down what it started even when it fails. Nothing is
@@ -19,3 +20,5 @@ mod process;
 mod require;
 mod server;
 mod skopeo;
+mod sslscan;
+mod tls_scan;

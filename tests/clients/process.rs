@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,14 +34,27 @@ impl Outcome {
 
     /// Runs a client with `input` on its stdin.
     pub(crate) fn with_input(command: &mut Command, input: &str) -> Self {
+        Self::with(command, input, drop)
+    }
+
+    /// Runs a client with `input` on its stdin, which stays open until the client ends by itself.
+    pub(crate) fn with_open_input(command: &mut Command, input: &str) -> Self {
+        let mut open = None;
+        Self::with(command, input, |stdin| open = Some(stdin))
+    }
+
+    /// `written` gets the stdin of the client when `input` has been written to it.
+    fn with(command: &mut Command, input: &str, written: impl FnOnce(ChildStdin)) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the client starts");
+        let mut stdin = child.stdin.take().expect("stdin is piped");
         // A client that refuses before it reads leaves a broken pipe: what it said tells why.
-        let _ = child.stdin.take().expect("stdin is piped").write_all(input.as_bytes());
+        let _ = stdin.write_all(input.as_bytes());
+        written(stdin);
         let output = child.wait_with_output().expect("the client ends");
         Self { command: format!("{command:?}"), output }
     }
@@ -64,13 +77,14 @@ impl Outcome {
         assert!(said.contains(&words.to_lowercase()), "was to say {words:?}:\n{}", self.report());
     }
 
-    fn report(&self) -> String {
-        format!("$ {}\n{}\n{}", self.command, self.output.status, self.said())
-    }
-
-    fn said(&self) -> String {
+    /// All that the client said, on stdout and then on stderr.
+    pub(crate) fn said(&self) -> String {
         let stdout = String::from_utf8_lossy(&self.output.stdout);
         stdout.into_owned() + &String::from_utf8_lossy(&self.output.stderr)
+    }
+
+    fn report(&self) -> String {
+        format!("$ {}\n{}\n{}", self.command, self.output.status, self.said())
     }
 }
 

@@ -32,25 +32,45 @@ impl Server {
     /// A server on an address that no other process takes: in 127.0.0.0/8 there is one for every
     /// process id, so that no port has to be guessed.
     pub(crate) fn on_loopback() -> Self {
+        Self::start(Self::free_address())
+    }
+
+    /// The same with `http.tls.minimumtls`. `certificates` may put others into the folder where the
+    /// authority has put its own: `ca.crt`, `server.crt` and `server.key`.
+    pub(crate) fn with_tls(minimum: &str, certificates: impl FnOnce(&Path, SocketAddr)) -> Self {
+        Self::start_with(Self::free_address(), minimum, certificates)
+    }
+
+    fn free_address() -> SocketAddr {
         static NEXT_PORT: AtomicU16 = AtomicU16::new(5000);
         let [_, high, middle, low] = process::id().to_be_bytes();
         let ip = Ipv4Addr::new(127, 64 + high % 64, middle, low);
         let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
-        Self::start(SocketAddr::new(IpAddr::V4(ip), port))
+        SocketAddr::new(IpAddr::V4(ip), port)
     }
 
     /// A server on `address`, accepting connections.
     pub(crate) fn start(address: SocketAddr) -> Self {
+        Self::start_with(address, "tls1.2", |_, _| ())
+    }
+
+    fn start_with(
+        address: SocketAddr,
+        minimum: &str,
+        certificates: impl FnOnce(&Path, SocketAddr),
+    ) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let path = directory.path();
         portcullis(path)
             .args(["certs", "--host", &address.ip().to_string(), "--out", "certs"])
             .succeeds();
+        certificates(&path.join("certs"), address);
         fs::create_dir(path.join("trust")).expect("a directory can be made");
         fs::copy(path.join("certs/ca.crt"), path.join("trust/ca.crt")).expect("certs made a CA");
         let users = portcullis(path).args(["htpasswd", "-Bbn", USER, PASSWORD]).succeeds();
         fs::write(path.join("htpasswd"), users + "\n").expect("a file can be written");
-        fs::write(path.join("config.yml"), configuration(address)).expect("a file can be written");
+        fs::write(path.join("config.yml"), configuration(address, minimum))
+            .expect("a file can be written");
 
         let process = Daemon::start(
             Command::new(BINARY).args(["serve", "config.yml"]).current_dir(path),
@@ -63,6 +83,11 @@ impl Server {
     /// The name of the registry, as in `docker login NAME`.
     pub(crate) fn name(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Where it listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The reference of an image in this registry.
@@ -109,7 +134,7 @@ impl Portcullis {
     }
 }
 
-fn configuration(address: SocketAddr) -> String {
+fn configuration(address: SocketAddr, minimum: &str) -> String {
     format!(
         "\
 version: 0.1
@@ -123,6 +148,7 @@ http:
   tls:
     certificate: certs/server.crt
     key: certs/server.key
+    minimumtls: {minimum}
 auth:
   htpasswd:
     realm: Portcullis

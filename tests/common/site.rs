@@ -1,4 +1,4 @@
-//! The real binary, started again and again on one tree.
+//! The real binary with a place of its own: certificates, users, configuration, trees.
 
 use std::{
     fs::{self, File},
@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use reqwest::{Certificate, Version};
 use tempfile::TempDir;
 
 pub(crate) const USER: &str = "ann";
@@ -16,6 +17,8 @@ pub(crate) const PASSWORD: &str = "correct horse battery";
 
 /// A hang guard: nothing that works takes so long.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// As above, for an answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 
@@ -23,24 +26,24 @@ const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 #[derive(Debug)]
 pub(crate) struct Site {
     folder: TempDir,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Site {
     /// A site on an address that no other process takes: in 127.0.0.0/8 there is one for every
-    /// process id.
-    pub(crate) fn new() -> Self {
+    /// process id. `what` is what the folder's name begins with.
+    pub(crate) fn new(what: &str) -> Self {
         let [_, high, middle, low] = process::id().to_be_bytes();
         let ip = Ipv4Addr::new(127, 128 + high % 64, middle, low);
         let address = SocketAddr::V4(SocketAddrV4::new(ip, 5000));
-        // On a disk: where a sync costs nothing, there is little time to be killed in.
+        // On a disk: where a sync costs nothing, no request takes long.
         let folder = tempfile::Builder::new()
-            .prefix("chaos-")
+            .prefix(&format!("{what}-"))
             .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
             .unwrap();
         let site = Self { folder, address };
         site.run(&["certs", "--host", &ip.to_string(), "--out", "certs"]);
-        // What bcrypt costs is not what is tested here, and it would be paid after every kill.
+        // What bcrypt costs is not what is tested here, and it would be paid after every start.
         let user = site.run(&["htpasswd", "-Bbn", "-C", "4", USER, PASSWORD]);
         fs::write(site.path("htpasswd"), user).unwrap();
         site
@@ -54,6 +57,19 @@ impl Site {
     /// What the addresses of requests begin with.
     pub(crate) fn base(&self) -> String {
         format!("https://{}", self.address)
+    }
+
+    /// What makes a client that trusts this site's authority and nobody else, and sends each request
+    /// once.
+    pub(crate) fn client(&self, version: Version) -> reqwest::ClientBuilder {
+        let ca = fs::read(self.path("certs/ca.crt")).unwrap();
+        let builder = reqwest::Client::builder()
+            .tls_certs_only([Certificate::from_pem(&ca).unwrap()])
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .timeout(ANSWER_LIMIT)
+            .no_proxy();
+        if version == Version::HTTP_11 { builder.http1_only() } else { builder }
     }
 
     /// Starts a server on a tree and waits until it accepts connections.
@@ -86,7 +102,8 @@ impl Site {
         self.folder.keep()
     }
 
-    fn run(&self, arguments: &[&str]) -> Vec<u8> {
+    /// Runs the binary to its end, and gives what it prints.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Vec<u8> {
         let folder = self.folder.path();
         let output = Command::new(BINARY).args(arguments).current_dir(folder).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {output:?}");
@@ -94,22 +111,10 @@ impl Site {
     }
 }
 
-/// A server that runs until it is killed: nobody ever asks it to stop.
+/// A server that is running. How it ends is up to whoever started it; dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct Server {
-    child: Child,
-}
-
-impl Server {
-    /// SIGKILL. Returns when the process is gone, and its sockets with it.
-    pub(crate) fn kill(mut self) -> Result<(), String> {
-        if let Some(status) = self.child.try_wait().unwrap() {
-            return Err(format!("the server ended by itself with {status}"));
-        }
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        Ok(())
-    }
+    pub(crate) child: Child,
 }
 
 impl Drop for Server {
@@ -133,6 +138,7 @@ storage:
     enabled: true
 http:
   addr: {address}
+  draintimeout: 2m
   tls:
     certificate: certs/server.crt
     key: certs/server.key

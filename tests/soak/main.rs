@@ -1,0 +1,183 @@
+//! The soak: the real binary under pushes and pulls at full rate, while every second its
+//! certificate, its users or nothing at all is changed and it is told to look. No request may fail
+//! but those that must; memory and descriptors stay flat; and at the end it is stopped in the
+//! middle of it all, which no request may notice that it had begun.
+//!
+//! `work` is what a client does, each in a repository of its own, so that it knows every answer;
+//! `push` is how it pushes; `strangers` come with passwords that are wrong. `changes` makes the
+//! changes, and `changing` knows what an answer may go by meanwhile. `watch` looks at the process,
+//! `drain` stops it. Only hang guards go by the clock.
+//!
+//! `cargo test --test soak -- --seconds N`. A run that fails leaves its folder behind and says
+//! where.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "the figures are for whoever typed the command; a test stops at the first surprise"
+)]
+
+mod arguments;
+#[path = "../common/blob.rs"]
+mod blob;
+mod changes;
+mod changing;
+mod client;
+mod content;
+mod drain;
+mod push;
+#[path = "../common/random.rs"]
+mod random;
+#[path = "../common/site.rs"]
+mod site;
+mod stage;
+mod strangers;
+mod tally;
+mod watch;
+mod work;
+
+use std::{process::ExitCode, sync::Arc};
+
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+    time,
+};
+
+use crate::{
+    arguments::Arguments,
+    changes::{Changes, certificate_of, first_users},
+    client::{Outcome, Stop},
+    random::Random,
+    site::{Server, Site},
+    stage::Stage,
+    watch::{Sample, Series, idle_again},
+    work::Worker,
+};
+
+/// How many clients work at once: half of them speak HTTP/1.1, half HTTP/2.
+const WORKERS: u64 = 8;
+/// What the log may complain about: a file that was found half-written.
+const MAY_BE_SAID: &str = "the new certificate cannot be used; the old one stays";
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::read() {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(usage) => {
+            eprintln!("{usage}");
+            return ExitCode::from(2);
+        }
+    };
+    println!("soak: seed {}, {} s", arguments.seed, arguments.length.as_secs());
+    let site = Arc::new(Site::new("soak"));
+    let runtime = Runtime::new().unwrap();
+    let result = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).unwrap();
+        let mut terminate = signal(SignalKind::terminate()).unwrap();
+        // What is dropped on the way out takes the server down.
+        tokio::select! {
+            result = run(&arguments, &site) => result,
+            _ = interrupt.recv() => Err("interrupted".to_owned()),
+            _ = terminate.recv() => Err("terminated".to_owned()),
+        }
+    });
+    // With it go the tasks, and what they hold.
+    drop(runtime);
+    match result {
+        Ok(()) => {
+            println!("soak: nothing failed that must not, nothing has grown, nothing was cut off");
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            eprintln!("soak: {why}");
+            if let Some(site) = Arc::into_inner(site) {
+                eprintln!("see {}", site.keep().display());
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments, site: &Arc<Site>) -> Result<(), String> {
+    let users = first_users(site);
+    let server = site.start(&site.path("data"));
+    let before = Sample::of(&server);
+    let certificate = certificate_of(site);
+    let stage = Arc::new(Stage::new(Arc::clone(site), arguments.seed, certificate, users));
+    let mut random = Random::new(arguments.seed);
+    work::make_shared(&stage, &mut random).await.map_err(why)?;
+
+    let series = Series::default();
+    let mut clients = workers(&stage, &mut random);
+    clients.spawn(strangers::try_to_get_in(Arc::clone(&stage), Random::new(random.number())));
+    clients.spawn(Changes::new(&stage, server.child.id()).make());
+    let worked = soak(arguments, &stage, &server, &series, clients).await;
+    println!("{}\n{series}", stage.tally);
+    worked?;
+    let after = idle_again(&server, before).await?;
+    println!("before the first client: {before}; after the last: {after}");
+    series.flat()?;
+
+    stage.set_over(false);
+    let mut clients = workers(&stage, &mut random);
+    drain::drain(&stage, server).await.map_err(why)?;
+    stage.set_over(true);
+    while let Some(ended) = clients.join_next().await {
+        ended.map_err(|panicked| panicked.to_string())?.map_err(why)?;
+    }
+    said(&stage)
+}
+
+/// Lets the clients work for as long as was asked for.
+async fn soak(
+    arguments: &Arguments,
+    stage: &Stage,
+    server: &Server,
+    series: &Series,
+    mut clients: JoinSet<Outcome<()>>,
+) -> Result<(), String> {
+    let work = async {
+        let mut length = std::pin::pin!(time::sleep(arguments.length));
+        loop {
+            tokio::select! {
+                () = &mut length, if !stage.is_over() => stage.set_over(true),
+                ended = clients.join_next() => match ended {
+                    Some(ended) => ended.map_err(|panicked| panicked.to_string())?.map_err(why)?,
+                    None => return Ok(()),
+                },
+            }
+        }
+    };
+    tokio::select! {
+        worked = work => worked,
+        () = series.watch(server) => Ok(()),
+    }
+}
+
+fn workers(stage: &Arc<Stage>, random: &mut Random) -> JoinSet<Outcome<()>> {
+    let worker = |number| Worker::new(stage, number, Random::new(random.number())).work();
+    (0..WORKERS).map(worker).collect()
+}
+
+/// Whether the log has what it must have, and nothing that it must not.
+fn said(stage: &Stage) -> Result<(), String> {
+    let log = stage.site.log();
+    let (told, taken) = (stage.tally.changes("SIGHUP"), log.matches("SIGHUP").count() as u64);
+    if told != taken {
+        return Err(format!("{told} times it was told to look, and has looked {taken} times"));
+    }
+    let bad = |line: &&str| {
+        (line.contains("level=error") && !line.contains(MAY_BE_SAID)) || line.contains("panicked")
+    };
+    log.lines().find(bad).map_or(Ok(()), |line| Err(format!("the log has: {line}")))
+}
+
+fn why(stop: Stop) -> String {
+    match stop {
+        Stop::Ended => "a connection broke although nobody has stopped the server".to_owned(),
+        Stop::Wrong(why) => why,
+    }
+}

@@ -1,0 +1,78 @@
+//! Whoever comes with a password that is wrong, or was right, or has just become right. Slowly:
+//! wrong passwords are dear, and many of them from one place may be turned away.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::{Method, Version};
+use tokio::time;
+
+use crate::{
+    client::{Answer, Client, Outcome},
+    random::Random,
+    site::{PASSWORD, USER},
+    stage::{Stage, Users},
+};
+
+/// Who is removed and comes back.
+pub(crate) const BOB: &str = "bob";
+/// Whose password changes.
+pub(crate) const EVE: &str = "eve";
+
+const EVERY: Duration = Duration::from_millis(400);
+
+/// Tries until the clients come to an end.
+pub(crate) async fn try_to_get_in(stage: Arc<Stage>, mut random: Random) -> Outcome<()> {
+    let mut clients = [Version::HTTP_11, Version::HTTP_2].map(|v| Client::new(&stage, v));
+    while !stage.is_over() {
+        let version = *random.pick(&[0, 1]);
+        if random.percent(20) {
+            clients[version] = Client::new(&stage, clients[version].version);
+            clients[version].meet().await?;
+        }
+        let client = &clients[version];
+        let users = stage.users.last();
+        let password = |user| users.get(user).cloned().unwrap_or_else(|| "gone".to_owned());
+        match random.below(8) {
+            0 => nobody(client).await?,
+            1 => one(client, USER, "incorrect donkey").await?,
+            2 => one(client, "mallory", PASSWORD).await?,
+            // The first one of each, which is right until the first change.
+            3 if random.percent(50) => one(client, BOB, PASSWORD).await?,
+            3 => one(client, EVE, PASSWORD).await?,
+            4 | 5 => one(client, BOB, &password(BOB)).await?,
+            _ => one(client, EVE, &password(EVE)).await?,
+        }
+        time::sleep(EVERY).await;
+    }
+    Ok(())
+}
+
+async fn nobody(client: &Client) -> Outcome<()> {
+    let answer = client.send("without a password", client.anonymous(Method::GET, "/v2/")).await?;
+    answer.expect(401)?.header("www-authenticate").map(drop)
+}
+
+/// Whether they get in must follow from the users that may be in force.
+async fn one(client: &Client, user: &'static str, password: &str) -> Outcome<()> {
+    let users = &client.stage.users;
+    let sent = users.now();
+    let request = client.request_as((user, password), Method::GET, "/v2/_catalog?n=1");
+    let answer = client.send("with some password", request).await?;
+    let refused = is_refused(&answer)?;
+    let would_be = |users: &Users| users.get(user).is_none_or(|right| right != password);
+    if users.since(sent).iter().any(|users| would_be(users) == refused) {
+        return Ok(());
+    }
+    let why = if refused { "with the right password" } else { "with a wrong password" };
+    Err(answer.wrong(&format!("{user} {why}")))
+}
+
+/// Whether an answer refuses a password: by 401, or by 429 to whoever has tried too often.
+pub(crate) fn is_refused(answer: &Answer) -> Outcome<bool> {
+    match answer.status {
+        200 => Ok(false),
+        401 => answer.header("www-authenticate").map(|_| true),
+        429 => answer.header("retry-after").map(|_| true),
+        _ => Err(answer.wrong("which is neither in nor out")),
+    }
+}
