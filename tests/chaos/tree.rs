@@ -92,7 +92,7 @@ impl Tree {
                 link(&bytes, &named(algorithm, hex))?;
             }
             ["_referrers", "complete"] if bytes.is_empty() => {}
-            ["_uploads", _, "data" | "startedat" | "portcullis-hasher"] => {}
+            ["_uploads", _, "data" | "startedat" | "portcullis-hasher" | "portcullis-owner"] => {}
             _ => return Err("nobody knows what this is".to_owned()),
         }
         Ok(())
