@@ -14,7 +14,7 @@ use std::{
     ops::ControlFlow,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -26,7 +26,7 @@ use futures_util::{
 use serde::Serialize;
 use tokio::sync::mpsc::{self, Receiver};
 
-pub use self::finding::{Finding, Kind, MAX_MISSING, Severity};
+pub use self::finding::{Finding, Kind, MAX_MISSING, MAX_TAGS, Severity};
 use self::{pace::Pace, spot::Spot, walk::Walk};
 use super::{Registry, layout};
 use crate::{
@@ -35,6 +35,7 @@ use crate::{
 };
 
 mod finding;
+mod images;
 mod look;
 mod pace;
 mod quarantine;
@@ -154,6 +155,8 @@ struct Verifier<'a> {
     pace: Pace,
     /// Corrupt blobs.
     condemned: Mutex<HashSet<Digest>>,
+    /// How many times tags were looked for.
+    searches: AtomicUsize,
     /// Where to move what is damaged, if anywhere.
     quarantine: Option<Key>,
 }
@@ -174,23 +177,30 @@ impl Registry {
         progress: &Progress,
         report: &mut (dyn FnMut(Finding) -> ControlFlow<()> + Send),
     ) {
-        // Two runs within a second must not share a folder: one might write over what the other
-        // has moved.
-        let run = || {
-            let unique = uuid::Uuid::new_v4().simple().to_string();
-            format!("{}-{}", self.0.clock.now().strftime("%Y%m%dT%H%M%SZ"), &unique[..8])
-        };
-        let verifier = Verifier {
-            registry: self,
-            progress,
-            pace: Pace::new(options.limit),
-            condemned: Mutex::default(),
-            quarantine: options.repair.then(|| layout::quarantine(&run())),
-        };
+        let verifier = Verifier::new(self, options, progress);
         for stage in Stage::ALL {
             if verifier.stage(stage, report).await.is_break() {
                 return;
             }
+        }
+    }
+}
+
+impl<'a> Verifier<'a> {
+    fn new(registry: &'a Registry, options: &Options, progress: &'a Progress) -> Self {
+        // Two runs within a second must not share a folder: one might write over what the other
+        // has moved.
+        let run = || {
+            let unique = uuid::Uuid::new_v4().simple().to_string();
+            format!("{}-{}", registry.0.clock.now().strftime("%Y%m%dT%H%M%SZ"), &unique[..8])
+        };
+        Self {
+            registry,
+            progress,
+            pace: Pace::new(options.limit),
+            condemned: Mutex::default(),
+            searches: AtomicUsize::new(0),
+            quarantine: options.repair.then(|| layout::quarantine(&run())),
         }
     }
 }
@@ -253,7 +263,8 @@ impl Verifier<'_> {
             suspects = again.filter(|(_, left)| future::ready(!left.is_empty())).collect().await;
         }
         for (spot, findings) in suspects {
-            for finding in findings {
+            for mut finding in findings {
+                self.name_image(&spot, &mut finding).await;
                 if let Some(finding) = self.quarantine(&spot, finding).await {
                     report(finding)?;
                 }

@@ -225,6 +225,7 @@ impl Case<'_> {
             assert_eq!(finding["kind"], "manifest_incomplete");
             assert_eq!(finding["repository"], "team/app");
             assert_eq!(finding["digest"], manifest);
+            assert_eq!(finding["tags"], json!(["latest"]));
         }
     }
 }
@@ -268,6 +269,20 @@ async fn names_of_others_do_not_command_the_terminal() {
         let plain = |c: char| c == '\n' || !c.is_control();
         assert!(ended.stdout.chars().chain(ended.stderr.chars()).all(plain), "{ended:?}");
     }
+}
+
+#[tokio::test]
+async fn a_folder_that_lies_elsewhere_below_the_root_is_looked_at_too() {
+    let tree = Tree::new().await;
+    let blobs = tree.root().join(BASE).join("blobs");
+    fs::rename(blobs.join("sha256"), tree.root().join("disk")).unwrap();
+    std::os::unix::fs::symlink("../../../../disk", blobs.join("sha256")).unwrap();
+    let ended = verify(&tree.root(), &[]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
+    assert!(ended.stderr.contains("in 7 blobs"), "{ended:?}");
+    tree.write(&tree.layer(), "bad");
+    let (findings, _) = verify(&tree.root(), &["--json"]).json();
+    assert!(findings.iter().any(|finding| finding["kind"] == "blob_corrupt"), "{findings:?}");
 }
 
 #[test]

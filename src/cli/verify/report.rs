@@ -127,6 +127,10 @@ fn line(finding: &Finding) -> String {
     };
     let mut line = format!("{severity} {} {:?}: ", finding.kind.as_str(), finding.key.as_str());
     line.push_str(&harmless(&finding.message));
+    if let (Some(name), [_, ..]) = (&finding.repository, &finding.tags[..]) {
+        let images: Vec<String> = finding.tags.iter().map(|tag| format!("{name}:{tag}")).collect();
+        let _ = write!(line, " ({})", images.join(", "));
+    }
     if let Some(key) = &finding.moved_to {
         let _ = write!(line, "; moved to {:?}", key.as_str());
     }

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    oci::{Digest, RepositoryName},
+    oci::{Digest, RepositoryName, Tag},
     storage::{self, Key},
 };
 
@@ -105,6 +105,9 @@ pub struct Finding {
     /// What a manifest lacks: the first of them, up to [`MAX_MISSING`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Digest>,
+    /// Tags that name a manifest which lacks something: up to [`MAX_TAGS`].
+    #[serde(serialize_with = "as_texts", skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Tag>,
     /// A sentence for people.
     pub message: Cow<'static, str>,
     /// Where it was moved to.
@@ -117,6 +120,9 @@ pub struct Finding {
 
 /// So many of the things that a manifest lacks are named.
 pub const MAX_MISSING: usize = 32;
+
+/// So many tags of a manifest are named.
+pub const MAX_TAGS: usize = 16;
 
 impl Finding {
     pub(super) fn new(kind: Kind, key: Key, message: impl Into<Cow<'static, str>>) -> Self {
@@ -132,6 +138,7 @@ impl Finding {
             repository: None,
             digest: None,
             missing: Vec::new(),
+            tags: Vec::new(),
             message,
             moved_to: None,
             not_moved: None,
@@ -188,4 +195,11 @@ fn as_optional_text<T: fmt::Display, S: Serializer>(
         Some(value) => serializer.collect_str(value),
         None => serializer.serialize_none(),
     }
+}
+
+fn as_texts<T: fmt::Display, S: Serializer>(
+    values: &[T],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
 }

@@ -1,5 +1,9 @@
 //! Moves what is damaged out of the tree. Nothing is ever deleted or written over.
 //!
+//! What is moved is what somebody finished writing: links and data are synced before they get their
+//! names, so that they may be promoted. After a power cut the old name may be there again beside the
+//! new one; the next run finds it.
+//!
 //! Data goes before what links to it, for the links are looked at later: a crash in between leaves
 //! links that lead nowhere, which the next run finds.
 //!

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 use bytes::Bytes;
 use serde_json::json;
 
-use super::*;
+use super::{spot::Linked, *};
 use crate::{
     oci::{Algorithm, RepositoryName, Tag},
     registry::{Put, SystemClock, layout::Place},
@@ -145,6 +145,7 @@ async fn bytes_that_went_bad_are_found_with_the_images_that_need_them() {
     assert_eq!(findings[1].repository, Some(tree.name.clone()));
     assert_eq!(findings[1].digest, Some(tree.manifest.clone()));
     assert_eq!(findings[1].missing, std::slice::from_ref(&tree.layer));
+    assert_eq!(findings[1].tags, std::slice::from_ref(&tree.tag));
     assert_eq!(findings.len(), 2);
 
     let (before, layer) = (tree.bytes().await, Place::Layer(&tree.name, &tree.layer).key());
@@ -351,4 +352,24 @@ async fn whoever_wants_no_more_gets_no_more() {
     };
     tree.registry.verify(&Options::default(), &Progress::default(), &mut report).await;
     assert_eq!(count, 1);
+}
+
+/// A push may mend what is about to be moved: then it is at its place again afterwards.
+#[tokio::test(start_paused = true)]
+async fn what_is_right_when_it_is_moved_is_moved_back() {
+    let tree = Tree::new().await;
+    let progress = Progress::default();
+    let verifier = Verifier::new(&tree.registry, &Options { repair: true, limit: None }, &progress);
+    let before = tree.bytes().await;
+    for (spot, kind) in [
+        (Spot::Blob(tree.layer.clone()), Kind::BlobCorrupt),
+        (Spot::Link(Linked::Layer(tree.name.clone(), tree.layer.clone())), Kind::BlobMissing),
+        (Spot::Link(Linked::Revision(tree.name.clone(), tree.manifest.clone())), Kind::BlobMissing),
+        (Spot::Link(Linked::Current(tree.name.clone(), tree.tag.clone())), Kind::RevisionMissing),
+    ] {
+        let finding = Finding::new(kind, spot.key(), "it was so a moment ago");
+        assert!(verifier.quarantine(&spot, finding).await.is_none(), "{spot:?}");
+        assert_eq!(tree.found().await, [""; 0]);
+    }
+    assert_eq!(tree.bytes().await, before);
 }
