@@ -27,6 +27,9 @@ use crate::{
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
 };
 
+/// Commands know the core through this room only.
+pub use crate::registry::verify;
+
 /// Where the built-in authority keeps its files: in the working directory.
 pub const CERTIFICATES: &str = "certs";
 
@@ -175,6 +178,24 @@ impl App {
         self.jobs.stop().await;
         self.registry.settle().await;
     }
+}
+
+/// Opens the registry that `config` describes, without serving it, for a command that looks at what
+/// is stored. Nothing is made, not even the root.
+///
+/// # Errors
+///
+/// When there is no storage yet, or none that outlives a process.
+pub fn open_registry(config: &Config) -> Result<Registry, StartError> {
+    match &config.storage.backend {
+        storage::Options::Memory => return Err(StartError::NothingKept),
+        storage::Options::Filesystem(options) if !options.rootdirectory.is_dir() => {
+            return Err(StartError::NoStorage { root: options.rootdirectory.clone() });
+        }
+        storage::Options::Filesystem(_) => {}
+    }
+    let storage = open_storage(&config.storage.backend)?;
+    Ok(Registry::new(storage, Arc::new(SystemClock), config.uploads.maxopen))
 }
 
 fn open_storage(options: &storage::Options) -> Result<Arc<dyn Storage>, StartError> {
@@ -328,6 +349,19 @@ pub enum StartError {
     /// No random numbers.
     #[error(transparent)]
     NoRandomness(#[from] gate::NoRandomness),
+    /// There is no storage where the configuration says.
+    #[error(
+        "there is no directory {}; name the configuration that the registry is served with, or set \
+         storage.filesystem.rootdirectory",
+        .root.display()
+    )]
+    NoStorage {
+        /// The root.
+        root: PathBuf,
+    },
+    /// The storage is some process's memory.
+    #[error("storage.inmemory keeps nothing that another process could look at")]
+    NothingKept,
     /// The root of the storage cannot be used.
     #[error(
         "cannot use {} for storage; make it writable for this user, or choose another \

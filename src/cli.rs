@@ -1,16 +1,19 @@
 //! What a person types.
 //!
 //! Exit codes: 0; 1 for a failure, with a message on standard error that says what to do; 2 for
-//! usage.
+//! usage. `verify` has 1 for problems in what is stored, and 2 for all else.
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config};
 
 mod certs;
 mod failure;
 mod htpasswd;
 mod serve;
+mod verify;
 
 /// A private container registry that carries its own gate.
 #[derive(Debug, Parser)]
@@ -31,6 +34,7 @@ enum Command {
     Serve(serve::Serve),
     Htpasswd(htpasswd::Htpasswd),
     Certs(certs::Certs),
+    Verify(verify::Verify),
 }
 
 /// Runs the command that the process was started with.
@@ -41,9 +45,18 @@ pub fn run() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Htpasswd(htpasswd) => htpasswd.run(),
         Command::Certs(certs) => certs.run(),
+        Command::Verify(verify) => verify.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// The configuration in a file, if one is named, and in the `REGISTRY_*` variables.
+fn configuration(file: Option<&Path>) -> Result<Config, config::Error> {
+    // A variable that is not Unicode cannot be one of ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(file, environment)
 }

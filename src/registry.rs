@@ -31,6 +31,7 @@ mod referrers;
 mod sessions;
 mod tags;
 mod uploads;
+pub mod verify;
 
 pub use blobs::Blob;
 pub use error::{BodyError, Error};

@@ -35,10 +35,15 @@ impl Failure {
     /// Prints the message on standard error and gives the exit code.
     #[must_use]
     pub(super) fn report(&self) -> ExitCode {
-        // Nobody is left to tell if this fails.
-        let _ = writeln!(std::io::stderr().lock(), "portcullis: {self}");
+        tell(&self.message);
         ExitCode::from(self.code)
     }
+}
+
+/// Prints a message on standard error.
+pub(super) fn tell(message: &str) {
+    // Nobody is left to tell if this fails.
+    let _ = writeln!(std::io::stderr().lock(), "portcullis: {message}");
 }
 
 impl fmt::Display for Failure {

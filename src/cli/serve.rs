@@ -10,7 +10,7 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::failure::Failure;
+use super::{configuration, failure::Failure};
 use crate::{
     app::{App, CERTIFICATES, FirstUser, Provisioned},
     config::Config,
@@ -47,11 +47,7 @@ Example:
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
-        // A variable that is not Unicode cannot be one of ours.
-        let environment = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        let config = Config::load(self.config.as_deref(), environment)?;
+        let config = configuration(self.config.as_deref())?;
         // Dropped last: what a stop says is written too.
         let _log = telemetry::init(&config.log)?;
         for warning in &config.warnings {

@@ -11,6 +11,7 @@
 //!   repositories/<name>/_uploads/<uuid>/portcullis-{hasher,owner}        (ours)
 //!   repositories/<name>/_referrers/<alg>/<hex>/<alg>/<hex>/link          (ours: subject, referrer)
 //!   repositories/<name>/_referrers/complete                              (ours)
+//! portcullis-quarantine/<run>/<where it was>                             (ours)
 //! ```
 //!
 //! registry:2 walks repositories without entering folders that begin with `_`, and reads no file
@@ -139,6 +140,17 @@ fn within(name: &RepositoryName, path: &[&str]) -> Key {
 /// The link of a digest in a folder of a repository.
 fn linked(name: &RepositoryName, folder: &str, digest: &Digest) -> Key {
     within(name, &[folder, "/", digest.algorithm().as_str(), "/", digest.hex(), "/link"])
+}
+
+/// The folder of blobs, by algorithm and the first two digits of their digests.
+pub(super) fn blobs() -> Key {
+    Key::new(format!("{BASE}/blobs"))
+}
+
+/// Where what is damaged is moved to: beside registry:2's tree, which is all that it walks, and
+/// below the same root, so that a rename leads there.
+pub(super) fn quarantine(run: &str) -> Key {
+    Key::new(format!("portcullis-quarantine/{run}"))
 }
 
 /// The folder below which repositories lie, at any depth.

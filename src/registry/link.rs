@@ -6,7 +6,12 @@ use super::{Error, Registry, layout::Place};
 use crate::{oci::Digest, storage::Durability};
 
 /// No digest is longer; registry:2 writes no newline, people with editors do.
-const MAX_LEN: usize = 256;
+pub(super) const MAX_LEN: usize = 256;
+
+/// The digest that the content of a link file names; `None` when it names none.
+pub(super) fn parse(content: &[u8]) -> Option<Digest> {
+    std::str::from_utf8(content).ok()?.trim().parse().ok()
+}
 
 impl Registry {
     /// Where a link leads. One that is empty or holds no digest leads nowhere: a full disk or a
@@ -16,7 +21,7 @@ impl Registry {
         let Some(bytes) = self.storage().read(&key, MAX_LEN).await? else {
             return Ok(None);
         };
-        let digest = std::str::from_utf8(&bytes).ok().and_then(|text| text.trim().parse().ok());
+        let digest = parse(&bytes);
         if digest.is_none() {
             tracing::warn!(%key, "skipping a link file that holds no digest");
         }

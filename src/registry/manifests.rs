@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Stored manifests longer than this are not served: none was ever accepted, here or by registry:2.
-const MAX_STORED: usize = 2 * Manifest::MAX_SIZE;
+pub(super) const MAX_STORED: usize = 2 * Manifest::MAX_SIZE;
 
 /// How many descriptors of a manifest are looked up at once.
 const LOOKUPS: usize = 16;
@@ -156,26 +156,24 @@ impl Registry {
         Ok(Accepted { digest, subject })
     }
 
-    /// Refuses a manifest that refers to something the repository does not have. Its subject may
-    /// be absent, and so may layers that say where else they can be had (distribution-spec,
-    /// "Pushing Manifests").
+    /// Refuses a manifest that refers to something the repository does not have.
     async fn refuse_incomplete(
         &self,
         name: &RepositoryName,
         kind: &ManifestKind,
     ) -> Result<(), Error> {
-        let needed: BTreeSet<Digest> = match kind {
-            ManifestKind::Image { config, layers } => std::iter::once(config)
-                .chain(layers.iter().filter(|layer| !layer.is_foreign()))
-                .map(|descriptor| descriptor.digest.clone())
-                .collect(),
-            ManifestKind::Index { manifests: content }
-            | ManifestKind::Artifact { blobs: content } => {
-                content.iter().map(|descriptor| descriptor.digest.clone()).collect()
-            }
-        };
+        let missing = self.missing(name, kind).await?;
+        if missing.is_empty() { Ok(()) } else { Err(Error::ManifestBlobUnknown(missing)) }
+    }
+
+    /// What a manifest needs and the repository does not have.
+    pub(super) async fn missing(
+        &self,
+        name: &RepositoryName,
+        kind: &ManifestKind,
+    ) -> Result<Vec<Digest>, Error> {
         let in_manifests = matches!(kind, ManifestKind::Index { .. });
-        let missing: Vec<Option<Digest>> = stream::iter(needed)
+        let missing: Vec<Option<Digest>> = stream::iter(needed(kind))
             .map(|digest| async move {
                 let place = match in_manifests {
                     true => Place::Revision(name, &digest),
@@ -192,8 +190,7 @@ impl Registry {
             .buffered(LOOKUPS)
             .try_collect()
             .await?;
-        let missing: Vec<Digest> = missing.into_iter().flatten().collect();
-        if missing.is_empty() { Ok(()) } else { Err(Error::ManifestBlobUnknown(missing)) }
+        Ok(missing.into_iter().flatten().collect())
     }
 
     /// Takes a manifest and its tags from a repository (end-9); `false` when it was not there.
@@ -230,5 +227,19 @@ impl Registry {
             self.storage().delete_all(&place.key()).await?;
         }
         Ok(deleted)
+    }
+}
+
+/// What a manifest needs the repository to have. Its subject may be absent, and so may layers that
+/// say where else they can be had (distribution-spec, "Pushing Manifests").
+pub(super) fn needed(kind: &ManifestKind) -> BTreeSet<Digest> {
+    match kind {
+        ManifestKind::Image { config, layers } => std::iter::once(config)
+            .chain(layers.iter().filter(|layer| !layer.is_foreign()))
+            .map(|descriptor| descriptor.digest.clone())
+            .collect(),
+        ManifestKind::Index { manifests: content } | ManifestKind::Artifact { blobs: content } => {
+            content.iter().map(|descriptor| descriptor.digest.clone()).collect()
+        }
     }
 }

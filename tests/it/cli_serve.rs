@@ -225,6 +225,7 @@ fn every_command_has_help_with_an_example() {
         &["htpasswd", "--help"],
         &["certs", "--help"],
         &["certs", "show", "--help"],
+        &["verify", "--help"],
     ] {
         let output = run(folder.path(), arguments);
         let text = String::from_utf8(output.stdout).unwrap();

@@ -16,6 +16,7 @@ mod blobs;
 mod cli_certs;
 mod cli_htpasswd;
 mod cli_serve;
+mod cli_verify;
 mod connections;
 mod crowds;
 mod errors;

@@ -1,0 +1,303 @@
+//! Holds a storage tree against its promises: every blob is what it is called, every link leads to
+//! what it says, every tag and manifest has what it needs.
+//!
+//! A server may run on the same tree meanwhile. What looks wrong is looked at again after a moment,
+//! and counts only if it still is; uploads are left alone, and so are the entries of referrers,
+//! which are made anew when they are missing. `walk.rs` tells what there is, page by page; `look.rs`
+//! judges one place; `quarantine.rs` moves what is damaged out of the way.
+//!
+//! What is held in memory does not grow with the tree.
+
+use std::{
+    collections::HashSet,
+    num::NonZeroU64,
+    ops::ControlFlow,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{
+    StreamExt as _, future,
+    stream::{self, BoxStream},
+};
+use serde::Serialize;
+use tokio::sync::mpsc::{self, Receiver};
+
+pub use self::finding::{Finding, Kind, MAX_MISSING, MAX_TAGS, Severity};
+use self::{pace::Pace, spot::Spot, walk::Walk};
+use super::{Registry, layout};
+use crate::{
+    oci::Digest,
+    storage::{Key, Storage},
+};
+
+mod finding;
+mod images;
+mod look;
+mod pace;
+mod quarantine;
+mod spot;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+/// So long after the first look something must still look wrong. A push or a deletion writes its
+/// files within milliseconds of each other, and a slow disk within less than this.
+const MOMENT: Duration = Duration::from_millis(500);
+
+/// So many places that look wrong wait together for that moment.
+const SUSPECTS: usize = 4096;
+
+/// So many corrupt blobs are remembered, so that the manifests which need them can be named.
+const CONDEMNED: usize = 65_536;
+
+/// So many places are known before they are looked at.
+const AHEAD: usize = 256;
+
+/// How a tree is verified.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whether corrupt blobs, and links that lead nowhere, are moved to the quarantine.
+    pub repair: bool,
+    /// How many bytes of blobs are read in a second.
+    pub limit: Option<NonZeroU64>,
+}
+
+/// How far it is. May be read while it goes on.
+#[derive(Debug, Default)]
+pub struct Progress {
+    blobs: AtomicU64,
+    bytes: AtomicU64,
+    links: AtomicU64,
+    manifests: AtomicU64,
+}
+
+impl Progress {
+    /// How much was looked at so far.
+    #[must_use]
+    pub fn checked(&self) -> Checked {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Checked {
+            blobs: read(&self.blobs),
+            bytes: read(&self.bytes),
+            links: read(&self.links),
+            manifests: read(&self.manifests),
+        }
+    }
+
+    fn read(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn looked(&self, spot: &Spot) {
+        let count = match spot {
+            Spot::Blob(_) => &self.blobs,
+            Spot::Link(_) => &self.links,
+            Spot::Manifest(..) => &self.manifests,
+            Spot::Folder(_) | Spot::Stray(_) | Spot::Name(_) => return,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How much was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// Blobs, the bytes of manifests among them.
+    pub blobs: u64,
+    /// Bytes that were hashed; those of a blob that looked corrupt more than once.
+    pub bytes: u64,
+    /// Links.
+    pub links: u64,
+    /// Manifests whose content was looked for.
+    pub manifests: u64,
+}
+
+/// What is looked at together. The order is that in which damage spreads, so that what one stage
+/// moves away is missed by a later one.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Blobs,
+    Layers,
+    Revisions,
+    Tags,
+    Manifests,
+}
+
+impl Stage {
+    const ALL: [Self; 5] =
+        [Self::Blobs, Self::Layers, Self::Revisions, Self::Tags, Self::Manifests];
+
+    /// How many places are looked at at a time.
+    const fn width(self) -> usize {
+        match self {
+            // A disk is read fastest from few ends.
+            Self::Blobs => 2,
+            _ => 16,
+        }
+    }
+
+    /// How many times more something is looked at before it counts. A blob only changes as a whole.
+    const fn looks(self) -> usize {
+        match self {
+            Self::Blobs => 1,
+            _ => 2,
+        }
+    }
+}
+
+struct Verifier<'a> {
+    registry: &'a Registry,
+    progress: &'a Progress,
+    pace: Pace,
+    /// Corrupt blobs.
+    condemned: Mutex<HashSet<Digest>>,
+    /// How many times tags were looked for.
+    searches: AtomicUsize,
+    /// Where to move what is damaged, if anywhere.
+    quarantine: Option<Key>,
+}
+
+/// Takes what is found. Whoever breaks gets no more, and nothing more is moved.
+type Report<'a> = dyn FnMut(Finding) -> ControlFlow<()> + Send + 'a;
+
+impl Registry {
+    /// Looks at everything that is stored, and tells what is wrong as it is found, until `report`
+    /// breaks.
+    ///
+    /// Without [`Options::repair`] nothing is written. With it, corrupt blobs and links that lead
+    /// nowhere are moved to `portcullis-quarantine` at the root of the storage, each before it is
+    /// reported; nothing is deleted.
+    pub async fn verify(
+        &self,
+        options: &Options,
+        progress: &Progress,
+        report: &mut (dyn FnMut(Finding) -> ControlFlow<()> + Send),
+    ) {
+        let verifier = Verifier::new(self, options, progress);
+        for stage in Stage::ALL {
+            if verifier.stage(stage, report).await.is_break() {
+                return;
+            }
+        }
+    }
+}
+
+impl<'a> Verifier<'a> {
+    fn new(registry: &'a Registry, options: &Options, progress: &'a Progress) -> Self {
+        // Two runs within a second must not share a folder: one might write over what the other
+        // has moved.
+        let run = || {
+            let unique = uuid::Uuid::new_v4().simple().to_string();
+            format!("{}-{}", registry.0.clock.now().strftime("%Y%m%dT%H%M%SZ"), &unique[..8])
+        };
+        Self {
+            registry,
+            progress,
+            pace: Pace::new(options.limit),
+            condemned: Mutex::default(),
+            searches: AtomicUsize::new(0),
+            quarantine: options.repair.then(|| layout::quarantine(&run())),
+        }
+    }
+}
+
+impl Verifier<'_> {
+    fn storage(&self) -> &dyn Storage {
+        self.registry.storage()
+    }
+
+    async fn stage(&self, stage: Stage, report: &mut Report<'_>) -> ControlFlow<()> {
+        let (spots, found) = mpsc::channel(AHEAD);
+        let walk = Walk { storage: self.storage(), stage, spots };
+        let ((), ended) = future::join(walk.run(), self.judge(stage, found, report)).await;
+        ended
+    }
+
+    /// Looks at places as they come; those that look wrong wait to be looked at again.
+    async fn judge(
+        &self,
+        stage: Stage,
+        found: Receiver<Spot>,
+        report: &mut Report<'_>,
+    ) -> ControlFlow<()> {
+        let looks = received(found).map(|spot| async move {
+            let findings = self.look(&spot).await;
+            self.progress.looked(&spot);
+            (spot, findings)
+        });
+        let mut looks = looks.buffer_unordered(stage.width());
+        let mut suspects = Vec::new();
+        while let Some((spot, findings)) = looks.next().await {
+            if !findings.is_empty() {
+                suspects.push((spot, findings));
+            }
+            if suspects.len() == SUSPECTS {
+                self.settle(stage, std::mem::take(&mut suspects), report).await?;
+            }
+        }
+        self.settle(stage, suspects, report).await
+    }
+
+    /// Looks again, and reports what was seen each time.
+    async fn settle(
+        &self,
+        stage: Stage,
+        mut suspects: Vec<(Spot, Vec<Finding>)>,
+        report: &mut Report<'_>,
+    ) -> ControlFlow<()> {
+        for _ in 0..stage.looks() {
+            if suspects.is_empty() {
+                return ControlFlow::Continue(());
+            }
+            tokio::time::sleep(MOMENT).await;
+            let again = stream::iter(suspects).map(|(spot, before)| async move {
+                let mut findings = self.look(&spot).await;
+                findings.retain(|finding| before.iter().any(|other| other.repeats(finding)));
+                (spot, findings)
+            });
+            let again = again.buffer_unordered(stage.width());
+            suspects = again.filter(|(_, left)| future::ready(!left.is_empty())).collect().await;
+        }
+        for (spot, findings) in suspects {
+            for mut finding in findings {
+                self.name_image(&spot, &mut finding).await;
+                if let Some(finding) = self.quarantine(&spot, finding).await {
+                    report(finding)?;
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn condemned(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.condemned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn condemn(&self, digest: &Digest) {
+        let mut condemned = self.condemned();
+        if condemned.len() < CONDEMNED {
+            condemned.insert(digest.clone());
+        }
+    }
+
+    fn acquit(&self, digest: &Digest) {
+        self.condemned().remove(digest);
+    }
+
+    fn is_condemned(&self, digest: &Digest) -> bool {
+        self.condemned().contains(digest)
+    }
+}
+
+/// What comes out of a channel.
+fn received(channel: Receiver<Spot>) -> BoxStream<'static, Spot> {
+    stream::unfold(channel, |mut channel| async move {
+        let spot = channel.recv().await?;
+        Some((spot, channel))
+    })
+    .boxed()
+}

@@ -1,0 +1,56 @@
+//! What people call a manifest: the tags that name it.
+
+use std::sync::atomic::Ordering;
+
+use super::{
+    Verifier,
+    finding::{Finding, Kind, MAX_TAGS},
+    spot::Spot,
+};
+use crate::{
+    oci::{Digest, RepositoryName, Tag},
+    registry::{
+        Error,
+        layout::{CURRENT, Place},
+    },
+};
+
+/// How many tags are looked at together.
+const BATCH: usize = 1000;
+
+/// For so many manifests tags are looked for: each time all tags of a repository are read.
+const SEARCHES: usize = 1000;
+
+impl Verifier<'_> {
+    /// Adds the tags of a manifest that lacks something, so that people know what to push again.
+    pub(super) async fn name_image(&self, spot: &Spot, finding: &mut Finding) {
+        let Spot::Manifest(name, digest) = spot else { return };
+        if finding.kind != Kind::ManifestIncomplete
+            || self.searches.fetch_add(1, Ordering::Relaxed) >= SEARCHES
+        {
+            return;
+        }
+        // Without them the finding is as true, and what cannot be read has been told.
+        finding.tags = self.tags_of(name, digest).await.unwrap_or_default();
+    }
+
+    async fn tags_of(&self, name: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>, Error> {
+        let folder = Place::Tags(name).key();
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let held = self.storage().list_holders(&folder, CURRENT, after.as_deref(), BATCH);
+            let names = held.await?;
+            let Some(last) = names.last() else { return Ok(found) };
+            after = Some(last.clone());
+            for tag in names.iter().filter_map(|name| name.parse::<Tag>().ok()) {
+                if self.registry.link(Place::TagCurrent(name, &tag)).await?.as_ref() == Some(digest)
+                {
+                    found.push(tag);
+                }
+                if found.len() == MAX_TAGS {
+                    return Ok(found);
+                }
+            }
+        }
+    }
+}

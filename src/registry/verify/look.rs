@@ -1,0 +1,268 @@
+//! Looks at one place, and tells what is wrong there at this moment.
+
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
+
+use super::{
+    Verifier,
+    finding::{Finding, Kind, MAX_MISSING, causes},
+    spot::{Linked, Spot},
+};
+use crate::{
+    oci::{Digest, Manifest, RepositoryName},
+    registry::{Error as RegistryError, layout::Place, link, manifests},
+    storage::{Error, Key},
+};
+
+/// More files that nobody knows are not told of in one folder.
+const MAX_STRAYS: usize = 32;
+
+impl Verifier<'_> {
+    /// What is wrong with a place; empty when nothing is, or when it is gone.
+    pub(super) async fn look(&self, spot: &Spot) -> Vec<Finding> {
+        let looked = match spot {
+            Spot::Folder(key) => self.storage().list(key, None, 1).await.map(|_| Vec::new()),
+            Spot::Stray(key) => self.stray(key).await,
+            Spot::Name(key) => self.name(key).await,
+            Spot::Blob(digest) => self.blob(digest).await,
+            Spot::Link(link) => self.link(link).await,
+            Spot::Manifest(name, digest) => self.manifest(name, digest).await,
+        };
+        looked.unwrap_or_else(|error| {
+            let mut finding = Finding::unreadable(spot.key(), &error);
+            if let Spot::Link(link) = spot {
+                finding = finding.of(link.repository());
+            }
+            vec![finding]
+        })
+    }
+
+    async fn stray(&self, key: &Key) -> Result<Vec<Finding>, Error> {
+        if self.storage().size(key).await?.is_some() {
+            return Ok(vec![stray(key.clone())]);
+        }
+        let is_folder = !self.storage().list(key, None, 1).await?.is_empty();
+        let message = "a symbolic link to a folder, which is not followed here";
+        let finding = || Finding::new(Kind::Stray, key.clone(), message);
+        Ok(is_folder.then(finding).into_iter().collect())
+    }
+
+    async fn name(&self, key: &Key) -> Result<Vec<Finding>, Error> {
+        let there = !self.storage().list(key, None, 1).await?.is_empty();
+        let message = "the folder's name is no repository, tag or digest, so nothing below it is \
+                       served";
+        let finding = || Finding::new(Kind::NameInvalid, key.clone(), message);
+        Ok(there.then(finding).into_iter().collect())
+    }
+
+    /// The files of a folder that are none of `known`.
+    async fn strays(&self, folder: &Key, known: &[&str]) -> Result<Vec<Finding>, Error> {
+        let entries = self.storage().list(folder, None, MAX_STRAYS).await?;
+        let foreign = entries.into_iter().filter(|entry| !known.contains(&entry.name.as_str()));
+        Ok(foreign.map(|entry| stray(folder.child(&entry.name))).collect())
+    }
+
+    async fn blob(&self, digest: &Digest) -> Result<Vec<Finding>, Error> {
+        let key = Place::Data(digest).key();
+        let mut findings = self.strays(&folder_of(&key), &["data"]).await?;
+        match self.hash(&key, digest).await? {
+            // Whatever was seen before: a push may have healed it.
+            None => self.acquit(digest),
+            Some((computed, _)) if computed == *digest => self.acquit(digest),
+            Some((computed, size)) => {
+                self.condemn(digest);
+                let message = format!("the {size} bytes hash to {computed}");
+                findings.push(Finding::new(Kind::BlobCorrupt, key, message).about(digest));
+            }
+        }
+        Ok(findings)
+    }
+
+    /// The digest of an object, computed as `named` is, and its length.
+    pub(super) async fn hash(
+        &self,
+        key: &Key,
+        named: &Digest,
+    ) -> Result<Option<(Digest, u64)>, Error> {
+        let Some(object) = self.storage().open(key).await? else { return Ok(None) };
+        let size = object.size();
+        let read = |bytes| self.progress.read(bytes);
+        let computed = self.pace.hash(object.stream(0..size), named.algorithm(), read).await?;
+        Ok(Some((computed, size)))
+    }
+
+    async fn link(&self, link: &Linked) -> Result<Vec<Finding>, Error> {
+        let key = link.key();
+        // Registries before 2.4 kept signatures beside a revision's link.
+        let mut findings = self.strays(&folder_of(&key), &["link", "signatures"]).await?;
+        let Some(content) = self.content(&key).await? else {
+            return Ok(findings);
+        };
+        if let Some(wrong) = self.wrong(link, &content).await? {
+            // What it leads to may have come or gone together with the link since it was read.
+            if self.content(&key).await?.as_ref() == Some(&content) {
+                findings.push(wrong);
+            }
+        }
+        Ok(findings)
+    }
+
+    /// The content of a link file, or as much of it as shows that it is none.
+    pub(super) async fn content(&self, key: &Key) -> Result<Option<Vec<u8>>, Error> {
+        match self.storage().size(key).await? {
+            None => Ok(None),
+            Some(size) if size > link::MAX_LEN as u64 => Ok(Some(Vec::new())),
+            Some(_) => Ok(self.storage().read(key, link::MAX_LEN).await?.map(Into::into)),
+        }
+    }
+
+    /// What is wrong with a link of this content.
+    pub(super) async fn wrong(
+        &self,
+        link: &Linked,
+        content: &[u8],
+    ) -> Result<Option<Finding>, Error> {
+        let finding = |kind, message: String| {
+            let finding = Finding::new(kind, link.key(), message).of(link.repository());
+            match link.digest() {
+                Some(digest) => finding.about(digest),
+                None => finding,
+            }
+        };
+        let found = match link::parse(content) {
+            None if content.is_empty() => {
+                Some(finding(Kind::LinkInvalid, "the link is empty or too long".to_owned()))
+            }
+            None => Some(finding(Kind::LinkInvalid, "the link holds no digest".to_owned())),
+            Some(target) => match link {
+                Linked::Layer(_, digest) if digest.algorithm() != target.algorithm() => {
+                    // registry:2 links a sha512 name to sha256 content.
+                    match self.hash(&Place::Data(&target).key(), digest).await? {
+                        None => Some(missing(finding, &target)),
+                        Some((computed, _)) if computed == *digest => None,
+                        Some(_) if self.is_condemned(&target) => None,
+                        Some(_) => Some(elsewhere(finding, &target)),
+                    }
+                }
+                Linked::Layer(_, digest) | Linked::Revision(_, digest) if *digest == target => {
+                    let size = self.storage().size(&Place::Data(&target).key()).await?;
+                    size.is_none().then(|| missing(finding, &target))
+                }
+                Linked::Index(_, _, digest) if *digest == target => None,
+                Linked::Layer(..) | Linked::Revision(..) | Linked::Index(..) => {
+                    Some(elsewhere(finding, &target))
+                }
+                Linked::Current(name, tag) => {
+                    let revision = Place::Revision(name, &target).key();
+                    let entry = Place::TagIndex(name, tag, &target).key();
+                    let found = if self.storage().size(&revision).await?.is_none() {
+                        let message = format!("the tag names {target}, which is not there");
+                        Some(finding(Kind::RevisionMissing, message))
+                    } else if self.storage().size(&entry).await?.is_none() {
+                        let message = "the tag's index lacks its manifest: registry:2's collector may take \
+                             it for untagged; pushing the tag again enters it";
+                        Some(finding(Kind::TagIndexMissing, message.to_owned()))
+                    } else {
+                        None
+                    };
+                    found.map(|found| found.about(&target))
+                }
+            },
+        };
+        // What a tag once named is history, which nobody serves.
+        let is_history = matches!(link, Linked::Index(..));
+        Ok(found.map(|found| if is_history { found.into_note() } else { found }))
+    }
+
+    /// Whether a manifest that a repository has can be read, and whether the repository has what it
+    /// refers to. That its own bytes are there and right is seen elsewhere.
+    async fn manifest(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Vec<Finding>, Error> {
+        let key = Place::Revision(name, digest).key();
+        let Some(content) = self.content(&key).await? else { return Ok(Vec::new()) };
+        if link::parse(&content).as_ref() != Some(digest) || self.is_condemned(digest) {
+            return Ok(Vec::new());
+        }
+        let found = self.unsound(name, digest).await?;
+        if found.is_some() && self.content(&key).await?.as_ref() != Some(&content) {
+            return Ok(Vec::new());
+        }
+        Ok(found.map(|found| found.of(name).about(digest)).into_iter().collect())
+    }
+
+    async fn unsound(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<Finding>, Error> {
+        let (key, data) = (Place::Revision(name, digest).key(), Place::Data(digest).key());
+        let Some(size) = self.storage().size(&data).await? else { return Ok(None) };
+        if size > manifests::MAX_STORED as u64 {
+            let message = format!("{size} bytes are more than a manifest may have");
+            return Ok(Some(Finding::new(Kind::ManifestInvalid, key, message)));
+        }
+        let Some(bytes) = self.storage().read(&data, manifests::MAX_STORED).await? else {
+            return Ok(None);
+        };
+        let manifest = match Manifest::parse(&bytes, None) {
+            Ok(manifest) => manifest,
+            // Stored by old registries, and served as it is.
+            Err(_) if Manifest::stored_media_type(&bytes).contains(".manifest.v1+") => {
+                return Ok(None);
+            }
+            Err(why) => {
+                let finding = Finding::new(Kind::ManifestInvalid, key, causes(&why));
+                let is_json = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&bytes);
+                // Whoever accepted it knew better: it is served as it was sent.
+                return Ok(Some(if is_json.is_ok() { finding.into_note() } else { finding }));
+            }
+        };
+        let mut missing = match self.registry.missing(name, manifest.kind()).await {
+            Ok(missing) => missing,
+            Err(RegistryError::Storage(error)) => return Err(error),
+            Err(error) => {
+                return Ok(Some(Finding::new(Kind::Unreadable, key, causes(&error))));
+            }
+        };
+        let absent = missing.len();
+        let corrupt = manifests::needed(manifest.kind());
+        missing.extend(corrupt.into_iter().filter(|digest| self.is_condemned(digest)));
+        missing.sort_unstable();
+        missing.dedup();
+        let Some(first) = missing.first() else { return Ok(None) };
+        let what = if absent == missing.len() { "missing" } else { "missing or corrupt" };
+        let message = match missing.len() {
+            1 => format!("{first} is {what}: push the image again"),
+            n => format!("{first} and {} more are {what}: push the image again", n - 1),
+        };
+        missing.truncate(MAX_MISSING);
+        let finding = Finding::new(Kind::ManifestIncomplete, key, message);
+        Ok(Some(Finding { missing, ..finding }))
+    }
+}
+
+fn missing(finding: impl Fn(Kind, String) -> Finding, target: &Digest) -> Finding {
+    finding(Kind::BlobMissing, format!("the bytes of {target} are not there"))
+}
+
+fn elsewhere(finding: impl Fn(Kind, String) -> Finding, target: &Digest) -> Finding {
+    finding(Kind::LinkElsewhere, format!("the link leads to {target}"))
+}
+
+fn stray(key: Key) -> Finding {
+    let message = match key.as_str().ends_with(".tmp") {
+        true => "left by a write that was cut off; nobody needs it",
+        false => "nobody knows what this is",
+    };
+    Finding::new(Kind::Stray, key, message)
+}
+
+/// The folder that a file is in.
+fn folder_of(key: &Key) -> Key {
+    let folder = key.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);
+    Key::new(folder.to_owned())
+}

@@ -1,0 +1,375 @@
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+
+use bytes::Bytes;
+use serde_json::json;
+
+use super::{spot::Linked, *};
+use crate::{
+    oci::{Algorithm, RepositoryName, Tag},
+    registry::{Put, SystemClock, layout::Place},
+    storage::{Durability, memory::Memory},
+};
+
+const BASE: &str = "docker/registry/v2";
+
+/// A registry with one image, whose parts a test may damage.
+struct Tree {
+    memory: Memory,
+    registry: Registry,
+    name: RepositoryName,
+    tag: Tag,
+    layer: Digest,
+    manifest: Digest,
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
+    Digest::of(Algorithm::Sha256, bytes)
+}
+
+impl Tree {
+    async fn new() -> Self {
+        let memory = Memory::default();
+        let registry = Registry::new(Arc::new(memory.clone()), Arc::new(SystemClock), 10);
+        let name: RepositoryName = "team/app".parse().unwrap();
+        let tag: Tag = "latest".parse().unwrap();
+        let layer = sha256(b"layer");
+        let mut tree = Self { memory, registry, name, tag, manifest: layer.clone(), layer };
+        tree.blob(b"layer").await;
+        tree.blob(b"{}").await;
+        let manifest = json!({
+            "schemaVersion": 2,
+            "config": { "mediaType": "x", "digest": sha256(b"{}"), "size": 2 },
+            "layers": [
+                { "mediaType": "x", "digest": tree.layer, "size": 5 },
+                { "mediaType": "x", "digest": sha256(b"far"), "size": 3, "urls": ["http://a"] },
+            ],
+            "subject": { "mediaType": "x", "digest": sha256(b"never"), "size": 1 },
+        });
+        tree.manifest = tree.manifest(&manifest.to_string(), "latest").await;
+        tree
+    }
+
+    async fn blob(&self, bytes: &'static [u8]) {
+        let digest = sha256(bytes);
+        self.put(&Place::Data(&digest).key(), bytes).await;
+        self.put(&Place::Layer(&self.name, &digest).key(), digest.to_string()).await;
+    }
+
+    async fn manifest(&self, text: &str, reference: &str) -> Digest {
+        let put = Put {
+            reference: reference.parse::<Tag>().map(crate::oci::Reference::Tag).unwrap(),
+            tags: Vec::new(),
+            content_type: None,
+            bytes: Bytes::from(text.to_owned()),
+        };
+        self.registry.put_manifest(&self.name, put).await.unwrap().digest
+    }
+
+    async fn put(&self, key: &Key, bytes: impl Into<Vec<u8>>) {
+        let bytes = Bytes::from(bytes.into());
+        self.memory.put(key, bytes, Durability::Lazy).await.unwrap();
+    }
+
+    async fn put_at(&self, path: &str, bytes: impl Into<Vec<u8>>) {
+        self.put(&Key::new(format!("{BASE}/{path}")), bytes).await;
+    }
+
+    async fn delete(&self, place: Place<'_>) {
+        assert!(self.memory.delete(&place.key()).await.unwrap());
+    }
+
+    async fn run(&self, repair: bool) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let options = Options { repair, limit: None };
+        let mut report = |finding| {
+            findings.push(finding);
+            ControlFlow::Continue(())
+        };
+        self.registry.verify(&options, &Progress::default(), &mut report).await;
+        findings
+    }
+
+    /// What is found, by kind and path, notes with a question mark.
+    async fn found(&self) -> Vec<String> {
+        let mut found: Vec<String> = self.run(false).await.iter().map(short).collect();
+        found.sort();
+        found
+    }
+
+    /// Every object, by its bytes, and how often they are there.
+    async fn bytes(&self) -> BTreeMap<Vec<u8>, usize> {
+        let (mut folders, mut bytes) = (vec![Key::new("docker".to_owned())], BTreeMap::new());
+        folders.push(Key::new("portcullis-quarantine".to_owned()));
+        while let Some(folder) = folders.pop() {
+            for entry in self.memory.list(&folder, None, usize::MAX).await.unwrap() {
+                let key = folder.child(&entry.name);
+                if entry.is_prefix {
+                    folders.push(key);
+                } else {
+                    let content = self.memory.read(&key, usize::MAX).await.unwrap().unwrap();
+                    *bytes.entry(content.to_vec()).or_default() += 1;
+                }
+            }
+        }
+        bytes
+    }
+}
+
+fn short(finding: &Finding) -> String {
+    let note = if finding.severity == Severity::Note { "?" } else { "" };
+    let path = finding.key.as_str().strip_prefix(&format!("{BASE}/")).unwrap();
+    format!("{}{note} {path}", finding.kind.as_str())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_whole_tree_has_nothing_to_report() {
+    let tree = Tree::new().await;
+    assert_eq!(tree.found().await, [""; 0]);
+    let progress = Progress::default();
+    let mut report = |_| ControlFlow::Continue(());
+    tree.registry.verify(&Options::default(), &progress, &mut report).await;
+    let Checked { blobs, links, manifests, .. } = progress.checked();
+    // Two blobs and the manifest; their links, and two of the tag.
+    assert_eq!((blobs, links, manifests), (3, 5, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_went_bad_are_found_with_the_images_that_need_them() {
+    let tree = Tree::new().await;
+    let data = Place::Data(&tree.layer).key();
+    tree.put(&data, "bad").await;
+    let findings = tree.run(false).await;
+    assert_eq!(findings[0].kind, Kind::BlobCorrupt);
+    assert_eq!(findings[0].digest, Some(tree.layer.clone()));
+    assert_eq!(findings[1].kind, Kind::ManifestIncomplete);
+    assert_eq!(findings[1].repository, Some(tree.name.clone()));
+    assert_eq!(findings[1].digest, Some(tree.manifest.clone()));
+    assert_eq!(findings[1].missing, std::slice::from_ref(&tree.layer));
+    assert_eq!(findings[1].tags, std::slice::from_ref(&tree.tag));
+    assert_eq!(findings.len(), 2);
+
+    let (before, layer) = (tree.bytes().await, Place::Layer(&tree.name, &tree.layer).key());
+    let repaired = tree.run(true).await;
+    let moved: Vec<_> = repaired.iter().map(|f| (f.kind, &f.key, f.moved_to.is_some())).collect();
+    let incomplete = &findings[1].key;
+    assert_eq!(
+        moved,
+        [
+            (Kind::BlobCorrupt, &data, true),
+            (Kind::BlobMissing, &layer, true),
+            (Kind::ManifestIncomplete, incomplete, false),
+        ]
+    );
+    let to = repaired[0].moved_to.as_ref().unwrap();
+    assert!(to.as_str().starts_with("portcullis-quarantine/"), "{to}");
+    assert!(to.as_str().ends_with(data.as_str()), "{to}");
+    assert_eq!(tree.bytes().await, before);
+    assert_eq!(tree.run(true).await.len(), 1, "what is missing has to be pushed again");
+
+    tree.blob(b"layer").await;
+    assert_eq!(tree.found().await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrupt_manifest_takes_its_revision_and_its_tag_along() {
+    let tree = Tree::new().await;
+    tree.put(&Place::Data(&tree.manifest).key(), "").await;
+    assert_eq!(tree.run(false).await.len(), 1);
+    let kinds: Vec<Kind> = tree.run(true).await.iter().map(|f| f.kind).collect();
+    assert_eq!(kinds, [Kind::BlobCorrupt, Kind::BlobMissing, Kind::RevisionMissing]);
+    assert_eq!(tree.found().await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn links_are_held_against_their_place_and_their_target() {
+    let tree = Tree::new().await;
+    let other = sha256(b"{}");
+    let at = |place: Place<'_>| {
+        place.key().as_str().strip_prefix(&format!("{BASE}/")).unwrap().to_owned()
+    };
+    let layer = Place::Layer(&tree.name, &tree.layer);
+    let revision = Place::Revision(&tree.name, &tree.manifest);
+    let current = Place::TagCurrent(&tree.name, &tree.tag);
+    let index = Place::TagIndex(&tree.name, &tree.tag, &tree.manifest);
+    let with_newline = format!("{}\n", tree.layer);
+    for (place, content, found) in [
+        (layer, with_newline.as_str(), None),
+        (layer, "", Some("link_invalid")),
+        (layer, "sha256:abc", Some("link_invalid")),
+        (layer, &"x".repeat(1000), Some("link_invalid")),
+        (layer, &other.to_string(), Some("link_elsewhere")),
+        (revision, "rubbish", Some("link_invalid")),
+        (revision, &other.to_string(), Some("link_elsewhere")),
+        (current, "\u{0}", Some("link_invalid")),
+        (current, &other.to_string(), Some("revision_missing")),
+        (index, "", Some("link_invalid?")),
+        (index, &other.to_string(), Some("link_elsewhere?")),
+    ] {
+        let key = place.key();
+        let whole = tree.memory.read(&key, 1000).await.unwrap().unwrap();
+        tree.put(&key, content).await;
+        let expected: Vec<String> =
+            found.iter().map(|kind| format!("{kind} {}", at(place))).collect();
+        let mut all = tree.found().await;
+        // An image whose layer's link is bad lacks it, or cannot be judged.
+        all.retain(|found| {
+            !found.starts_with("manifest_incomplete") && !found.starts_with("unreadable")
+        });
+        assert_eq!(all, expected, "{content:?}");
+
+        let before = tree.bytes().await;
+        tree.run(true).await;
+        assert_eq!(tree.bytes().await, before, "{content:?}");
+        let left = tree.run(false).await;
+        let mended = left.iter().all(|finding| {
+            matches!(finding.kind, Kind::ManifestIncomplete | Kind::TagIndexMissing)
+        });
+        assert!(mended, "{content:?}: {left:?}");
+        tree.put(&key, whole).await;
+        let tag = tree.tag.clone();
+        tree.registry.set_tag(&tree.name, &tag, &tree.manifest).await.unwrap();
+    }
+    tree.delete(index).await;
+    assert_eq!(tree.found().await, [format!("tag_index_missing? {}", at(current))]);
+    tree.delete(revision).await;
+    assert_eq!(tree.found().await, [format!("revision_missing {}", at(current))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_of_another_algorithm_is_held_against_the_bytes() {
+    let tree = Tree::new().await;
+    for (bytes, found) in [(&b"layer"[..], 0), (b"another", 1)] {
+        let name = Digest::of(Algorithm::Sha512, bytes);
+        let key = Place::Layer(&tree.name, &name).key();
+        tree.put(&key, tree.layer.to_string()).await;
+        let kinds: Vec<Kind> = tree.run(false).await.iter().map(|f| f.kind).collect();
+        assert_eq!(kinds, vec![Kind::LinkElsewhere; found]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manifest_is_read_as_far_as_it_must_be() {
+    let tree = Tree::new().await;
+    let index = json!({
+        "schemaVersion": 2,
+        "manifests": [{ "mediaType": "x", "digest": tree.manifest, "size": 1 }],
+    });
+    let index = tree.manifest(&index.to_string(), "index").await;
+    assert_eq!(tree.found().await, [""; 0]);
+    let schema1 = r#"{"schemaVersion":1,"fsLayers":[],"signatures":[]}"#;
+    for (bytes, found) in [
+        (schema1, None),
+        (r#"{"schemaVersion":2,"mediaType":"odd/type"}"#, Some("manifest_invalid?")),
+        ("not JSON", Some("manifest_invalid")),
+    ] {
+        let digest = sha256(bytes.as_bytes());
+        let revision = Place::Revision(&tree.name, &digest);
+        tree.put(&Place::Data(&digest).key(), bytes).await;
+        tree.put(&revision.key(), digest.to_string()).await;
+        let key = revision.key();
+        let path = key.as_str().strip_prefix(&format!("{BASE}/")).unwrap();
+        let expected: Vec<String> = found.iter().map(|kind| format!("{kind} {path}")).collect();
+        assert_eq!(tree.found().await, expected);
+        tree.delete(revision).await;
+    }
+    let tags = [&tree.tag, &"index".parse().unwrap()];
+    tree.delete(Place::TagCurrent(&tree.name, tags[0])).await;
+    tree.delete(Place::Revision(&tree.name, &tree.manifest)).await;
+    let findings = tree.run(false).await;
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].kind, Kind::ManifestIncomplete);
+    assert_eq!(findings[0].digest, Some(index));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_kill_leaves_and_what_nobody_knows_are_notes() {
+    let tree = Tree::new().await;
+    let hex = tree.layer.hex();
+    let app = "repositories/team/app";
+    for path in [
+        "blobs/README".to_owned(),
+        "blobs/sha384/00/00/data".to_owned(),
+        format!("blobs/sha256/{}/{hex}/data.0f.tmp", &hex[..2]),
+        format!("blobs/sha256/00/{hex}/data"),
+        "repositories/lost".to_owned(),
+        "repositories/UPPER/_layers/sha256/x".to_owned(),
+        format!("{app}/_odd/file"),
+        format!("{app}/_layers/sha256/short/link"),
+        format!("{app}/_layers/sha256/{hex}/link.0f.tmp"),
+        format!("{app}/_manifests/file"),
+        format!("{app}/_manifests/tags/-bad/current/link"),
+        format!("{app}/_manifests/tags/latest/current/link.0f.tmp"),
+        format!("{app}/_uploads/0f/data"),
+        format!("{app}/_referrers/odd"),
+    ] {
+        tree.put_at(&path, "left").await;
+    }
+    let expected = [
+        "name_invalid? blobs/sha384".to_owned(),
+        format!("name_invalid? blobs/sha256/00/{hex}"),
+        "name_invalid? repositories/UPPER/_layers".to_owned(),
+        format!("name_invalid? {app}/_layers/sha256/short"),
+        format!("name_invalid? {app}/_manifests/tags/-bad"),
+        format!("name_invalid? {app}/_odd"),
+        "stray? blobs/README".to_owned(),
+        format!("stray? blobs/sha256/{}/{hex}/data.0f.tmp", &hex[..2]),
+        "stray? repositories/lost".to_owned(),
+        format!("stray? {app}/_layers/sha256/{hex}/link.0f.tmp"),
+        format!("stray? {app}/_manifests/file"),
+        format!("stray? {app}/_manifests/tags/latest/current/link.0f.tmp"),
+    ];
+    let mut expected = expected.to_vec();
+    expected.sort();
+    assert_eq!(tree.found().await, expected);
+    let (before, repaired) = (tree.bytes().await, tree.run(true).await);
+    assert!(repaired.iter().all(|finding| finding.moved_to.is_none()), "{repaired:?}");
+    assert_eq!(tree.bytes().await, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_mends_itself_within_a_moment_is_not_reported() {
+    let tree = Tree::new().await;
+    let data = Place::Data(&tree.layer).key();
+    assert!(tree.memory.delete(&data).await.unwrap());
+    let healing = async {
+        tokio::time::sleep(MOMENT / 2).await;
+        tree.put(&data, "layer").await;
+    };
+    let (found, ()) = future::join(tree.found(), healing).await;
+    assert_eq!(found, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_wants_no_more_gets_no_more() {
+    let tree = Tree::new().await;
+    for n in 0..300 {
+        tree.put_at(&format!("blobs/{n}"), "").await;
+    }
+    let mut count = 0;
+    let mut report = |_| {
+        count += 1;
+        ControlFlow::Break(())
+    };
+    tree.registry.verify(&Options::default(), &Progress::default(), &mut report).await;
+    assert_eq!(count, 1);
+}
+
+/// A push may mend what is about to be moved: then it is at its place again afterwards.
+#[tokio::test(start_paused = true)]
+async fn what_is_right_when_it_is_moved_is_moved_back() {
+    let tree = Tree::new().await;
+    let progress = Progress::default();
+    let verifier = Verifier::new(&tree.registry, &Options { repair: true, limit: None }, &progress);
+    let before = tree.bytes().await;
+    for (spot, kind) in [
+        (Spot::Blob(tree.layer.clone()), Kind::BlobCorrupt),
+        (Spot::Link(Linked::Layer(tree.name.clone(), tree.layer.clone())), Kind::BlobMissing),
+        (Spot::Link(Linked::Revision(tree.name.clone(), tree.manifest.clone())), Kind::BlobMissing),
+        (Spot::Link(Linked::Current(tree.name.clone(), tree.tag.clone())), Kind::RevisionMissing),
+    ] {
+        let finding = Finding::new(kind, spot.key(), "it was so a moment ago");
+        assert!(verifier.quarantine(&spot, finding).await.is_none(), "{spot:?}");
+        assert_eq!(tree.found().await, [""; 0]);
+    }
+    assert_eq!(tree.bytes().await, before);
+}

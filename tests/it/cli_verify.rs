@@ -1,0 +1,464 @@
+//! `portcullis verify` as a process: what it finds, prints and moves, and what it leaves alone.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Image, TestServer,
+    content::{OCI_MANIFEST, closing, descriptor, trifle},
+    digest, image, noise,
+    server::{Answered as _, contents, files, in_memory},
+};
+
+const BASE: &str = "docker/registry/v2";
+
+/// What the program did.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    /// The findings, and the summary behind them.
+    fn json(&self) -> (Vec<Value>, Value) {
+        let mut lines: Vec<Value> =
+            self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let summary = lines.pop().unwrap();
+        assert_eq!(summary["kind"], "summary", "{self:?}");
+        (lines, summary)
+    }
+}
+
+fn verify(root: &Path, arguments: &[&str]) -> Ended {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .current_dir(elsewhere.path())
+        .env_clear()
+        .env("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", root)
+        .arg("verify")
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert_eq!(files(elsewhere.path()), [""; 0], "it makes nothing where it runs");
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// How often each content is in a folder, whatever the files are called.
+fn bytes(folder: &Path) -> BTreeMap<Vec<u8>, usize> {
+    let mut bytes = BTreeMap::new();
+    for content in contents(folder).into_values() {
+        *bytes.entry(content).or_default() += 1;
+    }
+    bytes
+}
+
+/// A tree with images in two repositories, written by the server, which has stopped.
+struct Tree {
+    folder: tempfile::TempDir,
+    image: Image,
+}
+
+impl Tree {
+    async fn new() -> Self {
+        let server = TestServer::start().await;
+        let written = image(&server, "team/app", "latest").await;
+        image(&server, "other", "v1").await;
+        trifle(&server, "other", "v2").await;
+        server.open_upload("other").await;
+        Self { folder: server.stop().await, image: written }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        write(&self.root().join(path), content);
+    }
+
+    fn layer(&self) -> String {
+        data(&self.image.layer)
+    }
+}
+
+fn hex(digest: &str) -> &str {
+    digest.strip_prefix("sha256:").unwrap()
+}
+
+fn data(digest: &str) -> String {
+    format!("{BASE}/blobs/sha256/{}/{}/data", &hex(digest)[..2], hex(digest))
+}
+
+fn in_app(path: &str) -> String {
+    format!("{BASE}/repositories/team/app/{path}")
+}
+
+#[tokio::test]
+async fn a_whole_tree_is_0_and_is_not_touched() {
+    let tree = Tree::new().await;
+    let before = contents(&tree.root());
+    for arguments in [&[][..], &["--repair"], &["--limit", "100M"]] {
+        let ended = verify(&tree.root(), arguments);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_eq!(ended.stdout, "");
+        assert!(ended.stderr.starts_with("portcullis: no problems and no notes in 7 blobs"));
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    }
+    let (findings, summary) = verify(&tree.root(), &["--json"]).json();
+    assert!(findings.is_empty(), "{findings:?}");
+    assert_eq!(summary["problems"], 0);
+    assert_eq!(summary["blobs"], 7);
+    assert_eq!(summary["manifests"], 3);
+    assert_eq!(contents(&tree.root()), before);
+}
+
+#[tokio::test]
+async fn each_kind_of_damage_is_found_and_repaired_as_far_as_can_be() {
+    let tree = Tree::new().await;
+    let Image { digest: manifest, layer, config, .. } = &tree.image;
+    let (layer, config, revision) = (hex(layer), hex(config), hex(manifest));
+    let blob = tree.layer();
+    let layer_link = in_app(&format!("_layers/sha256/{layer}/link"));
+    let config_link = in_app(&format!("_layers/sha256/{config}/link"));
+    let revision_link = in_app(&format!("_manifests/revisions/sha256/{revision}/link"));
+    let current = in_app("_manifests/tags/latest/current/link");
+    let index = in_app(&format!("_manifests/tags/latest/index/sha256/{revision}/link"));
+    let absent = digest(b"absent");
+    let absent_link = in_app(&format!("_layers/sha256/{}/link", hex(&absent)));
+    let tmp = in_app("_manifests/tags/latest/current/link.0.tmp");
+    let cases = [
+        (&blob, Some("bad"), "blob_corrupt", "problem", &blob, false),
+        (&blob, Some(""), "blob_corrupt", "problem", &blob, false),
+        (&blob, None, "blob_missing", "problem", &layer_link, false),
+        (&absent_link, Some(&absent), "blob_missing", "problem", &absent_link, true),
+        (&config_link, Some(""), "link_invalid", "problem", &config_link, false),
+        (&config_link, Some(manifest), "link_elsewhere", "problem", &config_link, false),
+        (&revision_link, Some("?"), "link_invalid", "problem", &revision_link, true),
+        (&revision_link, None, "revision_missing", "problem", &current, true),
+        (&current, Some("\n"), "link_invalid", "problem", &current, true),
+        (&current, Some(&absent), "revision_missing", "problem", &current, true),
+        (&config_link, None, "manifest_incomplete", "problem", &revision_link, false),
+        (&index, None, "tag_index_missing", "note", &current, true),
+        (&tmp, Some("sha256:"), "stray", "note", &tmp, true),
+    ];
+    let cases = cases.map(|(path, content, kind, severity, at, mended)| Case {
+        path,
+        content,
+        kind,
+        severity,
+        at,
+        mended,
+    });
+    let whole = contents(&tree.root());
+    // Most of the time is spent on looking twice.
+    std::thread::scope(|scope| {
+        for case in &cases {
+            scope.spawn(|| case.try_on(&whole, manifest));
+        }
+    });
+}
+
+/// One way to damage a tree.
+struct Case<'a> {
+    path: &'a str,
+    /// What is written there; nothing: it is deleted.
+    content: Option<&'a str>,
+    /// What is found, how bad it is, and where.
+    kind: &'a str,
+    severity: &'a str,
+    at: &'a str,
+    /// Whether the tree is whole after a repair.
+    mended: bool,
+}
+
+impl Case<'_> {
+    fn try_on(&self, whole: &BTreeMap<String, Vec<u8>>, manifest: &str) {
+        let &Case { path, content, kind, severity, at, mended } = self;
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for (path, content) in whole {
+            write(&root.join(path), content);
+        }
+        match content {
+            Some(content) => write(&root.join(path), content),
+            None => fs::remove_file(root.join(path)).unwrap(),
+        }
+        let damaged = contents(root);
+        let code = i32::from(severity == "problem");
+        let text = verify(root, &[]);
+        assert_eq!(text.code, Some(code), "{kind}: {text:?}");
+        let start = format!("{severity} {kind} \"{at}\": ");
+        assert!(text.stdout.lines().any(|line| line.starts_with(&start)), "{start}: {text:?}");
+        let (findings, summary) = verify(root, &["--json"]).json();
+        let found = findings.iter().find(|finding| finding["kind"] == kind).unwrap();
+        assert_eq!(found["severity"], severity);
+        assert_eq!(found["key"], at);
+        assert!(found["message"].is_string() && found.get("moved_to").is_none(), "{found}");
+        let sum = summary["problems"].as_u64().unwrap() + summary["notes"].as_u64().unwrap();
+        assert_eq!(findings.len() as u64, sum);
+        assert_eq!(contents(root), damaged, "only --repair writes");
+
+        let before = bytes(root);
+        let (repaired, _) = verify(root, &["--repair", "--json"]).json();
+        assert_eq!(bytes(root), before, "{kind}: nothing is lost");
+        for moved in repaired.iter().filter_map(|finding| finding["moved_to"].as_str()) {
+            assert!(moved.starts_with("portcullis-quarantine/"), "{moved}");
+            assert!(root.join(moved).is_file(), "{moved}");
+        }
+        let (left, _) = verify(root, &["--json"]).json();
+        let is_whole = left.iter().all(|finding| finding["severity"] == "note");
+        assert_eq!(is_whole, mended, "{kind}: {left:?}");
+        for finding in left.iter().filter(|finding| finding["severity"] == "problem") {
+            assert_eq!(finding["kind"], "manifest_incomplete");
+            assert_eq!(finding["repository"], "team/app");
+            assert_eq!(finding["digest"], manifest);
+            assert_eq!(finding["tags"], json!(["latest"]));
+        }
+    }
+}
+
+fn write(path: &Path, content: impl AsRef<[u8]>) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+#[tokio::test]
+async fn what_was_quarantined_is_not_served_and_can_be_pushed_again() {
+    let server = TestServer::start().await;
+    let Image { manifest, digest: name, layer, .. } = image(&server, "team/app", "latest").await;
+    let root = server.folder().join("data");
+    fs::write(root.join(data(&layer)), "something else").unwrap();
+    let ended = verify(&root, &["--repair"]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    server.get(&format!("/v2/team/app/blobs/{layer}")).await.expect(404);
+    server.get(&format!("/v2/team/app/manifests/{name}")).await.expect(200);
+    assert_eq!(server.push_blob("team/app", "layer of team/app:latest").await, layer);
+    server.get(&format!("/v2/team/app/blobs/{layer}")).await.expect(200);
+    let ended = verify(&root, &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+
+    fs::write(root.join(data(&name)), "{}").unwrap();
+    assert_eq!(verify(&root, &["--repair"]).code, Some(1));
+    server.get("/v2/team/app/manifests/latest").await.expect(404);
+    server.push_manifest("team/app", "latest", OCI_MANIFEST, manifest).await.expect(201);
+    server.get("/v2/team/app/manifests/latest").await.expect(200);
+    assert_eq!(verify(&root, &[]).code, Some(0));
+}
+
+#[tokio::test]
+async fn names_of_others_do_not_command_the_terminal() {
+    let tree = Tree::new().await;
+    tree.write(&in_app("_manifests/tags/\u{1b}[2J\n\u{9b}x/current/link"), "?");
+    for arguments in [&[][..], &["--json"]] {
+        let ended = verify(&tree.root(), arguments);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.stdout.contains("name_invalid"), "{ended:?}");
+        let plain = |c: char| c == '\n' || !c.is_control();
+        assert!(ended.stdout.chars().chain(ended.stderr.chars()).all(plain), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_lies_elsewhere_below_the_root_is_looked_at_too() {
+    let tree = Tree::new().await;
+    let blobs = tree.root().join(BASE).join("blobs");
+    fs::rename(blobs.join("sha256"), tree.root().join("disk")).unwrap();
+    std::os::unix::fs::symlink("../../../../disk", blobs.join("sha256")).unwrap();
+    let ended = verify(&tree.root(), &[]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
+    assert!(ended.stderr.contains("in 7 blobs"), "{ended:?}");
+    tree.write(&tree.layer(), "bad");
+    let (findings, _) = verify(&tree.root(), &["--json"]).json();
+    assert!(findings.iter().any(|finding| finding["kind"] == "blob_corrupt"), "{findings:?}");
+}
+
+#[test]
+fn what_cannot_be_verified_is_2() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, told) in [
+        (&[][..], "there is no directory"),
+        (&["missing.yml"], "missing.yml"),
+        (&["--limit", "fast"], "bytes per second"),
+        (&["--limit", "0"], "bytes per second"),
+    ] {
+        let ended = verify(&folder.path().join("not/there"), arguments);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(told), "{ended:?}");
+        assert_eq!(ended.stdout, "");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "it makes no root");
+}
+
+#[test]
+fn no_more_is_read_in_a_second_than_the_limit_says() {
+    let folder = in_memory();
+    for seed in 0..4 {
+        let bytes = noise(seed, 1 << 20);
+        let path = folder.path().join(data(&digest(&bytes)));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    let start = Instant::now();
+    assert_eq!(verify(folder.path(), &["--limit", "2M"]).code, Some(0));
+    assert!(start.elapsed() > Duration::from_millis(1800), "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_a_server_at_work_nothing_false_is_found() {
+    let server = TestServer::over(|root| {
+        std::sync::Arc::new(portcullis::storage::filesystem::disk::Os::new(root.to_owned()))
+    });
+    image(&server, "still", "latest").await;
+    let root = server.folder().join("data");
+    let (server, busy) = (&server, &std::sync::atomic::AtomicBool::new(true));
+    let worker = |name: &'static str| async move {
+        let mut rounds = 0;
+        while busy.load(std::sync::atomic::Ordering::Relaxed) {
+            // The same image again and again, so that the same places come and go.
+            let Image { digest, layer, config, .. } = image(server, name, "latest").await;
+            let other = trifle(server, name, "latest").await;
+            server.delete(&format!("/v2/{name}/manifests/{digest}")).await.expect(202);
+            for blob in [layer, config] {
+                server.delete(&format!("/v2/{name}/blobs/{blob}")).await.expect(202);
+            }
+            let upload = server.open_upload(name).await;
+            server.patch(&upload, None, "part").await.expect(202);
+            let whole = digest_of_part();
+            server.put(&closing(&upload, &whole), "").await.expect(201);
+            server.delete(&format!("/v2/{name}/manifests/latest")).await.expect(202);
+            server.delete(&format!("/v2/{name}/manifests/{other}")).await.expect(202);
+            rounds += 1;
+        }
+        rounds
+    };
+    let verifying = async {
+        let mut runs = Vec::new();
+        for n in 0..40 {
+            let (root, repair) = (root.clone(), n % 2 == 1);
+            let run = move || verify(&root, if repair { &["--repair"] } else { &[] });
+            runs.push(tokio::task::spawn_blocking(run).await.unwrap());
+        }
+        busy.store(false, std::sync::atomic::Ordering::Relaxed);
+        runs
+    };
+    let (runs, first, second, third) =
+        tokio::join!(verifying, worker("a"), worker("b"), worker("still/more"));
+    assert!(first > 3 && second > 3 && third > 3, "{first} {second} {third}");
+    for ended in runs {
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
+    }
+    assert!(!root.join("portcullis-quarantine").exists());
+}
+
+fn digest_of_part() -> String {
+    digest(b"part")
+}
+
+#[tokio::test]
+async fn a_tree_that_registry_2_wrote_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(registry) = Registry2::start(folder.path()).await else {
+        println!("skipped: verify after registry:2: docker-registry is not installed");
+        return;
+    };
+    for name in ["app", "team/app"] {
+        registry.image(name, "one", b"first").await;
+        let old = registry.image(name, "two", b"second").await;
+        registry.image(name, "two", b"third").await;
+        registry.send("DELETE", &format!("/v2/{name}/manifests/{old}"), "", Vec::new()).await;
+    }
+    registry.send("POST", "/v2/app/blobs/uploads/", "", Vec::new()).await;
+    drop(registry);
+    let root = folder.path().join("root");
+    let before = contents(&root);
+    assert!(before.len() > 20, "{:?}", before.keys());
+    let ended = verify(&root, &["--repair"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
+    assert_eq!(contents(&root), before);
+}
+
+/// Debian's docker-registry, as a process.
+struct Registry2 {
+    child: std::process::Child,
+    base: String,
+    client: reqwest::Client,
+}
+
+impl Registry2 {
+    /// `None` where it is not installed.
+    async fn start(folder: &Path) -> Option<Self> {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        let config = folder.join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog: {{accesslog: {{disabled: true}}, level: error}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
+             http: {{addr: '{address}', secret: x}}\n",
+            folder.join("root").display()
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(config).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().ok()?;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let started = Self { child, base: format!("http://{address}"), client };
+        let starting = async {
+            while started.client.get(format!("{}/v2/", started.base)).send().await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), starting).await.unwrap();
+        Some(started)
+    }
+
+    /// Sends a request that must succeed, and tells where the answer says to go on.
+    async fn send(&self, method: &str, target: &str, kind: &str, body: Vec<u8>) -> String {
+        let url = match target.strip_prefix('/') {
+            Some(path) => format!("{}/{path}", self.base),
+            None => target.to_owned(),
+        };
+        let request = self.client.request(method.parse().unwrap(), url);
+        let answer = request.header("content-type", kind).body(body).answer().await;
+        assert!(answer.status.is_success(), "{method} {target}: {}", answer.text());
+        answer.headers.get("location").map_or_else(String::new, |at| at.to_str().unwrap().into())
+    }
+
+    async fn image(&self, name: &str, tag: &str, layer: &[u8]) -> String {
+        for bytes in [layer, b"{}"] {
+            let at = self.send("POST", &format!("/v2/{name}/blobs/uploads/"), "", Vec::new()).await;
+            let kind = "application/octet-stream";
+            self.send("PUT", &closing(&at, &digest(bytes)), kind, bytes.to_vec()).await;
+        }
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": descriptor("application/vnd.oci.image.config.v1+json", b"{}"),
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
+        });
+        let manifest = manifest.to_string();
+        let target = format!("/v2/{name}/manifests/{tag}");
+        self.send("PUT", &target, OCI_MANIFEST, manifest.clone().into_bytes()).await;
+        digest(manifest)
+    }
+}
+
+impl Drop for Registry2 {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
