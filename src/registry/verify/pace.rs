@@ -21,6 +21,9 @@ const BURST: Duration = Duration::from_millis(100);
 /// How much is hashed in one go. While it is, as much is read.
 const BATCH: usize = 1024 * 1024;
 
+/// To hash less than this is quicker than to ask another thread for it.
+const IN_PLACE: usize = 64 * 1024;
+
 /// Lets so many bytes per second through, whoever asks.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -96,12 +99,16 @@ impl Pace {
 }
 
 async fn hash(mut hasher: Hasher, batch: Vec<Bytes>) -> Hasher {
+    let length: usize = batch.iter().map(Bytes::len).sum();
     let update = move || {
         for piece in &batch {
             hasher.update(piece);
         }
         hasher
     };
+    if length <= IN_PLACE {
+        return update();
+    }
     match tokio::task::spawn_blocking(update).await {
         Ok(hasher) => hasher,
         Err(stopped) => std::panic::resume_unwind(stopped.into_panic()),
