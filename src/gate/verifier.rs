@@ -109,25 +109,30 @@ impl Verifier {
         if self.throttle.is_at_work() {
             self.throttle.check(&claim())?;
         }
-        let users = self.users.load_full();
-        let known = users.hashes.get(user);
-        let hash = match known {
-            Some(hash) => hash,
-            None => users.decoy(self.tag(&[user.as_bytes()])),
-        };
-        let key = self.tag(&[
-            user.as_bytes(),
-            hash.as_str().as_bytes(),
-            credentials.password().as_bytes(),
-        ]);
-        if self.verified.get(&key).await.is_none() {
-            // On the heap: every request would carry room for this around, and hardly any needs it.
-            self.check(key, hash, credentials, (address, claim())).boxed().await?;
-        }
-        // While bcrypt ran, the line may have changed; then this password is the old one.
-        match self.users.load().hashes.get(user) {
-            Some(now) if now.as_str() == hash.as_str() => Ok(()),
-            _ => Err(Refusal::Unauthenticated),
+        loop {
+            let users = self.users.load_full();
+            let known = users.hashes.get(user);
+            let hash = match known {
+                Some(hash) => hash,
+                None => users.decoy(self.tag(&[user.as_bytes()])),
+            };
+            let key = self.tag(&[
+                user.as_bytes(),
+                hash.as_str().as_bytes(),
+                credentials.password().as_bytes(),
+            ]);
+            if self.verified.get(&key).await.is_none() {
+                // On the heap: every request would carry room for this around, and hardly any
+                // needs it.
+                self.check(key, hash, credentials, (address, claim())).boxed().await?;
+            }
+            match self.users.load().hashes.get(user) {
+                Some(now) if now.as_str() == hash.as_str() => return Ok(()),
+                // While bcrypt ran, the line has changed: the password may be the old one, and it
+                // may be the same one with another salt.
+                Some(_) => {}
+                None => return Err(Refusal::Unauthenticated),
+            }
         }
     }
 
@@ -248,5 +253,41 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+    use super::*;
+
+    /// The only user, with a salt of its own at each call.
+    fn ann(password: &str) -> Htpasswd {
+        Htpasswd::parse(format!("ann:{}\n", bcrypt::hash(password, 4).unwrap()).as_bytes())
+    }
+
+    /// What becomes of ann's password when the file changes while it is checked.
+    async fn verified_while_it_becomes(after: &Htpasswd) -> Result<(), Refusal> {
+        let verifier = Verifier::new(&ann("right"), &HtpasswdOptions::default()).unwrap();
+        let value = format!("Basic {}", BASE64_STANDARD.encode("ann:right"));
+        let credentials = Credentials::parse(value.as_bytes()).unwrap();
+        // bcrypt has to wait until the file has changed.
+        let slots = u32::try_from(Verifier::slots()).unwrap();
+        let busy = verifier.slots.acquire_many(slots).await.unwrap();
+        let (verified, ()) = tokio::join!(biased; verifier.verify(&credentials, [192, 0, 2, 1].into()), async {
+            assert_eq!(verifier.waiting.load(Ordering::Relaxed), 1, "the old line is under way");
+            verifier.set_users(after);
+            drop(busy);
+        });
+        verified
+    }
+
+    #[tokio::test]
+    async fn a_line_that_changes_meanwhile_is_checked_as_it_is_now() {
+        assert_eq!(verified_while_it_becomes(&ann("right")).await, Ok(()));
+        let refused = Err(Refusal::Unauthenticated);
+        assert_eq!(verified_while_it_becomes(&ann("another")).await, refused);
+        assert_eq!(verified_while_it_becomes(&Htpasswd::parse(b"")).await, refused);
     }
 }
