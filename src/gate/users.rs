@@ -58,7 +58,9 @@ impl UserFile {
             }
         };
         self.broken = false;
-        if bytes == self.bytes {
+        // Apache's htpasswd empties the file before it writes it. What stays empty until it has
+        // settled is meant to be.
+        if bytes == self.bytes || (bytes.is_empty() && self.seen.is_none()) {
             return Ok(None);
         }
         self.bytes = bytes;
@@ -103,5 +105,20 @@ mod tests {
         assert!(file.reload(false).unwrap().is_none(), "back as it was");
         fs::remove_file(&path).unwrap();
         assert!(file.reload(false).is_err(), "told again");
+    }
+
+    #[test]
+    fn a_file_that_is_empty_for_a_moment_locks_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("htpasswd");
+        fs::write(&path, format!("a:{}\n", &HASH[..60])).unwrap();
+        let (mut file, _) = UserFile::open(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        for anyway in [false, true] {
+            assert!(file.reload(anyway).unwrap().is_none(), "it is being written");
+        }
+        let long_ago = SystemTime::now() - std::time::Duration::from_secs(60);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+        assert!(file.reload(false).unwrap().unwrap().entries().is_empty(), "it is meant to be");
     }
 }
