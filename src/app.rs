@@ -13,18 +13,19 @@ use std::{
 use zeroize::Zeroizing;
 
 use crate::{
-    config::Config,
+    config::{self, Config},
     gate::{self, EverythingAllowed, Gate, UserFile, htpasswd, htpasswd::UserName},
-    http::{self, Api, Limits},
+    http::{self, Api, DebugOptions, Limits},
     jobs::Jobs,
     registry::{Registry, SystemClock},
     server::{
-        BindError, CertificateSource, Connections, Server, TlsOptions,
+        self, BindError, CertificateSource, Connections, Server, TlsOptions,
         authority::{self, Outcome},
         certificates::{self, CertificateError},
         tls,
     },
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
+    telemetry::metrics::{self, Metrics},
 };
 
 /// Commands know the core through this room only.
@@ -46,6 +47,8 @@ const FIRST_USER: &str = "admin";
 #[derive(Debug)]
 pub struct App {
     server: Server,
+    /// The debug listener, where there is one.
+    debug: Option<Server>,
     registry: Registry,
     gate: Arc<Gate>,
     jobs: Jobs,
@@ -132,6 +135,8 @@ impl App {
         let api = Arc::new(api);
         let server = Server::start(&config.http.server, tls, move |peer| api.service(peer))?;
 
+        let debug = open_debug(&config.http, metrics(&server, &gate, &registry))?;
+
         let reloads = Arc::new(Reloads { gate: Arc::clone(&gate), users, certificates });
         let jobs = Jobs::default();
         let (for_users, for_certificates) = (Arc::clone(&reloads), Arc::clone(&reloads));
@@ -140,13 +145,19 @@ impl App {
             Arc::clone(&for_certificates).run(|r| r.certificates(false))
         });
         let drain = config.http.server.draintimeout;
-        Ok((Self { server, registry, gate, jobs, reloads, drain }, provisioned))
+        Ok((Self { server, debug, registry, gate, jobs, reloads, drain }, provisioned))
     }
 
     /// The address that is listened on.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.server.addr()
+    }
+
+    /// The address that metrics are served on, where they are.
+    #[must_use]
+    pub fn debug_addr(&self) -> Option<SocketAddr> {
+        self.debug.as_ref().map(Server::addr)
     }
 
     /// How many connections there are and may be.
@@ -177,6 +188,9 @@ impl App {
         self.server.stop(self.drain).await;
         self.jobs.stop().await;
         self.registry.settle().await;
+        if let Some(debug) = self.debug {
+            debug.stop(Duration::ZERO).await;
+        }
     }
 }
 
@@ -196,6 +210,46 @@ pub fn open_registry(config: &Config) -> Result<Registry, StartError> {
     }
     let storage = open_storage(&config.storage.backend)?;
     Ok(Registry::new(storage, Arc::new(SystemClock), config.uploads.maxopen))
+}
+
+/// What is counted, and where.
+fn metrics(server: &Server, gate: &Arc<Gate>, registry: &Registry) -> Metrics {
+    let mut metrics = Metrics::default();
+    let connections = server.count_connections();
+    let (open, limit, accepted, full) =
+        (connections.clone(), connections.clone(), connections.clone(), connections);
+    metrics.gauge("connections", "Connections that are open", move || open().open as u64);
+    let help = "Connections that may be open at a time";
+    metrics.gauge("connections_limit", help, move || limit().limit as u64);
+    let help = "Connections that were accepted";
+    metrics.counter("connections_accepted", help, move || accepted().accepted);
+    let help = "Times that clients had to wait for a connection to end";
+    metrics.counter("connections_full", help, move || full().full);
+    let help = "Passwords that bcrypt was asked about";
+    let asked = Arc::clone(gate);
+    metrics.counter("auth_bcrypt", help, move || asked.verifications());
+    let help = "Passwords that were not looked at, because too many were wrong";
+    let refused = Arc::clone(gate);
+    metrics.counter("auth_throttled", help, move || refused.throttled());
+    let registry = registry.clone();
+    let help = "Uploads that were begun and not finished or cancelled";
+    metrics.gauge("uploads_open", help, move || registry.open_uploads() as u64);
+    metrics
+}
+
+/// Opens the debug listener, where there is an address for it.
+fn open_debug(options: &config::Http, metrics: Metrics) -> Result<Option<Server>, StartError> {
+    let DebugOptions { addr, prometheus } = &options.api.debug;
+    if addr.is_empty() {
+        return Ok(None);
+    }
+    let text = move || metrics.text();
+    let debug = Arc::new(http::Debug::new(prometheus, metrics::CONTENT_TYPE, text));
+    let options =
+        server::Options { addr: addr.clone(), tls: TlsOptions::Off, ..options.server.clone() };
+    let server = Server::start(&options, None, move |_| debug.service())?;
+    tracing::info!(addr = %server.addr(), "listening for metrics");
+    Ok(Some(server))
 }
 
 fn open_storage(options: &storage::Options) -> Result<Arc<dyn Storage>, StartError> {

@@ -120,6 +120,15 @@ impl Gate {
             Door::Htpasswd { verifier, .. } => verifier.runs(),
         }
     }
+
+    /// How many times no password was looked at since the start, because too many were wrong.
+    #[must_use]
+    pub fn throttled(&self) -> u64 {
+        match &self.door {
+            Door::Open => 0,
+            Door::Htpasswd { verifier, .. } => verifier.throttled(),
+        }
+    }
 }
 
 /// Who is calling.

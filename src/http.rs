@@ -36,6 +36,7 @@ use crate::{
 mod blobs;
 mod body;
 mod conditional;
+mod debug;
 pub mod endpoint;
 mod error;
 mod lists;
@@ -46,6 +47,7 @@ pub mod range;
 mod search;
 mod uploads;
 
+pub use debug::{Debug, DebugOptions, PrometheusOptions};
 pub use error::Error;
 pub use observe::RequestId;
 
@@ -408,6 +410,8 @@ pub struct Options {
     pub trustedproxies: Vec<IpNet>,
     /// How long the client may send nothing of a body it announced.
     pub idletimeout: Duration,
+    /// The debug listener.
+    pub debug: DebugOptions,
 }
 
 impl Default for Options {
@@ -423,6 +427,7 @@ impl Default for Options {
                 IpNet::new_assert(std::net::Ipv6Addr::LOCALHOST.into(), 128),
             ],
             idletimeout: Duration::from_secs(60),
+            debug: DebugOptions::default(),
         }
     }
 }

@@ -124,6 +124,12 @@ impl Server {
         self.slots.count()
     }
 
+    /// Tells the same whenever it is asked, for as long as anybody asks.
+    pub fn count_connections(&self) -> impl Fn() -> Connections + Clone + Send + Sync + use<> {
+        let slots = Arc::clone(&self.slots);
+        move || slots.count()
+    }
+
     /// Stops listening, lets requests that run finish for at most `drain`, then ends them.
     pub async fn stop(self, drain: Duration) {
         self.stopping.cancel();
@@ -148,8 +154,7 @@ async fn accept(
         match listener.accept().await {
             Ok(client) => {
                 failing = false;
-                slots.accepted();
-                connect(client, slot);
+                connect(client, slot.accepted());
             }
             // The client has gone already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

@@ -1,6 +1,7 @@
-//! What the operator sees: the log, on standard error, one line per event.
+//! What the operator sees: the log, on standard error, one line per event; and the metrics.
 
 mod format;
+pub mod metrics;
 mod writer;
 
 use std::{collections::BTreeMap, io};

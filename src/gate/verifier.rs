@@ -98,6 +98,10 @@ impl Verifier {
         self.runs.load(Ordering::Relaxed)
     }
 
+    pub(super) fn throttled(&self) -> u64 {
+        self.throttle.refused()
+    }
+
     /// Lets a user in who comes from `address` with the right password.
     pub(super) async fn verify(
         &self,

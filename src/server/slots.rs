@@ -4,7 +4,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -28,6 +28,7 @@ pub struct Connections {
 pub(super) struct Slots {
     free: Arc<Semaphore>,
     limit: usize,
+    open: AtomicUsize,
     accepted: AtomicU64,
     full: AtomicU64,
     /// Whether it was said that there is no slot left.
@@ -38,6 +39,8 @@ pub(super) struct Slots {
 #[derive(Debug)]
 pub(super) struct Slot {
     _permit: Option<OwnedSemaphorePermit>,
+    /// Whether there is a connection on it.
+    used: bool,
     slots: Arc<Slots>,
 }
 
@@ -47,6 +50,7 @@ impl Slots {
         Arc::new(Self {
             free: Arc::new(Semaphore::new(limit)),
             limit,
+            open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             full: AtomicU64::new(0),
             said: AtomicBool::new(false),
@@ -70,17 +74,12 @@ impl Slots {
                 Arc::clone(&self.free).acquire_owned().await.ok()
             }
         };
-        Slot { _permit: permit, slots: Arc::clone(self) }
-    }
-
-    /// Notes that a slot is used.
-    pub(super) fn accepted(&self) {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
+        Slot { _permit: permit, used: false, slots: Arc::clone(self) }
     }
 
     pub(super) fn count(&self) -> Connections {
         Connections {
-            open: self.limit - self.free.available_permits(),
+            open: self.open.load(Ordering::Relaxed),
             limit: self.limit,
             accepted: self.accepted.load(Ordering::Relaxed),
             full: self.full.load(Ordering::Relaxed),
@@ -88,9 +87,22 @@ impl Slots {
     }
 }
 
+impl Slot {
+    /// Notes that there is a connection.
+    pub(super) fn accepted(mut self) -> Self {
+        self.used = true;
+        self.slots.open.fetch_add(1, Ordering::Relaxed);
+        self.slots.accepted.fetch_add(1, Ordering::Relaxed);
+        self
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         let slots = &self.slots;
+        if self.used {
+            slots.open.fetch_sub(1, Ordering::Relaxed);
+        }
         // Not for each client that comes and goes at the limit.
         let has_room = slots.free.available_permits() >= slots.limit / 10;
         if has_room && slots.said.swap(false, Ordering::Relaxed) {

@@ -42,6 +42,47 @@ async fn a_client_waits_until_there_is_room_for_its_connection() {
 }
 
 #[tokio::test]
+async fn metrics_say_how_many_connections_there_are_and_how_many_passwords_were_refused() {
+    let server = TestServer::with(|config| {
+        config.http.server.maxconnections = NonZeroU32::new(7);
+        config.http.api.debug = http::DebugOptions {
+            addr: "127.0.0.1:0".to_owned(),
+            prometheus: http::PrometheusOptions { enabled: true, path: "/numbers".to_owned() },
+        };
+    })
+    .await;
+    server.open_upload("a").await;
+    for guess in 0..12 {
+        let request = server.anonymous("GET", "/v2/").basic_auth("eve", Some(guess));
+        request.header("x-forwarded-for", "192.0.2.1").answer().await;
+    }
+    let addr = server.app().debug_addr().unwrap();
+    let get = async |path: &str| {
+        let url = format!("http://{addr}{path}");
+        server.client.get(url).send().await.unwrap()
+    };
+    let answer = get("/numbers").await;
+    assert_eq!(answer.status(), 200);
+    let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+    assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+    let text = answer.text().await.unwrap();
+    for line in [
+        "portcullis_connections 1",
+        "portcullis_connections_limit 7",
+        "portcullis_connections_accepted_total 1",
+        "portcullis_connections_full_total 0",
+        "portcullis_auth_bcrypt_total 11",
+        "portcullis_auth_throttled_total 2",
+        "portcullis_uploads_open 1",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line}: {text}");
+    }
+    for path in ["/", "/metrics", "/v2/", "/v2/_catalog"] {
+        assert_eq!(get(path).await.status(), 404, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn without_a_limit_in_words_there_is_one_that_descriptors_allow() {
     let server = TestServer::start().await;
     let limit = server.app().connections().limit;

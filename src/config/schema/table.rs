@@ -164,11 +164,11 @@ const HTTP: Kind = Section(&[
     works("idletimeout", Duration),
     works("maxconnections", Limit),
     later("h2c", Section(&[later("enabled", Bool)])),
-    later(
+    works(
         "debug",
         Section(&[
-            later("addr", Text),
-            later("prometheus", Section(&[later("enabled", Bool), later("path", Text)])),
+            works("addr", Text),
+            works("prometheus", Section(&[works("enabled", Bool), works("path", Text)])),
         ]),
     ),
 ]);

@@ -82,12 +82,23 @@ impl Opened {
         }
     }
 
+    fn count(&self) -> usize {
+        self.begun().values().map(HashMap::len).sum()
+    }
+
     fn begun(&self) -> MutexGuard<'_, ByOwner> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Registry {
+    /// How many uploads were begun since the start and have neither been finished nor cancelled;
+    /// those that nobody came back for may not be among them.
+    #[must_use]
+    pub fn open_uploads(&self) -> usize {
+        self.0.opened.count()
+    }
+
     /// Writes down whose an upload is.
     pub(super) async fn set_owner(&self, upload: &Upload) -> Result<(), Error> {
         let Some(owner) = &upload.owner else { return Ok(()) };

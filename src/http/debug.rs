@@ -1,0 +1,93 @@
+//! The debug listener (`http.debug`): metrics, without a password and without TLS. It is meant for an
+//! address that only the operator's own programs reach.
+
+use std::{convert::Infallible, fmt, sync::Arc};
+
+use axum::{
+    body::{Body, HttpBody},
+    http::{HeaderValue, Method, Request, Response, StatusCode, header},
+};
+use hyper::service::{Service, service_fn};
+use serde::Deserialize;
+
+use super::{response, status};
+
+/// `http.debug`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct DebugOptions {
+    /// Where to listen: `host:port`. Empty: nowhere.
+    pub addr: String,
+    /// What Prometheus reads.
+    pub prometheus: PrometheusOptions,
+}
+
+/// `http.debug.prometheus`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct PrometheusOptions {
+    /// Whether metrics are served.
+    pub enabled: bool,
+    /// Under which path.
+    pub path: String,
+}
+
+impl Default for PrometheusOptions {
+    fn default() -> Self {
+        Self { enabled: false, path: "/metrics".to_owned() }
+    }
+}
+
+/// What the debug listener answers.
+pub struct Debug {
+    path: Option<String>,
+    content_type: HeaderValue,
+    text: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+impl fmt::Debug for Debug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Debug").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Debug {
+    /// Serves metrics, where the options say so: `text` gives them.
+    pub fn new(
+        options: &PrometheusOptions,
+        content_type: &'static str,
+        text: impl Fn() -> String + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            path: options.enabled.then(|| options.path.clone()),
+            content_type: HeaderValue::from_static(content_type),
+            text: Box::new(text),
+        }
+    }
+
+    /// The service for the requests on one connection.
+    pub fn service<B: HttpBody + Send + 'static>(
+        self: &Arc<Self>,
+    ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Send
+    + use<B> {
+        let debug = Arc::clone(self);
+        service_fn(move |request: Request<B>| {
+            let answer = debug.answer(request.method(), request.uri().path());
+            async move { Ok(answer) }
+        })
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response<Body> {
+        if self.path.as_deref() != Some(path) {
+            return status(StatusCode::NOT_FOUND);
+        }
+        let mut answer = match *method {
+            Method::GET => response(Body::from((self.text)())),
+            Method::HEAD => response(Body::empty()),
+            _ => return status(StatusCode::METHOD_NOT_ALLOWED),
+        };
+        answer.headers_mut().insert(header::CONTENT_TYPE, self.content_type.clone());
+        answer
+    }
+}
