@@ -356,6 +356,7 @@ impl Registry {
     ) -> Result<(), Error> {
         let synced = intake.sync().await;
         if synced.is_err() {
+            self.0.opened.forget(id);
             let upload = Place::Upload(name, id).key();
             if let Err(error) = self.storage().delete_all(&upload).await {
                 tracing::error!(%upload, %error, "an upload that may be incomplete is left over");

@@ -82,6 +82,14 @@ impl Opened {
         }
     }
 
+    /// Counts an upload no more, whosever it is.
+    pub(super) fn forget(&self, id: UploadId) {
+        self.begun().retain(|_, uploads| {
+            uploads.remove(&id);
+            !uploads.is_empty()
+        });
+    }
+
     fn count(&self) -> usize {
         self.begun().values().map(HashMap::len).sum()
     }
@@ -150,5 +158,8 @@ mod tests {
         assert!(!open(&first));
         tokio::time::sleep(LIFETIME).await;
         assert!(open(&first));
+        assert_eq!(opened.count(), 2, "what is too old is dropped; one is bob's");
+        opened.forget(first.id);
+        assert_eq!(opened.count(), 1);
     }
 }
