@@ -238,7 +238,8 @@ impl Registry {
         self.detached(async move {
             let Upload { name, id, .. } = &upload;
             let _session = registry.0.sessions.enter(*id).await.ok_or(Error::UploadBusy)?;
-            if registry.upload_length_now(name, *id).await?.is_none() {
+            // One whose bytes cannot be looked at, such as a link out of the tree, can be ended.
+            if let Ok(None) = registry.upload_length_now(name, *id).await {
                 return Err(Error::UploadUnknown);
             }
             // Durably, so that what a client has ended is not there again after a power cut.

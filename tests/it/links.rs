@@ -207,7 +207,8 @@ async fn an_upload_that_is_a_link_out_is_not_written_to() {
         let patched = linked.server.patch(&target, None, "abcd").await;
         let joined = digest(format!("{SECRET}abcd"));
         let closed = linked.server.put(&closing(&target, &joined), "").await;
-        linked.server.delete(&target).await;
+        let deleted = linked.server.delete(&target).await;
+        assert!(file.is_empty() || deleted.status == 204, "{deleted:?}");
         let outside =
             linked.outside.path().join(if file.is_empty() { "session/data" } else { "passwd" });
         assert_eq!(fs::read_to_string(outside).unwrap(), SECRET, "written to, or gone");
