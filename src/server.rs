@@ -36,6 +36,7 @@ mod connection;
 mod descriptors;
 mod door;
 mod impatient;
+mod lingering;
 mod patience;
 mod slots;
 pub mod tls;

@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     door::{Opened, Version},
+    lingering::Lingering,
     patience::Activity,
 };
 
@@ -78,8 +79,8 @@ impl Http {
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
     {
         let Opened { connection, version } = opened;
-        let connection = TokioIo::new(connection);
         let activity = Activity::new(self.patience);
+        let connection = TokioIo::new(Lingering::new(connection, Arc::clone(&activity)));
         let service = {
             let activity = Arc::clone(&activity);
             service_fn(move |request| {
@@ -187,5 +188,47 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
         if stream.as_mut().poll(&mut nobody).is_pending() {
             self.0.spawn(stream);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, duplex},
+        time::sleep,
+    };
+
+    use super::*;
+
+    /// It fits into what waits for a slow client.
+    const BODY: usize = 30_000;
+
+    /// The clock jumps ahead when there is nothing else to do.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_client_gets_the_end_of_its_response_when_the_server_stops() {
+        let (mut client, connection) = duplex(1000);
+        let stopping = CancellationToken::new();
+        let http = Http::new(Duration::from_secs(60), TaskTracker::new(), stopping.clone());
+        let service = service_fn(|_| async {
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(&[b'x'; BODY]))))
+        });
+        let opened = Opened { connection: Box::new(connection), version: Version::Http1 };
+        let reading = async {
+            client.write_all(b"GET / HTTP/1.1\r\nHost: registry\r\n\r\n").await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+            stopping.cancel();
+            let (mut taken, mut piece) = (Vec::new(), [0; 1000]);
+            loop {
+                sleep(Duration::from_secs(7)).await;
+                match client.read(&mut piece).await.unwrap() {
+                    0 => return taken,
+                    length => taken.extend_from_slice(&piece[..length]),
+                }
+            }
+        };
+        let ((), taken) = tokio::join!(http.serve(opened, service), reading);
+        assert!(taken.len() > BODY, "it took {} bytes and was cut off", taken.len());
     }
 }

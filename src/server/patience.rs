@@ -36,19 +36,29 @@ pub(super) struct Activity {
 struct State {
     /// Requests that are being answered.
     open: usize,
-    /// Since when there is none.
+    /// Since when there is none, and nothing waits to be written.
     idle_since: Instant,
     /// Responses of which the client may take more, and since when.
     untaken: HashMap<u64, Instant>,
     /// How many responses there were.
     responses: u64,
+    /// Since when nothing can be written, because the client takes nothing of what was.
+    unwritten: Option<Instant>,
+    /// Whether our side is closed, and the end waited for elsewhere.
+    lingers: bool,
 }
 
 impl Activity {
     /// A connection that begins, with a client that may be silent for so long.
     pub(super) fn new(patience: Duration) -> Arc<Self> {
-        let idle_since = Instant::now();
-        let state = State { open: 0, idle_since, untaken: HashMap::new(), responses: 0 };
+        let state = State {
+            open: 0,
+            idle_since: Instant::now(),
+            untaken: HashMap::new(),
+            responses: 0,
+            unwritten: None,
+            lingers: false,
+        };
         Arc::new(Self { patience, state: Mutex::new(state) })
     }
 
@@ -60,20 +70,42 @@ impl Activity {
         Answering { id: state.responses, activity: Arc::clone(self) }
     }
 
+    /// Notes whether a write has to wait until the client takes something.
+    pub(super) fn waits_to_write(&self, waits: bool) {
+        let mut state = self.state();
+        let now = Instant::now();
+        state.unwritten = waits.then_some(now);
+        state.idle_since = now;
+    }
+
+    /// Notes that our side of the connection is closed. It is not idle from here on: whoever closes
+    /// it waits for the client, and not for ever.
+    pub(super) fn lingers(&self) {
+        self.state().lingers = true;
+    }
+
     /// Ends when nothing was asked for so many times as long as a client may be silent.
     pub(super) async fn is_idle(&self, times: u32) {
         self.is_idle_for(self.patience * times).await;
     }
 
-    /// Ends when nothing was asked for so long.
+    /// Ends when for so long nothing was asked for and nothing waited for the client.
     pub(super) async fn is_idle_for(&self, long: Duration) {
-        self.until(|state| (state.open == 0).then(|| state.idle_since + long)).await;
+        self.until(|state| {
+            let is_idle = state.open == 0 && state.unwritten.is_none() && !state.lingers;
+            is_idle.then(|| state.idle_since + long)
+        })
+        .await;
     }
 
-    /// Ends when a response waits for its client, and has for too long.
+    /// Ends when something waits for the client, and has for too long.
     pub(super) async fn is_stuck(&self) {
         let patience = self.patience * SLOWNESS;
-        self.until(|state| state.untaken.values().min().map(|since| *since + patience)).await;
+        self.until(|state| {
+            let waiting = state.untaken.values().chain(&state.unwritten);
+            waiting.min().map(|since| *since + patience)
+        })
+        .await;
     }
 
     /// Ends at the moment that `due` gives. As long as it gives none, it is asked now and then.
