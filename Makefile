@@ -74,9 +74,10 @@ install-deny:
 	    env -u CARGO_TARGET_DIR $(CARGO) install --locked --debug --version 0.20.2 cargo-deny
 
 .PHONY: unit
-unit: ## Run the tests that need nothing but this crate
+unit: forget-skips ## Run the tests that need nothing but this crate
 	$(CARGO) test --locked --lib --bins --test it
 	$(CARGO) test --locked --doc
+	@$(SHOW_SKIPS)
 
 # A seed can be given: make chaos SEED=7.
 CHAOS = $(CARGO) test --locked --test chaos -- $(if $(SEED),--seed $(SEED))

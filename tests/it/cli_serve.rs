@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
+    io::Read as _,
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Output, Stdio},
@@ -11,7 +11,10 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use crate::support::server::{Answered as _, write_user};
+use crate::support::{
+    process::Launched,
+    server::{Answered as _, write_user},
+};
 
 fn portcullis(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
@@ -31,23 +34,8 @@ impl Process {
         let mut command = portcullis(folder);
         command.arg("serve").args(config).env("REGISTRY_HTTP_ADDR", "127.0.0.1:0");
         command.envs(variables.iter().copied());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut log = String::new();
-        let port = loop {
-            let mut line = String::new();
-            assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended: {log}");
-            log.push_str(&line);
-            if line.contains("listening") {
-                let digits = line.split("127.0.0.1:").nth(1).unwrap();
-                break digits.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
-            }
-        };
-        // Read to the end by somebody, or the server would wait for room in the pipe.
-        let log = std::thread::spawn(move || {
-            stderr.read_to_string(&mut log).unwrap();
-            log
-        });
+        command.stdout(Stdio::piped());
+        let Launched { child, port, log } = Launched::new(command);
         Self { child, port, log }
     }
 

@@ -34,19 +34,22 @@ impl Directories {
     }
 
     /// Does `work` in a folder that is there, and that is durable where the work must be. When
-    /// somebody removes the folder in between, it is made again and the work is done again.
+    /// somebody has removed it, or one above it, it is made again and the work is done again.
     pub(super) fn within<T>(
         &self,
         folder: &Path,
         durability: Durability,
         work: impl Fn() -> io::Result<T>,
     ) -> io::Result<T> {
-        for _ in 0..3 {
+        let attempt = || {
             match durability {
                 Durability::Synced => self.make_durable(folder)?,
                 Durability::Lazy => self.make(folder)?,
             }
-            match work() {
+            work()
+        };
+        for _ in 0..3 {
+            match attempt() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     // Nor is it sure of the folders above it that they are there.
                     self.known().retain(|known| !folder.starts_with(known));
@@ -55,7 +58,7 @@ impl Directories {
                 result => return result,
             }
         }
-        work()
+        attempt()
     }
 
     /// Drops what is known of a folder and of everything below it.

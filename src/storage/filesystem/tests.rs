@@ -126,8 +126,8 @@ async fn a_root_that_vanished_is_an_error_and_is_not_made_again() {
 #[tokio::test]
 async fn folders_that_another_process_removed_are_made_again() {
     let (folder, filesystem) = filesystem();
-    for _ in 0..2 {
-        filesystem.put(&key("a/b/c"), Bytes::new(), Durability::Synced).await.unwrap();
+    for name in ["a/b/c", "a/b/c", "a/d/e", "a/b/c"] {
+        filesystem.put(&key(name), Bytes::new(), Durability::Synced).await.unwrap();
         fs::remove_dir_all(folder.path().join("root/a")).unwrap();
     }
 }

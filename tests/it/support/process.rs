@@ -21,6 +21,38 @@ use super::{
 /// nothing back, so it is generous; what is sent is more.
 pub const ROOM: usize = 96;
 
+/// A server that listens on this machine.
+pub struct Launched {
+    pub child: Child,
+    pub port: u16,
+    /// Reads its log to the end: or the server would wait for room in the pipe.
+    pub log: JoinHandle<String>,
+}
+
+impl Launched {
+    /// Runs a server, and waits until it says where it listens.
+    pub fn new(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut log = String::new();
+        let port = loop {
+            let mut line = String::new();
+            assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended: {log}");
+            log.push_str(&line);
+            if line.contains("listening") {
+                let digits = line.split("127.0.0.1:").nth(1).unwrap();
+                break digits.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
+            }
+        };
+        let log = std::thread::spawn(move || {
+            let mut rest = Vec::new();
+            let _ = stderr.read_to_end(&mut rest);
+            log + &String::from_utf8(rest).unwrap()
+        });
+        Self { child, port, log }
+    }
+}
+
 /// A server with the program's defaults and one user.
 pub struct Process {
     child: Child,
@@ -45,24 +77,8 @@ impl Process {
         command.current_dir(folder.path()).env_clear().arg("serve");
         command.env("REGISTRY_HTTP_ADDR", "127.0.0.1:0").env("REGISTRY_LOG_FORMATTER", "text");
         command.env("REGISTRY_HTTP_DRAINTIMEOUT", "5s").envs(variables.iter().copied());
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut log = String::new();
-        let port: u16 = loop {
-            let mut line = String::new();
-            assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended: {log}");
-            log.push_str(&line);
-            if line.contains("listening") {
-                let digits = line.split("127.0.0.1:").nth(1).unwrap();
-                break digits.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
-            }
-        };
-        // Somebody has to read it, or the server would wait for room in the pipe.
-        let log = std::thread::spawn(move || {
-            let mut rest = Vec::new();
-            let _ = stderr.read_to_end(&mut rest);
-            log + &String::from_utf8(rest).unwrap()
-        });
+        command.stdout(Stdio::null());
+        let Launched { child, port, log } = Launched::new(command);
         let ca = fs::read(folder.path().join("certs/ca.crt")).unwrap();
         let client = reqwest::Client::builder()
             .tls_certs_only([reqwest::Certificate::from_pem(&ca).unwrap()])
@@ -86,6 +102,11 @@ impl Process {
 
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its storage tree.
+    pub fn tree(&self) -> PathBuf {
+        self.folder.path().join("data/docker/registry/v2")
     }
 
     /// How many files and sockets it has open.
