@@ -6,27 +6,32 @@ use std::{
     fmt, io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use zeroize::Zeroizing;
 
 use crate::{
+    chain::Chain,
     config::{self, Config},
     gate::{self, EverythingAllowed, Gate, UserFile, htpasswd, htpasswd::UserName},
+    health::{self, Check, Health},
     http::{self, Api, DebugOptions, Limits},
     jobs::Jobs,
-    registry::{Registry, SystemClock},
+    registry::{self, Registry, SystemClock},
     server::{
-        self, BindError, CertificateSource, Connections, Server, TlsOptions,
+        self, BindError, Connections, Server, TlsOptions,
         authority::{self, Outcome},
-        certificates::{self, CertificateError},
-        tls,
+        certificates::CertificateError,
     },
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
     telemetry::metrics::{self, Metrics},
 };
+
+mod reload;
+
+use reload::{RELOADED, Reloads, secure};
 
 /// Commands know the core through this room only.
 pub use crate::registry::verify;
@@ -121,29 +126,41 @@ impl App {
         config: &Config,
     ) -> Result<(Self, Provisioned), StartError> {
         let mut provisioned = Provisioned::default();
-        let registry = Registry::new(storage, Arc::new(SystemClock), config.uploads.maxopen);
+        let registry = core(storage, config);
         let (gate, users) = open_gate(&config.auth, &mut provisioned)?;
         let (tls, certificates) = secure(config, &mut provisioned)?;
         let limits = Limits {
             delete: config.storage.delete.clone(),
             catalog: config.catalog.clone(),
             tags: config.tags.clone(),
+            readonly: config.storage.maintenance.readonly.clone(),
             silent: config.log.accesslog.disabled,
         };
-        let api =
-            Api::new(registry.clone(), Arc::clone(&gate), &config.http.api, limits, tls.is_some())?;
+        let health = Arc::new(Health::default());
+        let choke_point = (Arc::clone(&gate), Arc::clone(&health));
+        let api = Api::new(registry.clone(), choke_point, &config.http.api, limits, tls.is_some())?;
         let api = Arc::new(api);
-        let server = Server::start(&config.http.server, tls, move |peer| api.service(peer))?;
+        let serving = Arc::clone(&api);
+        let server = Server::start(&config.http.server, tls, move |peer| serving.service(peer))?;
 
-        let debug = open_debug(&config.http, metrics(&server, &gate, &registry))?;
+        let counted = metrics(&server, &gate, &registry);
+        let debug = open_debug(&config.http, Arc::clone(&health), counted)?;
 
-        let reloads = Arc::new(Reloads { gate: Arc::clone(&gate), users, certificates });
+        let reloads = Reloads { gate: Arc::clone(&gate), api, users, certificates };
+        let reloads = Arc::new(reloads);
         let jobs = Jobs::default();
         let (for_users, for_certificates) = (Arc::clone(&reloads), Arc::clone(&reloads));
         jobs.every(USERS_EVERY, move || Arc::clone(&for_users).run(|r| r.users(false)));
         jobs.every(CERTIFICATES_EVERY, move || {
             Arc::clone(&for_certificates).run(|r| r.certificates(false))
         });
+        for check in checks(&config.health, &registry) {
+            let (check, health) = (Arc::new(check), Arc::clone(&health));
+            jobs.every(check.interval(), move || {
+                let (check, health) = (Arc::clone(&check), Arc::clone(&health));
+                async move { check.run(&health).await }
+            });
+        }
         let drain = config.http.server.draintimeout;
         Ok((Self { server, debug, registry, gate, jobs, reloads, drain }, provisioned))
     }
@@ -182,6 +199,25 @@ impl App {
             .await;
     }
 
+    /// Puts in force what another configuration says of the keys that need no restart, and reads
+    /// again what [`reload`](Self::reload) does. The level of the log is whoever's who began it.
+    pub async fn apply(&self, config: &Config) {
+        let config = config.clone();
+        Arc::clone(&self.reloads)
+            .run(move |reloads| {
+                reloads.apply(&config);
+                reloads.users(true);
+                reloads.certificates(true);
+            })
+            .await;
+    }
+
+    /// Whether a key takes effect without a restart.
+    #[must_use]
+    pub fn reloads(key: &str) -> bool {
+        RELOADED.contains(&key)
+    }
+
     /// Stops listening, lets what runs finish within `http.draintimeout`, and takes everything
     /// down. Work that must not stop half-way is waited for.
     pub async fn stop(self) {
@@ -209,7 +245,33 @@ pub fn open_registry(config: &Config) -> Result<Registry, StartError> {
         storage::Options::Filesystem(_) => {}
     }
     let storage = open_storage(&config.storage.backend)?;
-    Ok(Registry::new(storage, Arc::new(SystemClock), config.uploads.maxopen))
+    Ok(core(storage, config))
+}
+
+/// What is to be looked at.
+fn checks(options: &health::Options, registry: &Registry) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let storage = &options.storagedriver;
+    if storage.enabled {
+        let registry = registry.clone();
+        let every = (storage.interval, storage.threshold);
+        checks.push(Check::new("storagedriver_filesystem".to_owned(), every, move || {
+            let registry = registry.clone();
+            async move { registry.probe().await.map_err(|error| Chain(&error).to_string()) }
+        }));
+    }
+    checks.extend(options.file.iter().map(Check::file));
+    checks.extend(options.tcp.iter().map(Check::tcp));
+    checks
+}
+
+fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
+    let options = registry::Options {
+        max_uploads: config.uploads.maxopen,
+        validation: config.validation.clone(),
+        policy: config.policy.clone(),
+    };
+    Registry::new(storage, Arc::new(SystemClock), options)
 }
 
 /// What is counted, and where.
@@ -238,13 +300,17 @@ fn metrics(server: &Server, gate: &Arc<Gate>, registry: &Registry) -> Metrics {
 }
 
 /// Opens the debug listener, where there is an address for it.
-fn open_debug(options: &config::Http, metrics: Metrics) -> Result<Option<Server>, StartError> {
+fn open_debug(
+    options: &config::Http,
+    health: Arc<Health>,
+    metrics: Metrics,
+) -> Result<Option<Server>, StartError> {
     let DebugOptions { addr, prometheus } = &options.api.debug;
     if addr.is_empty() {
         return Ok(None);
     }
     let text = move || metrics.text();
-    let debug = Arc::new(http::Debug::new(prometheus, metrics::CONTENT_TYPE, text));
+    let debug = Arc::new(http::Debug::new(prometheus, health, metrics::CONTENT_TYPE, text));
     let options =
         server::Options { addr: addr.clone(), tls: TlsOptions::Off, ..options.server.clone() };
     let server = Server::start(&options, None, move |_| debug.service())?;
@@ -296,92 +362,6 @@ fn report(path: &Path, users: &htpasswd::Htpasswd) {
             file = %path.display(),
             "no user can log in; add one with `portcullis htpasswd`"
         );
-    }
-}
-
-type Secured = (Option<tls::Tls>, Option<Mutex<Certificates>>);
-
-/// Builds the TLS configuration, and makes the built-in certificates when they are missing.
-fn secure(config: &Config, provisioned: &mut Provisioned) -> Result<Secured, StartError> {
-    let options = &config.http.server;
-    let TlsOptions::On { source, minimum } = &options.tls else {
-        return Ok((None, None));
-    };
-    let source = match source {
-        CertificateSource::Files { certificate, key } => {
-            certificates::Source::new(certificate.clone(), key.clone())
-        }
-        CertificateSource::BuiltIn => {
-            let folder = Path::new(CERTIFICATES);
-            let hosts: Vec<String> = config.http.api.host.iter().cloned().collect();
-            provisioned.certificates = Some(authority::ensure(folder, &hosts)?);
-            certificates::Source::new(folder.join("server.crt"), folder.join("server.key"))
-        }
-    };
-    let mut source = source;
-    let resolver = Arc::new(certificates::Resolver::new(source.load()?));
-    let tls = tls::Tls::new(options, *minimum, Arc::clone(&resolver) as Arc<_>)?;
-    let certificates = Certificates { source, resolver };
-    Ok((Some(tls), Some(Mutex::new(certificates))))
-}
-
-#[derive(Debug)]
-struct Certificates {
-    source: certificates::Source,
-    resolver: Arc<certificates::Resolver>,
-}
-
-/// What is read again while the server runs.
-#[derive(Debug)]
-struct Reloads {
-    gate: Arc<Gate>,
-    users: Option<Mutex<UserFile>>,
-    certificates: Option<Mutex<Certificates>>,
-}
-
-impl Reloads {
-    /// Does file work where it may block.
-    async fn run(self: Arc<Self>, work: impl FnOnce(&Self) + Send + 'static) {
-        if let Err(error) = tokio::task::spawn_blocking(move || work(&self)).await {
-            tracing::error!(%error, "a reload panicked");
-        }
-    }
-
-    fn users(&self, unchanged_too: bool) {
-        let Some(source) = &self.users else { return };
-        let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
-        match source.reload(unchanged_too) {
-            Ok(None) => {}
-            Ok(Some(users)) => {
-                tracing::info!(users = users.entries().len(), "the password file is in force");
-                report(source.path(), &users);
-                self.gate.set_users(&users);
-            }
-            Err(error) => tracing::error!(
-                file = %source.path().display(),
-                %error,
-                "the password file cannot be read; the last good one stays in force"
-            ),
-        }
-    }
-
-    fn certificates(&self, unchanged_too: bool) {
-        let Some(certificates) = &self.certificates else {
-            return;
-        };
-        let mut certificates = certificates.lock().unwrap_or_else(PoisonError::into_inner);
-        let Certificates { source, resolver } = &mut *certificates;
-        let reloaded = match unchanged_too {
-            true => source.reload(resolver).map(|()| true),
-            false => source.reload_if_changed(resolver),
-        };
-        match reloaded {
-            Ok(false) => {}
-            Ok(true) => tracing::info!("the certificate is in force"),
-            Err(error) => {
-                tracing::error!(%error, "the new certificate cannot be used; the old one stays");
-            }
-        }
     }
 }
 

@@ -7,9 +7,10 @@ use std::{path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::{Config, Error};
 
 mod certs;
+mod config;
 mod failure;
 mod htpasswd;
 mod serve;
@@ -35,6 +36,7 @@ enum Command {
     Htpasswd(htpasswd::Htpasswd),
     Certs(certs::Certs),
     Verify(verify::Verify),
+    Config(config::Show),
 }
 
 /// Runs the command that the process was started with.
@@ -46,6 +48,7 @@ pub fn run() -> ExitCode {
         Command::Htpasswd(htpasswd) => htpasswd.run(),
         Command::Certs(certs) => certs.run(),
         Command::Verify(verify) => verify.run(),
+        Command::Config(config) => config.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -53,8 +56,11 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The configuration in a file, if one is named, and in the `REGISTRY_*` variables.
-fn configuration(file: Option<&Path>) -> Result<Config, config::Error> {
+/// The configuration in a file, if one is named, and in the `REGISTRY_*` variables. As with
+/// registry:2, one of them may name the file.
+fn configuration(file: Option<&Path>) -> Result<Config, Error> {
+    let named = std::env::var_os("REGISTRY_CONFIGURATION_PATH").filter(|path| !path.is_empty());
+    let file = file.or_else(|| named.as_deref().map(Path::new));
     // A variable that is not Unicode cannot be one of ours.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));

@@ -6,7 +6,8 @@
 //! - `source` makes a tree of the file, whose nodes remember where they were written;
 //! - `environment` lays the variables over it, `legacy` replaces old spellings;
 //! - `check` holds the tree against the table in `schema` and makes JSON of it;
-//! - here the options are read from that, and what is safe to assume is assumed.
+//! - here the options are read from that, and what is safe to assume is assumed;
+//! - `settings` says what came of it all.
 //!
 //! A configuration can make the server less safe only in words: what it does not mention stays
 //! closed. A new option needs a field in the options of its part, a line in `schema`, and a line
@@ -17,7 +18,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
-use crate::{gate, http, server, storage, telemetry};
+use crate::{gate, health, http, registry, server, storage, telemetry};
 
 mod check;
 mod duration;
@@ -25,6 +26,7 @@ mod environment;
 mod error;
 mod legacy;
 mod schema;
+mod settings;
 mod source;
 mod suggest;
 mod tree;
@@ -33,6 +35,7 @@ mod tree;
 mod tests;
 
 pub use error::Error;
+pub use settings::{Setting, Settings};
 pub use tree::Origin;
 
 use tree::Node;
@@ -54,8 +57,18 @@ pub struct Config {
     pub tags: http::TagsOptions,
     /// `uploads`
     pub uploads: http::UploadsOptions,
+    /// `validation`
+    pub validation: registry::Validation,
+    /// `policy`
+    pub policy: registry::PolicyOptions,
+    /// `health`
+    pub health: health::Options,
+    /// Every key with its value, and where that was written.
+    pub settings: Settings,
     /// What the operator should know about the configuration, a sentence each.
     pub warnings: Vec<String>,
+    /// What is in the configuration and need not be, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// `storage`: where the bytes are, and what may happen to them.
@@ -65,6 +78,15 @@ pub struct Storage {
     pub backend: storage::Options,
     /// `storage.delete`
     pub delete: http::DeleteOptions,
+    /// `storage.maintenance`
+    pub maintenance: Maintenance,
+}
+
+/// `storage.maintenance`
+#[derive(Clone, Debug, Default)]
+pub struct Maintenance {
+    /// `storage.maintenance.readonly`
+    pub readonly: http::ReadOnlyOptions,
 }
 
 /// `http`: the part about sockets and the part about requests.
@@ -120,17 +142,18 @@ impl Config {
         file: Option<Node>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Error> {
-        let mut warnings = Vec::new();
+        let (mut warnings, mut notes) = (Vec::new(), Vec::new());
         let has_file = file.is_some();
         let mut root = file.unwrap_or_else(|| Node::null(Origin::Default));
         environment::expand_words(&mut root);
         environment::overlay(&mut root, environment, &mut warnings)?;
         legacy::modernise(&mut root, &mut warnings);
-        let mut checked = Checked { json: check::check(&root, &mut warnings)?, root };
+        let json = check::check(&root, &mut warnings, &mut notes)?;
+        let mut checked = Checked { json, root };
         checked.assume(has_file, &mut warnings);
         let mut config = checked.config()?;
         checked.caution(&config, &mut warnings);
-        config.warnings = warnings;
+        (config.warnings, config.notes) = (warnings, notes);
         Ok(config)
     }
 }
@@ -192,13 +215,24 @@ impl Checked {
         };
         Ok(Config {
             log: self.options("log")?,
-            storage: Storage { backend, delete: self.options("storage.delete")? },
+            storage: Storage {
+                backend,
+                delete: self.options("storage.delete")?,
+                maintenance: Maintenance {
+                    readonly: self.options("storage.maintenance.readonly")?,
+                },
+            },
             auth: self.options("auth")?,
             http: Http { server: self.options("http")?, api: self.options("http")? },
             catalog: self.options("catalog")?,
             tags: self.options("tags")?,
             uploads: self.options("uploads")?,
+            health: self.options("health")?,
+            validation: self.options("validation")?,
+            policy: self.options("policy")?,
+            settings: Settings::of(&self.root, &self.json),
             warnings: Vec::new(),
+            notes: Vec::new(),
         })
     }
 

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use axum::{
     BoxError,
     body::{Body, Bytes, HttpBody},
@@ -29,6 +30,7 @@ use self::{
 };
 use crate::{
     gate::{Gate, Permit},
+    health::Health,
     oci::ErrorCode,
     registry::Registry,
 };
@@ -59,45 +61,28 @@ pub type Peer = SocketAddr;
 pub struct Api {
     registry: Registry,
     gate: Arc<Gate>,
+    health: Arc<Health>,
     limits: Limits,
     origin: OriginRules,
     /// Without a slash at its end.
     prefix: String,
-    headers: HeaderMap,
+    adjustable: ArcSwap<Adjustable>,
     access_log: bool,
     /// How long a client may send nothing of a body.
     patience: Duration,
 }
 
-/// What an operator allows of the interface.
-#[derive(Clone, Debug, Default)]
-pub struct Limits {
-    /// `storage.delete`
-    pub delete: DeleteOptions,
-    /// `catalog`
-    pub catalog: CatalogOptions,
-    /// `tags`
-    pub tags: TagsOptions,
-    /// `log.accesslog.disabled`
-    pub silent: bool,
+/// What can be changed while the server runs.
+#[derive(Debug)]
+struct Adjustable {
+    /// Of all responses.
+    headers: HeaderMap,
+    /// Whether nothing may be written.
+    readonly: bool,
 }
 
-impl Api {
-    /// The interface to `registry`, behind `gate`. `secure` says whether clients reach us by TLS.
-    ///
-    /// # Errors
-    ///
-    /// When an option cannot be used: a header that is none, a host that is none.
-    pub fn new(
-        registry: Registry,
-        gate: Arc<Gate>,
-        options: &Options,
-        limits: Limits,
-        secure: bool,
-    ) -> Result<Self, InvalidOptions> {
-        if options.idletimeout.is_zero() {
-            return Err(InvalidOptions::IdleTimeout);
-        }
+impl Adjustable {
+    fn new(options: &Options, readonly: &ReadOnlyOptions) -> Result<Self, InvalidOptions> {
         let mut headers = HeaderMap::new();
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         for (name, values) in &options.headers {
@@ -108,6 +93,42 @@ impl Api {
                 headers.append(parsed.clone(), value.parse().map_err(|_| invalid())?);
             }
         }
+        Ok(Self { headers, readonly: readonly.enabled })
+    }
+}
+
+/// What an operator allows of the interface.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// `storage.delete`
+    pub delete: DeleteOptions,
+    /// `storage.maintenance.readonly`
+    pub readonly: ReadOnlyOptions,
+    /// `catalog`
+    pub catalog: CatalogOptions,
+    /// `tags`
+    pub tags: TagsOptions,
+    /// `log.accesslog.disabled`
+    pub silent: bool,
+}
+
+impl Api {
+    /// The interface to `registry`, behind `gate`, for as long as `health` is well. `secure` says whether clients reach us by TLS.
+    ///
+    /// # Errors
+    ///
+    /// When an option cannot be used: a header that is none, a host that is none.
+    pub fn new(
+        registry: Registry,
+        (gate, health): (Arc<Gate>, Arc<Health>),
+        options: &Options,
+        limits: Limits,
+        secure: bool,
+    ) -> Result<Self, InvalidOptions> {
+        if options.idletimeout.is_zero() {
+            return Err(InvalidOptions::IdleTimeout);
+        }
+        let adjustable = ArcSwap::from_pointee(Adjustable::new(options, &limits.readonly)?);
         let prefix = options.prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
         Ok(Self {
@@ -116,10 +137,25 @@ impl Api {
             patience: options.idletimeout,
             registry,
             gate,
+            health,
             limits,
             prefix,
-            headers,
+            adjustable,
         })
+    }
+
+    /// Puts other headers in force, and says whether anything may be written from now on.
+    ///
+    /// # Errors
+    ///
+    /// When a header is none; nothing has changed then.
+    pub fn adjust(
+        &self,
+        options: &Options,
+        readonly: &ReadOnlyOptions,
+    ) -> Result<(), InvalidOptions> {
+        self.adjustable.store(Arc::new(Adjustable::new(options, readonly)?));
+        Ok(())
     }
 
     /// The interface as a service for the requests on one connection, which `peer` opened.
@@ -144,6 +180,11 @@ impl Api {
 
     /// Answers a request. What does not lie below `/v2/` is open and says nothing of the registry.
     async fn answer(&self, call: &mut Call, body: Body) -> Result<Response<Body>, Error> {
+        if !self.health.is_well() {
+            // As in registry:2, whatever is asked for.
+            let why = "health check failed: please see /debug/health";
+            return Err(Error::refused(ErrorCode::Unavailable).because(why));
+        }
         if !call.has_one_host() {
             return Err(Error::Host);
         }
@@ -172,6 +213,10 @@ impl Api {
         let path = path.as_deref().unwrap_or_default();
         let endpoint = Endpoint::parse(&call.method, path, call.uri.query().unwrap_or_default())?;
         let permit = self.gate.authorise(identity, &endpoint.rights())?;
+        if self.adjustable.load().readonly && !matches!(call.method, Method::GET | Method::HEAD) {
+            let why = "the registry is read-only for now; pulls go on";
+            return Err(Error::refused(ErrorCode::Unsupported).because(why));
+        }
         self.dispatch(&permit, endpoint, (call, body)).await
     }
 
@@ -446,6 +491,14 @@ impl Default for DeleteOptions {
     fn default() -> Self {
         Self { enabled: false }
     }
+}
+
+/// `storage.maintenance.readonly`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ReadOnlyOptions {
+    /// Answers what writes with 405 UNSUPPORTED.
+    pub enabled: bool,
 }
 
 /// `uploads`, which registry:2 does not have.

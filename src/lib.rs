@@ -19,15 +19,18 @@
 //! - [`registry`] is the core: blobs, uploads, manifests, tags. It knows no HTTP and no policy.
 //! - [`storage`] keeps bytes at keys and knows nothing of registries.
 //! - [`oci`] is the vocabulary of the specifications, valid by construction.
-//! - [`jobs`] runs what happens by itself; [`telemetry`] writes the log; `stamp` tells whether a
-//!   file has changed.
+//! - [`jobs`] runs what happens by itself; [`health`] says whether the server is fit to serve;
+//!   [`telemetry`] writes the log; `stamp` tells whether a file has changed, `chain` what caused
+//!   an error.
 //!
 //! `docs/ARCHITECTURE.md` has the whole map; `tests/it/architecture.rs` keeps the arrows true.
 
 pub mod app;
+mod chain;
 pub mod cli;
 pub mod config;
 pub mod gate;
+pub mod health;
 pub mod http;
 pub mod jobs;
 pub mod oci;

@@ -18,6 +18,7 @@ use self::{contents::Contents, locks::RepositoryLocks, sessions::Sessions};
 pub use crate::storage::ByteStream;
 use crate::storage::Storage;
 
+mod acceptance;
 mod blobs;
 mod catalog;
 mod contents;
@@ -33,6 +34,11 @@ mod tags;
 mod uploads;
 pub mod verify;
 
+use acceptance::Acceptance;
+pub use acceptance::{
+    IndexRules, ManifestRules, Pattern, Platforms, PolicyOptions, RepositoryPolicy, Unacceptable,
+    UrlRules, Validation,
+};
 pub use blobs::Blob;
 pub use error::{BodyError, Error};
 pub use manifests::{Accepted, Put, StoredManifest};
@@ -53,8 +59,27 @@ struct Inner {
     opened: Opened,
     locks: RepositoryLocks,
     contents: Contents,
+    acceptance: Acceptance,
     /// Work that goes on when whoever asked for it has gone.
     tasks: TaskTracker,
+}
+
+/// What a registry allows.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many uploads anybody may have open.
+    pub max_uploads: usize,
+    /// Which manifests are taken.
+    pub validation: Validation,
+    /// What they may be.
+    pub policy: PolicyOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let (validation, policy) = (Validation::default(), PolicyOptions::default());
+        Self { max_uploads: 1000, validation, policy }
+    }
 }
 
 /// Tells the time.
@@ -74,10 +99,10 @@ impl Clock for SystemClock {
 }
 
 impl Registry {
-    /// A registry whose content is in `storage`, and in which nobody has more than `max_uploads`
-    /// uploads open.
+    /// A registry whose content is in `storage`.
     #[must_use]
-    pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, max_uploads: usize) -> Self {
+    pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, options: Options) -> Self {
+        let Options { max_uploads, validation, policy } = options;
         Self(Arc::new(Inner {
             storage,
             clock,
@@ -85,6 +110,7 @@ impl Registry {
             opened: Opened::new(max_uploads),
             locks: RepositoryLocks::default(),
             contents: Contents::new(),
+            acceptance: Acceptance::new(validation, policy),
             tasks: TaskTracker::new(),
         }))
     }
@@ -94,6 +120,15 @@ impl Registry {
     pub async fn settle(&self) {
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+
+    /// Looks whether the storage can be reached.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot.
+    pub async fn probe(&self) -> Result<(), Error> {
+        Ok(self.storage().probe().await?)
     }
 
     fn storage(&self) -> &dyn Storage {

@@ -58,6 +58,9 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// content or the new one.
     async fn put(&self, key: &Key, bytes: Bytes, durability: Durability) -> Result<(), Error>;
 
+    /// Looks whether the storage can be reached at all.
+    async fn probe(&self) -> Result<(), Error>;
+
     /// Opens an object to write at its end; makes it when it is not there. What
     /// [`Appender::sync`] makes durable is its bytes: the object itself may be gone after a power
     /// cut until it is [promoted](Self::promote).

@@ -2,16 +2,19 @@
 
 mod format;
 pub mod metrics;
+mod threshold;
 mod writer;
 
 use std::{collections::BTreeMap, io};
 
 use serde::Deserialize;
-use tracing_subscriber::{Registry, filter::LevelFilter, layer::SubscriberExt as _};
+use tracing_subscriber::{Registry, layer::SubscriberExt as _};
 
-use self::{format::LineLayer, writer::Lines};
-
-pub use self::writer::Writer;
+use self::{
+    format::LineLayer,
+    threshold::Threshold,
+    writer::{Lines, Writer},
+};
 
 /// `log`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -23,30 +26,40 @@ pub struct Options {
     pub level: Level,
     /// How a line looks.
     pub formatter: Formatter,
+    /// Says in each line where in the source it comes from.
+    pub reportcaller: bool,
     /// Fields that are added to each line.
     pub fields: BTreeMap<String, serde_json::Value>,
 }
 
-/// Starts to write the log as the options say, until the writer is dropped. Before this nothing is
-/// written.
+/// Starts to write the log as the options say, until it is dropped. Before this nothing is written.
 ///
 /// # Errors
 ///
 /// When the process has a log already, or can have no more threads.
-pub fn init(options: &Options) -> Result<Writer, InitError> {
-    let level = match options.level {
-        Level::Error => LevelFilter::ERROR,
-        Level::Warn => LevelFilter::WARN,
-        Level::Info => LevelFilter::INFO,
-        Level::Debug => LevelFilter::DEBUG,
-    };
+pub fn init(options: &Options) -> Result<Log, InitError> {
+    let threshold = Threshold::new(options.level);
     let lines = Lines::default();
     let layer = LineLayer::new(options, lines.clone());
-    let subscriber = Registry::default().with(level).with(layer);
+    let subscriber = Registry::default().with(threshold.clone()).with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| InitError::AlreadyStarted)?;
     let report =
         |lines| tracing::warn!(lines, "the log grows faster than it can be written: left out");
-    Ok(lines.write_to(io::stderr(), report)?)
+    Ok(Log { threshold, _writer: lines.write_to(io::stderr(), report)? })
+}
+
+/// The log of this process.
+#[derive(Debug)]
+pub struct Log {
+    threshold: Threshold,
+    _writer: Writer,
+}
+
+impl Log {
+    /// From now on, writes what is at least of this level.
+    pub fn set_level(&self, level: Level) {
+        self.threshold.set(level);
+    }
 }
 
 /// Why there is no log.
@@ -106,4 +119,6 @@ pub enum Formatter {
     Text,
     /// One JSON object per line.
     Json,
+    /// The same with the names that Logstash gives time and message.
+    Logstash,
 }

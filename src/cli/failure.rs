@@ -1,11 +1,8 @@
 //! How a command ends that could not do what it was asked for.
 
-use std::{
-    error::Error,
-    fmt::{self, Write as _},
-    io::Write as _,
-    process::ExitCode,
-};
+use std::{error::Error, fmt, io::Write as _, process::ExitCode};
+
+use crate::chain::Chain;
 
 /// A command's failure: the exit code, and what is printed on standard error.
 ///
@@ -54,14 +51,7 @@ impl fmt::Display for Failure {
 
 impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            // Writing to a string does not fail.
-            let _ = write!(message, ": {error}");
-            cause = error.source();
-        }
-        Self::new(message)
+        Self::new(Chain(&error).to_string())
     }
 }
 

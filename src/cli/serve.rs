@@ -13,9 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{configuration, failure::Failure};
 use crate::{
     app::{App, CERTIFICATES, FirstUser, Provisioned},
-    config::Config,
+    config::{Config, Settings},
     server::TlsOptions,
-    telemetry,
+    telemetry::{self, Log},
 };
 
 /// Serves a registry over HTTPS, behind passwords.
@@ -24,8 +24,9 @@ use crate::{
 /// and data in data/, all below the working directory. What is missing is made: a local certificate
 /// authority, a certificate, a user `admin` with a random password that is printed once.
 ///
-/// SIGTERM and SIGINT end it when the requests that run have finished; SIGHUP makes it read
-/// certificates and users again, which it also does by itself when the files change.
+/// SIGTERM and SIGINT end it when the requests that run have finished. SIGHUP makes it read the
+/// configuration again, and say what of it needs a restart; certificates and users are read again
+/// by themselves, too, when their files change.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct Serve {
@@ -49,9 +50,12 @@ impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = configuration(self.config.as_deref())?;
         // Dropped last: what a stop says is written too.
-        let _log = telemetry::init(&config.log)?;
+        let log = telemetry::init(&config.log)?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
+        }
+        for note in &config.notes {
+            tracing::info!("{note}");
         }
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -59,11 +63,46 @@ impl Serve {
             .worker_threads(processors.max(MIN_WORKERS))
             .max_blocking_threads(BLOCKING_THREADS)
             .build()?;
-        runtime.block_on(serve(&config))
+        let mut settings = Watched { file: self.config, began: config.settings.clone(), log };
+        runtime.block_on(serve(&config, &mut settings))
     }
 }
 
-async fn serve(config: &Config) -> Result<(), Failure> {
+/// The configuration that is in force, and what it takes to read it again.
+struct Watched {
+    file: Option<PathBuf>,
+    /// What holds until a restart, and of the other keys what holds now.
+    began: Settings,
+    log: Log,
+}
+
+impl Watched {
+    /// Reads the configuration again, and puts in force what needs no restart.
+    async fn read_again(&mut self, app: &App) {
+        let config = match configuration(self.file.as_deref()) {
+            Ok(config) => config,
+            Err(error) => {
+                let error = Failure::from(error);
+                tracing::error!(%error, "the configuration cannot be used; the old one stays");
+                app.reload().await;
+                return;
+            }
+        };
+        self.log.set_level(config.log.level);
+        app.apply(&config).await;
+        let changed = self.began.changed(&config.settings);
+        let (now, later): (Vec<_>, Vec<_>) = changed.iter().partition(|key| App::reloads(key));
+        for key in now {
+            tracing::info!(%key, "taken over from the configuration");
+        }
+        for key in later {
+            tracing::warn!(%key, "was changed in the configuration and takes effect at a restart");
+        }
+        self.began.adopt(&config.settings, App::reloads);
+    }
+}
+
+async fn serve(config: &Config, settings: &mut Watched) -> Result<(), Failure> {
     // Before anything is started: a signal that comes early must not kill it half-way.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -86,8 +125,8 @@ async fn serve(config: &Config) -> Result<(), Failure> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                tracing::info!("SIGHUP: reading certificates and users again");
-                app.reload().await;
+                tracing::info!("SIGHUP: reading configuration, certificates and users again");
+                settings.read_again(&app).await;
             }
         }
     }

@@ -8,7 +8,8 @@ use serde_json::{Map, Value as Json, json};
 
 mod values;
 
-use values::{expected, free, headers, is_empty, mismatch, scalar, switch, text, texts, whole};
+pub(super) use values::free;
+use values::{expected, headers, is_empty, mismatch, scalar, switch, text, texts, whole};
 
 use super::{
     duration,
@@ -18,14 +19,24 @@ use super::{
     tree::{Entry, Meaning, Node, Scalar, Value},
 };
 
-/// Checks the whole tree.
-pub(super) fn check(root: &Node, warnings: &mut Vec<String>) -> Result<Json, Error> {
-    let checked = Check { warnings }.value("", &schema::ROOT, root)?;
+/// Checks the whole tree. `notes` gets what is no reason to worry.
+pub(super) fn check(
+    root: &Node,
+    warnings: &mut Vec<String>,
+    notes: &mut Vec<String>,
+) -> Result<Json, Error> {
+    let checked = Check { warnings, notes }.value("", &schema::ROOT, root)?;
     Ok(checked.unwrap_or_else(|| json!({})))
+}
+
+/// Whether what is written means the default.
+pub(super) fn is_default(kind: &Kind, node: &Node) -> bool {
+    is_empty(node) || matches!((kind, whole("", kind, node)), (Kind::Limit, Ok(..=0)))
 }
 
 struct Check<'a> {
     warnings: &'a mut Vec<String>,
+    notes: &'a mut Vec<String>,
 }
 
 impl Check<'_> {
@@ -76,16 +87,33 @@ impl Check<'_> {
         for entry in node.entries() {
             let key = known(path, kind, entry)?;
             let path = schema::join(path, key.name);
+            if let Some((word, reason)) = key.refuses
+                && entry.node.word().is_some_and(|written| written.eq_ignore_ascii_case(word))
+            {
+                return Err(Error::Refused { at: entry.origin.clone(), key: path, reason });
+            }
             let checked = match key.support {
                 Support::Works | Support::Old => self.value(&path, &key.kind, &entry.node)?,
                 Support::Later => {
                     self.set_aside(&path, key, entry)?;
                     None
                 }
-                Support::Refused(reason) if is_used(key, &entry.node) => {
-                    return Err(Error::Refused { at: entry.origin.clone(), key: path, reason });
+                Support::Needless(reason) => {
+                    // Its form is checked all the same: what is wrong in it was meant otherwise.
+                    self.value(&path, &key.kind, &entry.node)?;
+                    if is_used(&key.kind, &entry.node) {
+                        let at = &entry.origin;
+                        self.notes.push(format!("{path} ({at}) has no effect: {reason}"));
+                    }
+                    None
                 }
-                Support::Refused(_) => None,
+                Support::Refused(reason) => {
+                    names(&path, &key.kind, &entry.node)?;
+                    if is_used(&key.kind, &entry.node) {
+                        return Err(Error::Refused { at: entry.origin.clone(), key: path, reason });
+                    }
+                    None
+                }
             };
             if let Some(checked) = checked {
                 section.insert(key.name.to_owned(), checked);
@@ -166,16 +194,24 @@ fn names(path: &str, kind: &Kind, node: &Node) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a key that is refused asks for anything. An empty text or `false` does not; a storage
-/// driver does so by its name alone.
-fn is_used(key: &Key, node: &Node) -> bool {
-    match key.kind {
+/// Whether anything is asked for. An empty text or `false` does not, nor does a section or a list of
+/// such, nor an item that is disabled; a storage driver does so by its name alone.
+fn is_used(kind: &Kind, node: &Node) -> bool {
+    match kind {
         Kind::Free => true,
         Kind::Bool => {
             let meaning = scalar(node).map(|scalar| scalar.meaning);
             !is_empty(node) && meaning != Some(Meaning::Bool(false))
         }
         Kind::TextList => !is_empty(node) && !matches!(&node.value, Value::List(l) if l.is_empty()),
+        Kind::List(item) => node.items().iter().any(|node| {
+            let disabled = node.get("disabled").and_then(scalar).map(|scalar| scalar.meaning);
+            disabled != Some(Meaning::Bool(true)) && is_used(item, node)
+        }),
+        Kind::Section(_) if matches!(node.value, Value::Map(_)) => node
+            .entries()
+            .iter()
+            .any(|entry| kind.key(&entry.key).is_none_or(|key| is_used(&key.kind, &entry.node))),
         _ => !is_empty(node),
     }
 }

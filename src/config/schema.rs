@@ -18,6 +18,8 @@ pub(super) struct Key {
     pub(super) alias: Option<&'static str>,
     pub(super) kind: Kind,
     pub(super) support: Support,
+    /// A word that the key does not take here although registry:2 does, and what to do about it.
+    pub(super) refuses: Option<(&'static str, &'static str)>,
 }
 
 /// What a key takes. Every key takes nothing, too, and then has its default.
@@ -61,19 +63,27 @@ pub(super) enum Support {
     Old,
     /// A key of registry:2 that does nothing here yet: worth a warning.
     Later,
-    /// A key that we lack and that cannot be ignored: data would end up elsewhere, or somebody
-    /// would get in. The sentence says so.
+    /// Nothing has to be done for it: what it asks for is so in any case, or cannot matter here.
+    /// The sentence says why, behind "has no effect: ".
+    Needless(&'static str),
+    /// A key that we lack. The sentence says why it cannot be left out, and what to do instead.
     Refused(&'static str),
 }
 
 impl Key {
     const fn new(name: &'static str, kind: Kind, support: Support) -> Self {
-        Self { name, alias: None, kind, support }
+        Self { name, alias: None, kind, support, refuses: None }
     }
 
     /// Adds the field name that registry:2 looks for in the environment.
     const fn alias(mut self, alias: &'static str) -> Self {
         self.alias = Some(alias);
+        self
+    }
+
+    /// Refuses one word, for this reason.
+    const fn refusing(mut self, word: &'static str, reason: &'static str) -> Self {
+        self.refuses = Some((word, reason));
         self
     }
 

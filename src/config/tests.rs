@@ -12,6 +12,7 @@ use crate::{
 mod environment;
 mod example;
 mod files;
+mod settings;
 
 /// Reads a file called `config.yml` with this text.
 fn load_with(yaml: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {

@@ -1,4 +1,4 @@
-//! The debug listener (`http.debug`): metrics, without a password and without TLS. It is meant for an
+//! The debug listener (`http.debug`): metrics and health, without a password and without TLS. It is meant for an
 //! address that only the operator's own programs reach.
 
 use std::{convert::Infallible, fmt, sync::Arc};
@@ -10,7 +10,11 @@ use axum::{
 use hyper::service::{Service, service_fn};
 use serde::Deserialize;
 
-use super::{response, status};
+use super::{json, response, status};
+use crate::health::Health;
+
+/// registry:2's path.
+const HEALTH: &str = "/debug/health";
 
 /// `http.debug`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -42,6 +46,7 @@ impl Default for PrometheusOptions {
 pub struct Debug {
     path: Option<String>,
     content_type: HeaderValue,
+    health: Arc<Health>,
     text: Box<dyn Fn() -> String + Send + Sync>,
 }
 
@@ -52,15 +57,17 @@ impl fmt::Debug for Debug {
 }
 
 impl Debug {
-    /// Serves metrics, where the options say so: `text` gives them.
+    /// Serves metrics, where the options say so: `text` gives them; and what is wrong with `health`.
     pub fn new(
         options: &PrometheusOptions,
+        health: Arc<Health>,
         content_type: &'static str,
         text: impl Fn() -> String + Send + Sync + 'static,
     ) -> Self {
         Self {
             path: options.enabled.then(|| options.path.clone()),
             content_type: HeaderValue::from_static(content_type),
+            health,
             text: Box::new(text),
         }
     }
@@ -79,15 +86,30 @@ impl Debug {
     }
 
     fn answer(&self, method: &Method, path: &str) -> Response<Body> {
-        if self.path.as_deref() != Some(path) {
-            return status(StatusCode::NOT_FOUND);
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        let is_metrics = self.path.as_deref() == Some(path);
+        match path {
+            _ if !is_read && (is_metrics || path == HEALTH) => {
+                status(StatusCode::METHOD_NOT_ALLOWED)
+            }
+            _ if is_metrics => {
+                let text = if method == Method::GET { (self.text)() } else { String::new() };
+                let mut answer = response(Body::from(text));
+                answer.headers_mut().insert(header::CONTENT_TYPE, self.content_type.clone());
+                answer
+            }
+            HEALTH => self.health(method),
+            _ => status(StatusCode::NOT_FOUND),
         }
-        let mut answer = match *method {
-            Method::GET => response(Body::from((self.text)())),
-            Method::HEAD => response(Body::empty()),
-            _ => return status(StatusCode::METHOD_NOT_ALLOWED),
-        };
-        answer.headers_mut().insert(header::CONTENT_TYPE, self.content_type.clone());
+    }
+
+    /// What registry:2 answers: the checks that fail, each with what it says.
+    fn health(&self, method: &Method) -> Response<Body> {
+        let failures = self.health.failures();
+        let mut answer = json(method, serde_json::json!(failures).to_string());
+        if !failures.is_empty() {
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
         answer
     }
 }

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use super::{RequestId, range};
 use crate::{
+    chain::Chain,
     gate::{Denied, Refusal},
     oci::ErrorCode,
-    registry::{self, BodyError},
+    registry::{self, BodyError, Unacceptable},
     storage,
 };
 
@@ -186,6 +187,8 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
             respond(status(ErrorCode::ManifestBlobUnknown), &errors)
         }
         E::ManifestInvalid(_) => refused(ErrorCode::ManifestInvalid, told()),
+        E::ManifestRefused(Unacceptable::Url { .. }) => refused(ErrorCode::ManifestInvalid, told()),
+        E::ManifestRefused(Unacceptable::Class { .. }) => refused(ErrorCode::Denied, told()),
         E::RangeInvalid { offset } => {
             let mut response = refused(ErrorCode::RangeInvalid, told());
             set(&mut response, header::RANGE, &range::received(*offset));
@@ -227,21 +230,6 @@ pub(super) fn internal(
     };
     let entry = json!({ "code": code.as_str(), "message": message, "detail": detail });
     json_response(status, &json!({ "errors": [entry] }))
-}
-
-/// An error with all its causes, on one line.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut next = self.0.source();
-        while let Some(cause) = next {
-            write!(f, ": {cause}")?;
-            next = cause.source();
-        }
-        Ok(())
-    }
 }
 
 /// The body of distribution-spec, "Error Codes".

@@ -76,7 +76,7 @@ pub(super) async fn observed(api: &Api, peer: Peer, request: Request<Body>) -> R
     // To HTTP/2 that means: never seen again, so not worth a place in the table of headers.
     number.set_sensitive(true);
     headers.insert(REQUEST_ID, number);
-    for (name, value) in &api.headers {
+    for (name, value) in &api.adjustable.load().headers {
         headers.append(name, value.clone());
     }
     if api.access_log {

@@ -54,6 +54,19 @@ pub struct Descriptor {
     /// Where else it can be had; a layer with such addresses need not be here.
     #[serde(default)]
     pub urls: Option<Vec<String>>,
+    /// What a child of an index runs on.
+    #[serde(default)]
+    pub platform: Option<Platform>,
+}
+
+/// What an image runs on, of what an index says about it (image-spec, image-index.md).
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct Platform {
+    /// The processor, as Go names it: `amd64`.
+    pub architecture: String,
+    /// The operating system, as Go names it: `linux`.
+    pub os: String,
 }
 
 impl Descriptor {

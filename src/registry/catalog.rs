@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::Digest,
-        registry::{SystemClock, layout::Place},
+        registry::{Options, SystemClock, layout::Place},
         storage::{Durability, Storage as _, memory::Memory},
     };
 
@@ -182,7 +182,7 @@ mod tests {
             let key = Place::Revision(&name.parse().unwrap(), &digest).key();
             runtime.block_on(memory.put(&key, Bytes::new(), Durability::Lazy)).unwrap();
         }
-        (runtime, Registry::new(Arc::new(memory), Arc::new(SystemClock), 1))
+        (runtime, Registry::new(Arc::new(memory), Arc::new(SystemClock), Options::default()))
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! Why the registry did not do what it was asked to.
 
+use super::Unacceptable;
 use crate::{
     oci::{Digest, InvalidManifest},
     storage,
@@ -26,6 +27,9 @@ pub enum Error {
     /// Not a manifest.
     #[error(transparent)]
     ManifestInvalid(#[from] InvalidManifest),
+    /// A manifest that this registry does not take.
+    #[error(transparent)]
+    ManifestRefused(#[from] Unacceptable),
     /// The work ended in a panic, which is a fault of ours.
     #[error("a task panicked")]
     Panicked(#[source] tokio::task::JoinError),

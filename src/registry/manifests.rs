@@ -135,6 +135,7 @@ impl Registry {
             }
         };
         let manifest = Manifest::parse(&bytes, content_type.as_deref())?;
+        self.0.acceptance.judge(&manifest)?;
         let subject = manifest.subject().map(|subject| subject.digest.clone());
 
         let _guard = self.0.locks.adding(name).await;
@@ -173,7 +174,7 @@ impl Registry {
         kind: &ManifestKind,
     ) -> Result<Vec<Digest>, Error> {
         let in_manifests = matches!(kind, ManifestKind::Index { .. });
-        let missing: Vec<Option<Digest>> = stream::iter(needed(kind))
+        let missing: Vec<Option<Digest>> = stream::iter(self.needed(kind))
             .map(|digest| async move {
                 let place = match in_manifests {
                     true => Place::Revision(name, &digest),
@@ -228,18 +229,23 @@ impl Registry {
         }
         Ok(deleted)
     }
-}
 
-/// What a manifest needs the repository to have. Its subject may be absent, and so may layers that
-/// say where else they can be had (distribution-spec, "Pushing Manifests").
-pub(super) fn needed(kind: &ManifestKind) -> BTreeSet<Digest> {
-    match kind {
-        ManifestKind::Image { config, layers } => std::iter::once(config)
-            .chain(layers.iter().filter(|layer| !layer.is_foreign()))
-            .map(|descriptor| descriptor.digest.clone())
-            .collect(),
-        ManifestKind::Index { manifests: content } | ManifestKind::Artifact { blobs: content } => {
-            content.iter().map(|descriptor| descriptor.digest.clone()).collect()
+    /// What a manifest needs the repository to have. Its subject may be absent, and so may layers
+    /// that say where else they can be had (distribution-spec, "Pushing Manifests").
+    pub(super) fn needed(&self, kind: &ManifestKind) -> BTreeSet<Digest> {
+        match kind {
+            ManifestKind::Image { config, layers } => std::iter::once(config)
+                .chain(layers.iter().filter(|layer| !layer.is_foreign()))
+                .map(|descriptor| descriptor.digest.clone())
+                .collect(),
+            ManifestKind::Index { manifests } => manifests
+                .iter()
+                .filter(|child| self.0.acceptance.needs(child))
+                .map(|descriptor| descriptor.digest.clone())
+                .collect(),
+            ManifestKind::Artifact { blobs } => {
+                blobs.iter().map(|descriptor| descriptor.digest.clone()).collect()
+            }
         }
     }
 }

@@ -253,6 +253,12 @@ impl Storage for Filesystem {
         .await
     }
 
+    async fn probe(&self) -> Result<(), Error> {
+        let inner = Arc::clone(&self.0);
+        let looked = run(move || inner.disk.stat(Path::new(".")).map(drop)).await;
+        looked.map_err(|source| Error::new("look at", &Key::new(".".to_owned()), source))
+    }
+
     async fn append(&self, key: &Key) -> Result<Box<dyn Appender>, Error> {
         let (file, position) = self
             .blocking("open", key, |inner, path| {

@@ -83,6 +83,10 @@ impl Storage for Memory {
         Ok(())
     }
 
+    async fn probe(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     async fn append(&self, key: &Key) -> Result<Box<dyn Appender>, Error> {
         let mut objects = self.at("open", key)?;
         let bytes = match objects.get(key.as_str()) {

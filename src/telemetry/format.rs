@@ -30,13 +30,15 @@ const LINE: usize = 384;
 #[derive(Debug)]
 pub(super) struct LineLayer {
     formatter: Formatter,
+    caller: bool,
     fields: BTreeMap<String, Value>,
     lines: Lines,
 }
 
 impl LineLayer {
     pub(super) fn new(options: &Options, lines: Lines) -> Self {
-        Self { formatter: options.formatter, fields: options.fields.clone(), lines }
+        let Options { formatter, reportcaller: caller, .. } = *options;
+        Self { formatter, caller, fields: options.fields.clone(), lines }
     }
 
     fn line(&self, event: &Event<'_>, time: jiff::Timestamp) -> String {
@@ -51,18 +53,35 @@ impl LineLayer {
         let added =
             self.fields.iter().filter(|(name, _)| event.fields().all(|it| it.name() != *name));
         match self.formatter {
-            Formatter::Json => {
+            Formatter::Json | Formatter::Logstash => {
                 let mut fields = Object(Map::new());
                 event.record(&mut fields);
                 added.for_each(|(name, value)| fields.set(name, value.clone()));
-                fields.set("time", time.to_string().into());
+                if self.caller {
+                    let Caller { func, file } = Caller::of(event);
+                    fields.set("func", func.into());
+                    fields.set("file", file.into());
+                }
                 fields.set("level", level.into());
+                if self.formatter == Formatter::Json {
+                    fields.set("time", time.to_string().into());
+                } else {
+                    fields.set("@timestamp", time.to_string().into());
+                    fields.set("@version", "1".into());
+                    let message = fields.0.remove("msg").unwrap_or_default();
+                    fields.set("message", message);
+                }
                 format!("{}\n", Value::Object(fields.0))
             }
             Formatter::Text => {
                 let mut fields = Text(String::with_capacity(LINE));
                 // Writing to a string does not fail.
                 let _ = write!(fields.0, "time=\"{time}\" level={level}");
+                if self.caller {
+                    let Caller { func, file } = Caller::of(event);
+                    fields.set_text("func", func);
+                    fields.set_text("file", &file);
+                }
                 event.record(&mut fields);
                 added.for_each(|(name, value)| match value {
                     Value::String(text) => fields.set_text(name, text),
@@ -84,6 +103,20 @@ impl<S: Subscriber> Layer<S> for LineLayer {
         }
         let line = self.line(event, jiff::Timestamp::now());
         self.lines.leave(&visible(line), *metadata.level() <= Level::WARN);
+    }
+}
+
+/// Where in the source an event is.
+struct Caller {
+    func: &'static str,
+    file: String,
+}
+
+impl Caller {
+    fn of(event: &Event<'_>) -> Self {
+        let metadata = event.metadata();
+        let (file, line) = (metadata.file().unwrap_or_default(), metadata.line().unwrap_or(0));
+        Self { func: metadata.module_path().unwrap_or_default(), file: format!("{file}:{line}") }
     }
 }
 
@@ -228,8 +261,11 @@ mod tests {
 
     fn lines(formatter: Formatter, log: impl FnOnce()) -> Vec<String> {
         let fields = BTreeMap::from([("service".to_owned(), Value::from("registry"))]);
-        let layer =
-            LineLayer::new(&Options { formatter, fields, ..Options::default() }, Lines::default());
+        kept(&Options { formatter, fields, ..Options::default() }, log)
+    }
+
+    fn kept(options: &Options, log: impl FnOnce()) -> Vec<String> {
+        let layer = LineLayer::new(options, Lines::default());
         let kept = Arc::default();
         let subscriber = tracing_subscriber::registry().with(Kept(layer, Arc::clone(&kept)));
         tracing::subscriber::with_default(subscriber, log);
@@ -254,6 +290,31 @@ mod tests {
                 "nasty": nasty, "n": 3, "service": "registry", "tag": "v1.0",
             })
         );
+    }
+
+    #[test]
+    fn logstash_has_names_of_its_own() {
+        let line = lines(Formatter::Logstash, || tracing::info!(n = 3, "hello")).remove(0);
+        let json: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "@timestamp": "1970-01-01T00:00:00.000Z", "@version": "1", "level": "info",
+                "message": "hello", "n": 3, "service": "registry",
+            })
+        );
+    }
+
+    #[test]
+    fn whoever_asks_is_told_where_a_line_comes_from() {
+        let options = Options { reportcaller: true, ..Options::default() };
+        let text = kept(&options, || tracing::info!("x")).remove(0);
+        assert!(text.contains("func=") && text.contains("format.rs:"), "{text}");
+        let options = Options { formatter: Formatter::Json, ..options };
+        let line = kept(&options, || tracing::info!("x")).remove(0);
+        let json: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(json["func"], module_path!());
+        assert!(json["file"].as_str().unwrap().starts_with(file!()), "{json}");
     }
 
     #[test]

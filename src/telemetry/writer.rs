@@ -39,7 +39,7 @@ struct Waiting {
 
 /// The thread that writes. Dropped, it writes what is left and ends.
 #[derive(Debug)]
-pub struct Writer {
+pub(super) struct Writer {
     lines: Lines,
     thread: Option<JoinHandle<()>>,
 }

@@ -4,11 +4,27 @@ use std::{fs, path::Path};
 
 /// What each room may import of ours. A room that is not here may import nothing.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("app", &["config", "gate", "http", "jobs", "registry", "server", "storage", "telemetry"]),
-    ("cli", &["app", "config", "gate", "server", "telemetry"]),
-    ("config", &["gate", "http", "server", "storage", "telemetry"]),
+    (
+        "app",
+        &[
+            "chain",
+            "config",
+            "gate",
+            "health",
+            "http",
+            "jobs",
+            "registry",
+            "server",
+            "storage",
+            "telemetry",
+        ],
+    ),
+    ("chain", &[]),
+    ("cli", &["app", "chain", "config", "gate", "server", "telemetry"]),
+    ("config", &["gate", "health", "http", "registry", "server", "storage", "telemetry"]),
     ("gate", &["oci", "stamp"]),
-    ("http", &["gate", "oci", "registry", "storage"]),
+    ("health", &[]),
+    ("http", &["chain", "gate", "health", "oci", "registry", "storage"]),
     ("jobs", &[]),
     ("oci", &[]),
     ("registry", &["oci", "storage"]),

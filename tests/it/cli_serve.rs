@@ -6,13 +6,14 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Output, Stdio},
-    thread::JoinHandle,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+use portcullis::oci::ErrorCode;
+
 use crate::support::{
-    process::Launched,
+    process::{Launched, Log},
     server::{Answered as _, write_user},
 };
 
@@ -26,7 +27,7 @@ fn portcullis(folder: &Path) -> Command {
 struct Process {
     child: Child,
     port: u16,
-    log: JoinHandle<String>,
+    log: Log,
 }
 
 impl Process {
@@ -52,7 +53,7 @@ impl Process {
             let status = self.child.wait().unwrap();
             let mut printed = String::new();
             self.child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
-            (status, printed, self.log.join().unwrap())
+            (status, printed, self.log.whole())
         });
         let (status, printed, log) = ended.await.unwrap();
         assert_eq!(status.code(), Some(0), "{log}");
@@ -60,10 +61,18 @@ impl Process {
     }
 
     async fn get(&self, ca: &Path, user: &str, password: &str) -> u16 {
-        let ca = reqwest::Certificate::from_pem(&fs::read(ca).unwrap()).unwrap();
-        let client = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build().unwrap();
-        let request = client.get(format!("https://localhost:{}/v2/", self.port));
+        let request = self.client(ca).get(self.url("/v2/"));
         request.basic_auth(user, Some(password)).answer().await.status.as_u16()
+    }
+
+    /// A client without connections.
+    fn client(&self, ca: &Path) -> reqwest::Client {
+        let ca = reqwest::Certificate::from_pem(&fs::read(ca).unwrap()).unwrap();
+        reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build().unwrap()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.port)
     }
 }
 
@@ -214,6 +223,7 @@ fn every_command_has_help_with_an_example() {
         &["certs", "--help"],
         &["certs", "show", "--help"],
         &["verify", "--help"],
+        &["config", "--help"],
     ] {
         let output = run(folder.path(), arguments);
         let text = String::from_utf8(output.stdout).unwrap();
@@ -222,4 +232,73 @@ fn every_command_has_help_with_an_example() {
     let version = run(folder.path(), &["--version"]);
     let expected = format!("portcullis {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(String::from_utf8(version.stdout).unwrap(), expected);
+}
+
+/// What SIGHUP takes over and what it leaves until a restart.
+#[tokio::test]
+async fn a_changed_configuration_is_taken_over_by_sighup_as_far_as_that_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let configure = |yaml: &str| {
+        let head = "version: 0.1\nlog: {level: warn}\nstorage: {filesystem: {rootdirectory: data}";
+        fs::write(folder.path().join("config.yml"), format!("{head}{yaml}")).unwrap();
+    };
+    for (file, user) in [("one", "carol"), ("two", "dave")] {
+        write_user(&folder.path().join(file), user, "password");
+    }
+    assert!(run(folder.path(), &["certs", "--out", "other"]).status.success());
+    // The level of the log is changed, and it must say that it listens.
+    configure("}\nauth: {htpasswd: {path: one}}\n");
+    let config = fs::read_to_string(folder.path().join("config.yml")).unwrap();
+    let config = config.replace("level: warn", "level: info");
+    fs::write(folder.path().join("config.yml"), config).unwrap();
+    let server = Process::start(folder.path(), Some("config.yml"), &[]);
+    let ca = folder.path().join("certs/ca.crt");
+    assert_eq!(server.get(&ca, "carol", "password").await, 200);
+    let is_let_in = async |ca: &Path, user: &str| {
+        let request = async { while server.get(ca, user, "password").await != 200 {} };
+        tokio::time::timeout(std::time::Duration::from_secs(60), request).await.unwrap();
+    };
+
+    // A configuration that cannot be used changes nothing.
+    configure(", filesytem: {}}\n");
+    server.signal("HUP");
+    let refused = async {
+        while !server.log.so_far().contains("the configuration cannot be used") {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), refused).await.unwrap();
+    configure(
+        ", maintenance: {readonly: {enabled: true}}}\n\
+         auth: {htpasswd: {path: two, realm: Elsewhere}}\n\
+         http: {headers: {X-New: [there]}}\n",
+    );
+    server.signal("HUP");
+    is_let_in(&ca, "dave").await;
+    assert_eq!(server.get(&ca, "carol", "password").await, 401);
+    let answer = server.client(&ca).post(server.url("/v2/a/blobs/uploads/"));
+    let answer = answer.basic_auth("dave", Some("password")).answer().await;
+    assert_eq!(answer.header("x-new"), "there");
+    answer.expect_error(405, ErrorCode::Unsupported);
+    let answer = server.client(&ca).get(server.url("/v2/")).answer().await.expect(401);
+    assert!(answer.header("www-authenticate").contains("Portcullis"), "the realm is as it was");
+
+    // And back, with another certificate.
+    configure(
+        "}\nauth: {htpasswd: {path: two}}\n\
+         http: {tls: {certificate: other/server.crt, key: other/server.key}}\n",
+    );
+    server.signal("HUP");
+    let other = folder.path().join("other/ca.crt");
+    let trusts =
+        async { while server.client(&other).get(server.url("/v2/")).send().await.is_err() {} };
+    tokio::time::timeout(std::time::Duration::from_secs(60), trusts).await.unwrap();
+    let answer = server.client(&other).post(server.url("/v2/a/blobs/uploads/"));
+    answer.basic_auth("dave", Some("password")).answer().await.expect(202);
+    let (_, log) = server.end("TERM").await;
+    assert!(log.contains("the configuration cannot be used; the old one stays"), "{log}");
+    assert!(log.contains("filesytem"), "{log}");
+    let line = log.lines().find(|line| line.contains("auth.htpasswd.realm")).unwrap_or(&log);
+    assert!(line.contains("takes effect at a restart"), "{line}");
+    assert!(!log.contains("taken over"), "that is less than a warning: {log}");
 }

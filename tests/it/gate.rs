@@ -13,7 +13,7 @@ use portcullis::{
     gate::{self, Gate, Identity, Policy, Right},
     http::{Api, Limits, Options},
     oci::ErrorCode,
-    registry::{Registry, SystemClock},
+    registry::{self, Registry, SystemClock},
     storage::memory::Memory,
 };
 
@@ -301,10 +301,20 @@ impl Policy for ReadOnly {
 
 #[tokio::test]
 async fn what_the_policy_does_not_allow_is_denied() {
-    let registry =
-        Registry::new(std::sync::Arc::new(Memory::default()), std::sync::Arc::new(SystemClock), 1);
+    let registry = Registry::new(
+        std::sync::Arc::new(Memory::default()),
+        std::sync::Arc::new(SystemClock),
+        registry::Options::default(),
+    );
     let gate = std::sync::Arc::new(Gate::open(ReadOnly));
-    let api = Api::new(registry, gate, &Options::default(), Limits::default(), true).unwrap();
+    let api = Api::new(
+        registry,
+        (gate, std::sync::Arc::default()),
+        &Options::default(),
+        Limits::default(),
+        true,
+    )
+    .unwrap();
     let peer = ([127, 0, 0, 1], 40_000).into();
     let service = std::sync::Arc::new(api).service(peer);
     for (method, path, status) in [

@@ -87,7 +87,7 @@ fn digest(bytes: &[u8]) -> Digest {
 
 fn open(root: &Path) -> Registry {
     let storage = Filesystem::over(Arc::new(Os::new(root.to_owned())), root.to_owned());
-    Registry::new(Arc::new(storage), Arc::new(SystemClock), 1000)
+    Registry::new(Arc::new(storage), Arc::new(SystemClock), registry::Options::default())
 }
 
 /// An upload that Ann began.
@@ -107,7 +107,8 @@ impl Scenario {
         let folder = in_memory();
         let disk = Arc::new(Watched::new(folder.path(), Recorder::default()));
         let storage = Filesystem::over(Arc::clone(&disk) as Arc<_>, folder.path().to_owned());
-        let registry = Registry::new(Arc::new(storage), Arc::new(SystemClock), 1000);
+        let registry =
+            Registry::new(Arc::new(storage), Arc::new(SystemClock), registry::Options::default());
         let (requests, uploads, content) = (Vec::new(), Vec::new(), BTreeMap::new());
         Self { disk, registry, requests, uploads, content, _folder: folder }
     }
@@ -125,7 +126,8 @@ impl Scenario {
     fn restart(&mut self) {
         let root = self._folder.path();
         let storage = Filesystem::over(Arc::clone(&self.disk) as Arc<_>, root.to_owned());
-        self.registry = Registry::new(Arc::new(storage), Arc::new(SystemClock), 1000);
+        self.registry =
+            Registry::new(Arc::new(storage), Arc::new(SystemClock), registry::Options::default());
     }
 
     async fn push_blob(&mut self, at: &'static str, bytes: &[u8]) -> Digest {

@@ -67,7 +67,7 @@ pub(super) fn switch(path: &str, kind: &Kind, node: &Node) -> Result<bool, Error
     }
 }
 
-pub(super) fn free(node: &Node) -> Json {
+pub(in crate::config) fn free(node: &Node) -> Json {
     match &node.value {
         Value::Null => Json::Null,
         Value::List(items) => items.iter().map(free).collect(),

@@ -20,6 +20,10 @@ const fn later(name: &'static str, kind: Kind) -> Key {
     Key::new(name, kind, Support::Later)
 }
 
+const fn needless(name: &'static str, kind: Kind, reason: &'static str) -> Key {
+    Key::new(name, kind, Support::Needless(reason))
+}
+
 const fn refused(name: &'static str, kind: Kind, reason: &'static str) -> Key {
     Key::new(name, kind, Support::Refused(reason))
 }
@@ -35,8 +39,25 @@ const NO_PROXY: &str = "pulling through from another registry is not supported y
 const NO_CLIENT_CERTIFICATES: &str = "client certificates are not supported yet, and ignoring \
     this would let in whoever has a password but no certificate; remove the key to rely on \
     passwords alone";
-const NO_READ_ONLY: &str = "read-only operation is not supported yet, and ignoring this would \
-    accept pushes; remove the key to run a registry that can be written";
+
+const NO_MIDDLEWARE: &str = "there is no middleware here, and without it clients would be sent \
+    elsewhere than this asks for; remove the entry, or set `disabled: true` in it, to have blobs \
+    served from here";
+const NO_REDIS: &str = "no Redis is needed: what was looked up is remembered in this process and \
+    checked against the files; remove it";
+const NO_REPORTING: &str = "errors are reported to nobody but the log, and whoever relies on this \
+    would miss them; remove the section, and watch the log or the metrics (http.debug)";
+const NO_HOOKS: &str = "the log sends no mail, and whoever waits for it would miss it; remove the \
+    hook, or set `disabled: true` in it, and let what collects the log do this";
+const NO_ACME: &str = "certificates are not obtained from Let's Encrypt here yet; let certbot or \
+    another client do it and name its files in http.tls.certificate and http.tls.key: a renewed \
+    certificate is in force within seconds, without a restart";
+const BOUNDED: &str = "the work on files is bounded as it is";
+const NO_REDIRECT: &str = "blobs are served from here and never redirected";
+const REMEMBERED: &str = "what was looked up is remembered in any case, within bounds, and checked \
+    against the files";
+const NO_REMOTE: &str = "it belongs to proxy.remoteurl, which is not set";
+const CACHES: &[&str] = &["inmemory", "redis"];
 
 /// The top of the file, `version` aside: that is looked at before this table.
 pub(in crate::config) const ROOT: Kind = Section(&[
@@ -49,40 +70,44 @@ pub(in crate::config) const ROOT: Kind = Section(&[
     works("tags", Section(&[works("maxtags", Limit)])),
     // Ours.
     works("uploads", Section(&[works("maxopen", Limit)])),
-    later("middleware", MIDDLEWARE),
+    refused("middleware", MIDDLEWARE, NO_MIDDLEWARE),
     later("notifications", NOTIFICATIONS),
-    later("redis", REDIS),
-    later("health", HEALTH),
+    refused("redis", REDIS, NO_REDIS),
+    works("health", HEALTH),
     works("proxy", PROXY),
-    later("validation", VALIDATION),
-    later("policy", POLICY),
+    works("validation", VALIDATION),
+    works("policy", POLICY),
     // Gone from registry:3, still in files written for registry:2.
-    later("compatibility", COMPATIBILITY),
-    later("reporting", REPORTING),
+    works("compatibility", COMPATIBILITY),
+    refused("reporting", REPORTING, NO_REPORTING),
 ]);
 
 const LEVELS: &[&str] = &["error", "warn", "info", "debug"];
 
 const LOG: Kind = Section(&[
     works("level", Word(LEVELS)),
-    works("formatter", Word(&["text", "json"])),
+    works("formatter", Word(&["text", "json", "logstash"])),
     works("fields", Free),
     works("accesslog", Section(&[works("disabled", Bool)])),
-    later("reportcaller", Bool),
-    later(
+    works("reportcaller", Bool),
+    refused(
         "hooks",
         List(&Section(&[
-            later("disabled", Bool),
-            later("type", Text),
-            later("levels", TextList),
-            later("options", Free),
+            works("disabled", Bool),
+            works("type", Text),
+            works("levels", TextList),
+            works("options", Free),
         ])),
+        NO_HOOKS,
     ),
 ]);
 
 const STORAGE: Kind = OneOf {
     of: &[
-        works("filesystem", Section(&[works("rootdirectory", Text), later("maxthreads", Integer)])),
+        works(
+            "filesystem",
+            Section(&[works("rootdirectory", Text), needless("maxthreads", Integer, BOUNDED)]),
+        ),
         works("inmemory", Free),
         refused("s3", Free, NO_SUCH_DRIVER),
         refused("s3aws", Free, NO_SUCH_DRIVER),
@@ -93,16 +118,16 @@ const STORAGE: Kind = OneOf {
     ],
     beside: &[
         works("delete", Section(&[works("enabled", Bool)])),
-        later("redirect", Section(&[later("disable", Bool)])),
-        later(
+        works("redirect", Section(&[needless("disable", Bool, NO_REDIRECT)])),
+        works(
             "cache",
             Section(&[
-                later("blobdescriptor", Text),
-                later("layerinfo", Text),
-                later("blobdescriptorsize", Integer),
+                needless("blobdescriptor", Word(CACHES), REMEMBERED).refusing("redis", NO_REDIS),
+                needless("layerinfo", Word(CACHES), REMEMBERED).refusing("redis", NO_REDIS),
+                needless("blobdescriptorsize", Integer, REMEMBERED),
             ]),
         ),
-        later("tag", Section(&[later("concurrencylimit", Integer)])),
+        works("tag", Section(&[needless("concurrencylimit", Integer, BOUNDED)])),
         works(
             "maintenance",
             Section(&[
@@ -115,7 +140,7 @@ const STORAGE: Kind = OneOf {
                         later("dryrun", Bool),
                     ]),
                 ),
-                works("readonly", Section(&[refused("enabled", Bool, NO_READ_ONLY)])),
+                works("readonly", Section(&[works("enabled", Bool)])),
             ]),
         ),
     ],
@@ -181,14 +206,15 @@ const TLS: Kind = Switch(&[
     refused("clientcas", TextList, NO_CLIENT_CERTIFICATES),
     later("clientauth", Text),
     later("ciphersuites", TextList),
-    later(
+    refused(
         "letsencrypt",
         Section(&[
-            later("cachefile", Text),
-            later("email", Text),
-            later("hosts", TextList),
-            later("directoryurl", Text),
+            works("cachefile", Text),
+            works("email", Text),
+            works("hosts", TextList),
+            works("directoryurl", Text),
         ]),
+        NO_ACME,
     ),
 ]);
 
@@ -196,9 +222,12 @@ const TLS: Kind = Switch(&[
 /// refused.
 const PROXY: Kind = Section(&[
     refused("remoteurl", Text, NO_PROXY),
-    later("username", Text),
-    later("password", Secret),
-    later("ttl", Duration),
-    later("cachewritetimeout", Duration),
-    later("exec", Section(&[later("command", Text), later("lifetime", Duration)])),
+    needless("username", Text, NO_REMOTE),
+    needless("password", Secret, NO_REMOTE),
+    needless("ttl", Duration, NO_REMOTE),
+    needless("cachewritetimeout", Duration, NO_REMOTE),
+    works(
+        "exec",
+        Section(&[needless("command", Text, NO_REMOTE), needless("lifetime", Duration, NO_REMOTE)]),
+    ),
 ]);

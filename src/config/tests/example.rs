@@ -1,6 +1,7 @@
 //! `portcullis.example.yml` against the schema and the defaults.
 
 use super::*;
+use crate::config::Settings;
 
 const EXAMPLE: &str = include_str!("../../../portcullis.example.yml");
 
@@ -11,6 +12,9 @@ fn the_example_says_what_holds_without_it() {
     let mut defaults = load("").unwrap();
     defaults.warnings.clear();
     example.warnings.clear();
+    assert_eq!(example.settings.changed(&defaults.settings), Vec::<String>::new());
+    defaults.settings = Settings::default();
+    example.settings = Settings::default();
     assert_eq!(format!("{example:#?}"), format!("{defaults:#?}"));
 }
 

@@ -229,7 +229,7 @@ impl Verifier<'_> {
             }
         };
         let absent = missing.len();
-        let corrupt = manifests::needed(manifest.kind());
+        let corrupt = self.registry.needed(manifest.kind());
         missing.extend(corrupt.into_iter().filter(|digest| self.is_condemned(digest)));
         missing.sort_unstable();
         missing.dedup();

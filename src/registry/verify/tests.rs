@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{spot::Linked, *};
 use crate::{
     oci::{Algorithm, RepositoryName, Tag},
-    registry::{Put, SystemClock, layout::Place},
+    registry::{self, Put, SystemClock, layout::Place},
     storage::{Durability, memory::Memory},
 };
 
@@ -29,7 +29,11 @@ fn sha256(bytes: &[u8]) -> Digest {
 impl Tree {
     async fn new() -> Self {
         let memory = Memory::default();
-        let registry = Registry::new(Arc::new(memory.clone()), Arc::new(SystemClock), 10);
+        let registry = Registry::new(
+            Arc::new(memory.clone()),
+            Arc::new(SystemClock),
+            registry::Options::default(),
+        );
         let name: RepositoryName = "team/app".parse().unwrap();
         let tag: Tag = "latest".parse().unwrap();
         let layer = sha256(b"layer");

@@ -2,10 +2,11 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
     thread::JoinHandle,
     time::Duration,
 };
@@ -25,8 +26,40 @@ pub const ROOM: usize = 96;
 pub struct Launched {
     pub child: Child,
     pub port: u16,
-    /// Reads its log to the end: or the server would wait for room in the pipe.
-    pub log: JoinHandle<String>,
+    pub log: Log,
+}
+
+/// What a server logs. Somebody reads it to its end, or the server would wait for room in the pipe.
+pub struct Log {
+    lines: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
+
+impl Log {
+    fn read(stderr: impl BufRead + Send + 'static, begun: String) -> Self {
+        let lines = Arc::new(Mutex::new(begun));
+        let shared = Arc::clone(&lines);
+        let reader = std::thread::spawn(move || {
+            for line in stderr.split(b'\n') {
+                let Ok(line) = line else { break };
+                let mut lines = shared.lock().unwrap();
+                lines.push_str(&String::from_utf8(line).unwrap());
+                lines.push('\n');
+            }
+        });
+        Self { lines, reader }
+    }
+
+    /// What there is of it.
+    pub fn so_far(&self) -> String {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// All of it, once the server has ended.
+    pub fn whole(self) -> String {
+        self.reader.join().unwrap();
+        Arc::try_unwrap(self.lines).unwrap().into_inner().unwrap()
+    }
 }
 
 impl Launched {
@@ -44,12 +77,7 @@ impl Launched {
                 break digits.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
             }
         };
-        let log = std::thread::spawn(move || {
-            let mut rest = Vec::new();
-            let _ = stderr.read_to_end(&mut rest);
-            log + &String::from_utf8(rest).unwrap()
-        });
-        Self { child, port, log }
+        Self { child, port, log: Log::read(stderr, log) }
     }
 }
 
@@ -57,7 +85,7 @@ impl Launched {
 pub struct Process {
     child: Child,
     folder: TempDir,
-    log: Option<JoinHandle<String>>,
+    log: Option<Log>,
     pub addr: SocketAddr,
     pub base: String,
     pub client: reqwest::Client,
@@ -147,7 +175,7 @@ impl Process {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().unwrap().success());
         let log = self.log.take().unwrap();
-        tokio::task::spawn_blocking(move || log.join().unwrap()).await.unwrap()
+        tokio::task::spawn_blocking(move || log.whole()).await.unwrap()
     }
 }
 

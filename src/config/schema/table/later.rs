@@ -1,17 +1,18 @@
-//! The sections of registry:2 and registry:3 that do nothing here yet.
+//! Sections of registry:2 and registry:3 beside the main ones. In a section that is refused as a
+//! whole, the keys stand for the check of their names.
 
 use super::{
     Key,
     Kind::{self, *},
-    later,
+    later, refused, works,
 };
 
 pub(super) const MIDDLEWARE: Kind = Section(&[
-    later("registry", List(&Section(MIDDLEWARES))),
-    later("repository", List(&Section(MIDDLEWARES))),
-    later("storage", List(&Section(MIDDLEWARES))),
+    works("registry", List(&Section(MIDDLEWARES))),
+    works("repository", List(&Section(MIDDLEWARES))),
+    works("storage", List(&Section(MIDDLEWARES))),
 ]);
-const MIDDLEWARES: &[Key] = &[later("name", Text), later("disabled", Bool), later("options", Free)];
+const MIDDLEWARES: &[Key] = &[works("name", Text), works("disabled", Bool), works("options", Free)];
 
 pub(super) const NOTIFICATIONS: Kind = Section(&[
     later("events", Section(&[later("includereferences", Bool)])).alias("eventconfig"),
@@ -32,113 +33,113 @@ pub(super) const NOTIFICATIONS: Kind = Section(&[
 ]);
 
 pub(super) const REDIS: Kind = Section(&[
-    later("addr", Text),
-    later("addrs", TextList),
-    later("clientname", Text),
-    later("db", Integer),
-    later("protocol", Integer),
-    later("username", Text),
-    later("password", Secret),
-    later("sentinelusername", Text),
-    later("sentinelpassword", Secret),
-    later("maxretries", Integer),
-    later("minretrybackoff", Duration),
-    later("maxretrybackoff", Duration),
-    later("dialtimeout", Duration),
-    later("readtimeout", Duration),
-    later("writetimeout", Duration),
-    later("contexttimeoutenabled", Bool),
-    later("poolfifo", Bool),
-    later("poolsize", Integer),
-    later("pooltimeout", Duration),
-    later("minidleconns", Integer),
-    later("maxidleconns", Integer),
-    later("maxactiveconns", Integer),
-    later("connmaxidletime", Duration),
-    later("connmaxlifetime", Duration),
-    later("maxredirects", Integer),
-    later("readonly", Bool),
-    later("routebylatency", Bool),
-    later("routerandomly", Bool),
-    later("mastername", Text),
-    later("disableidentity", Bool),
-    later("identitysuffix", Text),
-    later("unstableresp3", Bool),
-    later(
+    works("addr", Text),
+    works("addrs", TextList),
+    works("clientname", Text),
+    works("db", Integer),
+    works("protocol", Integer),
+    works("username", Text),
+    works("password", Secret),
+    works("sentinelusername", Text),
+    works("sentinelpassword", Secret),
+    works("maxretries", Integer),
+    works("minretrybackoff", Duration),
+    works("maxretrybackoff", Duration),
+    works("dialtimeout", Duration),
+    works("readtimeout", Duration),
+    works("writetimeout", Duration),
+    works("contexttimeoutenabled", Bool),
+    works("poolfifo", Bool),
+    works("poolsize", Integer),
+    works("pooltimeout", Duration),
+    works("minidleconns", Integer),
+    works("maxidleconns", Integer),
+    works("maxactiveconns", Integer),
+    works("connmaxidletime", Duration),
+    works("connmaxlifetime", Duration),
+    works("maxredirects", Integer),
+    works("readonly", Bool),
+    works("routebylatency", Bool),
+    works("routerandomly", Bool),
+    works("mastername", Text),
+    works("disableidentity", Bool),
+    works("identitysuffix", Text),
+    works("unstableresp3", Bool),
+    works(
         "tls",
         Section(&[
-            later("enabled", Bool),
-            later("certificate", Text),
-            later("key", Text),
-            later("rootcas", TextList),
+            works("enabled", Bool),
+            works("certificate", Text),
+            works("key", Text),
+            works("rootcas", TextList),
         ]),
     ),
-    later(
+    works(
         "pool",
         Section(&[
-            later("maxidle", Integer),
-            later("maxactive", Integer),
-            later("idletimeout", Duration),
+            works("maxidle", Integer),
+            works("maxactive", Integer),
+            works("idletimeout", Duration),
         ]),
     ),
 ]);
 
 pub(super) const HEALTH: Kind = Section(&[
-    later(
+    works(
         "storagedriver",
         Section(&[
-            later("enabled", Bool),
-            later("interval", Duration),
-            later("threshold", Integer),
+            works("enabled", Bool),
+            works("interval", Duration),
+            works("threshold", Integer),
         ]),
     ),
-    later(
+    works(
         "file",
         List(&Section(&[
-            later("file", Text),
-            later("interval", Duration),
-            later("threshold", Integer),
+            works("file", Text),
+            works("interval", Duration),
+            works("threshold", Integer),
         ])),
     )
     .alias("filecheckers"),
-    later(
+    works(
         "http",
         List(&Section(&[
-            later("uri", Text),
-            later("headers", Headers),
-            later("statuscode", Integer),
-            later("timeout", Duration),
-            later("interval", Duration),
-            later("threshold", Integer),
+            works("uri", Text),
+            works("headers", Headers),
+            works("statuscode", Integer),
+            works("timeout", Duration),
+            works("interval", Duration),
+            works("threshold", Integer),
         ])),
     )
     .alias("httpcheckers"),
-    later(
+    works(
         "tcp",
         List(&Section(&[
-            later("addr", Text),
-            later("timeout", Duration),
-            later("interval", Duration),
-            later("threshold", Integer),
+            works("addr", Text),
+            works("timeout", Duration),
+            works("interval", Duration),
+            works("threshold", Integer),
         ])),
     )
     .alias("tcpcheckers"),
 ]);
 
 pub(super) const VALIDATION: Kind = Section(&[
-    later("enabled", Bool),
-    later("disabled", Bool),
-    later(
+    works("enabled", Bool),
+    works("disabled", Bool),
+    works(
         "manifests",
         Section(&[
-            later("urls", Section(&[later("allow", TextList), later("deny", TextList)])),
-            later(
+            works("urls", Section(&[works("allow", TextList), works("deny", TextList)])),
+            works(
                 "indexes",
                 Section(&[
-                    later("platforms", Text),
-                    later(
+                    works("platforms", Word(&["all", "none", "list"])),
+                    works(
                         "platformlist",
-                        List(&Section(&[later("architecture", Text), later("os", Text)])),
+                        List(&Section(&[works("architecture", Text), works("os", Text)])),
                     ),
                 ]),
             ),
@@ -147,20 +148,29 @@ pub(super) const VALIDATION: Kind = Section(&[
 ]);
 
 pub(super) const POLICY: Kind =
-    Section(&[later("repository", Section(&[later("classes", TextList)]))]);
+    Section(&[works("repository", Section(&[works("classes", TextList)]))]);
 
-pub(super) const COMPATIBILITY: Kind = Section(&[later(
+const NO_SCHEMA_1: &str = "manifests of schema 1 are no longer accepted; those that are stored stay \
+    pullable; remove the key, and push such images again with a current client";
+const NO_SIGNATURES: &str = "no manifest is signed here: those of schema 1 are served as they are \
+    stored; remove the key";
+
+pub(super) const COMPATIBILITY: Kind = Section(&[works(
     "schema1",
-    Section(&[later("enabled", Bool), later("trustkey", Text), later("signingkeyfile", Text)]),
+    Section(&[
+        refused("enabled", Bool, NO_SCHEMA_1),
+        refused("trustkey", Text, NO_SIGNATURES),
+        refused("signingkeyfile", Text, NO_SIGNATURES),
+    ]),
 )]);
 
 pub(super) const REPORTING: Kind = Section(&[
-    later(
+    works(
         "bugsnag",
-        Section(&[later("apikey", Secret), later("releasestage", Text), later("endpoint", Text)]),
+        Section(&[works("apikey", Secret), works("releasestage", Text), works("endpoint", Text)]),
     ),
-    later(
+    works(
         "newrelic",
-        Section(&[later("licensekey", Secret), later("name", Text), later("verbose", Bool)]),
+        Section(&[works("licensekey", Secret), works("name", Text), works("verbose", Bool)]),
     ),
 ]);

@@ -1,0 +1,186 @@
+//! What is read again while the server runs, and what a new configuration can change in it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::{CERTIFICATES, Provisioned, StartError, report};
+use crate::{
+    config::Config,
+    gate::{self, Gate, UserFile},
+    http::Api,
+    server::{
+        CertificateSource, TlsOptions, authority,
+        certificates::{self, CertificateError},
+        tls,
+    },
+};
+
+/// The keys that take effect without a restart, with those below them.
+pub(super) const RELOADED: &[&str] = &[
+    "log.level",
+    "auth.htpasswd.path",
+    "http.tls.certificate",
+    "http.tls.key",
+    "http.headers",
+    "storage.maintenance.readonly.enabled",
+];
+
+pub(super) type Secured = (Option<tls::Tls>, Option<Mutex<Certificates>>);
+
+/// Builds the TLS configuration, and makes the built-in certificates when they are missing.
+pub(super) fn secure(
+    config: &Config,
+    provisioned: &mut Provisioned,
+) -> Result<Secured, StartError> {
+    let options = &config.http.server;
+    let TlsOptions::On { source, minimum } = &options.tls else {
+        return Ok((None, None));
+    };
+    if *source == CertificateSource::BuiltIn {
+        let hosts: Vec<String> = config.http.api.host.iter().cloned().collect();
+        let made = authority::ensure(Path::new(CERTIFICATES), &hosts)?;
+        provisioned.certificates = Some(made);
+    }
+    let files = files(source);
+    let mut source = certificates::Source::new(files.0.clone(), files.1.clone());
+    let resolver = Arc::new(certificates::Resolver::new(source.load()?));
+    let tls = tls::Tls::new(options, *minimum, Arc::clone(&resolver) as Arc<_>)?;
+    let certificates = Certificates { files, source, resolver };
+    Ok((Some(tls), Some(Mutex::new(certificates))))
+}
+
+/// Where a certificate and its key are.
+fn files(source: &CertificateSource) -> (PathBuf, PathBuf) {
+    match source {
+        CertificateSource::Files { certificate, key } => (certificate.clone(), key.clone()),
+        CertificateSource::BuiltIn => {
+            let folder = Path::new(CERTIFICATES);
+            (folder.join("server.crt"), folder.join("server.key"))
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Certificates {
+    files: (PathBuf, PathBuf),
+    source: certificates::Source,
+    resolver: Arc<certificates::Resolver>,
+}
+
+impl Certificates {
+    /// Goes over to other files, if they can be used.
+    fn move_to(&mut self, files: (PathBuf, PathBuf)) -> Result<(), CertificateError> {
+        let mut source = certificates::Source::new(files.0.clone(), files.1.clone());
+        self.resolver.replace(source.load()?);
+        (self.files, self.source) = (files, source);
+        Ok(())
+    }
+}
+
+/// What is read again while the server runs.
+#[derive(Debug)]
+pub(super) struct Reloads {
+    pub(super) gate: Arc<Gate>,
+    pub(super) api: Arc<Api>,
+    pub(super) users: Option<Mutex<UserFile>>,
+    pub(super) certificates: Option<Mutex<Certificates>>,
+}
+
+impl Reloads {
+    /// Does file work where it may block.
+    pub(super) async fn run(self: Arc<Self>, work: impl FnOnce(&Self) + Send + 'static) {
+        if let Err(error) = tokio::task::spawn_blocking(move || work(&self)).await {
+            tracing::error!(%error, "a reload panicked");
+        }
+    }
+
+    pub(super) fn users(&self, unchanged_too: bool) {
+        let Some(source) = &self.users else { return };
+        let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
+        match source.reload(unchanged_too) {
+            Ok(None) => {}
+            Ok(Some(users)) => {
+                tracing::info!(users = users.entries().len(), "the password file is in force");
+                report(source.path(), &users);
+                self.gate.set_users(&users);
+            }
+            Err(error) => tracing::error!(
+                file = %source.path().display(),
+                %error,
+                "the password file cannot be read; the last good one stays in force"
+            ),
+        }
+    }
+
+    pub(super) fn certificates(&self, unchanged_too: bool) {
+        let Some(certificates) = &self.certificates else {
+            return;
+        };
+        let mut certificates = certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        let Certificates { source, resolver, .. } = &mut *certificates;
+        let reloaded = match unchanged_too {
+            true => source.reload(resolver).map(|()| true),
+            false => source.reload_if_changed(resolver),
+        };
+        match reloaded {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("the certificate is in force"),
+            Err(error) => {
+                tracing::error!(%error, "the new certificate cannot be used; the old one stays");
+            }
+        }
+    }
+
+    /// Puts in force what another configuration says of the keys that are [`RELOADED`], but for the
+    /// level of the log. What it says of a file that cannot be used is left as it was.
+    pub(super) fn apply(&self, config: &Config) {
+        if let (gate::Options::Htpasswd(options), Some(users)) = (&config.auth, &self.users) {
+            self.move_users(&options.path, users);
+        }
+        if let (TlsOptions::On { source, .. }, Some(certificates)) =
+            (&config.http.server.tls, &self.certificates)
+        {
+            let mut certificates = certificates.lock().unwrap_or_else(PoisonError::into_inner);
+            let files = files(source);
+            if files != certificates.files {
+                match certificates.move_to(files) {
+                    Ok(()) => tracing::info!("the certificate of another file is in force"),
+                    Err(error) => tracing::error!(
+                        %error,
+                        "the new certificate cannot be used; the old one stays"
+                    ),
+                }
+            }
+        }
+        if let Err(error) = self.api.adjust(&config.http.api, &config.storage.maintenance.readonly)
+        {
+            tracing::error!(%error, "the headers cannot be used; the old ones stay");
+        }
+    }
+
+    fn move_users(&self, path: &Path, users: &Mutex<UserFile>) {
+        let mut source = users.lock().unwrap_or_else(PoisonError::into_inner);
+        if source.path() == path {
+            return;
+        }
+        match UserFile::open(path) {
+            Ok((file, users)) => {
+                tracing::info!(
+                    file = %path.display(),
+                    users = users.entries().len(),
+                    "another password file is in force"
+                );
+                report(path, &users);
+                self.gate.set_users(&users);
+                *source = file;
+            }
+            Err(error) => tracing::error!(
+                file = %path.display(),
+                %error,
+                "the password file cannot be read; the users of the old one stay"
+            ),
+        }
+    }
+}

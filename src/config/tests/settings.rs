@@ -1,0 +1,112 @@
+//! What holds, as it is shown.
+
+use super::*;
+
+/// The line of a key: its value and its origin.
+fn shown(config: &Config, key: &str) -> Option<(String, String)> {
+    let line = config.settings.lines().iter().find(|line| line.key == key)?;
+    let origin = line.origin.to_string();
+    let place = origin.find("config.yml").map_or(&*origin, |start| &origin[start..]).to_owned();
+    Some((line.value.clone().unwrap_or_default(), place))
+}
+
+#[test]
+fn each_value_has_its_origin() {
+    let config = load_with(
+        "version: 0.1\nstorage: {filesystem: }\nhttp:\n  draintimeout: 90s\n  secret: sesame\n",
+        &[("REGISTRY_LOG_LEVEL", "WARN"), ("REGISTRY_HTTP_TRUSTEDPROXIES", "[10.0.0.0/8]")],
+    )
+    .unwrap();
+    for (key, value, origin) in [
+        ("http.draintimeout", "90s", "config.yml:4:17"),
+        ("http.secret", "\"***\"", "config.yml:5:11"),
+        ("log.level", "warn", "REGISTRY_LOG_LEVEL"),
+        ("http.trustedproxies", "[10.0.0.0/8]", "REGISTRY_HTTP_TRUSTEDPROXIES"),
+        ("storage.filesystem.rootdirectory", "/var/lib/registry", "default"),
+        ("storage.delete.enabled", "false", "default"),
+        ("auth.htpasswd.cachettl", "5m", "default"),
+        ("http.headers", "{}", "default"),
+    ] {
+        let expected = Some((value.to_owned(), origin.to_owned()));
+        assert_eq!(shown(&config, key), expected, "{key}");
+    }
+    assert_eq!(shown(&config, "http.host"), None, "it has no default");
+    assert!(!config.settings.to_string().contains("sesame"));
+    assert!(!format!("{config:?}").contains("sesame"));
+}
+
+#[test]
+fn without_a_file_other_defaults_hold() {
+    let config = load_environment(&[]).unwrap();
+    let default = |value: &str| Some((value.to_owned(), "default".to_owned()));
+    assert_eq!(shown(&config, "storage.filesystem.rootdirectory"), default("data"));
+    assert_eq!(shown(&config, "storage.delete.enabled"), default("true"));
+}
+
+#[test]
+fn of_alternatives_the_one_that_was_chosen_is_shown() {
+    let config = load("storage: inmemory\nauth: none\nhttp: {tls: off}").unwrap();
+    let text = config.settings.to_string();
+    for line in ["  inmemory: {}  ", "  none: {}  ", "  tls: off  "] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    for other in ["filesystem", "htpasswd", "minimumtls"] {
+        assert!(!text.contains(other), "{other}: {text}");
+    }
+}
+
+/// All that is shown, but for secrets, is a configuration that says the same.
+#[test]
+fn what_is_shown_can_be_used() {
+    for yaml in [
+        "",
+        "storage: inmemory\nauth: none\nhttp: {tls: off}",
+        "auth: {htpasswd: {realm: 'a: \"b\" # c', path: 'null'}}\nlog: {fields: {a: {b: [1, x]}}}",
+        "http: {headers: {X-A: [a, 'b: c'], X-B: d}, addr: ':443', host: 'https://a.example:1'}",
+        "validation: {manifests: {urls: {allow: ['^https?://a[.]b/', c]}, indexes: {platforms: LIST,\
+         \n platformlist: [{architecture: amd64, os: linux}, {architecture: arm64, os: linux}]}}}",
+        "http: {draintimeout: 30000000000}\ncatalog: {maxentries: 0}",
+        "http: {tls: {certificate: /c.pem, key: /k.pem, minimumtls: TLS1.3}}",
+    ] {
+        let config = load(yaml).unwrap_or_else(|error| panic!("{yaml}: {error}"));
+        let text = config.settings.to_string();
+        let again = load_with(&text, &[]).unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(config.settings.changed(&again.settings), Vec::<String>::new(), "{text}");
+        let parts = |config: &Config| {
+            let (warnings, notes, settings) = Default::default();
+            format!("{:?}", Config { warnings, notes, settings, ..config.clone() })
+        };
+        assert_eq!(parts(&config), parts(&again), "{text}");
+    }
+}
+
+#[test]
+fn what_was_changed_is_named_and_a_secret_is_not_shown() {
+    let config = |yaml: &str| load(yaml).unwrap().settings;
+    let before = config("http: {addr: ':1', secret: a, headers: {X-Token: [a]}}");
+    assert_eq!(before.changed(&before), Vec::<String>::new());
+    let after =
+        config("http: {addr: ':2', secret: b, headers: {X-Token: [b]}}\nlog: {level: warn}");
+    let keys = ["http.addr", "http.headers", "http.secret", "log.level"];
+    assert_eq!(before.changed(&after), keys);
+    let after =
+        config("http: {addr: ':1', secret: a, headers: {X-Token: [a]}, host: h}\nauth: none");
+    assert!(before.changed(&after).contains(&"auth.none".to_owned()));
+    assert!(before.changed(&after).contains(&"auth.htpasswd.realm".to_owned()));
+    assert!(before.changed(&after).contains(&"http.host".to_owned()));
+    let mut adopted = before;
+    adopted.adopt(&after, |key| key == "http.host");
+    assert!(!adopted.changed(&after).contains(&"http.host".to_owned()));
+    assert!(adopted.changed(&after).contains(&"auth.none".to_owned()));
+}
+
+#[test]
+fn headers_that_let_somebody_in_and_passwords_in_addresses_are_not_shown() {
+    let config = load(
+        "http: {host: 'https://ann:sesame@a.example', headers: {Authorization: [sesame], X: [y]}}",
+    );
+    // Whether such a host is one is for others to say.
+    let text = config.unwrap().settings.to_string();
+    assert!(!text.contains("sesame"), "{text}");
+    assert!(text.contains("https://ann:***@a.example") && text.contains("X: [y]"), "{text}");
+}

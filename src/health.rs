@@ -1,0 +1,322 @@
+//! Whether the server is fit to serve, by what its operator wants to have looked at.
+//!
+//! The checks are registry:2's: the storage, files that must not be there, addresses that must be
+//! reached. One that fails as many times in a row as its threshold says makes the server unwell,
+//! until it succeeds again. What that means is others' business; `http` then answers 503.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    future::Future,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::Deserialize;
+use tokio::{net::TcpStream, time::timeout};
+
+/// How often a check is made that does not say it.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// A check that does not say how long it may take may take this long.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `health`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// The storage.
+    pub storagedriver: StorageOptions,
+    /// Files that take the server out of service while they are there.
+    pub file: Vec<FileOptions>,
+    /// Addresses that must answer.
+    pub http: Vec<HttpOptions>,
+    /// Addresses that must accept a connection.
+    pub tcp: Vec<TcpOptions>,
+}
+
+/// `health.storagedriver`: fails when the storage cannot be looked at.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct StorageOptions {
+    /// Whether it is looked at.
+    pub enabled: bool,
+    /// How often.
+    pub interval: Duration,
+    /// How many times in a row it has to fail until it counts; 0 is 1.
+    pub threshold: u32,
+}
+
+impl Default for StorageOptions {
+    fn default() -> Self {
+        Self { enabled: false, interval: INTERVAL, threshold: 0 }
+    }
+}
+
+/// An item of `health.file`: fails while the file is there.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct FileOptions {
+    /// The file.
+    pub file: PathBuf,
+    /// How often.
+    pub interval: Duration,
+    /// As for the storage.
+    pub threshold: u32,
+}
+
+impl Default for FileOptions {
+    fn default() -> Self {
+        Self { file: PathBuf::new(), interval: INTERVAL, threshold: 0 }
+    }
+}
+
+/// An item of `health.http`: fails when `HEAD` is answered with another status, or not at all.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct HttpOptions {
+    /// The address.
+    pub uri: String,
+    /// Headers of the request.
+    pub headers: BTreeMap<String, Vec<String>>,
+    /// What it must be answered with.
+    pub statuscode: NonZeroU16,
+    /// How long that may take.
+    pub timeout: Duration,
+    /// How often.
+    pub interval: Duration,
+    /// As for the storage.
+    pub threshold: u32,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        const OK: NonZeroU16 = NonZeroU16::MIN.saturating_add(199);
+        Self {
+            uri: String::new(),
+            headers: BTreeMap::new(),
+            statuscode: OK,
+            timeout: TIMEOUT,
+            interval: INTERVAL,
+            threshold: 0,
+        }
+    }
+}
+
+/// An item of `health.tcp`: fails when nobody accepts a connection there.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct TcpOptions {
+    /// `host:port`.
+    pub addr: String,
+    /// How long that may take.
+    pub timeout: Duration,
+    /// How often.
+    pub interval: Duration,
+    /// As for the storage.
+    pub threshold: u32,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self { addr: String::new(), timeout: TIMEOUT, interval: INTERVAL, threshold: 0 }
+    }
+}
+
+/// What is wrong at the moment.
+#[derive(Debug, Default)]
+pub struct Health {
+    failing: Mutex<BTreeMap<String, String>>,
+    is_failing: AtomicBool,
+}
+
+impl Health {
+    /// Whether nothing is wrong. Costs next to nothing.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        !self.is_failing.load(Ordering::Relaxed)
+    }
+
+    /// The checks that fail, with what each says.
+    #[must_use]
+    pub fn failures(&self) -> BTreeMap<String, String> {
+        self.failing().clone()
+    }
+
+    /// Takes what a check says; `failures` is how many times in a row it has failed, this time
+    /// counted, and `threshold` how many of them count.
+    fn note(&self, name: &str, result: Result<(), String>, (failures, threshold): (u32, u32)) {
+        let mut failing = self.failing();
+        match result {
+            Ok(()) => {
+                if failing.remove(name).is_some() {
+                    tracing::info!(check = name, "well again");
+                }
+            }
+            Err(why) if failures >= threshold.max(1) => {
+                if !failing.contains_key(name) {
+                    tracing::error!(
+                        check = name,
+                        why,
+                        "a health check fails; requests are answered with 503 until it succeeds"
+                    );
+                }
+                failing.insert(name.to_owned(), why);
+            }
+            Err(_) => {}
+        }
+        self.is_failing.store(!failing.is_empty(), Ordering::Relaxed);
+    }
+
+    fn failing(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A check that is made again and again.
+pub struct Check {
+    name: String,
+    interval: Duration,
+    threshold: u32,
+    /// How many times in a row it has failed.
+    failures: AtomicU32,
+    look: Look,
+}
+
+type Look = Box<dyn Fn() -> Looking + Send + Sync>;
+type Looking = std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Check").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Check {
+    /// A check that `look` makes.
+    pub fn new<F>(
+        name: String,
+        (interval, threshold): (Duration, u32),
+        look: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let look: Look = Box::new(move || Box::pin(look()));
+        // No time at all would be a loop.
+        let interval = interval.max(Duration::from_millis(100));
+        Self { name, interval, threshold, failures: AtomicU32::new(0), look }
+    }
+
+    /// The check of a file.
+    #[must_use]
+    pub fn file(options: &FileOptions) -> Self {
+        let file = options.file.clone();
+        let name = file.display().to_string();
+        Self::new(name, (options.interval, options.threshold), move || {
+            let file = file.clone();
+            async move { absent(&file).await }
+        })
+    }
+
+    /// The check of an address.
+    #[must_use]
+    pub fn tcp(options: &TcpOptions) -> Self {
+        let (addr, patience) = (options.addr.clone(), options.timeout);
+        Self::new(addr.clone(), (options.interval, options.threshold), move || {
+            let connecting = TcpStream::connect(addr.clone());
+            async move {
+                match timeout(patience, connecting).await {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(error)) => Err(format!("no connection: {error}")),
+                    Err(_) => Err("no connection in time".to_owned()),
+                }
+            }
+        })
+    }
+
+    /// How often it is to be made.
+    #[must_use]
+    pub const fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Makes it once, and says what came of it.
+    pub async fn run(&self, health: &Health) {
+        let result = (self.look)().await;
+        let before = self.failures.load(Ordering::Relaxed);
+        let failures = if result.is_ok() { 0 } else { before.saturating_add(1) };
+        self.failures.store(failures, Ordering::Relaxed);
+        health.note(&self.name, result, (failures, self.threshold));
+    }
+}
+
+/// As in registry:2: the file is there, or cannot be looked at.
+async fn absent(file: &Path) -> Result<(), String> {
+    match tokio::fs::symlink_metadata(file).await {
+        Ok(_) => Err("file exists".to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_check_counts_when_it_has_failed_as_often_as_its_threshold_says() {
+        let (health, wrong) = (Health::default(), Arc::new(AtomicBool::new(true)));
+        let look = Arc::clone(&wrong);
+        let check = Check::new("it".to_owned(), (INTERVAL, 3), move || {
+            let result = match look.load(Ordering::Relaxed) {
+                true => Err("wrong".to_owned()),
+                false => Ok(()),
+            };
+            async move { result }
+        });
+        for well in [true, true, false, false] {
+            check.run(&health).await;
+            assert_eq!(health.is_well(), well);
+        }
+        assert_eq!(health.failures()["it"], "wrong");
+        wrong.store(false, Ordering::Relaxed);
+        check.run(&health).await;
+        assert!(health.is_well() && health.failures().is_empty());
+        wrong.store(true, Ordering::Relaxed);
+        check.run(&health).await;
+        assert!(health.is_well(), "it counts from the beginning");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_there_and_an_address_that_nobody_listens_on_are_failures() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("down");
+        let health = Health::default();
+        let options = FileOptions { file: file.clone(), ..FileOptions::default() };
+        let check = Check::file(&options);
+        check.run(&health).await;
+        assert!(health.is_well());
+        std::fs::write(&file, "").unwrap();
+        check.run(&health).await;
+        assert_eq!(health.failures()[file.to_str().unwrap()], "file exists");
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let health = Health::default();
+        let options = TcpOptions { addr: addr.clone(), ..TcpOptions::default() };
+        let check = Check::tcp(&options);
+        check.run(&health).await;
+        assert!(health.is_well());
+        drop(listener);
+        check.run(&health).await;
+        assert!(health.failures()[&addr].starts_with("no connection"));
+    }
+}

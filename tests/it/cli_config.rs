@@ -1,0 +1,71 @@
+//! `portcullis config`: what a person sees of the configuration.
+
+use std::{fs, path::Path, process::Command};
+
+/// The exit code, and what was printed on standard output and standard error.
+fn config(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command.current_dir(folder).env_clear().arg("config").args(arguments);
+    let output = command.envs(variables.iter().copied()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn it_prints_what_holds_with_origins_and_nothing_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "version: 0.1\nhttp:\n  addr: :443\n  secret: sesame\n\
+                storage: {filesystem: {maxthreads: 100}}\n";
+    fs::write(folder.path().join("config.yml"), yaml).unwrap();
+    let variables = [("REGISTRY_LOG_LEVEL", "debug"), ("REGISTRY_PORT", "tcp://10.0.0.1:5000")];
+    let (code, out, err) = config(folder.path(), &["config.yml"], &variables);
+    assert_eq!(code, 0, "{err}");
+    for (line, origin) in [
+        ("  addr: \":443\"", "config.yml:3:9"),
+        ("  level: debug", "REGISTRY_LOG_LEVEL"),
+        ("  secret: \"***\"", "config.yml:4:11"),
+        ("    rootdirectory: /var/lib/registry", "default"),
+    ] {
+        let found = out.lines().find(|found| found.starts_with(line));
+        let found = found.unwrap_or_else(|| panic!("{line} is missing: {out}"));
+        assert!(found.ends_with(&format!(" # {origin}")), "{found}");
+    }
+    assert!(err.contains("warning: REGISTRY_PORT names no key"), "{err}");
+    assert!(err.contains("note: storage.filesystem.maxthreads (config.yml:5:24)"), "{err}");
+    assert!(!out.contains("sesame") && !err.contains("sesame"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is made");
+
+    // What was printed is a configuration.
+    fs::write(folder.path().join("again.yml"), &out).unwrap();
+    let (code, again, err) = config(folder.path(), &["again.yml"], &[]);
+    assert_eq!(code, 0, "{err}");
+    let values = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split(" # ").next().unwrap().trim_end().to_owned()).collect()
+    };
+    assert_eq!(values(&again), values(&out));
+}
+
+#[test]
+fn the_file_may_be_named_by_registry_2s_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("named.yml"), "version: 0.1\nlog: {level: error}\n").unwrap();
+    let named = [("REGISTRY_CONFIGURATION_PATH", "named.yml")];
+    let (code, out, err) = config(folder.path(), &[], &named);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("named.yml:2:14"), "{out}");
+    fs::write(folder.path().join("other.yml"), "version: 0.1\nlog: {level: warn}\n").unwrap();
+    let (_, out, _) = config(folder.path(), &["other.yml"], &named);
+    assert!(out.contains("other.yml:2:14") && !out.contains("named"), "{out}");
+}
+
+#[test]
+fn a_check_prints_what_is_wrong_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("good.yml"), "version: 0.1\n").unwrap();
+    fs::write(folder.path().join("bad.yml"), "version: 0.1\nhttp: {adr: x}\n").unwrap();
+    let (code, out, _) = config(folder.path(), &["--check", "good.yml"], &[]);
+    assert_eq!((code, &*out), (0, ""));
+    let (code, out, err) = config(folder.path(), &["--check", "bad.yml"], &[]);
+    assert_eq!((code, &*out), (1, ""));
+    assert!(err.contains("bad.yml:2:8: there is no key `http.adr`. Did you mean `addr`?"), "{err}");
+}
