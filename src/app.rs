@@ -26,7 +26,10 @@ use crate::{
         certificates::CertificateError,
     },
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
-    telemetry::metrics::{self, Metrics},
+    telemetry::{
+        metrics::{self, Metrics},
+        requests::Requests,
+    },
 };
 
 mod reload;
@@ -143,7 +146,7 @@ impl App {
         let serving = Arc::clone(&api);
         let server = Server::start(&config.http.server, tls, move |peer| serving.service(peer))?;
 
-        let counted = metrics(&server, &gate, &registry);
+        let counted = metrics(&server, &gate, &registry, &api.requests());
         let debug = open_debug(&config.http, Arc::clone(&health), counted)?;
 
         let reloads = Reloads { gate: Arc::clone(&gate), api, users, certificates };
@@ -275,7 +278,12 @@ fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
 }
 
 /// What is counted, and where.
-fn metrics(server: &Server, gate: &Arc<Gate>, registry: &Registry) -> Metrics {
+fn metrics(
+    server: &Server,
+    gate: &Arc<Gate>,
+    registry: &Registry,
+    requests: &Arc<Requests>,
+) -> Metrics {
     let mut metrics = Metrics::default();
     let connections = server.count_connections();
     let (open, limit, accepted, full) =
@@ -293,6 +301,7 @@ fn metrics(server: &Server, gate: &Arc<Gate>, registry: &Registry) -> Metrics {
     let help = "Passwords that were not looked at, because too many were wrong";
     let refused = Arc::clone(gate);
     metrics.counter("auth_throttled", help, move || refused.throttled());
+    requests.register(&mut metrics);
     let registry = registry.clone();
     let help = "Uploads that were begun and not finished or cancelled";
     metrics.gauge("uploads_open", help, move || registry.open_uploads() as u64);

@@ -140,6 +140,17 @@ pub enum Identity {
     User(Arc<str>),
 }
 
+impl Identity {
+    /// The name, of those who have one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Anonymous => None,
+            Self::User(name) => Some(name),
+        }
+    }
+}
+
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -33,6 +33,7 @@ use crate::{
     health::Health,
     oci::ErrorCode,
     registry::Registry,
+    telemetry::requests::{Handler, Requests},
 };
 
 mod blobs;
@@ -51,7 +52,7 @@ mod uploads;
 
 pub use debug::{Debug, DebugOptions, PrometheusOptions};
 pub use error::Error;
-pub use observe::RequestId;
+pub use observe::{Observed, RequestId};
 
 /// The address of whoever opened the connection.
 pub type Peer = SocketAddr;
@@ -67,6 +68,7 @@ pub struct Api {
     /// Without a slash at its end.
     prefix: String,
     adjustable: ArcSwap<Adjustable>,
+    requests: Arc<Requests>,
     access_log: bool,
     /// How long a client may send nothing of a body.
     patience: Duration,
@@ -133,6 +135,7 @@ impl Api {
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
         Ok(Self {
             origin: OriginRules::new(options, &prefix, secure)?,
+            requests: Arc::default(),
             access_log: !limits.silent,
             patience: options.idletimeout,
             registry,
@@ -142,6 +145,12 @@ impl Api {
             prefix,
             adjustable,
         })
+    }
+
+    /// What is counted of requests.
+    #[must_use]
+    pub fn requests(&self) -> Arc<Requests> {
+        Arc::clone(&self.requests)
     }
 
     /// Puts other headers in force, and says whether anything may be written from now on.
@@ -165,7 +174,7 @@ impl Api {
     pub fn service<B>(
         self: &Arc<Self>,
         peer: Peer,
-    ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send>
+    ) -> impl Service<Request<B>, Response = Response<Observed>, Error = Infallible, Future: Send>
     + Send
     + use<B>
     where
@@ -174,7 +183,7 @@ impl Api {
         let api = Arc::clone(self);
         service_fn(move |request: Request<B>| {
             let api = Arc::clone(&api);
-            async move { Ok(observe::observed(&api, peer, request.map(Body::new)).await) }
+            async move { Ok(observe::observed(api, peer, request).await) }
         })
     }
 
@@ -212,6 +221,8 @@ impl Api {
         call.identity = Some(identity.clone());
         let path = path.as_deref().unwrap_or_default();
         let endpoint = Endpoint::parse(&call.method, path, call.uri.query().unwrap_or_default())?;
+        call.handler = endpoint.handler();
+        call.repository = endpoint.repository().map_or(0, |name| name.as_str().len());
         let permit = self.gate.authorise(identity, &endpoint.rights())?;
         if self.adjustable.load().readonly && !matches!(call.method, Method::GET | Method::HEAD) {
             let why = "the registry is read-only for now; pulls go on";
@@ -302,6 +313,10 @@ struct Call {
     peer: Peer,
     /// Who is calling, once that is known; for the log.
     identity: Option<crate::gate::Identity>,
+    /// What is asked for, once that is known.
+    handler: Handler,
+    /// How long the name of the repository is that is asked for; 0 without one.
+    repository: usize,
 }
 
 impl Call {
@@ -310,7 +325,8 @@ impl Call {
         let (parts, body) = request.into_parts();
         let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
         let version = parts.version;
-        (Self { method, uri, headers, version, peer, identity: None }, body)
+        let (identity, handler, repository) = (None, Handler::Other, 0);
+        (Self { method, uri, headers, version, peer, identity, handler, repository }, body)
     }
 
     /// Whether the request says once, and clearly, whom it is for (RFC 9112 §3.2): whoever stands
@@ -328,6 +344,12 @@ impl Call {
     fn path(&self, prefix: &str) -> Option<String> {
         let path = self.uri.path().strip_prefix(prefix)?;
         (path.is_empty() || path.starts_with('/')).then(|| path.to_owned())
+    }
+
+    /// The name of the repository that is asked for, where the path has it as it is.
+    fn repository(&self, prefix: &str) -> Option<&str> {
+        let name = self.uri.path().strip_prefix(prefix)?.strip_prefix("/v2/")?;
+        (self.repository > 0).then(|| name.get(..self.repository)).flatten()
     }
 
     /// A header that must be text, and there once, where it is there at all.

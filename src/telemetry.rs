@@ -1,7 +1,11 @@
-//! What the operator sees: the log, on standard error, one line per event; and the metrics.
+//! What the operator sees: the log, on standard error, one line per event; the access log, on
+//! standard output, one line per request; and the metrics.
 
+pub mod access;
 mod format;
+pub mod histogram;
 pub mod metrics;
+pub mod requests;
 mod threshold;
 mod writer;
 
@@ -45,13 +49,15 @@ pub fn init(options: &Options) -> Result<Log, InitError> {
     tracing::subscriber::set_global_default(subscriber).map_err(|_| InitError::AlreadyStarted)?;
     let report =
         |lines| tracing::warn!(lines, "the log grows faster than it can be written: left out");
-    Ok(Log { threshold, _writer: lines.write_to(io::stderr(), report)? })
+    let _writer = lines.write_to(io::stderr(), report)?;
+    Ok(Log { threshold, _access: access::init(&options.accesslog)?, _writer })
 }
 
 /// The log of this process.
 #[derive(Debug)]
 pub struct Log {
     threshold: Threshold,
+    _access: Option<Writer>,
     _writer: Writer,
 }
 
@@ -79,6 +85,19 @@ pub enum InitError {
 pub struct AccessLogOptions {
     /// Writes no line per request.
     pub disabled: bool,
+    /// How a line looks.
+    pub formatter: AccessFormatter,
+}
+
+/// `log.accesslog.formatter`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessFormatter {
+    /// The combined log format, with more behind it.
+    #[default]
+    Combined,
+    /// One JSON object per line.
+    Json,
 }
 
 /// `log.level`, in any case.

@@ -14,6 +14,7 @@ use crate::{
     gate::Right,
     oci::{Algorithm, Digest, ErrorCode, Reference, RepositoryName, Tag},
     registry::UploadId,
+    telemetry::requests::Handler,
 };
 
 /// How many tags a manifest may be given at once. The specification asks for ten at least; each is
@@ -81,6 +82,51 @@ pub struct ReferrersQuery {
 }
 
 impl Endpoint {
+    /// What registry:2 calls it.
+    #[must_use]
+    pub const fn handler(&self) -> Handler {
+        match self {
+            Self::Base => Handler::Base,
+            Self::ReadManifest { .. } | Self::PutManifest { .. } | Self::DeleteManifest { .. } => {
+                Handler::Manifest
+            }
+            Self::Tags { .. } => Handler::Tags,
+            Self::ReadBlob { .. } | Self::DeleteBlob { .. } => Handler::Blob,
+            Self::StartUpload { .. } | Self::PutBlob { .. } | Self::MountBlob { .. } => {
+                Handler::BlobUpload
+            }
+            Self::UploadStatus { .. }
+            | Self::AppendUpload { .. }
+            | Self::FinishUpload { .. }
+            | Self::CancelUpload { .. } => Handler::BlobUploadChunk,
+            Self::Catalog { .. } => Handler::Catalog,
+            Self::Referrers { .. } => Handler::Referrers,
+            Self::Search { .. } => Handler::Search,
+        }
+    }
+
+    /// The repository that it is about.
+    #[must_use]
+    pub const fn repository(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::Base | Self::Catalog { .. } | Self::Search { .. } => None,
+            Self::ReadManifest { name, .. }
+            | Self::PutManifest { name, .. }
+            | Self::DeleteManifest { name, .. }
+            | Self::Tags { name, .. }
+            | Self::ReadBlob { name, .. }
+            | Self::DeleteBlob { name, .. }
+            | Self::StartUpload { name, .. }
+            | Self::PutBlob { name, .. }
+            | Self::MountBlob { name, .. }
+            | Self::UploadStatus { name, .. }
+            | Self::AppendUpload { name, .. }
+            | Self::FinishUpload { name, .. }
+            | Self::CancelUpload { name, .. }
+            | Self::Referrers { name, .. } => Some(name),
+        }
+    }
+
     /// Reads a request. `path` is as it was sent, percent-encoded, below the prefix; `query` is what
     /// follows the question mark.
     ///

@@ -4,21 +4,32 @@
 use std::{
     fmt,
     panic::AssertUnwindSafe,
+    pin::Pin,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Instant,
 };
 
 use axum::{
-    body::{Body, HttpBody as _},
-    http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header},
+    BoxError,
+    body::{Body, Bytes, HttpBody},
+    http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header},
 };
 use futures_util::FutureExt as _;
+use hyper::body::{Frame, SizeHint};
 use uuid::Uuid;
 
 use super::{Api, Call, Peer, error};
+use crate::{
+    gate::Identity,
+    telemetry::{
+        access::{self, Exchange},
+        requests::Finished,
+    },
+};
 
 /// Names a request in its response, in the log, and in what a user tells an operator.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +71,21 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers a request, whatever happens.
-pub(super) async fn observed(api: &Api, peer: Peer, request: Request<Body>) -> Response<Body> {
+pub(super) async fn observed<B>(
+    api: Arc<Api>,
+    peer: Peer,
+    request: Request<B>,
+) -> Response<Observed>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
     let (id, started) = (RequestId::new(), Instant::now());
+    // Most requests have no body.
+    let received = (!request.body().is_end_stream()).then(Arc::<AtomicU64>::default);
+    let request = request.map(|body| match &received {
+        Some(count) => Body::new(Counted { body: Box::pin(body), count: Arc::clone(count) }),
+        None => Body::empty(),
+    });
     let (mut call, body) = Call::new(peer, request);
     let answer = AssertUnwindSafe(api.answer(&mut call, body)).catch_unwind().await;
     let mut response = match answer {
@@ -79,10 +103,11 @@ pub(super) async fn observed(api: &Api, peer: Peer, request: Request<Body>) -> R
     for (name, value) in &api.adjustable.load().headers {
         headers.append(name, value.clone());
     }
-    if api.access_log {
-        log(&call, id, &response, started);
-    }
-    response
+    api.requests.begun(call.handler);
+    let digest = response.headers().get(super::CONTENT_DIGEST).cloned();
+    let status = response.status();
+    let over = Over { api, call, id, started, status, digest, received };
+    response.map(|body| Observed { body, sent: 0, over: Box::new(over) })
 }
 
 /// Says how long the body is where that is known, and takes it away where it may not be (RFC 9110,
@@ -97,21 +122,128 @@ fn end(method: &Method, response: &mut Response<Body>) {
     }
 }
 
-/// Writes a line when the head of a response is ready. No header of the request is in it but the
-/// agent's name: `Authorization` must never be.
-fn log(call: &Call, id: RequestId, response: &Response<Body>, started: Instant) {
-    tracing::info!(
-        target: "access",
-        request = %id,
-        peer = %call.peer,
-        user = call.identity.as_ref().map(tracing::field::display),
-        method = %call.method,
-        uri = %call.uri,
-        status = response.status().as_u16(),
-        milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        agent = call.header(header::USER_AGENT),
-        "request"
-    );
+/// A response's body, at whose end the request is counted and logged.
+#[derive(Debug)]
+pub struct Observed {
+    body: Body,
+    sent: u64,
+    over: Box<Over>,
+}
+
+impl HttpBody for Observed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let poll = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &poll {
+            self.sent += length(frame);
+        }
+        poll
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        self.over.note(self.sent);
+    }
+}
+
+fn length(frame: &Frame<Bytes>) -> u64 {
+    frame.data_ref().map_or(0, |data| data.len() as u64)
+}
+
+/// A request's body, whose bytes are counted.
+struct Counted<B> {
+    body: B,
+    count: Arc<AtomicU64>,
+}
+
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Counted<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let poll = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &poll {
+            self.count.fetch_add(length(frame), Ordering::Relaxed);
+        }
+        poll
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What is known of a request when its response has left.
+#[derive(Debug)]
+struct Over {
+    api: Arc<Api>,
+    call: Call,
+    id: RequestId,
+    started: Instant,
+    status: StatusCode,
+    digest: Option<HeaderValue>,
+    received: Option<Arc<AtomicU64>>,
+}
+
+impl Over {
+    /// Counts the request, and writes its line. No header of it is in that but the agent's name and
+    /// where the client came from: `Authorization` must never be.
+    fn note(&self, sent: u64) {
+        let Self { api, call, id, started, status, digest, received } = self;
+        let (status, duration) = (status.as_u16(), started.elapsed());
+        let received = received.as_ref().map_or(0, |count| count.load(Ordering::Relaxed));
+        let (handler, method) = (call.handler, call.method.as_str());
+        api.requests.finished(&Finished { handler, method, status, received, sent, duration });
+        if !api.access_log {
+            return;
+        }
+        let header = |name| call.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+        access::log(&Exchange {
+            client: api.origin.client(call),
+            user: call.identity.as_ref().and_then(Identity::name),
+            method,
+            uri: call.uri.path_and_query().map_or("*", |path| path.as_str()),
+            protocol: protocol(call.version),
+            status,
+            sent,
+            received,
+            referer: header(header::REFERER),
+            agent: header(header::USER_AGENT),
+            repository: call.repository(&api.prefix),
+            digest: digest.as_ref().and_then(|digest| digest.to_str().ok()),
+            duration,
+            request: id,
+        });
+    }
+}
+
+const fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
 }
 
 /// A handler panicked. The panic hook has written where.

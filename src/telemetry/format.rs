@@ -122,7 +122,7 @@ impl Caller {
 
 /// A line in which every character shows as what it is. Those that do not stand in strings only,
 /// and both forms write strings as JSON does.
-fn visible(line: String) -> String {
+pub(super) fn visible(line: String) -> String {
     // Nearly all are; what ASCII has of the kind is escaped already.
     if line.is_ascii() {
         return line;

@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["gate", "health", "http", "registry", "server", "storage", "telemetry"]),
     ("gate", &["oci", "stamp"]),
     ("health", &[]),
-    ("http", &["chain", "gate", "health", "oci", "registry", "storage"]),
+    ("http", &["chain", "gate", "health", "oci", "registry", "storage", "telemetry"]),
     ("jobs", &[]),
     ("oci", &[]),
     ("registry", &["oci", "storage"]),

@@ -13,6 +13,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use portcullis::oci::ErrorCode;
 
 use crate::support::{
+    digest,
     process::{Launched, Log},
     server::{Answered as _, write_user},
 };
@@ -114,7 +115,8 @@ async fn the_first_start_makes_what_is_missing_and_says_so_once() {
     assert_eq!(second.get(&ca, "admin", password).await, 200);
     assert_eq!(second.get(&ca, "admin", "another").await, 401);
     let (printed, _) = second.end("INT").await;
-    assert_eq!(printed, "", "the second start has nothing new to say");
+    let news = printed.lines().filter(|line| !line.contains(" HTTP/")).count();
+    assert_eq!(news, 0, "the second start has nothing new to say: {printed}");
     assert_eq!(fs::read(&ca).unwrap(), authority);
 }
 
@@ -156,7 +158,7 @@ async fn nothing_secret_reaches_the_log() {
     let ended = async { while server.get(&ca, "carol", "sesame-right").await == 200 {} };
     tokio::time::timeout(std::time::Duration::from_secs(60), ended).await.unwrap();
     let (printed, log) = server.end("TERM").await;
-    assert!(log.contains("request"), "requests are logged: {log}");
+    assert!(printed.contains(" - carol ["), "requests are logged: {printed}");
     for secret in [
         "sesame",
         &hash,
@@ -232,6 +234,61 @@ fn every_command_has_help_with_an_example() {
     let version = run(folder.path(), &["--version"]);
     let expected = format!("portcullis {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(String::from_utf8(version.stdout).unwrap(), expected);
+}
+
+/// What somebody reads who looks after a server, or a program of theirs.
+#[tokio::test]
+async fn each_request_has_a_line_on_standard_output_in_the_form_that_was_asked_for() {
+    for form in ["combined", "json"] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("auth")).unwrap();
+        write_user(&folder.path().join("auth/htpasswd"), "carol", "password");
+        let formatter =
+            [("REGISTRY_LOG_ACCESSLOG_FORMATTER", form), ("REGISTRY_LOG_LEVEL", "info")];
+        let server = Process::start(folder.path(), None, &formatter);
+        let client = server.client(&folder.path().join("certs/ca.crt"));
+        let blob = digest("hello");
+        let push = server.url(&format!("/v2/team/app/blobs/uploads/?digest={blob}"));
+        let push = client.post(push).basic_auth("carol", Some("password")).body("hello");
+        let answer = push.header("user-agent", "pusher \"1\"").answer().await.expect(201);
+        let id = answer.header("x-request-id").to_owned();
+        let pull = client.get(server.url(&format!("/v2/team/app/blobs/{blob}")));
+        pull.basic_auth("carol", Some("password")).answer().await.expect(200);
+        client.get(server.url("/v2/team/app/tags/list?n=1")).answer().await.expect(401);
+        let (printed, log) = server.end("TERM").await;
+        assert!(!log.contains("/v2/"), "{log}");
+        let find = |what: &str| {
+            let line = printed.lines().find(|line| line.contains(what));
+            line.unwrap_or_else(|| panic!("{what}: {printed}")).to_owned()
+        };
+        if form == "combined" {
+            let line = find("POST");
+            assert!(line.starts_with("127.0.0.1 - carol ["), "{line}");
+            assert!(line.contains(" received=5 seconds="), "{line}");
+            assert!(line.ends_with(&format!(" request={id}")), "{line}");
+            for part in [
+                " HTTP/2.0\" 201 0 \"\" \"pusher \\\"1\\\"\" ",
+                &format!(" repository=team/app digest={blob} "),
+            ] {
+                assert!(line.contains(part), "{part}: {line}");
+            }
+            assert!(find("GET /v2/team/app/blobs/").contains("\" 200 5 \"\" "));
+            assert!(find("tags/list?n=1").starts_with("127.0.0.1 - - ["));
+        } else {
+            let line: serde_json::Value = serde_json::from_str(&find("POST")).unwrap();
+            for (name, value) in [
+                ("user", serde_json::json!("carol")),
+                ("status", serde_json::json!(201)),
+                ("received", serde_json::json!(5)),
+                ("repository", serde_json::json!("team/app")),
+                ("digest", serde_json::json!(blob)),
+                ("agent", serde_json::json!("pusher \"1\"")),
+                ("request", serde_json::json!(id)),
+            ] {
+                assert_eq!(line[name], value, "{line}");
+            }
+        }
+    }
 }
 
 /// What SIGHUP takes over and what it leaves until a restart.

@@ -330,7 +330,7 @@ async fn what_the_policy_does_not_allow_is_denied() {
         let response = service.call(request).await.unwrap();
         assert_eq!(response.status(), status, "{method} {path}");
         if status == 403 {
-            let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+            let body = axum::body::to_bytes(Body::new(response.into_body()), 4096).await.unwrap();
             let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(json["errors"][0]["code"], ErrorCode::Denied.as_str());
         }

@@ -241,9 +241,14 @@ fn write_users(path: &Path, names: &[&str]) {
     std::fs::write(path, lines.collect::<String>()).unwrap();
 }
 
-/// Sends what could be mistaken for lines and for commands to a terminal, and gives the log.
-async fn log_of(formatter: &str, names: &[&str], targets: &[&[u8]], agents: &[&[u8]]) -> String {
-    let variables = [("REGISTRY_LOG_FORMATTER", formatter), ("REGISTRY_LOG_LEVEL", "debug")];
+/// Sends what could be mistaken for lines and for commands to a terminal, and looks at the logs.
+async fn assert_logs(formatter: &str, names: &[&str], targets: &[&[u8]], agents: &[&[u8]]) {
+    let access = if formatter == "json" { "json" } else { "combined" };
+    let variables = [
+        ("REGISTRY_LOG_FORMATTER", formatter),
+        ("REGISTRY_LOG_LEVEL", "debug"),
+        ("REGISTRY_LOG_ACCESSLOG_FORMATTER", access),
+    ];
     let server = Process::prepared(&variables, |users| write_users(users, names));
     let send = async |user: &str, target: &[u8], agent: &[u8]| {
         let user = raw::basic(user, PASSWORD);
@@ -272,9 +277,13 @@ async fn log_of(formatter: &str, names: &[&str], targets: &[&[u8]], agents: &[&[
         send(names[0], b"/v2/", agent).await;
     }
     send(names[0], b"/v2/the/last/tags/list", b"x").await;
-    let log = server.end().await;
-    assert!(log.contains("/v2/the/last/tags/list"), "{log}");
-    log
+    let (log, requests) = server.end_with_access().await;
+    assert!(requests.contains("/v2/the/last/tags/list"), "{requests}");
+    // Those that are no HTTP have none.
+    let fewest = 2 * names.len() + targets.len() / 2;
+    assert!(requests.lines().count() > fewest, "{requests}");
+    assert_lines(&log, formatter);
+    assert_lines(&requests, access);
 }
 
 /// Every line is one of ours, whole, and harmless to look at.
@@ -283,6 +292,14 @@ fn assert_lines(log: &str, formatter: &str) {
         let whole = match formatter {
             "json" => serde_json::from_str::<serde_json::Value>(line)
                 .is_ok_and(|json| json["time"].is_string() && json["level"] != "forged"),
+            "combined" => {
+                let unquoted = outside_of_quotes(line);
+                line.starts_with("127.0.0.1 - ")
+                    && !unquoted.contains(" level=")
+                    && [" [", " received=", " seconds=", " request="]
+                        .iter()
+                        .all(|part| unquoted.matches(part).count() == 1)
+            }
             _ => {
                 line.starts_with("time=\"20")
                     && line.contains(" level=")
@@ -290,8 +307,8 @@ fn assert_lines(log: &str, formatter: &str) {
             }
         };
         assert!(whole, "{line:?}");
-        let unquoted: String = outside_of_quotes(line);
-        assert!(formatter == "json" || unquoted.matches(" level=").count() == 1, "{line:?}");
+        let levels = || outside_of_quotes(line).matches(" level=").count();
+        assert!(formatter != "text" || levels() == 1, "{line:?}");
         let bad = line.chars().find(|c| is_dangerous(*c));
         assert_eq!(bad, None, "{line:?}");
     }
@@ -341,12 +358,12 @@ const AGENTS: [&[u8]; 7] = [
 
 #[tokio::test]
 async fn nobody_forges_a_line_of_text() {
-    assert_lines(&log_of("text", &NAMES, &TARGETS, &AGENTS).await, "text");
+    assert_logs("text", &NAMES, &TARGETS, &AGENTS).await;
 }
 
 #[tokio::test]
 async fn nobody_forges_a_line_of_json() {
-    assert_lines(&log_of("json", &NAMES, &TARGETS, &AGENTS).await, "json");
+    assert_logs("json", &NAMES, &TARGETS, &AGENTS).await;
 }
 
 /// Control characters beyond ASCII, and the ends of lines and turns of direction that Unicode has,
@@ -355,7 +372,7 @@ async fn nobody_forges_a_line_of_json() {
 async fn no_user_commands_a_terminal_through_the_log() {
     let names = ["eve\u{2028}x", "eve\u{202e}x"];
     for formatter in ["text", "json"] {
-        assert_lines(&log_of(formatter, &names, &[], &[]).await, formatter);
+        assert_logs(formatter, &names, &[], &[]).await;
     }
 }
 
@@ -369,7 +386,7 @@ async fn no_path_commands_a_terminal_through_the_log() {
         b"/v2/\xe2\x80\xaea/tags/list",
     ];
     for formatter in ["text", "json"] {
-        assert_lines(&log_of(formatter, &["eve"], &targets, &[]).await, formatter);
+        assert_logs(formatter, &["eve"], &targets, &[]).await;
     }
 }
 

@@ -88,7 +88,14 @@ const LOG: Kind = Section(&[
     works("level", Word(LEVELS)),
     works("formatter", Word(&["text", "json", "logstash"])),
     works("fields", Free),
-    works("accesslog", Section(&[works("disabled", Bool)])),
+    works(
+        "accesslog",
+        Section(&[
+            works("disabled", Bool),
+            // Ours.
+            works("formatter", Word(&["combined", "json"])),
+        ]),
+    ),
     works("reportcaller", Bool),
     refused(
         "hooks",

@@ -1,7 +1,7 @@
 //! The program itself as a process of its own, whose memory and files can be counted.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -17,6 +17,9 @@ use super::{
     raw::GUARD,
     server::{Answered as _, PASSWORD, USER, write_user},
 };
+
+/// What the server prints goes there.
+const ACCESS_LOG: &str = "access.log";
 
 /// More than this a flood must not add to the memory of a server, in MiB. Some allocators give
 /// nothing back, so it is generous; what is sent is more.
@@ -105,7 +108,7 @@ impl Process {
         command.current_dir(folder.path()).env_clear().arg("serve");
         command.env("REGISTRY_HTTP_ADDR", "127.0.0.1:0").env("REGISTRY_LOG_FORMATTER", "text");
         command.env("REGISTRY_HTTP_DRAINTIMEOUT", "5s").envs(variables.iter().copied());
-        command.stdout(Stdio::null());
+        command.stdout(File::create(folder.path().join(ACCESS_LOG)).unwrap());
         let Launched { child, port, log } = Launched::new(command);
         let ca = fs::read(folder.path().join("certs/ca.crt")).unwrap();
         let client = reqwest::Client::builder()
@@ -168,6 +171,16 @@ impl Process {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
         line.trim().split(' ').next().unwrap().parse::<usize>().unwrap() / 1024
+    }
+
+    /// Ends it as an operator would, and gives its log and its access log.
+    pub async fn end_with_access(self) -> (String, String) {
+        let access = File::open(self.folder.path().join(ACCESS_LOG)).unwrap();
+        let log = self.end().await;
+        let printed = std::io::read_to_string(access).unwrap();
+        // What the first start has to say comes before.
+        let (_, access) = printed.split_once("know this one by.\n\n").unwrap();
+        (log, access.to_owned())
     }
 
     /// Ends it as an operator would, and gives its log.
