@@ -10,7 +10,7 @@ use super::{
     spot::{Linked, Spot},
 };
 use crate::{
-    oci::{Digest, Manifest, RepositoryName},
+    oci::{Digest, Manifest, RepositoryName, Schema1},
     registry::{Error as RegistryError, layout::Place, link, manifests},
     storage::{Error, Key},
 };
@@ -211,7 +211,7 @@ impl Verifier<'_> {
         let manifest = match Manifest::parse(&bytes, None) {
             Ok(manifest) => manifest,
             // Stored by old registries, and served as it is.
-            Err(_) if Manifest::stored_media_type(&bytes).contains(".manifest.v1+") => {
+            Err(_) if Schema1::parse(&Manifest::stored_media_type(&bytes)).is_some() => {
                 return Ok(None);
             }
             Err(why) => {
