@@ -231,9 +231,11 @@ fn metrics(server: &Server, gate: &Arc<Gate>, registry: &Registry) -> Metrics {
     let help = "Passwords that were not looked at, because too many were wrong";
     let refused = Arc::clone(gate);
     metrics.counter("auth_throttled", help, move || refused.throttled());
-    let registry = registry.clone();
+    let (uploads, tree) = (registry.clone(), registry.clone());
     let help = "Uploads that were begun and not finished or cancelled";
-    metrics.gauge("uploads_open", help, move || registry.open_uploads() as u64);
+    metrics.gauge("uploads_open", help, move || uploads.open_uploads() as u64);
+    let help = "Times that something damaged or foreign in the storage tree was skipped";
+    metrics.counter("storage_skipped", help, move || tree.skipped());
     metrics
 }
 

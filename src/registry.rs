@@ -14,7 +14,7 @@ use std::{fmt, future::Future, sync::Arc};
 
 use tokio_util::task::TaskTracker;
 
-use self::{contents::Contents, locks::RepositoryLocks, sessions::Sessions};
+use self::{contents::Contents, locks::RepositoryLocks, sessions::Sessions, skipped::Skipped};
 pub use crate::storage::ByteStream;
 use crate::storage::Storage;
 
@@ -29,6 +29,7 @@ mod manifests;
 mod page;
 mod referrers;
 mod sessions;
+mod skipped;
 mod tags;
 mod uploads;
 pub mod verify;
@@ -53,6 +54,7 @@ struct Inner {
     opened: Opened,
     locks: RepositoryLocks,
     contents: Contents,
+    skipped: Skipped,
     /// Work that goes on when whoever asked for it has gone.
     tasks: TaskTracker,
 }
@@ -85,6 +87,7 @@ impl Registry {
             opened: Opened::new(max_uploads),
             locks: RepositoryLocks::default(),
             contents: Contents::new(),
+            skipped: Skipped::default(),
             tasks: TaskTracker::new(),
         }))
     }

@@ -129,6 +129,18 @@ impl Place<'_> {
     }
 }
 
+impl Place<'_> {
+    /// Whether a link here may lead to a digest. What is called by its digest is that and nothing
+    /// else; but registry:2 links the sha512 name of a blob to sha256 content.
+    pub(super) fn may_lead_to(self, target: &Digest) -> bool {
+        match self {
+            Self::Layer(_, digest) => digest.algorithm() != target.algorithm() || digest == target,
+            Self::Revision(_, digest) => digest == target,
+            _ => true,
+        }
+    }
+}
+
 /// A place in a repository, below its folder.
 fn within(name: &RepositoryName, path: &[&str]) -> Key {
     let mut key = String::with_capacity(256);

@@ -60,7 +60,7 @@ impl Registry {
                 .map(|after| after.hex().to_owned());
             loop {
                 let held = self.storage().list_holders(&folder, LINK, behind.as_deref(), BATCH);
-                let entries = held.await?;
+                let entries = held.await?.names;
                 let Some(end) = entries.last() else { break };
                 behind = Some(end.clone());
                 for hex in entries {
