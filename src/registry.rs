@@ -14,7 +14,10 @@ use std::{fmt, future::Future, sync::Arc};
 
 use tokio_util::task::TaskTracker;
 
-use self::{contents::Contents, locks::RepositoryLocks, sessions::Sessions, skipped::Skipped};
+use self::{
+    contents::Contents, locks::RepositoryLocks, referrers::Entered, sessions::Sessions,
+    skipped::Skipped,
+};
 pub use crate::storage::ByteStream;
 use crate::storage::Storage;
 
@@ -54,6 +57,7 @@ struct Inner {
     opened: Opened,
     locks: RepositoryLocks,
     contents: Contents,
+    entered: Entered,
     skipped: Skipped,
     /// Work that goes on when whoever asked for it has gone.
     tasks: TaskTracker,
@@ -87,6 +91,7 @@ impl Registry {
             opened: Opened::new(max_uploads),
             locks: RepositoryLocks::default(),
             contents: Contents::new(),
+            entered: Entered::default(),
             skipped: Skipped::default(),
             tasks: TaskTracker::new(),
         }))

@@ -10,7 +10,6 @@
 //!   repositories/<name>/_uploads/<uuid>/{data,startedat}
 //!   repositories/<name>/_uploads/<uuid>/portcullis-{hasher,owner}        (ours)
 //!   repositories/<name>/_referrers/<alg>/<hex>/<alg>/<hex>/link          (ours: subject, referrer)
-//!   repositories/<name>/_referrers/complete                              (ours)
 //! portcullis-quarantine/<run>/<where it was>                             (ours)
 //! ```
 //!
@@ -72,8 +71,6 @@ pub(super) enum Place<'a> {
     ReferrerFolder { name: &'a RepositoryName, subject: &'a Digest, referrer: &'a Digest },
     /// The folder of what refers to a subject, by referrers of one algorithm.
     ReferrersOf(&'a RepositoryName, &'a Digest, Algorithm),
-    /// Says that every revision of the repository that has a subject is entered.
-    ReferrersComplete(&'a RepositoryName),
 }
 
 impl Place<'_> {
@@ -124,7 +121,6 @@ impl Place<'_> {
                 let (of, hex) = (subject.algorithm().as_str(), subject.hex());
                 within(name, &["_referrers/", of, "/", hex, "/", algorithm.as_str()])
             }
-            Self::ReferrersComplete(name) => within(name, &["_referrers/complete"]),
         }
     }
 }
