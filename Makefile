@@ -28,7 +28,7 @@ build: ## Build for development
 	$(CARGO) build --locked
 
 .PHONY: test
-test: lint doc providers deny unit fuzz-build chaos-quick soak-quick install-clients clients conformance ## Run every check: format, lints, documentation, tests, kills, a soak, real clients, conformance
+test: lint doc providers deny unit fuzz-build chaos-quick soak-quick install-clients clients bothways conformance ## Run every check: format, lints, documentation, tests, kills, a soak, real clients, registry:2 on the same tree, conformance
 	@echo 'all checks passed'
 	@$(SHOW_SKIPS)
 
@@ -118,6 +118,12 @@ install-clients: ## Install the clients that the tests drive (Debian and Ubuntu,
 .PHONY: clients
 clients: forget-skips ## Drive the binary with docker, skopeo, podman and ctr, and scan its TLS
 	$(CARGO) test --locked --test clients
+	@$(SHOW_SKIPS)
+
+# REGISTRY2 may name another program than docker-registry, such as a registry:3.
+.PHONY: bothways
+bothways: forget-skips ## Have docker-registry and the binary serve one tree in turns, and damage trees
+	$(CARGO) test --locked --test bothways
 	@$(SHOW_SKIPS)
 
 # The binary comes from the build of the tests: `cargo build` would compile the dependencies once

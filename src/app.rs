@@ -302,9 +302,11 @@ fn metrics(
     let refused = Arc::clone(gate);
     metrics.counter("auth_throttled", help, move || refused.throttled());
     requests.register(&mut metrics);
-    let registry = registry.clone();
+    let (uploads, tree) = (registry.clone(), registry.clone());
     let help = "Uploads that were begun and not finished or cancelled";
-    metrics.gauge("uploads_open", help, move || registry.open_uploads() as u64);
+    metrics.gauge("uploads_open", help, move || uploads.open_uploads() as u64);
+    let help = "Times that something damaged or foreign in the storage tree was skipped";
+    metrics.counter("storage_skipped", help, move || tree.skipped());
     metrics
 }
 

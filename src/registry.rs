@@ -14,7 +14,10 @@ use std::{fmt, future::Future, sync::Arc};
 
 use tokio_util::task::TaskTracker;
 
-use self::{contents::Contents, locks::RepositoryLocks, sessions::Sessions};
+use self::{
+    contents::Contents, locks::RepositoryLocks, referrers::Entered, sessions::Sessions,
+    skipped::Skipped,
+};
 pub use crate::storage::ByteStream;
 use crate::storage::Storage;
 
@@ -30,6 +33,7 @@ mod manifests;
 mod page;
 mod referrers;
 mod sessions;
+mod skipped;
 mod tags;
 mod uploads;
 pub mod verify;
@@ -60,6 +64,8 @@ struct Inner {
     locks: RepositoryLocks,
     contents: Contents,
     acceptance: Acceptance,
+    entered: Entered,
+    skipped: Skipped,
     /// Work that goes on when whoever asked for it has gone.
     tasks: TaskTracker,
 }
@@ -111,6 +117,8 @@ impl Registry {
             locks: RepositoryLocks::default(),
             contents: Contents::new(),
             acceptance: Acceptance::new(validation, policy),
+            entered: Entered::default(),
+            skipped: Skipped::default(),
             tasks: TaskTracker::new(),
         }))
     }

@@ -96,7 +96,7 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         object: &'static str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<String>, Error>;
+    ) -> Result<Holders, Error>;
 }
 
 /// An object opened for reading.
@@ -141,6 +141,15 @@ pub trait Appender: fmt::Debug + Send {
     /// When they are not: then no later call makes them so, for the system may have dropped them
     /// and says so once. What the object has is not to be relied on.
     async fn sync(&mut self) -> Result<(), Error>;
+}
+
+/// What [`Storage::list_holders`] has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holders {
+    /// The names, in the order of their bytes.
+    pub names: Vec<String>,
+    /// How many objects, which hold nothing, were come across on the way to the last of them.
+    pub objects: usize,
 }
 
 /// Whether a write must survive a power cut when it returns.
@@ -217,6 +226,8 @@ pub struct Error {
 pub enum ErrorKind {
     /// The disk or the quota is full.
     NoSpace,
+    /// An object is longer than its reader takes.
+    TooLong,
     /// The process or the system has no file descriptor left.
     TooManyFiles,
     /// Anything else.
@@ -236,6 +247,7 @@ impl Error {
             io::ErrorKind::StorageFull
             | io::ErrorKind::QuotaExceeded
             | io::ErrorKind::FileTooLarge => ErrorKind::NoSpace,
+            io::ErrorKind::InvalidData => ErrorKind::TooLong,
             _ => match Errno::from_io_error(&self.source) {
                 Some(Errno::MFILE | Errno::NFILE) => ErrorKind::TooManyFiles,
                 _ => ErrorKind::Other,

@@ -5,26 +5,26 @@ set -euo pipefail
 
 # program  package, on Debian and Ubuntu
 readonly CLIENTS='
-dockerd     docker.io
-docker      docker.io
-docker      docker-cli
-skopeo      skopeo
-podman      podman
-containerd  containerd
-ctr         containerd
-htpasswd    apache2-utils
-ip          iproute2
-curl        curl
-openssl     openssl
-sslscan     sslscan
-nmap        nmap
+dockerd         docker.io
+docker          docker.io
+docker          docker-cli
+skopeo          skopeo
+podman          podman
+containerd      containerd
+ctr             containerd
+htpasswd        apache2-utils
+ip              iproute2
+curl            curl
+openssl         openssl
+sslscan         sslscan
+nmap            nmap
+docker-registry docker-registry
 '
 # With the word `bench`: what the comparison needs besides.
 readonly COMPARED='
-nginx           nginx-light
-docker-registry docker-registry
-wrk             wrk
-h2load          nghttp2-client
+nginx   nginx-light
+wrk     wrk
+h2load  nghttp2-client
 '
 programs_and_packages=$CLIENTS
 [ "${1:-}" != bench ] || programs_and_packages=$CLIENTS$COMPARED

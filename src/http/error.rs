@@ -204,7 +204,9 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
             let status = match cause.kind() {
                 storage::ErrorKind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
                 storage::ErrorKind::TooManyFiles => StatusCode::SERVICE_UNAVAILABLE,
-                storage::ErrorKind::Other => StatusCode::INTERNAL_SERVER_ERROR,
+                storage::ErrorKind::TooLong | storage::ErrorKind::Other => {
+                    StatusCode::INTERNAL_SERVER_ERROR
+                }
             };
             internal(status, error, id)
         }

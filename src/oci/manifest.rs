@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, MediaType};
+use super::{Digest, MediaType, Schema1};
 
 /// What a manifest says that a registry acts on.
 #[derive(Clone, Debug)]
@@ -89,7 +89,14 @@ impl Manifest {
     /// one that was declared and their shape are not the same.
     pub fn parse(bytes: &[u8], declared: Option<&str>) -> Result<Self, InvalidManifest> {
         // serde_json passes over the bytes of a string that nobody reads; a client may not.
-        let raw: Raw = serde_json::from_str(std::str::from_utf8(bytes)?)?;
+        let text = std::str::from_utf8(bytes)?;
+        if declared.is_some_and(|declared| Schema1::parse(declared).is_some()) {
+            return Err(InvalidManifest::Schema1);
+        }
+        let raw: Raw = serde_json::from_str(text)?;
+        if raw.schema_version == Some(1) {
+            return Err(InvalidManifest::Schema1);
+        }
         let declared = match declared {
             Some(text) => {
                 Some(MediaType::parse(text).ok_or_else(|| InvalidManifest::unknown_type(text))?)
@@ -143,8 +150,8 @@ impl Manifest {
                 known.to_string()
             }
             Ok(Stored { schema_version: Some(1), signatures, .. }) => {
-                let signed = if signatures.is_some() { "prettyjws" } else { "json" };
-                format!("application/vnd.docker.distribution.manifest.v1+{signed}")
+                let signed = if signatures.is_some() { Schema1::Signed } else { Schema1::Bare };
+                signed.as_str().to_owned()
             }
             Ok(Stored { manifests: Some(_), .. }) => MediaType::OciIndex.to_string(),
             Ok(_) => MediaType::OciManifest.to_string(),
@@ -313,8 +320,14 @@ pub enum InvalidManifest {
     /// Not text as JSON must be (RFC 8259 §8.1).
     #[error("not a manifest: {0}")]
     NotUtf8(#[from] std::str::Utf8Error),
+    /// Schema 1.
+    #[error(
+        "schema 1 manifests are no longer accepted: push the image again with a current client, or \
+         copy it with `skopeo copy --format v2s2`"
+    )]
+    Schema1,
     /// Not version 2.
-    #[error("schemaVersion must be 2; schema 1 can no longer be pushed")]
+    #[error("schemaVersion must be 2")]
     SchemaVersion,
     /// No field tells what it is.
     #[error("the manifest has neither config and layers nor manifests")]

@@ -1,4 +1,4 @@
-//! The media types of manifests that are accepted.
+//! The media types of manifests: those that are accepted, and those that are only served.
 
 use std::fmt;
 
@@ -42,9 +42,45 @@ impl MediaType {
     /// Reads a type, without regard to case or to parameters behind a `;` (RFC 9110 §8.3.1).
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let essence = text.split(';').next().unwrap_or_default().trim();
+        let essence = essence(text);
         Self::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(essence))
     }
+}
+
+/// A manifest of schema 1, which Docker pushed before 1.10. It is served where an old registry has
+/// stored it, and accepted no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schema1 {
+    /// `application/vnd.docker.distribution.manifest.v1+json`: without its signatures, which is how
+    /// registry:2 has stored them since 2.4.
+    Bare,
+    /// `application/vnd.docker.distribution.manifest.v1+prettyjws`
+    Signed,
+}
+
+impl Schema1 {
+    /// The type as it stands in `Content-Type`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bare => "application/vnd.docker.distribution.manifest.v1+json",
+            Self::Signed => "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        }
+    }
+
+    /// Reads a type, as [`MediaType::parse`] does.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let essence = essence(text);
+        [Self::Bare, Self::Signed]
+            .into_iter()
+            .find(|known| known.as_str().eq_ignore_ascii_case(essence))
+    }
+}
+
+/// A type without its parameters.
+fn essence(text: &str) -> &str {
+    text.split(';').next().unwrap_or_default().trim()
 }
 
 impl fmt::Display for MediaType {

@@ -8,6 +8,9 @@ use crate::{
     storage::{ByteStream, Object},
 };
 
+/// What registry:2's collector leaves: it takes the bytes and not the link.
+const NO_BYTES: &str = "a link to a blob whose bytes are not there";
+
 /// A blob opened for reading.
 #[derive(Debug)]
 pub struct Blob(Box<dyn Object>);
@@ -37,12 +40,13 @@ impl Registry {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Blob>, Error> {
-        let Some(target) = self.link(Place::Layer(name, digest)).await? else {
+        let place = Place::Layer(name, digest);
+        let Some(target) = self.link(place).await? else {
             return Ok(None);
         };
         let object = self.storage().open(&Place::Data(&target).key()).await?;
         if object.is_none() {
-            tracing::warn!(repository = %name, %digest, "a linked blob has no data");
+            self.skip(&place.key(), NO_BYTES);
         }
         Ok(object.map(Blob))
     }
@@ -57,10 +61,15 @@ impl Registry {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<u64>, Error> {
-        let Some(target) = self.link(Place::Layer(name, digest)).await? else {
+        let place = Place::Layer(name, digest);
+        let Some(target) = self.link(place).await? else {
             return Ok(None);
         };
-        Ok(self.storage().size(&Place::Data(&target).key()).await?)
+        let size = self.storage().size(&Place::Data(&target).key()).await?;
+        if size.is_none() {
+            self.skip(&place.key(), NO_BYTES);
+        }
+        Ok(size)
     }
 
     /// Makes a blob of the repository `from`, or of any where none is named, a blob of `name` as

@@ -38,7 +38,7 @@ impl Registry {
         for algorithm in Algorithm::ALL {
             let revisions = Place::Revisions(name, algorithm).key();
             // registry:2 leaves the folder of a manifest that it deleted.
-            if !self.storage().list_holders(&revisions, "link", None, 1).await?.is_empty() {
+            if !self.storage().list_holders(&revisions, "link", None, 1).await?.names.is_empty() {
                 return Ok(true);
             }
         }
@@ -93,8 +93,12 @@ impl<'a> Walk<'a> {
                     Some(name) => {
                         let full = format!("{}{name}", level.prefix);
                         level.folders.push(Reverse(format!("{name}/")));
-                        if let Ok(name) = full.parse() {
-                            return Ok(Some(name));
+                        match full.parse() {
+                            Ok(name) => return Ok(Some(name)),
+                            Err(_) => {
+                                let why = "a folder that no repository can be called";
+                                self.registry.skip(&repositories().child(&full), why);
+                            }
                         }
                     }
                     None => {
@@ -138,12 +142,12 @@ impl Level {
             // Every name is greater than the empty one.
             let entries = registry.storage().list(&folder, Some(cursor), BATCH).await?;
             self.cursor = entries.last().map(|entry| entry.name.clone());
-            self.names = entries
-                .into_iter()
-                .rev()
-                .filter(|entry| entry.is_prefix && !entry.name.starts_with('_'))
-                .map(|entry| entry.name)
-                .collect();
+            for entry in entries.into_iter().rev().filter(|entry| !entry.name.starts_with('_')) {
+                match entry.is_prefix {
+                    true => self.names.push(entry.name),
+                    false => registry.skip(&folder.child(&entry.name), "a file among repositories"),
+                }
+            }
         }
         Ok(())
     }

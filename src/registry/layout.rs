@@ -10,7 +10,6 @@
 //!   repositories/<name>/_uploads/<uuid>/{data,startedat}
 //!   repositories/<name>/_uploads/<uuid>/portcullis-{hasher,owner}        (ours)
 //!   repositories/<name>/_referrers/<alg>/<hex>/<alg>/<hex>/link          (ours: subject, referrer)
-//!   repositories/<name>/_referrers/complete                              (ours)
 //! portcullis-quarantine/<run>/<where it was>                             (ours)
 //! ```
 //!
@@ -72,8 +71,6 @@ pub(super) enum Place<'a> {
     ReferrerFolder { name: &'a RepositoryName, subject: &'a Digest, referrer: &'a Digest },
     /// The folder of what refers to a subject, by referrers of one algorithm.
     ReferrersOf(&'a RepositoryName, &'a Digest, Algorithm),
-    /// Says that every revision of the repository that has a subject is entered.
-    ReferrersComplete(&'a RepositoryName),
 }
 
 impl Place<'_> {
@@ -124,7 +121,18 @@ impl Place<'_> {
                 let (of, hex) = (subject.algorithm().as_str(), subject.hex());
                 within(name, &["_referrers/", of, "/", hex, "/", algorithm.as_str()])
             }
-            Self::ReferrersComplete(name) => within(name, &["_referrers/complete"]),
+        }
+    }
+}
+
+impl Place<'_> {
+    /// Whether a link here may lead to a digest. What is called by its digest is that and nothing
+    /// else; but registry:2 links the sha512 name of a blob to sha256 content.
+    pub(super) fn may_lead_to(self, target: &Digest) -> bool {
+        match self {
+            Self::Layer(_, digest) => digest.algorithm() != target.algorithm() || digest == target,
+            Self::Revision(_, digest) => digest == target,
+            _ => true,
         }
     }
 }

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 
 use super::{Error, Registry, layout::Place};
-use crate::{oci::Digest, storage::Durability};
+use crate::{
+    oci::Digest,
+    storage::{Durability, ErrorKind},
+};
 
 /// No digest is longer; registry:2 writes no newline, people with editors do.
 pub(super) const MAX_LEN: usize = 256;
@@ -14,18 +17,24 @@ pub(super) fn parse(content: &[u8]) -> Option<Digest> {
 }
 
 impl Registry {
-    /// Where a link leads. One that is empty or holds no digest leads nowhere: a full disk or a
-    /// power cut under registry:2 leaves such files, and they must not take the rest down.
+    /// Where a link leads. One that is empty, holds no digest or the digest of something else leads
+    /// nowhere: a full disk or a power cut under registry:2 leaves such files, and they must not
+    /// take the rest down.
     pub(super) async fn link(&self, place: Place<'_>) -> Result<Option<Digest>, Error> {
         let key = place.key();
-        let Some(bytes) = self.storage().read(&key, MAX_LEN).await? else {
-            return Ok(None);
+        let target = match self.storage().read(&key, MAX_LEN).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(bytes)) => parse(&bytes),
+            Err(error) if error.kind() == ErrorKind::TooLong => None,
+            Err(error) => return Err(error.into()),
         };
-        let digest = parse(&bytes);
-        if digest.is_none() {
-            tracing::warn!(%key, "skipping a link file that holds no digest");
-        }
-        Ok(digest)
+        let why = match &target {
+            None => "a link file that holds no digest",
+            Some(target) if !place.may_lead_to(target) => "a link that leads to something else",
+            Some(_) => return Ok(target),
+        };
+        self.skip(&key, why);
+        Ok(None)
     }
 
     /// Makes a place lead to `digest`, durably.

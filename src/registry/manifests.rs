@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::{Error, Registry, contents::Content, layout::Place};
 use crate::{
     oci::{Algorithm, Digest, Manifest, ManifestKind, Reference, RepositoryName, Tag},
-    storage::Durability,
+    storage::{Durability, ErrorKind},
 };
 
 /// Stored manifests longer than this are not served: none was ever accepted, here or by registry:2.
@@ -74,6 +74,10 @@ impl Registry {
                 },
             };
             if tried.as_ref() == Some(&digest) {
+                if let Reference::Tag(tag) = reference {
+                    let key = Place::TagCurrent(name, tag).key();
+                    self.skip(&key, "a tag of a manifest that is not there");
+                }
                 return Ok(None);
             }
             if let Some(content) = self.revision(name, &digest).await? {
@@ -92,18 +96,23 @@ impl Registry {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Arc<Content>>, Error> {
-        let Some(target) = self.link(Place::Revision(name, digest)).await? else {
+        let place = Place::Revision(name, digest);
+        let Some(target) = self.link(place).await? else {
             return Ok(None);
         };
         if let Some(content) = self.0.contents.find(&target) {
             return Ok(Some(content));
         }
-        let read = self.storage().read(&Place::Data(&target).key(), MAX_STORED).await?;
-        let Some(bytes) = read else {
-            tracing::warn!(repository = %name, %digest, "a linked manifest has no data");
-            return Ok(None);
+        let why = match self.storage().read(&Place::Data(&target).key(), MAX_STORED).await {
+            Ok(Some(bytes)) => return Ok(Some(self.0.contents.keep(&target, bytes))),
+            Ok(None) => "a link to a manifest whose bytes are not there",
+            Err(error) if error.kind() == ErrorKind::TooLong => {
+                "a link to something longer than a manifest may be"
+            }
+            Err(error) => return Err(error.into()),
         };
-        Ok(Some(self.0.contents.keep(&target, bytes)))
+        self.skip(&place.key(), why);
+        Ok(None)
     }
 
     /// Puts a manifest at a tag or at its digest (end-7). It is done to its end even when the

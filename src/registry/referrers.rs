@@ -5,19 +5,33 @@
 //! more: a list reads the manifest behind each, so that one that was deleted is not in it. What
 //! registry:2 stored has no entry; the first list of a repository enters it.
 
-use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use moka::sync::Cache;
 
 use super::{
     Error, Registry,
     layout::{LINK, Place},
 };
-use crate::{
-    oci::{Algorithm, Digest, Manifest, RepositoryName},
-    storage::Durability,
-};
+use crate::oci::{Algorithm, Digest, Manifest, RepositoryName};
 
 /// How many entries are looked at together.
 const BATCH: usize = 100;
+
+/// How many manifests are looked at at once.
+const LOOKUPS: usize = 16;
+
+/// The repositories whose referrers are all entered.
+///
+/// Nothing in the tree can say so: while this server was stopped registry:2 may have stored more.
+/// What is forgotten here is looked at once more.
+#[derive(Debug)]
+pub(super) struct Entered(Cache<RepositoryName, ()>);
+
+impl Default for Entered {
+    fn default() -> Self {
+        Self(Cache::new(100_000))
+    }
+}
 
 /// A page ends before its descriptors are longer than this together, for a client may read no
 /// index larger than a manifest may be.
@@ -60,7 +74,7 @@ impl Registry {
                 .map(|after| after.hex().to_owned());
             loop {
                 let held = self.storage().list_holders(&folder, LINK, behind.as_deref(), BATCH);
-                let entries = held.await?;
+                let entries = held.await?.names;
                 let Some(end) = entries.last() else { break };
                 behind = Some(end.clone());
                 for hex in entries {
@@ -103,10 +117,11 @@ impl Registry {
         Ok(json.ok())
     }
 
-    /// Enters the revisions that somebody else stored, once for a repository.
+    /// Enters the revisions that somebody else stored, once for a repository in the life of a
+    /// server.
     async fn complete_referrers(&self, name: &RepositoryName) -> Result<(), Error> {
-        let complete = Place::ReferrersComplete(name).key();
-        if self.storage().size(&complete).await?.is_some() {
+        let Entered(entered) = &self.0.entered;
+        if entered.contains_key(name) {
             return Ok(());
         }
         let mut found = false;
@@ -117,19 +132,21 @@ impl Registry {
                 let entries = self.storage().list(&folder, after.as_deref(), BATCH).await?;
                 let Some(last) = entries.last() else { break };
                 after = Some(last.name.clone());
-                for entry in entries {
-                    let Ok(digest) = Digest::from_parts(algorithm.as_str(), &entry.name) else {
-                        continue;
-                    };
-                    found = true;
-                    self.enter_referrer(name, &digest).await?;
-                }
+                let digests: Vec<Digest> = entries
+                    .iter()
+                    .filter_map(|entry| Digest::from_parts(algorithm.as_str(), &entry.name).ok())
+                    .collect();
+                found |= !digests.is_empty();
+                stream::iter(digests)
+                    .map(|digest| async move { self.enter_referrer(name, &digest).await })
+                    .buffer_unordered(LOOKUPS)
+                    .try_collect::<()>()
+                    .await?;
             }
         }
-        // Asking about a repository that is not there must not make one.
+        // Anybody may ask about what is not there; that is not remembered.
         if found {
-            // When it is lost, all is entered again.
-            self.storage().put(&complete, Bytes::new(), Durability::Lazy).await?;
+            entered.insert(name.clone(), ());
         }
         Ok(())
     }
@@ -144,6 +161,10 @@ impl Registry {
         let Some(subject) = manifest.subject().map(|subject| &subject.digest) else {
             return Ok(());
         };
-        self.set_link(Place::Referrer { name, subject, referrer: digest }, digest).await
+        let place = Place::Referrer { name, subject, referrer: digest };
+        match self.storage().size(&place.key()).await? {
+            Some(_) => Ok(()),
+            None => self.set_link(place, digest).await,
+        }
     }
 }

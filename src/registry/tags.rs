@@ -30,10 +30,18 @@ impl Registry {
             let folder = Place::Tags(name).key();
             // A deletion that a crash cut short leaves a folder without a link.
             let held = self.storage().list_holders(&folder, CURRENT, after.as_deref(), wanted);
-            let names = held.await?;
-            let Some(last) = names.last() else { break };
+            let held = held.await?;
+            if held.objects > 0 {
+                self.skip(&folder, "files among the tags of a repository");
+            }
+            let Some(last) = held.names.last() else { break };
             after = Some(last.clone());
-            tags.extend(names.iter().filter_map(|name| name.parse::<Tag>().ok()));
+            for name in held.names {
+                match name.parse::<Tag>() {
+                    Ok(tag) => tags.push(tag),
+                    Err(_) => self.skip(&folder.child(&name), "a folder that no tag can be called"),
+                }
+            }
         }
         if tags.is_empty() && !self.repository_exists(name).await? {
             return Ok(None);

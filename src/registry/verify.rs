@@ -48,6 +48,10 @@ mod walk;
 /// files within milliseconds of each other, and a slow disk within less than this.
 const MOMENT: Duration = Duration::from_millis(500);
 
+/// So many times more a tag that names nothing is looked at: each push and each deletion of it passes
+/// through that state, and somebody may do nothing else.
+const LOOKS_AT_UNFINISHED: usize = 8;
+
 /// So many places that look wrong wait together for that moment.
 const SUSPECTS: usize = 4096;
 
@@ -249,7 +253,12 @@ impl Verifier<'_> {
         mut suspects: Vec<(Spot, Vec<Finding>)>,
         report: &mut Report<'_>,
     ) -> ControlFlow<()> {
-        for _ in 0..stage.looks() {
+        let unfinished = |finding: &Finding| finding.kind == Kind::TagUnfinished;
+        let looks = match suspects.iter().any(|(_, findings)| findings.iter().any(unfinished)) {
+            true => LOOKS_AT_UNFINISHED,
+            false => stage.looks(),
+        };
+        for _ in 0..looks {
             if suspects.is_empty() {
                 return ControlFlow::Continue(());
             }

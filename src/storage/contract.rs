@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
-use super::{Durability, Entry, Key, Storage};
+use super::{Durability, Entry, ErrorKind, Holders, Key, Storage};
 
 pub(super) async fn all(storage: &dyn Storage) {
     what_is_absent_is_none(storage).await;
@@ -51,7 +51,8 @@ async fn what_was_put_is_read_and_replaced(storage: &dyn Storage) {
     assert_eq!(storage.size(&key("put/a/b")).await.unwrap(), Some(5));
     storage.put(&key("put/lazy"), Bytes::new(), Durability::Lazy).await.unwrap();
     assert_eq!(read(storage, "put/lazy").await.unwrap(), "");
-    assert!(storage.read(&key("put/a/b"), 4).await.is_err(), "longer than the limit");
+    let longer = storage.read(&key("put/a/b"), 4).await.unwrap_err();
+    assert_eq!(longer.kind(), ErrorKind::TooLong);
     assert_eq!(storage.list(&key("put/a"), None, 9).await.unwrap().len(), 1, "nothing beside it");
 }
 
@@ -127,8 +128,9 @@ async fn holders_are_those_that_hold(storage: &dyn Storage) {
     for path in ["hold/a/x/y", "hold/b/x", "hold/c/x/y/z", "hold/d/x/y", "hold/e/x/y", "hold/f"] {
         put(storage, path, b"").await;
     }
-    let holders =
+    let list =
         async |after, limit| storage.list_holders(&key("hold"), "x/y", after, limit).await.unwrap();
+    let holders = async |after, limit| list(after, limit).await.names;
     // Twice: the second may be given from memory.
     for _ in 0..2 {
         assert_eq!(holders(None, 9).await, ["a", "d", "e"]);
@@ -136,7 +138,10 @@ async fn holders_are_those_that_hold(storage: &dyn Storage) {
         assert_eq!(holders(Some("a"), 1).await, ["d"]);
         assert_eq!(holders(Some("e"), 9).await, [""; 0]);
     }
-    assert_eq!(storage.list_holders(&key("nothing"), "x", None, 9).await.unwrap(), [""; 0]);
+    assert_eq!(list(None, 9).await.objects, 1, "f");
+    assert_eq!(list(Some("f"), 9).await.objects, 0);
+    let nothing = storage.list_holders(&key("nothing"), "x", None, 9).await.unwrap();
+    assert_eq!(nothing, Holders::default());
 }
 
 async fn deletion_reaches_what_it_names(storage: &dyn Storage) {

@@ -27,7 +27,7 @@ use self::{
     object::{FileObject, Readers, read_at},
     remembered::Remembered,
 };
-use super::{Appender, Durability, Entry, Error, Key, Object, Storage};
+use super::{Appender, Durability, Entry, Error, Holders, Key, Object, Storage};
 
 mod append;
 mod directories;
@@ -340,28 +340,30 @@ impl Storage for Filesystem {
         object: &'static str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<String>, Error> {
+    ) -> Result<Holders, Error> {
         let Inner { root, holders, .. } = &*self.0;
         let key = prefix.child(object);
-        let page = match holders.page(&key, &root.join(prefix.as_str()), after, limit) {
-            Some(page) => page,
-            None => {
-                let behind = after.map(str::to_owned);
-                let listed = self.blocking("list", prefix, move |inner, path| {
-                    listing::read_holders(&*inner.disk, path, object, behind.as_deref(), limit)
-                });
-                match listed.await? {
-                    None => Vec::new(),
-                    Some(Listed::Page(page)) => page,
-                    Some(Listed::All(all)) => {
-                        let page = all.page(after, limit);
-                        holders.keep(&key, all, SystemTime::now());
-                        page
-                    }
-                }
-            }
+        let found = |page: Vec<Entry>, objects| {
+            let names = page.into_iter().map(|entry| entry.name).collect();
+            Holders { names, objects }
         };
-        Ok(page.into_iter().map(|entry| entry.name).collect())
+        // What is kept has nothing in it but holders.
+        if let Some(page) = holders.page(&key, &root.join(prefix.as_str()), after, limit) {
+            return Ok(found(page, 0));
+        }
+        let behind = after.map(str::to_owned);
+        let listed = self.blocking("list", prefix, move |inner, path| {
+            listing::read_holders(&*inner.disk, path, object, behind.as_deref(), limit)
+        });
+        Ok(match listed.await? {
+            None => Holders::default(),
+            Some((Listed::Page(page), files)) => found(page, files),
+            Some((Listed::All(all), files)) => {
+                let page = all.page(after, limit);
+                holders.keep(&key, all, SystemTime::now());
+                found(page, files)
+            }
+        })
     }
 }
 

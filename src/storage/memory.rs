@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 
-use super::{Appender, ByteStream, Durability, Entry, Error, Key, Object, Storage};
+use super::{Appender, ByteStream, Durability, Entry, Error, Holders, Key, Object, Storage};
 
 /// Memory that keeps objects. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +63,7 @@ impl Storage for Memory {
     async fn read(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, Error> {
         match self.at("read", key)?.get(key.as_str()) {
             Some(content) if content.len() > limit => {
-                Err(Error::new("read", key, io::ErrorKind::FileTooLarge.into()))
+                Err(Error::new("read", key, io::ErrorKind::InvalidData.into()))
             }
             content => Ok(content.map(Content::bytes)),
         }
@@ -143,15 +143,19 @@ impl Storage for Memory {
         object: &'static str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<String>, Error> {
-        let mut names = Vec::new();
+    ) -> Result<Holders, Error> {
+        let mut holders = Holders::default();
         for entry in self.list(prefix, after, usize::MAX).await? {
-            let holds = self.size(&prefix.child(&entry.name).child(object)).await?.is_some();
-            if holds && names.len() < limit {
-                names.push(entry.name);
+            if holders.names.len() == limit {
+                break;
+            }
+            if self.size(&prefix.child(&entry.name).child(object)).await?.is_some() {
+                holders.names.push(entry.name);
+            } else if !entry.is_prefix {
+                holders.objects += 1;
             }
         }
-        Ok(names)
+        Ok(holders)
     }
 }
 

@@ -91,7 +91,6 @@ impl Tree {
             ["_referrers", _, _, algorithm, hex, "link"] => {
                 link(&bytes, &named(algorithm, hex))?;
             }
-            ["_referrers", "complete"] if bytes.is_empty() => {}
             ["_uploads", _, "data" | "startedat" | "portcullis-hasher" | "portcullis-owner"] => {}
             _ => return Err("nobody knows what this is".to_owned()),
         }

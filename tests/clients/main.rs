@@ -17,6 +17,7 @@ mod image;
 mod netns;
 mod podman;
 mod process;
+#[path = "../common/require.rs"]
 mod require;
 mod server;
 mod skopeo;

@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
     path::{Path, PathBuf},
     process::{self, Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -33,9 +34,11 @@ impl Site {
     /// A site on an address that no other process takes: in 127.0.0.0/8 there is one for every
     /// process id. `what` is what the folder's name begins with.
     pub(crate) fn new(what: &str) -> Self {
+        static NEXT_PORT: AtomicU16 = AtomicU16::new(5000);
         let [_, high, middle, low] = process::id().to_be_bytes();
         let ip = Ipv4Addr::new(127, 128 + high % 64, middle, low);
-        let address = SocketAddr::V4(SocketAddrV4::new(ip, 5000));
+        let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+        let address = SocketAddr::V4(SocketAddrV4::new(ip, port));
         // On a disk: where a sync costs nothing, no request takes long.
         let folder = tempfile::Builder::new()
             .prefix(&format!("{what}-"))
@@ -74,12 +77,18 @@ impl Site {
 
     /// Starts a server on a tree and waits until it accepts connections.
     pub(crate) fn start(&self, tree: &Path) -> Server {
+        self.start_with(tree, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn start_with(&self, tree: &Path, variables: &[(&str, &str)]) -> Server {
         fs::write(self.path("config.yml"), configuration(self.address, tree)).unwrap();
         let log = self.path("server.log");
         let output = File::options().create(true).append(true).open(&log).unwrap();
         let child = Command::new(BINARY)
             .args(["serve", "config.yml"])
             .current_dir(self.folder.path())
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)

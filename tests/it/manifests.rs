@@ -514,10 +514,15 @@ async fn a_signed_manifest_of_old_is_refused() {
         json!({ "schemaVersion": 1, "name": "app", "tag": "old", "fsLayers": [] }).to_string();
     for media_type in [
         "application/vnd.docker.distribution.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws; charset=utf-8",
         "application/json",
+        OCI_MANIFEST,
     ] {
         assert_refused(&server, media_type, &old).await;
+        let answer = server.push_manifest("app", "refused", media_type, old.as_str()).await;
+        let detail = answer.json()["errors"][0]["detail"].to_string();
+        assert!(detail.contains("schema 1 manifests are no longer accepted"), "{detail}");
+        assert!(detail.contains("push the image again with a current client"), "{detail}");
     }
 }
 

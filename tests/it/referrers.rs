@@ -301,6 +301,24 @@ async fn a_tree_that_registry_2_wrote_has_its_referrers() {
     );
 }
 
+/// registry:2 may have run on the tree between two runs of ours.
+#[tokio::test]
+async fn what_registry_2_pushed_to_our_tree_is_among_the_referrers() {
+    let server = TestServer::start().await;
+    let subject = image(&server, "app", "latest").await;
+    let first = referrer(&server, "first", &subject.manifest, json!({})).await;
+    let second = referrer(&server, "second", &subject.manifest, json!({})).await;
+    let both = sorted([&first.digest, &second.digest]);
+    assert_eq!(digests(&server, "app", &subject.digest).await, both);
+    // As if registry:2 had pushed it: it makes no entries.
+    let hex = |digest: &str| digest.strip_prefix("sha256:").unwrap().to_owned();
+    let of = hex(&subject.digest);
+    let entry = format!("repositories/app/_referrers/sha256/{of}/sha256/{}", hex(&second.digest));
+    std::fs::remove_dir_all(server.tree().join(entry)).unwrap();
+    let server = server.restart().await;
+    assert_eq!(digests(&server, "app", &subject.digest).await, both);
+}
+
 /// The same, when the first thing that happens after the start is a push.
 #[tokio::test]
 async fn a_push_to_a_tree_of_registry_2_does_not_hide_what_was_there() {

@@ -63,8 +63,10 @@ fn what_is_no_manifest_is_refused() {
         assert!(Manifest::parse(text.as_bytes(), None).is_err(), "{text}");
     }
     let mut json = image(None);
-    json["schemaVersion"] = 1.into();
+    json["schemaVersion"] = 3.into();
     assert!(matches!(parse(&json, None), Err(InvalidManifest::SchemaVersion)));
+    json["schemaVersion"] = 1.into();
+    assert!(matches!(parse(&json, None), Err(InvalidManifest::Schema1)));
     json["schemaVersion"] = 2.into();
     json["layers"][0]["size"] = (-1).into();
     assert!(matches!(parse(&json, None), Err(InvalidManifest::Json(_))));
@@ -124,6 +126,10 @@ fn the_type_of_stored_bytes_is_told_from_the_bytes() {
         (
             serde_json::json!({ "schemaVersion": 1, "signatures": [] }),
             "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        ),
+        (
+            serde_json::json!({ "schemaVersion": 1, "fsLayers": [] }),
+            "application/vnd.docker.distribution.manifest.v1+json",
         ),
         (
             serde_json::json!({

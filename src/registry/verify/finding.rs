@@ -44,6 +44,8 @@ pub enum Kind {
     Stray,
     /// A tag without the entry of its manifest in its index.
     TagIndexMissing,
+    /// A tag that has an index and names nothing.
+    TagUnfinished,
     /// Storage failed to read it.
     Unreadable,
 }
@@ -63,6 +65,7 @@ impl Kind {
             Self::RevisionMissing => "revision_missing",
             Self::Stray => "stray",
             Self::TagIndexMissing => "tag_index_missing",
+            Self::TagUnfinished => "tag_unfinished",
             Self::Unreadable => "unreadable",
         }
     }
@@ -81,6 +84,7 @@ impl Kind {
             | Self::NameInvalid
             | Self::Stray
             | Self::TagIndexMissing
+            | Self::TagUnfinished
             | Self::Unreadable => false,
         }
     }
@@ -127,7 +131,9 @@ pub const MAX_TAGS: usize = 16;
 impl Finding {
     pub(super) fn new(kind: Kind, key: Key, message: impl Into<Cow<'static, str>>) -> Self {
         let severity = match kind {
-            Kind::NameInvalid | Kind::Stray | Kind::TagIndexMissing => Severity::Note,
+            Kind::NameInvalid | Kind::Stray | Kind::TagIndexMissing | Kind::TagUnfinished => {
+                Severity::Note
+            }
             _ => Severity::Problem,
         };
         let message = message.into();

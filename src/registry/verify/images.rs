@@ -39,7 +39,7 @@ impl Verifier<'_> {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let held = self.storage().list_holders(&folder, CURRENT, after.as_deref(), BATCH);
-            let names = held.await?;
+            let names = held.await?.names;
             let Some(last) = names.last() else { return Ok(found) };
             after = Some(last.clone());
             for tag in names.iter().filter_map(|name| name.parse::<Tag>().ok()) {

@@ -10,7 +10,7 @@ use super::{
     spot::{Linked, Spot},
 };
 use crate::{
-    oci::{Digest, Manifest, RepositoryName},
+    oci::{Digest, Manifest, RepositoryName, Schema1},
     registry::{Error as RegistryError, layout::Place, link, manifests},
     storage::{Error, Key},
 };
@@ -56,16 +56,18 @@ impl Verifier<'_> {
         Ok(there.then(finding).into_iter().collect())
     }
 
-    /// The files of a folder that are none of `known`.
-    async fn strays(&self, folder: &Key, known: &[&str]) -> Result<Vec<Finding>, Error> {
+    /// What is in a folder and is none of `known`: names, and whether they are those of folders.
+    async fn strays(&self, folder: &Key, known: &[(&str, bool)]) -> Result<Vec<Finding>, Error> {
         let entries = self.storage().list(folder, None, MAX_STRAYS).await?;
-        let foreign = entries.into_iter().filter(|entry| !known.contains(&entry.name.as_str()));
+        let foreign = entries
+            .into_iter()
+            .filter(|entry| !known.contains(&(entry.name.as_str(), entry.is_prefix)));
         Ok(foreign.map(|entry| stray(folder.child(&entry.name))).collect())
     }
 
     async fn blob(&self, digest: &Digest) -> Result<Vec<Finding>, Error> {
         let key = Place::Data(digest).key();
-        let mut findings = self.strays(&folder_of(&key), &["data"]).await?;
+        let mut findings = self.strays(&folder_of(&key), &[("data", false)]).await?;
         match self.hash(&key, digest).await? {
             // Whatever was seen before: a push may have healed it.
             None => self.acquit(digest),
@@ -95,8 +97,10 @@ impl Verifier<'_> {
     async fn link(&self, link: &Linked) -> Result<Vec<Finding>, Error> {
         let key = link.key();
         // Registries before 2.4 kept signatures beside a revision's link.
-        let mut findings = self.strays(&folder_of(&key), &["link", "signatures"]).await?;
+        let known = [("link", false), ("signatures", true)];
+        let mut findings = self.strays(&folder_of(&key), &known).await?;
         let Some(content) = self.content(&key).await? else {
+            findings.extend(self.unfinished(link).await?);
             return Ok(findings);
         };
         if let Some(wrong) = self.wrong(link, &content).await? {
@@ -106,6 +110,15 @@ impl Verifier<'_> {
             }
         }
         Ok(findings)
+    }
+
+    /// What there is of a tag that names nothing.
+    async fn unfinished(&self, link: &Linked) -> Result<Option<Finding>, Error> {
+        let Linked::Current(name, tag) = link else { return Ok(None) };
+        let key = Place::TagFolder(name, tag).key();
+        let left = !self.storage().list(&key.child("index"), None, 1).await?.is_empty();
+        let message = "the tag names nothing: its push or its deletion was cut off";
+        Ok(left.then(|| Finding::new(Kind::TagUnfinished, key, message).of(name)))
     }
 
     /// The content of a link file, or as much of it as shows that it is none.
@@ -170,9 +183,15 @@ impl Verifier<'_> {
                 }
             },
         };
-        // What a tag once named is history, which nobody serves.
-        let is_history = matches!(link, Linked::Index(..));
-        Ok(found.map(|found| if is_history { found.into_note() } else { found }))
+        let is_note = |found: &Finding| match link {
+            // What a tag once named is history, which nobody serves.
+            Linked::Index(..) => true,
+            // registry:2's collector takes the bytes and leaves the link. Where a manifest needs
+            // them, that is said of the manifest.
+            Linked::Layer(..) => found.kind == Kind::BlobMissing,
+            Linked::Revision(..) | Linked::Current(..) => false,
+        };
+        Ok(found.map(|found| if is_note(&found) { found.into_note() } else { found }))
     }
 
     /// Whether a manifest that a repository has can be read, and whether the repository has what it
@@ -211,7 +230,7 @@ impl Verifier<'_> {
         let manifest = match Manifest::parse(&bytes, None) {
             Ok(manifest) => manifest,
             // Stored by old registries, and served as it is.
-            Err(_) if Manifest::stored_media_type(&bytes).contains(".manifest.v1+") => {
+            Err(_) if Schema1::parse(&Manifest::stored_media_type(&bytes)).is_some() => {
                 return Ok(None);
             }
             Err(why) => {

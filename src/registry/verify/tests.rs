@@ -181,7 +181,8 @@ async fn a_corrupt_manifest_takes_its_revision_and_its_tag_along() {
     assert_eq!(tree.run(false).await.len(), 1);
     let kinds: Vec<Kind> = tree.run(true).await.iter().map(|f| f.kind).collect();
     assert_eq!(kinds, [Kind::BlobCorrupt, Kind::BlobMissing, Kind::RevisionMissing]);
-    assert_eq!(tree.found().await, [""; 0]);
+    let rest = "tag_unfinished? repositories/team/app/_manifests/tags/latest";
+    assert_eq!(tree.found().await, [rest]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,7 +227,10 @@ async fn links_are_held_against_their_place_and_their_target() {
         assert_eq!(tree.bytes().await, before, "{content:?}");
         let left = tree.run(false).await;
         let mended = left.iter().all(|finding| {
-            matches!(finding.kind, Kind::ManifestIncomplete | Kind::TagIndexMissing)
+            matches!(
+                finding.kind,
+                Kind::ManifestIncomplete | Kind::TagIndexMissing | Kind::TagUnfinished
+            )
         });
         assert!(mended, "{content:?}: {left:?}");
         tree.put(&key, whole).await;
@@ -276,13 +280,52 @@ async fn a_manifest_is_read_as_far_as_it_must_be() {
         assert_eq!(tree.found().await, expected);
         tree.delete(revision).await;
     }
-    let tags = [&tree.tag, &"index".parse().unwrap()];
-    tree.delete(Place::TagCurrent(&tree.name, tags[0])).await;
+    tree.registry.delete_tag(&tree.name, &tree.tag).await.unwrap();
     tree.delete(Place::Revision(&tree.name, &tree.manifest)).await;
     let findings = tree.run(false).await;
     assert_eq!(findings.len(), 1);
     assert_eq!(findings[0].kind, Kind::ManifestIncomplete);
     assert_eq!(findings[0].digest, Some(index));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_registry_2_has_collected_are_a_note_where_no_manifest_needs_them() {
+    let tree = Tree::new().await;
+    tree.blob(b"no longer needed").await;
+    let collected = sha256(b"no longer needed");
+    tree.delete(Place::Data(&collected)).await;
+    let layers = "repositories/team/app/_layers/sha256";
+    let note = format!("blob_missing? {layers}/{}/link", collected.hex());
+    assert_eq!(tree.found().await, [note.as_str()]);
+    tree.delete(Place::Data(&tree.layer)).await;
+    let found = tree.found().await;
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found.contains(&format!("blob_missing? {layers}/{}/link", tree.layer.hex())));
+    assert!(found.iter().any(|found| found.starts_with("manifest_incomplete ")), "{found:?}");
+    assert!(tree.run(true).await.iter().filter(|finding| finding.moved_to.is_some()).count() == 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_in_the_place_of_a_file_is_a_stray_and_a_tag_that_names_nothing_unfinished() {
+    let tree = Tree::new().await;
+    let app = "repositories/team/app";
+    let absent = sha256(b"absent");
+    for path in [
+        format!("blobs/sha256/{}/{}/data/inner", &absent.hex()[..2], absent.hex()),
+        format!("{app}/_layers/sha256/{}/link/inner", absent.hex()),
+        format!("{app}/_manifests/tags/dir/current/link/inner"),
+        format!("{app}/_manifests/tags/cut/index/sha256/{}/link", tree.manifest.hex()),
+    ] {
+        tree.put_at(&path, tree.manifest.to_string()).await;
+    }
+    let mut expected = [
+        format!("stray? blobs/sha256/{}/{}/data", &absent.hex()[..2], absent.hex()),
+        format!("stray? {app}/_layers/sha256/{}/link", absent.hex()),
+        format!("stray? {app}/_manifests/tags/dir/current/link"),
+        format!("tag_unfinished? {app}/_manifests/tags/cut"),
+    ];
+    expected.sort();
+    assert_eq!(tree.found().await, expected);
 }
 
 #[tokio::test(start_paused = true)]

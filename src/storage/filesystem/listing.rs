@@ -110,7 +110,7 @@ pub(super) fn read(
     Ok(Some(Listed::All(Listing { stamp, entries })))
 }
 
-/// Reads the folders in a folder that hold a file at `object`.
+/// Reads the folders in a folder that hold a file at `object`, and counts the files beside them.
 ///
 /// All of them are given to be kept only when none was passed over: the times of the folder tell
 /// of an entry that comes or goes, not of what comes or goes within it. One that holds the file
@@ -121,13 +121,17 @@ pub(super) fn read_holders(
     object: &str,
     after: Option<&str>,
     limit: usize,
-) -> io::Result<Option<Listed>> {
-    let holds = |entry: &Entry| -> io::Result<bool> {
+) -> io::Result<Option<(Listed, usize)>> {
+    let mut files = 0;
+    let mut holds = |entry: &Entry| -> io::Result<bool> {
         let held = present(disk.stat(&path.join(&entry.name).join(object)))?;
-        Ok(held.is_some_and(|found| found.is_file()))
+        let holds = held.is_some_and(|found| found.is_file());
+        let wanted = after.is_none_or(|after| entry.name.as_str() > after);
+        files += usize::from(wanted && !holds && !entry.is_prefix);
+        Ok(holds)
     };
-    match read(disk, path, after, limit)? {
-        None => Ok(None),
+    let listed = match read(disk, path, after, limit)? {
+        None => return Ok(None),
         Some(Listed::All(mut all)) => {
             let count = all.entries.len();
             let mut held = Vec::with_capacity(count);
@@ -138,8 +142,10 @@ pub(super) fn read_holders(
             }
             let complete = held.len() == count;
             all.entries = held;
-            let page = |all: &Listing| Listed::Page(all.page(after, limit));
-            Ok(Some(if complete { Listed::All(all) } else { page(&all) }))
+            match complete {
+                true => Listed::All(all),
+                false => Listed::Page(all.page(after, limit)),
+            }
         }
         Some(Listed::Page(mut page)) => {
             // A folder too large to be kept: page after page, until enough hold the file.
@@ -155,9 +161,10 @@ pub(super) fn read_holders(
                 }
                 page = least(disk, path, Some(&last), limit)?;
             }
-            Ok(Some(Listed::Page(held)))
+            Listed::Page(held)
         }
-    }
+    };
+    Ok(Some((listed, files)))
 }
 
 /// The least entries behind `after`. The greatest of those kept is on top and makes room for

@@ -1,0 +1,27 @@
+//! One tree, two programs: what docker-registry (registry:2) has written is served by Portcullis as
+//! it is, and the other way round. Both are the real programs; they take turns and never run at the
+//! same time.
+//!
+//! `content` pushes images of every kind and `ledger` knows what has to be there then, whoever
+//! serves it; `place` starts the programs. Trees that are damaged, and those with manifests of
+//! schema 1, are made by hand. `REGISTRY2` names another program than docker-registry, such as a
+//! registry:3.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod api;
+mod back;
+mod content;
+mod damaged;
+mod ledger;
+mod place;
+#[path = "../common/registry2.rs"]
+mod registry2;
+#[path = "../common/require.rs"]
+#[expect(dead_code, reason = "other suites need more")]
+mod require;
+mod schema1;
+#[path = "../common/site.rs"]
+#[expect(dead_code, reason = "other suites need more")]
+mod site;
+mod there;
