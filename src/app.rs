@@ -5,6 +5,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -17,11 +18,11 @@ use crate::{
     config::{self, Config},
     gate::{self, EverythingAllowed, Gate, UserFile, htpasswd, htpasswd::UserName},
     health::{self, Check, Health},
-    http::{self, Api, DebugOptions, Limits},
+    http::{self, Api, Limits, Redirect},
     jobs::Jobs,
     registry::{self, Registry, SystemClock},
     server::{
-        self, BindError, Connections, Server, TlsOptions,
+        self, Address, BindError, Connections, H2cOptions, Listener, Server,
         authority::{self, Outcome},
         certificates::CertificateError,
     },
@@ -55,6 +56,8 @@ const FIRST_USER: &str = "admin";
 #[derive(Debug)]
 pub struct App {
     server: Server,
+    /// What sends plain HTTP to HTTPS, where there is such.
+    redirect: Option<Server>,
     /// The debug listener, where there is one.
     debug: Option<Server>,
     registry: Registry,
@@ -116,7 +119,20 @@ impl App {
     ///
     /// When a part cannot be built; nothing is left running then.
     pub fn start(config: &Config) -> Result<(Self, Provisioned), StartError> {
-        Self::start_over(open_storage(&config.storage.backend)?, config)
+        Self::start_on(None, config)
+    }
+
+    /// As [`start`](Self::start), on a listener of the caller's, where there is one; `http.net` and
+    /// `http.addr` count for nothing then.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    pub fn start_on(
+        listener: Option<Listener>,
+        config: &Config,
+    ) -> Result<(Self, Provisioned), StartError> {
+        Self::assemble(open_storage(&config.storage.backend)?, listener, config)
     }
 
     /// As [`start`](Self::start), over a storage of the caller's.
@@ -126,6 +142,14 @@ impl App {
     /// As for [`start`](Self::start).
     pub fn start_over(
         storage: Arc<dyn Storage>,
+        config: &Config,
+    ) -> Result<(Self, Provisioned), StartError> {
+        Self::assemble(storage, None, config)
+    }
+
+    fn assemble(
+        storage: Arc<dyn Storage>,
+        listener: Option<Listener>,
         config: &Config,
     ) -> Result<(Self, Provisioned), StartError> {
         let mut provisioned = Provisioned::default();
@@ -139,15 +163,30 @@ impl App {
             readonly: config.storage.maintenance.readonly.clone(),
             silent: config.log.accesslog.disabled,
         };
+        let silent = limits.silent;
         let health = Arc::new(Health::default());
         let choke_point = (Arc::clone(&gate), Arc::clone(&health));
         let api = Api::new(registry.clone(), choke_point, &config.http.api, limits, tls.is_some())?;
         let api = Arc::new(api);
-        let serving = Arc::clone(&api);
-        let server = Server::start(&config.http.server, tls, move |peer| serving.service(peer))?;
+        // All of them before one is served: what cannot be listened on leaves nothing running.
+        let options = &config.http.server;
+        let listener = match listener {
+            Some(listener) => listener,
+            None => Listener::open(options)?,
+        };
+        let for_redirect = listen("http.redirectaddr", &options.redirectaddr)?;
+        let for_debug = listen("http.debug.addr", &config.http.api.debug.addr)?;
+        let redirect = Redirect::new(&config.http.api, listener.addr().tcp(), silent)?;
 
-        let counted = metrics(&server, &gate, &registry, &api.requests());
-        let debug = open_debug(&config.http, Arc::clone(&health), counted)?;
+        let serving = Arc::clone(&api);
+        let server =
+            Server::start(listener, options, tls, move |peer| serving.service(peer.into()));
+        let redirect =
+            for_redirect.map(|listener| serve_redirect(listener, redirect, &server, options));
+        let debug = for_debug.map(|listener| {
+            let counted = metrics(&server, &gate, &registry, &api.requests());
+            serve_debug(listener, &config.http, Arc::clone(&health), counted)
+        });
 
         let reloads = Reloads { gate: Arc::clone(&gate), api, users, certificates };
         let reloads = Arc::new(reloads);
@@ -165,19 +204,25 @@ impl App {
             });
         }
         let drain = config.http.server.draintimeout;
-        Ok((Self { server, debug, registry, gate, jobs, reloads, drain }, provisioned))
+        Ok((Self { server, redirect, debug, registry, gate, jobs, reloads, drain }, provisioned))
     }
 
-    /// The address that is listened on.
+    /// Where clients connect.
     #[must_use]
-    pub const fn addr(&self) -> SocketAddr {
+    pub const fn addr(&self) -> &Address {
         self.server.addr()
+    }
+
+    /// The address where plain HTTP is sent to HTTPS, if anywhere.
+    #[must_use]
+    pub fn redirect_addr(&self) -> Option<SocketAddr> {
+        self.redirect.as_ref()?.addr().tcp()
     }
 
     /// The address that metrics are served on, where they are.
     #[must_use]
     pub fn debug_addr(&self) -> Option<SocketAddr> {
-        self.debug.as_ref().map(Server::addr)
+        self.debug.as_ref()?.addr().tcp()
     }
 
     /// How many connections there are and may be.
@@ -224,7 +269,12 @@ impl App {
     /// Stops listening, lets what runs finish within `http.draintimeout`, and takes everything
     /// down. Work that must not stop half-way is waited for.
     pub async fn stop(self) {
-        self.server.stop(self.drain).await;
+        let redirect = async {
+            if let Some(redirect) = self.redirect {
+                redirect.stop(self.drain).await;
+            }
+        };
+        tokio::join!(self.server.stop(self.drain), redirect);
         self.jobs.stop().await;
         self.registry.settle().await;
         if let Some(debug) = self.debug {
@@ -310,23 +360,40 @@ fn metrics(
     metrics
 }
 
-/// Opens the debug listener, where there is an address for it.
-fn open_debug(
+/// Listens where there is an address for it.
+fn listen(key: &'static str, addr: &str) -> Result<Option<Listener>, BindError> {
+    if addr.is_empty() { Ok(None) } else { Listener::tcp(key, addr).map(Some) }
+}
+
+/// Sends plain HTTP to HTTPS. Each connection is for one answer, so a tenth of those that the
+/// registry itself may have is enough; clients of the registry do not wait behind these.
+fn serve_redirect(
+    listener: Listener,
+    redirect: Redirect,
+    server: &Server,
+    options: &server::Options,
+) -> Server {
+    let limit = u32::try_from(server.connections().limit / 10).unwrap_or(u32::MAX);
+    let limit = NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN);
+    let (maxconnections, h2c) = (Some(limit), H2cOptions::default());
+    let options = server::Options { maxconnections, h2c, ..options.clone() };
+    tracing::info!(addr = %listener.addr(), "listening for plain HTTP, which is sent to HTTPS");
+    let redirect = Arc::new(redirect);
+    Server::start(listener, &options, None, move |peer| redirect.service(peer.into()))
+}
+
+/// Serves metrics and health.
+fn serve_debug(
+    listener: Listener,
     options: &config::Http,
     health: Arc<Health>,
     metrics: Metrics,
-) -> Result<Option<Server>, StartError> {
-    let DebugOptions { addr, prometheus } = &options.api.debug;
-    if addr.is_empty() {
-        return Ok(None);
-    }
+) -> Server {
     let text = move || metrics.text();
+    let prometheus = &options.api.debug.prometheus;
     let debug = Arc::new(http::Debug::new(prometheus, health, metrics::CONTENT_TYPE, text));
-    let options =
-        server::Options { addr: addr.clone(), tls: TlsOptions::Off, ..options.server.clone() };
-    let server = Server::start(&options, None, move |_| debug.service())?;
-    tracing::info!(addr = %server.addr(), "listening for metrics");
-    Ok(Some(server))
+    tracing::info!(addr = %listener.addr(), "listening for metrics");
+    Server::start(listener, &options.server, None, move |_| debug.service())
 }
 
 fn open_storage(options: &storage::Options) -> Result<Arc<dyn Storage>, StartError> {
@@ -357,14 +424,17 @@ fn open_gate(
         let file = options.path.clone();
         provisioned.user = Some(FirstUser { name: FIRST_USER, password: Password(password), file });
     }
-    let (source, users) = UserFile::open(&options.path).map_err(failed)?;
+    let (source, users) = UserFile::open(options).map_err(failed)?;
     report(&options.path, &users);
     let gate = Gate::htpasswd(options, &users, EverythingAllowed)?;
     Ok((Arc::new(gate), Some(Mutex::new(source))))
 }
 
-/// Says which lines of a password file let nobody in.
+/// Says which lines of a password file let nobody in, and which should not for long.
 fn report(path: &Path, users: &htpasswd::Htpasswd) {
+    for outdated in users.outdated() {
+        tracing::warn!(file = %path.display(), line = outdated.line, "{outdated}");
+    }
     for problem in users.problems() {
         tracing::warn!(file = %path.display(), line = problem.line, "{problem}");
     }

@@ -152,6 +152,7 @@ impl Config {
         let mut checked = Checked { json, root };
         checked.assume(has_file, &mut warnings);
         let mut config = checked.config()?;
+        checked.agree(&config)?;
         checked.caution(&config, &mut warnings);
         (config.warnings, config.notes) = (warnings, notes);
         Ok(config)
@@ -268,16 +269,42 @@ impl Checked {
         (key, node.origin.clone())
     }
 
+    /// Refuses what no two options can be at once.
+    fn agree(&self, config: &Config) -> Result<(), Error> {
+        let options = &config.http.server;
+        let refuse = |key: &str, message: &str| {
+            let (key, at) = self.nearest(&["http", key].map(str::to_owned));
+            Err(Error::Value { at, key, message: message.to_owned() })
+        };
+        if !options.redirectaddr.is_empty() && matches!(options.tls, server::TlsOptions::Off) {
+            let message = "sends clients to HTTPS, and http.tls is off; remove one of the two";
+            return refuse("redirectaddr", message);
+        }
+        if options.net == server::Net::Unix && self.json.pointer("/http/addr").is_none() {
+            return refuse("net", "`unix` needs http.addr, the path of the socket");
+        }
+        Ok(())
+    }
+
     /// Warns of what is allowed and dangerous.
     fn caution(&self, config: &Config, warnings: &mut Vec<String>) {
         let mut warn = |path: [&str; 2], what: &str| {
             let (key, at) = self.nearest(&path.map(str::to_owned));
             warnings.push(format!("{key} ({at}) {what}"));
         };
-        if matches!(config.http.server.tls, server::TlsOptions::Off) {
+        let options = &config.http.server;
+        let off = matches!(options.tls, server::TlsOptions::Off);
+        // Through a file nothing travels.
+        if off && options.net == server::Net::Tcp {
             warn(
                 ["http", "tls"],
                 "is off: passwords and images travel readable to anybody on the way",
+            );
+        }
+        if options.h2c.enabled && !off {
+            warn(
+                ["http", "h2c"],
+                "has no effect: it is for plain HTTP, and by TLS clients get HTTP/2 anyway",
             );
         }
         if matches!(config.auth, gate::Options::None) {

@@ -238,7 +238,7 @@ pub struct NoRandomness;
 pub enum Options {
     /// Everybody may do everything. Only ever the result of the word `none`.
     None,
-    /// HTTP Basic (RFC 7617) against a bcrypt htpasswd file.
+    /// HTTP Basic (RFC 7617) against an htpasswd file.
     Htpasswd(HtpasswdOptions),
 }
 
@@ -256,6 +256,8 @@ pub struct HtpasswdOptions {
     pub realm: String,
     /// The password file. It is made, with one user, when it is missing.
     pub path: PathBuf,
+    /// Accepts what nginx and Apache verify beside bcrypt, too: apr1, SHA-1, SHA-2 crypt.
+    pub legacyformats: bool,
     /// How long a verified password is remembered after its last use; zero verifies each request
     /// by bcrypt.
     pub cachettl: Duration,
@@ -263,11 +265,24 @@ pub struct HtpasswdOptions {
     pub throttle: ThrottleOptions,
 }
 
+impl HtpasswdOptions {
+    /// Which ways of storing a password are accepted.
+    #[must_use]
+    pub const fn formats(&self) -> htpasswd::Formats {
+        if self.legacyformats {
+            htpasswd::Formats::WithLegacy
+        } else {
+            htpasswd::Formats::BcryptOnly
+        }
+    }
+}
+
 impl Default for HtpasswdOptions {
     fn default() -> Self {
         Self {
             realm: "Portcullis".to_owned(),
             path: PathBuf::from("auth/htpasswd"),
+            legacyformats: false,
             cachettl: Duration::from_secs(300),
             throttle: ThrottleOptions::default(),
         }

@@ -7,7 +7,12 @@
 //! only.
 
 use std::{
-    collections::BTreeMap, convert::Infallible, fmt, io::Write as _, net::SocketAddr, sync::Arc,
+    collections::BTreeMap,
+    convert::Infallible,
+    fmt,
+    io::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +26,6 @@ use axum::{
 };
 use futures_util::FutureExt as _;
 use hyper::service::{Service, service_fn};
-use ipnet::IpNet;
 use serde::Deserialize;
 
 use self::{
@@ -47,15 +51,48 @@ mod manifests;
 mod observe;
 pub mod origin;
 pub mod range;
+mod redirect;
 mod search;
 mod uploads;
 
 pub use debug::{Debug, DebugOptions, PrometheusOptions};
 pub use error::Error;
 pub use observe::{Observed, RequestId};
+pub use origin::Proxy;
+pub use redirect::Redirect;
 
-/// The address of whoever opened the connection.
-pub type Peer = SocketAddr;
+/// Whoever opened the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Somebody at this address.
+    Tcp(SocketAddr),
+    /// Somebody on this machine, through a socket that is a file.
+    Unix,
+}
+
+impl Peer {
+    const fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(addr) => Some(addr.ip()),
+            Self::Unix => None,
+        }
+    }
+}
+
+impl From<Option<SocketAddr>> for Peer {
+    fn from(addr: Option<SocketAddr>) -> Self {
+        addr.map_or(Self::Unix, Self::Tcp)
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
 
 /// The registry's HTTP interface.
 #[derive(Debug)]
@@ -213,9 +250,12 @@ impl Api {
             _ => return Err(Error::NotFound),
         }
         let authorization = call.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        call.client = self.origin.client(call);
+        // Those on this machine whom no proxy tells apart count as one.
+        let address = call.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let identity = self
             .gate
-            .authenticate(authorization, self.origin.client(call))
+            .authenticate(authorization, address)
             .await
             .map_err(|refusal| Error::NotLetIn { refusal, challenge: self.gate.challenge() })?;
         call.identity = Some(identity.clone());
@@ -311,6 +351,8 @@ struct Call {
     headers: HeaderMap,
     version: Version,
     peer: Peer,
+    /// Where the call comes from, once that is known.
+    client: Option<IpAddr>,
     /// Who is calling, once that is known; for the log.
     identity: Option<crate::gate::Identity>,
     /// What is asked for, once that is known.
@@ -325,8 +367,8 @@ impl Call {
         let (parts, body) = request.into_parts();
         let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
         let version = parts.version;
-        let (identity, handler, repository) = (None, Handler::Other, 0);
-        (Self { method, uri, headers, version, peer, identity, handler, repository }, body)
+        let (client, identity, handler, repository) = (None, None, Handler::Other, 0);
+        (Self { method, uri, headers, version, peer, client, identity, handler, repository }, body)
     }
 
     /// Whether the request says once, and clearly, whom it is for (RFC 9112 §3.2): whoever stands
@@ -474,7 +516,7 @@ pub struct Options {
     /// Headers that are added to each response.
     pub headers: BTreeMap<String, Vec<String>>,
     /// Peers whose `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-For` are believed.
-    pub trustedproxies: Vec<IpNet>,
+    pub trustedproxies: Vec<Proxy>,
     /// How long the client may send nothing of a body it announced.
     pub idletimeout: Duration,
     /// The debug listener.
@@ -489,10 +531,7 @@ impl Default for Options {
             secret: None,
             relativeurls: false,
             headers: BTreeMap::new(),
-            trustedproxies: vec![
-                IpNet::new_assert([127, 0, 0, 0].into(), 8),
-                IpNet::new_assert(std::net::Ipv6Addr::LOCALHOST.into(), 128),
-            ],
+            trustedproxies: Proxy::on_this_machine(),
             idletimeout: Duration::from_secs(60),
             debug: DebugOptions::default(),
         }

@@ -4,14 +4,8 @@
 //! files; what it can be told is in [`Options`].
 
 use std::{
-    convert::Infallible,
-    error::Error,
-    io,
-    net::{SocketAddr, TcpListener},
-    num::NonZeroU32,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
+    convert::Infallible, error::Error, io, net::SocketAddr, num::NonZeroU32, path::PathBuf,
+    sync::Arc, time::Duration,
 };
 
 use axum::http::{Request, Response};
@@ -20,14 +14,17 @@ use hyper::{
     service::Service,
 };
 use serde::Deserialize;
-use tokio::net::TcpStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::slots::Connections;
 use self::{
     connection::Http,
+    listener::{Client, Socket},
     slots::{Slot, Slots},
     tls::Tls,
+};
+pub use self::{
+    listener::{Address, BindError, InheritError, Listener},
+    slots::Connections,
 };
 
 pub mod authority;
@@ -37,6 +34,7 @@ mod descriptors;
 mod door;
 mod impatient;
 mod lingering;
+mod listener;
 mod patience;
 mod slots;
 pub mod tls;
@@ -47,7 +45,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A server that is listening.
 #[derive(Debug)]
 pub struct Server {
-    addr: SocketAddr,
+    addr: Address,
     slots: Arc<Slots>,
     /// The listener, every connection, and the streams of those that speak HTTP/2.
     tasks: TaskTracker,
@@ -58,29 +56,22 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens and serves. `tls` secures the connections; without it they are plain. `service` gives
-    /// for the address of a client the service that answers what comes from there.
-    ///
-    /// When this returns, clients can connect.
-    ///
-    /// # Errors
-    ///
-    /// When the address cannot be listened on.
+    /// Serves those who connect. `tls` secures the connections; without it they are plain. `service`
+    /// gives for the address of a client, which is none where it came through a file, the service
+    /// that answers what comes from there.
     pub fn start<M, S, B>(
+        listener: Listener,
         options: &Options,
         tls: Option<Tls>,
         service: M,
-    ) -> Result<Self, BindError>
+    ) -> Self
     where
-        M: Fn(SocketAddr) -> S + Send + Sync + 'static,
+        M: Fn(Option<SocketAddr>) -> S + Send + Sync + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
     {
-        let error = |source| BindError { addr: options.addr.clone(), source };
-        let listener = listen(&options.addr).map_err(error)?;
-        let addr = listener.local_addr().map_err(error)?;
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(error)?;
+        let Listener { socket, addr, file } = listener;
         let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let http = Http::new(options.idletimeout, tasks.clone(), stopping.clone());
@@ -88,15 +79,17 @@ impl Server {
         let slots = Slots::new(options.maxconnections.unwrap_or_else(descriptors::for_connections));
         let connect = {
             let (tasks, stopped) = (tasks.clone(), stopped.clone());
-            move |(stream, peer), slot| {
+            let h2c = options.h2c.enabled;
+            move |client: Client, slot| {
                 let (tls, http) = (tls.clone(), Arc::clone(&http));
+                let peer = client.peer();
                 let service = service(peer);
                 let serve = async move {
                     let _slot = slot;
-                    match door::open(stream, tls.as_ref()).await {
+                    match door::open(client, tls.as_ref(), h2c).await {
                         Ok(opened) => http.serve(opened, service).await,
                         // Scanners, health checks and impatient clients do this all day.
-                        Err(error) => tracing::debug!(%error, %peer, "no connection"),
+                        Err(error) => tracing::debug!(%error, ?peer, "no connection"),
                     }
                 };
                 // Moved as it is, each of these would have room for it once more.
@@ -106,17 +99,20 @@ impl Server {
         };
         let (until, free) = (stopping.clone(), Arc::clone(&slots));
         tasks.spawn(async move {
-            until.run_until_cancelled(accept(&listener, &free, connect)).await;
+            until.run_until_cancelled(accept(&socket, &free, connect)).await;
             // From here on nobody can connect.
-            drop(listener);
+            drop(socket);
+            if let Some(file) = file {
+                let _ = tokio::task::spawn_blocking(move || drop(file)).await;
+            }
         });
-        Ok(Self { addr, slots, tasks, stopping, stopped })
+        Self { addr, slots, tasks, stopping, stopped }
     }
 
-    /// The address that is listened on; with port 0 in the options, the port that was chosen.
+    /// Where it listens; with port 0 in the options, with the port that was chosen.
     #[must_use]
-    pub const fn addr(&self) -> SocketAddr {
-        self.addr
+    pub const fn addr(&self) -> &Address {
+        &self.addr
     }
 
     /// How many connections there are and may be.
@@ -144,15 +140,11 @@ impl Server {
 
 /// Accepts connections for ever, each when there is a slot for it: until then clients wait where
 /// the system keeps them.
-async fn accept(
-    listener: &tokio::net::TcpListener,
-    slots: &Arc<Slots>,
-    connect: impl Fn((TcpStream, SocketAddr), Slot),
-) {
+async fn accept(socket: &Socket, slots: &Arc<Slots>, connect: impl Fn(Client, Slot)) {
     let mut failing = false;
     loop {
         let slot = slots.take().await;
-        match listener.accept().await {
+        match socket.accept().await {
             Ok(client) => {
                 failing = false;
                 connect(client, slot.accepted());
@@ -174,46 +166,17 @@ async fn accept(
     }
 }
 
-/// Listens on `host:port`. Without a host, on every address of either family, as Go does.
-fn listen(addr: &str) -> io::Result<TcpListener> {
-    let listener = match addr.strip_prefix(':') {
-        Some(port) => TcpListener::bind(format!("[::]:{port}"))
-            .or_else(|_| TcpListener::bind(format!("0.0.0.0:{port}"))),
-        None => TcpListener::bind(addr),
-    }?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-/// An address cannot be listened on.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {addr}: {}", hint(source))]
-pub struct BindError {
-    addr: String,
-    source: io::Error,
-}
-
-fn hint(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program does; stop it, or choose another http.addr".to_owned()
-        }
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 are for root; choose another http.addr".to_owned()
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "it is not an address of this machine; correct http.addr".to_owned()
-        }
-        _ => "http.addr is <host>:<port>".to_owned(),
-    }
-}
-
 /// What the `http` section says about sockets. Keys as in registry:2's `config.yml`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Options {
-    /// Where to listen: `host:port`; an empty host means every address.
+    /// Where to listen: `host:port`, where an empty host means every address; or the path of a
+    /// socket.
     pub addr: String,
+    /// Which of the two.
+    pub net: Net,
+    /// Where to listen for plain HTTP that is sent to HTTPS: `host:port`. Empty: nowhere.
+    pub redirectaddr: String,
     /// How connections are secured.
     pub tls: TlsOptions,
     /// How long requests that run when the server is told to stop may take to finish.
@@ -226,17 +189,22 @@ pub struct Options {
     pub maxconnections: Option<NonZeroU32>,
     /// HTTP/2.
     pub http2: Http2Options,
+    /// HTTP/2 without TLS.
+    pub h2c: H2cOptions,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             addr: "0.0.0.0:5000".to_owned(),
+            net: Net::default(),
+            redirectaddr: String::new(),
             tls: TlsOptions::default(),
             draintimeout: Duration::from_secs(30),
             idletimeout: Duration::from_secs(60),
             maxconnections: None,
             http2: Http2Options::default(),
+            h2c: H2cOptions::default(),
         }
     }
 }
@@ -247,6 +215,25 @@ impl Default for Options {
 pub struct Http2Options {
     /// Offers HTTP/1.1 only.
     pub disabled: bool,
+}
+
+/// `http.h2c`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct H2cOptions {
+    /// Speaks HTTP/2 with those who begin with its preface, where there is no TLS (RFC 9113 §3.3).
+    pub enabled: bool,
+}
+
+/// `http.net`: what is listened on.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Net {
+    /// An address and a port.
+    #[default]
+    Tcp,
+    /// A socket that is a file.
+    Unix,
 }
 
 /// `http.tls`: a mapping, or `off` (also `false`) for plain HTTP.

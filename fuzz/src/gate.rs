@@ -6,7 +6,9 @@ use base64::{
 };
 use portcullis::gate::{
     basic::Credentials,
-    htpasswd::{BcryptHash, Htpasswd, Lines, MAX_COST, MIN_COST, Set, UserName},
+    htpasswd::{
+        BcryptHash, Formats, Htpasswd, Lines, MAX_COST, MIN_COST, PasswordHash, Set, UserName,
+    },
 };
 
 use crate::{assert_printable, text};
@@ -35,15 +37,35 @@ pub fn authorization(data: &[u8]) {
 /// The password file: what it lets in, it lets in when it is written again, and an edit changes one
 /// user and nobody else.
 pub fn htpasswd(data: &[u8]) {
-    let parsed = Htpasswd::parse(data);
+    for formats in [Formats::BcryptOnly, Formats::WithLegacy] {
+        assert_reads(data, formats);
+    }
+    assert_eq!(Lines::from_bytes(data).to_bytes(), data);
+    let users = users(&Htpasswd::parse(data, Formats::WithLegacy));
+    let first = users.first().map_or("new", |(user, _)| user.as_str());
+    for name in [first, "bob"] {
+        assert_edits(data, name);
+    }
+}
+
+fn assert_reads(data: &[u8], formats: Formats) {
+    let parsed = Htpasswd::parse(data, formats);
     let users = users(&parsed);
     assert!(users.is_sorted_by(|a, b| a.0 < b.0), "not in order, or twice");
     for (user, hash) in &users {
         assert_eq!(user.parse::<UserName>().map(String::from).as_ref(), Ok(user));
-        assert_eq!(hash.as_str().parse().as_ref(), Ok(hash));
-        assert_eq!(hash.as_str().len(), 60);
-        assert!((MIN_COST..=MAX_COST).contains(&hash.cost()));
+        assert_eq!(PasswordHash::parse(hash.as_str(), formats).as_ref(), Ok(hash));
+        match hash {
+            PasswordHash::Bcrypt(hash) => {
+                assert_eq!(hash.as_str().len(), 60);
+                assert!((MIN_COST..=MAX_COST).contains(&hash.cost()));
+            }
+            PasswordHash::Legacy(_) => assert_eq!(formats, Formats::WithLegacy),
+        }
         assert_eq!(parsed.find(user), Some(hash));
+    }
+    for outdated in parsed.outdated() {
+        assert_printable(&outdated.to_string());
     }
     let lines = data.split(|&b| b == b'\n').count();
     assert!(parsed.problems().is_sorted_by(|a, b| a.line < b.line));
@@ -54,15 +76,9 @@ pub fn htpasswd(data: &[u8]) {
 
     let text: String =
         users.iter().map(|(user, hash)| format!("{user}:{}\n", hash.as_str())).collect();
-    let again = Htpasswd::parse(text.as_bytes());
+    let again = Htpasswd::parse(text.as_bytes(), formats);
     assert_eq!(self::users(&again), users, "lost in {text:?}");
     assert_eq!(again.problems(), []);
-
-    assert_eq!(Lines::from_bytes(data).to_bytes(), data);
-    let first = users.first().map_or("new", |(user, _)| user.as_str());
-    for name in [first, "bob"] {
-        assert_edits(data, name);
-    }
 }
 
 /// A hash that is not in the seeds.
@@ -70,8 +86,9 @@ const OTHER: &str = "$2b$06$48DTXBDA0K1GTSIkh7V62OWGzmPQxAv5S0Qo5LZsEKyw6UgQORZ.
 
 /// Sets and removes a user.
 fn assert_edits(file: &[u8], name: &str) {
+    let read = |bytes: &[u8]| Htpasswd::parse(bytes, Formats::WithLegacy);
     let others = |bytes: &[u8]| {
-        let mut users = users(&Htpasswd::parse(bytes));
+        let mut users = users(&read(bytes));
         users.retain(|(user, _)| user != name);
         users
     };
@@ -82,7 +99,7 @@ fn assert_edits(file: &[u8], name: &str) {
     let mut lines = Lines::from_bytes(file);
     lines.set(&user, &hash);
     let set = lines.to_bytes();
-    assert_eq!(Htpasswd::parse(&set).find(name), Some(&hash));
+    assert_eq!(read(&set).find(name), Some(&PasswordHash::Bcrypt(hash.clone())));
     assert_eq!(others(&set), before, "setting {name:?} changes others");
     assert_eq!(lines.set(&user, &hash), Set::Updated);
     assert_eq!(lines.to_bytes(), set);
@@ -90,11 +107,11 @@ fn assert_edits(file: &[u8], name: &str) {
     let mut lines = Lines::from_bytes(file);
     lines.remove(name);
     let removed = lines.to_bytes();
-    assert_eq!(Htpasswd::parse(&removed).find(name), None);
+    assert_eq!(read(&removed).find(name), None);
     assert_eq!(others(&removed), before, "removing {name:?} changes others");
     assert!(!Lines::from_bytes(&removed).remove(name), "{name:?} is still there");
 }
 
-fn users(file: &Htpasswd) -> Vec<(String, BcryptHash)> {
+fn users(file: &Htpasswd) -> Vec<(String, PasswordHash)> {
     file.entries().iter().map(|entry| (entry.user.clone(), entry.hash.clone())).collect()
 }

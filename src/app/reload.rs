@@ -8,7 +8,7 @@ use std::{
 use super::{CERTIFICATES, Provisioned, StartError, report};
 use crate::{
     config::Config,
-    gate::{self, Gate, UserFile},
+    gate::{self, Gate, HtpasswdOptions, UserFile},
     http::Api,
     server::{
         CertificateSource, TlsOptions, authority,
@@ -21,6 +21,7 @@ use crate::{
 pub(super) const RELOADED: &[&str] = &[
     "log.level",
     "auth.htpasswd.path",
+    "auth.htpasswd.legacyformats",
     "http.tls.certificate",
     "http.tls.key",
     "http.headers",
@@ -137,7 +138,7 @@ impl Reloads {
     /// level of the log. What it says of a file that cannot be used is left as it was.
     pub(super) fn apply(&self, config: &Config) {
         if let (gate::Options::Htpasswd(options), Some(users)) = (&config.auth, &self.users) {
-            self.move_users(&options.path, users);
+            self.move_users(options, users);
         }
         if let (TlsOptions::On { source, .. }, Some(certificates)) =
             (&config.http.server.tls, &self.certificates)
@@ -160,12 +161,13 @@ impl Reloads {
         }
     }
 
-    fn move_users(&self, path: &Path, users: &Mutex<UserFile>) {
+    fn move_users(&self, options: &HtpasswdOptions, users: &Mutex<UserFile>) {
         let mut source = users.lock().unwrap_or_else(PoisonError::into_inner);
-        if source.path() == path {
+        if source.is_that_of(options) {
             return;
         }
-        match UserFile::open(path) {
+        let path = &options.path;
+        match UserFile::open(options) {
             Ok((file, users)) => {
                 tracing::info!(
                     file = %path.display(),

@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::failure::Failure;
 use crate::gate::htpasswd::{
-    BcryptHash, DEFAULT_COST, Htpasswd as PasswordFile, Lines, MAX_COST, MIN_COST, Set, UserName,
-    file,
+    BcryptHash, DEFAULT_COST, Formats, Htpasswd as PasswordFile, Lines, MAX_COST, MIN_COST, Reason,
+    Set, UserName, file,
 };
 
 /// As much of standard input as is read in search of a password.
@@ -27,21 +27,24 @@ Examples:
   portcullis htpasswd -D auth/htpasswd alice        delete a user
   portcullis htpasswd -v auth/htpasswd admin        try a password
   portcullis htpasswd -Bbn admin secret >> auth/htpasswd
+  portcullis htpasswd --upgrade auth/htpasswd       list whose password is not bcrypt
 
 A running registry takes a changed file up by itself.
 
-Exit codes: 0 done (-v: the password is right); 1 not done, wrong password, no such user; 2 usage.";
+Exit codes: 0 done (-v: the password is right; --upgrade: all are bcrypt); 1 not done, wrong password,
+no such user (--upgrade: there is another hash); 2 usage.";
 
 /// Add, change, delete or try a user of the password file.
 ///
-/// The flags are those of Apache's `htpasswd`. Passwords are stored as bcrypt, the only format this
-/// registry accepts.
+/// The flags are those of Apache's `htpasswd`, but for --upgrade. Passwords are stored as bcrypt, the
+/// only format this registry accepts unless auth.htpasswd.legacyformats says otherwise.
 #[derive(Args)]
 #[command(
     after_help = EXAMPLES,
     override_usage = "portcullis htpasswd [-cBD] [-C COST] [-b|-i] FILE USER [PASSWORD]\n       \
                       portcullis htpasswd -n [-B] [-C COST] [-b|-i] USER [PASSWORD]\n       \
-                      portcullis htpasswd -v [-b|-i] FILE USER [PASSWORD]"
+                      portcullis htpasswd -v [-b|-i] FILE USER [PASSWORD]\n       \
+                      portcullis htpasswd --upgrade FILE"
 )]
 pub(super) struct Htpasswd {
     /// Create the file; one that exists is overwritten
@@ -56,6 +59,10 @@ pub(super) struct Htpasswd {
     /// Try the password
     #[arg(short = 'v', group = "mode")]
     verify: bool,
+    /// List the users whose password is not stored as bcrypt; only they can change that, by being
+    /// asked for a password
+    #[arg(long, group = "mode", conflicts_with = "input")]
+    upgrade: bool,
     /// Take the password from the command line, where other users of this machine may see it
     #[arg(short = 'b', group = "input")]
     batch: bool,
@@ -75,7 +82,7 @@ pub(super) struct Htpasswd {
     cost: u8,
     #[command(flatten)]
     refused: Refused,
-    /// FILE (not with -n), USER, and with -b PASSWORD
+    /// FILE (not with -n), USER (not with --upgrade), and with -b PASSWORD
     #[arg(required = true, num_args = 1..=3, trailing_var_arg = true, hide = true)]
     arguments: Vec<String>,
 }
@@ -117,6 +124,12 @@ impl Htpasswd {
     /// cannot be written, a name or password that cannot be used, a wrong password, no such user.
     pub(super) fn run(mut self) -> Result<(), Failure> {
         self.refused.check()?;
+        if self.upgrade {
+            return match self.arguments.as_slice() {
+                [file] => upgrade(Path::new(file)),
+                _ => Err(expected("FILE")),
+            };
+        }
         let Target { file, user, password } = self.target()?;
         match file {
             None => {
@@ -162,9 +175,7 @@ impl Htpasswd {
             }
             _ => {
                 let password = if needs_password { " PASSWORD" } else { "" };
-                Err(Failure::usage(format!(
-                    "expected {expected}{password} after the options; see `portcullis htpasswd --help`"
-                )))
+                Err(self::expected(&format!("{expected}{password}")))
             }
         }
     }
@@ -190,9 +201,7 @@ impl Htpasswd {
         user: &str,
         given: Option<Zeroizing<String>>,
     ) -> Result<(), Failure> {
-        let bytes = fs::read(path)
-            .map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))?;
-        let file = PasswordFile::parse(&bytes);
+        let file = read(path, Formats::BcryptOnly)?;
         let Some(hash) = file.find(user) else {
             return Err(not_found(&file, path, user));
         };
@@ -229,6 +238,51 @@ impl Refused {
             None => Ok(()),
         }
     }
+}
+
+/// Lists on standard output whose password is not stored as bcrypt, or in no way that lets them in.
+fn upgrade(path: &Path) -> Result<(), Failure> {
+    let file = read(path, Formats::WithLegacy)?;
+    let mut lines: Vec<(usize, String)> =
+        file.outdated().map(|outdated| (outdated.line, outdated.to_string())).collect();
+    for (at, problem) in file.problems().iter().enumerate() {
+        let has_later_line = problem.user.as_deref().is_some_and(|user| {
+            file.find(user).is_some()
+                || file.problems()[at + 1..].iter().any(|p| p.user == problem.user)
+        });
+        if matches!(problem.reason, Reason::Hash(_)) && !has_later_line {
+            lines.push((problem.line, problem.to_string()));
+        }
+    }
+    if lines.is_empty() {
+        return say(format_args!("All passwords in {} are stored as bcrypt.", path.display()));
+    }
+    lines.sort_unstable();
+    let mut stdout = io::stdout().lock();
+    for (_, line) in &lines {
+        writeln!(stdout, "{line}")?;
+    }
+    Err(Failure::new(format!(
+        "{} not stored as bcrypt; a hash cannot be turned into another: let each user choose a password, \
+         with `portcullis htpasswd {} USER`",
+        match lines.len() {
+            1 => "1 password is".to_owned(),
+            count => format!("{count} passwords are"),
+        },
+        path.display()
+    )))
+}
+
+fn expected(arguments: &str) -> Failure {
+    Failure::usage(format!(
+        "expected {arguments} after the options; see `portcullis htpasswd --help`"
+    ))
+}
+
+fn read(path: &Path, formats: Formats) -> Result<PasswordFile, Failure> {
+    let bytes =
+        fs::read(path).map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))?;
+    Ok(PasswordFile::parse(&bytes, formats))
 }
 
 fn delete(path: &Path, user: &str) -> Result<(), Failure> {

@@ -3,18 +3,18 @@
 use std::{
     fmt::Write as _,
     io::Write as _,
-    net::SocketAddr,
     num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{configuration, failure::Failure};
 use crate::{
     app::{App, CERTIFICATES, FirstUser, Provisioned},
     config::{Config, Settings},
-    server::TlsOptions,
+    server::{Address, Listener, TlsOptions},
     telemetry::{self, Log},
 };
 
@@ -23,6 +23,9 @@ use crate::{
 /// Without CONFIG it listens on 0.0.0.0:5000, with certificates in certs/, users in auth/htpasswd
 /// and data in data/, all below the working directory. What is missing is made: a local certificate
 /// authority, a certificate, a user `admin` with a random password that is printed once.
+///
+/// Where systemd passes a socket (`LISTEN_FDS`) it serves that one, whatever the configuration says;
+/// where it wants to know (`NOTIFY_SOCKET`) it is told when clients can connect, and of the end.
 ///
 /// SIGTERM and SIGINT end it when the requests that run have finished. SIGHUP makes it read the
 /// configuration again, and say what of it needs a restart; certificates and users are read again
@@ -108,7 +111,7 @@ async fn serve(config: &Config, settings: &mut Watched) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let (app, provisioned) = App::start(config)?;
+    let (app, provisioned) = App::start_on(Listener::inherited()?, config)?;
     tracing::info!(
         addr = %app.addr(),
         tls = !matches!(config.http.server.tls, TlsOptions::Off),
@@ -120,6 +123,7 @@ async fn serve(config: &Config, settings: &mut Watched) -> Result<(), Failure> {
         // Whoever closed standard output does not want to know.
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
     }
+    notify(NotifyState::Ready);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -130,14 +134,22 @@ async fn serve(config: &Config, settings: &mut Watched) -> Result<(), Failure> {
             }
         }
     }
+    notify(NotifyState::Stopping);
     tracing::info!("stopping: no new connections, requests that run may finish");
     app.stop().await;
     tracing::info!("stopped");
     Ok(())
 }
 
+/// Tells systemd, where it wants to know.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd cannot be told (NOTIFY_SOCKET)");
+    }
+}
+
 /// What a person needs to know after the first start.
-fn next_steps(config: &Config, addr: SocketAddr, provisioned: &Provisioned) -> String {
+fn next_steps(config: &Config, addr: &Address, provisioned: &Provisioned) -> String {
     let host = public_host(config, addr);
     let scheme = match config.http.server.tls {
         TlsOptions::Off => "http",
@@ -183,10 +195,13 @@ fn trust(host: &str) -> String {
 }
 
 /// The host and port that clients on this machine can use.
-fn public_host(config: &Config, addr: SocketAddr) -> String {
+fn public_host(config: &Config, addr: &Address) -> String {
     if let Some(host) = &config.http.api.host {
         let host = host.split_once("://").map_or(host.as_str(), |(_, rest)| rest);
         return host.trim_end_matches('/').to_owned();
     }
-    if addr.ip().is_unspecified() { format!("localhost:{}", addr.port()) } else { addr.to_string() }
+    match addr.tcp() {
+        Some(addr) if addr.ip().is_unspecified() => format!("localhost:{}", addr.port()),
+        _ => addr.to_string(),
+    }
 }

@@ -1,4 +1,4 @@
-//! The password file: Apache's htpasswd format, bcrypt only.
+//! The password file: Apache's htpasswd format, with bcrypt, and older hashes for whoever asks.
 //!
 //! [`Htpasswd`] is the file as a value, for looking users up. [`Lines`] is the same file as text,
 //! for changing it without touching what somebody else wrote into it. [`mod@file`] reads and writes it
@@ -6,6 +6,7 @@
 
 pub mod file;
 mod hash;
+mod legacy;
 mod lines;
 mod user;
 
@@ -13,7 +14,11 @@ use std::fmt;
 
 use self::lines::Line;
 pub use self::{
-    hash::{BcryptHash, DEFAULT_COST, Format, HashError, MAX_COST, MIN_COST, PasswordError},
+    hash::{
+        BcryptHash, DEFAULT_COST, Format, Formats, HashError, MAX_COST, MIN_COST, PasswordError,
+        PasswordHash,
+    },
+    legacy::{LegacyHash, MAX_ROUNDS},
     lines::{Lines, Set},
     user::{UserName, UserNameError},
 };
@@ -34,10 +39,25 @@ pub struct Htpasswd {
 /// One user who can log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
+    /// The line that lets them in; the first is 1.
+    pub line: usize,
     /// The name, as it is sent in HTTP Basic.
     pub user: String,
     /// The hash of the password.
-    pub hash: BcryptHash,
+    pub hash: PasswordHash,
+}
+
+/// A user who can log in and whose password should be stored in another way.
+///
+/// Its `Display` is a sentence for the log, without the hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outdated<'a> {
+    /// The line's number; the first is 1.
+    pub line: usize,
+    /// The user.
+    pub user: &'a str,
+    /// How the password is stored.
+    pub format: Format,
 }
 
 /// A line that lets nobody in.
@@ -72,19 +92,21 @@ pub enum Reason {
 }
 
 impl Htpasswd {
-    /// Reads a whole file. Every input has a meaning: lines that cannot be used are listed by
-    /// [`Self::problems`], the others are users.
+    /// Reads a whole file, in which `formats` are accepted. Every input has a meaning: lines that
+    /// cannot be used are listed by [`Self::problems`], the others are users.
     ///
     /// LF and CRLF, a missing newline at the end and a byte order mark at the beginning are fine.
     /// What follows a second colon is a comment, as for Apache's `mod_authn_file` and nginx.
     #[must_use]
-    pub fn parse(bytes: &[u8]) -> Self {
+    pub fn parse(bytes: &[u8], formats: Formats) -> Self {
         let mut parsed = Self::default();
         for (index, line) in lines::without_bom(bytes).split(|&b| b == b'\n').enumerate() {
             let (user, outcome) = match Line::read(line) {
                 Line::Empty => continue,
                 Line::NoColon => (None, Err(Reason::NoColon)),
-                Line::Entry { user, hash } => (str::from_utf8(user).ok(), read_entry(user, hash)),
+                Line::Entry { user, hash } => {
+                    (str::from_utf8(user).ok(), read_entry(index + 1, (user, hash), formats))
+                }
             };
             // Sorted insertion, so that a later line replaces an earlier one of the same user.
             let place = parsed.position(user.unwrap_or_default());
@@ -111,7 +133,7 @@ impl Htpasswd {
     /// Names are compared byte by byte, with case. The time this takes depends on the names in the
     /// file; hiding it is for the caller, who spends a hash on unknown users too.
     #[must_use]
-    pub fn find(&self, user: &str) -> Option<&BcryptHash> {
+    pub fn find(&self, user: &str) -> Option<&PasswordHash> {
         let at = self.position(user).ok()?;
         Some(&self.entries[at].hash)
     }
@@ -128,15 +150,41 @@ impl Htpasswd {
         &self.problems
     }
 
+    /// Whoever can log in with a password that is not stored as bcrypt, sorted by name.
+    pub fn outdated(&self) -> impl Iterator<Item = Outdated<'_>> {
+        self.entries.iter().filter_map(|Entry { line, user, hash }| match hash {
+            PasswordHash::Bcrypt(_) => None,
+            PasswordHash::Legacy(hash) => {
+                Some(Outdated { line: *line, user, format: hash.format() })
+            }
+        })
+    }
+
     fn position(&self, user: &str) -> Result<usize, usize> {
         self.entries.binary_search_by(|entry| entry.user.as_str().cmp(user))
     }
 }
 
-fn read_entry(user: &[u8], hash: &[u8]) -> Result<Entry, Reason> {
+fn read_entry(
+    line: usize,
+    (user, hash): (&[u8], &[u8]),
+    formats: Formats,
+) -> Result<Entry, Reason> {
     let user = str::from_utf8(user).map_err(|_| Reason::NotUtf8)?;
     let hash = str::from_utf8(hash).map_err(|_| Reason::NotUtf8)?;
-    Ok(Entry { user: user.parse::<UserName>()?.into(), hash: hash.parse()? })
+    let user = user.parse::<UserName>()?.into();
+    Ok(Entry { line, user, hash: PasswordHash::parse(hash, formats)? })
+}
+
+impl fmt::Display for Outdated<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, user, format } = self;
+        write!(
+            f,
+            "line {line} (user {user:?}): the password is stored as {format}, which whoever has the \
+             file guesses quickly: set it again"
+        )
+    }
 }
 
 impl fmt::Display for Problem {
@@ -158,8 +206,12 @@ mod tests {
     const HASH: &str = "$2y$05$TA584DbUzmR9EVi6ojp.5eri9PrENjoixM7Ca61fUWm4M3SngO.Xa";
     const OTHER: &str = "$2b$06$48DTXBDA0K1GTSIkh7V62OWGzmPQxAv5S0Qo5LZsEKyw6UgQORZ.S";
 
+    fn read(bytes: &[u8]) -> Htpasswd {
+        Htpasswd::parse(bytes, Formats::BcryptOnly)
+    }
+
     fn reasons(text: &str) -> Vec<Reason> {
-        let parsed = Htpasswd::parse(text.as_bytes());
+        let parsed = read(text.as_bytes());
         assert!(parsed.entries().is_empty(), "{text:?}");
         parsed.problems.into_iter().map(|p| p.reason).collect()
     }
@@ -169,7 +221,7 @@ mod tests {
         let text = format!(
             "\u{feff}alice:{HASH}\r\n\r\n# staff\n  bob:{OTHER}  \n\tcarol:{HASH}:Carol, CI\n\ndave:{HASH}"
         );
-        let parsed = Htpasswd::parse(text.as_bytes());
+        let parsed = read(text.as_bytes());
         assert_eq!(parsed.problems(), []);
         let users: Vec<_> = parsed.entries().iter().map(|e| e.user.as_str()).collect();
         assert_eq!(users, ["alice", "bob", "carol", "dave"]);
@@ -181,22 +233,22 @@ mod tests {
     #[test]
     fn the_last_line_of_a_user_counts_also_when_it_locks_them_out() {
         let text = format!("bob:{HASH}\nbob:{OTHER}\n");
-        let parsed = Htpasswd::parse(text.as_bytes());
+        let parsed = read(text.as_bytes());
         assert_eq!(parsed.find("bob").unwrap().as_str(), OTHER);
 
         for lock in ["!", "\u{fffd}", "", "{SHA}x"] {
-            let parsed = Htpasswd::parse(format!("bob:{HASH}\nbob:{lock}\n").as_bytes());
+            let parsed = read(format!("bob:{HASH}\nbob:{lock}\n").as_bytes());
             assert!(parsed.find("bob").is_none(), "{lock:?}");
         }
         let mut bytes = format!("bob:{HASH}\nbob:").into_bytes();
         bytes.push(0xff);
-        assert!(Htpasswd::parse(&bytes).find("bob").is_none());
+        assert!(read(&bytes).find("bob").is_none());
     }
 
     #[test]
     fn a_line_that_cannot_be_used_is_named_and_does_not_hide_the_others() {
         let text = format!("eve\nalice:{HASH}\nbob:$apr1$x$y\n:{HASH}\n");
-        let parsed = Htpasswd::parse(text.as_bytes());
+        let parsed = read(text.as_bytes());
         assert!(parsed.find("alice").is_some());
         let told: Vec<_> = parsed.problems().iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 3);
@@ -223,6 +275,29 @@ mod tests {
             let told = reasons(&format!("bob:{hash}"));
             assert_eq!(told, [Reason::Hash(HashError::Format(format))], "{hash}");
         }
+    }
+
+    #[test]
+    fn older_formats_are_users_where_they_are_accepted_and_are_named() {
+        let text = format!(
+            "ann:{HASH}\nbob:{{SHA}}L55TUjtiq8FBorTWAZ0jy6g129A=\ncarol:$1$Vw0$Ab\ndave:$apr1$x\n"
+        );
+        let parsed = Htpasswd::parse(text.as_bytes(), Formats::WithLegacy);
+        let users: Vec<_> = parsed.entries().iter().map(|e| e.user.as_str()).collect();
+        assert_eq!(users, ["ann", "bob"]);
+        let outdated: Vec<_> = parsed.outdated().collect();
+        assert_eq!(outdated, [Outdated { line: 2, user: "bob", format: Format::Sha1 }]);
+        assert!(outdated[0].to_string().starts_with("line 2 (user \"bob\"): "));
+        let told: Vec<_> = parsed.problems().iter().map(|p| p.reason.clone()).collect();
+        let md5 = Reason::Hash(HashError::Format(Format::Md5Crypt));
+        assert_eq!(told, [md5, Reason::Hash(HashError::Malformed)]);
+
+        // A line that is refused for its form alone says what would let it in.
+        let refused = read(text.as_bytes());
+        assert_eq!(refused.outdated().count(), 0);
+        let told: Vec<_> = refused.problems().iter().map(ToString::to_string).collect();
+        assert!(told[0].contains("auth.htpasswd.legacyformats: true"), "{told:?}");
+        assert!(!told[1].contains("legacyformats"), "{told:?}");
     }
 
     #[test]
@@ -258,7 +333,7 @@ mod tests {
     #[test]
     fn nothing_prints_a_hash_or_a_line_without_colon() {
         let text = format!("alice:{HASH}\nsecretsecret\nbob:plainpassword\n");
-        let parsed = Htpasswd::parse(text.as_bytes());
+        let parsed = read(text.as_bytes());
         let mut shown = format!("{parsed:?} {:?}", Lines::from_bytes(text.as_bytes()));
         for problem in parsed.problems() {
             shown.push_str(&problem.to_string());
@@ -301,12 +376,13 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_parse(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-            let _ = Htpasswd::parse(&bytes);
+            let _ = read(&bytes);
+            let _ = Htpasswd::parse(&bytes, Formats::WithLegacy);
         }
 
         #[test]
         fn any_file_parses_and_is_written_back_byte_for_byte(bytes in file_like()) {
-            let _ = Htpasswd::parse(&bytes);
+            let _ = read(&bytes);
             prop_assert_eq!(Lines::from_bytes(&bytes).to_bytes(), bytes);
         }
 
@@ -317,8 +393,8 @@ mod tests {
             let mut text = Lines::from_bytes(&bytes);
             text.set(&name, &hash);
             let after = text.to_bytes();
-            let parsed = Htpasswd::parse(&after);
-            prop_assert_eq!(parsed.find(&user), Some(&hash));
+            let parsed = read(&after);
+            prop_assert_eq!(parsed.find(&user), Some(&PasswordHash::Bcrypt(hash.clone())));
             prop_assert_eq!(lines_of_others(&bytes, &user), lines_of_others(&after, &user));
             // Set once more: nothing but the same line changes.
             prop_assert_eq!(text.set(&name, &hash), Set::Updated);
@@ -330,7 +406,7 @@ mod tests {
             let mut text = Lines::from_bytes(&bytes);
             let there = text.remove(&user);
             let after = text.to_bytes();
-            prop_assert!(Htpasswd::parse(&after).find(&user).is_none());
+            prop_assert!(read(&after).find(&user).is_none());
             prop_assert_eq!(lines_of_others(&bytes, &user), lines_of_others(&after, &user));
             prop_assert_eq!(there, after != bytes);
             prop_assert!(!text.remove(&user));

@@ -6,13 +6,17 @@ use std::{
     time::SystemTime,
 };
 
-use super::htpasswd::Htpasswd;
+use super::{
+    HtpasswdOptions,
+    htpasswd::{Formats, Htpasswd},
+};
 use crate::stamp::Stamp;
 
 /// A password file, and how it looked when it was last read. Reading blocks.
 #[derive(Debug)]
 pub struct UserFile {
     path: PathBuf,
+    formats: Formats,
     /// `None` makes the next look a reading one.
     seen: Option<Stamp>,
     bytes: Vec<u8>,
@@ -20,16 +24,23 @@ pub struct UserFile {
 }
 
 impl UserFile {
-    /// Reads the file for the first time.
+    /// Reads the file of the options for the first time.
     ///
     /// # Errors
     ///
     /// When it cannot be read.
-    pub fn open(path: &Path) -> io::Result<(Self, Htpasswd)> {
-        let mut file = Self { path: path.to_owned(), seen: None, bytes: vec![], broken: false };
+    pub fn open(options: &HtpasswdOptions) -> io::Result<(Self, Htpasswd)> {
+        let (path, formats) = (options.path.clone(), options.formats());
+        let mut file = Self { path, formats, seen: None, bytes: vec![], broken: false };
         file.bytes = file.read()?;
-        let users = Htpasswd::parse(&file.bytes);
+        let users = Htpasswd::parse(&file.bytes, formats);
         Ok((file, users))
+    }
+
+    /// Whether it is the file of these options, read as they say.
+    #[must_use]
+    pub fn is_that_of(&self, options: &HtpasswdOptions) -> bool {
+        self.path == options.path && self.formats == options.formats()
     }
 
     /// Where it is.
@@ -64,7 +75,7 @@ impl UserFile {
             return Ok(None);
         }
         self.bytes = bytes;
-        Ok(Some(Htpasswd::parse(&self.bytes)))
+        Ok(Some(Htpasswd::parse(&self.bytes, self.formats)))
     }
 
     fn read(&mut self) -> io::Result<Vec<u8>> {
@@ -84,13 +95,17 @@ mod tests {
 
     const HASH: &str = "$2y$04$......................................................";
 
+    fn open(path: &Path) -> io::Result<(UserFile, Htpasswd)> {
+        UserFile::open(&HtpasswdOptions { path: path.to_owned(), ..HtpasswdOptions::default() })
+    }
+
     #[test]
     fn a_change_is_noticed_and_a_broken_file_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("htpasswd");
         let line = |user: &str| format!("{user}:{}\n", &HASH[..60]);
         fs::write(&path, line("a")).unwrap();
-        let (mut file, users) = UserFile::open(&path).unwrap();
+        let (mut file, users) = open(&path).unwrap();
         assert_eq!(users.entries().len(), 1);
         assert!(file.reload(false).unwrap().is_none(), "nothing changed");
 
@@ -112,7 +127,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("htpasswd");
         fs::write(&path, format!("a:{}\n", &HASH[..60])).unwrap();
-        let (mut file, _) = UserFile::open(&path).unwrap();
+        let (mut file, _) = open(&path).unwrap();
         fs::write(&path, "").unwrap();
         for anyway in [false, true] {
             assert!(file.reload(anyway).unwrap().is_none(), "it is being written");

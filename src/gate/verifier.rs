@@ -7,10 +7,13 @@
 //!
 //! bcrypt runs on blocking threads, at most [`Verifier::slots`] at a time, and a bounded number of
 //! callers waits for a turn. Equal credentials that arrive together wait for one run. A user who
-//! does not exist costs the run that one who does would cost.
+//! does not exist costs the run that one who does would cost. A password that is stored as one of
+//! the quick hashes that the file may have as well costs a bcrypt on top: whose it is must not show
+//! in the time, and guessing it here must not be quicker.
 
 use std::{
     collections::HashMap,
+    hint::black_box,
     net::IpAddr,
     sync::{
         Arc,
@@ -29,7 +32,7 @@ use zeroize::Zeroizing;
 use super::{
     HtpasswdOptions, NoRandomness, Refusal,
     basic::Credentials,
-    htpasswd::{BcryptHash, Htpasswd},
+    htpasswd::{BcryptHash, Htpasswd, PasswordHash},
     throttle::{Claim, Throttle, Throttled},
 };
 
@@ -44,7 +47,8 @@ const MAX_WAITING: usize = 64;
 /// bcrypt is a quarter of a second of work at the usual cost: the queue is shorter after this.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// The cost that a user who does not exist is given when nobody does.
+/// The cost that a user who does not exist is given when nobody does, and the one of the bcrypt that
+/// a quick hash comes with when nobody has bcrypt.
 const USUAL_COST: u8 = 12;
 
 #[derive(Debug)]
@@ -61,10 +65,37 @@ pub(super) struct Verifier {
 /// The users in force.
 #[derive(Debug)]
 struct Users {
-    hashes: HashMap<String, Arc<BcryptHash>>,
-    /// Hashes that no password has, one for each user and of the same cost: whoever is not a user
-    /// is checked against one of them.
-    decoys: Vec<Arc<BcryptHash>>,
+    checks: HashMap<String, Arc<Check>>,
+    /// Checks that no password passes, one for each user and as much work: whoever is not a user
+    /// gets one of them.
+    decoys: Vec<Arc<Check>>,
+}
+
+/// What a password is held against.
+#[derive(Debug)]
+struct Check {
+    hash: PasswordHash,
+    /// What is done as well, and for nothing, when the hash is a quick one.
+    ballast: Option<BcryptHash>,
+}
+
+impl Check {
+    fn new(hash: PasswordHash, cost: u8) -> Self {
+        let ballast = match hash {
+            PasswordHash::Bcrypt(_) => None,
+            PasswordHash::Legacy(_) => Some(BcryptHash::decoy(cost)),
+        };
+        Self { hash, ballast }
+    }
+
+    fn passes(&self, password: &[u8]) -> bool {
+        let right = self.hash.verify(password);
+        if let Some(ballast) = &self.ballast {
+            // Nobody wants to know, and the compiler must not notice.
+            black_box(ballast.verify(password));
+        }
+        right
+    }
 }
 
 impl Verifier {
@@ -115,23 +146,22 @@ impl Verifier {
         }
         loop {
             let users = self.users.load_full();
-            let known = users.hashes.get(user);
-            let hash = match known {
-                Some(hash) => hash,
+            let check = match users.checks.get(user) {
+                Some(check) => check,
                 None => users.decoy(self.tag(&[user.as_bytes()])),
             };
             let key = self.tag(&[
                 user.as_bytes(),
-                hash.as_str().as_bytes(),
+                check.hash.as_str().as_bytes(),
                 credentials.password().as_bytes(),
             ]);
             if self.verified.get(&key).await.is_none() {
                 // On the heap: every request would carry room for this around, and hardly any
                 // needs it.
-                self.check(key, hash, credentials, (address, claim())).boxed().await?;
+                self.check(key, check, credentials, (address, claim())).boxed().await?;
             }
-            match self.users.load().hashes.get(user) {
-                Some(now) if now.as_str() == hash.as_str() => return Ok(()),
+            match self.users.load().checks.get(user) {
+                Some(now) if now.hash == check.hash => return Ok(()),
                 // While bcrypt ran, the line has changed: the password may be the old one, and it
                 // may be the same one with another salt.
                 Some(_) => {}
@@ -144,7 +174,7 @@ impl Verifier {
     async fn check(
         &self,
         key: [u8; 32],
-        hash: &Arc<BcryptHash>,
+        check: &Arc<Check>,
         credentials: &Credentials,
         (address, claim): (IpAddr, Claim),
     ) -> Result<(), Refusal> {
@@ -155,7 +185,7 @@ impl Verifier {
                 .try_get_with(key, async {
                     asked = true;
                     let attempt = self.throttle.attempt(&claim)?;
-                    let right = self.compare(hash, credentials).await;
+                    let right = self.compare(check, credentials).await;
                     match right {
                         Err(Refusal::Unauthenticated) => {
                             self.throttle.was_wrong(&attempt, address, credentials.user());
@@ -175,22 +205,18 @@ impl Verifier {
     }
 
     /// Runs bcrypt.
-    async fn compare(
-        &self,
-        hash: &Arc<BcryptHash>,
-        credentials: &Credentials,
-    ) -> Result<(), Refusal> {
+    async fn compare(&self, check: &Arc<Check>, credentials: &Credentials) -> Result<(), Refusal> {
         let busy = Refusal::Busy { retry_after: RETRY_AFTER };
         let turn = {
             let _waiting = Waiting::enter(&self.waiting).ok_or(busy)?;
             Arc::clone(&self.slots).acquire_owned().await.map_err(|_| busy)?
         };
         self.runs.fetch_add(1, Ordering::Relaxed);
-        let hash = Arc::clone(hash);
+        let check = Arc::clone(check);
         let password = Zeroizing::new(credentials.password().to_owned());
         let right = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            hash.verify(password.as_bytes())
+            check.passes(password.as_bytes())
         });
         match right.await {
             Ok(true) => Ok(()),
@@ -221,23 +247,28 @@ impl From<Throttled> for Refusal {
 
 impl Users {
     fn new(file: &Htpasswd) -> Self {
-        let hashes: HashMap<String, Arc<BcryptHash>> = file
-            .entries()
-            .iter()
-            .map(|entry| (entry.user.clone(), Arc::new(entry.hash.clone())))
+        let hashes = || file.entries().iter().map(|entry| &entry.hash);
+        let mut costs: Vec<u8> = hashes()
+            .filter_map(|hash| match hash {
+                PasswordHash::Bcrypt(hash) => Some(hash.cost()),
+                PasswordHash::Legacy(_) => None,
+            })
             .collect();
-        let mut costs: Vec<u8> = hashes.values().map(|hash| hash.cost()).collect();
-        if costs.is_empty() {
-            costs.push(USUAL_COST);
-        }
         costs.sort_unstable();
-        let decoys = costs.into_iter().map(|cost| Arc::new(BcryptHash::decoy(cost))).collect();
-        Self { hashes, decoys }
+        let usual = costs.get(costs.len() / 2).copied().unwrap_or(USUAL_COST);
+        let check = |hash| Arc::new(Check::new(hash, usual));
+        let checks = file.entries().iter();
+        let checks = checks.map(|entry| (entry.user.clone(), check(entry.hash.clone()))).collect();
+        let mut decoys: Vec<_> = hashes().map(|hash| check(hash.decoy())).collect();
+        if decoys.is_empty() {
+            decoys.push(check(PasswordHash::Bcrypt(BcryptHash::decoy(usual))));
+        }
+        Self { checks, decoys }
     }
 
-    /// The decoy of somebody who is not a user: always the same one, and its cost spread over
-    /// names as the costs of users are.
-    fn decoy(&self, tag: [u8; 32]) -> &Arc<BcryptHash> {
+    /// The decoy of somebody who is not a user: always the same one, and its work spread over names
+    /// as that of users is.
+    fn decoy(&self, tag: [u8; 32]) -> &Arc<Check> {
         let [a, b, c, d, ..] = tag;
         let index = u32::from_be_bytes([a, b, c, d]) as usize % self.decoys.len();
         &self.decoys[index]
@@ -265,10 +296,15 @@ mod tests {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
 
     use super::*;
+    use crate::gate::htpasswd::Formats;
+
+    fn users(text: &str) -> Htpasswd {
+        Htpasswd::parse(text.as_bytes(), Formats::WithLegacy)
+    }
 
     /// The only user, with a salt of its own at each call.
     fn ann(password: &str) -> Htpasswd {
-        Htpasswd::parse(format!("ann:{}\n", bcrypt::hash(password, 4).unwrap()).as_bytes())
+        users(&format!("ann:{}\n", bcrypt::hash(password, 4).unwrap()))
     }
 
     /// What becomes of ann's password when the file changes while it is checked.
@@ -292,6 +328,28 @@ mod tests {
         assert_eq!(verified_while_it_becomes(&ann("right")).await, Ok(()));
         let refused = Err(Refusal::Unauthenticated);
         assert_eq!(verified_while_it_becomes(&ann("another")).await, refused);
-        assert_eq!(verified_while_it_becomes(&Htpasswd::parse(b"")).await, refused);
+        assert_eq!(verified_while_it_becomes(&users("")).await, refused);
+    }
+
+    #[test]
+    fn a_quick_hash_comes_with_the_bcrypt_that_most_users_have() {
+        let hash = |cost| BcryptHash::decoy(cost).as_str().to_owned();
+        let quick = "{SHA}L55TUjtiq8FBorTWAZ0jy6g129A=";
+        for (file, cost) in [
+            (format!("a:{quick}\n"), USUAL_COST),
+            (format!("a:{quick}\nb:{}\n", hash(5)), 5),
+            (format!("a:{quick}\nb:{}\nc:{}\nd:{}\n", hash(4), hash(6), hash(16)), 6),
+        ] {
+            let users = Users::new(&users(&file));
+            let ballast = |check: &Arc<Check>| check.ballast.as_ref().map(BcryptHash::cost);
+            assert_eq!(ballast(&users.checks["a"]), Some(cost), "{file}");
+            // Who is no user is told apart neither by having it nor by lacking it.
+            let of = |mut ballasts: Vec<_>| {
+                ballasts.sort_unstable();
+                ballasts
+            };
+            let of_users = of(users.checks.values().map(ballast).collect());
+            assert_eq!(of(users.decoys.iter().map(ballast).collect()), of_users, "{file}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -93,13 +93,9 @@ where
         Ok(Err(error)) => error.into_response(id),
         Err(_) => error::internal(StatusCode::INTERNAL_SERVER_ERROR, &Panicked, id),
     };
-    end(&call.method, &mut response);
+    finish(&call, id, &mut response);
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
-    let mut number = super::value(&id);
-    // To HTTP/2 that means: never seen again, so not worth a place in the table of headers.
-    number.set_sensitive(true);
-    headers.insert(REQUEST_ID, number);
     for (name, value) in &api.adjustable.load().headers {
         headers.append(name, value.clone());
     }
@@ -108,6 +104,15 @@ where
     let status = response.status();
     let over = Over { api, call, id, started, status, digest, received };
     response.map(|body| Observed { body, sent: 0, over: Box::new(over) })
+}
+
+/// Gives a response its id and its end.
+pub(super) fn finish(call: &Call, id: RequestId, response: &mut Response<Body>) {
+    end(&call.method, response);
+    let mut number = super::value(&id);
+    // To HTTP/2 that means: never seen again, so not worth a place in the table of headers.
+    number.set_sensitive(true);
+    response.headers_mut().insert(REQUEST_ID, number);
 }
 
 /// Says how long the body is where that is known, and takes it away where it may not be (RFC 9110,
@@ -207,34 +212,48 @@ struct Over {
 }
 
 impl Over {
-    /// Counts the request, and writes its line. No header of it is in that but the agent's name and
-    /// where the client came from: `Authorization` must never be.
+    /// Counts the request, and writes its line.
     fn note(&self, sent: u64) {
         let Self { api, call, id, started, status, digest, received } = self;
         let (status, duration) = (status.as_u16(), started.elapsed());
         let received = received.as_ref().map_or(0, |count| count.load(Ordering::Relaxed));
         let (handler, method) = (call.handler, call.method.as_str());
         api.requests.finished(&Finished { handler, method, status, received, sent, duration });
-        if !api.access_log {
-            return;
+        if api.access_log {
+            access::log(&Exchange {
+                repository: call.repository(&api.prefix),
+                digest: digest.as_ref().and_then(|digest| digest.to_str().ok()),
+                ..exchange(call, id, status, (received, sent), duration)
+            });
         }
-        let header = |name| call.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
-        access::log(&Exchange {
-            client: api.origin.client(call),
-            user: call.identity.as_ref().and_then(Identity::name),
-            method,
-            uri: call.uri.path_and_query().map_or("*", |path| path.as_str()),
-            protocol: protocol(call.version),
-            status,
-            sent,
-            received,
-            referer: header(header::REFERER),
-            agent: header(header::USER_AGENT),
-            repository: call.repository(&api.prefix),
-            digest: digest.as_ref().and_then(|digest| digest.to_str().ok()),
-            duration,
-            request: id,
-        });
+    }
+}
+
+/// What the log says of any request. No header is in it but the agent's name and where the client
+/// came from: `Authorization` must never be.
+pub(super) fn exchange<'a>(
+    call: &'a Call,
+    id: &'a RequestId,
+    status: u16,
+    (received, sent): (u64, u64),
+    duration: Duration,
+) -> Exchange<'a> {
+    let header = |name| call.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+    Exchange {
+        client: call.client.or_else(|| call.peer.ip()),
+        user: call.identity.as_ref().and_then(Identity::name),
+        method: call.method.as_str(),
+        uri: call.uri.path_and_query().map_or("*", |path| path.as_str()),
+        protocol: protocol(call.version),
+        status,
+        sent,
+        received,
+        referer: header(header::REFERER),
+        agent: header(header::USER_AGENT),
+        repository: None,
+        digest: None,
+        duration,
+        request: id,
     }
 }
 

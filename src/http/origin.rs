@@ -5,21 +5,70 @@
 //! so those count from trusted peers alone. What is not a plain host and port is never repeated:
 //! then locations are relative, which every client can follow.
 
-use std::net::IpAddr;
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
 
 use axum::http::{HeaderName, HeaderValue, header};
 use ipnet::IpNet;
+use serde::Deserialize;
 
 use super::{Call, InvalidOptions, Options};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Whose `X-Forwarded-*` are believed.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub enum Proxy {
+    /// Whoever has an address of this network.
+    Network(IpNet),
+    /// Whoever comes through a socket that is a file; written `unix`.
+    Unix,
+}
+
+impl Proxy {
+    /// Those that nobody can be who is not on this machine.
+    pub(super) fn on_this_machine() -> Vec<Self> {
+        vec![
+            Self::Network(IpNet::new_assert([127, 0, 0, 0].into(), 8)),
+            Self::Network(IpNet::new_assert(Ipv6Addr::LOCALHOST.into(), 128)),
+            Self::Unix,
+        ]
+    }
+}
+
+impl FromStr for Proxy {
+    type Err = NotAProxy;
+
+    fn from_str(text: &str) -> Result<Self, NotAProxy> {
+        if text == "unix" {
+            return Ok(Self::Unix);
+        }
+        text.parse().map(Self::Network).map_err(|_| NotAProxy(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Proxy {
+    type Error = NotAProxy;
+
+    fn try_from(text: String) -> Result<Self, NotAProxy> {
+        text.parse()
+    }
+}
+
+/// A text that names no proxies.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a network such as `10.0.0.0/8`, or `unix`, not {0:?}")]
+pub struct NotAProxy(String);
 
 /// How the beginning of a location is chosen.
 #[derive(Debug)]
 pub(super) struct OriginRules {
     fixed: Option<String>,
     relative: bool,
-    trusted: Vec<IpNet>,
+    trusted: Vec<Proxy>,
     secure: bool,
     prefix: String,
 }
@@ -41,19 +90,9 @@ impl OriginRules {
         prefix: &str,
         secure: bool,
     ) -> Result<Self, InvalidOptions> {
-        let fixed = match options.host.as_deref().map(|host| host.trim_end_matches('/')) {
-            None | Some("") => None,
-            Some(host) => {
-                let (scheme, authority) =
-                    host.split_once("://").unwrap_or_else(|| (scheme(secure), host));
-                if !is_authority(authority) || !matches!(scheme, "http" | "https") {
-                    return Err(InvalidOptions::Host(host.to_owned()));
-                }
-                Some(format!("{scheme}://{authority}"))
-            }
-        };
+        let fixed = fixed(options, secure)?;
         Ok(Self {
-            fixed,
+            fixed: fixed.map(|(scheme, authority)| format!("{scheme}://{authority}")),
             relative: options.relativeurls,
             trusted: options.trustedproxies.clone(),
             secure,
@@ -67,8 +106,8 @@ impl OriginRules {
     }
 
     /// Where a call comes from: of the addresses that it was passed on by, the last one that is not
-    /// a trusted proxy's.
-    pub(super) fn client(&self, call: &Call) -> IpAddr {
+    /// a trusted proxy's; `None` for the other end of a socket that is a file.
+    pub(super) fn client(&self, call: &Call) -> Option<IpAddr> {
         let mut client = call.peer.ip();
         let passed = call.headers.get_all(FORWARDED_FOR).iter().rev();
         // What stands before something that cannot be read cannot be believed.
@@ -78,16 +117,21 @@ impl OriginRules {
                 break;
             }
             match text.trim().parse() {
-                Ok(address) => client = address,
+                Ok(address) => client = Some(address),
                 Err(_) => break,
             }
         }
         client
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.trusted.iter().any(|network| network.contains(&address))
+    /// Whether a proxy of this address, or one behind a file, is believed.
+    fn trusts(&self, address: Option<IpAddr>) -> bool {
+        let address = address.map(|address| address.to_canonical());
+        self.trusted.iter().any(|proxy| match (proxy, &address) {
+            (Proxy::Network(network), Some(address)) => network.contains(address),
+            (Proxy::Unix, None) => true,
+            (Proxy::Network(_), None) | (Proxy::Unix, Some(_)) => false,
+        })
     }
 
     fn absolute(&self, call: &Call) -> Option<String> {
@@ -110,6 +154,24 @@ impl OriginRules {
     }
 }
 
+/// Scheme and authority of `http.host`, where it is set.
+pub(super) fn fixed(
+    options: &Options,
+    secure: bool,
+) -> Result<Option<(&str, &str)>, InvalidOptions> {
+    match options.host.as_deref().map(|host| host.trim_end_matches('/')) {
+        None | Some("") => Ok(None),
+        Some(host) => {
+            let (scheme, authority) =
+                host.split_once("://").unwrap_or_else(|| (scheme(secure), host));
+            if !is_authority(authority) || !matches!(scheme, "http" | "https") {
+                return Err(InvalidOptions::Host(host.to_owned()));
+            }
+            Ok(Some((scheme, authority)))
+        }
+    }
+}
+
 const fn scheme(secure: bool) -> &'static str {
     if secure { "https" } else { "http" }
 }
@@ -118,12 +180,9 @@ const fn scheme(secure: bool) -> &'static str {
 /// more: no user, no path, no character that ends or begins either.
 #[must_use]
 pub fn is_authority(text: &str) -> bool {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (text, None),
-    };
+    let (host, port) = split_port(text);
     let host_ok = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => {
             !host.is_empty()
                 && host.len() <= 253
@@ -137,6 +196,14 @@ pub fn is_authority(text: &str) -> bool {
         port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
     };
     host_ok && port.is_none_or(port_ok)
+}
+
+/// A host and what stands behind the colon, where there is one.
+pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::{impatient::Impatient, tls::Tls};
+use super::{impatient::Impatient, listener::Client, tls::Tls};
 
 /// A client that has not sent its first byte, or not finished its handshake, by then is let go.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,26 +55,42 @@ pub(super) enum Version {
     Http2,
 }
 
-/// Opens a connection to a client, by TLS where there is `tls`.
-pub(super) async fn open(stream: TcpStream, tls: Option<&Tls>) -> io::Result<Opened> {
-    timeout(PATIENCE, secure(stream, tls)).await.map_err(|_| io::ErrorKind::TimedOut)?
+/// Opens a connection to a client, by TLS where there is `tls`. Without, HTTP/2 is spoken only with
+/// `h2c`, and with who begins with it.
+pub(super) async fn open(client: Client, tls: Option<&Tls>, h2c: bool) -> io::Result<Opened> {
+    let opening = async {
+        if let Client::Tcp(stream, _) = &client {
+            // Small responses leave at once.
+            stream.set_nodelay(true)?;
+            notice_absence(stream)?;
+        }
+        let Some(tls) = tls else {
+            return match client {
+                Client::Tcp(stream, _) => plain(stream, h2c).await,
+                Client::Unix(stream) => plain(stream, h2c).await,
+            };
+        };
+        let wrong_door = client
+            .first_byte()
+            .await?
+            .is_some_and(|first| first != HANDSHAKE && first.is_ascii_alphabetic());
+        match client {
+            Client::Tcp(stream, _) if wrong_door => Err(refuse(stream).await?),
+            Client::Unix(stream) if wrong_door => Err(refuse(stream).await?),
+            Client::Tcp(stream, _) => secure(stream, tls).await,
+            Client::Unix(stream) => secure(stream, tls).await,
+        }
+    };
+    timeout(PATIENCE, opening).await.map_err(|_| io::ErrorKind::TimedOut)?
 }
 
-async fn secure(stream: TcpStream, tls: Option<&Tls>) -> io::Result<Opened> {
-    // Small responses leave at once.
-    stream.set_nodelay(true)?;
-    notice_absence(&stream)?;
-    let Some(tls) = tls else {
-        let connection = Box::new(Impatient::new(stream, PATIENCE));
-        return Ok(Opened { connection, version: Version::Http1 });
-    };
-    let mut first = [0];
-    if stream.peek(&mut first).await? == 1
-        && first[0] != HANDSHAKE
-        && first[0].is_ascii_alphabetic()
-    {
-        return Err(refuse(stream).await?);
-    }
+async fn plain(stream: impl Connection + 'static, h2c: bool) -> io::Result<Opened> {
+    let mut connection = Impatient::new(stream, PATIENCE);
+    let version = if h2c { connection.version().await? } else { Version::Http1 };
+    Ok(Opened { connection: Box::new(connection), version })
+}
+
+async fn secure(stream: impl Connection + 'static, tls: &Tls) -> io::Result<Opened> {
     let client = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let config = tls.config(&client.client_hello());
     let mut stream = client.into_stream(config).await?;
@@ -96,7 +112,7 @@ fn notice_absence(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Tells a client in its own language that it took the wrong door.
-async fn refuse(mut stream: TcpStream) -> io::Result<io::Error> {
+async fn refuse(mut stream: impl Connection) -> io::Result<io::Error> {
     // What is left unread when a socket is closed makes the kernel throw the answer away.
     let mut request = [0; 4096];
     if stream.read(&mut request).await? == 0 {

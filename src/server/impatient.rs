@@ -3,6 +3,8 @@
 //! hyper looks at the first bytes to tell HTTP/1 from HTTP/2 and sets no timer while it waits for
 //! them. So a timer runs here until enough has come to tell: any byte that is not the preface of
 //! HTTP/2, or the whole preface. After that hyper's own timers are at work.
+//!
+//! Where a client of plain HTTP may speak either, the same bytes say which it is.
 
 use std::{
     future::Future as _,
@@ -12,10 +14,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::{Buf as _, Bytes};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
 };
+
+use super::door::Version;
 
 /// RFC 9113 §3.4
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -27,12 +32,14 @@ pub(super) struct Impatient<S> {
     deadline: Option<Pin<Box<Sleep>>>,
     /// How much of the preface has come.
     matched: usize,
+    /// What was read to know the version, and not yet by whoever speaks it.
+    ahead: Bytes,
 }
 
 impl<S> Impatient<S> {
     pub(super) fn new(stream: S, patience: Duration) -> Self {
         let deadline = Some(Box::pin(sleep(patience)));
-        Self { stream, deadline, matched: 0 }
+        Self { stream, deadline, matched: 0, ahead: Bytes::new() }
     }
 
     /// Notes what has come, and stops the timer when it tells which protocol is spoken.
@@ -45,12 +52,29 @@ impl<S> Impatient<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Impatient<S> {
+    /// Waits until it is known what the client speaks: HTTP/2, if it begins with its preface. What
+    /// it said will be read again.
+    pub(super) async fn version(&mut self) -> io::Result<Version> {
+        let mut said = Vec::with_capacity(PREFACE.len());
+        while self.deadline.is_some() && self.read_buf(&mut said).await? > 0 {}
+        let version = if said.starts_with(PREFACE) { Version::Http2 } else { Version::Http1 };
+        self.ahead = said.into();
+        Ok(version)
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.ahead.has_remaining() {
+            let length = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(cx, buf);
         let Some(deadline) = &mut self.deadline else {
@@ -100,7 +124,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::io::{AsyncWriteExt as _, duplex};
 
     use super::*;
 
@@ -132,6 +156,39 @@ mod tests {
         }
         for speaking in [&b"G"[..], b"PU", PREFACE, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0"] {
             assert!(!gives_up(speaking).await, "{speaking:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_client_speaks_is_known_by_how_it_begins_and_nothing_is_lost() {
+        let preface = std::str::from_utf8(PREFACE).unwrap();
+        for (said, is_http2) in [
+            (preface.to_owned(), true),
+            (format!("{preface}{}", "frames".repeat(100)), true),
+            ("GET / HTTP/1.1\r\n\r\n".to_owned(), false),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\rx".to_owned(), false),
+            ("PRI".to_owned(), false),
+            ("P".to_owned(), false),
+            (String::new(), false),
+        ] {
+            for step in [1, 7, 1000] {
+                let (mut client, server) = duplex(5);
+                let mut server = Impatient::new(server, PATIENCE);
+                let speaking = async {
+                    for piece in said.as_bytes().chunks(step) {
+                        client.write_all(piece).await.unwrap();
+                    }
+                    drop(client);
+                };
+                let listening = async {
+                    let version = server.version().await.unwrap();
+                    let mut heard = String::new();
+                    server.read_to_string(&mut heard).await.unwrap();
+                    (matches!(version, Version::Http2), heard)
+                };
+                let ((), heard) = tokio::join!(speaking, listening);
+                assert_eq!(heard, (is_http2, said.clone()), "{step}");
+            }
         }
     }
 }

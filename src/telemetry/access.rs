@@ -31,8 +31,8 @@ struct AccessLog {
 /// A request and its response, both over.
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange<'a> {
-    /// Whose request it was.
-    pub client: IpAddr,
+    /// Whose request it was; `None` where somebody on this machine came through a file.
+    pub client: Option<IpAddr>,
     /// Their name, if they had to say it.
     pub user: Option<&'a str>,
     /// The method.
@@ -96,7 +96,11 @@ fn combined(exchange: &Exchange<'_>, time: jiff::Timestamp) -> String {
     let Exchange { client, method, uri, protocol, status, sent, received, .. } = exchange;
     let mut line = String::with_capacity(LINE);
     // Writing to a string does not fail.
-    let _ = write!(line, "{client} - ");
+    let _ = match client {
+        Some(client) => write!(line, "{client} - "),
+        // As nginx has it.
+        None => write!(line, "unix: - "),
+    };
     match exchange.user {
         Some(user) if !user.is_empty() => escape(&mut line, user.as_bytes(), b' '),
         _ => line.push('-'),
@@ -162,7 +166,7 @@ fn escape(line: &mut String, bytes: &[u8], end: u8) {
 #[derive(Serialize)]
 struct Json<'a> {
     time: String,
-    client: IpAddr,
+    client: Option<IpAddr>,
     user: Option<&'a str>,
     method: &'a str,
     uri: &'a str,
@@ -211,7 +215,7 @@ mod tests {
     use super::*;
 
     const EXCHANGE: Exchange<'static> = Exchange {
-        client: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+        client: Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
         user: Some("ann"),
         method: "GET",
         uri: "/v2/app/manifests/latest",

@@ -39,10 +39,14 @@ const OWNED: &[(&str, &[&str])] = &[
     ("axum::", &["http", "server"]),
     ("hyper::", &["http", "server"]),
     ("bcrypt::", &["gate"]),
+    ("md5::", &["gate"]),
+    ("sha_crypt::", &["gate"]),
     ("rustls::", &["server", "app"]),
     ("serde_saphyr", &["config"]),
     ("clap::", &["cli"]),
     ("prometheus_client::", &["telemetry"]),
+    ("listenfd::", &["server"]),
+    ("sd_notify::", &["cli"]),
 ];
 
 #[test]

@@ -173,7 +173,7 @@ async fn a_head_of_megabytes_is_refused_in_http_2() {
     let server = TestServer::start().await;
     let long = "x".repeat(60_000);
     for more in [vec![("x-long", long.as_str())], vec![("x-short", "x"); 3_000]] {
-        let (addr, ca) = (server.app().addr(), server.authority());
+        let (addr, ca) = (server.addr(), server.authority());
         let mut connection = Connection::open(addr, &ca, &empty_settings()).await;
         let block = h2::block("GET", "/v2/", &more);
         let mut pieces = block.chunks(16_384).peekable();
@@ -248,7 +248,7 @@ async fn answers_that_nobody_reads_do_not_heap_up() {
 #[tokio::test]
 async fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
     let server = TestServer::start().await;
-    let (addr, ca) = (server.app().addr(), server.authority());
+    let (addr, ca) = (server.addr(), server.authority());
     let mut connection = Connection::open(addr, &ca, &empty_settings()).await;
     let settings = connection.until(|frame| frame.kind == h2::SETTINGS).await;
     let settings = &settings.last().unwrap().payload;
@@ -309,7 +309,7 @@ async fn pulls_that_are_not_taken_hold_little() {
 async fn a_window_that_overflows_ends_what_it_is_for() {
     let server = TestServer::start().await;
     for stream in [0, 1] {
-        let (addr, ca) = (server.app().addr(), server.authority());
+        let (addr, ca) = (server.addr(), server.authority());
         let mut connection = Connection::open(addr, &ca, &empty_settings()).await;
         let block = h2::block("POST", "/v2/app/blobs/uploads/?digest=x", &[]);
         let most = h2::frame(h2::WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes());

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use hyper::service::Service as _;
 use portcullis::{
     gate::{self, Gate, Identity, Policy, Right},
-    http::{Api, Limits, Options},
+    http::{Api, Limits, Options, Peer},
     oci::ErrorCode,
     registry::{self, Registry, SystemClock},
     storage::memory::Memory,
@@ -315,7 +315,7 @@ async fn what_the_policy_does_not_allow_is_denied() {
         true,
     )
     .unwrap();
-    let peer = ([127, 0, 0, 1], 40_000).into();
+    let peer = Peer::Tcp(([127, 0, 0, 1], 40_000).into());
     let service = std::sync::Arc::new(api).service(peer);
     for (method, path, status) in [
         ("GET", "/v2/", 200),

@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 /// The value of a header in an answer as it came.
-fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+pub fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     let head = answer.split("\r\n\r\n").next().unwrap();
     let mut lines = head.lines().filter_map(|line| line.split_once(':'));
     lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
@@ -112,7 +112,7 @@ async fn a_target_with_a_poisoned_authority_is_not_repeated() {
         assert!(!location.contains("evil"), "{authority}: {answer}");
     }
     for (authority, status) in [("user@evil.example", 12), ("evil.example/x", 12)] {
-        let (addr, ca) = (server.app().addr(), server.authority());
+        let (addr, ca) = (server.addr(), server.authority());
         let settings = h2::frame(h2::SETTINGS, 0, 0, &[]);
         let mut connection = h2::Connection::open(addr, &ca, &settings).await;
         let block = h2::block("POST", "/v2/app/blobs/uploads/", &[]);
@@ -404,5 +404,44 @@ async fn a_request_with_no_host_or_two_is_refused() {
     ] {
         let answer = open_with(&server, OPEN, headers).await;
         assert_eq!(raw::status(&answer), Some(400), "{headers:?}: {answer}");
+    }
+}
+
+/// HSTS counts for a browser only where it is on every answer that it gets.
+#[tokio::test]
+async fn headers_of_the_configuration_are_on_every_response() {
+    let server = TestServer::with(|config| {
+        let headers = &mut config.http.api.headers;
+        headers.insert("Strict-Transport-Security".to_owned(), vec!["max-age=63072000".to_owned()]);
+        headers.insert("X-Content-Type-Options".to_owned(), vec!["other".to_owned()]);
+        headers.insert("X-Two".to_owned(), vec!["a".to_owned(), "b".to_owned()]);
+    })
+    .await;
+    trifle(&server, "app", "a").await;
+    let missing = format!("/v2/app/blobs/{}", digest(b"missing"));
+    for (method, path, status) in [
+        ("GET", "/", 200),
+        ("GET", "/v2", 301),
+        ("GET", "/v2/", 200),
+        ("HEAD", "/v2/app/manifests/a", 200),
+        ("GET", "/v2/app/manifests/a", 200),
+        ("GET", "/v2/app/tags/list", 200),
+        ("GET", "/nothing", 404),
+        ("GET", &missing, 404),
+        ("GET", "/v2/_catalog?n=x", 400),
+        ("PUT", "/v2/_catalog", 405),
+        ("DELETE", "/v2/app/manifests/a", 202),
+    ] {
+        for (known, status) in
+            [(false, if path.starts_with("/v2/") { 401 } else { status }), (true, status)]
+        {
+            let request =
+                if known { server.request(method, path) } else { server.anonymous(method, path) };
+            let answer = request.answer().await.expect(status);
+            assert_eq!(answer.header("strict-transport-security"), "max-age=63072000", "{path}");
+            let all = |name| answer.headers.get_all(name).iter().collect::<Vec<_>>();
+            assert_eq!(all("x-content-type-options"), ["other"], "{path}");
+            assert_eq!(all("x-two"), ["a", "b"], "{path}");
+        }
     }
 }

@@ -197,7 +197,7 @@ async fn a_chunk_size_that_is_none_is_refused_and_nothing_is_stored() {
 #[tokio::test]
 async fn a_stream_that_is_not_as_long_as_it_says_makes_no_blob() {
     let server = TestServer::start().await;
-    let (addr, ca) = (server.app().addr(), server.authority());
+    let (addr, ca) = (server.addr(), server.authority());
     for (sent, length) in [("abcd", "3"), ("abcd", "5"), ("", "4"), ("abcd", "0")] {
         let target = format!("/v2/app/blobs/uploads/?digest={}", digest(sent));
         let mut connection =

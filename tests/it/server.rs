@@ -26,7 +26,7 @@ use crate::support::{
 };
 
 fn port(server: &TestServer) -> u16 {
-    server.app().addr().port()
+    server.addr().port()
 }
 
 async fn connect(server: &TestServer) -> TcpStream {
@@ -314,7 +314,7 @@ async fn what_runs_is_finished_when_the_server_stops() {
     let upload = tokio::spawn(server.request("POST", &target).body(body).answer());
     has_started.await.unwrap();
 
-    let addr = server.app().addr();
+    let addr = server.addr();
     let stopping = tokio::spawn(server.stop());
     // The listener is closed before anything else ends.
     let refused = async { while TcpStream::connect(addr).await.is_ok() {} };

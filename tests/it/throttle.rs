@@ -159,13 +159,12 @@ fn longer(a: &[Duration], b: &[Duration]) -> f64 {
     wins / (a.len() * b.len()) as f64
 }
 
-/// How long refusals take of a user with a wrong password, of somebody who is no user, and of a
-/// user whose line cannot be used, in turn.
-async fn timed(gate: &Gate, rounds: usize) -> [Vec<Duration>; 3] {
+/// How long refusals take of each of these, in turn.
+async fn timed(gate: &Gate, users: &[&str], rounds: usize) -> Vec<Vec<Duration>> {
     let address: IpAddr = HERE.parse().unwrap();
-    let mut times = [const { Vec::new() }; 3];
+    let mut times = vec![Vec::new(); users.len()];
     for round in 0..rounds {
-        for (times, user) in times.iter_mut().zip(["known", "unknown", "malformed"]) {
+        for (times, user) in times.iter_mut().zip(users) {
             let value = basic(user, &format!("wrong {round}"));
             let begun = Instant::now();
             let refused = gate.authenticate(Some(value.as_bytes()), address).await;
@@ -176,29 +175,44 @@ async fn timed(gate: &Gate, rounds: usize) -> [Vec<Duration>; 3] {
     times
 }
 
-/// Statistics, and not a limit of time: a machine that is busy is so for all three. What is told
+/// Statistics, and not a limit of time: a machine that is busy is so for all of them. What is told
 /// apart by chance once is not told apart five times.
-#[tokio::test]
-async fn nothing_tells_a_wrong_password_from_a_user_who_is_none() {
+async fn nothing_tells_apart(users: &[&str], file: &str, legacyformats: bool) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("users");
-    let hash = htpasswd::BcryptHash::new("right", 6).unwrap();
-    fs::write(&path, format!("known:{}\nmalformed:$2y$06$short\n", hash.as_str())).unwrap();
-    let (_, users) = gate::UserFile::open(&path).unwrap();
-    assert_eq!(users.problems().len(), 1);
+    fs::write(&path, file).unwrap();
     let throttle = ThrottleOptions { window: Duration::ZERO, ..ThrottleOptions::default() };
-    let options = HtpasswdOptions { path, throttle, ..HtpasswdOptions::default() };
-    let gate = Gate::htpasswd(&options, &users, EverythingAllowed).unwrap();
-    timed(&gate, 5).await;
+    let options = HtpasswdOptions { path, throttle, legacyformats, ..HtpasswdOptions::default() };
+    let (_, parsed) = gate::UserFile::open(&options).unwrap();
+    assert_eq!(parsed.problems().len(), 1);
+    let gate = Gate::htpasswd(&options, &parsed, EverythingAllowed).unwrap();
+    timed(&gate, users, 5).await;
     let mut told = Vec::new();
     for _ in 0..5 {
-        let [known, unknown, malformed] = timed(&gate, 40).await;
-        let shares =
-            [longer(&known, &unknown), longer(&known, &malformed), longer(&unknown, &malformed)];
+        let times = timed(&gate, users, 40).await;
+        let pairs = (0..users.len()).flat_map(|a| (0..a).map(move |b| (a, b)));
+        let shares: Vec<_> = pairs.map(|(a, b)| longer(&times[a], &times[b])).collect();
         if shares.iter().all(|share| (0.3..=0.7).contains(share)) {
             return;
         }
         told.push(shares);
     }
     panic!("the times tell them apart: {told:?}");
+}
+
+/// A line with a hash that takes some milliseconds.
+fn known() -> String {
+    format!("known:{}\n", htpasswd::BcryptHash::new("right", 6).unwrap().as_str())
+}
+
+#[tokio::test]
+async fn nothing_tells_a_wrong_password_from_a_user_who_is_none() {
+    let file = known() + "malformed:$2y$06$short\n";
+    nothing_tells_apart(&["known", "unknown", "malformed"], &file, false).await;
+}
+
+#[tokio::test]
+async fn a_quick_hash_is_told_from_nothing_else_either() {
+    let file = known() + "quick:{SHA}L55TUjtiq8FBorTWAZ0jy6g129A=\nmalformed:{SHA}short\n";
+    nothing_tells_apart(&["known", "quick", "unknown", "malformed"], &file, true).await;
 }

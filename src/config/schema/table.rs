@@ -161,6 +161,7 @@ const AUTH: Kind = OneOf {
                 works("realm", Text),
                 works("path", Text),
                 // Ours.
+                works("legacyformats", Bool),
                 works("cachettl", Duration),
                 works(
                     "throttle",
@@ -182,7 +183,7 @@ const AUTH: Kind = OneOf {
 
 const HTTP: Kind = Section(&[
     works("addr", Text),
-    works("net", Word(&["tcp"])),
+    works("net", Word(&["tcp", "unix"])),
     works("prefix", Text),
     works("host", Text),
     works("secret", Secret),
@@ -192,10 +193,11 @@ const HTTP: Kind = Section(&[
     works("headers", Headers),
     works("http2", Section(&[works("disabled", Bool)])),
     // Ours.
+    works("redirectaddr", Text),
     works("trustedproxies", TextList),
     works("idletimeout", Duration),
     works("maxconnections", Limit),
-    later("h2c", Section(&[later("enabled", Bool)])),
+    works("h2c", Section(&[works("enabled", Bool)])),
     works(
         "debug",
         Section(&[

@@ -269,7 +269,8 @@ fn what_does_not_fit_is_named_with_place_expectation_and_finding() {
         ),
         (
             "http: {trustedproxies: [10.0.0.0/8, here]}",
-            "config.yml:2:37: http.trustedproxies[1]: invalid IP address syntax",
+            "config.yml:2:37: http.trustedproxies[1]: expected a network such as `10.0.0.0/8`, or \
+             `unix`, not \"here\"",
         ),
         (
             "http:\n  tls:\n    key: /k\n",

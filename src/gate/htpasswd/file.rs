@@ -173,7 +173,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::gate::htpasswd::Htpasswd;
+    use crate::gate::htpasswd::{Formats, Htpasswd, PasswordHash};
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o7777
@@ -263,7 +263,7 @@ mod tests {
                 scope.spawn(move || edit(path, |lines| lines.set(&user, hash)).unwrap());
             }
         });
-        let parsed = Htpasswd::parse(&fs::read(&path).unwrap());
+        let parsed = Htpasswd::parse(&fs::read(&path).unwrap(), Formats::BcryptOnly);
         assert_eq!(parsed.entries().len(), 16);
     }
 
@@ -276,8 +276,9 @@ mod tests {
         assert_eq!(password.len(), 43);
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(path.parent().unwrap()), 0o700);
-        let parsed = Htpasswd::parse(&fs::read(&path).unwrap());
+        let parsed = Htpasswd::parse(&fs::read(&path).unwrap(), Formats::BcryptOnly);
         let hash = parsed.find("docker").unwrap();
+        let PasswordHash::Bcrypt(hash) = hash else { panic!("it is bcrypt") };
         assert_eq!(hash.cost(), DEFAULT_COST);
         assert!(hash.verify(password.as_bytes()));
 

@@ -1,8 +1,10 @@
-//! bcrypt hashes: parsed, made, verified.
+//! Hashes of passwords: parsed and verified, and made where they are bcrypt's.
 
 use std::{fmt, str::FromStr};
 
 use bcrypt::{HashParts, Version};
+
+use super::legacy::{LegacyHash, MAX_ROUNDS};
 
 /// The least cost bcrypt knows.
 pub const MIN_COST: u8 = 4;
@@ -15,6 +17,24 @@ pub const DEFAULT_COST: u8 = 12;
 
 /// bcrypt takes no more of a password than this.
 const MAX_PASSWORD_BYTES: usize = 72;
+
+/// Which ways of storing a password are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Formats {
+    /// bcrypt and nothing else, as in registry:2.
+    BcryptOnly,
+    /// Those of nginx and Apache too that [`LegacyHash`] knows.
+    WithLegacy,
+}
+
+/// The hash of a password, in a form that is accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PasswordHash {
+    /// What this registry makes.
+    Bcrypt(BcryptHash),
+    /// What it takes over.
+    Legacy(LegacyHash),
+}
 
 /// The bcrypt hash of a password, known to be well-formed and of bearable cost.
 ///
@@ -29,8 +49,8 @@ pub struct BcryptHash {
 /// Why text after the colon is not a hash that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
-    /// Something else than bcrypt.
-    #[error("the password is stored as {0}, and only bcrypt is accepted: set it again")]
+    /// Something else than what is accepted.
+    #[error("the password is stored as {0}, and only bcrypt is accepted: {way_out}", way_out = .0.way_out())]
     Format(Format),
     /// bcrypt of a cost above [`MAX_COST`].
     #[error(
@@ -40,12 +60,20 @@ pub enum HashError {
         /// The cost of the hash.
         cost: u8,
     },
-    /// It begins like bcrypt, and is cut off or damaged.
-    #[error("the bcrypt hash is damaged: set the password again")]
+    /// A SHA-2 crypt of more than [`MAX_ROUNDS`].
+    #[error(
+        "the hash takes {rounds} rounds, and at most {MAX_ROUNDS} are accepted: set the password again"
+    )]
+    TooManyRounds {
+        /// The rounds of the hash.
+        rounds: u32,
+    },
+    /// It begins like one that is accepted, and is cut off or damaged.
+    #[error("the hash is damaged: set the password again")]
     Malformed,
 }
 
-/// The ways of storing a password that are recognised in order to name them in a message.
+/// The ways of storing a password, bcrypt aside, that are recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `$apr1$`, of `htpasswd -m`
@@ -95,6 +123,52 @@ pub enum PasswordError {
     /// The system gave no random numbers for the salt.
     #[error("the system gives no random numbers")]
     NoRandomNumbers,
+}
+
+impl PasswordHash {
+    /// Reads what stands behind a user's name.
+    ///
+    /// # Errors
+    ///
+    /// When it is of no form that `formats` has, damaged, or more work than is accepted.
+    pub fn parse(text: &str, formats: Formats) -> Result<Self, HashError> {
+        match text.parse() {
+            Ok(hash) => Ok(Self::Bcrypt(hash)),
+            Err(HashError::Format(format)) if formats == Formats::WithLegacy => {
+                LegacyHash::parse(text, format).map(Self::Legacy)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A hash that no password has, and that is as much work to check as this one: for callers who
+    /// are no users.
+    #[must_use]
+    pub fn decoy(&self) -> Self {
+        match self {
+            Self::Bcrypt(hash) => Self::Bcrypt(BcryptHash::decoy(hash.cost)),
+            Self::Legacy(hash) => Self::Legacy(hash.decoy()),
+        }
+    }
+
+    /// Whether this is the hash of the password. What it costs is said where the forms are; callers
+    /// bound how many run at a time and keep them off async workers.
+    #[must_use]
+    pub fn verify(&self, password: &[u8]) -> bool {
+        match self {
+            Self::Bcrypt(hash) => hash.verify(password),
+            Self::Legacy(hash) => hash.verify(password),
+        }
+    }
+
+    /// The hash as it stands in the file.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Bcrypt(hash) => hash.as_str(),
+            Self::Legacy(hash) => hash.as_str(),
+        }
+    }
 }
 
 impl BcryptHash {
@@ -189,6 +263,22 @@ impl fmt::Debug for BcryptHash {
 }
 
 impl Format {
+    /// What can be done about a password that is stored so.
+    const fn way_out(self) -> &'static str {
+        match self {
+            Self::Apr1 | Self::Sha1 | Self::SaltedSha1 | Self::Sha256Crypt | Self::Sha512Crypt => {
+                "set it again, or let the registry accept it meanwhile, with \
+                 auth.htpasswd.legacyformats: true"
+            }
+            Self::Md5Crypt
+            | Self::Bcrypt2x
+            | Self::Argon2
+            | Self::Yescrypt
+            | Self::DesCrypt
+            | Self::Unknown => "set it again",
+        }
+    }
+
     fn of(text: &str) -> Self {
         const PREFIXES: [(&str, Format); 10] = [
             ("$apr1$", Format::Apr1),

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
 
@@ -41,7 +41,7 @@ pub fn authorization() -> String {
 }
 
 /// Sends bytes and takes what comes until the server closes; nothing at all is an answer too.
-pub async fn exchange(mut stream: Stream, bytes: &[u8]) -> String {
+pub async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> String {
     // A server may close before it has read everything.
     let _ = stream.write_all(bytes).await;
     let _ = stream.flush().await;
@@ -49,7 +49,7 @@ pub async fn exchange(mut stream: Stream, bytes: &[u8]) -> String {
 }
 
 /// What comes until the server closes.
-pub async fn rest(stream: &mut Stream) -> String {
+pub async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
     let reading = stream.read_to_end(&mut answer);
     let _ = tokio::time::timeout(GUARD, reading).await.unwrap();

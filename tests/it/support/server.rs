@@ -1,6 +1,7 @@
 //! A server in this process, on a port of its own, with a folder of its own, over real TLS.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
@@ -66,7 +67,9 @@ impl TestServer {
             TlsOptions::Off => "http",
             TlsOptions::On { .. } => "https",
         };
-        let base = format!("{scheme}://localhost:{}", app.addr().port());
+        // One that listens on a file is asked by other means.
+        let port = app.addr().tcp().map_or(0, |addr| addr.port());
+        let base = format!("{scheme}://localhost:{port}");
         Self { app: Some(app), client: client(), base, folder, config }
     }
 
@@ -78,7 +81,7 @@ impl TestServer {
         std::fs::create_dir(&root).unwrap();
         let storage = Filesystem::over(disk(&root), root);
         let (app, _) = App::start_over(Arc::new(storage), &config).unwrap();
-        let base = format!("https://localhost:{}", app.addr().port());
+        let base = format!("https://localhost:{}", app.addr().tcp().unwrap().port());
         Self { app: Some(app), client: client(), base, folder, config }
     }
 
@@ -96,6 +99,11 @@ impl TestServer {
 
     pub fn app(&self) -> &App {
         self.app.as_ref().unwrap()
+    }
+
+    /// The address that it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.app().addr().tcp().unwrap()
     }
 
     pub fn config(&self) -> &Config {
@@ -171,7 +179,7 @@ impl TestServer {
 
     /// A connection on which nothing has been said, for the protocols given.
     pub async fn connect(&self, alpn: &[&[u8]]) -> super::raw::Stream {
-        super::raw::connect(self.app().addr(), &self.authority(), alpn).await
+        super::raw::connect(self.addr(), &self.authority(), alpn).await
     }
 
     /// The file with the certificate that clients trust.

@@ -1,0 +1,371 @@
+//! Where a server listens: an address, a file that is a socket, or what the system has opened for
+//! us.
+
+use std::{
+    fmt,
+    fs::{self, File},
+    io,
+    net::{SocketAddr, TcpListener},
+    os::{
+        fd::AsFd,
+        unix::{
+            fs::{FileTypeExt as _, MetadataExt as _},
+            net::UnixListener,
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use listenfd::ListenFd;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with, sockopt,
+};
+use tokio::{
+    io::Interest,
+    net::{TcpStream, UnixStream},
+};
+
+use super::{Net, Options};
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An address of this machine and a port.
+    Tcp(SocketAddr),
+    /// The path of a socket, where it has one.
+    Unix(Option<PathBuf>),
+}
+
+impl Address {
+    /// The address, where it is one of TCP.
+    #[must_use]
+    pub const fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(addr) => Some(*addr),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
+            Self::Unix(None) => f.write_str("unix"),
+        }
+    }
+}
+
+/// A socket that clients can connect to; they wait until a server takes it.
+#[derive(Debug)]
+pub struct Listener {
+    pub(super) socket: Socket,
+    pub(super) addr: Address,
+    /// Goes when nobody can connect any more.
+    pub(super) file: Option<SocketFile>,
+}
+
+impl Listener {
+    /// Listens where the options say.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be listened there.
+    pub fn open(options: &Options) -> Result<Self, BindError> {
+        match options.net {
+            Net::Tcp => Self::tcp("http.addr", &options.addr),
+            Net::Unix => Self::unix("http.addr", &options.addr),
+        }
+    }
+
+    /// Listens on `host:port`, as the configuration says under `key`. Without a host, on every
+    /// address of either family, as Go does.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be listened on.
+    pub fn tcp(key: &'static str, addr: &str) -> Result<Self, BindError> {
+        bind(addr).and_then(Self::of_tcp).map_err(|source| {
+            let hint = match source.kind() {
+                io::ErrorKind::AddrInUse => "another program does; stop it, or choose another",
+                io::ErrorKind::PermissionDenied => "ports below 1024 are for root; choose another",
+                io::ErrorKind::AddrNotAvailable => "it is not an address of this machine; correct",
+                _ => "<host>:<port> is what to write for",
+            };
+            BindError { addr: addr.to_owned(), hint, key, source }
+        })
+    }
+
+    /// Listens on a socket that is a file, of this path. One that a crash has left there is
+    /// replaced; the file goes when the server stops. Who may connect depends on the folder and on
+    /// the process's umask: it takes write access to the file.
+    ///
+    /// # Errors
+    ///
+    /// When there is something else, or a socket that somebody listens on; when the folder is
+    /// missing or cannot be written to.
+    pub fn unix(key: &'static str, path: &str) -> Result<Self, BindError> {
+        let bound = bind_file(Path::new(path))
+            .and_then(|(socket, file)| Ok(Self { file: Some(file), ..Self::of_unix(socket)? }));
+        bound.map_err(|source| {
+            let hint = match source.kind() {
+                io::ErrorKind::AddrInUse => "another program does; stop it, or choose another",
+                io::ErrorKind::AlreadyExists => {
+                    "a file is there that is no socket; remove it, or choose another"
+                }
+                io::ErrorKind::NotFound => "there is no such folder; make it, or choose another",
+                io::ErrorKind::PermissionDenied => {
+                    "this user may not write to the folder; allow it, or choose another"
+                }
+                _ => "the path of a socket, of at most 107 bytes, is what to write for",
+            };
+            BindError { addr: path.to_owned(), hint, key, source }
+        })
+    }
+
+    /// The socket that systemd has opened for this process (`LISTEN_FDS`, `sd_listen_fds(3)`); of
+    /// several, the first.
+    ///
+    /// # Errors
+    ///
+    /// When what was passed cannot be listened on.
+    pub fn inherited() -> Result<Option<Self>, InheritError> {
+        let mut passed = ListenFd::from_env();
+        if passed.len() > 1 {
+            tracing::warn!(passed = passed.len(), "only the first of the sockets passed is used");
+        }
+        let listener = match passed.take_tcp_listener(0) {
+            Ok(Some(socket)) => must_listen(&socket).and_then(|()| Self::of_tcp(socket)),
+            Ok(None) => return Ok(None),
+            Err(_) => match passed.take_unix_listener(0) {
+                Ok(Some(socket)) => must_listen(&socket).and_then(|()| Self::of_unix(socket)),
+                Ok(None) => return Ok(None),
+                Err(error) => Err(error),
+            },
+        };
+        listener.map(Some).map_err(InheritError)
+    }
+
+    /// Where it is; with port 0 in the configuration, with the port that was chosen.
+    #[must_use]
+    pub const fn addr(&self) -> &Address {
+        &self.addr
+    }
+
+    fn of_tcp(socket: TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let addr = Address::Tcp(socket.local_addr()?);
+        let socket = Socket::Tcp(tokio::net::TcpListener::from_std(socket)?);
+        Ok(Self { socket, addr, file: None })
+    }
+
+    fn of_unix(socket: UnixListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let addr = Address::Unix(socket.local_addr()?.as_pathname().map(Path::to_owned));
+        let socket = Socket::Unix(tokio::net::UnixListener::from_std(socket)?);
+        Ok(Self { socket, addr, file: None })
+    }
+}
+
+/// What connections are accepted from.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Socket {
+    pub(super) async fn accept(&self) -> io::Result<Client> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                Ok(Client::Tcp(stream, peer))
+            }
+            Self::Unix(socket) => Ok(Client::Unix(socket.accept().await?.0)),
+        }
+    }
+}
+
+/// Somebody who has connected.
+#[derive(Debug)]
+pub(super) enum Client {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+impl Client {
+    /// The address; whoever comes through a file has none.
+    pub(super) const fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(_, peer) => Some(*peer),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Waits for the first byte and leaves it where it is; `None` at the end.
+    pub(super) async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        let read = match self {
+            Self::Tcp(stream, _) => stream.peek(&mut first).await?,
+            Self::Unix(stream) => {
+                let peek = || {
+                    let (_, read) = recv(stream, &mut first, rustix::net::RecvFlags::PEEK)?;
+                    Ok(read)
+                };
+                stream.async_io(Interest::READABLE, peek).await?
+            }
+        };
+        Ok((read == 1).then_some(first[0]))
+    }
+}
+
+fn bind(addr: &str) -> io::Result<TcpListener> {
+    match addr.strip_prefix(':') {
+        Some(port) => TcpListener::bind(format!("[::]:{port}"))
+            .or_else(|_| TcpListener::bind(format!("0.0.0.0:{port}"))),
+        None => TcpListener::bind(addr),
+    }
+}
+
+fn bind_file(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    // Two that start at once must not take each other's socket for one that was left behind. The
+    // lock ends with this function; file systems that have none go without.
+    let folder = File::open(match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    })?;
+    match folder.lock() {
+        Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
+        _ => {}
+    }
+    let socket = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            remove_left_behind(path)?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
+    }?;
+    let file = SocketFile { path: std::path::absolute(path)?, id: id(path)? };
+    Ok((socket, file))
+}
+
+/// Removes a socket that nobody listens on.
+fn remove_left_behind(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // Not to wait: somebody who listens may have no room for one more.
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    match connect(&probe, &SocketAddrUnix::new(path)?) {
+        Err(rustix::io::Errno::CONNREFUSED) => fs::remove_file(path),
+        // Another error says that something is there, too.
+        Ok(()) | Err(_) => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+/// A connection, which `Accept=yes` passes, cannot be listened on.
+fn must_listen(socket: &impl AsFd) -> io::Result<()> {
+    if sockopt::socket_acceptconn(socket)? {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "nobody can connect to it"))
+}
+
+/// The file of a socket. It is removed when this is dropped, which takes a call of the system that
+/// may block.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have put something else there meanwhile.
+        if id(&self.path).is_ok_and(|id| id == self.id)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "the socket is left behind");
+        }
+    }
+}
+
+/// What tells a file from others: its file system and its number there.
+fn id(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {addr}: {hint} {key}")]
+pub struct BindError {
+    addr: String,
+    hint: &'static str,
+    key: &'static str,
+    source: io::Error,
+}
+
+/// What was passed to the process cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on the socket that was passed to this process (LISTEN_FDS); in a systemd unit, \
+     use ListenStream= with Accept=no"
+)]
+pub struct InheritError(#[source] io::Error);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(path: &Path) -> String {
+        Listener::unix("http.addr", path.to_str().unwrap()).unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_left_behind_is_replaced_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "a crash leaves it");
+        let listener = Listener::unix("http.addr", path.to_str().unwrap()).unwrap();
+        assert_eq!(*listener.addr(), Address::Unix(Some(path.clone())));
+        assert!(refused(&path).contains("another program does"), "{}", refused(&path));
+        drop(listener);
+        assert!(!path.exists());
+
+        fs::write(&path, "precious").unwrap();
+        assert!(refused(&path).contains("no socket"), "{}", refused(&path));
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+        let nowhere = folder.path().join("no/socket");
+        assert!(refused(&nowhere).contains("no such folder"), "{}", refused(&nowhere));
+        let long = folder.path().join("x".repeat(200));
+        assert!(refused(&long).contains("107 bytes"), "{}", refused(&long));
+    }
+
+    #[tokio::test]
+    async fn a_socket_whose_owner_has_no_room_is_not_taken_for_one_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let full = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        rustix::net::bind(&full, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        rustix::net::listen(&full, 0).unwrap();
+        let _first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert!(refused(&path).contains("another program does"), "{}", refused(&path));
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_has_put_there_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = Listener::unix("http.addr", path.to_str().unwrap()).unwrap();
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        fs::write(&path, "precious").unwrap();
+        drop(listener);
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+}
