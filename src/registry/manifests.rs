@@ -154,7 +154,7 @@ impl Registry {
             // Before the revision: an entry whose revision is missing is passed over, a revision
             // whose entry is missing would never be found.
             let place = Place::Referrer { name, subject, referrer: &digest };
-            self.set_link(place, &digest).await?;
+            self.enter(place, &digest).await?;
         }
         self.set_link(Place::Revision(name, &digest), &digest).await?;
         let target = &digest;

@@ -164,7 +164,7 @@ impl Registry {
         let place = Place::Referrer { name, subject, referrer: digest };
         match self.storage().size(&place.key()).await? {
             Some(_) => Ok(()),
-            None => self.set_link(place, digest).await,
+            None => self.enter(place, digest).await,
         }
     }
 }

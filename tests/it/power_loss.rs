@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -389,7 +389,7 @@ impl Told {
     async fn needs_every_sync(&self, chances: u64) {
         let steps = self.recording.0.len();
         let (mut tried, mut needless) = (BTreeSet::new(), Vec::new());
-        let (mut repeated, mut derived) = (0, 0);
+        let mut repeated = 0;
         for sync in self.recording.syncs() {
             let request = self.requests.iter().find(|request| sync < request.acknowledged);
             let within = request.map_or(0..steps, |request| request.begun..request.acknowledged);
@@ -417,23 +417,11 @@ impl Told {
             }
             if !found {
                 let Step::Sync { path, .. } = &self.recording.0[sync] else { continue };
-                // The entry of a referrer counts by its name; what is in it is for people. And when
-                // all of them are lost together, they are entered again.
-                let is_entry = |path: &PathBuf| path.to_str().unwrap().contains("/_referrers/");
-                let image = lost(within.end, without.as_slice());
-                let none_are_left = !image.files().keys().any(is_entry);
-                if is_entry(path) && path.extension().is_some() || none_are_left {
-                    derived += 1;
-                    continue;
-                }
                 needless.push(format!("{without:?}: {}", path.display()));
             }
         }
-        let needed = tried.len() - needless.len() - repeated - derived;
-        println!(
-            "{steps} steps: {needed} syncs are needed, {repeated} repeat others, {derived} are of \
-             what is made again"
-        );
+        let needed = tried.len() - needless.len() - repeated;
+        println!("{steps} steps: {needed} syncs are needed, {repeated} repeat others");
         assert!(needless.is_empty(), "nothing is wrong without these syncs: {needless:#?}");
     }
 }
