@@ -19,6 +19,8 @@ mod podman;
 mod process;
 mod require;
 mod server;
+#[path = "../common/skip.rs"]
+mod skip;
 mod skopeo;
 mod sslscan;
 mod tls_scan;
