@@ -28,7 +28,7 @@ build: ## Build for development
 	$(CARGO) build --locked
 
 .PHONY: test
-test: lint doc providers deny unit fuzz-build chaos-quick soak-quick install-clients clients conformance ## Run every check: format, lints, documentation, tests, kills, a soak, real clients, conformance
+test: lint doc providers deny unit fuzz-build chaos-quick soak-quick install-clients clients differential conformance ## Run every check: format, lints, documentation, tests, kills, a soak, real clients, registry:2 beside it, conformance
 	@echo 'all checks passed'
 	@$(SHOW_SKIPS)
 
@@ -111,13 +111,18 @@ fuzz: ## Fuzz each target for FUZZ_SECONDS seconds (60)
 	fuzz/run.sh
 
 .PHONY: install-clients
-install-clients: ## Install the clients that the tests drive (Debian and Ubuntu, as root)
+install-clients: ## Install the programs that the tests drive (Debian and Ubuntu, as root)
 	tests/install-clients.sh
 
 # The runner keeps back what tests that pass have printed, so the skips are shown from the file.
 .PHONY: clients
 clients: forget-skips ## Drive the binary with docker, skopeo, podman and ctr, and scan its TLS
 	$(CARGO) test --locked --test clients
+	@$(SHOW_SKIPS)
+
+.PHONY: differential
+differential: forget-skips ## Send the same requests to registry:2 and to the binary, and compare the answers
+	$(CARGO) test --locked --test differential
 	@$(SHOW_SKIPS)
 
 # The binary comes from the build of the tests: `cargo build` would compile the dependencies once
