@@ -28,7 +28,7 @@ build: ## Build for development
 	$(CARGO) build --locked
 
 .PHONY: test
-test: lint doc providers deny unit fuzz-build chaos-quick soak-quick install-clients clients bothways conformance ## Run every check: format, lints, documentation, tests, kills, a soak, real clients, registry:2 on the same tree, conformance
+test: lint doc providers deny unit fuzz-build chaos-quick soak-quick install-clients clients bothways differential conformance ## Run every check: format, lints, documentation, tests, kills, a soak, real clients, registry:2 on the same tree and beside it, conformance
 	@echo 'all checks passed'
 	@$(SHOW_SKIPS)
 
@@ -111,7 +111,7 @@ fuzz: ## Fuzz each target for FUZZ_SECONDS seconds (60)
 	fuzz/run.sh
 
 .PHONY: install-clients
-install-clients: ## Install the clients that the tests drive (Debian and Ubuntu, as root)
+install-clients: ## Install the programs that the tests drive (Debian and Ubuntu, as root)
 	tests/install-clients.sh
 
 # The runner keeps back what tests that pass have printed, so the skips are shown from the file.
@@ -124,6 +124,11 @@ clients: forget-skips ## Drive the binary with docker, skopeo, podman and ctr, a
 .PHONY: bothways
 bothways: forget-skips ## Have docker-registry and the binary serve one tree in turns, and damage trees
 	$(CARGO) test --locked --test bothways
+	@$(SHOW_SKIPS)
+
+.PHONY: differential
+differential: forget-skips ## Send the same requests to registry:2 and to the binary, and compare the answers
+	$(CARGO) test --locked --test differential
 	@$(SHOW_SKIPS)
 
 # The binary comes from the build of the tests: `cargo build` would compile the dependencies once

@@ -260,7 +260,13 @@ impl Api {
             .map_err(|refusal| Error::NotLetIn { refusal, challenge: self.gate.challenge() })?;
         call.identity = Some(identity.clone());
         let path = path.as_deref().unwrap_or_default();
-        let endpoint = Endpoint::parse(&call.method, path, call.uri.query().unwrap_or_default())?;
+        let query = call.uri.query().unwrap_or_default();
+        let endpoint = match Endpoint::parse(&call.method, path, query) {
+            Err(Error::MethodNotAllowed(allowed)) if call.method == Method::OPTIONS => {
+                return Ok(options(allowed));
+            }
+            parsed => parsed?,
+        };
         call.handler = endpoint.handler();
         call.repository = endpoint.repository().map_or(0, |name| name.as_str().len());
         let permit = self.gate.authorise(identity, &endpoint.rights())?;
@@ -428,6 +434,13 @@ fn open(method: &Method, content_type: &'static str, body: &'static str) -> Resp
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// What `OPTIONS` of an endpoint is answered with (RFC 9110 §9.3.7).
+fn options(allowed: &[Method]) -> Response<Body> {
+    let mut response = status(StatusCode::OK);
+    response.headers_mut().insert(header::ALLOW, value(&error::list(allowed)));
     response
 }
 

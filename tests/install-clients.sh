@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the clients that the tests drive and that this machine lacks, where apt-get and root are
+# Installs the programs that the tests drive and that this machine lacks, where apt-get and root are
 # to be had; elsewhere says what is missing. Never fails: the suites report what they cannot do.
 set -euo pipefail
 
@@ -62,6 +62,10 @@ for package in $(missing | cut -d ' ' -f 2 | uniq); do
     if grep -q " $package\$" <<<"$(missing)"; then
         apt-get install -y -qq --no-install-recommends "$package" >/dev/null ||
             echo "$package cannot be installed" >&2
+    fi
+    # Debian starts it as a service, on the port of the servers of the tests.
+    if [ "$package" = docker-registry ] && [ -d /run/systemd/system ]; then
+        systemctl --quiet disable --now docker-registry || true
     fi
 done
 if [ -n "$(missing)" ]; then

@@ -31,9 +31,13 @@ impl Api {
         call: &Call,
     ) -> Result<Response<Body>, Error> {
         let unknown = || Error::refused(ErrorCode::BlobUnknown).with_detail(json!(digest));
-        if call.method == Method::HEAD || call.headers.contains_key(header::IF_NONE_MATCH) {
+        if call.method == Method::HEAD || conditional::is_conditional(call) {
             let size = self.registry.blob_size(name, digest).await?.ok_or_else(unknown)?;
-            if let Some(response) = conditional::not_modified(call, digest) {
+            if let Some(response) = conditional::failed(call, digest) {
+                return Ok(response);
+            }
+            if let Some(mut response) = conditional::not_modified(call, digest) {
+                response.headers_mut().insert(header::CACHE_CONTROL, FOREVER);
                 return Ok(response);
             }
             if call.method == Method::HEAD {

@@ -14,6 +14,11 @@ pub(super) fn etag(digest: &Digest) -> HeaderValue {
     value(&format_args!("\"{digest}\""))
 }
 
+/// Whether a request is for content only under a condition.
+pub(super) fn is_conditional(call: &Call) -> bool {
+    [header::IF_MATCH, header::IF_NONE_MATCH].iter().any(|name| call.headers.contains_key(name))
+}
+
 /// The answer to a client that has this content already.
 pub(super) fn not_modified(call: &Call, digest: &Digest) -> Option<Response<Body>> {
     let header = call.header(header::IF_NONE_MATCH)?;
@@ -24,6 +29,14 @@ pub(super) fn not_modified(call: &Call, digest: &Digest) -> Option<Response<Body
     response.headers_mut().insert(header::ETAG, etag(digest));
     response.headers_mut().insert(CONTENT_DIGEST, value(digest));
     Some(response)
+}
+
+/// The answer to a client that wants only content other than this (`If-Match`, §13.1.1). The tags
+/// of content are strong, and so must theirs be.
+pub(super) fn failed(call: &Call, digest: &Digest) -> Option<Response<Body>> {
+    let header = call.header(header::IF_MATCH)?;
+    let matches = header.split(',').map(str::trim).any(|tag| tag == "*" || *tag == etag(digest));
+    (!matches).then(|| status(StatusCode::PRECONDITION_FAILED))
 }
 
 /// Whether a list of entity tags names the content. Weak tags do (§13.1.2), and so do digests

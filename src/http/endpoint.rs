@@ -308,7 +308,8 @@ impl Query<'_> {
     }
 
     fn number(&self, name: &'static str) -> Result<Option<usize>, Error> {
-        let Some(text) = self.first(name) else {
+        // An empty one is none, as for registry:2: scripts fill in what they do not have.
+        let Some(text) = self.first(name).filter(|text| !text.is_empty()) else {
             return Ok(None);
         };
         text.parse().map(Some).map_err(|_| {

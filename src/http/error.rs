@@ -85,8 +85,7 @@ impl Error {
         match self {
             Self::MethodNotAllowed(allowed) => {
                 let mut response = Refused::of(ErrorCode::Unsupported).respond();
-                let allowed: Vec<&str> = allowed.iter().map(Method::as_str).collect();
-                set(&mut response, header::ALLOW, &allowed.join(", "));
+                set(&mut response, header::ALLOW, &list(allowed));
                 response
             }
             Self::Host => {
@@ -232,6 +231,12 @@ pub(super) fn internal(
     };
     let entry = json!({ "code": code.as_str(), "message": message, "detail": detail });
     json_response(status, &json!({ "errors": [entry] }))
+}
+
+/// Methods as they stand in `Allow`.
+pub(super) fn list(methods: &[Method]) -> String {
+    let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    names.join(", ")
 }
 
 /// The body of distribution-spec, "Error Codes".

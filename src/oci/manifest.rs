@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use self::object::Object;
 use super::{Digest, MediaType, Schema1};
+
+mod object;
 
 /// What a manifest says that a registry acts on.
 #[derive(Clone, Debug)]
@@ -93,7 +96,7 @@ impl Manifest {
         if declared.is_some_and(|declared| Schema1::parse(declared).is_some()) {
             return Err(InvalidManifest::Schema1);
         }
-        let raw: Raw = serde_json::from_str(text)?;
+        let Object(raw): Object<Raw> = serde_json::from_str(text)?;
         if raw.schema_version == Some(1) {
             return Err(InvalidManifest::Schema1);
         }
@@ -136,7 +139,7 @@ impl Manifest {
             manifests: Option<serde::de::IgnoredAny>,
             signatures: Option<serde::de::IgnoredAny>,
         }
-        match serde_json::from_slice::<Stored>(bytes) {
+        match serde_json::from_slice(bytes).map(|Object::<Stored>(stored)| stored) {
             // It becomes a header: what cannot be one is as good as absent.
             Ok(Stored { media_type: Some(text), .. })
                 if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) =>
@@ -227,11 +230,11 @@ impl Manifest {
 struct Raw {
     schema_version: Option<u64>,
     media_type: Option<String>,
-    config: Option<Descriptor>,
-    layers: Option<Vec<Descriptor>>,
-    manifests: Option<Vec<Descriptor>>,
-    blobs: Option<Vec<Descriptor>>,
-    subject: Option<Descriptor>,
+    config: Option<Object<Descriptor>>,
+    layers: Option<Vec<Object<Descriptor>>>,
+    manifests: Option<Vec<Object<Descriptor>>>,
+    blobs: Option<Vec<Object<Descriptor>>>,
+    subject: Option<Object<Descriptor>>,
     artifact_type: Option<String>,
     annotations: Option<BTreeMap<String, String>>,
     /// Schema 1's: read here so that what [`Manifest::stored_media_type`] cannot read is refused.
@@ -264,22 +267,25 @@ impl Raw {
             return Err(InvalidManifest::SchemaVersion);
         }
         let missing = |field| InvalidManifest::MissingField { media_type, field };
+        let list = |objects: Vec<Object<Descriptor>>| {
+            objects.into_iter().map(|Object(descriptor)| descriptor).collect()
+        };
         let kind = match media_type {
             MediaType::OciManifest | MediaType::DockerManifest => ManifestKind::Image {
-                config: self.config.ok_or_else(|| missing("config"))?,
-                layers: self.layers.ok_or_else(|| missing("layers"))?,
+                config: self.config.ok_or_else(|| missing("config"))?.0,
+                layers: list(self.layers.ok_or_else(|| missing("layers"))?),
             },
             MediaType::OciIndex | MediaType::DockerManifestList => ManifestKind::Index {
-                manifests: self.manifests.ok_or_else(|| missing("manifests"))?,
+                manifests: list(self.manifests.ok_or_else(|| missing("manifests"))?),
             },
             MediaType::OciArtifact => {
-                ManifestKind::Artifact { blobs: self.blobs.unwrap_or_default() }
+                ManifestKind::Artifact { blobs: list(self.blobs.unwrap_or_default()) }
             }
         };
         Ok(Manifest {
             media_type,
             kind,
-            subject: self.subject,
+            subject: self.subject.map(|Object(subject)| subject),
             artifact_type: self.artifact_type,
             annotations: self.annotations,
         })

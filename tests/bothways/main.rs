@@ -24,4 +24,6 @@ mod schema1;
 #[path = "../common/site.rs"]
 #[expect(dead_code, reason = "other suites need more")]
 mod site;
+#[path = "../common/skip.rs"]
+mod skip;
 mod there;

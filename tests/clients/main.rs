@@ -20,6 +20,8 @@ mod process;
 #[path = "../common/require.rs"]
 mod require;
 mod server;
+#[path = "../common/skip.rs"]
+mod skip;
 mod skopeo;
 mod sslscan;
 mod tls_scan;

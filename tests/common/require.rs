@@ -1,9 +1,9 @@
 //! What a suite needs of the machine, and what happens when it is not there.
 
 use std::env;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::process::{Command, Stdio};
+
+use crate::skip::skip;
 
 /// One thing that a suite cannot do without.
 pub(crate) enum Need {
@@ -15,18 +15,13 @@ pub(crate) enum Need {
     Namespaces,
 }
 
-/// Whether everything in `needs` is there; where it is not, the skip has been reported.
-///
-/// With `CI=true` a missing program is a failure, because a green run there would claim what was
-/// never tried. `PORTCULLIS_SKIPPED` names a file that collects the skips for whoever started us.
+/// Whether everything in `needs` is there; where it is not, the skip has been reported. With
+/// `CI=true` a missing program is a failure.
 pub(crate) fn met(suite: &str, needs: &[Need]) -> bool {
     let Some(lacking) = needs.iter().find(|need| !need.is_met()) else {
         return true;
     };
-    let line = format!("skipped: {suite}: {}", lacking.reason());
-    let ci = env::var("CI").is_ok_and(|value| value == "true");
-    assert!(!(ci && matches!(lacking, Need::Program(_))), "{line}, and CI=true allows no gaps");
-    report(&line);
+    skip(suite, &lacking.reason(), matches!(lacking, Need::Program(_)));
     false
 }
 
@@ -57,17 +52,4 @@ impl Need {
 fn id_of_user() -> String {
     let output = Command::new("id").arg("-u").output().expect("id runs");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
-#[expect(clippy::print_stdout, reason = "a skip that nobody sees is a hole in the test")]
-fn report(line: &str) {
-    println!("{line}");
-    if let Some(path) = env::var_os("PORTCULLIS_SKIPPED") {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .expect("PORTCULLIS_SKIPPED can be written");
-        file.write_all(format!("{line}\n").as_bytes()).expect("PORTCULLIS_SKIPPED can be written");
-    }
 }

@@ -162,6 +162,28 @@ async fn if_range_of_other_content_gives_everything() {
 }
 
 #[tokio::test]
+async fn what_is_other_content_than_the_client_wants_is_not_sent() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("app", noise(8, 100)).await;
+    let target = format!("/v2/app/blobs/{digest}");
+    let other = crate::support::digest("other");
+    for (tag, status) in [
+        (format!("\"{digest}\""), 200),
+        (format!("\"{other}\", \"{digest}\""), 200),
+        ("*".to_owned(), 200),
+        (format!("\"{other}\""), 412),
+        // RFC 9110 §13.1.1: compared strongly.
+        (format!("W/\"{digest}\""), 412),
+        (String::new(), 412),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let request = server.request(method, &target).header("if-match", &tag);
+            assert_eq!(request.answer().await.status, status, "{method} {tag}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_the_client_has_is_not_sent_again() {
     let server = TestServer::start().await;
     let digest = server.push_blob("app", noise(9, 100)).await;
@@ -180,6 +202,8 @@ async fn what_the_client_has_is_not_sent_again() {
             assert!(!answer.headers.contains_key("content-length"), "{:?}", answer.headers);
             assert!(answer.body.is_empty(), "{tag}");
             assert_eq!(answer.header("etag"), format!("\"{digest}\""), "{tag}");
+            // RFC 9110 §15.4.5: as in the answer that is spared.
+            assert!(answer.header("cache-control").contains("max-age=31536000"), "{tag}");
         }
     }
     for tag in [format!("\"{other}\""), "\"\"".to_owned(), "nonsense".to_owned()] {

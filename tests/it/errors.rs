@@ -208,6 +208,23 @@ async fn unsupported() {
 }
 
 #[tokio::test]
+async fn options_of_an_endpoint_are_its_methods() {
+    let server = TestServer::start().await;
+    for (target, methods) in [
+        ("/v2/", "GET, HEAD"),
+        ("/v2/_catalog", "GET, HEAD"),
+        ("/v2/app/manifests/latest", "GET, HEAD, PUT, DELETE"),
+        ("/v2/app/blobs/uploads/", "POST"),
+    ] {
+        let answer = server.request("OPTIONS", target).answer().await;
+        assert_eq!(answer.status, 200, "{target}");
+        assert_eq!(answer.header("allow"), methods, "{target}");
+    }
+    let answer = server.request("OPTIONS", "/v2/app/nonsense").answer().await;
+    assert_eq!(answer.status, 404);
+}
+
+#[tokio::test]
 async fn pagination_number_invalid() {
     let server = TestServer::start().await;
     trifle(&server, "app", "latest").await;

@@ -110,6 +110,19 @@ async fn no_tags_are_given_when_none_are_asked_for() {
 }
 
 #[tokio::test]
+async fn an_empty_number_is_as_good_as_none() {
+    let server = TestServer::start().await;
+    trifle(&server, "app", "latest").await;
+    for target in ["/v2/app/tags/list", "/v2/_catalog"] {
+        let all = server.get(target).await.expect(200).json();
+        for query in ["n=", "n", "n=&last="] {
+            let answer = server.get(&format!("{target}?{query}")).await.expect(200);
+            assert_eq!(answer.json(), all, "{target}?{query}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_number_of_tags_that_is_none_is_refused() {
     let server = TestServer::start().await;
     trifle(&server, "app", "latest").await;

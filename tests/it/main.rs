@@ -39,6 +39,8 @@ mod readonly;
 mod redirect;
 mod referrers;
 mod server;
+#[path = "../common/skip.rs"]
+mod skip;
 mod sockets;
 mod storage_failures;
 mod support;

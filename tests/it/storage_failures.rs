@@ -1,22 +1,19 @@
 //! Storage that fails: the client gets a clean error, the server lives on, nothing half-written is
 //! seen.
 
-use std::{
-    fs::{self, File},
-    io::Write as _,
-    os::unix::fs::symlink,
-    path::Path,
-    process::Command,
-};
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use portcullis::{oci::ErrorCode, storage};
 
-use crate::support::{
-    Answered as _, TestServer,
-    content::noise,
-    digest, image,
-    process::{Before, ROOM},
-    server::files,
+use crate::{
+    skip::skip,
+    support::{
+        Answered as _, TestServer,
+        content::noise,
+        digest, image,
+        process::{Before, ROOM},
+        server::files,
+    },
 };
 
 #[tokio::test]
@@ -83,15 +80,6 @@ async fn storage_that_fails_leaves_neither_memory_nor_descriptors_behind() {
     server.request("POST", &push).body(layer).answer().await.expect(201);
 }
 
-/// Says that a test cannot run here, to `make test` too, which shows it at its end.
-fn skipped(why: &str) {
-    println!("skipped: {why}");
-    if let Some(path) = std::env::var_os("PORTCULLIS_SKIPPED") {
-        let mut file = File::options().create(true).append(true).open(path).unwrap();
-        writeln!(file, "skipped: {why}").unwrap();
-    }
-}
-
 /// A file system of its own, of the size given, unmounted at the end.
 struct Mounted<'a>(&'a Path);
 
@@ -116,7 +104,7 @@ async fn a_full_disk_is_507_and_leaves_nothing_half_written() {
     let outer = tempfile::tempdir().unwrap();
     let disk = outer.path().join("disk");
     let Some(_mounted) = Mounted::new(&disk, "4m") else {
-        skipped("full disk: nothing can be mounted here");
+        skip("full disk", "nothing can be mounted here", false);
         return;
     };
     let server = TestServer::with(|config| {

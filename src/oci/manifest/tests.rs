@@ -75,6 +75,36 @@ fn what_is_no_manifest_is_refused() {
 }
 
 #[test]
+fn lists_of_values_are_no_objects() {
+    // As serde's own structs would have them: the values in the order of the fields.
+    let by_place = serde_json::json!([
+        2,
+        MediaType::OciIndex.as_str(),
+        null,
+        null,
+        [],
+        null,
+        null,
+        null,
+        null,
+        null
+    ]);
+    assert!(matches!(parse(&by_place, None), Err(InvalidManifest::Json(_))));
+    let stored = Manifest::stored_media_type(by_place.to_string().as_bytes());
+    assert_eq!(stored, "application/octet-stream");
+    for field in ["config", "layers", "subject"] {
+        let mut json = image(None);
+        let values = serde_json::json!(["a/b", descriptor()["digest"], 1, null]);
+        json[field] = if field == "layers" { serde_json::json!([values]) } else { values };
+        assert!(matches!(parse(&json, None), Err(InvalidManifest::Json(_))), "{field}");
+    }
+    let mut index = serde_json::json!({ "schemaVersion": 2, "manifests": [] });
+    assert!(parse(&index, None).is_ok());
+    index["manifests"] = serde_json::json!([["a/b", descriptor()["digest"], 1, null]]);
+    assert!(matches!(parse(&index, None), Err(InvalidManifest::Json(_))));
+}
+
+#[test]
 fn what_is_not_utf_8_is_refused_wherever_it_stands() {
     let mut json = image(None);
     json["x"] = "é".into();

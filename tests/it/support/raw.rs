@@ -1,39 +1,13 @@
 //! Bytes to and from a server, as no well-behaved client would send them.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
-
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::server::{PASSWORD, USER};
 
-pub type Stream = tokio_rustls::client::TlsStream<TcpStream>;
+#[path = "../../common/wire.rs"]
+mod wire;
 
-/// For what must happen: long enough that a loaded machine does not decide a test.
-pub const GUARD: Duration = Duration::from_secs(120);
-
-/// Connects to a server whose authority is in the file `ca`.
-pub async fn connect(addr: SocketAddr, ca: &Path, alpn: &[&[u8]]) -> Stream {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
-    let mut config =
-        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let socket = TcpStream::connect(addr).await.unwrap();
-    tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(ServerName::try_from("localhost").unwrap(), socket)
-        .await
-        .unwrap()
-}
-
-/// The value of `Authorization` of a user.
-pub fn basic(user: &str, password: &str) -> String {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
-}
+pub(crate) use self::wire::{GUARD, Stream, basic, connect};
 
 /// The value of `Authorization` of the user that all servers of the tests have.
 pub fn authorization() -> String {

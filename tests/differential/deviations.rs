@@ -1,0 +1,550 @@
+//! Where the answers of Portcullis are meant to differ from registry:2's, and why. The same table,
+//! with more words, is in docs/MIGRATING.md.
+
+use crate::compare::Difference;
+
+/// One thing that Portcullis does differently on purpose.
+pub(crate) struct Deviation {
+    /// The first column of its row in docs/MIGRATING.md.
+    pub(crate) title: &'static str,
+    /// The last one.
+    pub(crate) reason: &'static str,
+    /// Where it shows.
+    pub(crate) differences: &'static [Expected],
+}
+
+/// Differences that are expected. In each part `*` stands for anything.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    /// The names of the steps, several of them between `|`.
+    steps: &'static str,
+    field: &'static str,
+    theirs: &'static str,
+    ours: &'static str,
+}
+
+impl Deviation {
+    /// Whether a difference is one of these.
+    pub(crate) fn covers(&self, difference: &Difference) -> bool {
+        self.differences.iter().any(|expected| expected.covers(difference))
+    }
+}
+
+impl Expected {
+    /// Whether a difference is one of these.
+    pub(crate) fn covers(&self, difference: &Difference) -> bool {
+        let Difference { step, field, theirs, ours, .. } = difference;
+        self.steps.split('|').any(|steps| matches(steps.trim(), step))
+            && matches(self.field, field)
+            && matches(self.theirs, theirs)
+            && matches(self.ours, ours)
+    }
+}
+
+/// Whether a text is what a pattern says.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((before, rest)) => text.strip_prefix(before).is_some_and(|text| {
+            text.char_indices()
+                .map(|(at, _)| at)
+                .chain([text.len()])
+                .any(|at| matches(rest, &text[at..]))
+        }),
+    }
+}
+
+const fn expected(
+    steps: &'static str,
+    field: &'static str,
+    theirs: &'static str,
+    ours: &'static str,
+) -> Expected {
+    Expected { steps, field, theirs, ours }
+}
+
+/// All of them, in the order of docs/MIGRATING.md.
+pub(crate) const DEVIATIONS: &[Deviation] = &[
+    Deviation {
+        title: "the type of JSON",
+        reason: "JSON has no charset (RFC 8259 §11), and registry:3 leaves it out as well.",
+        differences: &[expected(
+            "*",
+            "content-type",
+            "application/json; charset=utf-8",
+            "application/json",
+        )],
+    },
+    Deviation {
+        title: "`http.headers`, and the version of the API",
+        reason: "A header that protects is missed where nobody thought of it.",
+        differences: &[
+            expected("*", "x-of-the-file", "–", "one, two"),
+            expected("*", "x-content-type-options", "–", "nosniff"),
+            expected("*", "docker-distribution-api-version", "–", "registry/2.0"),
+        ],
+    },
+    Deviation {
+        title: "the detail of errors",
+        reason: "It is free text by the specification, and says what was wrong.",
+        differences: &[expected("*", "detail", "*", "*")],
+    },
+    Deviation {
+        title: "the challenge",
+        reason: "RFC 7617 §2.1 has it for passwords that are not ASCII.",
+        differences: &[expected(
+            "gate: *",
+            "www-authenticate",
+            "Basic realm=\"A \\\"quoted\\\" realm\"",
+            "Basic realm=\"A \\\"quoted\\\" realm\", charset=\"UTF-8\"",
+        )],
+    },
+    Deviation {
+        title: "several spaces behind `Basic`",
+        reason: "RFC 9110 §11.4 allows them.",
+        differences: &[expected(
+            "gate: two spaces behind the scheme",
+            "outcome",
+            "401 UNAUTHORIZED",
+            "200",
+        )],
+    },
+    Deviation {
+        title: "paths that do not exist, without a password",
+        reason: "Who is not known learns nothing, not even which paths there are.",
+        differences: &[expected("gate: of nobody: *", "outcome", "404", "401 UNAUTHORIZED")],
+    },
+    Deviation {
+        title: "methods that an endpoint does not have",
+        reason: "The specification has a code for it, and RFC 9110 §15.5.6 wants `Allow` to be right.",
+        differences: &[
+            expected("*", "outcome", "405", "405 UNSUPPORTED"),
+            expected("version: *|methods: *", "outcome", "200", "405 UNSUPPORTED"),
+            expected("version: the root, post", "outcome", "200", "405"),
+            expected("uploads: *", "outcome", "404 BLOB_UPLOAD_UNKNOWN", "405 UNSUPPORTED"),
+            expected(
+                "sessions: post to an upload|methods: *",
+                "outcome",
+                "404 BLOB_UPLOAD_INVALID",
+                "405 UNSUPPORTED",
+            ),
+        ],
+    },
+    Deviation {
+        title: "`OPTIONS`",
+        reason: "Methods belong to a path, whatever is there (RFC 9110 §9.3.7).",
+        differences: &[
+            expected("version: options", "*", "*", "*"),
+            expected(
+                "sessions: options of an upload|methods: OPTIONS an upload",
+                "outcome",
+                "404 BLOB_UPLOAD_INVALID",
+                "200",
+            ),
+            expected(
+                "tags: options|catalog: options|methods: OPTIONS *",
+                "allow",
+                "GET",
+                "GET, HEAD",
+            ),
+            expected(
+                "methods: OPTIONS uploads",
+                "allow",
+                "DELETE, GET, HEAD, PATCH, POST, PUT",
+                "POST",
+            ),
+        ],
+    },
+    Deviation {
+        title: "`HEAD` of lists",
+        reason: "RFC 9110 §9.1 wants `HEAD` wherever there is `GET`.",
+        differences: &[
+            expected("tags: head|catalog: head", "outcome", "405", "200"),
+            expected("tags: of an unknown name, head", "outcome", "405", "404"),
+        ],
+    },
+    Deviation {
+        title: "slashes too many, dots and escapes in paths",
+        reason: "A path is judged as it was sent: what stands before the registry may have judged it too.",
+        differences: &[
+            expected(
+                "version: *|*: a slash behind it|manifests: of a tag and a slash*|paths: a star",
+                "outcome",
+                "301",
+                "404",
+            ),
+            expected("paths: *", "outcome", "301", "400 NAME_INVALID"),
+            expected(
+                "sessions: an id that leads away",
+                "outcome",
+                "301",
+                "404 BLOB_UPLOAD_UNKNOWN",
+            ),
+            expected(
+                "paths: a slash of the endpoint that is escaped|paths: an escaped version",
+                "outcome",
+                "200",
+                "404",
+            ),
+        ],
+    },
+    Deviation {
+        title: "the slash behind `uploads`",
+        reason: "A client that follows the redirect comes back with `GET`.",
+        differences: &[expected("uploads: begin without the slash", "outcome", "301", "202")],
+    },
+    Deviation {
+        title: "the page of a redirect, and of `/`",
+        reason: "No client of a registry reads it.",
+        differences: &[
+            expected("*without the slash", "content-type", "text/html; charset=utf-8", "–"),
+            expected("*without the slash", "body", "<a href=\"/v2/\">Moved Permanently</a>.*", ""),
+            expected("version: the root*", "content-type", "–", "text/plain; charset=utf-8"),
+            expected(
+                "version: head without the slash|version: the root, head",
+                "content-length",
+                "–",
+                "0",
+            ),
+        ],
+    },
+    Deviation {
+        title: "names, tags and digests that are none",
+        reason: "The specification has codes for them, which clients show.",
+        differences: &[
+            expected("*", "outcome", "404", "400 NAME_INVALID"),
+            expected("paths: *", "outcome", "400", "400 NAME_INVALID"),
+            expected(
+                "tags: too long a name|paths: *",
+                "outcome",
+                "500 UNKNOWN",
+                "400 NAME_INVALID",
+            ),
+            expected("bad pushes: *", "outcome", "404", "400 TAG_INVALID"),
+            expected("*", "outcome", "404", "400 DIGEST_INVALID"),
+            expected("bad pushes: *|manifests: *", "outcome", "500 UNKNOWN", "400 DIGEST_INVALID"),
+            expected("manifests: *, head", "outcome", "500", "400"),
+            expected(
+                "manifests: *|paths: *|deletions: *",
+                "outcome",
+                "404",
+                "404 MANIFEST_UNKNOWN",
+            ),
+            expected(
+                "manifests: *, head",
+                "content-type",
+                "text/plain; charset=utf-8",
+                "application/json",
+            ),
+        ],
+    },
+    Deviation {
+        title: "`/v1/_ping` and `/v1/search`",
+        reason: "`docker search` needs them.",
+        differences: &[expected(
+            "version: version 1, ping|version: version 1, search",
+            "outcome",
+            "404",
+            "200",
+        )],
+    },
+    Deviation {
+        title: "a blob in one request (`POST …?digest=`)",
+        reason: "The specification has it (end-4b).",
+        differences: &[
+            expected("uploads: all in one request", "outcome", "202", "201"),
+            expected("uploads: all in one request, *", "outcome", "202", "400 DIGEST_INVALID"),
+        ],
+    },
+    Deviation {
+        title: "a mount without `from`",
+        reason: "The specification leaves it to the registry to find the blob (end-11).",
+        differences: &[expected("mounts: from nowhere", "outcome", "202", "201")],
+    },
+    Deviation {
+        title: "sha512",
+        reason: "The specification wants the digest that the client gave.",
+        differences: &[
+            expected(
+                "uploads: end with sha512|uploads: a blob by sha512*",
+                "docker-content-digest",
+                "sha256:*",
+                "sha512:*",
+            ),
+            expected(
+                "uploads: end with sha512",
+                "location",
+                "*/blobs/sha256:*",
+                "*/blobs/sha512:*",
+            ),
+            expected("uploads: a blob by sha512*", "etag", "\"sha256:*", "\"sha512:*"),
+            expected("bad pushes: by sha512", "outcome", "400 DIGEST_INVALID", "201"),
+            expected("manifests: by sha512*", "outcome", "404*", "200"),
+            expected(
+                "uploads: begin with an algorithm that is none",
+                "outcome",
+                "202",
+                "400 DIGEST_INVALID",
+            ),
+        ],
+    },
+    Deviation {
+        title: "`Content-Range` of a chunk",
+        reason: "The specification wants chunks in order; in another they would make another blob.",
+        differences: &[
+            expected("chunks: *", "outcome", "202", "416 RANGE_INVALID"),
+            expected("chunks: *", "outcome", "202", "400 SIZE_INVALID"),
+            expected("chunks: *", "outcome", "201", "400 SIZE_INVALID"),
+        ],
+    },
+    Deviation {
+        title: "`Content-Type` of a chunk",
+        reason: "What a chunk is called does not change its bytes.",
+        differences: &[
+            expected("chunks: a chunk of *", "outcome", "500 UNKNOWN", "202"),
+            expected("chunks: the end with a form", "outcome", "400 DIGEST_INVALID", "201"),
+        ],
+    },
+    Deviation {
+        title: "the state in the address of an upload",
+        reason: "Uploads are kept in the storage and need no state, which is why they go on after a restart.",
+        differences: &[
+            expected("sessions: *", "outcome", "404 BLOB_UPLOAD_INVALID", "202"),
+            expected("sessions: *", "outcome", "404 BLOB_UPLOAD_INVALID", "204"),
+            expected(
+                "sessions: *",
+                "outcome",
+                "404 BLOB_UPLOAD_INVALID",
+                "404 BLOB_UPLOAD_UNKNOWN",
+            ),
+        ],
+    },
+    Deviation {
+        title: "`Cache-Control` of blobs",
+        reason: "Content never changes under its digest, so that nobody has to ask again.",
+        differences: &[expected(
+            "*",
+            "cache-control",
+            "max-age=31536000",
+            "max-age=31536000, immutable",
+        )],
+    },
+    Deviation {
+        title: "ranges of blobs",
+        reason: "RFC 9110 §14 says so, and nobody asks a registry for several ranges.",
+        differences: &[
+            expected("blobs: range bytes=-0", "outcome", "206", "416"),
+            expected(
+                "blobs: range bytes=0-1,4-5|blobs: head with a range",
+                "outcome",
+                "206",
+                "200",
+            ),
+            expected("blobs: range *", "outcome", "416", "200"),
+            expected("blobs: range bytes = 0-3", "outcome", "416", "206"),
+        ],
+    },
+    Deviation {
+        title: "refused ranges and conditions (416, 412)",
+        reason: "They would tell caches to keep the refusal for a year.",
+        differences: &[
+            expected(
+                "blobs: range *|blobs: if there is another tag, to go on",
+                "cache-control",
+                "max-age=31536000",
+                "–",
+            ),
+            expected(
+                "blobs: range *|blobs: if there is another tag, to go on",
+                "docker-content-digest",
+                "*",
+                "–",
+            ),
+            expected("blobs: range *|blobs: if there is another tag, to go on", "etag", "*", "–"),
+            expected("blobs: range *", "content-type", "text/plain; charset=utf-8", "–"),
+            expected(
+                "blobs: if there is another tag, to go on",
+                "content-type",
+                "application/octet-stream",
+                "–",
+            ),
+            expected("blobs: if there is another tag, to go on", "content-length", "36", "0"),
+            expected("blobs: range *", "body", "invalid range*", ""),
+            expected("blobs: range bytes=7-4", "content-range", "–", "bytes */36"),
+        ],
+    },
+    Deviation {
+        title: "`If-None-Match`",
+        reason: "RFC 9110 §13.1.2 and §15.4.5 say so.",
+        differences: &[
+            expected("blobs: if there is not the tag without quotes*", "outcome", "200", "304"),
+            expected("manifests: if there is not *", "outcome", "200", "304"),
+            expected("manifests: if there is not *", "etag", "–", "*"),
+            expected("manifests: if there is not *", "docker-content-digest", "–", "sha256:*"),
+        ],
+    },
+    Deviation {
+        title: "referrers, subjects, and tags beside a digest",
+        reason: "The specification has them.",
+        differences: &[
+            expected("manifests: referrers*", "outcome", "404", "200"),
+            expected("pushes: with a subject", "oci-subject", "–", "sha256:*"),
+            expected("pushes: with tags beside the digest", "oci-tag", "–", "beside, too"),
+            expected("manifests: of a tag beside a digest*", "outcome", "404*", "200"),
+        ],
+    },
+    Deviation {
+        title: "`Accept` when a manifest is read",
+        reason: "It hides images from `curl`; a client that cannot read a manifest says so better.",
+        differences: &[
+            expected("pulls: oci*", "outcome", "404*", "200"),
+            expected("pulls: docker*", "outcome", "400*", "200"),
+            expected(
+                "pulls: docker-list: docker's image*",
+                "content-type",
+                "*.manifest.v2+json",
+                "*.manifest.list.v2+json",
+            ),
+            expected("pulls: docker-list: docker's image*", "docker-content-digest", "*", "*"),
+            expected("pulls: docker-list: docker's image*", "etag", "*", "*"),
+            expected("pulls: docker-list: docker's image", "body", "*", "*"),
+            expected("pulls: docker-list: docker's image, head", "content-length", "*", "*"),
+        ],
+    },
+    Deviation {
+        title: "layers with `urls`",
+        reason: "The specification lets such layers be elsewhere, and images of Windows have them.",
+        differences: &[
+            expected(
+                "pushes: a layer from elsewhere",
+                "outcome",
+                "500 UNKNOWN, UNKNOWN, MANIFEST_BLOB_UNKNOWN",
+                "201",
+            ),
+            expected("manifests: with a layer from elsewhere*", "outcome", "404*", "200"),
+        ],
+    },
+    Deviation {
+        title: "a manifest that is too large",
+        reason: "The specification recommends 413.",
+        differences: &[expected(
+            "bad pushes: too large",
+            "outcome",
+            "400 MANIFEST_INVALID",
+            "413 SIZE_INVALID",
+        )],
+    },
+    Deviation {
+        title: "a manifest that comes without `Content-Type`",
+        reason: "The type is in the manifest, and is what will be served.",
+        differences: &[expected(
+            "bad pushes: without a type",
+            "outcome",
+            "400 MANIFEST_INVALID",
+            "201",
+        )],
+    },
+    Deviation {
+        title: "manifests that are none",
+        reason: "It is the client's fault, and an image has layers by the image specification.",
+        differences: &[
+            expected("bad pushes: *", "outcome", "500 UNKNOWN*", "400 MANIFEST_INVALID"),
+            expected(
+                "bad pushes: *",
+                "outcome",
+                "400 DIGEST_INVALID, MANIFEST_BLOB_UNKNOWN",
+                "400 MANIFEST_INVALID",
+            ),
+            expected(
+                "bad pushes: an image with no layers at all",
+                "outcome",
+                "201",
+                "400 MANIFEST_INVALID",
+            ),
+        ],
+    },
+    Deviation {
+        title: "a blob that is asked for as a manifest",
+        reason: "There is no such manifest in the repository.",
+        differences: &[
+            expected("manifests: that is a blob", "outcome", "500 UNKNOWN", "404 MANIFEST_UNKNOWN"),
+            expected("manifests: that is a blob, head", "outcome", "500", "404"),
+        ],
+    },
+    Deviation {
+        title: "`n` that is no number",
+        reason: "registry:3 refuses it too: all of a list is not what was asked for.",
+        differences: &[expected(
+            "tags: *|catalog: *|paths: a query with a semicolon",
+            "outcome",
+            "200",
+            "400 PAGINATION_NUMBER_INVALID",
+        )],
+    },
+    Deviation {
+        title: "the list of tags",
+        reason: "The specification says so.",
+        differences: &[
+            expected(
+                "tags: *|paths: *|deletions: *",
+                "order",
+                "{\"name\":\"app\",*",
+                "{\"name\":\"app\",*",
+            ),
+            expected("tags: *", "link", "–", "</v2/app/tags/list?last=*&n=*>; rel=\"next\""),
+            expected("tags: ?n=*", "body", "*", "*"),
+            expected("tags: ?last=*", "body", "*", "*"),
+        ],
+    },
+    Deviation {
+        title: "the catalog",
+        reason: "What cannot be pulled is no use in a list of what can; registry:3 asks for a manifest as well.",
+        differences: &[
+            expected("*catalog*", "body", "{\"repositories\":[*\"loose\"*", "{\"repositories\":[*"),
+            expected("catalog: ?*", "link", "</v2/_catalog?last=*&n=*>; rel=\"next\"", "–"),
+        ],
+    },
+    Deviation {
+        title: "tags of a repository without a tag",
+        reason: "It is there, and its tags are a list.",
+        differences: &[
+            expected("tags: of blobs without a manifest", "outcome", "404 NAME_UNKNOWN", "200"),
+            expected(
+                "deletions: tags of an emptied repository",
+                "body",
+                "{\"name\":\"team/app\",\"tags\":null}",
+                "{\"name\":\"team/app\",\"tags\":[]}",
+            ),
+        ],
+    },
+    Deviation {
+        title: "deleting a tag",
+        reason: "The specification has it (end-9).",
+        differences: &[
+            expected("deletions: a tag", "outcome", "400 DIGEST_INVALID", "202"),
+            expected("deletions: *", "outcome", "400 DIGEST_INVALID", "404 MANIFEST_UNKNOWN"),
+        ],
+    },
+    Deviation {
+        title: "deleting a blob",
+        reason: "All other answers about a blob have it.",
+        differences: &[expected("deletions: a blob*", "docker-content-digest", "–", "sha256:*")],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_anything_and_nothing_else_does() {
+        for (pattern, text) in
+            [("", ""), ("*", ""), ("*", "ab"), ("a*", "a"), ("*b", "ab"), ("a*c*e", "abcde")]
+        {
+            assert!(matches(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("", "a"), ("a", ""), ("a*", "ba"), ("*b", "ba"), ("a.c", "abc")] {
+            assert!(!matches(pattern, text), "{pattern} {text}");
+        }
+    }
+}

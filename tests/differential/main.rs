@@ -1,0 +1,90 @@
+//! The same requests to registry:2 and to Portcullis: where the answers differ, that is known, has
+//! a reason, and stands in docs/MIGRATING.md.
+//!
+//! `script` is the requests, in the order in which they are sent; `step` is what one is made of.
+//! `sides` starts the two servers on one configuration, `exchange` talks to them, `normal` takes out
+//! of an answer what differs by nature, `compare` tells two answers apart. `deviations` lists what
+//! may differ.
+//!
+//! Nothing else may, and what is listed and does not differ any more is a failure as well.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod compare;
+mod content;
+mod deviations;
+mod document;
+mod exchange;
+mod normal;
+#[path = "../common/registry2.rs"]
+mod registry2;
+mod script;
+mod sides;
+#[path = "../common/skip.rs"]
+mod skip;
+mod step;
+#[path = "../common/wire.rs"]
+mod wire;
+
+use std::{collections::BTreeSet, fmt::Write as _};
+
+use crate::{compare::Difference, deviations::DEVIATIONS, sides::Sides};
+
+/// A script that shrinks would show less than docs/MIGRATING.md claims.
+const FEWEST_STEPS: usize = 600;
+
+#[tokio::test]
+async fn every_answer_that_differs_from_registry_2_has_a_reason() {
+    if registry2::program().is_none() {
+        return skip::skip("differential", "docker-registry is not installed", true);
+    }
+    let mut sides = Sides::start();
+    let mut differences: Vec<Difference> = Vec::new();
+    for step in script::all() {
+        let (theirs, ours) = sides.answers(&step).await;
+        differences.extend(compare::differences(&step, &theirs, &ours));
+    }
+    report(&differences);
+}
+
+#[test]
+fn the_script_is_long_and_names_each_step_once() {
+    let steps = script::all();
+    let names: BTreeSet<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names.len(), steps.len(), "two steps have one name");
+    assert!(steps.len() >= FEWEST_STEPS, "{} steps", steps.len());
+}
+
+#[test]
+fn every_deviation_stands_in_the_guide_with_its_reason() {
+    let ours: Vec<(&str, &str)> = DEVIATIONS.iter().map(|d| (d.title, d.reason)).collect();
+    let rows = document::rows();
+    let theirs: Vec<(&str, &str)> =
+        rows.iter().map(|row| (row.title.as_str(), row.reason.as_str())).collect();
+    assert_eq!(ours, theirs, "DEVIATIONS and the table of docs/MIGRATING.md");
+}
+
+/// Shows all differences, and fails when one is not listed or one that is listed is not there.
+#[expect(clippy::print_stdout, reason = "shown by the test runner when the test fails")]
+fn report(differences: &[Difference]) {
+    let mut unknown = String::new();
+    for difference in differences {
+        match DEVIATIONS.iter().find(|deviation| deviation.covers(difference)) {
+            Some(deviation) => println!("{difference}      because: {}\n", deviation.reason),
+            None => writeln!(unknown, "{difference}").unwrap(),
+        }
+    }
+    let mut rotten = String::new();
+    for deviation in DEVIATIONS {
+        for expected in deviation.differences {
+            if !differences.iter().any(|difference| expected.covers(difference)) {
+                writeln!(rotten, "  {}: {expected:?}", deviation.title).unwrap();
+            }
+        }
+    }
+    assert!(
+        unknown.is_empty() && rotten.is_empty(),
+        "answers differ that no deviation covers:\n\n{unknown}\n\
+         deviations are listed that no answer shows:\n\n{rotten}"
+    );
+}

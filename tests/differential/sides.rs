@@ -1,0 +1,204 @@
+//! The two servers: one configuration but for the address, one file of users, one certificate.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
+    path::Path,
+    process::{self, Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    exchange::{Answer, exchange},
+    normal::{self, Normal},
+    registry2::Registry2,
+    step::{PASSWORD, Step, USER},
+};
+
+/// A hang guard: nothing that works takes so long.
+const START_LIMIT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(5);
+const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
+
+/// Both servers, and what they have said that later requests need.
+pub(crate) struct Sides {
+    theirs: Side,
+    ours: Side,
+    _registry2: Registry2,
+    _portcullis: Portcullis,
+    folder: TempDir,
+}
+
+/// What is different between the servers.
+struct Side {
+    address: SocketAddr,
+    /// The `Location` of answers, without the origin.
+    kept: BTreeMap<&'static str, String>,
+}
+
+impl Sides {
+    /// Starts both on empty trees, on addresses that no other process takes: in 127.0.0.0/8 there
+    /// is one for every process id.
+    pub(crate) fn start() -> Self {
+        let [_, high, middle, low] = process::id().to_be_bytes();
+        let ip = Ipv4Addr::new(127, 192 + high % 63, middle, low);
+        let address = |port| SocketAddr::V4(SocketAddrV4::new(ip, port));
+        let (theirs, ours) = (address(5000), address(5001));
+        // Where syncs cost nothing, if there is such a place.
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        run(folder.path(), &["certs", "--host", &ip.to_string(), "--out", "certs"]);
+        fs::write(folder.path().join("htpasswd"), users(folder.path())).unwrap();
+        let place = |name| {
+            let path = folder.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        };
+        let registry2 = Registry2::start(&place("registry2"), &configuration(theirs));
+        let portcullis = Portcullis::start(&place("portcullis"), ours);
+        let side = |address| Side { address, kept: BTreeMap::new() };
+        Self {
+            theirs: side(registry2.address),
+            ours: side(ours),
+            _registry2: registry2,
+            _portcullis: portcullis,
+            folder,
+        }
+    }
+
+    /// Sends a step to both, and gives what registry:2 and what Portcullis answered.
+    pub(crate) async fn answers(&mut self, step: &Step) -> (Normal, Normal) {
+        let ca = self.folder.path().join("certs/ca.crt");
+        tokio::join!(self.theirs.answer(step, &ca), self.ours.answer(step, &ca))
+    }
+}
+
+impl Side {
+    async fn answer(&mut self, step: &Step, ca: &Path) -> Normal {
+        let answer = exchange(self.address, ca, step, &self.target(step)).await;
+        let normal = normal::of(&answer, self.address, &self.kept);
+        if let Some(name) = step.keep {
+            self.kept.insert(name, self.location(step, &answer));
+        }
+        normal
+    }
+
+    /// The target of a step with what was kept.
+    fn target(&self, step: &Step) -> String {
+        let mut target = step.target.clone();
+        for (name, location) in &self.kept {
+            target = target.replace(&format!("{{{name}}}"), location);
+            if let Some(id) = normal::upload_id(location) {
+                target = target.replace(&format!("{{{name}.id}}"), id);
+            }
+        }
+        assert!(!target.contains('{'), "{}: nothing is kept for {target}", step.name);
+        match &step.query {
+            Some(query) if target.contains('?') => format!("{target}&{query}"),
+            Some(query) => format!("{target}?{query}"),
+            None => target,
+        }
+    }
+
+    fn location(&self, step: &Step, answer: &Answer) -> String {
+        let location = answer.header("location");
+        let origin = format!("https://{}", self.address);
+        let path = location.map(|location| location.strip_prefix(&origin).unwrap_or(location));
+        path.unwrap_or_else(|| panic!("{}: no Location: {answer:?}", step.name)).to_owned()
+    }
+}
+
+/// Our server; dropped, it is killed.
+struct Portcullis(Child);
+
+impl Portcullis {
+    fn start(folder: &Path, address: SocketAddr) -> Self {
+        fs::write(folder.join("config.yml"), configuration(address)).unwrap();
+        let log = folder.join("portcullis.log");
+        let output = File::create(&log).unwrap();
+        let child = Command::new(BINARY)
+            .args(["serve", "config.yml"])
+            .current_dir(folder)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        let mut server = Self(child);
+        let started = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            let log = || fs::read_to_string(&log).unwrap();
+            if let Some(status) = server.0.try_wait().unwrap() {
+                panic!("Portcullis ended with {status}: {}", log());
+            }
+            assert!(started.elapsed() < START_LIMIT, "Portcullis does not start: {}", log());
+            thread::sleep(POLL);
+        }
+        server
+    }
+}
+
+impl Drop for Portcullis {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs our binary to its end, and gives what it prints.
+fn run(folder: &Path, arguments: &[&str]) -> String {
+    let output =
+        Command::new(BINARY).args(arguments).current_dir(folder).env_clear().output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A file of users with all that such files have: comments, empty lines, hashes of other kinds, and
+/// somebody twice. What bcrypt costs is not what is tested here.
+fn users(folder: &Path) -> String {
+    let line = |user, password| run(folder, &["htpasswd", "-Bbn", "-C", "4", user, password]);
+    [
+        "# users of the registry\n\n",
+        "old:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n",
+        &line(USER, "an older password").replace("$2y$", "$2a$"),
+        "\n",
+        &line(USER, PASSWORD),
+        &line("bob", "pass:word with a colon"),
+    ]
+    .concat()
+}
+
+/// The `config.yml` of either. The folders are each server's own, the rest is for both.
+fn configuration(address: SocketAddr) -> String {
+    format!(
+        "\
+version: 0.1
+log:
+  level: info
+  accesslog:
+    disabled: true
+storage:
+  filesystem:
+    rootdirectory: data
+  delete:
+    enabled: true
+auth:
+  htpasswd:
+    realm: A \"quoted\" realm
+    path: ../htpasswd
+http:
+  addr: {address}
+  secret: for both
+  headers:
+    X-Content-Type-Options: [nosniff]
+    X-Of-The-File: [one, two]
+  tls:
+    certificate: ../certs/server.crt
+    key: ../certs/server.key
+"
+    )
+}
