@@ -49,6 +49,9 @@ const USERS_EVERY: Duration = Duration::from_millis(400);
 /// A changed certificate is in force within a few seconds.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(2);
 
+/// Old uploads are looked for this long after the start, when it is over with those who come back.
+const PURGED_AFTER: Duration = Duration::from_secs(300);
+
 /// The user that is made when there is no password file.
 const FIRST_USER: &str = "admin";
 
@@ -196,6 +199,9 @@ impl App {
         jobs.every(CERTIFICATES_EVERY, move || {
             Arc::clone(&for_certificates).run(|r| r.certificates(false))
         });
+        if config.storage.maintenance.uploadpurging.enabled {
+            purge(&jobs, &registry, &config.storage.maintenance.uploadpurging);
+        }
         for check in checks(&config.health, &registry) {
             let (check, health) = (Arc::new(check), Arc::clone(&health));
             jobs.every(check.interval(), move || {
@@ -299,6 +305,27 @@ pub fn open_registry(config: &Config) -> Result<Registry, StartError> {
     }
     let storage = open_storage(&config.storage.backend)?;
     Ok(core(storage, config))
+}
+
+/// Lets uploads be purged that nobody has come back for.
+fn purge(jobs: &Jobs, registry: &Registry, options: &registry::PurgeOptions) {
+    let (registry, registry::PurgeOptions { age, dryrun, interval, .. }) =
+        (registry.clone(), options.clone());
+    // No time at all would be a loop.
+    let interval = interval.max(Duration::from_secs(1));
+    jobs.soon_and_every((PURGED_AFTER.min(interval), interval), move || {
+        let registry = registry.clone();
+        async move {
+            match registry.purge_uploads(age, dryrun).await {
+                Ok(registry::Purged { found, purged }) => {
+                    tracing::debug!(found, purged, dryrun, "looked for old uploads");
+                }
+                Err(error) => {
+                    tracing::error!(error = %Chain(&error), "old uploads cannot be purged");
+                }
+            }
+        }
+    });
 }
 
 /// What is to be looked at.

@@ -87,6 +87,8 @@ pub struct Storage {
 pub struct Maintenance {
     /// `storage.maintenance.readonly`
     pub readonly: http::ReadOnlyOptions,
+    /// `storage.maintenance.uploadpurging`
+    pub uploadpurging: registry::PurgeOptions,
 }
 
 /// `http`: the part about sockets and the part about requests.
@@ -221,6 +223,7 @@ impl Checked {
                 delete: self.options("storage.delete")?,
                 maintenance: Maintenance {
                     readonly: self.options("storage.maintenance.readonly")?,
+                    uploadpurging: self.options("storage.maintenance.uploadpurging")?,
                 },
             },
             auth: self.options("auth")?,

@@ -16,12 +16,23 @@ impl Jobs {
     pub fn every<F: Future<Output = ()> + Send>(
         &self,
         period: Duration,
+        work: impl FnMut() -> F + Send + 'static,
+    ) {
+        self.soon_and_every((period, period), work);
+    }
+
+    /// As [`every`](Self::every), with a first run after `soon` instead of a period.
+    pub fn soon_and_every<F: Future<Output = ()> + Send>(
+        &self,
+        (soon, period): (Duration, Duration),
         mut work: impl FnMut() -> F + Send + 'static,
     ) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            while stop.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
+            let mut wait = soon;
+            while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
                 work().await;
+                wait = period;
             }
         });
     }

@@ -49,7 +49,7 @@ pub use manifests::{Accepted, Put, StoredManifest};
 pub use page::Page;
 pub use referrers::Referrers;
 use uploads::Opened;
-pub use uploads::{Body, Chunk, InvalidUploadId, Upload, UploadId};
+pub use uploads::{Body, Chunk, InvalidUploadId, PurgeOptions, Purged, Upload, UploadId};
 
 /// A registry over some storage. Clones are the same registry.
 #[derive(Clone, Debug)]

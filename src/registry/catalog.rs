@@ -54,7 +54,7 @@ const BATCH: usize = 128;
 ///
 /// A folder may be a repository and hold others. Its own name comes in its place; what is in it
 /// comes later, where its name with a `/` behind it belongs: `a-b` is between `a` and `a/b`.
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     registry: &'a Registry,
     /// The folders that are open, the innermost last.
     levels: Vec<Level>,
@@ -76,11 +76,12 @@ struct Level {
 
 impl<'a> Walk<'a> {
     /// A walk through the names behind `after`.
-    fn behind(registry: &'a Registry, after: &str) -> Self {
+    pub(super) fn behind(registry: &'a Registry, after: &str) -> Self {
         Self { registry, levels: vec![Level::behind(String::new(), after)] }
     }
 
-    async fn next(&mut self) -> Result<Option<RepositoryName>, Error> {
+    /// The next name.
+    pub(super) async fn next(&mut self) -> Result<Option<RepositoryName>, Error> {
         while let Some(level) = self.levels.last_mut() {
             level.fill(self.registry).await?;
             let name = level.names.last();

@@ -55,6 +55,8 @@ pub(super) enum Place<'a> {
     TagIndex(&'a RepositoryName, &'a Tag, &'a Digest),
     /// The folder of tags.
     Tags(&'a RepositoryName),
+    /// The folder of uploads.
+    Uploads(&'a RepositoryName),
     /// Everything of one upload.
     Upload(&'a RepositoryName, UploadId),
     /// The bytes of an upload.
@@ -100,6 +102,7 @@ impl Place<'_> {
                 linked(name, &["_manifests/tags/", tag.as_str(), "/index"].concat(), digest)
             }
             Self::Tags(name) => within(name, &["_manifests/tags"]),
+            Self::Uploads(name) => within(name, &["_uploads"]),
             Self::Upload(name, id) => within(name, &["_uploads/", &id.to_string()]),
             Self::UploadData(name, id) => within(name, &["_uploads/", &id.to_string(), "/data"]),
             Self::UploadStartedAt(name, id) => {

@@ -49,7 +49,7 @@ pub(super) struct Hashed {
 
 /// What a writer and those who wait for it share.
 #[derive(Clone, Debug, Default)]
-struct Writer {
+pub(super) struct Writer {
     asked_to_leave: CancellationToken,
     left: CancellationToken,
     /// Whether it added to the upload.
@@ -88,7 +88,8 @@ impl Sessions {
         let _ = tokio::time::timeout(WAIT, writer.left.cancelled()).await;
     }
 
-    fn try_enter(&self, id: UploadId) -> Result<Session<'_>, Writer> {
+    /// Takes an upload that nobody is writing to.
+    pub(super) fn try_enter(&self, id: UploadId) -> Result<Session<'_>, Writer> {
         let mut slots = self.slots();
         if let Some(Slot::Busy(writer)) = slots.get(&id) {
             return Err(writer.clone());

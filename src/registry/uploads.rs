@@ -27,10 +27,14 @@ use crate::{
 
 mod intake;
 mod owned;
+mod purge;
 mod saved;
 
 pub(super) use self::owned::Opened;
-pub use self::owned::Upload;
+pub use self::{
+    owned::Upload,
+    purge::{PurgeOptions, Purged},
+};
 
 /// To hash less than this again is cheaper than the sync that would save it.
 const WORTH_SAVING: u64 = 4 * 1024 * 1024;
@@ -113,7 +117,7 @@ impl Registry {
     async fn begin(&self, upload: &Upload, algorithm: Algorithm) -> Result<(), Error> {
         let Upload { name, id, .. } = upload;
         self.set_owner(upload).await?;
-        let started = self.0.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let started = purge::started_at(self.0.clock.now());
         let place = Place::UploadStartedAt(name, *id).key();
         self.storage().put(&place, started.into(), Durability::Lazy).await?;
         if let Some(mut session) = self.0.sessions.enter(*id).await {
@@ -242,15 +246,20 @@ impl Registry {
             if let Ok(None) = registry.upload_length_now(name, *id).await {
                 return Err(Error::UploadUnknown);
             }
-            // Durably, so that what a client has ended is not there again after a power cut.
-            for place in [Place::UploadData(name, *id), Place::UploadStartedAt(name, *id)] {
-                registry.storage().delete(&place.key()).await?;
-            }
-            registry.storage().delete_all(&Place::Upload(name, *id).key()).await?;
+            registry.discard(name, *id).await?;
             registry.0.opened.close(&upload);
             Ok(())
         })
         .await
+    }
+
+    /// Removes an upload. Durably, so that what a client has ended is not there again after a power
+    /// cut.
+    async fn discard(&self, name: &RepositoryName, id: UploadId) -> Result<(), Error> {
+        for place in [Place::UploadData(name, id), Place::UploadStartedAt(name, id)] {
+            self.storage().delete(&place.key()).await?;
+        }
+        Ok(self.storage().delete_all(&Place::Upload(name, id).key()).await?)
     }
 
     async fn finish(

@@ -138,13 +138,13 @@ const STORAGE: Kind = OneOf {
         works(
             "maintenance",
             Section(&[
-                later(
+                works(
                     "uploadpurging",
                     Section(&[
-                        later("enabled", Bool),
-                        later("age", Duration),
-                        later("interval", Duration),
-                        later("dryrun", Bool),
+                        works("enabled", Bool),
+                        works("age", Duration),
+                        works("interval", Duration),
+                        works("dryrun", Bool),
                     ]),
                 ),
                 works("readonly", Section(&[works("enabled", Bool)])),
