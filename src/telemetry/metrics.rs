@@ -1,32 +1,41 @@
 //! What is counted, in the form that Prometheus reads (`OpenMetrics` 1.0).
 //!
-//! Whoever counts keeps the number; it is read when somebody asks. No label comes from outside, so
-//! that no client can make a series.
+//! Whoever counts keeps the number; it is read when somebody asks. No label comes from a client, so
+//! that none can make a series.
 
 use std::fmt;
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text},
-    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
 
 /// What [`Metrics::text`] is, for `Content-Type`.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The metrics of a server. Each name begins with `portcullis_`.
-#[derive(Debug)]
+/// What the names of the metrics that are only ours begin with.
+const OURS: &str = "portcullis";
+
+/// The metrics of a server.
+#[derive(Debug, Default)]
 pub struct Metrics(Registry);
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self(Registry::with_prefix("portcullis"))
-    }
+/// What tells one number of a family from the others: names with values.
+pub type Labels = Vec<(&'static str, String)>;
+
+/// How the numbers of a family change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// They only grow.
+    Counter,
+    /// They come and go.
+    Gauge,
 }
 
 impl Metrics {
-    /// Adds a number that only grows. `name` is without `_total`.
+    /// Adds a number that only grows. `name` is without `portcullis_` and `_total`.
     pub fn counter(
         &mut self,
         name: &'static str,
@@ -36,7 +45,7 @@ impl Metrics {
         self.add(name, help, move || ConstCounter::new(read()));
     }
 
-    /// Adds a number that comes and goes.
+    /// Adds a number that comes and goes. `name` is without `portcullis_`.
     pub fn gauge(
         &mut self,
         name: &'static str,
@@ -53,7 +62,19 @@ impl Metrics {
         help: &'static str,
         read: impl Fn() -> M + Send + Sync + 'static,
     ) {
-        self.0.register_collector(Box::new(Read { name, help, read }));
+        let ours = self.0.sub_registry_with_prefix(OURS);
+        ours.register_collector(Box::new(Read { name, help, read }));
+    }
+
+    /// Adds numbers of one name that labels tell apart, under a name that is whole but for the
+    /// `_total` of counters: some are known by those that registry:2 gave them.
+    pub fn family(
+        &mut self,
+        (name, help): (&'static str, &'static str),
+        kind: Kind,
+        read: impl Fn() -> Vec<(Labels, u64)> + Send + Sync + 'static,
+    ) {
+        self.0.register_collector(Box::new(Family { read: Read { name, help, read }, kind }));
     }
 
     /// All of them, as they are now.
@@ -87,9 +108,61 @@ impl<M: EncodeMetric, F: Fn() -> M + Send + Sync + 'static> Collector for Read<F
     }
 }
 
+/// Numbers that are read when they are asked for.
+struct Family<F> {
+    read: Read<F>,
+    kind: Kind,
+}
+
+impl<F> fmt::Debug for Family<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.read.fmt(f)
+    }
+}
+
+impl<F: Fn() -> Vec<(Labels, u64)> + Send + Sync + 'static> Collector for Family<F> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Read { name, help, read } = &self.read;
+        let kind = match self.kind {
+            Kind::Counter => MetricType::Counter,
+            Kind::Gauge => MetricType::Gauge,
+        };
+        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        for (labels, number) in read() {
+            let encoder = family.encode_family(&labels)?;
+            match self.kind {
+                Kind::Counter => ConstCounter::new(number).encode(encoder)?,
+                Kind::Gauge => {
+                    ConstGauge::new(i64::try_from(number).unwrap_or(i64::MAX)).encode(encoder)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_family_has_its_own_name_and_a_line_for_each_of_its_labels() {
+        let mut metrics = Metrics::default();
+        let labels = |kind: &str| vec![("type", kind.to_owned()), ("of", "a\"b".to_owned())];
+        let numbers = move || vec![(labels("x"), 1), (labels("y"), 2)];
+        metrics.family(("things", "Things by type"), Kind::Counter, numbers);
+        metrics.family(("waiting_total", "Things that wait"), Kind::Gauge, || {
+            vec![(vec![("of", "a".to_owned())], 3)]
+        });
+        assert_eq!(
+            metrics.text(),
+            "# HELP things Things by type\n# TYPE things counter\n\
+             things_total{type=\"x\",of=\"a\\\"b\"} 1\n\
+             things_total{type=\"y\",of=\"a\\\"b\"} 2\n\
+             # HELP waiting_total Things that wait\n# TYPE waiting_total gauge\n\
+             waiting_total{of=\"a\"} 3\n# EOF\n"
+        );
+    }
 
     #[test]
     fn numbers_are_written_as_they_are_when_somebody_asks() {
