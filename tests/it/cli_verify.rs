@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Image, TestServer,
-    content::{OCI_MANIFEST, closing, descriptor, trifle},
+    content::{OCI_MANIFEST, closing, trifle},
     digest, image, noise,
-    server::{Answered as _, contents, files, in_memory},
+    registry2::Registry2,
+    server::{contents, files, in_memory},
     watched::{Call, Verdict, Watch, Watched},
 };
 
@@ -384,7 +385,7 @@ fn digest_of_part() -> String {
 #[tokio::test]
 async fn a_tree_that_registry_2_wrote_is_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(registry) = Registry2::start(folder.path()).await else {
+    let Some(registry) = Registry2::start(folder.path(), "").await else {
         println!("skipped: verify after registry:2: docker-registry is not installed");
         return;
     };
@@ -402,77 +403,4 @@ async fn a_tree_that_registry_2_wrote_is_whole() {
     let ended = verify(&root, &["--repair"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
     assert_eq!(contents(&root), before);
-}
-
-/// Debian's docker-registry, as a process.
-struct Registry2 {
-    child: std::process::Child,
-    base: String,
-    client: reqwest::Client,
-}
-
-impl Registry2 {
-    /// `None` where it is not installed.
-    async fn start(folder: &Path) -> Option<Self> {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap().to_string();
-        drop(free);
-        let config = folder.join("config.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{accesslog: {{disabled: true}}, level: error}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
-             http: {{addr: '{address}', secret: x}}\n",
-            folder.join("root").display()
-        );
-        fs::write(&config, text).unwrap();
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(config).stdout(Stdio::null()).stderr(Stdio::null());
-        let child = command.spawn().ok()?;
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let started = Self { child, base: format!("http://{address}"), client };
-        let starting = async {
-            while started.client.get(format!("{}/v2/", started.base)).send().await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), starting).await.unwrap();
-        Some(started)
-    }
-
-    /// Sends a request that must succeed, and tells where the answer says to go on.
-    async fn send(&self, method: &str, target: &str, kind: &str, body: Vec<u8>) -> String {
-        let url = match target.strip_prefix('/') {
-            Some(path) => format!("{}/{path}", self.base),
-            None => target.to_owned(),
-        };
-        let request = self.client.request(method.parse().unwrap(), url);
-        let answer = request.header("content-type", kind).body(body).answer().await;
-        assert!(answer.status.is_success(), "{method} {target}: {}", answer.text());
-        answer.headers.get("location").map_or_else(String::new, |at| at.to_str().unwrap().into())
-    }
-
-    async fn image(&self, name: &str, tag: &str, layer: &[u8]) -> String {
-        for bytes in [layer, b"{}"] {
-            let at = self.send("POST", &format!("/v2/{name}/blobs/uploads/"), "", Vec::new()).await;
-            let kind = "application/octet-stream";
-            self.send("PUT", &closing(&at, &digest(bytes)), kind, bytes.to_vec()).await;
-        }
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": descriptor("application/vnd.oci.image.config.v1+json", b"{}"),
-            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
-        });
-        let manifest = manifest.to_string();
-        let target = format!("/v2/{name}/manifests/{tag}");
-        self.send("PUT", &target, OCI_MANIFEST, manifest.clone().into_bytes()).await;
-        digest(manifest)
-    }
-}
-
-impl Drop for Registry2 {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
