@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     gate::{self, EverythingAllowed, Gate, UserFile, htpasswd, htpasswd::UserName},
     http::{self, Api, DebugOptions, Limits},
     jobs::Jobs,
+    notify::{self, Notifier},
     registry::{Registry, SystemClock},
     server::{
         self, BindError, CertificateSource, Connections, Server, TlsOptions,
@@ -25,7 +27,7 @@ use crate::{
         tls,
     },
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
-    telemetry::metrics::{self, Metrics},
+    telemetry::metrics::{self, Kind, Labels, Metrics},
 };
 
 /// Commands know the core through this room only.
@@ -40,6 +42,12 @@ const USERS_EVERY: Duration = Duration::from_millis(400);
 /// A changed certificate is in force within a few seconds.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(2);
 
+/// What a power cut can take of the events that wait.
+const EVENTS_SYNCED_EVERY: Duration = Duration::from_secs(1);
+
+/// Where events wait, below the root of the storage.
+const EVENTS: &str = "portcullis-notifications";
+
 /// The user that is made when there is no password file.
 const FIRST_USER: &str = "admin";
 
@@ -51,6 +59,7 @@ pub struct App {
     debug: Option<Server>,
     registry: Registry,
     gate: Arc<Gate>,
+    notifier: Notifier,
     jobs: Jobs,
     reloads: Arc<Reloads>,
     drain: Duration,
@@ -130,12 +139,16 @@ impl App {
             tags: config.tags.clone(),
             silent: config.log.accesslog.disabled,
         };
-        let api =
-            Api::new(registry.clone(), Arc::clone(&gate), &config.http.api, limits, tls.is_some())?;
+        let notifier = Notifier::new(place_of_events(config), source(config));
+        let core = (registry.clone(), notifier.clone());
+        let api = Api::new(core, Arc::clone(&gate), &config.http.api, limits, tls.is_some())?;
         let api = Arc::new(api);
+        notifier.set(&config.notifications)?;
         let server = Server::start(&config.http.server, tls, move |peer| api.service(peer))?;
 
-        let debug = open_debug(&config.http, metrics(&server, &gate, &registry))?;
+        let mut metrics = metrics(&server, &gate, &registry);
+        count_events(&mut metrics, &notifier);
+        let debug = open_debug(&config.http, metrics)?;
 
         let reloads = Arc::new(Reloads { gate: Arc::clone(&gate), users, certificates });
         let jobs = Jobs::default();
@@ -144,8 +157,13 @@ impl App {
         jobs.every(CERTIFICATES_EVERY, move || {
             Arc::clone(&for_certificates).run(|r| r.certificates(false))
         });
+        let to_sync = notifier.clone();
+        jobs.every(EVENTS_SYNCED_EVERY, move || {
+            let notifier = to_sync.clone();
+            async move { notifier.sync().await }
+        });
         let drain = config.http.server.draintimeout;
-        Ok((Self { server, debug, registry, gate, jobs, reloads, drain }, provisioned))
+        Ok((Self { server, debug, registry, gate, notifier, jobs, reloads, drain }, provisioned))
     }
 
     /// The address that is listened on.
@@ -172,6 +190,12 @@ impl App {
         &self.gate
     }
 
+    /// Who is told of what happens; their endpoints can be changed while the server runs.
+    #[must_use]
+    pub const fn notifier(&self) -> &Notifier {
+        &self.notifier
+    }
+
     /// Reads the password file and the certificates again, changed or not.
     pub async fn reload(&self) {
         Arc::clone(&self.reloads)
@@ -183,11 +207,13 @@ impl App {
     }
 
     /// Stops listening, lets what runs finish within `http.draintimeout`, and takes everything
-    /// down. Work that must not stop half-way is waited for.
+    /// down. Work that must not stop half-way is waited for; events that no endpoint has taken yet
+    /// wait for the next start.
     pub async fn stop(self) {
         self.server.stop(self.drain).await;
         self.jobs.stop().await;
         self.registry.settle().await;
+        self.notifier.stop().await;
         if let Some(debug) = self.debug {
             debug.stop(Duration::ZERO).await;
         }
@@ -235,6 +261,73 @@ fn metrics(server: &Server, gate: &Arc<Gate>, registry: &Registry) -> Metrics {
     let help = "Uploads that were begun and not finished or cancelled";
     metrics.gauge("uploads_open", help, move || registry.open_uploads() as u64);
     metrics
+}
+
+/// What became of events. The names are registry:3's, but for what it does not count.
+fn count_events(metrics: &mut Metrics, notifier: &Notifier) {
+    fn of(name: &str) -> (&'static str, String) {
+        ("endpoint", name.to_owned())
+    }
+    let each = |values: fn(notify::Counts) -> Vec<(Labels, u64)>| {
+        let notifier = notifier.clone();
+        move || notifier.counts().into_iter().flat_map(values).collect()
+    };
+    metrics.family(
+        ("registry_notifications_events", "Events by what became of them"),
+        Kind::Counter,
+        each(|counts| {
+            let numbers = [
+                ("Events", counts.events),
+                ("Successes", counts.successes),
+                ("Failures", counts.failures),
+                ("Errors", counts.errors),
+            ];
+            let labelled = |(kind, number): (&str, u64)| {
+                (vec![("type", kind.to_owned()), of(&counts.name)], number)
+            };
+            numbers.map(labelled).to_vec()
+        }),
+    );
+    metrics.family(
+        ("registry_notifications_pending_total", "Events that wait for an endpoint"),
+        Kind::Gauge,
+        each(|counts| vec![(vec![of(&counts.name)], counts.pending)]),
+    );
+    metrics.family(
+        ("registry_notifications_status", "Answers of endpoints by their status"),
+        Kind::Counter,
+        each(|counts| {
+            let labelled = |(code, number)| (vec![("code", code), of(&counts.name)], number);
+            counts.statuses.into_iter().map(labelled).collect()
+        }),
+    );
+    metrics.family(
+        ("portcullis_notifications_dropped", "Events that found no place in a queue"),
+        Kind::Counter,
+        each(|counts| vec![(vec![of(&counts.name)], counts.dropped)]),
+    );
+}
+
+/// Where events wait: beside the images, where those outlive the process.
+fn place_of_events(config: &Config) -> notify::Place {
+    match &config.storage.backend {
+        storage::Options::Memory => notify::Place::Memory,
+        storage::Options::Filesystem(options) => {
+            notify::Place::Folder(options.rootdirectory.join(EVENTS))
+        }
+    }
+}
+
+/// What events say about where they come from: this machine, the port that is configured, and
+/// which of its runs this is.
+fn source(config: &Config) -> notify::Source {
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    let addr = match config.http.server.addr.rsplit_once(':') {
+        Some((_, port)) => format!("{host}:{port}"),
+        None => host.into_owned(),
+    };
+    notify::Source { addr, instance: Uuid::new_v4().to_string() }
 }
 
 /// Opens the debug listener, where there is an address for it.
@@ -413,6 +506,9 @@ pub enum StartError {
         /// The root.
         root: PathBuf,
     },
+    /// Events cannot be sent to an endpoint.
+    #[error(transparent)]
+    Notifications(#[from] notify::SetError),
     /// The storage is some process's memory.
     #[error("storage.inmemory keeps nothing that another process could look at")]
     NothingKept,

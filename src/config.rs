@@ -17,7 +17,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
-use crate::{gate, http, server, storage, telemetry};
+use crate::{gate, http, notify, server, storage, telemetry};
 
 mod check;
 mod duration;
@@ -54,6 +54,8 @@ pub struct Config {
     pub tags: http::TagsOptions,
     /// `uploads`
     pub uploads: http::UploadsOptions,
+    /// `notifications`
+    pub notifications: notify::Options,
     /// What the operator should know about the configuration, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -198,6 +200,7 @@ impl Checked {
             catalog: self.options("catalog")?,
             tags: self.options("tags")?,
             uploads: self.options("uploads")?,
+            notifications: self.options("notifications")?,
             warnings: Vec::new(),
         })
     }

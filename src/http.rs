@@ -29,6 +29,7 @@ use self::{
 };
 use crate::{
     gate::{Gate, Permit},
+    notify::Notifier,
     oci::ErrorCode,
     registry::Registry,
 };
@@ -39,6 +40,7 @@ mod conditional;
 mod debug;
 pub mod endpoint;
 mod error;
+mod events;
 mod lists;
 mod manifests;
 mod observe;
@@ -59,6 +61,8 @@ pub type Peer = SocketAddr;
 pub struct Api {
     registry: Registry,
     gate: Arc<Gate>,
+    /// Who is told of what happens.
+    notifier: Notifier,
     limits: Limits,
     origin: OriginRules,
     /// Without a slash at its end.
@@ -83,13 +87,14 @@ pub struct Limits {
 }
 
 impl Api {
-    /// The interface to `registry`, behind `gate`. `secure` says whether clients reach us by TLS.
+    /// The interface to `registry`, behind `gate`, whose events go to `notifier`. `secure` says
+    /// whether clients reach us by TLS.
     ///
     /// # Errors
     ///
     /// When an option cannot be used: a header that is none, a host that is none.
     pub fn new(
-        registry: Registry,
+        (registry, notifier): (Registry, Notifier),
         gate: Arc<Gate>,
         options: &Options,
         limits: Limits,
@@ -115,6 +120,7 @@ impl Api {
             access_log: !limits.silent,
             patience: options.idletimeout,
             registry,
+            notifier,
             gate,
             limits,
             prefix,
@@ -192,13 +198,13 @@ impl Api {
                 self.put_manifest(permit, &name, (reference, tags), (call, body)).boxed().await
             }
             Endpoint::DeleteManifest { name, reference } => {
-                self.delete_manifest(permit, &name, &reference).boxed().await
+                self.delete_manifest(permit, &name, &reference, call).boxed().await
             }
             Endpoint::ReadBlob { name, digest } => {
                 self.read_blob(permit, &name, &digest, call).await
             }
             Endpoint::DeleteBlob { name, digest } => {
-                self.delete_blob(permit, &name, &digest).boxed().await
+                self.delete_blob(permit, &name, &digest, call).boxed().await
             }
             Endpoint::StartUpload { name, algorithm } => {
                 self.start_upload(permit, &name, algorithm, call).boxed().await
@@ -250,6 +256,7 @@ impl Api {
 /// The head of a request on its way to a handler.
 #[derive(Debug)]
 struct Call {
+    id: RequestId,
     method: Method,
     uri: axum::http::Uri,
     headers: HeaderMap,
@@ -261,11 +268,11 @@ struct Call {
 
 impl Call {
     /// Takes a request apart; the body goes its own way.
-    fn new(peer: Peer, request: Request<Body>) -> (Self, Body) {
+    fn new(id: RequestId, peer: Peer, request: Request<Body>) -> (Self, Body) {
         let (parts, body) = request.into_parts();
         let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
         let version = parts.version;
-        (Self { method, uri, headers, version, peer, identity: None }, body)
+        (Self { id, method, uri, headers, version, peer, identity: None }, body)
     }
 
     /// Whether the request says once, and clearly, whom it is for (RFC 9112 §3.2): whoever stands

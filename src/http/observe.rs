@@ -62,7 +62,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Answers a request, whatever happens.
 pub(super) async fn observed(api: &Api, peer: Peer, request: Request<Body>) -> Response<Body> {
     let (id, started) = (RequestId::new(), Instant::now());
-    let (mut call, body) = Call::new(peer, request);
+    let (mut call, body) = Call::new(id, peer, request);
     let answer = AssertUnwindSafe(api.answer(&mut call, body)).catch_unwind().await;
     let mut response = match answer {
         Ok(Ok(response)) => response,
@@ -80,7 +80,7 @@ pub(super) async fn observed(api: &Api, peer: Peer, request: Request<Body>) -> R
         headers.append(name, value.clone());
     }
     if api.access_log {
-        log(&call, id, &response, started);
+        log(&call, &response, started);
     }
     response
 }
@@ -99,10 +99,10 @@ fn end(method: &Method, response: &mut Response<Body>) {
 
 /// Writes a line when the head of a response is ready. No header of the request is in it but the
 /// agent's name: `Authorization` must never be.
-fn log(call: &Call, id: RequestId, response: &Response<Body>, started: Instant) {
+fn log(call: &Call, response: &Response<Body>, started: Instant) {
     tracing::info!(
         target: "access",
-        request = %id,
+        request = %call.id,
         peer = %call.peer,
         user = call.identity.as_ref().map(tracing::field::display),
         method = %call.method,

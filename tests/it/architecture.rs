@@ -4,12 +4,16 @@ use std::{fs, path::Path};
 
 /// What each room may import of ours. A room that is not here may import nothing.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("app", &["config", "gate", "http", "jobs", "registry", "server", "storage", "telemetry"]),
+    (
+        "app",
+        &["config", "gate", "http", "jobs", "notify", "registry", "server", "storage", "telemetry"],
+    ),
     ("cli", &["app", "config", "gate", "server", "telemetry"]),
-    ("config", &["gate", "http", "server", "storage", "telemetry"]),
+    ("config", &["gate", "http", "notify", "server", "storage", "telemetry"]),
     ("gate", &["oci", "stamp"]),
-    ("http", &["gate", "oci", "registry", "storage"]),
+    ("http", &["gate", "notify", "oci", "registry", "storage"]),
     ("jobs", &[]),
+    ("notify", &["oci"]),
     ("oci", &[]),
     ("registry", &["oci", "storage"]),
     ("server", &["stamp"]),
@@ -23,6 +27,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("axum::", &["http", "server"]),
     ("hyper::", &["http", "server"]),
     ("bcrypt::", &["gate"]),
+    ("reqwest::", &["notify"]),
     ("rustls::", &["server", "app"]),
     ("serde_saphyr", &["config"]),
     ("clap::", &["cli"]),

@@ -12,6 +12,7 @@ use hyper::service::Service as _;
 use portcullis::{
     gate::{self, Gate, Identity, Policy, Right},
     http::{Api, Limits, Options},
+    notify::{Notifier, Place, Source},
     oci::ErrorCode,
     registry::{Registry, SystemClock},
     storage::memory::Memory,
@@ -304,7 +305,9 @@ async fn what_the_policy_does_not_allow_is_denied() {
     let registry =
         Registry::new(std::sync::Arc::new(Memory::default()), std::sync::Arc::new(SystemClock), 1);
     let gate = std::sync::Arc::new(Gate::open(ReadOnly));
-    let api = Api::new(registry, gate, &Options::default(), Limits::default(), true).unwrap();
+    let nobody = Source { addr: String::new(), instance: String::new() };
+    let core = (registry, Notifier::new(Place::Memory, nobody));
+    let api = Api::new(core, gate, &Options::default(), Limits::default(), true).unwrap();
     let peer = ([127, 0, 0, 1], 40_000).into();
     let service = std::sync::Arc::new(api).service(peer);
     for (method, path, status) in [

@@ -31,6 +31,7 @@ mod lists;
 mod locations;
 mod manifests;
 mod misbehaving;
+mod notifications;
 mod power_loss;
 mod referrers;
 mod server;
