@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     health::{self, Check, Health},
     http::{self, Api, Limits, Redirect},
     jobs::Jobs,
+    notify::{self, Notifier},
     registry::{self, Registry, SystemClock},
     server::{
         self, Address, BindError, Connections, H2cOptions, Listener, Server,
@@ -28,7 +30,7 @@ use crate::{
     },
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
     telemetry::{
-        metrics::{self, Metrics},
+        metrics::{self, Kind, Labels, Metrics},
         requests::Requests,
     },
 };
@@ -52,6 +54,12 @@ const CERTIFICATES_EVERY: Duration = Duration::from_secs(2);
 /// Old uploads are looked for this long after the start, when it is over with those who come back.
 const PURGED_AFTER: Duration = Duration::from_secs(300);
 
+/// What a power cut can take of the events that wait.
+const EVENTS_SYNCED_EVERY: Duration = Duration::from_secs(1);
+
+/// Where events wait, below the root of the storage.
+const EVENTS: &str = "portcullis-notifications";
+
 /// The user that is made when there is no password file.
 const FIRST_USER: &str = "admin";
 
@@ -65,6 +73,7 @@ pub struct App {
     debug: Option<Server>,
     registry: Registry,
     gate: Arc<Gate>,
+    notifier: Notifier,
     jobs: Jobs,
     reloads: Arc<Reloads>,
     drain: Duration,
@@ -167,9 +176,12 @@ impl App {
             silent: config.log.accesslog.disabled,
         };
         let silent = limits.silent;
+        let checks = checks(&config.health, &registry)?;
         let health = Arc::new(Health::default());
         let choke_point = (Arc::clone(&gate), Arc::clone(&health));
-        let api = Api::new(registry.clone(), choke_point, &config.http.api, limits, tls.is_some())?;
+        let notifier = Notifier::new(place_of_events(config), source(config));
+        let core = (registry.clone(), notifier.clone());
+        let api = Api::new(core, choke_point, &config.http.api, limits, tls.is_some())?;
         let api = Arc::new(api);
         // All of them before one is served: what cannot be listened on leaves nothing running.
         let options = &config.http.server;
@@ -179,6 +191,7 @@ impl App {
         };
         let for_redirect = listen("http.redirectaddr", &options.redirectaddr)?;
         let for_debug = listen("http.debug.addr", &config.http.api.debug.addr)?;
+        notifier.set(&config.notifications)?;
         let redirect = Redirect::new(&config.http.api, listener.addr().tcp(), silent)?;
 
         let serving = Arc::clone(&api);
@@ -187,30 +200,21 @@ impl App {
         let redirect =
             for_redirect.map(|listener| serve_redirect(listener, redirect, &server, options));
         let debug = for_debug.map(|listener| {
-            let counted = metrics(&server, &gate, &registry, &api.requests());
+            let mut counted = metrics(&server, &gate, &registry, &api.requests());
+            count_events(&mut counted, &notifier);
             serve_debug(listener, &config.http, Arc::clone(&health), counted)
         });
 
-        let reloads = Reloads { gate: Arc::clone(&gate), api, users, certificates };
+        let (for_gate, for_events) = (Arc::clone(&gate), notifier.clone());
+        let reloads = Reloads { gate: for_gate, api, notifier: for_events, users, certificates };
         let reloads = Arc::new(reloads);
-        let jobs = Jobs::default();
-        let (for_users, for_certificates) = (Arc::clone(&reloads), Arc::clone(&reloads));
-        jobs.every(USERS_EVERY, move || Arc::clone(&for_users).run(|r| r.users(false)));
-        jobs.every(CERTIFICATES_EVERY, move || {
-            Arc::clone(&for_certificates).run(|r| r.certificates(false))
-        });
-        if config.storage.maintenance.uploadpurging.enabled {
-            purge(&jobs, &registry, &config.storage.maintenance.uploadpurging);
-        }
-        for check in checks(&config.health, &registry) {
-            let (check, health) = (Arc::new(check), Arc::clone(&health));
-            jobs.every(check.interval(), move || {
-                let (check, health) = (Arc::clone(&check), Arc::clone(&health));
-                async move { check.run(&health).await }
-            });
-        }
+        let maintenance = &config.storage.maintenance;
+        let jobs = start_jobs(maintenance, &registry, &reloads, (checks, &health));
         let drain = config.http.server.draintimeout;
-        Ok((Self { server, redirect, debug, registry, gate, jobs, reloads, drain }, provisioned))
+        Ok((
+            Self { server, redirect, debug, registry, gate, notifier, jobs, reloads, drain },
+            provisioned,
+        ))
     }
 
     /// Where clients connect.
@@ -243,6 +247,12 @@ impl App {
         &self.gate
     }
 
+    /// Who is told of what happens; their endpoints can be changed while the server runs.
+    #[must_use]
+    pub const fn notifier(&self) -> &Notifier {
+        &self.notifier
+    }
+
     /// Reads the password file and the certificates again, changed or not.
     pub async fn reload(&self) {
         Arc::clone(&self.reloads)
@@ -269,11 +279,16 @@ impl App {
     /// Whether a key takes effect without a restart.
     #[must_use]
     pub fn reloads(key: &str) -> bool {
-        RELOADED.contains(&key)
+        let is_below = |section: &&str| {
+            key.strip_prefix(*section)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        RELOADED.iter().any(is_below)
     }
 
     /// Stops listening, lets what runs finish within `http.draintimeout`, and takes everything
-    /// down. Work that must not stop half-way is waited for.
+    /// down. Work that must not stop half-way is waited for; events that no endpoint has taken yet
+    /// wait for the next start.
     pub async fn stop(self) {
         let redirect = async {
             if let Some(redirect) = self.redirect {
@@ -283,6 +298,7 @@ impl App {
         tokio::join!(self.server.stop(self.drain), redirect);
         self.jobs.stop().await;
         self.registry.settle().await;
+        self.notifier.stop().await;
         if let Some(debug) = self.debug {
             debug.stop(Duration::ZERO).await;
         }
@@ -307,6 +323,37 @@ pub fn open_registry(config: &Config) -> Result<Registry, StartError> {
     Ok(core(storage, config))
 }
 
+/// Starts what runs by itself.
+fn start_jobs(
+    options: &config::Maintenance,
+    registry: &Registry,
+    reloads: &Arc<Reloads>,
+    (checks, health): (Vec<Check>, &Arc<Health>),
+) -> Jobs {
+    let jobs = Jobs::default();
+    let (for_users, for_certificates) = (Arc::clone(reloads), Arc::clone(reloads));
+    jobs.every(USERS_EVERY, move || Arc::clone(&for_users).run(|r| r.users(false)));
+    jobs.every(CERTIFICATES_EVERY, move || {
+        Arc::clone(&for_certificates).run(|r| r.certificates(false))
+    });
+    let to_sync = Arc::clone(reloads);
+    jobs.every(EVENTS_SYNCED_EVERY, move || {
+        let notifier = to_sync.notifier.clone();
+        async move { notifier.sync().await }
+    });
+    if options.uploadpurging.enabled {
+        purge(&jobs, registry, &options.uploadpurging);
+    }
+    for check in checks {
+        let (check, health) = (Arc::new(check), Arc::clone(health));
+        jobs.every(check.interval(), move || {
+            let (check, health) = (Arc::clone(&check), Arc::clone(&health));
+            async move { check.run(&health).await }
+        });
+    }
+    jobs
+}
+
 /// Lets uploads be purged that nobody has come back for.
 fn purge(jobs: &Jobs, registry: &Registry, options: &registry::PurgeOptions) {
     let (registry, registry::PurgeOptions { age, dryrun, interval, .. }) =
@@ -329,7 +376,10 @@ fn purge(jobs: &Jobs, registry: &Registry, options: &registry::PurgeOptions) {
 }
 
 /// What is to be looked at.
-fn checks(options: &health::Options, registry: &Registry) -> Vec<Check> {
+fn checks(
+    options: &health::Options,
+    registry: &Registry,
+) -> Result<Vec<Check>, health::InvalidCheck> {
     let mut checks = Vec::new();
     let storage = &options.storagedriver;
     if storage.enabled {
@@ -342,7 +392,10 @@ fn checks(options: &health::Options, registry: &Registry) -> Vec<Check> {
     }
     checks.extend(options.file.iter().map(Check::file));
     checks.extend(options.tcp.iter().map(Check::tcp));
-    checks
+    for http in &options.http {
+        checks.push(Check::http(http)?);
+    }
+    Ok(checks)
 }
 
 fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
@@ -423,6 +476,73 @@ fn serve_debug(
     Server::start(listener, &options.server, None, move |_| debug.service())
 }
 
+/// What became of events. The names are registry:3's, but for what it does not count.
+fn count_events(metrics: &mut Metrics, notifier: &Notifier) {
+    fn of(name: &str) -> (&'static str, String) {
+        ("endpoint", name.to_owned())
+    }
+    let each = |values: fn(notify::Counts) -> Vec<(Labels, u64)>| {
+        let notifier = notifier.clone();
+        move || notifier.counts().into_iter().flat_map(values).collect()
+    };
+    metrics.family(
+        ("registry_notifications_events", "Events by what became of them"),
+        Kind::Counter,
+        each(|counts| {
+            let numbers = [
+                ("Events", counts.events),
+                ("Successes", counts.successes),
+                ("Failures", counts.failures),
+                ("Errors", counts.errors),
+            ];
+            let labelled = |(kind, number): (&str, u64)| {
+                (vec![("type", kind.to_owned()), of(&counts.name)], number)
+            };
+            numbers.map(labelled).to_vec()
+        }),
+    );
+    metrics.family(
+        ("registry_notifications_pending_total", "Events that wait for an endpoint"),
+        Kind::Gauge,
+        each(|counts| vec![(vec![of(&counts.name)], counts.pending)]),
+    );
+    metrics.family(
+        ("registry_notifications_status", "Answers of endpoints by their status"),
+        Kind::Counter,
+        each(|counts| {
+            let labelled = |(code, number)| (vec![("code", code), of(&counts.name)], number);
+            counts.statuses.into_iter().map(labelled).collect()
+        }),
+    );
+    metrics.family(
+        ("portcullis_notifications_dropped", "Events that found no place in a queue"),
+        Kind::Counter,
+        each(|counts| vec![(vec![of(&counts.name)], counts.dropped)]),
+    );
+}
+
+/// Where events wait: beside the images, where those outlive the process.
+fn place_of_events(config: &Config) -> notify::Place {
+    match &config.storage.backend {
+        storage::Options::Memory => notify::Place::Memory,
+        storage::Options::Filesystem(options) => {
+            notify::Place::Folder(options.rootdirectory.join(EVENTS))
+        }
+    }
+}
+
+/// What events say about where they come from: this machine, the port that is configured, and
+/// which of its runs this is.
+fn source(config: &Config) -> notify::Source {
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    let addr = match config.http.server.addr.rsplit_once(':') {
+        Some((_, port)) => format!("{host}:{port}"),
+        None => host.into_owned(),
+    };
+    notify::Source { addr, instance: Uuid::new_v4().to_string() }
+}
+
 fn open_storage(options: &storage::Options) -> Result<Arc<dyn Storage>, StartError> {
     Ok(match options {
         storage::Options::Memory => Arc::new(Memory::default()),
@@ -485,6 +605,9 @@ pub enum StartError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// A health check cannot be made.
+    #[error(transparent)]
+    Health(#[from] health::InvalidCheck),
     /// An option of the interface cannot be used.
     #[error(transparent)]
     Http(#[from] http::InvalidOptions),
@@ -501,6 +624,9 @@ pub enum StartError {
         /// The root.
         root: PathBuf,
     },
+    /// Events cannot be sent to an endpoint.
+    #[error(transparent)]
+    Notifications(#[from] notify::SetError),
     /// The storage is some process's memory.
     #[error("storage.inmemory keeps nothing that another process could look at")]
     NothingKept,

@@ -18,7 +18,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
-use crate::{gate, health, http, registry, server, storage, telemetry};
+use crate::{gate, health, http, notify, registry, server, storage, telemetry};
 
 mod check;
 mod duration;
@@ -57,6 +57,8 @@ pub struct Config {
     pub tags: http::TagsOptions,
     /// `uploads`
     pub uploads: http::UploadsOptions,
+    /// `notifications`
+    pub notifications: notify::Options,
     /// `validation`
     pub validation: registry::Validation,
     /// `policy`
@@ -231,6 +233,7 @@ impl Checked {
             catalog: self.options("catalog")?,
             tags: self.options("tags")?,
             uploads: self.options("uploads")?,
+            notifications: self.options("notifications")?,
             health: self.options("health")?,
             validation: self.options("validation")?,
             policy: self.options("policy")?,

@@ -17,8 +17,11 @@ use std::{
     time::Duration,
 };
 
+use reqwest::header::{HeaderMap, HeaderName};
 use serde::Deserialize;
 use tokio::{net::TcpStream, time::timeout};
+
+use crate::chain::Chain;
 
 /// How often a check is made that does not say it.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -240,6 +243,48 @@ impl Check {
         })
     }
 
+    /// The check of an address where HTTP is spoken. Redirections are followed, as in registry:2.
+    ///
+    /// # Errors
+    ///
+    /// When the address, or a header, is none.
+    pub fn http(options: &HttpOptions) -> Result<Self, InvalidCheck> {
+        let invalid = |why: &dyn fmt::Display| InvalidCheck {
+            uri: options.uri.clone(),
+            why: why.to_string(),
+        };
+        let mut headers = HeaderMap::new();
+        for (name, values) in &options.headers {
+            let name: HeaderName = name.parse().map_err(|error| invalid(&error))?;
+            for value in values {
+                headers.append(name.clone(), value.parse().map_err(|error| invalid(&error))?);
+            }
+        }
+        let client = reqwest::Client::builder().timeout(options.timeout).build();
+        let client = client.map_err(|error| invalid(&error))?;
+        let request = client.head(&options.uri).headers(headers);
+        let request = request.build().map_err(|error| invalid(&error))?;
+        let expected = options.statuscode.get();
+        let every = (options.interval, options.threshold);
+        Ok(Self::new(options.uri.clone(), every, move || {
+            // A HEAD has no body that could not be sent twice.
+            let asking = request.try_clone().map(|request| client.execute(request));
+            async move {
+                let Some(asking) = asking else {
+                    return Err("it cannot be asked twice".to_owned());
+                };
+                match asking.await {
+                    Ok(answer) if answer.status().as_u16() == expected => Ok(()),
+                    Ok(answer) => Err(format!(
+                        "downstream service returned unexpected status: {}",
+                        answer.status().as_u16()
+                    )),
+                    Err(error) => Err(format!("no answer: {}", Chain(&error.without_url()))),
+                }
+            }
+        }))
+    }
+
     /// How often it is to be made.
     #[must_use]
     pub const fn interval(&self) -> Duration {
@@ -254,6 +299,14 @@ impl Check {
         self.failures.store(failures, Ordering::Relaxed);
         health.note(&self.name, result, (failures, self.threshold));
     }
+}
+
+/// Why an address cannot be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("health.http: {uri} cannot be asked: {why}")]
+pub struct InvalidCheck {
+    uri: String,
+    why: String,
 }
 
 /// As in registry:2: the file is there, or cannot be looked at.
@@ -293,6 +346,37 @@ mod tests {
         wrong.store(true, Ordering::Relaxed);
         check.run(&health).await;
         assert!(health.is_well(), "it counts from the beginning");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_answers_otherwise_than_it_should_is_a_failure() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/fit", listener.local_addr().unwrap());
+        let headers = BTreeMap::from([("X-Why".to_owned(), vec!["health".to_owned()])]);
+        let options = HttpOptions { uri: uri.clone(), headers, ..HttpOptions::default() };
+        let check = Check::http(&options).unwrap();
+        let health = Health::default();
+        for (status, well) in [("200 OK", true), ("503 Unavailable", false), ("200 OK", true)] {
+            let answer = async {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 4096];
+                let length = client.read(&mut request).await.unwrap();
+                let head =
+                    format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                client.write_all(head.as_bytes()).await.unwrap();
+                String::from_utf8_lossy(&request[..length]).into_owned()
+            };
+            let (request, ()) = tokio::join!(answer, check.run(&health));
+            assert!(request.starts_with("HEAD /fit HTTP/1.1\r\n"), "{request}");
+            assert!(request.contains("x-why: health\r\n"), "{request}");
+            assert_eq!(health.is_well(), well);
+        }
+        drop(listener);
+        check.run(&health).await;
+        assert!(health.failures()[&uri].starts_with("no answer: "), "{:?}", health.failures());
+        let nowhere = HttpOptions { uri: "nowhere".to_owned(), ..HttpOptions::default() };
+        assert!(Check::http(&nowhere).unwrap_err().to_string().contains("nowhere"));
     }
 
     #[tokio::test]

@@ -35,6 +35,7 @@ use self::{
 use crate::{
     gate::{Gate, Permit},
     health::Health,
+    notify::Notifier,
     oci::ErrorCode,
     registry::Registry,
     telemetry::requests::{Handler, Requests},
@@ -46,6 +47,7 @@ mod conditional;
 mod debug;
 pub mod endpoint;
 mod error;
+mod events;
 mod lists;
 mod manifests;
 mod observe;
@@ -100,6 +102,8 @@ pub struct Api {
     registry: Registry,
     gate: Arc<Gate>,
     health: Arc<Health>,
+    /// Who is told of what happens.
+    notifier: Notifier,
     limits: Limits,
     origin: OriginRules,
     /// Without a slash at its end.
@@ -152,13 +156,14 @@ pub struct Limits {
 }
 
 impl Api {
-    /// The interface to `registry`, behind `gate`, for as long as `health` is well. `secure` says whether clients reach us by TLS.
+    /// The interface to `registry`, whose events go to `notifier`, behind `gate` and for as long as
+    /// `health` is well. `secure` says whether clients reach us by TLS.
     ///
     /// # Errors
     ///
     /// When an option cannot be used: a header that is none, a host that is none.
     pub fn new(
-        registry: Registry,
+        (registry, notifier): (Registry, Notifier),
         (gate, health): (Arc<Gate>, Arc<Health>),
         options: &Options,
         limits: Limits,
@@ -176,6 +181,7 @@ impl Api {
             access_log: !limits.silent,
             patience: options.idletimeout,
             registry,
+            notifier,
             gate,
             health,
             limits,
@@ -294,13 +300,13 @@ impl Api {
                 self.put_manifest(permit, &name, (reference, tags), (call, body)).boxed().await
             }
             Endpoint::DeleteManifest { name, reference } => {
-                self.delete_manifest(permit, &name, &reference).boxed().await
+                self.delete_manifest(permit, &name, &reference, call).boxed().await
             }
             Endpoint::ReadBlob { name, digest } => {
                 self.read_blob(permit, &name, &digest, call).await
             }
             Endpoint::DeleteBlob { name, digest } => {
-                self.delete_blob(permit, &name, &digest).boxed().await
+                self.delete_blob(permit, &name, &digest, call).boxed().await
             }
             Endpoint::StartUpload { name, algorithm } => {
                 self.start_upload(permit, &name, algorithm, call).boxed().await
@@ -352,6 +358,7 @@ impl Api {
 /// The head of a request on its way to a handler.
 #[derive(Debug)]
 struct Call {
+    id: RequestId,
     method: Method,
     uri: axum::http::Uri,
     headers: HeaderMap,
@@ -369,12 +376,14 @@ struct Call {
 
 impl Call {
     /// Takes a request apart; the body goes its own way.
-    fn new(peer: Peer, request: Request<Body>) -> (Self, Body) {
+    fn new(id: RequestId, peer: Peer, request: Request<Body>) -> (Self, Body) {
         let (parts, body) = request.into_parts();
         let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
         let version = parts.version;
         let (client, identity, handler, repository) = (None, None, Handler::Other, 0);
-        (Self { method, uri, headers, version, peer, client, identity, handler, repository }, body)
+        let call =
+            Self { id, method, uri, headers, version, peer, client, identity, handler, repository };
+        (call, body)
     }
 
     /// Whether the request says once, and clearly, whom it is for (RFC 9112 §3.2): whoever stands

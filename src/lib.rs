@@ -4,9 +4,9 @@
 //!
 //! ```text
 //! main → cli → app → config, server, http, jobs
-//!                    http → gate, registry, oci
+//!                    http → gate, notify, registry, oci
 //!                    registry → storage, oci
-//!                    gate → oci
+//!                    gate, notify → oci
 //! ```
 //!
 //! - [`cli`] is what a person types; [`app`] puts the parts together and takes them down again.
@@ -16,6 +16,7 @@
 //! - [`gate`] answers who a caller is and what they may do. It knows no HTTP.
 //! - [`http`] is the only room that names axum: it turns requests into calls and errors into
 //!   responses.
+//! - [`notify`] posts events to webhooks, from queues that outlive the process.
 //! - [`registry`] is the core: blobs, uploads, manifests, tags. It knows no HTTP and no policy.
 //! - [`storage`] keeps bytes at keys and knows nothing of registries.
 //! - [`oci`] is the vocabulary of the specifications, valid by construction.
@@ -33,6 +34,7 @@ pub mod gate;
 pub mod health;
 pub mod http;
 pub mod jobs;
+pub mod notify;
 pub mod oci;
 pub mod registry;
 pub mod server;

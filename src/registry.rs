@@ -144,8 +144,13 @@ impl Registry {
     }
 
     /// Does `work` to its end, even when the caller stops waiting for it: a client that hangs up
-    /// must not stop a sequence of writes half-way.
-    async fn detached<T: Send + 'static>(
+    /// must not stop a sequence of writes half-way. What changes anything here is done so anyway;
+    /// others can have done what belongs to a change. [`settle`](Self::settle) waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As `work`; when it panics.
+    pub async fn detached<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {

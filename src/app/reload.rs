@@ -7,9 +7,11 @@ use std::{
 
 use super::{CERTIFICATES, Provisioned, StartError, report};
 use crate::{
+    chain::Chain,
     config::Config,
     gate::{self, Gate, HtpasswdOptions, UserFile},
     http::Api,
+    notify::Notifier,
     server::{
         CertificateSource, TlsOptions, authority,
         certificates::{self, CertificateError},
@@ -25,6 +27,7 @@ pub(super) const RELOADED: &[&str] = &[
     "http.tls.certificate",
     "http.tls.key",
     "http.headers",
+    "notifications",
     "storage.maintenance.readonly.enabled",
 ];
 
@@ -85,6 +88,7 @@ impl Certificates {
 pub(super) struct Reloads {
     pub(super) gate: Arc<Gate>,
     pub(super) api: Arc<Api>,
+    pub(super) notifier: Notifier,
     pub(super) users: Option<Mutex<UserFile>>,
     pub(super) certificates: Option<Mutex<Certificates>>,
 }
@@ -158,6 +162,10 @@ impl Reloads {
         if let Err(error) = self.api.adjust(&config.http.api, &config.storage.maintenance.readonly)
         {
             tracing::error!(%error, "the headers cannot be used; the old ones stay");
+        }
+        if let Err(error) = self.notifier.set(&config.notifications) {
+            let error = Chain(&error);
+            tracing::error!(%error, "the endpoints of events cannot be used; the old ones stay");
         }
     }
 

@@ -68,6 +68,9 @@ impl Check<'_> {
             Kind::TextList => texts(path, node)?,
             Kind::Headers => headers(path, kind, node)?,
             Kind::Free => free(node),
+            Kind::List(_) if !matches!(node.value, Value::List(_)) => {
+                return Err(mismatch(path, kind, node));
+            }
             Kind::List(item) => self.list(path, item, node)?,
             Kind::Switch(_) if scalar(node).is_some() => json!(switch(path, kind, node)?),
             Kind::Section(_) | Kind::Switch(_) => self.section(path, kind, node)?,

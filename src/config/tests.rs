@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use super::{Config, Error, schema, schema::Kind};
 use crate::{
-    gate, http,
+    gate, http, notify,
     server::{CertificateSource, TlsOptions, TlsVersion},
     storage, telemetry,
 };

@@ -4,16 +4,18 @@ use axum::{
     body::Body,
     http::{HeaderValue, Method, Response, StatusCode, header},
 };
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
 use super::{
     Api, CONTENT_DIGEST, Call, Error, conditional,
+    events::Teller,
     range::{self, Wanted},
     response, status, value,
 };
 use crate::{
     gate::Permit,
+    notify::Action,
     oci::{Digest, ErrorCode, RepositoryName},
     registry::{self, ByteStream},
 };
@@ -25,7 +27,7 @@ const FOREVER: HeaderValue = HeaderValue::from_static("max-age=31536000, immutab
 impl Api {
     pub(super) async fn read_blob(
         &self,
-        _: &Permit,
+        permit: &Permit,
         name: &RepositoryName,
         digest: &Digest,
         call: &Call,
@@ -38,14 +40,17 @@ impl Api {
             }
             if let Some(mut response) = conditional::not_modified(call, digest) {
                 response.headers_mut().insert(header::CACHE_CONTROL, FOREVER);
+                self.tell_of_pull(permit, (name, digest), size, call).await;
                 return Ok(response);
             }
             if call.method == Method::HEAD {
+                self.tell_of_pull(permit, (name, digest), size, call).await;
                 return Ok(content(StatusCode::OK, digest, size, Body::empty()));
             }
         }
         let blob = self.registry.blob(name, digest).await?.ok_or_else(unknown)?;
         let size = blob.size();
+        self.tell_of_pull(permit, (name, digest), size, call).await;
         let wanted = match call.header(header::RANGE) {
             Some(header) if conditional::range_applies(call, digest) => range::wanted(header, size),
             _ => Wanted::All,
@@ -72,14 +77,38 @@ impl Api {
         }
     }
 
+    /// registry:2 calls it a pull whatever came of it: a part, nothing new, or only the head.
+    async fn tell_of_pull(
+        &self,
+        permit: &Permit,
+        (name, digest): (&RepositoryName, &Digest),
+        size: u64,
+        call: &Call,
+    ) {
+        if let Some(teller) = self.teller(Action::Pull, permit, name, call) {
+            teller.blob(digest.clone(), size).boxed().await;
+        }
+    }
+
     pub(super) async fn delete_blob(
         &self,
-        _: &Permit,
+        permit: &Permit,
         name: &RepositoryName,
         digest: &Digest,
+        call: &Call,
     ) -> Result<Response<Body>, Error> {
         self.deletion_allowed()?;
-        if !self.registry.delete_blob(name, digest).await? {
+        let gone = digest.clone();
+        let change = {
+            let (registry, name, digest) = (self.registry.clone(), name.clone(), digest.clone());
+            async move { registry.delete_blob(&name, &digest).await }
+        };
+        let teller = self.teller(Action::Delete, permit, name, call);
+        let tell = move |teller: Teller, deleted: &bool| {
+            let gone = deleted.then_some(gone);
+            async move { teller.gone(gone).await }.boxed()
+        };
+        if !self.told(teller, change, tell).await? {
             return Err(Error::refused(ErrorCode::BlobUnknown).with_detail(json!(digest)));
         }
         let mut response = status(StatusCode::ACCEPTED);

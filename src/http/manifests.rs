@@ -4,13 +4,19 @@ use axum::{
     body::Body,
     http::{HeaderName, Method, Response, StatusCode, header},
 };
+use futures_util::FutureExt as _;
 use serde_json::json;
 
-use super::{Api, CONTENT_DIGEST, Call, Error, body, conditional, response, status, value};
+use super::{
+    Api, CONTENT_DIGEST, Call, Error, body, conditional,
+    events::{Pushed, Teller},
+    response, status, value,
+};
 use crate::{
     gate::Permit,
+    notify::Action,
     oci::{ErrorCode, Manifest, Reference, RepositoryName, Tag},
-    registry::{self, Put},
+    registry::{self, Accepted, Put},
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -21,7 +27,7 @@ impl Api {
     /// better than a 404 could.
     pub(super) async fn read_manifest(
         &self,
-        _: &Permit,
+        permit: &Permit,
         name: &RepositoryName,
         reference: &Reference,
         call: &Call,
@@ -30,6 +36,9 @@ impl Api {
         let manifest = manifest.ok_or_else(|| unknown(name, reference))?;
         if let Some(response) = conditional::not_modified(call, &manifest.digest) {
             return Ok(response);
+        }
+        if let Some(teller) = self.teller(Action::Pull, permit, name, call) {
+            teller.pulled(manifest.clone(), reference.clone()).boxed().await;
         }
         let length = manifest.bytes.len();
         let body = match call.method {
@@ -47,7 +56,7 @@ impl Api {
 
     pub(super) async fn put_manifest(
         &self,
-        _: &Permit,
+        permit: &Permit,
         name: &RepositoryName,
         (reference, tags): (Reference, Vec<Tag>),
         (call, body): (&Call, Body),
@@ -66,8 +75,17 @@ impl Api {
             .await
             .map_err(registry::Error::from)?
             .ok_or_else(too_large)?;
+        let pushed = Pushed::new(&reference, &tags, &bytes);
         let put = Put { reference, tags: tags.clone(), content_type, bytes };
-        let accepted = self.registry.put_manifest(name, put).await?;
+        let change = {
+            let (registry, name) = (self.registry.clone(), name.clone());
+            async move { registry.put_manifest(&name, put).await }
+        };
+        let teller = self.teller(Action::Push, permit, name, call);
+        let tell = |teller: Teller, accepted: &Accepted| {
+            teller.pushed(accepted.digest.clone(), pushed).boxed()
+        };
+        let accepted = self.told(teller, change, tell).await?;
 
         let mut response = status(StatusCode::CREATED);
         let path = format!("/v2/{name}/manifests/{}", accepted.digest);
@@ -86,14 +104,30 @@ impl Api {
 
     pub(super) async fn delete_manifest(
         &self,
-        _: &Permit,
+        permit: &Permit,
         name: &RepositoryName,
         reference: &Reference,
+        call: &Call,
     ) -> Result<Response<Body>, Error> {
         self.deletion_allowed()?;
-        let deleted = match reference {
-            Reference::Digest(digest) => self.registry.delete_manifest(name, digest).await?,
-            Reference::Tag(tag) => self.registry.delete_tag(name, tag).await?,
+        let teller = self.teller(Action::Delete, permit, name, call);
+        let deleted = match (reference, teller) {
+            (Reference::Digest(digest), None) => {
+                self.registry.delete_manifest(name, digest, None).await?
+            }
+            (Reference::Digest(digest), Some(teller)) => {
+                self.delete_manifest_and_tell(teller, name, digest).await?
+            }
+            (Reference::Tag(tag), teller) => {
+                let (registry, name, tag) = (self.registry.clone(), name.clone(), tag.clone());
+                let gone = tag.clone();
+                let change = async move { registry.delete_tag(&name, &tag).await };
+                let tell = move |teller: Teller, deleted: &bool| {
+                    let gone = deleted.then_some(gone);
+                    async move { teller.untagged(gone.as_slice()).await }.boxed()
+                };
+                self.told(teller, change, tell).await?
+            }
         };
         if deleted { Ok(status(StatusCode::ACCEPTED)) } else { Err(unknown(name, reference)) }
     }

@@ -86,14 +86,14 @@ where
         Some(count) => Body::new(Counted { body: Box::pin(body), count: Arc::clone(count) }),
         None => Body::empty(),
     });
-    let (mut call, body) = Call::new(peer, request);
+    let (mut call, body) = Call::new(id, peer, request);
     let answer = AssertUnwindSafe(api.answer(&mut call, body)).catch_unwind().await;
     let mut response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => error.into_response(id),
         Err(_) => error::internal(StatusCode::INTERNAL_SERVER_ERROR, &Panicked, id),
     };
-    finish(&call, id, &mut response);
+    finish(&call, &mut response);
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     for (name, value) in &api.adjustable.load().headers {
@@ -102,14 +102,14 @@ where
     api.requests.begun(call.handler);
     let digest = response.headers().get(super::CONTENT_DIGEST).cloned();
     let status = response.status();
-    let over = Over { api, call, id, started, status, digest, received };
+    let over = Over { api, call, started, status, digest, received };
     response.map(|body| Observed { body, sent: 0, over: Box::new(over) })
 }
 
 /// Gives a response its id and its end.
-pub(super) fn finish(call: &Call, id: RequestId, response: &mut Response<Body>) {
+pub(super) fn finish(call: &Call, response: &mut Response<Body>) {
     end(&call.method, response);
-    let mut number = super::value(&id);
+    let mut number = super::value(&call.id);
     // To HTTP/2 that means: never seen again, so not worth a place in the table of headers.
     number.set_sensitive(true);
     response.headers_mut().insert(REQUEST_ID, number);
@@ -204,7 +204,6 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Counted<B> {
 struct Over {
     api: Arc<Api>,
     call: Call,
-    id: RequestId,
     started: Instant,
     status: StatusCode,
     digest: Option<HeaderValue>,
@@ -214,7 +213,7 @@ struct Over {
 impl Over {
     /// Counts the request, and writes its line.
     fn note(&self, sent: u64) {
-        let Self { api, call, id, started, status, digest, received } = self;
+        let Self { api, call, started, status, digest, received } = self;
         let (status, duration) = (status.as_u16(), started.elapsed());
         let received = received.as_ref().map_or(0, |count| count.load(Ordering::Relaxed));
         let (handler, method) = (call.handler, call.method.as_str());
@@ -223,7 +222,7 @@ impl Over {
             access::log(&Exchange {
                 repository: call.repository(&api.prefix),
                 digest: digest.as_ref().and_then(|digest| digest.to_str().ok()),
-                ..exchange(call, id, status, (received, sent), duration)
+                ..exchange(call, status, (received, sent), duration)
             });
         }
     }
@@ -231,13 +230,12 @@ impl Over {
 
 /// What the log says of any request. No header is in it but the agent's name and where the client
 /// came from: `Authorization` must never be.
-pub(super) fn exchange<'a>(
-    call: &'a Call,
-    id: &'a RequestId,
+pub(super) fn exchange(
+    call: &Call,
     status: u16,
     (received, sent): (u64, u64),
     duration: Duration,
-) -> Exchange<'a> {
+) -> Exchange<'_> {
     let header = |name| call.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
     Exchange {
         client: call.client.or_else(|| call.peer.ip()),
@@ -253,7 +251,7 @@ pub(super) fn exchange<'a>(
         repository: None,
         digest: None,
         duration,
-        request: id,
+        request: &call.id,
     }
 }
 

@@ -80,7 +80,12 @@ pub(super) struct Origin(String);
 impl Origin {
     /// The address of a path, which begins with `/v2/`.
     pub(super) fn locate(&self, path: &str) -> HeaderValue {
-        super::value(&format!("{}{path}", self.0))
+        super::value(&self.address(path))
+    }
+
+    /// As [`locate`](Self::locate), for other places than headers.
+    pub(super) fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.0)
     }
 }
 

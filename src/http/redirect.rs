@@ -64,15 +64,15 @@ impl Redirect {
         let redirect = Arc::clone(self);
         service_fn(move |request: Request<B>| {
             let (id, started) = (RequestId::new(), Instant::now());
-            let (call, _) = Call::new(peer, request.map(|_| Body::empty()));
+            let (call, _) = Call::new(id, peer, request.map(|_| Body::empty()));
             let mut response =
                 redirect.answer(&call).unwrap_or_else(|error| error.into_response(id));
             // A client that stays would go on speaking here.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            observe::finish(&call, id, &mut response);
+            observe::finish(&call, &mut response);
             if redirect.access_log {
                 let status = response.status().as_u16();
-                access::log(&observe::exchange(&call, &id, status, (0, 0), started.elapsed()));
+                access::log(&observe::exchange(&call, status, (0, 0), started.elapsed()));
             }
             async move { Ok(response) }
         })

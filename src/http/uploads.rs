@@ -6,11 +6,13 @@ use axum::{
     body::Body,
     http::{HeaderName, Response, StatusCode, header},
 };
+use futures_util::{FutureExt as _, future::BoxFuture};
 use serde_json::json;
 
-use super::{Api, CONTENT_DIGEST, Call, Error, body, range, status, value};
+use super::{Api, CONTENT_DIGEST, Call, Error, body, events::Teller, range, status, value};
 use crate::{
     gate::{Identity, Permit},
+    notify::Action,
     oci::{Algorithm, Digest, ErrorCode, RepositoryName},
     registry::{self, Chunk, Upload, UploadId},
 };
@@ -36,7 +38,19 @@ impl Api {
         (digest, from): (&Digest, Option<&RepositoryName>),
         call: &Call,
     ) -> Result<Response<Body>, Error> {
-        if self.registry.mount_blob(name, digest, from).await? {
+        let mounted = digest.clone();
+        let source = from.cloned();
+        let change = {
+            let (registry, name, digest) = (self.registry.clone(), name.clone(), digest.clone());
+            let from = from.cloned();
+            async move { registry.mount_blob(&name, &digest, from.as_ref()).await }
+        };
+        let teller = self.teller(Action::Mount, permit, name, call);
+        let tell = move |teller: Teller, size: &Option<u64>| {
+            let size = *size;
+            async move { teller.mounted(mounted, size, source).await }.boxed()
+        };
+        if self.told(teller, change, tell).await?.is_some() {
             return Ok(self.created(name, digest, call));
         }
         self.start_upload(permit, name, digest.algorithm(), call).await
@@ -44,13 +58,18 @@ impl Api {
 
     pub(super) async fn put_blob(
         &self,
-        _: &Permit,
+        permit: &Permit,
         name: &RepositoryName,
         digest: &Digest,
         (call, body): (&Call, Body),
     ) -> Result<Response<Body>, Error> {
         let chunk = self.chunk(call, body)?;
-        self.registry.put_blob(name, digest, chunk).await?;
+        let change = {
+            let (registry, name, digest) = (self.registry.clone(), name.clone(), digest.clone());
+            async move { registry.put_blob(&name, &digest, chunk).await }
+        };
+        let teller = self.teller(Action::Push, permit, name, call);
+        self.told(teller, change, tell_of(digest)).await?;
         Ok(self.created(name, digest, call))
     }
 
@@ -85,7 +104,13 @@ impl Api {
         (call, body): (&Call, Body),
     ) -> Result<Response<Body>, Error> {
         let chunk = self.chunk(call, body)?;
-        self.registry.finish_upload(&upload(permit, name, id), digest, chunk).await?;
+        let change = {
+            let (registry, digest) = (self.registry.clone(), digest.clone());
+            let upload = upload(permit, name, id);
+            async move { registry.finish_upload(&upload, &digest, chunk).await }
+        };
+        let teller = self.teller(Action::Push, permit, name, call);
+        self.told(teller, change, tell_of(digest)).await?;
         Ok(self.created(name, digest, call))
     }
 
@@ -152,6 +177,12 @@ impl Api {
         let body = body::bytes(body, self.patience);
         Ok(Chunk { body, length: call.content_length(), range })
     }
+}
+
+/// Tells of a blob that has come, by its length.
+fn tell_of(digest: &Digest) -> impl FnOnce(Teller, &u64) -> BoxFuture<'static, ()> + use<> {
+    let digest = digest.clone();
+    |teller, size| teller.blob(digest, *size).boxed()
 }
 
 /// Whose the uploads of a caller are.

@@ -73,7 +73,7 @@ impl Registry {
     }
 
     /// Makes a blob of the repository `from`, or of any where none is named, a blob of `name` as
-    /// well (end-11). `false` when it is not there to be mounted.
+    /// well (end-11), and tells its length in bytes. `None` when it is not there to be mounted.
     ///
     /// # Errors
     ///
@@ -83,23 +83,23 @@ impl Registry {
         name: &RepositoryName,
         digest: &Digest,
         from: Option<&RepositoryName>,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<u64>, Error> {
         // registry:2 links a sha512 name to sha256 content: what the link says is what counts.
         let target = match from {
             Some(from) => match self.link(Place::Layer(from, digest)).await? {
                 Some(target) => target,
-                None => return Ok(false),
+                None => return Ok(None),
             },
             None => digest.clone(),
         };
-        if self.storage().size(&Place::Data(&target).key()).await?.is_none() {
-            return Ok(false);
-        }
+        let Some(size) = self.storage().size(&Place::Data(&target).key()).await? else {
+            return Ok(None);
+        };
         let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
         self.detached(async move {
             let _guard = registry.0.locks.adding(&name).await;
             registry.set_link(Place::Layer(&name, &digest), &target).await?;
-            Ok(true)
+            Ok(Some(size))
         })
         .await
     }

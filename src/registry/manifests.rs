@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::mpsc;
 
 use super::{Error, Registry, contents::Content, layout::Place};
 use crate::{
@@ -203,7 +204,8 @@ impl Registry {
         Ok(missing.into_iter().flatten().collect())
     }
 
-    /// Takes a manifest and its tags from a repository (end-9); `false` when it was not there.
+    /// Takes a manifest and its tags from a repository (end-9); `false` when it was not there. Where
+    /// somebody wants to know, `untagged` is told each tag when it has gone.
     ///
     /// # Errors
     ///
@@ -212,12 +214,19 @@ impl Registry {
         &self,
         name: &RepositoryName,
         digest: &Digest,
+        untagged: Option<mpsc::Sender<Tag>>,
     ) -> Result<bool, Error> {
         let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
-        self.detached(async move { registry.remove_manifest(&name, &digest).await }).await
+        let work = async move { registry.remove_manifest(&name, &digest, untagged).await };
+        self.detached(work).await
     }
 
-    async fn remove_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
+    async fn remove_manifest(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        untagged: Option<mpsc::Sender<Tag>>,
+    ) -> Result<bool, Error> {
         let _guard = self.0.locks.deleting(name).await;
         if self.storage().size(&Place::Revision(name, digest).key()).await?.is_none() {
             return Ok(false);
@@ -228,7 +237,7 @@ impl Registry {
                 .and_then(|manifest| manifest.subject().map(|subject| subject.digest.clone())),
             None => None,
         };
-        self.remove_tags_of(name, digest).await?;
+        self.remove_tags_of(name, digest, untagged.as_ref()).await?;
         let deleted = self.storage().delete(&Place::Revision(name, digest).key()).await?;
         self.storage().delete_all(&Place::RevisionFolder(name, digest).key()).await?;
         if let Some(subject) = &subject {

@@ -1,5 +1,7 @@
 //! Tags: names for manifests, which can be moved.
 
+use tokio::sync::mpsc;
+
 use super::{
     Error, Page, Registry,
     layout::{CURRENT, Place},
@@ -92,6 +94,7 @@ impl Registry {
         &self,
         name: &RepositoryName,
         digest: &Digest,
+        untagged: Option<&mpsc::Sender<Tag>>,
     ) -> Result<(), Error> {
         let mut after = None;
         loop {
@@ -107,6 +110,10 @@ impl Registry {
                 };
                 if self.link(Place::TagCurrent(name, &tag)).await?.as_ref() == Some(digest) {
                     self.remove_tag(name, &tag).await?;
+                    if let Some(untagged) = untagged {
+                        // Whether anybody listens is not our concern.
+                        let _ = untagged.send(tag).await;
+                    }
                 }
             }
         }

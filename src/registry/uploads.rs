@@ -175,8 +175,8 @@ impl Registry {
         .await
     }
 
-    /// Adds the last chunk, which may be empty, and makes the upload a blob of the repository
-    /// (end-6).
+    /// Adds the last chunk, which may be empty, makes the upload a blob of the repository (end-6),
+    /// and tells how many bytes that has.
     ///
     /// # Errors
     ///
@@ -187,12 +187,12 @@ impl Registry {
         upload: &Upload,
         digest: &Digest,
         chunk: Chunk,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         self.refuse_unknown(upload).await?;
         let (registry, upload, digest) = (self.clone(), upload.clone(), digest.clone());
         self.detached(async move {
             let finished = registry.finish(&upload.name, upload.id, &digest, chunk).await;
-            if matches!(finished, Ok(()) | Err(Error::DigestMismatch { .. })) {
+            if matches!(finished, Ok(_) | Err(Error::DigestMismatch { .. })) {
                 registry.0.opened.close(&upload);
             }
             finished
@@ -200,8 +200,8 @@ impl Registry {
         .await
     }
 
-    /// Takes a whole blob in one request (end-4b). Whatever goes wrong, nothing is left of it, for
-    /// the client knows no upload to go on with.
+    /// Takes a whole blob in one request (end-4b), and tells how many bytes it has. Whatever goes
+    /// wrong, nothing is left of it, for the client knows no upload to go on with.
     ///
     /// # Errors
     ///
@@ -211,7 +211,7 @@ impl Registry {
         name: &RepositoryName,
         digest: &Digest,
         chunk: Chunk,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
         self.detached(async move {
             // Nobody is told of this upload, so that it needs no owner.
@@ -268,13 +268,14 @@ impl Registry {
         id: UploadId,
         digest: &Digest,
         chunk: Chunk,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         let mut session = self.0.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
         let mut intake = self.resume(name, id, &mut session).await?;
         let taken = intake.take(chunk).await;
-        if taken.is_err() {
-            let left = self.leave(name, id, &mut session, &mut intake).await;
-            return taken.and(left);
+        if let Err(error) = taken {
+            // What went wrong first is what the client is told.
+            let _ = self.leave(name, id, &mut session, &mut intake).await;
+            return Err(error);
         }
         let data = Place::UploadData(name, id).key();
         let computed = if intake.algorithm() == digest.algorithm() {
@@ -294,7 +295,7 @@ impl Registry {
         self.storage().promote(&data, &Place::Data(digest).key()).await?;
         self.set_link(Place::Layer(name, digest), digest).await?;
         self.storage().delete_all(&Place::Upload(name, id).key()).await?;
-        Ok(())
+        Ok(intake.length())
     }
 
     /// Takes an upload up where it ended.

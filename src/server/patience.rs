@@ -7,7 +7,6 @@
 //! the server itself takes its time for is never held against a client.
 
 use std::{
-    collections::HashMap,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -38,8 +37,9 @@ struct State {
     open: usize,
     /// Since when there is none, and nothing waits to be written.
     idle_since: Instant,
-    /// Responses of which the client may take more, and since when.
-    untaken: HashMap<u64, Instant>,
+    /// Responses of which the client may take more, and since when. There is one in most cases, and
+    /// never more than a connection may have streams.
+    untaken: Vec<(u64, Instant)>,
     /// How many responses there were.
     responses: u64,
     /// Since when nothing can be written, because the client takes nothing of what was.
@@ -48,13 +48,22 @@ struct State {
     lingers: bool,
 }
 
+impl State {
+    /// Notes that a response does not wait for the client.
+    fn take(&mut self, id: u64) {
+        if let Some(index) = self.untaken.iter().position(|(untaken, _)| *untaken == id) {
+            self.untaken.swap_remove(index);
+        }
+    }
+}
+
 impl Activity {
     /// A connection that begins, with a client that may be silent for so long.
     pub(super) fn new(patience: Duration) -> Arc<Self> {
         let state = State {
             open: 0,
             idle_since: Instant::now(),
-            untaken: HashMap::new(),
+            untaken: Vec::new(),
             responses: 0,
             unwritten: None,
             lingers: false,
@@ -102,8 +111,8 @@ impl Activity {
     pub(super) async fn is_stuck(&self) {
         let patience = self.patience * SLOWNESS;
         self.until(|state| {
-            let waiting = state.untaken.values().chain(&state.unwritten);
-            waiting.min().map(|since| *since + patience)
+            let untaken = state.untaken.iter().map(|(_, since)| since);
+            untaken.chain(&state.unwritten).min().map(|since| *since + patience)
         })
         .await;
     }
@@ -142,10 +151,9 @@ impl Answering {
 
     fn waits_for_client(&self, waits: bool) {
         let mut state = self.activity.state();
+        state.take(self.id);
         if waits {
-            state.untaken.insert(self.id, Instant::now());
-        } else {
-            state.untaken.remove(&self.id);
+            state.untaken.push((self.id, Instant::now()));
         }
     }
 }
@@ -153,7 +161,7 @@ impl Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         let mut state = self.activity.state();
-        state.untaken.remove(&self.id);
+        state.take(self.id);
         state.open -= 1;
         if state.open == 0 {
             state.idle_since = Instant::now();

@@ -12,6 +12,7 @@ use hyper::service::Service as _;
 use portcullis::{
     gate::{self, Gate, Identity, Policy, Right},
     http::{Api, Limits, Options, Peer},
+    notify::{Notifier, Place, Source},
     oci::ErrorCode,
     registry::{self, Registry, SystemClock},
     storage::memory::Memory,
@@ -307,14 +308,10 @@ async fn what_the_policy_does_not_allow_is_denied() {
         registry::Options::default(),
     );
     let gate = std::sync::Arc::new(Gate::open(ReadOnly));
-    let api = Api::new(
-        registry,
-        (gate, std::sync::Arc::default()),
-        &Options::default(),
-        Limits::default(),
-        true,
-    )
-    .unwrap();
+    let nobody = Source { addr: String::new(), instance: String::new() };
+    let core = (registry, Notifier::new(Place::Memory, nobody));
+    let door = (gate, std::sync::Arc::default());
+    let api = Api::new(core, door, &Options::default(), Limits::default(), true).unwrap();
     let peer = Peer::Tcp(([127, 0, 0, 1], 40_000).into());
     let service = std::sync::Arc::new(api).service(peer);
     for (method, path, status) in [

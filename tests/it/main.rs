@@ -34,6 +34,7 @@ mod lists;
 mod locations;
 mod manifests;
 mod misbehaving;
+mod notifications;
 mod power_loss;
 mod readonly;
 mod redirect;

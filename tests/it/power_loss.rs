@@ -167,7 +167,8 @@ impl Scenario {
 
     async fn mount(&mut self, at: &'static str, from: &str, digest: &Digest) {
         let begun = self.now();
-        assert!(self.registry.mount_blob(&name(at), digest, Some(&name(from))).await.unwrap());
+        let mounted = self.registry.mount_blob(&name(at), digest, Some(&name(from))).await;
+        assert!(mounted.unwrap().is_some());
         self.acknowledged(begun, vec![(Thing::Blob(at, digest.clone()), Some(digest.clone()))]);
     }
 
@@ -238,7 +239,7 @@ impl Scenario {
     /// Deletes a manifest and the tags it has.
     async fn delete_manifest(&mut self, at: &'static str, tags: &[&'static str], digest: &Digest) {
         let begun = self.now();
-        assert!(self.registry.delete_manifest(&name(at), digest).await.unwrap());
+        assert!(self.registry.delete_manifest(&name(at), digest, None).await.unwrap());
         let mut changes = vec![(Thing::Manifest(at, digest.clone()), None)];
         changes.extend(tags.iter().map(|tag| (Thing::Tag(at, tag), None)));
         self.acknowledged(begun, changes);
@@ -493,7 +494,7 @@ impl Upload {
         let rest = chunk(&self.bytes[rest..]);
         use portcullis::registry::Error;
         match registry.finish_upload(&upload, &digest, rest).await {
-            Ok(()) => {
+            Ok(_) => {
                 let blob = Thing::Blob(self.name, digest);
                 look(registry, &blob).await.err().map(|error| format!("resumed: {blob:?} {error}"))
             }

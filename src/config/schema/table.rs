@@ -8,9 +8,7 @@ use super::{
 
 mod later;
 
-use later::{
-    COMPATIBILITY, HEALTH, MIDDLEWARE, NOTIFICATIONS, POLICY, REDIS, REPORTING, VALIDATION,
-};
+use later::{COMPATIBILITY, HEALTH, MIDDLEWARE, POLICY, REDIS, REPORTING, VALIDATION};
 
 const fn works(name: &'static str, kind: Kind) -> Key {
     Key::new(name, kind, Support::Works)
@@ -71,7 +69,7 @@ pub(in crate::config) const ROOT: Kind = Section(&[
     // Ours.
     works("uploads", Section(&[works("maxopen", Limit)])),
     refused("middleware", MIDDLEWARE, NO_MIDDLEWARE),
-    later("notifications", NOTIFICATIONS),
+    works("notifications", NOTIFICATIONS),
     refused("redis", REDIS, NO_REDIS),
     works("health", HEALTH),
     works("proxy", PROXY),
@@ -205,6 +203,26 @@ const HTTP: Kind = Section(&[
             works("prometheus", Section(&[works("enabled", Bool), works("path", Text)])),
         ]),
     ),
+]);
+
+const NOTIFICATIONS: Kind = Section(&[
+    works("events", Section(&[works("includereferences", Bool)])).alias("eventconfig"),
+    works(
+        "endpoints",
+        List(&Section(&[
+            works("name", Text),
+            works("disabled", Bool),
+            works("url", Secret),
+            works("headers", Headers),
+            works("timeout", Duration),
+            works("threshold", Limit),
+            works("backoff", Duration),
+            works("ignoredmediatypes", TextList),
+            works("ignore", Section(&[works("mediatypes", TextList), works("actions", TextList)])),
+        ])),
+    ),
+    // Ours.
+    works("maxpending", Limit),
 ]);
 
 /// That it can be switched off in a word is ours: in registry:2 leaving it out does that.

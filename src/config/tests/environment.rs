@@ -126,7 +126,8 @@ fn list_items_are_counted_and_only_the_next_one_can_be_added() {
     ])
     .unwrap();
     assert_eq!(config.http.api.trustedproxies.len(), 2);
-    assert!(warns(&config, "notifications"));
+    assert_eq!(config.notifications.endpoints[0].name, "hook");
+    assert_eq!(config.notifications.endpoints[0].url, "https://hook");
     for name in [
         "REGISTRY_HTTP_TRUSTEDPROXIES_1",
         "REGISTRY_HTTP_TRUSTEDPROXIES_FIRST",
@@ -159,8 +160,6 @@ fn what_others_set_is_warned_of_and_leaves_no_trace() {
 #[test]
 fn the_names_that_registry_2_looks_for_are_understood_beside_the_keys_own() {
     for name in [
-        "REGISTRY_NOTIFICATIONS_EVENTCONFIG_INCLUDEREFERENCES",
-        "REGISTRY_NOTIFICATIONS_EVENTS_INCLUDEREFERENCES",
         "REGISTRY_HEALTH_FILECHECKERS_0_FILE",
         "REGISTRY_HEALTH_HTTPCHECKERS_0_URI",
         "REGISTRY_HEALTH_TCPCHECKERS_0_ADDR",
@@ -168,6 +167,13 @@ fn the_names_that_registry_2_looks_for_are_understood_beside_the_keys_own() {
     ] {
         let config = load_environment(&[(name, "true")]).unwrap();
         assert!(!warns(&config, "names no key"), "{name}");
+    }
+    for name in [
+        "REGISTRY_NOTIFICATIONS_EVENTCONFIG_INCLUDEREFERENCES",
+        "REGISTRY_NOTIFICATIONS_EVENTS_INCLUDEREFERENCES",
+    ] {
+        let config = load_environment(&[(name, "true")]).unwrap();
+        assert!(config.notifications.events.includereferences, "{name}");
     }
 }
 
@@ -219,6 +225,7 @@ fn every_working_key_can_be_reached() {
             Kind::Duration => "7s",
             Kind::Word(words) => words[0],
             Kind::Free | Kind::Headers => "{}",
+            Kind::List(_) => "[]",
             _ if path == "http.trustedproxies" => "10.0.0.0/8",
             _ => "text",
         };

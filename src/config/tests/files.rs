@@ -349,3 +349,49 @@ fn a_bare_number_counts_nanoseconds_and_is_warned_of_when_that_is_hardly_meant()
     assert_eq!(config.http.server.draintimeout, Duration::ZERO);
     assert!(refusal("http: {draintimeout: -5}").contains("negative"));
 }
+
+#[test]
+fn an_endpoint_is_read_with_all_its_keys_and_shown_without_its_secrets() {
+    let config = load(
+        "notifications:
+  events: {includereferences: true}
+  maxpending: 5
+  endpoints:
+  - name: hook
+    disabled: true
+    url: https://user:hush@hook
+    headers: {Authorization: [Bearer hush]}
+    timeout: 2s
+    threshold: 3
+    backoff: 4s
+    ignoredmediatypes: [a]
+    ignore: {mediatypes: [b], actions: [pull]}
+  - name: other
+",
+    )
+    .unwrap();
+    assert_eq!(config.warnings.iter().filter(|warning| warning.contains("notif")).count(), 0);
+    assert!(!format!("{config:?}").contains("hush"));
+    let notifications = config.notifications;
+    assert!(notifications.events.includereferences);
+    assert_eq!(notifications.maxpending, 5);
+    let hook = notify::EndpointOptions {
+        name: "hook".to_owned(),
+        disabled: true,
+        url: "https://user:hush@hook".to_owned(),
+        headers: [("Authorization".to_owned(), vec!["Bearer hush".to_owned()])].into(),
+        timeout: Duration::from_secs(2),
+        threshold: 3,
+        backoff: Duration::from_secs(4),
+        ignoredmediatypes: vec!["a".to_owned()],
+        ignore: notify::IgnoreOptions {
+            mediatypes: vec!["b".to_owned()],
+            actions: vec!["pull".to_owned()],
+        },
+    };
+    let other =
+        notify::EndpointOptions { name: "other".to_owned(), ..notify::EndpointOptions::default() };
+    assert_eq!(notifications.endpoints, [hook, other]);
+    assert!(refusal("notifications: {endpoints: hook}").contains("expected a list"));
+    assert!(refusal("notifications: {endpoints: [{adress: a}]}").contains("adress"));
+}

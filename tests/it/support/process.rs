@@ -104,6 +104,11 @@ impl Process {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("auth")).unwrap();
         users(&folder.path().join("auth/htpasswd"));
+        Self::on(folder, variables)
+    }
+
+    /// A server in a folder where one has been.
+    pub fn on(folder: TempDir, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         command.current_dir(folder.path()).env_clear().arg("serve");
         command.env("REGISTRY_HTTP_ADDR", "127.0.0.1:0").env("REGISTRY_LOG_FORMATTER", "text");
@@ -181,6 +186,13 @@ impl Process {
         // What the first start has to say comes before.
         let (_, access) = printed.split_once("know this one by.\n\n").unwrap();
         (log, access.to_owned())
+    }
+
+    /// Kills it, and gives its folder.
+    pub fn kill(mut self) -> TempDir {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     /// Ends it as an operator would, and gives its log.

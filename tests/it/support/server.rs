@@ -35,7 +35,7 @@ pub struct TestServer {
 
 /// The certificates of all servers of this process: to make them takes time, and their content is
 /// tested elsewhere.
-fn certificates() -> &'static Path {
+pub fn certificates() -> &'static Path {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     FOLDER
         .get_or_init(|| {

@@ -4,7 +4,7 @@
 use super::{
     Key,
     Kind::{self, *},
-    later, refused, works,
+    refused, works,
 };
 
 pub(super) const MIDDLEWARE: Kind = Section(&[
@@ -13,24 +13,6 @@ pub(super) const MIDDLEWARE: Kind = Section(&[
     works("storage", List(&Section(MIDDLEWARES))),
 ]);
 const MIDDLEWARES: &[Key] = &[works("name", Text), works("disabled", Bool), works("options", Free)];
-
-pub(super) const NOTIFICATIONS: Kind = Section(&[
-    later("events", Section(&[later("includereferences", Bool)])).alias("eventconfig"),
-    later(
-        "endpoints",
-        List(&Section(&[
-            later("name", Text),
-            later("disabled", Bool),
-            later("url", Text),
-            later("headers", Headers),
-            later("timeout", Duration),
-            later("threshold", Integer),
-            later("backoff", Duration),
-            later("ignoredmediatypes", TextList),
-            later("ignore", Section(&[later("mediatypes", TextList), later("actions", TextList)])),
-        ])),
-    ),
-]);
 
 pub(super) const REDIS: Kind = Section(&[
     works("addr", Text),

@@ -1,0 +1,294 @@
+//! Posting one body to a webhook, once, and what its answer means.
+
+use std::{fmt, net::IpAddr, time::Duration};
+
+use async_trait::async_trait;
+use reqwest::{
+    Client, ClientBuilder, Response, StatusCode, Url,
+    header::{
+        CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+        TRAILER, TRANSFER_ENCODING, USER_AGENT,
+    },
+    redirect, retry,
+};
+
+use super::EndpointOptions;
+
+/// The type of the envelope (registry:2 up to 2.8; registry:3 says v2 of the same).
+const ENVELOPE: HeaderValue =
+    HeaderValue::from_static("application/vnd.docker.distribution.events.v1+json");
+
+/// How often a request is passed on before that is a mistake.
+const PASSED_ON: usize = 5;
+
+/// How much of an answer is read, so that its connection can be used again.
+const ANSWER: usize = 64 * 1024;
+
+/// How long a connection waits for the next event.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Somebody who takes events.
+#[async_trait]
+pub(super) trait Post: fmt::Debug + Send + Sync + 'static {
+    /// Brings one envelope.
+    async fn post(&self, envelope: Vec<u8>) -> Result<Taken, NotTaken>;
+}
+
+/// The endpoint has taken an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) status: u16,
+}
+
+/// The endpoint has not taken an event.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotTaken {
+    /// It says so.
+    #[error("it answers {}", status_text(*.0))]
+    Refused(u16),
+    /// It passes the request on to where our headers must not go.
+    #[error("it answers {}, which leads to another server; name that one in `url`", status_text(*.0))]
+    Elsewhere(u16),
+    /// It does not answer.
+    #[error("no answer: {0}")]
+    NoAnswer(String),
+}
+
+/// A status as registry:2 counts it, such as `200 OK`.
+pub(super) fn status_text(status: u16) -> String {
+    let known = StatusCode::from_u16(status).ok();
+    let reason = known.and_then(|known| known.canonical_reason()).unwrap_or_default();
+    format!("{status} {reason}")
+}
+
+/// An endpoint as it is configured.
+#[derive(Debug)]
+pub(super) struct Webhook {
+    client: Client,
+    url: Url,
+    headers: HeaderMap,
+    timeout: Duration,
+}
+
+impl Webhook {
+    pub(super) fn new(options: &EndpointOptions) -> Result<Self, InvalidEndpoint> {
+        let name = || options.name.clone();
+        if options.name.is_empty() {
+            return Err(InvalidEndpoint::NoName);
+        }
+        let url = Url::parse(&options.url).ok();
+        let url = url
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .ok_or_else(|| InvalidEndpoint::Url(name()))?;
+        let client = client(&options.name, &url)
+            .map_err(|error| InvalidEndpoint::Client(name(), chain(&error)))?;
+        Ok(Self { client, url, headers: headers(options)?, timeout: options.timeout })
+    }
+
+    /// Sends the request, again where the answer sends it on with its body (307 and 308). Other
+    /// redirections count as an answer: to follow one means a request without the event.
+    async fn send(&self, envelope: Vec<u8>) -> Result<Response, NotTaken> {
+        let mut url = self.url.clone();
+        for _ in 0..PASSED_ON {
+            let request = self.client.post(url.clone()).headers(self.headers.clone());
+            let response = request.body(envelope.clone()).send().await.map_err(no_answer)?;
+            let status = response.status();
+            if !matches!(status.as_u16(), 307 | 308) {
+                return Ok(response);
+            }
+            let location = response.headers().get(reqwest::header::LOCATION);
+            let Some(location) = location.and_then(|location| location.to_str().ok()) else {
+                return Ok(response);
+            };
+            let next = url.join(location).map_err(|_| NotTaken::Elsewhere(status.as_u16()))?;
+            let same_server = next.host() == url.host()
+                && (next.scheme() == url.scheme() || next.scheme() == "https");
+            if !same_server {
+                return Err(NotTaken::Elsewhere(status.as_u16()));
+            }
+            url = next;
+        }
+        Err(NotTaken::NoAnswer(format!("it passes the request on more than {PASSED_ON} times")))
+    }
+}
+
+#[async_trait]
+impl Post for Webhook {
+    async fn post(&self, envelope: Vec<u8>) -> Result<Taken, NotTaken> {
+        let answered = async {
+            let mut response = self.send(envelope).await?;
+            let status = response.status().as_u16();
+            let mut read = 0;
+            // What it says besides its status is nothing to us, and not an error either.
+            while read < ANSWER
+                && let Ok(Some(piece)) = response.chunk().await
+            {
+                read += piece.len();
+            }
+            match status {
+                200..400 => Ok(Taken { status }),
+                _ => Err(NotTaken::Refused(status)),
+            }
+        };
+        let late = |_| NotTaken::NoAnswer(format!("none within {:?}", self.timeout));
+        tokio::time::timeout(self.timeout, answered).await.map_err(late)?
+    }
+}
+
+/// The message of an error and its causes. The address is left out: it may have a password in it.
+fn no_answer(error: reqwest::Error) -> NotTaken {
+    NotTaken::NoAnswer(chain(&error.without_url()))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// A client for one endpoint. Like Go's it goes through the proxy that `HTTP_PROXY`, `HTTPS_PROXY`
+/// and `NO_PROXY` say, but to this machine without one.
+fn client(endpoint: &str, url: &Url) -> Result<Client, reqwest::Error> {
+    let builder = || -> ClientBuilder {
+        let builder = Client::builder()
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(1);
+        let host = url.host_str().unwrap_or_default();
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        let here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+        if here { builder.no_proxy() } else { builder }
+    };
+    builder().build().or_else(|error| {
+        // There are images without any certificate authority; `http` must work in them.
+        let bare = builder().tls_certs_only([]).build()?;
+        if url.scheme() == "https" {
+            tracing::error!(
+                endpoint,
+                error = chain(&error),
+                "no certificate authority is known, so no certificate of the endpoint will be \
+                 believed; SSL_CERT_FILE can name a file of them"
+            );
+        }
+        Ok(bare)
+    })
+}
+
+/// The headers of each request. Those that say where a message ends, or whom it is for, are not an
+/// operator's to set; registry:2 leaves them out without a word.
+fn headers(options: &EndpointOptions) -> Result<HeaderMap, InvalidEndpoint> {
+    const OURS: [HeaderName; 5] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, CONNECTION];
+    let mut headers = HeaderMap::new();
+    let agent = concat!("portcullis/", env!("CARGO_PKG_VERSION"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+    headers.insert(CONTENT_TYPE, ENVELOPE);
+    for (name, values) in &options.headers {
+        let invalid =
+            || InvalidEndpoint::Header { endpoint: options.name.clone(), header: name.clone() };
+        let parsed: HeaderName = name.parse().map_err(|_| invalid())?;
+        if OURS.contains(&parsed) {
+            tracing::warn!(endpoint = options.name, header = name, "the header cannot be set");
+            continue;
+        }
+        if parsed == USER_AGENT {
+            headers.remove(USER_AGENT);
+        }
+        for value in values {
+            let mut value: HeaderValue = value.parse().map_err(|_| invalid())?;
+            // Often a token; no message shows it.
+            value.set_sensitive(true);
+            headers.append(parsed.clone(), value);
+        }
+    }
+    Ok(headers)
+}
+
+/// Why an endpoint cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEndpoint {
+    /// It has no name.
+    #[error("notifications.endpoints: one has no `name`; its queue and its metrics go by it")]
+    NoName,
+    /// Another has its name.
+    #[error(
+        "notifications.endpoints: two are called `{0}`; give each a `name` of its own, by which \
+         its queue and its metrics go"
+    )]
+    NameTwice(String),
+    /// Its address is none.
+    #[error(
+        "notifications.endpoints: the `url` of `{0}` is not an address such as \
+         https://hooks.example.com/registry"
+    )]
+    Url(String),
+    /// One of its headers is none.
+    #[error(
+        "notifications.endpoints: `{header}` of `{endpoint}`, or one of its values, cannot be \
+         sent as a header"
+    )]
+    Header {
+        /// The endpoint.
+        endpoint: String,
+        /// The header.
+        header: String,
+    },
+    /// There is no client for it.
+    #[error("notifications.endpoints: nothing can be sent to `{0}`: {1}")]
+    Client(String, String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(url: &str, headers: &[(&str, &str)]) -> EndpointOptions {
+        EndpointOptions {
+            name: "hook".to_owned(),
+            url: url.to_owned(),
+            headers: headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]))
+                .collect(),
+            ..EndpointOptions::default()
+        }
+    }
+
+    #[test]
+    fn what_is_no_web_address_is_refused() {
+        for url in ["", "hooks.example.com", "ftp://a", "http://", "https://a b/"] {
+            let refused = Webhook::new(&endpoint(url, &[])).unwrap_err();
+            assert_eq!(refused, InvalidEndpoint::Url("hook".to_owned()), "{url}");
+        }
+        let unnamed = EndpointOptions { name: String::new(), ..endpoint("http://a", &[]) };
+        assert_eq!(Webhook::new(&unnamed).unwrap_err(), InvalidEndpoint::NoName);
+    }
+
+    #[test]
+    fn headers_are_added_but_for_those_that_frame_the_message() {
+        let options = endpoint(
+            "http://a",
+            &[("Authorization", "Bearer x"), ("user-agent", "mine"), ("Content-Length", "5")],
+        );
+        let headers = headers(&options).unwrap();
+        assert_eq!(headers["authorization"], "Bearer x");
+        assert_eq!(headers["user-agent"], "mine");
+        assert!(!headers.contains_key(CONTENT_LENGTH));
+        assert!(!format!("{headers:?}").contains("Bearer"));
+        let broken = endpoint("http://a", &[("a b", "x")]);
+        assert!(matches!(Webhook::new(&broken), Err(InvalidEndpoint::Header { .. })));
+        let broken = endpoint("http://a", &[("a", "x\ny")]);
+        assert!(matches!(Webhook::new(&broken), Err(InvalidEndpoint::Header { .. })));
+    }
+
+    #[test]
+    fn a_status_is_called_as_go_calls_it() {
+        assert_eq!(status_text(200), "200 OK");
+        assert_eq!(status_text(503), "503 Service Unavailable");
+        assert_eq!(status_text(299), "299 ");
+    }
+}

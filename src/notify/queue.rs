@@ -1,0 +1,398 @@
+//! The events that wait for an endpoint.
+//!
+//! Those who add wait for the write, not for the endpoint: one task collects what they bring and
+//! writes it in one go, on a thread that may block. A write that returned survives the end of the
+//! process; so that it survives that of the machine as well, [`Queue::sync`] is called now and
+//! then, beside the requests.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt, io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as Turn, Notify, mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::files::Files;
+use super::{
+    Counts, Place,
+    post::{NotTaken, Taken, status_text},
+};
+
+mod files;
+
+/// An event in one line, without its end.
+pub(super) type Line = Arc<[u8]>;
+
+/// How many requests may wait for their events to be written; further ones wait to be let in.
+const ADDING: usize = 1024;
+
+/// How much an event takes on average, if it is to count as one against `maxpending`. One without
+/// references takes less than a quarter of it.
+const MEAN: u64 = 4096;
+
+/// How much may wait in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    events: u64,
+    bytes: u64,
+}
+
+impl Limits {
+    /// So many events, and what they take on average.
+    pub(super) const fn of(events: u64) -> Self {
+        Self { events, bytes: events.saturating_mul(MEAN) }
+    }
+}
+
+/// The events that wait for an endpoint, in order.
+#[derive(Debug)]
+pub(super) struct Queue {
+    adding: mpsc::Sender<Adding>,
+    shared: Arc<Shared>,
+    closing: CancellationToken,
+    /// Whoever sends has this.
+    turn: AsyncMutex<()>,
+}
+
+#[derive(Debug)]
+struct Adding {
+    line: Line,
+    done: oneshot::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    /// Only for threads that may block, unless it is memory.
+    store: Mutex<Store>,
+    in_memory: bool,
+    arrived: Notify,
+    count: Counters,
+    /// Whether events are being dropped, so that the log says so once.
+    dropping: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    events: AtomicU64,
+    pending: Arc<AtomicU64>,
+    successes: AtomicU64,
+    failures: AtomicU64,
+    errors: AtomicU64,
+    dropped: AtomicU64,
+    statuses: Mutex<BTreeMap<u16, u64>>,
+}
+
+#[derive(Debug)]
+struct Store {
+    kept: Kept,
+    limits: Limits,
+    events: u64,
+    bytes: u64,
+    /// `events`, for those who cannot wait for a disk.
+    pending: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Kept {
+    Files(Box<Files>),
+    Memory(VecDeque<Line>),
+}
+
+impl Queue {
+    /// Opens the queue of an endpoint, with what waits in it, and starts to write it. It takes
+    /// nothing before it has a limit. Reads and writes files.
+    ///
+    /// # Errors
+    ///
+    /// When its folder cannot be used, or another process does.
+    pub(super) fn open(place: &Place, name: &str, tasks: &TaskTracker) -> Result<Self, OpenError> {
+        let (kept, events, bytes) = match place {
+            Place::Memory => (Kept::Memory(VecDeque::new()), 0, 0),
+            Place::Folder(folder) => {
+                let folder = folder.join(files::folder_name(name)?);
+                let failed = |source| OpenError::Folder { folder: folder.clone(), source };
+                let (files, events, bytes) = Files::open(&folder).map_err(failed)?;
+                (Kept::Files(Box::new(files)), events, bytes)
+            }
+        };
+        let in_memory = matches!(kept, Kept::Memory(_));
+        let count = Counters::default();
+        let pending = Arc::clone(&count.pending);
+        let mut store = Store { kept, limits: Limits::of(0), events, bytes, pending };
+        store.holds(events, bytes);
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            store: Mutex::new(store),
+            in_memory,
+            arrived: Notify::new(),
+            count,
+            dropping: AtomicBool::new(false),
+        });
+        let (adding, added) = mpsc::channel(ADDING);
+        let closing = CancellationToken::new();
+        tasks.spawn(Arc::clone(&shared).write(added, closing.clone()));
+        Ok(Self { adding, shared, closing, turn: AsyncMutex::default() })
+    }
+
+    /// Changes how much may wait.
+    pub(super) fn limit(&self, limits: Limits) {
+        self.shared.store().limits = limits;
+    }
+
+    /// Adds an event, and returns when it is written, or has been counted as dropped.
+    pub(super) async fn add(&self, line: Line) {
+        let (done, written) = oneshot::channel();
+        let sent = self.adding.send(Adding { line, done }).await;
+        if sent.is_err() || written.await.is_err() {
+            self.shared.dropped(1, &"the server is ending");
+        }
+    }
+
+    /// Waits until nobody else sends from this queue. Only who has this may look at the front.
+    pub(super) async fn turn(&self) -> Turn<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// The event at the front, which stays there. Waits until there is one.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub(super) async fn front(&self) -> io::Result<Line> {
+        loop {
+            if let Some(line) = self.shared.with(Store::front).await? {
+                return Ok(line);
+            }
+            self.shared.arrived.notified().await;
+        }
+    }
+
+    /// Takes the event at the front away: the endpoint has it.
+    pub(super) async fn taken(&self, taken: Taken) {
+        self.shared.count.successes.fetch_add(1, Relaxed);
+        self.shared.count.answered(taken.status);
+        let moved = self.shared.with(Store::take).await;
+        if let Err(error) = moved {
+            let endpoint = &self.shared.name;
+            tracing::warn!(
+                endpoint,
+                %error,
+                "that events were taken cannot be written down; after a restart they are sent again"
+            );
+        }
+    }
+
+    /// Counts an attempt that failed.
+    pub(super) fn not_taken(&self, error: &NotTaken) {
+        let count = &self.shared.count;
+        match error {
+            NotTaken::Refused(status) | NotTaken::Elsewhere(status) => {
+                count.failures.fetch_add(1, Relaxed);
+                count.answered(*status);
+            }
+            NotTaken::NoAnswer(_) => {
+                count.errors.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// Makes durable what was added.
+    pub(super) async fn sync(&self) {
+        if self.shared.in_memory {
+            return;
+        }
+        let written = self.shared.with(Store::unsynced).await;
+        // Without the lock: requests go on meanwhile.
+        let synced = tokio::task::spawn_blocking(move || match written? {
+            Some(written) => written.sync(),
+            None => Ok(()),
+        });
+        let synced = synced.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+        if let Err(error) = synced {
+            let endpoint = &self.shared.name;
+            tracing::error!(
+                endpoint,
+                %error,
+                "the queue of an endpoint cannot be synced; a power cut could lose events"
+            );
+        }
+    }
+
+    /// Takes no more events; those that were brought are written.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    pub(super) fn pending(&self) -> u64 {
+        self.shared.count.pending.load(Relaxed)
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let count = &self.shared.count;
+        let statuses = count.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        Counts {
+            name: self.shared.name.clone(),
+            events: count.events.load(Relaxed),
+            pending: self.pending(),
+            successes: count.successes.load(Relaxed),
+            failures: count.failures.load(Relaxed),
+            errors: count.errors.load(Relaxed),
+            dropped: count.dropped.load(Relaxed),
+            statuses: statuses.iter().map(|(code, count)| (status_text(*code), *count)).collect(),
+        }
+    }
+}
+
+impl Counters {
+    fn answered(&self, status: u16) {
+        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        *statuses.entry(status).or_default() += 1;
+    }
+}
+
+impl Shared {
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something to the store where it may block.
+    async fn with<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&mut Store) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        if self.in_memory {
+            return work(&mut self.store());
+        }
+        let shared = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || work(&mut shared.store()));
+        done.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
+    }
+
+    /// Writes what is brought, until the end.
+    async fn write(self: Arc<Self>, mut added: mpsc::Receiver<Adding>, closing: CancellationToken) {
+        let mut batch = Vec::new();
+        loop {
+            let count = tokio::select! {
+                biased;
+                count = added.recv_many(&mut batch, ADDING) => count,
+                () = closing.cancelled(), if !added.is_closed() => {
+                    added.close();
+                    continue;
+                }
+            };
+            if count == 0 {
+                return;
+            }
+            let lines: Vec<Line> = batch.iter().map(|adding| Arc::clone(&adding.line)).collect();
+            let count = lines.len() as u64;
+            match self.with(move |store| store.append(&lines)).await {
+                Ok(appended) => {
+                    self.count.events.fetch_add(appended, Relaxed);
+                    match count - appended {
+                        0 => self.dropping.store(false, Relaxed),
+                        dropped => self.dropped(dropped, &"as many wait as may"),
+                    }
+                }
+                Err(error) => self.dropped(count, &error),
+            }
+            self.arrived.notify_one();
+            for adding in batch.drain(..) {
+                // Whoever brought it may have gone.
+                let _ = adding.done.send(());
+            }
+        }
+    }
+
+    /// Events are lost to this endpoint. The log says so when it begins.
+    fn dropped(&self, events: u64, why: &dyn fmt::Display) {
+        self.count.dropped.fetch_add(events, Relaxed);
+        if !self.dropping.swap(true, Relaxed) {
+            tracing::error!(
+                endpoint = self.name,
+                %why,
+                "events for an endpoint are dropped; the metrics count them"
+            );
+        }
+    }
+}
+
+impl Store {
+    /// Adds as many lines as there is room for, and tells how many those are. What waits already is
+    /// kept in favour of what comes: it was promised.
+    fn append(&mut self, lines: &[Line]) -> io::Result<u64> {
+        let (mut events, mut bytes) = (self.events, self.bytes);
+        let fits = |line: &&Line| {
+            events += 1;
+            bytes += line.len() as u64;
+            events <= self.limits.events && bytes <= self.limits.bytes
+        };
+        let fitting = lines.iter().take_while(fits).count();
+        let lines = &lines[..fitting];
+        match &mut self.kept {
+            Kept::Files(files) => files.append(lines)?,
+            Kept::Memory(kept) => kept.extend(lines.iter().cloned()),
+        }
+        let added = lines.iter().map(|line| line.len() as u64).sum::<u64>();
+        self.holds(self.events + lines.len() as u64, self.bytes + added);
+        Ok(lines.len() as u64)
+    }
+
+    fn holds(&mut self, events: u64, bytes: u64) {
+        (self.events, self.bytes) = (events, bytes);
+        self.pending.store(events, Relaxed);
+    }
+
+    fn front(&mut self) -> io::Result<Option<Line>> {
+        let front = match &mut self.kept {
+            Kept::Files(files) => files.front()?,
+            Kept::Memory(kept) => kept.front().cloned(),
+        };
+        if front.is_none() {
+            // Lines that were damaged meanwhile count no longer.
+            self.holds(0, 0);
+        }
+        Ok(front)
+    }
+
+    fn take(&mut self) -> io::Result<()> {
+        let (taken, written) = match &mut self.kept {
+            Kept::Files(files) => files.take(),
+            Kept::Memory(kept) => (kept.pop_front(), Ok(())),
+        };
+        if let Some(line) = taken {
+            let left = self.bytes.saturating_sub(line.len() as u64);
+            self.holds(self.events.saturating_sub(1), left);
+        }
+        written
+    }
+
+    fn unsynced(&mut self) -> io::Result<Option<files::Written>> {
+        match &mut self.kept {
+            Kept::Files(files) => files.unsynced(),
+            Kept::Memory(_) => Ok(None),
+        }
+    }
+}
+
+/// Why the queue of an endpoint cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No folder can be called as it is.
+    #[error("notifications.endpoints: `{0}` is too long for a name")]
+    Name(String),
+    /// Its folder cannot be used.
+    #[error("cannot keep events in {}; make it writable for this user", .folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
