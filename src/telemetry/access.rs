@@ -273,4 +273,17 @@ mod tests {
         assert_eq!(json["agent"], "\u{1b}[31m x");
         assert_eq!(json["seconds"], 1.002003);
     }
+
+    #[test]
+    fn every_field_stands_in_the_guide() {
+        let guide = include_str!("../../docs/LOGGING.md");
+        let line: serde_json::Value = serde_json::from_str(&json(&EXCHANGE, time())).unwrap();
+        for (field, _) in line.as_object().unwrap() {
+            assert!(guide.contains(&format!("`{field}`")), "{field}");
+        }
+        let line = combined(&EXCHANGE, time());
+        for field in line.split(' ').filter_map(|part| part.split_once('=')) {
+            assert!(guide.contains(&format!("`{}=`", field.0)), "{}", field.0);
+        }
+    }
 }
