@@ -18,8 +18,17 @@ mod verify;
 
 /// A private container registry that carries its own gate.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, max_term_width = 100, after_help = EXAMPLE)]
+#[command(
+    name = "portcullis",
+    version,
+    disable_version_flag = true,
+    max_term_width = 100,
+    after_help = EXAMPLE
+)]
 struct Cli {
+    /// Print the version; `-v`, too, as with registry:2
+    #[arg(short = 'V', short_alias = 'v', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
     #[command(subcommand)]
     command: Command,
 }
@@ -42,7 +51,7 @@ enum Command {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn run() -> ExitCode {
-    let Cli { command } = Cli::parse();
+    let Cli { command, .. } = Cli::parse();
     let result = match command {
         Command::Serve(serve) => serve.run(),
         Command::Htpasswd(htpasswd) => htpasswd.run(),

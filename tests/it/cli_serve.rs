@@ -199,6 +199,16 @@ fn what_cannot_be_done_is_1_and_what_is_not_understood_is_2() {
 }
 
 #[test]
+fn the_version_is_told_to_whoever_asks_as_registry_2_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    for argument in ["-v", "-V", "--version"] {
+        let output = run(folder.path(), &[argument]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(text, format!("portcullis {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
 fn a_key_that_does_not_fit_its_certificate_is_an_error_that_says_so() {
     let folder = tempfile::tempdir().unwrap();
     for out in ["one", "two"] {
