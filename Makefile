@@ -122,7 +122,7 @@ clients: forget-skips ## Drive the binary with docker, skopeo, podman and ctr, a
 
 # REGISTRY2 may name another program than docker-registry, such as a registry:3.
 .PHONY: bothways
-bothways: forget-skips ## Have docker-registry and the binary serve one tree in turns, and damage trees
+bothways: forget-skips ## Have docker-registry and the binary serve one tree in turns, move from nginx and back, damage trees
 	$(CARGO) test --locked --test bothways
 	@$(SHOW_SKIPS)
 

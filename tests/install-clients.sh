@@ -19,10 +19,10 @@ openssl         openssl
 sslscan         sslscan
 nmap            nmap
 docker-registry docker-registry
+nginx           nginx-light
 '
 # With the word `bench`: what the comparison needs besides.
 readonly COMPARED='
-nginx   nginx-light
 wrk     wrk
 h2load  nghttp2-client
 '
@@ -63,10 +63,12 @@ for package in $(missing | cut -d ' ' -f 2 | uniq); do
         apt-get install -y -qq --no-install-recommends "$package" >/dev/null ||
             echo "$package cannot be installed" >&2
     fi
-    # Debian starts it as a service, on the port of the servers of the tests.
-    if [ "$package" = docker-registry ] && [ -d /run/systemd/system ]; then
-        systemctl --quiet disable --now docker-registry || true
-    fi
+    # Debian starts these as services, on the port of the servers of the tests and on 80.
+    case $package in docker-registry | nginx-light)
+        if [ -d /run/systemd/system ]; then
+            systemctl --quiet disable --now "${package%-light}" || true
+        fi ;;
+    esac
 done
 if [ -n "$(missing)" ]; then
     echo "still missing: $(programs)"

@@ -9,9 +9,11 @@ use crate::{
     storage, telemetry,
 };
 
+mod contract;
 mod environment;
 mod example;
 mod files;
+mod guide;
 mod settings;
 
 /// Reads a file called `config.yml` with this text.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     content::{Family, digest},
-    site::{PASSWORD, USER},
+    site::PASSWORD,
 };
 
 /// A client of one registry.
@@ -16,6 +16,8 @@ use crate::{
 pub(crate) struct Api {
     http: reqwest::Client,
     base: String,
+    /// Whose requests they are; the password is everybody's.
+    user: &'static str,
 }
 
 /// An answer with its whole body.
@@ -68,8 +70,8 @@ pub(crate) fn closing(location: &str, digest: &str) -> String {
 }
 
 impl Api {
-    pub(crate) const fn new(http: reqwest::Client, base: String) -> Self {
-        Self { http, base }
+    pub(crate) const fn new(http: reqwest::Client, base: String, user: &'static str) -> Self {
+        Self { http, base, user }
     }
 
     /// Sends a request and gives the answer, whatever it is.
@@ -83,7 +85,7 @@ impl Api {
         let what = format!("{method} {}{target}", self.base);
         let request = self.http.request(method, format!("{}{target}", self.base));
         // docker-registry, which asks for no password here, looks at none.
-        let request = request.basic_auth(USER, Some(PASSWORD)).body(body);
+        let request = request.basic_auth(self.user, Some(PASSWORD)).body(body);
         let request =
             headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let response = request.send().await.unwrap_or_else(|why| panic!("{what}: {why:?}"));

@@ -54,6 +54,26 @@ impl Ledger {
         self.tags.insert(name(repository, tag), digest.to_owned());
     }
 
+    /// A tag was copied to another repository with all that it names.
+    pub(crate) fn copy(&mut self, (from, to): (&str, &str), tag: &str) {
+        let digest = self.tags[&name(from, tag)].clone();
+        self.tag(to, tag, &digest);
+        let mut digests = vec![digest];
+        while let Some(digest) = digests.pop() {
+            if let Some(blob) = self.blobs.get(&name(from, &digest)).cloned() {
+                self.blob(to, &digest, blob);
+            }
+            let Some(manifest) = self.manifests.get(&name(from, &digest)).cloned() else {
+                continue;
+            };
+            let json: Value = serde_json::from_str(&manifest.text).unwrap();
+            let lists = ["layers", "manifests"].map(|key| json[key].as_array().cloned());
+            let parts = lists.into_iter().flatten().flatten().chain([json["config"].clone()]);
+            digests.extend(parts.filter_map(|part| Some(part["digest"].as_str()?.to_owned())));
+            self.manifest(to, &digest, manifest.kind, manifest.text);
+        }
+    }
+
     /// A manifest is not there any more, and neither are its tags.
     pub(crate) fn lose_manifest(&mut self, repository: &str, digest: &str) {
         assert!(self.manifests.remove(&name(repository, digest)).is_some());

@@ -2,6 +2,8 @@
 //! it is, and the other way round. Both are the real programs; they take turns and never run at the
 //! same time.
 //!
+//! `migration` executes docs/MIGRATING.md: from nginx with docker-registry to Portcullis, and back.
+//!
 //! `content` pushes images of every kind and `ledger` knows what has to be there then, whoever
 //! serves it; `place` starts the programs. Trees that are damaged, and those with manifests of
 //! schema 1, are made by hand. `REGISTRY2` names another program than docker-registry, such as a
@@ -14,7 +16,11 @@ mod back;
 mod content;
 mod damaged;
 mod ledger;
+mod migration;
 mod place;
+#[path = "../common/process.rs"]
+#[expect(dead_code, reason = "other suites need more")]
+mod process;
 #[path = "../common/registry2.rs"]
 mod registry2;
 #[path = "../common/require.rs"]

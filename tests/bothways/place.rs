@@ -14,7 +14,7 @@ use crate::{
     api::Api,
     registry2::{self, Registry2},
     require::{self, Need},
-    site::{Server, Site},
+    site::{Server, Site, USER},
 };
 
 /// Where docker-registry listens: so much above the port of Portcullis.
@@ -98,7 +98,7 @@ impl Place {
         let registry = Registry2::start(&self.site.path("registry2"), &self.registry2_config());
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let base = format!("http://{}", registry.address);
-        (registry, Api::new(http, base))
+        (registry, Api::new(http, base, USER))
     }
 
     /// Runs docker-registry's collector, which has to succeed, and gives what it says.
@@ -133,7 +133,7 @@ impl Place {
         ];
         let server = self.site.start_with(&self.root(), &variables);
         let http = self.site.client(Version::HTTP_11).build().unwrap();
-        (server, Api::new(http, self.site.base()))
+        (server, Api::new(http, self.site.base(), USER))
     }
 
     /// A number that Portcullis serves beside.

@@ -16,6 +16,7 @@ mod docker;
 mod image;
 mod netns;
 mod podman;
+#[path = "../common/process.rs"]
 mod process;
 #[path = "../common/require.rs"]
 mod require;

@@ -1,0 +1,470 @@
+//! Every key that registry:2 and registry:3 know, and what becomes of it here; every rule of their
+//! variables.
+//!
+//! The table is made from their schema (v0.1) and not from ours: a key that is not in our schema at
+//! all fails here, and one that is in ours and not here as well.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use Outcome::*;
+
+/// What becomes of a key that is set.
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    /// The options are others than without it, and it is shown with its place.
+    Works,
+    /// It has no effect, and a note says why with these words.
+    Needless(&'static str),
+    /// It has no effect, and a warning says why with these words.
+    Warned(&'static str),
+    /// An error says with these words why it cannot be done without, and what to do.
+    Refused(&'static str),
+    /// What would be refused is switched off by it: there is nothing to say.
+    Off,
+}
+
+/// What is being built. When it is there, this is the place to say so.
+const NOTIFICATIONS: Outcome = Works;
+const UPLOAD_PURGING: Outcome = Works;
+const CLIENT_AUTHORITIES: Outcome = Refused("client certificates are not supported yet");
+const CLIENT_AUTH_AND_CIPHERS: Outcome = Warned("is not supported yet");
+
+const DRIVER: Outcome = Refused("this storage driver is not supported yet");
+const AUTH: Outcome = Refused("this kind of authentication is not supported yet");
+const MIDDLEWARE: Outcome = Refused("there is no middleware here");
+const REDIS: Outcome = Refused("no Redis is needed");
+const REMEMBERED: Outcome = Needless("remembered in any case");
+const BOUNDED: Outcome = Needless("bounded as it is");
+const NO_REMOTE: Outcome = Needless("belongs to proxy.remoteurl");
+const ACME: Outcome = Refused("certificates are not obtained from Let's Encrypt");
+const REPORTING: Outcome = Refused("errors are reported to nobody but the log");
+
+const S3: &str = "accesskey=a secretkey=s sessiontoken=t region=us-east-1 \
+    regionendpoint=http://minio:9000 redirectendpoint=http://minio:9000 forcepathstyle=true bucket=b \
+    encrypt=true keyid=k secure=false skipverify=true v4auth=false chunksize=5242880 \
+    multipartcopychunksize=33554432 multipartcopymaxconcurrency=100 \
+    multipartcopythresholdsize=33554432 rootdirectory=/r storageclass=REDUCED_REDUNDANCY \
+    objectacl=public-read useragent=u usedualstack=true accelerate=true usefipsendpoint=true \
+    loglevel=debug";
+
+/// A section, its keys with values that are not the defaults, and what becomes of each. `[]` is the
+/// first item of a list.
+const KEYS: &[(&str, &str, Outcome)] = &[
+    ("", "loglevel=debug", Works),
+    ("log", r#"level=debug formatter=logstash fields={"a":"b"} reportcaller=true"#, Works),
+    ("log.accesslog", "disabled=true", Works),
+    ("log.hooks[]", "disabled=true", Off),
+    (
+        "log.hooks[]",
+        r#"type=mail levels=[panic] options={"smtp":{"addr":"a:25","username":"u","password":"p","insecure":true},"from":"f","to":["t"]}"#,
+        Refused("the log sends no mail"),
+    ),
+    ("", "storage=inmemory", Works),
+    ("storage.filesystem", "rootdirectory=/srv", Works),
+    ("storage.filesystem", "maxthreads=50", BOUNDED),
+    ("storage", "inmemory={}", Works),
+    ("storage.s3", S3, DRIVER),
+    ("storage.s3aws", S3, DRIVER),
+    (
+        "storage.gcs",
+        "bucket=b keyfile=/k credentials={} rootdirectory=/r chunksize=262144 maxconcurrency=5",
+        DRIVER,
+    ),
+    (
+        "storage.azure",
+        "accountname=a container=c accountkey=k connectionstring=c realm=r serviceurl=u \
+         rootdirectory=/r max_retries=3 retry_delay=1s skipverify=true",
+        DRIVER,
+    ),
+    ("storage.azure.credentials", "type=client_secret clientid=c tenantid=t secret=s", DRIVER),
+    // Of v2 alone, as is the next.
+    ("storage", "swift={} oss={}", DRIVER),
+    ("storage.delete", "enabled=true", Works),
+    ("storage.redirect", "disable=true", Needless("never redirected")),
+    (
+        "storage.cache",
+        "blobdescriptor=inmemory blobdescriptorsize=5 layerinfo=inmemory",
+        REMEMBERED,
+    ),
+    ("storage.cache", "blobdescriptor=redis layerinfo=redis", REDIS),
+    ("storage.tag", "concurrencylimit=5", BOUNDED),
+    (
+        "storage.maintenance.uploadpurging",
+        "enabled=false age=24h interval=1h dryrun=true",
+        UPLOAD_PURGING,
+    ),
+    ("storage.maintenance.readonly", "enabled=true", Works),
+    ("auth.silly", "realm=r service=s", AUTH),
+    ("auth.htpasswd", "realm=r path=/h", Works),
+    (
+        "auth.token",
+        "realm=r service=s issuer=i rootcertbundle=/b jwks=/j autoredirect=true \
+         autoredirectpath=/a signingalgorithms=[EdDSA]",
+        AUTH,
+    ),
+    ("auth", "none={}", Works),
+    ("middleware.registry[]", "name=n options={}", MIDDLEWARE),
+    ("middleware.repository[]", "name=n options={}", MIDDLEWARE),
+    ("middleware.storage[]", "name=n options={}", MIDDLEWARE),
+    ("middleware.registry[]", "disabled=true", Off),
+    ("middleware.repository[]", "disabled=true", Off),
+    ("middleware.storage[]", "disabled=true", Off),
+    // Of cloudfront, redirect and rewrite.
+    (
+        "middleware.storage[].options",
+        "baseurl=https://cdn.example privatekey=/k keypairid=k duration=1m ipfilteredby=aws \
+         awsregion=r updatefrequency=1h iprangesurl=u scheme=https host=h trimpathprefix=/p",
+        MIDDLEWARE,
+    ),
+    (
+        "http",
+        r#"addr=:443 net=unix prefix=/r/ host=https://r.example relativeurls=true draintimeout=7s headers={"X-A":["b"]}"#,
+        Works,
+    ),
+    ("http", "secret=s", Warned("is accepted and not needed")),
+    ("http.tls", "certificate=/c key=/k minimumtls=tls1.3", Works),
+    ("http.tls", "clientcas=[/ca.pem]", CLIENT_AUTHORITIES),
+    (
+        "http.tls",
+        "clientauth=request-client-cert ciphersuites=[TLS_AES_128_GCM_SHA256]",
+        CLIENT_AUTH_AND_CIPHERS,
+    ),
+    (
+        "http.tls.letsencrypt",
+        "cachefile=/l email=a@b.example hosts=[r.example] directoryurl=u",
+        ACME,
+    ),
+    ("http.debug", "addr=127.0.0.1:5001", Works),
+    ("http.debug.prometheus", "enabled=true path=/m", Works),
+    ("http.http2", "disabled=true", Works),
+    ("http.h2c", "enabled=true", Works),
+    ("notifications.events", "includereferences=true", NOTIFICATIONS),
+    (
+        "notifications.endpoints[]",
+        r#"name=n disabled=true url=http://hook.example/ headers={"X-A":["b"]} timeout=7s threshold=7 backoff=7s ignoredmediatypes=[a/b]"#,
+        NOTIFICATIONS,
+    ),
+    ("notifications.endpoints[].ignore", "mediatypes=[a/b] actions=[pull]", NOTIFICATIONS),
+    // Of v3, then those that only v2 has.
+    (
+        "redis",
+        "addrs=[r:6379] clientname=c db=1 protocol=3 username=u password=p sentinelusername=s \
+         sentinelpassword=p maxretries=5 minretrybackoff=1s maxretrybackoff=1s dialtimeout=1s \
+         readtimeout=1s writetimeout=1s contexttimeoutenabled=true poolfifo=true poolsize=5 \
+         pooltimeout=1s minidleconns=1 maxidleconns=1 maxactiveconns=1 connmaxidletime=1s \
+         connmaxlifetime=1s maxredirects=1 readonly=true routebylatency=true routerandomly=true \
+         mastername=m disableidentity=true identitysuffix=i unstableresp3=true",
+        REDIS,
+    ),
+    ("redis.tls", "enabled=true certificate=/c key=/k rootcas=[/r]", REDIS),
+    ("redis", "addr=r:6379", REDIS),
+    ("redis.pool", "maxidle=1 maxactive=1 idletimeout=1s", REDIS),
+    ("health.storagedriver", "enabled=true interval=7s threshold=7", Works),
+    ("health.file[]", "file=/f interval=7s threshold=7", Works),
+    (
+        "health.http[]",
+        r#"uri=http://a.example/ headers={"X-A":["b"]} statuscode=204 timeout=7s interval=7s threshold=7"#,
+        Works,
+    ),
+    ("health.tcp[]", "addr=a.example:1 timeout=7s interval=7s threshold=7", Works),
+    ("catalog", "maxentries=7", Works),
+    ("tags", "maxtags=7", Works),
+    ("proxy", "remoteurl=https://registry-1.docker.io", Refused("pulling through")),
+    ("proxy", "username=u password=p ttl=1h cachewritetimeout=1m", NO_REMOTE),
+    ("proxy.exec", "command=/c lifetime=1h", NO_REMOTE),
+    ("validation", "disabled=true enabled=true", Works),
+    ("validation.manifests.urls", "allow=[^https://] deny=[^http://]", Works),
+    (
+        "validation.manifests.indexes",
+        r#"platforms=none platformlist=[{"architecture":"arm64","os":"linux"}]"#,
+        Works,
+    ),
+    ("validation.manifests.indexes.platformlist[]", "architecture=arm64 os=windows", Works),
+    ("policy.repository", "classes=[image]", Works),
+    ("compatibility.schema1", "enabled=true", Refused("schema 1 are no longer accepted")),
+    ("compatibility.schema1", "signingkeyfile=/k trustkey=/k", Refused("no manifest is signed")),
+    ("reporting.bugsnag", "apikey=k releasestage=r endpoint=e", REPORTING),
+    ("reporting.newrelic", "licensekey=k name=n verbose=true", REPORTING),
+];
+
+/// Keys that are ours alone.
+const OURS: &[&str] = &[
+    "log.accesslog.formatter",
+    "auth.htpasswd.legacyformats",
+    "auth.htpasswd.cachettl",
+    "auth.htpasswd.throttle.window",
+    "auth.htpasswd.throttle.failures",
+    "auth.htpasswd.throttle.addressfailures",
+    "auth.htpasswd.throttle.userfailures",
+    "http.redirectaddr",
+    "http.trustedproxies",
+    "http.idletimeout",
+    "http.maxconnections",
+    "notifications.maxpending",
+    "uploads.maxopen",
+];
+
+/// How many keys there are. A line that is lost is missed.
+const COUNT: usize = 246;
+
+/// A key with a value.
+#[derive(Debug)]
+struct Case {
+    path: String,
+    value: &'static str,
+    outcome: Outcome,
+}
+
+fn cases() -> Vec<Case> {
+    let case = |section, pair: &'static str, outcome| {
+        let (key, value) = pair.split_once('=').unwrap();
+        Case { path: schema::join(section, key), value, outcome }
+    };
+    let of = |&(section, pairs, outcome): &(&'static str, &'static str, _)| {
+        pairs.split_whitespace().map(move |pair| case(section, pair, outcome)).collect::<Vec<_>>()
+    };
+    KEYS.iter().flat_map(of).collect()
+}
+
+/// What a key cannot be without, as variables over the file.
+fn companions(path: &str) -> Vec<(&'static str, &'static str)> {
+    let all: &[(&str, &[(&str, &str)])] = &[
+        // A section `filesystem` moves the images by itself.
+        ("storage.filesystem", &[("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", "/r")]),
+        ("http.net", &[("REGISTRY_HTTP_ADDR", "/run/registry.sock")]),
+        // By TLS clients get HTTP/2 anyway.
+        ("http.h2c", &[("REGISTRY_HTTP_TLS", "off")]),
+        ("http.tls.certificate", &[("REGISTRY_HTTP_TLS_KEY", "/k")]),
+        ("http.tls.key", &[("REGISTRY_HTTP_TLS_CERTIFICATE", "/c")]),
+        ("health.file[]", &[("REGISTRY_HEALTH_FILE_0_FILE", "/f")]),
+        ("health.http[]", &[("REGISTRY_HEALTH_HTTP_0_URI", "http://a.example/")]),
+        ("health.tcp[]", &[("REGISTRY_HEALTH_TCP_0_ADDR", "a.example:1")]),
+        (
+            "notifications.endpoints[]",
+            &[
+                ("REGISTRY_NOTIFICATIONS_ENDPOINTS_0_NAME", "hook"),
+                ("REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL", "http://hook.example/"),
+            ],
+        ),
+        (
+            "validation.manifests.indexes.platformlist[]",
+            &[
+                ("REGISTRY_VALIDATION_MANIFESTS_INDEXES_PLATFORMLIST_0_ARCHITECTURE", "amd64"),
+                ("REGISTRY_VALIDATION_MANIFESTS_INDEXES_PLATFORMLIST_0_OS", "linux"),
+            ],
+        ),
+        // What is switched off would be refused.
+        ("log.hooks[].disabled", &[("REGISTRY_LOG_HOOKS_0_TYPE", "mail")]),
+        ("middleware.registry[].disabled", &[("REGISTRY_MIDDLEWARE_REGISTRY_0_NAME", "n")]),
+        ("middleware.repository[].disabled", &[("REGISTRY_MIDDLEWARE_REPOSITORY_0_NAME", "n")]),
+        ("middleware.storage[].disabled", &[("REGISTRY_MIDDLEWARE_STORAGE_0_NAME", "n")]),
+    ];
+    let own = path.replace("[].", "_0_").replace('.', "_").to_uppercase();
+    let of = all.iter().filter(|(section, _)| path.starts_with(section));
+    // A variable would win over the key itself.
+    of.flat_map(|(_, variables)| variables.iter().copied())
+        .filter(|(name, _)| !name.ends_with(&own))
+        .collect()
+}
+
+/// A file with this key alone, and what it cannot be without.
+fn load_key(path: &str, value: &str) -> Result<Config, Error> {
+    let mut yaml = value.to_owned();
+    for segment in path.rsplit('.') {
+        yaml = match segment.strip_suffix("[]") {
+            Some(list) => format!("{{{list}: [{yaml}]}}"),
+            None => format!("{{{segment}: {yaml}}}"),
+        };
+    }
+    let yaml = &yaml[1..yaml.len() - 1];
+    load_with(&format!("version: 0.1\n{yaml}\n"), &companions(path))
+}
+
+/// What holds, without what is said about it.
+fn parts(config: &Config) -> String {
+    let (warnings, notes, settings) = Default::default();
+    format!("{:?}", Config { warnings, notes, settings, ..config.clone() })
+}
+
+/// What is said of a key: it stands at the beginning, or a section of it.
+fn says(words: &[String], path: &str, what: &str) -> bool {
+    let path = path.replace("[]", "[0]");
+    words.iter().any(|sentence| {
+        let key = sentence.split(' ').next().unwrap();
+        path.starts_with(key) && sentence.contains(what)
+    })
+}
+
+fn check(Case { path, value, outcome }: &Case) {
+    let result = load_key(path, value);
+    let config = match (outcome, result) {
+        (Refused(words), Err(Error::Refused { key, reason, .. })) => {
+            assert!(path.replace("[]", "").starts_with(&key), "{path}: {key}");
+            assert!(reason.contains(words), "{path}: {reason}");
+            return;
+        }
+        (Refused(_), found) => panic!("{path}: {value} is not refused: {found:?}"),
+        (_, Ok(config)) => config,
+        (_, Err(error)) => panic!("{path}: {value}: {error}"),
+    };
+    // A certificate and its key come together.
+    let without = load_with("version: 0.1\n", &companions(path));
+    let without = without.unwrap_or_else(|_| load("").unwrap());
+    // What is secret does not show in the options, and counts as another in the settings.
+    let changed = parts(&config) != parts(&without)
+        || matches!(outcome, Works) && !config.settings.changed(&without.settings).is_empty();
+    match outcome {
+        Works => {
+            assert!(changed, "{path}: {value} changes nothing");
+            assert!(!says(&config.notes, path, ""), "{path}: {:?}", config.notes);
+            assert!(!says(&config.warnings, path, "no effect"), "{path}: {:?}", config.warnings);
+            let shown = match path.as_str() {
+                "loglevel" => "log.level".to_owned(),
+                "storage" => "storage.inmemory".to_owned(),
+                path => path.replace("[]", "[0]"),
+            };
+            let is_line = |key: &str| {
+                key == shown || key.strip_prefix(&*shown).is_some_and(|k| k.starts_with('['))
+            };
+            let mut lines = config.settings.lines().iter().filter(|line| is_line(&line.key));
+            let has_place = lines.any(|line| line.origin.to_string().contains("config.yml:2:"));
+            assert!(has_place, "{path} is not shown:\n{}", config.settings);
+        }
+        Needless(words) => {
+            assert!(!changed, "{path}: {value} changes something");
+            assert!(says(&config.notes, path, words), "{path}: {:?}", config.notes);
+        }
+        Warned(words) => {
+            assert!(says(&config.warnings, path, words), "{path}: {:?}", config.warnings);
+        }
+        Off => {
+            assert!(!changed, "{path}: {value} changes something");
+            let silent = (without.warnings, Vec::new());
+            assert_eq!((config.warnings, config.notes), silent, "{path}");
+        }
+        Refused(_) => unreachable!(),
+    }
+}
+
+#[test]
+fn every_key_of_registry_2_and_3_works_or_says_why_not() {
+    let cases = cases();
+    for case in &cases {
+        check(case);
+    }
+    let keys: BTreeSet<_> = cases.iter().map(|case| &case.path).collect();
+    assert_eq!(keys.len(), COUNT);
+}
+
+/// As those of the schema that take a value, with `[]` behind lists.
+fn known(section: &str, kind: &'static Kind, paths: &mut BTreeSet<String>) {
+    for key in kind.keys() {
+        let path = schema::join(section, key.name);
+        match &key.kind {
+            Kind::List(item) => known(&format!("{path}[]"), item, paths),
+            kind if kind.keys().next().is_some() => known(&path, kind, paths),
+            _ => {
+                paths.insert(path);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_key_of_the_schema_is_in_the_table_or_ours() {
+    let mut missing = BTreeSet::new();
+    known("", &schema::ROOT, &mut missing);
+    for ours in OURS {
+        assert!(missing.remove(*ours), "{ours} is not in the schema, or is in the table too");
+    }
+    for Case { path, .. } in cases() {
+        // What stands in the table below a driver is free in the schema.
+        missing.retain(|known| {
+            known != &path && !path.strip_prefix(known).is_some_and(|rest| rest.starts_with('.'))
+        });
+    }
+    assert_eq!(missing, BTreeSet::new());
+}
+
+/// Values that registry:2 takes for a key, and ours does not.
+#[test]
+fn values_of_registry_2_that_are_not_taken_are_refused() {
+    for (path, value) in [
+        ("http.tls.minimumtls", "tls1.0"),
+        ("http.tls.minimumtls", "tls1.1"),
+        ("log.level", "trace"),
+    ] {
+        let error = load_key(path, value).unwrap_err();
+        assert!(matches!(error, Error::Mismatch { .. }), "{path}: {error}");
+        assert!(error.to_string().contains(path), "{error}");
+    }
+}
+
+/// What variables mean to registry:2, each as the file that says the same.
+#[test]
+fn variables_follow_registry_2s_rules() {
+    for (variables, yaml) in [
+        // Values are YAML, for sections too.
+        (&[("REGISTRY_HTTP_TLS_MINIMUMTLS", "'tls1.3'")][..], "http: {tls: {minimumtls: tls1.3}}"),
+        (
+            &[("REGISTRY_HTTP_DEBUG_PROMETHEUS", "{enabled: true, path: /m}")],
+            "http: {debug: {prometheus: {enabled: true, path: /m}}}",
+        ),
+        (&[("REGISTRY_HTTP_HEADERS", r#"{"X-A":["b"]}"#)], "http: {headers: {X-A: [b]}}"),
+        (&[("REGISTRY_VALIDATION_MANIFESTS_URLS_ALLOW", "[a, b]")], ALLOWED),
+        // A driver, a kind of authentication by its name.
+        (&[("REGISTRY_STORAGE", "inmemory")], "storage: inmemory"),
+        (&[("REGISTRY_STORAGE", "filesystem")], "storage: {filesystem: {}}"),
+        // In the order of their names, whatever the order they come in.
+        (
+            &[("REGISTRY_AUTH_HTPASSWD_PATH", "/h"), ("REGISTRY_AUTH", "htpasswd")],
+            "auth: {htpasswd: {path: /h}}",
+        ),
+        // The name of a field of registry:2, where it is not that of the key; and the key's.
+        (&[("REGISTRY_LOGLEVEL", "debug")], "log: {level: debug}"),
+        (&[("REGISTRY_HEALTH_FILECHECKERS_0_FILE", "/f")], "health: {file: [{file: /f}]}"),
+        (&[("REGISTRY_HEALTH_FILE_0_FILE", "/f")], "health: {file: [{file: /f}]}"),
+        (
+            &[("REGISTRY_HEALTH_HTTPCHECKERS_0_URI", "http://a/")],
+            "health: {http: [{uri: 'http://a/'}]}",
+        ),
+        (&[("REGISTRY_HEALTH_TCPCHECKERS_0_ADDR", "a:1")], "health: {tcp: [{addr: 'a:1'}]}"),
+        // A new name is in lower case; one with `_` cannot be reached in registry:2.
+        (&[("REGISTRY_LOG_FIELDS_SERVICE", "r")], "log: {fields: {service: r}}"),
+        (&[("REGISTRY_LOG_FIELDS_DATA_CENTRE", "n")], "log: {fields: {data_centre: n}}"),
+        (&[("REGISTRY_HTTP_HEADERS_X-A", "[b]")], "http: {headers: {x-a: [b]}}"),
+        // Items are counted from 0, and the next one is added.
+        (
+            &[
+                ("REGISTRY_POLICY_REPOSITORY_CLASSES_1", "plugin"),
+                ("REGISTRY_POLICY_REPOSITORY_CLASSES_0", "image"),
+            ],
+            "policy: {repository: {classes: [image, plugin]}}",
+        ),
+        // registry:2 panics at the first of these, and has people write the second.
+        (&[("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true")], READ_ONLY),
+        (&[("REGISTRY_STORAGE_MAINTENANCE_READONLY", r#"{"enabled":true}"#)], READ_ONLY),
+        (&[("REGISTRY_STORAGE_MAINTENANCE", "{readonly: {enabled: true}}")], READ_ONLY),
+        (
+            &[("REGISTRY_STORAGE_MAINTENANCE_UPLOADPURGING_ENABLED", "false")],
+            "storage: {maintenance: {uploadpurging: {enabled: false}}}",
+        ),
+        (
+            &[("REGISTRY_STORAGE_MAINTENANCE_UPLOADPURGING", r#"{"enabled":false}"#)],
+            "storage: {maintenance: {uploadpurging: {enabled: false}}}",
+        ),
+        // What is none of ours means nothing, and neither does the version.
+        (&[("REGISTRY_PORT", "tcp://10.0.0.1:5000"), ("REGISTRY_VERSION", "9")], ""),
+    ] {
+        let by_variable = load_with("version: 0.1\n", variables).unwrap();
+        let by_file = load(yaml).unwrap_or_else(|error| panic!("{yaml}: {error}"));
+        assert_eq!(parts(&by_variable), parts(&by_file), "{variables:?}");
+        let unknown =
+            by_variable.warnings.iter().filter(|warning| warning.contains("names no key"));
+        assert_eq!(unknown.count(), usize::from(yaml.is_empty()), "{:?}", by_variable.warnings);
+    }
+}
+
+const ALLOWED: &str = "validation: {manifests: {urls: {allow: [a, b]}}}";
+const READ_ONLY: &str = "storage: {maintenance: {readonly: {enabled: true}}}";

@@ -1,0 +1,58 @@
+//! `docs/MIGRATING.md` against the schema: which keys are not acted upon, and why.
+
+use std::fmt::Write as _;
+
+use super::*;
+use schema::Support;
+
+const GUIDE: &str = include_str!("../../../docs/MIGRATING.md");
+const HEAD: &str = "| key | | why, in the words of the program |\n|---|---|---|\n";
+
+/// What the program says, and the keys that it says so of.
+struct Row {
+    word: &'static str,
+    sentence: &'static str,
+    keys: Vec<String>,
+}
+
+/// The rows that the schema makes, in its order. What is below a key that is not acted upon is not
+/// looked at.
+fn rows(section: &str, kind: &'static Kind, rows: &mut Vec<Row>) {
+    let mut add = |key: String, word, sentence| {
+        let row = rows.iter_mut().find(|row| row.word == word && row.sentence == sentence);
+        match row {
+            Some(row) => row.keys.push(key),
+            None => rows.push(Row { word, sentence, keys: vec![key] }),
+        }
+    };
+    let mut below = Vec::new();
+    for key in kind.keys() {
+        let path = schema::join(section, key.name);
+        if let Some((value, sentence)) = key.refuses {
+            add(format!("{path}: {value}"), "refused", sentence);
+        }
+        match key.support {
+            Support::Refused(sentence) => add(path, "refused", sentence),
+            Support::Needless(sentence) => add(path, "needless", sentence),
+            Support::Later => add(path, "not yet", "is not supported yet and has no effect"),
+            Support::Works | Support::Old => below.push((path, &key.kind)),
+        }
+    }
+    for (path, kind) in below {
+        self::rows(&path, kind, rows);
+    }
+}
+
+#[test]
+fn the_guide_has_the_keys_that_are_not_acted_upon() {
+    let mut expected = Vec::new();
+    rows("", &schema::ROOT, &mut expected);
+    let mut table = String::new();
+    for Row { word, sentence, keys } in &expected {
+        let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+        writeln!(table, "| {} | {word} | {sentence} |", keys.join(", ")).unwrap();
+    }
+    let (_, found) = GUIDE.split_once(HEAD).unwrap();
+    let (found, _) = found.split_once("\n\n").unwrap();
+    assert_eq!(found, table.trim_end(), "this is what docs/MIGRATING.md should have:\n{table}");
+}
