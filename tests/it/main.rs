@@ -39,6 +39,8 @@ mod power_loss;
 mod readonly;
 mod redirect;
 mod referrers;
+#[path = "../common/registry2.rs"]
+mod registry2;
 mod server;
 #[path = "../common/skip.rs"]
 mod skip;

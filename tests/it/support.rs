@@ -6,7 +6,6 @@ pub mod power;
 pub mod process;
 pub mod raw;
 pub mod receiver;
-pub mod registry2;
 pub mod server;
 pub mod watched;
 
