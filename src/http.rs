@@ -7,11 +7,10 @@
 //! only.
 
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
     fmt,
     io::Write as _,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
 };
@@ -20,17 +19,15 @@ use arc_swap::ArcSwap;
 use axum::{
     BoxError,
     body::{Body, Bytes, HttpBody},
-    http::{
-        HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
-    },
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header},
 };
 use futures_util::FutureExt as _;
 use hyper::service::{Service, service_fn};
-use serde::Deserialize;
 
 use self::{
+    call::Call,
     endpoint::Endpoint,
-    origin::{Origin, OriginRules, is_authority},
+    origin::{Origin, OriginRules},
 };
 use crate::{
     gate::{Gate, Permit},
@@ -38,11 +35,12 @@ use crate::{
     notify::Notifier,
     oci::ErrorCode,
     registry::Registry,
-    telemetry::requests::{Handler, Requests},
+    telemetry::requests::Requests,
 };
 
 mod blobs;
 mod body;
+mod call;
 mod conditional;
 mod debug;
 pub mod endpoint;
@@ -51,51 +49,23 @@ mod events;
 mod lists;
 mod manifests;
 mod observe;
+mod options;
 pub mod origin;
 pub mod range;
 mod redirect;
 mod search;
 mod uploads;
 
+pub use call::Peer;
 pub use debug::{Debug, DebugOptions, PrometheusOptions};
 pub use error::Error;
 pub use observe::{Observed, RequestId};
+pub use options::{
+    CatalogOptions, DeleteOptions, InvalidOptions, Options, ReadOnlyOptions, TagsOptions,
+    UploadsOptions,
+};
 pub use origin::Proxy;
 pub use redirect::Redirect;
-
-/// Whoever opened the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
-    /// Somebody at this address.
-    Tcp(SocketAddr),
-    /// Somebody on this machine, through a socket that is a file.
-    Unix,
-}
-
-impl Peer {
-    const fn ip(self) -> Option<IpAddr> {
-        match self {
-            Self::Tcp(addr) => Some(addr.ip()),
-            Self::Unix => None,
-        }
-    }
-}
-
-impl From<Option<SocketAddr>> for Peer {
-    fn from(addr: Option<SocketAddr>) -> Self {
-        addr.map_or(Self::Unix, Self::Tcp)
-    }
-}
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(addr) => addr.fmt(f),
-            Self::Unix => f.write_str("unix"),
-        }
-    }
-}
-
 /// The registry's HTTP interface.
 #[derive(Debug)]
 pub struct Api {
@@ -355,85 +325,6 @@ impl Api {
     }
 }
 
-/// The head of a request on its way to a handler.
-#[derive(Debug)]
-struct Call {
-    id: RequestId,
-    method: Method,
-    uri: axum::http::Uri,
-    headers: HeaderMap,
-    version: Version,
-    peer: Peer,
-    /// Where the call comes from, once that is known.
-    client: Option<IpAddr>,
-    /// Who is calling, once that is known; for the log.
-    identity: Option<crate::gate::Identity>,
-    /// What is asked for, once that is known.
-    handler: Handler,
-    /// How long the name of the repository is that is asked for; 0 without one.
-    repository: usize,
-}
-
-impl Call {
-    /// Takes a request apart; the body goes its own way.
-    fn new(id: RequestId, peer: Peer, request: Request<Body>) -> (Self, Body) {
-        let (parts, body) = request.into_parts();
-        let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
-        let version = parts.version;
-        let (client, identity, handler, repository) = (None, None, Handler::Other, 0);
-        let call =
-            Self { id, method, uri, headers, version, peer, client, identity, handler, repository };
-        (call, body)
-    }
-
-    /// Whether the request says once, and clearly, whom it is for (RFC 9112 §3.2): whoever stands
-    /// before us might have believed another of several. HTTP/1.0 need not say it, and HTTP/2 has
-    /// another place for it.
-    fn has_one_host(&self) -> bool {
-        match self.only(&header::HOST) {
-            Ok(Some(host)) => host.is_empty() || is_authority(host),
-            Ok(None) => self.version != Version::HTTP_11,
-            Err(NotOne) => false,
-        }
-    }
-
-    /// The path below the prefix; `None` for one that is not below it.
-    fn path(&self, prefix: &str) -> Option<String> {
-        let path = self.uri.path().strip_prefix(prefix)?;
-        (path.is_empty() || path.starts_with('/')).then(|| path.to_owned())
-    }
-
-    /// The name of the repository that is asked for, where the path has it as it is.
-    fn repository(&self, prefix: &str) -> Option<&str> {
-        let name = self.uri.path().strip_prefix(prefix)?.strip_prefix("/v2/")?;
-        (self.repository > 0).then(|| name.get(..self.repository)).flatten()
-    }
-
-    /// A header that must be text, and there once, where it is there at all.
-    fn only(&self, name: &HeaderName) -> Result<Option<&str>, NotOne> {
-        let mut values = self.headers.get_all(name).iter();
-        let Some(value) = values.next() else { return Ok(None) };
-        match (value.to_str(), values.next()) {
-            (Ok(text), None) => Ok(Some(text)),
-            _ => Err(NotOne),
-        }
-    }
-
-    /// A header as text; one that is not text is as good as absent.
-    fn header(&self, name: HeaderName) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    /// The length that the body is declared to have.
-    fn content_length(&self) -> Option<u64> {
-        self.header(header::CONTENT_LENGTH)?.parse().ok()
-    }
-}
-
-/// A header is there several times, or is no text.
-#[derive(Clone, Copy, Debug)]
-struct NotOne;
-
 /// A response that has no secrets and needs no credentials.
 fn open(method: &Method, content_type: &'static str, body: &'static str) -> Response<Body> {
     let mut response = match *method {
@@ -505,123 +396,4 @@ fn value(text: &impl fmt::Display) -> HeaderValue {
         Err(_) => HeaderValue::from_str(&text.to_string()),
     };
     value.unwrap_or(HeaderValue::from_static(""))
-}
-
-/// Why the interface cannot be as the options say.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidOptions {
-    /// A name or a value that cannot stand in a header.
-    #[error("http.headers: `{0}` or one of its values cannot be sent as a header")]
-    Header(String),
-    /// Not a host.
-    #[error("http.host: `{0}` is not a host name with an optional scheme and port")]
-    Host(String),
-    /// No time at all.
-    #[error("http.idletimeout: no client can answer within no time; leave it out for a minute")]
-    IdleTimeout,
-}
-
-/// What the `http` section says about requests and responses, together with the options of the
-/// lists and of deletion. Keys as in registry:2's `config.yml`, but for `trustedproxies`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-pub struct Options {
-    /// The address clients reach us by, with or without a scheme; used in `Location`.
-    pub host: Option<String>,
-    /// The path below which everything is served, such as `/registry/`.
-    pub prefix: String,
-    /// registry:2 signs upload sessions with this. Ours live in storage and need no signature, so
-    /// the secret is not even kept.
-    pub secret: Option<serde::de::IgnoredAny>,
-    /// Answers with relative `Location` headers.
-    pub relativeurls: bool,
-    /// Headers that are added to each response.
-    pub headers: BTreeMap<String, Vec<String>>,
-    /// Peers whose `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-For` are believed.
-    pub trustedproxies: Vec<Proxy>,
-    /// How long the client may send nothing of a body it announced.
-    pub idletimeout: Duration,
-    /// The debug listener.
-    pub debug: DebugOptions,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            host: None,
-            prefix: "/".to_owned(),
-            secret: None,
-            relativeurls: false,
-            headers: BTreeMap::new(),
-            trustedproxies: Proxy::on_this_machine(),
-            idletimeout: Duration::from_secs(60),
-            debug: DebugOptions::default(),
-        }
-    }
-}
-
-/// `storage.delete`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-pub struct DeleteOptions {
-    /// Whether `DELETE` of manifests, tags and blobs is allowed; otherwise 405 UNSUPPORTED.
-    pub enabled: bool,
-}
-
-impl Default for DeleteOptions {
-    /// As in registry:2: off, unless the configuration says so. (Without any configuration file
-    /// deletion is on; `config` sees to that.)
-    fn default() -> Self {
-        Self { enabled: false }
-    }
-}
-
-/// `storage.maintenance.readonly`.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct ReadOnlyOptions {
-    /// Answers what writes with 405 UNSUPPORTED.
-    pub enabled: bool,
-}
-
-/// `uploads`, which registry:2 does not have.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-pub struct UploadsOptions {
-    /// How many uploads a user may have open at a time; what was begun an hour ago does not count.
-    pub maxopen: usize,
-}
-
-impl Default for UploadsOptions {
-    fn default() -> Self {
-        Self { maxopen: 1000 }
-    }
-}
-
-/// `catalog`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-pub struct CatalogOptions {
-    /// The largest `n` that `GET /v2/_catalog` takes.
-    pub maxentries: usize,
-}
-
-impl Default for CatalogOptions {
-    fn default() -> Self {
-        Self { maxentries: 1000 }
-    }
-}
-
-/// `tags`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-pub struct TagsOptions {
-    /// The largest page that `GET /v2/<name>/tags/list?n=` gives.
-    pub maxtags: usize,
-}
-
-impl Default for TagsOptions {
-    fn default() -> Self {
-        Self { maxtags: 1000 }
-    }
 }
