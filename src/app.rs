@@ -458,6 +458,9 @@ pub enum StartError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// Who issues client certificates cannot be read.
+    #[error("http.tls.clientcas cannot be used")]
+    ClientAuthorities(#[source] CertificateError),
     /// An option of the interface cannot be used.
     #[error(transparent)]
     Http(#[from] http::InvalidOptions),

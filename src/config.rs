@@ -18,7 +18,11 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
-use crate::{gate, health, http, registry, server, storage, telemetry};
+use crate::{
+    gate, health, http, registry,
+    server::{self, TlsOptions},
+    storage, telemetry,
+};
 
 mod check;
 mod duration;
@@ -276,7 +280,7 @@ impl Checked {
             let (key, at) = self.nearest(&["http", key].map(str::to_owned));
             Err(Error::Value { at, key, message: message.to_owned() })
         };
-        if !options.redirectaddr.is_empty() && matches!(options.tls, server::TlsOptions::Off) {
+        if !options.redirectaddr.is_empty() && matches!(options.tls, TlsOptions::Off) {
             let message = "sends clients to HTTPS, and http.tls is off; remove one of the two";
             return refuse("redirectaddr", message);
         }
@@ -288,34 +292,47 @@ impl Checked {
 
     /// Warns of what is allowed and dangerous.
     fn caution(&self, config: &Config, warnings: &mut Vec<String>) {
-        let mut warn = |path: [&str; 2], what: &str| {
-            let (key, at) = self.nearest(&path.map(str::to_owned));
-            warnings.push(format!("{key} ({at}) {what}"));
-        };
+        let mut warn = |path: &[&str], what: &str| warnings.push(self.about(path, what));
         let options = &config.http.server;
-        let off = matches!(options.tls, server::TlsOptions::Off);
+        let off = matches!(options.tls, TlsOptions::Off);
         // Through a file nothing travels.
         if off && options.net == server::Net::Tcp {
             warn(
-                ["http", "tls"],
+                &["http", "tls"],
                 "is off: passwords and images travel readable to anybody on the way",
             );
         }
         if options.h2c.enabled && !off {
             warn(
-                ["http", "h2c"],
+                &["http", "h2c"],
                 "has no effect: it is for plain HTTP, and by TLS clients get HTTP/2 anyway",
             );
         }
+        if matches!(options.tls, TlsOptions::On { clients: None, .. })
+            && self.json.pointer("/http/tls/clientauth").is_some()
+        {
+            warn(
+                &["http", "tls", "clientauth"],
+                "has no effect: no client is asked for a certificate unless http.tls.clientcas \
+                 names those who issue them",
+            );
+        }
         if matches!(config.auth, gate::Options::None) {
-            warn(["auth", "none"], "lets everybody pull, push and delete without a password");
+            warn(&["auth", "none"], "lets everybody pull, push and delete without a password");
         }
         if config.http.api.secret.is_some() {
             warn(
-                ["http", "secret"],
+                &["http", "secret"],
                 "is accepted and not needed: upload sessions are kept in the storage and carry no \
                  signature",
             );
         }
+    }
+
+    /// A sentence about a key, with the place of it.
+    fn about(&self, path: &[&str], what: &str) -> String {
+        let path: Vec<_> = path.iter().copied().map(str::to_owned).collect();
+        let (key, at) = self.nearest(&path);
+        format!("{key} ({at}) {what}")
     }
 }

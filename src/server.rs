@@ -88,6 +88,9 @@ impl Server {
                     let _slot = slot;
                     match door::open(client, tls.as_ref(), h2c).await {
                         Ok(opened) => http.serve(opened, service).await,
+                        Err(error) if tls::is_about_certificate(&error) => {
+                            tracing::info!(%error, ?peer, "a client was refused for its certificate");
+                        }
                         // Scanners, health checks and impatient clients do this all day.
                         Err(error) => tracing::debug!(%error, ?peer, "no connection"),
                     }
@@ -247,12 +250,23 @@ pub enum TlsOptions {
         source: CertificateSource,
         /// The oldest protocol version that is accepted (`minimumtls`).
         minimum: TlsVersion,
+        /// The certificates that clients have to show beside their passwords; `None`: none are
+        /// asked for.
+        clients: Option<ClientCertificates>,
     },
 }
 
 impl Default for TlsOptions {
     fn default() -> Self {
-        Self::On { source: CertificateSource::BuiltIn, minimum: TlsVersion::Tls12 }
+        Self::with(CertificateSource::BuiltIn)
+    }
+}
+
+impl TlsOptions {
+    /// TLS with this certificate, and nothing else that is not the default.
+    #[must_use]
+    pub const fn with(source: CertificateSource) -> Self {
+        Self::On { source, minimum: TlsVersion::Tls12, clients: None }
     }
 }
 
@@ -268,6 +282,31 @@ pub enum CertificateSource {
         /// `http.tls.key`
         key: PathBuf,
     },
+}
+
+/// Which certificates of clients are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// PEM files with the certificates of those who issue them (`http.tls.clientcas`).
+    pub authorities: Vec<PathBuf>,
+    /// What is asked for.
+    pub demand: ClientAuth,
+}
+
+/// `http.tls.clientauth`: what is asked of clients, in registry:2's words. A certificate that is
+/// shown is always one that the client has the key of.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientAuth {
+    /// A certificate from anybody, or none.
+    RequestClientCert,
+    /// A certificate from anybody.
+    RequireAnyClientCert,
+    /// A certificate that an authority has issued, or none.
+    VerifyClientCertIfGiven,
+    /// A certificate that an authority has issued.
+    #[default]
+    RequireAndVerifyClientCert,
 }
 
 /// A TLS protocol version, spelled `tls1.2` and `tls1.3` in the configuration.
@@ -297,6 +336,10 @@ impl<'de> Deserialize<'de> for TlsOptions {
             key: Option<PathBuf>,
             #[serde(default)]
             minimumtls: TlsVersion,
+            #[serde(default)]
+            clientcas: Vec<PathBuf>,
+            #[serde(default)]
+            clientauth: ClientAuth,
         }
         use serde::de::Error as _;
         match Shape::deserialize(deserializer)? {
@@ -306,8 +349,8 @@ impl<'de> Deserialize<'de> for TlsOptions {
             Shape::Word(word) => {
                 Err(D::Error::custom(format!("expected a section, `off` or `false`, not `{word}`")))
             }
-            Shape::Section(Section { certificate, key, minimumtls }) => {
-                let source = match (certificate, key) {
+            Shape::Section(section) => {
+                let source = match (section.certificate, section.key) {
                     (Some(certificate), Some(key)) => CertificateSource::Files { certificate, key },
                     (None, None) => CertificateSource::BuiltIn,
                     (Some(_), None) => {
@@ -317,7 +360,10 @@ impl<'de> Deserialize<'de> for TlsOptions {
                         return Err(D::Error::custom("key is set, certificate is not"));
                     }
                 };
-                Ok(Self::On { source, minimum: minimumtls })
+                let (authorities, demand) = (section.clientcas, section.clientauth);
+                let clients =
+                    (!authorities.is_empty()).then_some(ClientCertificates { authorities, demand });
+                Ok(Self::On { source, minimum: section.minimumtls, clients })
             }
         }
     }

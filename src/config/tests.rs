@@ -13,6 +13,7 @@ mod environment;
 mod example;
 mod files;
 mod settings;
+mod tls;
 
 /// Reads a file called `config.yml` with this text.
 fn load_with(yaml: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {

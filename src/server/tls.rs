@@ -1,18 +1,21 @@
 //! How TLS is spoken.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
+use super::{Options, TlsVersion};
+use arc_swap::ArcSwap;
 use rustls::{
-    ServerConfig, SupportedCipherSuite,
+    ConfigBuilder, ServerConfig, SupportedCipherSuite, WantsVerifier,
     crypto::{
         CryptoProvider,
         aws_lc_rs::{Ticketer, cipher_suite, default_provider},
     },
-    server::{ClientHello, ResolvesServerCert},
+    server::{
+        ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
+        danger::ClientCertVerifier,
+    },
     version::{TLS12, TLS13},
 };
-
-use super::{Options, TlsVersion};
 
 /// What is spoken, the quickest first.
 const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
@@ -34,19 +37,43 @@ const CHACHA20: [SupportedCipherSuite; 3] = [
     cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 ];
 
-/// The TLS configuration of a server.
+/// Whether a handshake ended because the client showed no certificate, or one that is not taken.
+pub(super) fn is_about_certificate(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(
+        cause,
+        Some(rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_))
+    )
+}
+
+/// The TLS configuration of a server. Clones share it.
 ///
 /// It lives as long as the server, for it holds the keys of session tickets; a renewed certificate
 /// goes into the resolver.
 #[derive(Clone, Debug)]
 pub struct Tls {
+    basis: Arc<Basis>,
+    configs: Arc<ArcSwap<Configs>>,
+}
+
+/// What stays the same whatever is asked of clients.
+#[derive(Debug)]
+struct Basis {
+    builder: ConfigBuilder<ServerConfig, WantsVerifier>,
+    resolver: Arc<dyn ResolvesServerCert>,
+    ticketer: Arc<dyn ProducesTickets>,
+    protocols: Vec<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Configs {
     in_our_order: Arc<ServerConfig>,
     in_client_order: Arc<ServerConfig>,
 }
 
 impl Tls {
-    /// The configuration for a server whose certificate `resolver` knows. 0-RTT stays off: early
-    /// data can be replayed.
+    /// The configuration for a server whose certificate `resolver` knows, and whose clients have to
+    /// show the certificates that `clients` takes. 0-RTT stays off: early data can be replayed.
     ///
     /// AES-128-GCM is what a client gets that offers it, as from Go's servers: layers pass faster.
     /// One whose first choice is ChaCha20-Poly1305 gets that; it has no hardware for AES.
@@ -58,35 +85,68 @@ impl Tls {
         options: &Options,
         minimum: TlsVersion,
         resolver: Arc<dyn ResolvesServerCert>,
+        clients: Option<Arc<dyn ClientCertVerifier>>,
     ) -> Result<Self, rustls::Error> {
         let versions: &[_] = match minimum {
             TlsVersion::Tls12 => &[&TLS13, &TLS12],
             TlsVersion::Tls13 => &[&TLS13],
         };
-        let provider =
-            CryptoProvider { cipher_suites: CIPHER_SUITES.to_vec(), ..default_provider() };
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_cert_resolver(resolver);
-        config.ticketer = Ticketer::new()?;
-        config.alpn_protocols = match options.http2.disabled {
+        let cipher_suites = CIPHER_SUITES.to_vec();
+        let provider = Arc::new(CryptoProvider { cipher_suites, ..default_provider() });
+        let protocols = match options.http2.disabled {
             true => vec![b"http/1.1".to_vec()],
             false => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         };
-        let in_client_order = Arc::new(config.clone());
-        config.ignore_client_order = true;
-        Ok(Self { in_our_order: Arc::new(config), in_client_order })
+        let basis = Basis {
+            builder: ServerConfig::builder_with_provider(provider)
+                .with_protocol_versions(versions)?,
+            resolver,
+            ticketer: Ticketer::new()?,
+            protocols,
+        };
+        let configs = basis.configs(clients);
+        Ok(Self { basis: Arc::new(basis), configs: Arc::new(ArcSwap::from_pointee(configs)) })
+    }
+
+    /// Asks from now on for other certificates of clients, or for none. Connections that are there
+    /// stay.
+    pub fn ask_clients(&self, clients: Option<Arc<dyn ClientCertVerifier>>) {
+        self.configs.store(Arc::new(self.basis.configs(clients)));
     }
 
     /// The configuration for the client that says this. Tickets of one are good for all.
     pub(super) fn config(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let configs = self.configs.load();
         let mut offered = hello.cipher_suites().iter();
         let first = offered.find_map(|suite| CIPHER_SUITES.iter().find(|s| s.suite() == *suite));
         let config = match first.is_some_and(|first| CHACHA20.contains(first)) {
-            true => &self.in_client_order,
-            false => &self.in_our_order,
+            true => &configs.in_client_order,
+            false => &configs.in_our_order,
         };
         Arc::clone(config)
+    }
+}
+
+impl Basis {
+    fn configs(&self, clients: Option<Arc<dyn ClientCertVerifier>>) -> Configs {
+        let asks = clients.is_some();
+        let builder = self.builder.clone();
+        let builder = match clients {
+            Some(clients) => builder.with_client_cert_verifier(clients),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::clone(&self.resolver));
+        if asks {
+            // Who resumes a session shows no certificate: one that has expired since, or whose
+            // authority is gone, would go on being good. Without tickets it is looked at each time.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        } else {
+            config.ticketer = Arc::clone(&self.ticketer);
+        }
+        config.alpn_protocols.clone_from(&self.protocols);
+        let in_client_order = Arc::new(config.clone());
+        config.ignore_client_order = true;
+        Configs { in_our_order: Arc::new(config), in_client_order }
     }
 }

@@ -222,10 +222,8 @@ async fn a_changed_certificate_is_in_force_and_a_broken_one_is_not() {
     authority::ensure(folder.path(), &[]).unwrap();
     let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
     let server = TestServer::with(|config| {
-        config.http.server.tls = TlsOptions::On {
-            source: CertificateSource::Files { certificate: certificate.clone(), key: key.clone() },
-            minimum: TlsVersion::Tls12,
-        };
+        let (certificate, key) = (certificate.clone(), key.clone());
+        config.http.server.tls = TlsOptions::with(CertificateSource::Files { certificate, key });
     })
     .await;
     let client = tls_client(&folder.path().join("ca.crt"), &[b"http/1.1"]);
@@ -276,13 +274,10 @@ async fn keys_of_every_pem_form_are_taken() {
         assert!(fs::read_to_string(folder.path().join("key")).unwrap().contains(form), "{form}");
         assert!(openssl("req -x509 -key key -out crt -subj /CN=localhost -days 2"), "{form}");
         let server = TestServer::with(|config| {
-            config.http.server.tls = TlsOptions::On {
-                source: CertificateSource::Files {
-                    certificate: folder.path().join("crt"),
-                    key: folder.path().join("key"),
-                },
-                minimum: TlsVersion::Tls12,
-            };
+            config.http.server.tls = TlsOptions::with(CertificateSource::Files {
+                certificate: folder.path().join("crt"),
+                key: folder.path().join("key"),
+            });
         })
         .await;
         let client = reqwest::Client::builder()

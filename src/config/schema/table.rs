@@ -36,9 +36,6 @@ const NO_SUCH_AUTH: &str = "this kind of authentication is not supported yet, an
 const NO_PROXY: &str = "pulling through from another registry is not supported yet, and without \
     it this would be an empty registry that takes pushes; remove the section to run one, or stay \
     with registry:2 for the mirror";
-const NO_CLIENT_CERTIFICATES: &str = "client certificates are not supported yet, and ignoring \
-    this would let in whoever has a password but no certificate; remove the key to rely on \
-    passwords alone";
 
 const NO_MIDDLEWARE: &str = "there is no middleware here, and without it clients would be sent \
     elsewhere than this asks for; remove the entry, or set `disabled: true` in it, to have blobs \
@@ -207,13 +204,20 @@ const HTTP: Kind = Section(&[
     ),
 ]);
 
+const CLIENT_AUTH: &[&str] = &[
+    "request-client-cert",
+    "require-any-client-cert",
+    "verify-client-cert-if-given",
+    "require-and-verify-client-cert",
+];
+
 /// That it can be switched off in a word is ours: in registry:2 leaving it out does that.
 const TLS: Kind = Switch(&[
     works("certificate", Text),
     works("key", Text),
     works("minimumtls", Word(&["tls1.2", "tls1.3"])),
-    refused("clientcas", TextList, NO_CLIENT_CERTIFICATES),
-    later("clientauth", Text),
+    works("clientcas", TextList),
+    works("clientauth", Word(CLIENT_AUTH)),
     later("ciphersuites", TextList),
     refused(
         "letsencrypt",
