@@ -20,7 +20,7 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     gate, health, http, registry,
-    server::{self, TlsOptions},
+    server::{self, TlsOptions, TlsVersion},
     storage, telemetry,
 };
 
@@ -102,6 +102,9 @@ pub struct Http {
     pub api: http::Options,
 }
 
+/// How many there are; registry:2's own list has them all.
+const TLS13_SUITES: usize = 3;
+
 /// Where registry:2 keeps its images when `storage.filesystem` does not say.
 const ROOT_DIRECTORY: &str = "/var/lib/registry";
 
@@ -158,6 +161,7 @@ impl Config {
         let mut config = checked.config()?;
         checked.agree(&config)?;
         checked.caution(&config, &mut warnings);
+        checked.remark(&config, &mut notes);
         (config.warnings, config.notes) = (warnings, notes);
         Ok(config)
     }
@@ -276,16 +280,26 @@ impl Checked {
     /// Refuses what no two options can be at once.
     fn agree(&self, config: &Config) -> Result<(), Error> {
         let options = &config.http.server;
-        let refuse = |key: &str, message: &str| {
-            let (key, at) = self.nearest(&["http", key].map(str::to_owned));
+        let refuse = |path: &[&str], message: &str| {
+            let path: Vec<_> = path.iter().copied().map(str::to_owned).collect();
+            let (key, at) = self.nearest(&path);
             Err(Error::Value { at, key, message: message.to_owned() })
         };
         if !options.redirectaddr.is_empty() && matches!(options.tls, TlsOptions::Off) {
             let message = "sends clients to HTTPS, and http.tls is off; remove one of the two";
-            return refuse("redirectaddr", message);
+            return refuse(&["http", "redirectaddr"], message);
         }
         if options.net == server::Net::Unix && self.json.pointer("/http/addr").is_none() {
-            return refuse("net", "`unix` needs http.addr, the path of the socket");
+            let message = "`unix` needs http.addr, the path of the socket";
+            return refuse(&["http", "net"], message);
+        }
+        if let TlsOptions::On { minimum: TlsVersion::Tls12, suites, .. } = &options.tls
+            && !suites.is_empty()
+            && suites.iter().all(|suite| suite.version() == TlsVersion::Tls13)
+        {
+            let message = "has no suite of TLS 1.2, which http.tls.minimumtls lets clients speak; \
+                           add one that begins with TLS_ECDHE_, or set minimumtls to tls1.3";
+            return refuse(&["http", "tls", "ciphersuites"], message);
         }
         Ok(())
     }
@@ -326,6 +340,20 @@ impl Checked {
                 "is accepted and not needed: upload sessions are kept in the storage and carry no \
                  signature",
             );
+        }
+    }
+
+    /// Notes what has no effect together with something else.
+    fn remark(&self, config: &Config, notes: &mut Vec<String>) {
+        let TlsOptions::On { minimum, suites, .. } = &config.http.server.tls else { return };
+        let path = &["http", "tls", "ciphersuites"];
+        let newest = suites.iter().filter(|suite| suite.version() == TlsVersion::Tls13).count();
+        if *minimum == TlsVersion::Tls13 && !suites.is_empty() {
+            let what = "has no effect: it is about TLS 1.2, which http.tls.minimumtls rules out";
+            notes.push(self.about(path, what));
+        } else if (1..TLS13_SUITES).contains(&newest) {
+            let what = "chooses among the suites of TLS 1.2; those of TLS 1.3 are always spoken";
+            notes.push(self.about(path, what));
         }
     }
 

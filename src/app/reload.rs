@@ -39,7 +39,7 @@ pub(super) fn secure(
     provisioned: &mut Provisioned,
 ) -> Result<Secured, StartError> {
     let options = &config.http.server;
-    let TlsOptions::On { source, minimum, clients } = &options.tls else {
+    let TlsOptions::On { source, minimum, suites, clients } = &options.tls else {
         return Ok((None, None));
     };
     if *source == CertificateSource::BuiltIn {
@@ -53,7 +53,7 @@ pub(super) fn secure(
     let mut authorities = Authorities::new(clients.clone());
     let clients = authorities.load().map_err(StartError::ClientAuthorities)?;
     let resolving = Arc::clone(&resolver) as Arc<_>;
-    let tls = tls::Tls::new(options, *minimum, resolving, clients)?;
+    let tls = tls::Tls::new(options, (*minimum, suites), resolving, clients)?;
     let certificates = Certificates { files, source, resolver, authorities, tls: tls.clone() };
     Ok((Some(tls), Some(Mutex::new(certificates))))
 }

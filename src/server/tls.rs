@@ -2,7 +2,6 @@
 
 use std::{io, sync::Arc};
 
-use super::{Options, TlsVersion};
 use arc_swap::ArcSwap;
 use rustls::{
     ConfigBuilder, ServerConfig, SupportedCipherSuite, WantsVerifier,
@@ -16,6 +15,9 @@ use rustls::{
     },
     version::{TLS12, TLS13},
 };
+use serde::{Deserialize, Deserializer, de};
+
+use super::{Options, TlsVersion};
 
 /// What is spoken, the quickest first.
 const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
@@ -36,6 +38,65 @@ const CHACHA20: [SupportedCipherSuite; 3] = [
     cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
     cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 ];
+
+/// An item of `http.tls.ciphersuites`: a suite that is spoken here, by the name that Go has for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CipherSuite(SupportedCipherSuite);
+
+impl CipherSuite {
+    /// The protocol version that it belongs to.
+    #[must_use]
+    pub const fn version(self) -> TlsVersion {
+        match self.0 {
+            SupportedCipherSuite::Tls12(_) => TlsVersion::Tls12,
+            SupportedCipherSuite::Tls13(_) => TlsVersion::Tls13,
+        }
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        CIPHER_SUITES.into_iter().map(Self)
+    }
+
+    /// As in Go and in the RFCs; rustls has the version in the names of TLS 1.3.
+    fn name(self) -> String {
+        format!("{:?}", self.0.suite()).replacen("TLS13_", "TLS_", 1)
+    }
+}
+
+impl<'de> Deserialize<'de> for CipherSuite {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if let Some(suite) = Self::all().find(|suite| suite.name().eq_ignore_ascii_case(&name)) {
+            return Ok(suite);
+        }
+        let names: Vec<_> = Self::all().map(Self::name).collect();
+        let names = names.join(", ");
+        Err(de::Error::custom(match weakness(&name) {
+            Some(weakness) => format!(
+                "{name} is not spoken here, because {weakness}; remove it from the list, which can \
+                 have {names}"
+            ),
+            None => format!("there is no cipher suite `{name}`, only {names}"),
+        }))
+    }
+}
+
+/// What is wrong with a suite that Go has, and that is not spoken here.
+fn weakness(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_uppercase();
+    let has = |part| name.starts_with("TLS_") && name.contains(part);
+    if has("_RC4_") {
+        Some("RC4 gives away what it encrypts (RFC 7465)")
+    } else if has("_3DES_") {
+        Some("the blocks of 3DES are too short for what a registry sends (Sweet32)")
+    } else if has("_CBC_") {
+        Some("CBC, as TLS has it, can be decrypted by whoever watches how long it takes (Lucky 13)")
+    } else if has("TLS_RSA_") {
+        Some("whoever gets the server's key later can read what was recorded before")
+    } else {
+        None
+    }
+}
 
 /// Whether a handshake ended because the client showed no certificate, or one that is not taken.
 pub(super) fn is_about_certificate(error: &io::Error) -> bool {
@@ -72,8 +133,9 @@ struct Configs {
 }
 
 impl Tls {
-    /// The configuration for a server whose certificate `resolver` knows, and whose clients have to
-    /// show the certificates that `clients` takes. 0-RTT stays off: early data can be replayed.
+    /// The configuration for a server whose certificate `resolver` knows. It speaks TLS 1.2, if
+    /// `minimum` lets it, with `suites` only, unless there are none; and it asks for the client's
+    /// certificate what `clients` does. 0-RTT stays off: early data can be replayed.
     ///
     /// AES-128-GCM is what a client gets that offers it, as from Go's servers: layers pass faster.
     /// One whose first choice is ChaCha20-Poly1305 gets that; it has no hardware for AES.
@@ -83,7 +145,7 @@ impl Tls {
     /// When the system has no randomness for the keys of session tickets.
     pub fn new(
         options: &Options,
-        minimum: TlsVersion,
+        (minimum, suites): (TlsVersion, &[CipherSuite]),
         resolver: Arc<dyn ResolvesServerCert>,
         clients: Option<Arc<dyn ClientCertVerifier>>,
     ) -> Result<Self, rustls::Error> {
@@ -91,7 +153,10 @@ impl Tls {
             TlsVersion::Tls12 => &[&TLS13, &TLS12],
             TlsVersion::Tls13 => &[&TLS13],
         };
-        let cipher_suites = CIPHER_SUITES.to_vec();
+        let is_spoken = |suite: &CipherSuite| {
+            suites.is_empty() || suite.version() == TlsVersion::Tls13 || suites.contains(suite)
+        };
+        let cipher_suites = CipherSuite::all().filter(is_spoken).map(|suite| suite.0).collect();
         let provider = Arc::new(CryptoProvider { cipher_suites, ..default_provider() });
         let protocols = match options.http2.disabled {
             true => vec![b"http/1.1".to_vec()],
@@ -117,8 +182,9 @@ impl Tls {
     /// The configuration for the client that says this. Tickets of one are good for all.
     pub(super) fn config(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
         let configs = self.configs.load();
+        let spoken = &configs.in_our_order.crypto_provider().cipher_suites;
         let mut offered = hello.cipher_suites().iter();
-        let first = offered.find_map(|suite| CIPHER_SUITES.iter().find(|s| s.suite() == *suite));
+        let first = offered.find_map(|suite| spoken.iter().find(|s| s.suite() == *suite));
         let config = match first.is_some_and(|first| CHACHA20.contains(first)) {
             true => &configs.in_client_order,
             false => &configs.in_our_order,

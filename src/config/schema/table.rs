@@ -216,9 +216,9 @@ const TLS: Kind = Switch(&[
     works("certificate", Text),
     works("key", Text),
     works("minimumtls", Word(&["tls1.2", "tls1.3"])),
+    works("ciphersuites", TextList),
     works("clientcas", TextList),
     works("clientauth", Word(CLIENT_AUTH)),
-    later("ciphersuites", TextList),
     refused(
         "letsencrypt",
         Section(&[

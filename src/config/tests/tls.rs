@@ -1,10 +1,17 @@
-//! `http.tls`: client certificates.
+//! `http.tls`: cipher suites and client certificates.
 
 use super::*;
-use crate::server::{ClientAuth, ClientCertificates};
+use crate::server::{CipherSuite, ClientAuth, ClientCertificates};
 
 fn tls(keys: &str) -> Result<Config, Error> {
     load(&format!("storage: inmemory\nhttp:\n  tls:\n    {keys}\n"))
+}
+
+fn suites(config: &Config) -> &[CipherSuite] {
+    match &config.http.server.tls {
+        TlsOptions::On { suites, .. } => suites,
+        TlsOptions::Off => panic!("TLS is off"),
+    }
 }
 
 fn clients(config: &Config) -> Option<&ClientCertificates> {
@@ -70,6 +77,76 @@ fn what_is_asked_of_clients_without_their_authorities_is_warned_of() {
             "{keys}"
         );
     }
+}
+
+#[test]
+fn cipher_suites_are_known_by_the_names_that_go_has() {
+    let config = tls("ciphersuites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, \
+         TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, \
+         TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, \
+         TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_AES_128_GCM_SHA256, \
+         TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256]");
+    let config = config.unwrap();
+    let count = |version| suites(&config).iter().filter(|suite| suite.version() == version).count();
+    assert_eq!((count(TlsVersion::Tls12), count(TlsVersion::Tls13)), (6, 3));
+    assert_eq!((config.warnings, config.notes), (Vec::<String>::new(), Vec::<String>::new()));
+
+    for keys in ["ciphersuites: []", "ciphersuites: ''", "ciphersuites:"] {
+        assert_eq!(suites(&tls(keys).unwrap()), [], "{keys}");
+    }
+    let name = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256";
+    for variable in ["REGISTRY_HTTP_TLS_CIPHERSUITES", "REGISTRY_HTTP_TLS_CIPHERSUITES_0"] {
+        assert_eq!(suites(&load_environment(&[(variable, name)]).unwrap()).len(), 1);
+    }
+}
+
+#[test]
+fn a_cipher_suite_that_is_none_or_is_weak_is_refused_at_its_place() {
+    let known = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
+    for (suite, what) in [
+        ("TLS_RSA_WITH_AES_128_GCM_SHA256", "whoever gets the server's key later"),
+        ("TLS_RSA_WITH_AES_256_GCM_SHA384", "whoever gets the server's key later"),
+        ("TLS_RSA_WITH_AES_128_CBC_SHA", "CBC"),
+        ("TLS_RSA_WITH_AES_256_CBC_SHA", "CBC"),
+        ("TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA", "CBC"),
+        ("TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA", "CBC"),
+        ("TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256", "CBC"),
+        ("TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA", "CBC"),
+        ("TLS_RSA_WITH_3DES_EDE_CBC_SHA", "3DES"),
+        ("TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA", "3DES"),
+        ("TLS_ECDHE_RSA_WITH_RC4_128_SHA", "RC4"),
+        ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA265", "there is no cipher suite `TLS_ECDHE_RSA"),
+        ("ECDHE-RSA-AES128-GCM-SHA256", "there is no cipher suite `ECDHE-"),
+    ] {
+        let message =
+            shorten(&tls(&format!("ciphersuites:\n      - {known}\n      - {suite}")).unwrap_err());
+        let place = "config.yml:7:9: http.tls.ciphersuites[1]: ";
+        assert!(message.starts_with(place), "{message}");
+        assert!(message.contains(what) && message.contains(suite), "{message}");
+        let list = "TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256, \
+                    TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
+        assert!(message.contains(list), "{message}");
+    }
+}
+
+#[test]
+fn a_list_without_a_suite_of_tls_1_2_needs_tls_1_3() {
+    let message = shorten(&tls("ciphersuites: [TLS_AES_128_GCM_SHA256]").unwrap_err());
+    assert!(message.starts_with("config.yml:5:19: http.tls.ciphersuites: "), "{message}");
+    assert!(message.contains("minimumtls to tls1.3"), "{message}");
+
+    let notes = |keys: &str| {
+        let config = tls(keys).unwrap();
+        assert_eq!(config.warnings, Vec::<String>::new(), "{keys}");
+        config.notes
+    };
+    for list in ["TLS_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"] {
+        let notes = notes(&format!("{{minimumtls: tls1.3, ciphersuites: [{list}]}}"));
+        assert!(notes.len() == 1 && notes[0].contains("has no effect"), "{notes:?}");
+    }
+    let one_of_each = "[TLS_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]";
+    let notes = notes(&format!("ciphersuites: {one_of_each}"));
+    assert!(notes.len() == 1 && notes[0].contains("always spoken"), "{notes:?}");
 }
 
 #[test]
