@@ -608,6 +608,9 @@ pub enum StartError {
     /// A health check cannot be made.
     #[error(transparent)]
     Health(#[from] health::InvalidCheck),
+    /// Who issues client certificates cannot be read.
+    #[error("http.tls.clientcas cannot be used")]
+    ClientAuthorities(#[source] CertificateError),
     /// An option of the interface cannot be used.
     #[error(transparent)]
     Http(#[from] http::InvalidOptions),

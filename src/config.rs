@@ -18,7 +18,11 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
-use crate::{gate, health, http, notify, registry, server, storage, telemetry};
+use crate::{
+    gate, health, http, notify, registry,
+    server::{self, TlsOptions, TlsVersion},
+    storage, telemetry,
+};
 
 mod check;
 mod duration;
@@ -102,6 +106,9 @@ pub struct Http {
     pub api: http::Options,
 }
 
+/// How many there are; registry:2's own list has them all.
+const TLS13_SUITES: usize = 3;
+
 /// Where registry:2 keeps its images when `storage.filesystem` does not say.
 const ROOT_DIRECTORY: &str = "/var/lib/registry";
 
@@ -158,6 +165,7 @@ impl Config {
         let mut config = checked.config()?;
         checked.agree(&config)?;
         checked.caution(&config, &mut warnings);
+        checked.remark(&config, &mut notes);
         (config.warnings, config.notes) = (warnings, notes);
         Ok(config)
     }
@@ -278,50 +286,87 @@ impl Checked {
     /// Refuses what no two options can be at once.
     fn agree(&self, config: &Config) -> Result<(), Error> {
         let options = &config.http.server;
-        let refuse = |key: &str, message: &str| {
-            let (key, at) = self.nearest(&["http", key].map(str::to_owned));
+        let refuse = |path: &[&str], message: &str| {
+            let path: Vec<_> = path.iter().copied().map(str::to_owned).collect();
+            let (key, at) = self.nearest(&path);
             Err(Error::Value { at, key, message: message.to_owned() })
         };
-        if !options.redirectaddr.is_empty() && matches!(options.tls, server::TlsOptions::Off) {
+        if !options.redirectaddr.is_empty() && matches!(options.tls, TlsOptions::Off) {
             let message = "sends clients to HTTPS, and http.tls is off; remove one of the two";
-            return refuse("redirectaddr", message);
+            return refuse(&["http", "redirectaddr"], message);
         }
         if options.net == server::Net::Unix && self.json.pointer("/http/addr").is_none() {
-            return refuse("net", "`unix` needs http.addr, the path of the socket");
+            let message = "`unix` needs http.addr, the path of the socket";
+            return refuse(&["http", "net"], message);
+        }
+        if let TlsOptions::On { minimum: TlsVersion::Tls12, suites, .. } = &options.tls
+            && !suites.is_empty()
+            && suites.iter().all(|suite| suite.version() == TlsVersion::Tls13)
+        {
+            let message = "has no suite of TLS 1.2, which http.tls.minimumtls lets clients speak; \
+                           add one that begins with TLS_ECDHE_, or set minimumtls to tls1.3";
+            return refuse(&["http", "tls", "ciphersuites"], message);
         }
         Ok(())
     }
 
     /// Warns of what is allowed and dangerous.
     fn caution(&self, config: &Config, warnings: &mut Vec<String>) {
-        let mut warn = |path: [&str; 2], what: &str| {
-            let (key, at) = self.nearest(&path.map(str::to_owned));
-            warnings.push(format!("{key} ({at}) {what}"));
-        };
+        let mut warn = |path: &[&str], what: &str| warnings.push(self.about(path, what));
         let options = &config.http.server;
-        let off = matches!(options.tls, server::TlsOptions::Off);
+        let off = matches!(options.tls, TlsOptions::Off);
         // Through a file nothing travels.
         if off && options.net == server::Net::Tcp {
             warn(
-                ["http", "tls"],
+                &["http", "tls"],
                 "is off: passwords and images travel readable to anybody on the way",
             );
         }
         if options.h2c.enabled && !off {
             warn(
-                ["http", "h2c"],
+                &["http", "h2c"],
                 "has no effect: it is for plain HTTP, and by TLS clients get HTTP/2 anyway",
             );
         }
+        if matches!(options.tls, TlsOptions::On { clients: None, .. })
+            && self.json.pointer("/http/tls/clientauth").is_some()
+        {
+            warn(
+                &["http", "tls", "clientauth"],
+                "has no effect: no client is asked for a certificate unless http.tls.clientcas \
+                 names those who issue them",
+            );
+        }
         if matches!(config.auth, gate::Options::None) {
-            warn(["auth", "none"], "lets everybody pull, push and delete without a password");
+            warn(&["auth", "none"], "lets everybody pull, push and delete without a password");
         }
         if config.http.api.secret.is_some() {
             warn(
-                ["http", "secret"],
+                &["http", "secret"],
                 "is accepted and not needed: upload sessions are kept in the storage and carry no \
                  signature",
             );
         }
+    }
+
+    /// Notes what has no effect together with something else.
+    fn remark(&self, config: &Config, notes: &mut Vec<String>) {
+        let TlsOptions::On { minimum, suites, .. } = &config.http.server.tls else { return };
+        let path = &["http", "tls", "ciphersuites"];
+        let newest = suites.iter().filter(|suite| suite.version() == TlsVersion::Tls13).count();
+        if *minimum == TlsVersion::Tls13 && !suites.is_empty() {
+            let what = "has no effect: it is about TLS 1.2, which http.tls.minimumtls rules out";
+            notes.push(self.about(path, what));
+        } else if (1..TLS13_SUITES).contains(&newest) {
+            let what = "chooses among the suites of TLS 1.2; those of TLS 1.3 are always spoken";
+            notes.push(self.about(path, what));
+        }
+    }
+
+    /// A sentence about a key, with the place of it.
+    fn about(&self, path: &[&str], what: &str) -> String {
+        let path: Vec<_> = path.iter().copied().map(str::to_owned).collect();
+        let (key, at) = self.nearest(&path);
+        format!("{key} ({at}) {what}")
     }
 }

@@ -4,7 +4,7 @@
 //! files; what it can be told is in [`Options`].
 
 use std::{
-    convert::Infallible, error::Error, io, net::SocketAddr, num::NonZeroU32, path::PathBuf,
+    convert::Infallible, error::Error, fmt, io, net::SocketAddr, num::NonZeroU32, path::PathBuf,
     sync::Arc, time::Duration,
 };
 
@@ -13,7 +13,10 @@ use hyper::{
     body::{Body, Incoming},
     service::Service,
 };
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
@@ -25,6 +28,7 @@ use self::{
 pub use self::{
     listener::{Address, BindError, InheritError, Listener},
     slots::Connections,
+    tls::CipherSuite,
 };
 
 pub mod authority;
@@ -88,6 +92,9 @@ impl Server {
                     let _slot = slot;
                     match door::open(client, tls.as_ref(), h2c).await {
                         Ok(opened) => http.serve(opened, service).await,
+                        Err(error) if tls::is_about_certificate(&error) => {
+                            tracing::info!(%error, ?peer, "a client was refused for its certificate");
+                        }
                         // Scanners, health checks and impatient clients do this all day.
                         Err(error) => tracing::debug!(%error, ?peer, "no connection"),
                     }
@@ -247,12 +254,26 @@ pub enum TlsOptions {
         source: CertificateSource,
         /// The oldest protocol version that is accepted (`minimumtls`).
         minimum: TlsVersion,
+        /// What TLS 1.2 is spoken with (`ciphersuites`); nothing in it stands for all. All suites
+        /// of TLS 1.3 are spoken in any case, as by Go.
+        suites: Vec<CipherSuite>,
+        /// The certificates that clients have to show beside their passwords; `None`: none are
+        /// asked for.
+        clients: Option<ClientCertificates>,
     },
 }
 
 impl Default for TlsOptions {
     fn default() -> Self {
-        Self::On { source: CertificateSource::BuiltIn, minimum: TlsVersion::Tls12 }
+        Self::with(CertificateSource::BuiltIn)
+    }
+}
+
+impl TlsOptions {
+    /// TLS with this certificate, and nothing else that is not the default.
+    #[must_use]
+    pub const fn with(source: CertificateSource) -> Self {
+        Self::On { source, minimum: TlsVersion::Tls12, suites: Vec::new(), clients: None }
     }
 }
 
@@ -270,6 +291,31 @@ pub enum CertificateSource {
     },
 }
 
+/// Which certificates of clients are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// PEM files with the certificates of those who issue them (`http.tls.clientcas`).
+    pub authorities: Vec<PathBuf>,
+    /// What is asked for.
+    pub demand: ClientAuth,
+}
+
+/// `http.tls.clientauth`: what is asked of clients, in registry:2's words. A certificate that is
+/// shown is always one that the client has the key of.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientAuth {
+    /// A certificate from anybody, or none.
+    RequestClientCert,
+    /// A certificate from anybody.
+    RequireAnyClientCert,
+    /// A certificate that an authority has issued, or none.
+    VerifyClientCertIfGiven,
+    /// A certificate that an authority has issued.
+    #[default]
+    RequireAndVerifyClientCert,
+}
+
 /// A TLS protocol version, spelled `tls1.2` and `tls1.3` in the configuration.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 pub enum TlsVersion {
@@ -283,42 +329,66 @@ pub enum TlsVersion {
 }
 
 impl<'de> Deserialize<'de> for TlsOptions {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Shape {
-            Switch(bool),
-            Word(String),
-            Section(Section),
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TlsVisitor)
+    }
+}
+
+/// Not an untagged enum: that would forget which key of the section is wrong.
+struct TlsVisitor;
+
+impl<'de> Visitor<'de> for TlsVisitor {
+    type Value = TlsOptions;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a section, `off` or `false`")
+    }
+
+    fn visit_bool<E: de::Error>(self, on: bool) -> Result<TlsOptions, E> {
+        Ok(if on { TlsOptions::default() } else { TlsOptions::Off })
+    }
+
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<TlsOptions, E> {
+        match word {
+            "off" => Ok(TlsOptions::Off),
+            _ => Err(E::invalid_value(Unexpected::Str(word), &self)),
         }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, section: A) -> Result<TlsOptions, A::Error> {
         #[derive(Deserialize)]
         struct Section {
             certificate: Option<PathBuf>,
             key: Option<PathBuf>,
             #[serde(default)]
             minimumtls: TlsVersion,
+            #[serde(default)]
+            ciphersuites: Vec<CipherSuite>,
+            #[serde(default)]
+            clientcas: Vec<PathBuf>,
+            #[serde(default)]
+            clientauth: ClientAuth,
         }
-        use serde::de::Error as _;
-        match Shape::deserialize(deserializer)? {
-            Shape::Switch(false) => Ok(Self::Off),
-            Shape::Switch(true) => Ok(Self::default()),
-            Shape::Word(word) if word == "off" => Ok(Self::Off),
-            Shape::Word(word) => {
-                Err(D::Error::custom(format!("expected a section, `off` or `false`, not `{word}`")))
+        use de::Error as _;
+        let section = Section::deserialize(MapAccessDeserializer::new(section))?;
+        let source = match (section.certificate, section.key) {
+            (Some(certificate), Some(key)) => CertificateSource::Files { certificate, key },
+            (None, None) => CertificateSource::BuiltIn,
+            (Some(_), None) => {
+                return Err(A::Error::custom("certificate is set, key is not"));
             }
-            Shape::Section(Section { certificate, key, minimumtls }) => {
-                let source = match (certificate, key) {
-                    (Some(certificate), Some(key)) => CertificateSource::Files { certificate, key },
-                    (None, None) => CertificateSource::BuiltIn,
-                    (Some(_), None) => {
-                        return Err(D::Error::custom("certificate is set, key is not"));
-                    }
-                    (None, Some(_)) => {
-                        return Err(D::Error::custom("key is set, certificate is not"));
-                    }
-                };
-                Ok(Self::On { source, minimum: minimumtls })
+            (None, Some(_)) => {
+                return Err(A::Error::custom("key is set, certificate is not"));
             }
-        }
+        };
+        let (authorities, demand) = (section.clientcas, section.clientauth);
+        let clients =
+            (!authorities.is_empty()).then_some(ClientCertificates { authorities, demand });
+        Ok(TlsOptions::On {
+            source,
+            minimum: section.minimumtls,
+            suites: section.ciphersuites,
+            clients,
+        })
     }
 }

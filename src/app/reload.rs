@@ -13,8 +13,8 @@ use crate::{
     http::Api,
     notify::Notifier,
     server::{
-        CertificateSource, TlsOptions, authority,
-        certificates::{self, CertificateError},
+        CertificateSource, ClientCertificates, TlsOptions, authority,
+        certificates::{self, Authorities, CertificateError},
         tls,
     },
 };
@@ -26,6 +26,8 @@ pub(super) const RELOADED: &[&str] = &[
     "auth.htpasswd.legacyformats",
     "http.tls.certificate",
     "http.tls.key",
+    "http.tls.clientcas",
+    "http.tls.clientauth",
     "http.headers",
     "notifications",
     "storage.maintenance.readonly.enabled",
@@ -39,7 +41,7 @@ pub(super) fn secure(
     provisioned: &mut Provisioned,
 ) -> Result<Secured, StartError> {
     let options = &config.http.server;
-    let TlsOptions::On { source, minimum } = &options.tls else {
+    let TlsOptions::On { source, minimum, suites, clients } = &options.tls else {
         return Ok((None, None));
     };
     if *source == CertificateSource::BuiltIn {
@@ -50,8 +52,11 @@ pub(super) fn secure(
     let files = files(source);
     let mut source = certificates::Source::new(files.0.clone(), files.1.clone());
     let resolver = Arc::new(certificates::Resolver::new(source.load()?));
-    let tls = tls::Tls::new(options, *minimum, Arc::clone(&resolver) as Arc<_>)?;
-    let certificates = Certificates { files, source, resolver };
+    let mut authorities = Authorities::new(clients.clone());
+    let clients = authorities.load().map_err(StartError::ClientAuthorities)?;
+    let resolving = Arc::clone(&resolver) as Arc<_>;
+    let tls = tls::Tls::new(options, (*minimum, suites), resolving, clients)?;
+    let certificates = Certificates { files, source, resolver, authorities, tls: tls.clone() };
     Ok((Some(tls), Some(Mutex::new(certificates))))
 }
 
@@ -71,6 +76,8 @@ pub(super) struct Certificates {
     files: (PathBuf, PathBuf),
     source: certificates::Source,
     resolver: Arc<certificates::Resolver>,
+    authorities: Authorities,
+    tls: tls::Tls,
 }
 
 impl Certificates {
@@ -81,6 +88,47 @@ impl Certificates {
         (self.files, self.source) = (files, source);
         Ok(())
     }
+
+    /// Asks for other certificates of clients, if it can be read whose.
+    fn ask_clients(&mut self, options: Option<&ClientCertificates>) {
+        if self.authorities.are_those_of(options) {
+            return;
+        }
+        let mut authorities = Authorities::new(options.cloned());
+        match authorities.load() {
+            Ok(clients) => {
+                self.tls.ask_clients(clients);
+                self.authorities = authorities;
+                match options {
+                    Some(ClientCertificates { demand, .. }) => {
+                        tracing::info!(clientauth = ?demand, "client certificates are asked for");
+                    }
+                    None => tracing::info!("client certificates are not asked for any more"),
+                }
+            }
+            Err(error) => keeps_authorities(&error),
+        }
+    }
+
+    /// Reads again who issues client certificates.
+    fn reload_authorities(&mut self, unchanged_too: bool) {
+        let reloaded = match unchanged_too {
+            true => self.authorities.reload(&self.tls),
+            false => self.authorities.reload_if_changed(&self.tls),
+        };
+        match reloaded {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("other authorities of client certificates are in force"),
+            Err(error) => keeps_authorities(&error),
+        }
+    }
+}
+
+fn keeps_authorities(error: &CertificateError) {
+    tracing::error!(
+        error = %Chain(error),
+        "the authorities of client certificates cannot be used; the old ones stay in force"
+    );
 }
 
 /// What is read again while the server runs.
@@ -136,6 +184,7 @@ impl Reloads {
                 tracing::error!(%error, "the new certificate cannot be used; the old one stays");
             }
         }
+        certificates.reload_authorities(unchanged_too);
     }
 
     /// Puts in force what another configuration says of the keys that are [`RELOADED`], but for the
@@ -144,10 +193,11 @@ impl Reloads {
         if let (gate::Options::Htpasswd(options), Some(users)) = (&config.auth, &self.users) {
             self.move_users(options, users);
         }
-        if let (TlsOptions::On { source, .. }, Some(certificates)) =
+        if let (TlsOptions::On { source, clients, .. }, Some(certificates)) =
             (&config.http.server.tls, &self.certificates)
         {
             let mut certificates = certificates.lock().unwrap_or_else(PoisonError::into_inner);
+            certificates.ask_clients(clients.as_ref());
             let files = files(source);
             if files != certificates.files {
                 match certificates.move_to(files) {

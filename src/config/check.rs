@@ -97,10 +97,6 @@ impl Check<'_> {
             }
             let checked = match key.support {
                 Support::Works | Support::Old => self.value(&path, &key.kind, &entry.node)?,
-                Support::Later => {
-                    self.set_aside(&path, key, entry)?;
-                    None
-                }
                 Support::Needless(reason) => {
                     // Its form is checked all the same: what is wrong in it was meant otherwise.
                     self.value(&path, &key.kind, &entry.node)?;
@@ -123,16 +119,6 @@ impl Check<'_> {
             }
         }
         Ok(Json::Object(section))
-    }
-
-    /// A key that does nothing yet is still read for typing errors in the names below it.
-    fn set_aside(&mut self, path: &str, key: &Key, entry: &Entry) -> Result<(), Error> {
-        names(path, &key.kind, &entry.node)?;
-        if !is_empty(&entry.node) {
-            self.warnings
-                .push(format!("{path} ({}) is not supported yet and has no effect", entry.origin));
-        }
-        Ok(())
     }
 
     fn list(&mut self, path: &str, item: &Kind, node: &Node) -> Result<Json, Error> {

@@ -2,8 +2,8 @@
 //!
 //! One table drives the check of the file, the walk of the `REGISTRY_*` variables, the suggestions
 //! and the warnings. A key that registry:2 or registry:3 knows must stand here, supported or not:
-//! what is missing is a typing error to us. A key becomes [`Support::Works`] in the commit that
-//! makes it work.
+//! what is missing is a typing error to us. There is no key that is taken and does nothing in
+//! silence: it works, needs nothing, or is refused, and of the last two a sentence says why.
 
 mod table;
 
@@ -61,8 +61,6 @@ pub(super) enum Support {
     Works,
     /// Replaced by its newer spelling before anything else looks; see [`legacy`](super::legacy).
     Old,
-    /// A key of registry:2 that does nothing here yet: worth a warning.
-    Later,
     /// Nothing has to be done for it: what it asks for is so in any case, or cannot matter here.
     /// The sentence says why, behind "has no effect: ".
     Needless(&'static str),

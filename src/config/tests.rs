@@ -15,6 +15,7 @@ mod example;
 mod files;
 mod guide;
 mod settings;
+mod tls;
 
 /// Reads a file called `config.yml` with this text.
 fn load_with(yaml: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {

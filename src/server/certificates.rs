@@ -1,9 +1,11 @@
 //! Certificates from files: loaded, told about, replaced while the server runs.
 //!
 //! [`load`] reads a pair once, a [`Source`] notices when the files change and puts the new pair into
-//! the [`Resolver`] that TLS asks, and [`describe`] says what stands in a certificate. Making
-//! certificates is the business of [`super::authority`].
+//! the [`Resolver`] that TLS asks, and [`describe`] says what stands in a certificate. Whose
+//! certificates clients may show is read by [`Authorities`]. Making certificates is the business of
+//! [`super::authority`].
 
+mod clients;
 mod description;
 mod source;
 
@@ -13,7 +15,9 @@ use std::{
     sync::Arc,
 };
 
-use rustls::{InconsistentKeys, crypto::aws_lc_rs, sign::CertifiedKey};
+use rustls::{
+    InconsistentKeys, crypto::aws_lc_rs, server::VerifierBuilderError, sign::CertifiedKey,
+};
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject as _},
@@ -21,6 +25,7 @@ use rustls_pki_types::{
 use zeroize::Zeroizing;
 
 pub use self::{
+    clients::Authorities,
     description::{Description, Undescribable, describe},
     source::{Resolver, Source},
 };
@@ -65,6 +70,23 @@ pub enum CertificateError {
         /// What is wrong.
         source: rustls::Error,
     },
+    /// A file that is to say who issues client certificates has no `BEGIN CERTIFICATE`.
+    #[error("there is no certificate in {}: PEM is expected, of whoever issues client certificates", path.display())]
+    NoAuthority {
+        /// The file.
+        path: PathBuf,
+    },
+    /// One of them is something else than an X.509 certificate.
+    #[error("a certificate in {} is malformed", path.display())]
+    BadAuthority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: rustls::Error,
+    },
+    /// They cannot be put together.
+    #[error("client certificates cannot be verified")]
+    Authorities(#[from] VerifierBuilderError),
     /// The key's file has no key.
     #[error("there is no private key in {}: PEM is expected, PKCS#8, PKCS#1 or SEC1", path.display())]
     NoKey {

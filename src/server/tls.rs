@@ -1,16 +1,21 @@
 //! How TLS is spoken.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
+use arc_swap::ArcSwap;
 use rustls::{
-    ServerConfig, SupportedCipherSuite,
+    ConfigBuilder, ServerConfig, SupportedCipherSuite, WantsVerifier,
     crypto::{
         CryptoProvider,
         aws_lc_rs::{Ticketer, cipher_suite, default_provider},
     },
-    server::{ClientHello, ResolvesServerCert},
+    server::{
+        ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert,
+        danger::ClientCertVerifier,
+    },
     version::{TLS12, TLS13},
 };
+use serde::{Deserialize, Deserializer, de};
 
 use super::{Options, TlsVersion};
 
@@ -34,19 +39,103 @@ const CHACHA20: [SupportedCipherSuite; 3] = [
     cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 ];
 
-/// The TLS configuration of a server.
+/// An item of `http.tls.ciphersuites`: a suite that is spoken here, by the name that Go has for it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CipherSuite(SupportedCipherSuite);
+
+impl CipherSuite {
+    /// The protocol version that it belongs to.
+    #[must_use]
+    pub const fn version(self) -> TlsVersion {
+        match self.0 {
+            SupportedCipherSuite::Tls12(_) => TlsVersion::Tls12,
+            SupportedCipherSuite::Tls13(_) => TlsVersion::Tls13,
+        }
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        CIPHER_SUITES.into_iter().map(Self)
+    }
+
+    /// As in Go and in the RFCs; rustls has the version in the names of TLS 1.3.
+    fn name(self) -> String {
+        format!("{:?}", self.0.suite()).replacen("TLS13_", "TLS_", 1)
+    }
+}
+
+impl<'de> Deserialize<'de> for CipherSuite {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if let Some(suite) = Self::all().find(|suite| suite.name().eq_ignore_ascii_case(&name)) {
+            return Ok(suite);
+        }
+        let names: Vec<_> = Self::all().map(Self::name).collect();
+        let names = names.join(", ");
+        Err(de::Error::custom(match weakness(&name) {
+            Some(weakness) => format!(
+                "{name} is not spoken here, because {weakness}; remove it from the list, which can \
+                 have {names}"
+            ),
+            None => format!("there is no cipher suite `{name}`, only {names}"),
+        }))
+    }
+}
+
+/// What is wrong with a suite that Go has, and that is not spoken here.
+fn weakness(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_uppercase();
+    let has = |part| name.starts_with("TLS_") && name.contains(part);
+    if has("_RC4_") {
+        Some("RC4 gives away what it encrypts (RFC 7465)")
+    } else if has("_3DES_") {
+        Some("the blocks of 3DES are too short for what a registry sends (Sweet32)")
+    } else if has("_CBC_") {
+        Some("CBC, as TLS has it, can be decrypted by whoever watches how long it takes (Lucky 13)")
+    } else if has("TLS_RSA_") {
+        Some("whoever gets the server's key later can read what was recorded before")
+    } else {
+        None
+    }
+}
+
+/// Whether a handshake ended because the client showed no certificate, or one that is not taken.
+pub(super) fn is_about_certificate(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(
+        cause,
+        Some(rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_))
+    )
+}
+
+/// The TLS configuration of a server. Clones share it.
 ///
 /// It lives as long as the server, for it holds the keys of session tickets; a renewed certificate
 /// goes into the resolver.
 #[derive(Clone, Debug)]
 pub struct Tls {
+    basis: Arc<Basis>,
+    configs: Arc<ArcSwap<Configs>>,
+}
+
+/// What stays the same whatever is asked of clients.
+#[derive(Debug)]
+struct Basis {
+    builder: ConfigBuilder<ServerConfig, WantsVerifier>,
+    resolver: Arc<dyn ResolvesServerCert>,
+    ticketer: Arc<dyn ProducesTickets>,
+    protocols: Vec<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Configs {
     in_our_order: Arc<ServerConfig>,
     in_client_order: Arc<ServerConfig>,
 }
 
 impl Tls {
-    /// The configuration for a server whose certificate `resolver` knows. 0-RTT stays off: early
-    /// data can be replayed.
+    /// The configuration for a server whose certificate `resolver` knows. It speaks TLS 1.2, if
+    /// `minimum` lets it, with `suites` only, unless there are none; and it asks for the client's
+    /// certificate what `clients` does. 0-RTT stays off: early data can be replayed.
     ///
     /// AES-128-GCM is what a client gets that offers it, as from Go's servers: layers pass faster.
     /// One whose first choice is ChaCha20-Poly1305 gets that; it has no hardware for AES.
@@ -56,37 +145,74 @@ impl Tls {
     /// When the system has no randomness for the keys of session tickets.
     pub fn new(
         options: &Options,
-        minimum: TlsVersion,
+        (minimum, suites): (TlsVersion, &[CipherSuite]),
         resolver: Arc<dyn ResolvesServerCert>,
+        clients: Option<Arc<dyn ClientCertVerifier>>,
     ) -> Result<Self, rustls::Error> {
         let versions: &[_] = match minimum {
             TlsVersion::Tls12 => &[&TLS13, &TLS12],
             TlsVersion::Tls13 => &[&TLS13],
         };
-        let provider =
-            CryptoProvider { cipher_suites: CIPHER_SUITES.to_vec(), ..default_provider() };
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(versions)?
-            .with_no_client_auth()
-            .with_cert_resolver(resolver);
-        config.ticketer = Ticketer::new()?;
-        config.alpn_protocols = match options.http2.disabled {
+        let is_spoken = |suite: &CipherSuite| {
+            suites.is_empty() || suite.version() == TlsVersion::Tls13 || suites.contains(suite)
+        };
+        let cipher_suites = CipherSuite::all().filter(is_spoken).map(|suite| suite.0).collect();
+        let provider = Arc::new(CryptoProvider { cipher_suites, ..default_provider() });
+        let protocols = match options.http2.disabled {
             true => vec![b"http/1.1".to_vec()],
             false => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         };
-        let in_client_order = Arc::new(config.clone());
-        config.ignore_client_order = true;
-        Ok(Self { in_our_order: Arc::new(config), in_client_order })
+        let basis = Basis {
+            builder: ServerConfig::builder_with_provider(provider)
+                .with_protocol_versions(versions)?,
+            resolver,
+            ticketer: Ticketer::new()?,
+            protocols,
+        };
+        let configs = basis.configs(clients);
+        Ok(Self { basis: Arc::new(basis), configs: Arc::new(ArcSwap::from_pointee(configs)) })
+    }
+
+    /// Asks from now on for other certificates of clients, or for none. Connections that are there
+    /// stay.
+    pub fn ask_clients(&self, clients: Option<Arc<dyn ClientCertVerifier>>) {
+        self.configs.store(Arc::new(self.basis.configs(clients)));
     }
 
     /// The configuration for the client that says this. Tickets of one are good for all.
     pub(super) fn config(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+        let configs = self.configs.load();
+        let spoken = &configs.in_our_order.crypto_provider().cipher_suites;
         let mut offered = hello.cipher_suites().iter();
-        let first = offered.find_map(|suite| CIPHER_SUITES.iter().find(|s| s.suite() == *suite));
+        let first = offered.find_map(|suite| spoken.iter().find(|s| s.suite() == *suite));
         let config = match first.is_some_and(|first| CHACHA20.contains(first)) {
-            true => &self.in_client_order,
-            false => &self.in_our_order,
+            true => &configs.in_client_order,
+            false => &configs.in_our_order,
         };
         Arc::clone(config)
+    }
+}
+
+impl Basis {
+    fn configs(&self, clients: Option<Arc<dyn ClientCertVerifier>>) -> Configs {
+        let asks = clients.is_some();
+        let builder = self.builder.clone();
+        let builder = match clients {
+            Some(clients) => builder.with_client_cert_verifier(clients),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::clone(&self.resolver));
+        if asks {
+            // Who resumes a session shows no certificate: one that has expired since, or whose
+            // authority is gone, would go on being good. Without tickets it is looked at each time.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        } else {
+            config.ticketer = Arc::clone(&self.ticketer);
+        }
+        config.alpn_protocols.clone_from(&self.protocols);
+        let in_client_order = Arc::new(config.clone());
+        config.ignore_client_order = true;
+        Configs { in_our_order: Arc::new(config), in_client_order }
     }
 }

@@ -18,6 +18,7 @@ mod cli_config;
 mod cli_htpasswd;
 mod cli_serve;
 mod cli_verify;
+mod client_certificates;
 mod connections;
 mod crowds;
 mod errors;

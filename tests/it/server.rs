@@ -92,6 +92,40 @@ async fn a_client_gets_aes_128_if_it_can_and_chacha20_if_it_likes_that_best() {
 }
 
 #[tokio::test]
+async fn tls_1_2_is_spoken_with_the_suites_of_the_list_and_tls_1_3_with_all() {
+    use rustls::crypto::aws_lc_rs::cipher_suite::*;
+    // What is first in the list is not what is liked best.
+    let names = r#"["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384"]"#;
+    let server = TestServer::with(|config| {
+        let TlsOptions::On { suites, .. } = &mut config.http.server.tls else {
+            panic!("TLS is off");
+        };
+        *suites = serde_json::from_str(names).unwrap();
+    })
+    .await;
+    let chosen = async |suites: &[SupportedCipherSuite]| {
+        let provider = CryptoProvider { cipher_suites: suites.to_vec(), ..default_provider() };
+        let client = tls_client_of(provider, &ca_of(&server), &[]);
+        let stream = client.connect(localhost(), connect(&server).await).await.ok()?;
+        Some(stream.get_ref().1.negotiated_cipher_suite().unwrap().suite())
+    };
+    let aes_128 = TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+    let aes_256 = TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384;
+    let chacha20 = TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256;
+    assert_eq!(chosen(&[aes_256, aes_128]).await, Some(aes_128.suite()));
+    // What it likes best is not there, so that it has no say in the rest.
+    assert_eq!(chosen(&[chacha20, aes_256, aes_128]).await, Some(aes_128.suite()));
+    assert_eq!(chosen(&[aes_256]).await, Some(aes_256.suite()));
+    assert_eq!(chosen(&[chacha20]).await, None);
+    for suite in
+        [TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256]
+    {
+        assert_eq!(chosen(&[suite]).await, Some(suite.suite()));
+    }
+}
+
+#[tokio::test]
 async fn plain_http_on_the_tls_port_is_told_so_in_clear_text() {
     let server = TestServer::start().await;
     let mut stream = connect(&server).await;
@@ -222,10 +256,8 @@ async fn a_changed_certificate_is_in_force_and_a_broken_one_is_not() {
     authority::ensure(folder.path(), &[]).unwrap();
     let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
     let server = TestServer::with(|config| {
-        config.http.server.tls = TlsOptions::On {
-            source: CertificateSource::Files { certificate: certificate.clone(), key: key.clone() },
-            minimum: TlsVersion::Tls12,
-        };
+        let (certificate, key) = (certificate.clone(), key.clone());
+        config.http.server.tls = TlsOptions::with(CertificateSource::Files { certificate, key });
     })
     .await;
     let client = tls_client(&folder.path().join("ca.crt"), &[b"http/1.1"]);
@@ -276,13 +308,10 @@ async fn keys_of_every_pem_form_are_taken() {
         assert!(fs::read_to_string(folder.path().join("key")).unwrap().contains(form), "{form}");
         assert!(openssl("req -x509 -key key -out crt -subj /CN=localhost -days 2"), "{form}");
         let server = TestServer::with(|config| {
-            config.http.server.tls = TlsOptions::On {
-                source: CertificateSource::Files {
-                    certificate: folder.path().join("crt"),
-                    key: folder.path().join("key"),
-                },
-                minimum: TlsVersion::Tls12,
-            };
+            config.http.server.tls = TlsOptions::with(CertificateSource::Files {
+                certificate: folder.path().join("crt"),
+                key: folder.path().join("key"),
+            });
         })
         .await;
         let client = reqwest::Client::builder()

@@ -6,16 +6,12 @@ use super::{
     Support,
 };
 
-mod later;
+mod others;
 
-use later::{COMPATIBILITY, HEALTH, MIDDLEWARE, POLICY, REDIS, REPORTING, VALIDATION};
+use others::{COMPATIBILITY, HEALTH, MIDDLEWARE, POLICY, REDIS, REPORTING, VALIDATION};
 
 const fn works(name: &'static str, kind: Kind) -> Key {
     Key::new(name, kind, Support::Works)
-}
-
-const fn later(name: &'static str, kind: Kind) -> Key {
-    Key::new(name, kind, Support::Later)
 }
 
 const fn needless(name: &'static str, kind: Kind, reason: &'static str) -> Key {
@@ -34,9 +30,6 @@ const NO_SUCH_AUTH: &str = "this kind of authentication is not supported yet, an
 const NO_PROXY: &str = "pulling through from another registry is not supported yet, and without \
     it this would be an empty registry that takes pushes; remove the section to run one, or stay \
     with registry:2 for the mirror";
-const NO_CLIENT_CERTIFICATES: &str = "client certificates are not supported yet, and ignoring \
-    this would let in whoever has a password but no certificate; remove the key to rely on \
-    passwords alone";
 
 const NO_MIDDLEWARE: &str = "there is no middleware here, and without it clients would be sent \
     elsewhere than this asks for; remove the entry, or set `disabled: true` in it, to have blobs \
@@ -225,14 +218,21 @@ const NOTIFICATIONS: Kind = Section(&[
     works("maxpending", Limit),
 ]);
 
+const CLIENT_AUTH: &[&str] = &[
+    "request-client-cert",
+    "require-any-client-cert",
+    "verify-client-cert-if-given",
+    "require-and-verify-client-cert",
+];
+
 /// That it can be switched off in a word is ours: in registry:2 leaving it out does that.
 const TLS: Kind = Switch(&[
     works("certificate", Text),
     works("key", Text),
     works("minimumtls", Word(&["tls1.2", "tls1.3"])),
-    refused("clientcas", TextList, NO_CLIENT_CERTIFICATES),
-    later("clientauth", Text),
-    later("ciphersuites", TextList),
+    works("ciphersuites", TextList),
+    works("clientcas", TextList),
+    works("clientauth", Word(CLIENT_AUTH)),
     refused(
         "letsencrypt",
         Section(&[

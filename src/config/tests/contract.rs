@@ -24,12 +24,6 @@ enum Outcome {
     Off,
 }
 
-/// What is being built. When it is there, this is the place to say so.
-const NOTIFICATIONS: Outcome = Works;
-const UPLOAD_PURGING: Outcome = Works;
-const CLIENT_AUTHORITIES: Outcome = Refused("client certificates are not supported yet");
-const CLIENT_AUTH_AND_CIPHERS: Outcome = Warned("is not supported yet");
-
 const DRIVER: Outcome = Refused("this storage driver is not supported yet");
 const AUTH: Outcome = Refused("this kind of authentication is not supported yet");
 const MIDDLEWARE: Outcome = Refused("there is no middleware here");
@@ -89,11 +83,7 @@ const KEYS: &[(&str, &str, Outcome)] = &[
     ),
     ("storage.cache", "blobdescriptor=redis layerinfo=redis", REDIS),
     ("storage.tag", "concurrencylimit=5", BOUNDED),
-    (
-        "storage.maintenance.uploadpurging",
-        "enabled=false age=24h interval=1h dryrun=true",
-        UPLOAD_PURGING,
-    ),
+    ("storage.maintenance.uploadpurging", "enabled=false age=24h interval=1h dryrun=true", Works),
     ("storage.maintenance.readonly", "enabled=true", Works),
     ("auth.silly", "realm=r service=s", AUTH),
     ("auth.htpasswd", "realm=r path=/h", Works),
@@ -124,11 +114,11 @@ const KEYS: &[(&str, &str, Outcome)] = &[
     ),
     ("http", "secret=s", Warned("is accepted and not needed")),
     ("http.tls", "certificate=/c key=/k minimumtls=tls1.3", Works),
-    ("http.tls", "clientcas=[/ca.pem]", CLIENT_AUTHORITIES),
+    ("http.tls", "clientcas=[/ca.pem]", Works),
     (
         "http.tls",
-        "clientauth=request-client-cert ciphersuites=[TLS_AES_128_GCM_SHA256]",
-        CLIENT_AUTH_AND_CIPHERS,
+        "clientauth=request-client-cert ciphersuites=[TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]",
+        Works,
     ),
     (
         "http.tls.letsencrypt",
@@ -139,13 +129,13 @@ const KEYS: &[(&str, &str, Outcome)] = &[
     ("http.debug.prometheus", "enabled=true path=/m", Works),
     ("http.http2", "disabled=true", Works),
     ("http.h2c", "enabled=true", Works),
-    ("notifications.events", "includereferences=true", NOTIFICATIONS),
+    ("notifications.events", "includereferences=true", Works),
     (
         "notifications.endpoints[]",
         r#"name=n disabled=true url=http://hook.example/ headers={"X-A":["b"]} timeout=7s threshold=7 backoff=7s ignoredmediatypes=[a/b]"#,
-        NOTIFICATIONS,
+        Works,
     ),
-    ("notifications.endpoints[].ignore", "mediatypes=[a/b] actions=[pull]", NOTIFICATIONS),
+    ("notifications.endpoints[].ignore", "mediatypes=[a/b] actions=[pull]", Works),
     // Of v3, then those that only v2 has.
     (
         "redis",
@@ -237,14 +227,15 @@ fn companions(path: &str) -> Vec<(&'static str, &'static str)> {
         ("http.h2c", &[("REGISTRY_HTTP_TLS", "off")]),
         ("http.tls.certificate", &[("REGISTRY_HTTP_TLS_KEY", "/k")]),
         ("http.tls.key", &[("REGISTRY_HTTP_TLS_CERTIFICATE", "/c")]),
+        ("http.tls.clientauth", &[("REGISTRY_HTTP_TLS_CLIENTCAS", "[/ca.pem]")]),
         ("health.file[]", &[("REGISTRY_HEALTH_FILE_0_FILE", "/f")]),
         ("health.http[]", &[("REGISTRY_HEALTH_HTTP_0_URI", "http://a.example/")]),
         ("health.tcp[]", &[("REGISTRY_HEALTH_TCP_0_ADDR", "a.example:1")]),
         (
             "notifications.endpoints[]",
             &[
-                ("REGISTRY_NOTIFICATIONS_ENDPOINTS_0_NAME", "hook"),
-                ("REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL", "http://hook.example/"),
+                ("REGISTRY_Works_ENDPOINTS_0_NAME", "hook"),
+                ("REGISTRY_Works_ENDPOINTS_0_URL", "http://hook.example/"),
             ],
         ),
         (

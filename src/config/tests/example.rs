@@ -41,6 +41,7 @@ fn the_keys_that_the_example_comments_out_are_known() {
         ("  # none: {}", "  htpasswd:\n"),
         ("  # host:", ""),
         ("    # certificate:", ""),
+        ("    # clientauth:", ""),
     ] {
         let mut yaml = EXAMPLE.replace(commented, &commented.replace("# ", ""));
         assert_ne!(yaml, EXAMPLE, "{commented}");

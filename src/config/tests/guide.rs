@@ -34,7 +34,6 @@ fn rows(section: &str, kind: &'static Kind, rows: &mut Vec<Row>) {
         match key.support {
             Support::Refused(sentence) => add(path, "refused", sentence),
             Support::Needless(sentence) => add(path, "needless", sentence),
-            Support::Later => add(path, "not yet", "is not supported yet and has no effect"),
             Support::Works | Support::Old => below.push((path, &key.kind)),
         }
     }

@@ -12,7 +12,7 @@ use portcullis::{
     config::Config,
     gate, http,
     oci::ErrorCode,
-    server::{CertificateSource, TlsOptions, TlsVersion, authority},
+    server::{CertificateSource, TlsOptions, authority},
     storage::{
         self,
         filesystem::{Filesystem, disk::Disk},
@@ -283,13 +283,10 @@ pub fn config(folder: &Path) -> Config {
     });
     config.http.server.addr = "127.0.0.1:0".to_owned();
     config.http.server.draintimeout = Duration::from_secs(5);
-    config.http.server.tls = TlsOptions::On {
-        source: CertificateSource::Files {
-            certificate: certificates().join("server.crt"),
-            key: certificates().join("server.key"),
-        },
-        minimum: TlsVersion::Tls12,
-    };
+    config.http.server.tls = TlsOptions::with(CertificateSource::Files {
+        certificate: certificates().join("server.crt"),
+        key: certificates().join("server.key"),
+    });
     config
 }
 

@@ -1,0 +1,160 @@
+//! `http.tls`: cipher suites and client certificates.
+
+use super::*;
+use crate::server::{CipherSuite, ClientAuth, ClientCertificates};
+
+fn tls(keys: &str) -> Result<Config, Error> {
+    load(&format!("storage: inmemory\nhttp:\n  tls:\n    {keys}\n"))
+}
+
+fn suites(config: &Config) -> &[CipherSuite] {
+    match &config.http.server.tls {
+        TlsOptions::On { suites, .. } => suites,
+        TlsOptions::Off => panic!("TLS is off"),
+    }
+}
+
+fn clients(config: &Config) -> Option<&ClientCertificates> {
+    match &config.http.server.tls {
+        TlsOptions::On { clients, .. } => clients.as_ref(),
+        TlsOptions::Off => panic!("TLS is off"),
+    }
+}
+
+#[test]
+fn client_certificates_are_asked_for_in_the_words_of_registry_2() {
+    for (keys, demand) in [
+        ("clientcas: [/ca.pem]", ClientAuth::RequireAndVerifyClientCert),
+        ("clientcas: /ca.pem", ClientAuth::RequireAndVerifyClientCert),
+        ("{clientcas: [/ca.pem], clientauth: ''}", ClientAuth::RequireAndVerifyClientCert),
+        ("{clientcas: [/ca.pem], clientauth: request-client-cert}", ClientAuth::RequestClientCert),
+        (
+            "{clientcas: [/ca.pem], clientauth: require-any-client-cert}",
+            ClientAuth::RequireAnyClientCert,
+        ),
+        (
+            "{clientcas: [/ca.pem], clientauth: verify-client-cert-if-given}",
+            ClientAuth::VerifyClientCertIfGiven,
+        ),
+        (
+            "{clientcas: [/ca.pem], clientauth: Require-And-Verify-Client-Cert}",
+            ClientAuth::RequireAndVerifyClientCert,
+        ),
+    ] {
+        let config = tls(keys).unwrap();
+        let authorities = vec![PathBuf::from("/ca.pem")];
+        assert_eq!(clients(&config), Some(&ClientCertificates { authorities, demand }), "{keys}");
+        assert_eq!(config.warnings, Vec::<String>::new(), "{keys}");
+    }
+    let variables = [
+        ("REGISTRY_HTTP_TLS_CLIENTCAS_0", "/a.pem"),
+        ("REGISTRY_HTTP_TLS_CLIENTCAS_1", "/b.pem"),
+        ("REGISTRY_HTTP_TLS_CLIENTAUTH", "require-any-client-cert"),
+    ];
+    let config = load_environment(&variables).unwrap();
+    let authorities = ["/a.pem", "/b.pem"].map(PathBuf::from).to_vec();
+    let demand = ClientAuth::RequireAnyClientCert;
+    assert_eq!(clients(&config), Some(&ClientCertificates { authorities, demand }));
+}
+
+#[test]
+fn another_word_for_what_is_asked_of_clients_is_refused() {
+    let message = shorten(&tls("{clientcas: [/ca.pem], clientauth: required}").unwrap_err());
+    assert!(message.starts_with("config.yml:5:40: http.tls.clientauth: "), "{message}");
+    assert!(message.contains("verify-client-cert-if-given"), "{message}");
+}
+
+#[test]
+fn what_is_asked_of_clients_without_their_authorities_is_warned_of() {
+    for keys in [
+        "clientauth: require-and-verify-client-cert",
+        "{clientauth: request-client-cert, clientcas: []}",
+    ] {
+        let config = tls(keys).unwrap();
+        assert_eq!(clients(&config), None);
+        assert!(
+            warns(&config, "http.tls.clientauth (") && warns(&config, "has no effect"),
+            "{keys}"
+        );
+    }
+}
+
+#[test]
+fn cipher_suites_are_known_by_the_names_that_go_has() {
+    let config = tls("ciphersuites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, \
+         TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, \
+         TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, \
+         TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, TLS_AES_128_GCM_SHA256, \
+         TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256]");
+    let config = config.unwrap();
+    let count = |version| suites(&config).iter().filter(|suite| suite.version() == version).count();
+    assert_eq!((count(TlsVersion::Tls12), count(TlsVersion::Tls13)), (6, 3));
+    assert_eq!((config.warnings, config.notes), (Vec::<String>::new(), Vec::<String>::new()));
+
+    for keys in ["ciphersuites: []", "ciphersuites: ''", "ciphersuites:"] {
+        assert_eq!(suites(&tls(keys).unwrap()), [], "{keys}");
+    }
+    let name = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256";
+    for variable in ["REGISTRY_HTTP_TLS_CIPHERSUITES", "REGISTRY_HTTP_TLS_CIPHERSUITES_0"] {
+        assert_eq!(suites(&load_environment(&[(variable, name)]).unwrap()).len(), 1);
+    }
+}
+
+#[test]
+fn a_cipher_suite_that_is_none_or_is_weak_is_refused_at_its_place() {
+    let known = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
+    for (suite, what) in [
+        ("TLS_RSA_WITH_AES_128_GCM_SHA256", "whoever gets the server's key later"),
+        ("TLS_RSA_WITH_AES_256_GCM_SHA384", "whoever gets the server's key later"),
+        ("TLS_RSA_WITH_AES_128_CBC_SHA", "CBC"),
+        ("TLS_RSA_WITH_AES_256_CBC_SHA", "CBC"),
+        ("TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA", "CBC"),
+        ("TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA", "CBC"),
+        ("TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256", "CBC"),
+        ("TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA", "CBC"),
+        ("TLS_RSA_WITH_3DES_EDE_CBC_SHA", "3DES"),
+        ("TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA", "3DES"),
+        ("TLS_ECDHE_RSA_WITH_RC4_128_SHA", "RC4"),
+        ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA265", "there is no cipher suite `TLS_ECDHE_RSA"),
+        ("ECDHE-RSA-AES128-GCM-SHA256", "there is no cipher suite `ECDHE-"),
+    ] {
+        let message =
+            shorten(&tls(&format!("ciphersuites:\n      - {known}\n      - {suite}")).unwrap_err());
+        let place = "config.yml:7:9: http.tls.ciphersuites[1]: ";
+        assert!(message.starts_with(place), "{message}");
+        assert!(message.contains(what) && message.contains(suite), "{message}");
+        let list = "TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256, \
+                    TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
+        assert!(message.contains(list), "{message}");
+    }
+}
+
+#[test]
+fn a_list_without_a_suite_of_tls_1_2_needs_tls_1_3() {
+    let message = shorten(&tls("ciphersuites: [TLS_AES_128_GCM_SHA256]").unwrap_err());
+    assert!(message.starts_with("config.yml:5:19: http.tls.ciphersuites: "), "{message}");
+    assert!(message.contains("minimumtls to tls1.3"), "{message}");
+
+    let notes = |keys: &str| {
+        let config = tls(keys).unwrap();
+        assert_eq!(config.warnings, Vec::<String>::new(), "{keys}");
+        config.notes
+    };
+    for list in ["TLS_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"] {
+        let notes = notes(&format!("{{minimumtls: tls1.3, ciphersuites: [{list}]}}"));
+        assert!(notes.len() == 1 && notes[0].contains("has no effect"), "{notes:?}");
+    }
+    let one_of_each = "[TLS_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]";
+    let notes = notes(&format!("ciphersuites: {one_of_each}"));
+    assert!(notes.len() == 1 && notes[0].contains("always spoken"), "{notes:?}");
+}
+
+#[test]
+fn half_of_a_certificate_is_refused() {
+    for (keys, what) in
+        [("certificate: /a.crt", "key is not"), ("key: /a.key", "certificate is not")]
+    {
+        let message = shorten(&tls(keys).unwrap_err());
+        assert!(message.contains("http.tls: ") && message.contains(what), "{message}");
+    }
+}
