@@ -27,14 +27,13 @@ use crate::{
         certificates::CertificateError,
     },
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
-    telemetry::{
-        metrics::{self, Metrics},
-        requests::Requests,
-    },
+    telemetry::metrics::{self, Metrics},
 };
 
+mod counted;
 mod reload;
 
+use counted::Counted;
 use reload::{RELOADED, Reloads, secure};
 
 /// Commands know the core through this room only.
@@ -153,7 +152,7 @@ impl App {
         config: &Config,
     ) -> Result<(Self, Provisioned), StartError> {
         let mut provisioned = Provisioned::default();
-        let registry = core(storage, config);
+        let registry = core(Arc::clone(&storage), config);
         let (gate, users) = open_gate(&config.auth, &mut provisioned)?;
         let (tls, certificates) = secure(config, &mut provisioned)?;
         let limits = Limits {
@@ -183,13 +182,21 @@ impl App {
             Server::start(listener, options, tls, move |peer| serving.service(peer.into()));
         let redirect =
             for_redirect.map(|listener| serve_redirect(listener, redirect, &server, options));
-        let debug = for_debug.map(|listener| {
-            let counted = metrics(&server, &gate, &registry, &api.requests());
-            serve_debug(listener, &config.http, Arc::clone(&health), counted)
-        });
-
+        let requests = api.requests();
         let reloads = Reloads { gate: Arc::clone(&gate), api, users, certificates };
         let reloads = Arc::new(reloads);
+        let debug = for_debug.map(|listener| {
+            let counted = Counted {
+                server: &server,
+                gate: &gate,
+                registry: &registry,
+                storage: &*storage,
+                requests: &requests,
+                certificate: reloads.resolver(),
+            };
+            serve_debug(listener, &config.http, Arc::clone(&health), counted.metrics())
+        });
+
         let jobs = Jobs::default();
         let (for_users, for_certificates) = (Arc::clone(&reloads), Arc::clone(&reloads));
         jobs.every(USERS_EVERY, move || Arc::clone(&for_users).run(|r| r.users(false)));
@@ -325,39 +332,6 @@ fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
         policy: config.policy.clone(),
     };
     Registry::new(storage, Arc::new(SystemClock), options)
-}
-
-/// What is counted, and where.
-fn metrics(
-    server: &Server,
-    gate: &Arc<Gate>,
-    registry: &Registry,
-    requests: &Arc<Requests>,
-) -> Metrics {
-    let mut metrics = Metrics::default();
-    let connections = server.count_connections();
-    let (open, limit, accepted, full) =
-        (connections.clone(), connections.clone(), connections.clone(), connections);
-    metrics.gauge("connections", "Connections that are open", move || open().open as u64);
-    let help = "Connections that may be open at a time";
-    metrics.gauge("connections_limit", help, move || limit().limit as u64);
-    let help = "Connections that were accepted";
-    metrics.counter("connections_accepted", help, move || accepted().accepted);
-    let help = "Times that clients had to wait for a connection to end";
-    metrics.counter("connections_full", help, move || full().full);
-    let help = "Passwords that bcrypt was asked about";
-    let asked = Arc::clone(gate);
-    metrics.counter("auth_bcrypt", help, move || asked.verifications());
-    let help = "Passwords that were not looked at, because too many were wrong";
-    let refused = Arc::clone(gate);
-    metrics.counter("auth_throttled", help, move || refused.throttled());
-    requests.register(&mut metrics);
-    let (uploads, tree) = (registry.clone(), registry.clone());
-    let help = "Uploads that were begun and not finished or cancelled";
-    metrics.gauge("uploads_open", help, move || uploads.open_uploads() as u64);
-    let help = "Times that something damaged or foreign in the storage tree was skipped";
-    metrics.counter("storage_skipped", help, move || tree.skipped());
-    metrics
 }
 
 /// Listens where there is an address for it.

@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("registry", &["oci", "storage"]),
     ("server", &["stamp"]),
     ("stamp", &[]),
-    ("storage", &["stamp"]),
+    ("storage", &["stamp", "telemetry"]),
     ("telemetry", &[]),
 ];
 
