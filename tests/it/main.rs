@@ -33,6 +33,7 @@ mod links;
 mod lists;
 mod locations;
 mod manifests;
+mod metrics;
 mod misbehaving;
 mod power_loss;
 mod readonly;
