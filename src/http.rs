@@ -267,7 +267,7 @@ impl Api {
             }
             parsed => parsed?,
         };
-        call.handler = endpoint.handler();
+        self.begin(call, endpoint.handler());
         call.repository = endpoint.repository().map_or(0, |name| name.as_str().len());
         let permit = self.gate.authorise(identity, &endpoint.rights())?;
         if self.adjustable.load().readonly && !matches!(call.method, Method::GET | Method::HEAD) {
@@ -275,6 +275,14 @@ impl Api {
             return Err(Error::refused(ErrorCode::Unsupported).because(why));
         }
         self.dispatch(&permit, endpoint, (call, body)).await
+    }
+
+    /// Counts a call as in flight, once.
+    fn begin(&self, call: &mut Call, handler: Handler) {
+        call.handler.get_or_insert_with(|| {
+            self.requests.begun(handler);
+            handler
+        });
     }
 
     /// Hands over to a handler: those that read content, which is what a registry does most, as
@@ -361,8 +369,8 @@ struct Call {
     client: Option<IpAddr>,
     /// Who is calling, once that is known; for the log.
     identity: Option<crate::gate::Identity>,
-    /// What is asked for, once that is known.
-    handler: Handler,
+    /// What is asked for, once that is known: from then on it counts as in flight.
+    handler: Option<Handler>,
     /// How long the name of the repository is that is asked for; 0 without one.
     repository: usize,
 }
@@ -373,7 +381,7 @@ impl Call {
         let (parts, body) = request.into_parts();
         let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
         let version = parts.version;
-        let (client, identity, handler, repository) = (None, None, Handler::Other, 0);
+        let (client, identity, handler, repository) = (None, None, None, 0);
         (Self { method, uri, headers, version, peer, client, identity, handler, repository }, body)
     }
 

@@ -27,7 +27,7 @@ use crate::{
     gate::Identity,
     telemetry::{
         access::{self, Exchange},
-        requests::Finished,
+        requests::{Finished, Handler},
     },
 };
 
@@ -86,23 +86,25 @@ where
         Some(count) => Body::new(Counted { body: Box::pin(body), count: Arc::clone(count) }),
         None => Body::empty(),
     });
-    let (mut call, body) = Call::new(peer, request);
-    let answer = AssertUnwindSafe(api.answer(&mut call, body)).catch_unwind().await;
+    let (call, body) = Call::new(peer, request);
+    let mut running = Running { api, call };
+    let Running { api, call } = &mut running;
+    let answer = AssertUnwindSafe(api.answer(call, body)).catch_unwind().await;
     let mut response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => error.into_response(id),
         Err(_) => error::internal(StatusCode::INTERNAL_SERVER_ERROR, &Panicked, id),
     };
-    finish(&call, id, &mut response);
+    finish(call, id, &mut response);
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     for (name, value) in &api.adjustable.load().headers {
         headers.append(name, value.clone());
     }
-    api.requests.begun(call.handler);
+    api.begin(call, Handler::Other);
     let digest = response.headers().get(super::CONTENT_DIGEST).cloned();
     let status = response.status();
-    let over = Over { api, call, id, started, status, digest, received };
+    let over = Over { running, id, started, status, digest, received };
     response.map(|body| Observed { body, sent: 0, over: Box::new(over) })
 }
 
@@ -199,11 +201,25 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Counted<B> {
     }
 }
 
+/// A request until its response has left, or its client has: in flight, once it is known for what.
+#[derive(Debug)]
+struct Running {
+    api: Arc<Api>,
+    call: Call,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(handler) = self.call.handler {
+            self.api.requests.ended(handler);
+        }
+    }
+}
+
 /// What is known of a request when its response has left.
 #[derive(Debug)]
 struct Over {
-    api: Arc<Api>,
-    call: Call,
+    running: Running,
     id: RequestId,
     started: Instant,
     status: StatusCode,
@@ -214,10 +230,10 @@ struct Over {
 impl Over {
     /// Counts the request, and writes its line.
     fn note(&self, sent: u64) {
-        let Self { api, call, id, started, status, digest, received } = self;
+        let Self { running: Running { api, call }, id, started, status, digest, received } = self;
         let (status, duration) = (status.as_u16(), started.elapsed());
         let received = received.as_ref().map_or(0, |count| count.load(Ordering::Relaxed));
-        let (handler, method) = (call.handler, call.method.as_str());
+        let (handler, method) = (call.handler.unwrap_or_default(), call.method.as_str());
         api.requests.finished(&Finished { handler, method, status, received, sent, duration });
         if api.access_log {
             access::log(&Exchange {

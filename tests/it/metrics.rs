@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use portcullis::{
@@ -17,9 +18,10 @@ use crate::support::{
     Answered as _, TestServer,
     content::closing,
     digest,
-    exposition::{Family, expose, exposed, families, number, samples, without_numbers},
+    exposition::{Family, expose, exposed, families, number, samples, scraped, without_numbers},
     image,
     promql::Query,
+    raw::GUARD,
 };
 
 const GOLDEN: &str = "tests/it/golden/metrics.txt";
@@ -322,6 +324,27 @@ async fn callers_are_counted_by_what_became_of_them() {
     guess(10).await.expect(429);
     guess(11).await.expect(429);
     assert_eq!(outcomes().await, ([1, 2, 2, 10, 2, 0, 0], 11));
+}
+
+#[tokio::test]
+async fn an_upload_is_in_flight_from_its_head_on_and_until_its_client_is_gone() {
+    let server = TestServer::with(expose).await;
+    let location = server.open_upload("app").await;
+    let path = location.strip_prefix(&server.base).unwrap_or(&location);
+    let in_flight = async |expected: f64| {
+        let series = "registry_http_in_flight_requests{handler=\"blob_upload_chunk\"}";
+        let becoming = async {
+            while number(&scraped(&server).await, series) != expected {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(tokio::time::timeout(GUARD, becoming).await.is_ok(), "{expected} in flight");
+    };
+    let head = format!("PATCH {path}\r\ncontent-length: 1000000\r\n");
+    let first = server.begin(&head).await;
+    in_flight(1.0).await;
+    drop(first);
+    in_flight(0.0).await;
 }
 
 #[tokio::test]

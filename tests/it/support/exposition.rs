@@ -17,14 +17,19 @@ pub fn expose(config: &mut Config) {
     };
 }
 
+/// The text that is exposed now.
+pub async fn scraped(server: &TestServer) -> String {
+    let addr = server.app().debug_addr().unwrap();
+    let answer = reqwest::get(format!("http://{addr}/metrics")).await.unwrap();
+    answer.error_for_status().unwrap().text().await.unwrap()
+}
+
 /// The text that is exposed once every request is over: a client has its answer before it is
 /// counted.
 pub async fn exposed(server: &TestServer) -> String {
-    let addr = server.app().debug_addr().unwrap();
     let settling = async {
         loop {
-            let answer = reqwest::get(format!("http://{addr}/metrics")).await.unwrap();
-            let text = answer.error_for_status().unwrap().text().await.unwrap();
+            let text = scraped(server).await;
             let in_flight = |sample: &Sample<'_>| sample.name == "registry_http_in_flight_requests";
             if samples(&text).filter(in_flight).all(|sample| sample.value == 0.0) {
                 return text;
