@@ -29,14 +29,13 @@ use crate::{
         certificates::CertificateError,
     },
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
-    telemetry::{
-        metrics::{self, Kind, Labels, Metrics},
-        requests::Requests,
-    },
+    telemetry::metrics::{self, Metrics},
 };
 
+mod counted;
 mod reload;
 
+use counted::Counted;
 use reload::{RELOADED, Reloads, secure};
 
 /// Commands know the core through this room only.
@@ -165,7 +164,7 @@ impl App {
         config: &Config,
     ) -> Result<(Self, Provisioned), StartError> {
         let mut provisioned = Provisioned::default();
-        let registry = core(storage, config);
+        let registry = core(Arc::clone(&storage), config);
         let (gate, users) = open_gate(&config.auth, &mut provisioned)?;
         let (tls, certificates) = secure(config, &mut provisioned)?;
         let limits = Limits {
@@ -199,15 +198,22 @@ impl App {
             Server::start(listener, options, tls, move |peer| serving.service(peer.into()));
         let redirect =
             for_redirect.map(|listener| serve_redirect(listener, redirect, &server, options));
-        let debug = for_debug.map(|listener| {
-            let mut counted = metrics(&server, &gate, &registry, &api.requests());
-            count_events(&mut counted, &notifier);
-            serve_debug(listener, &config.http, Arc::clone(&health), counted)
-        });
-
+        let requests = api.requests();
         let (for_gate, for_events) = (Arc::clone(&gate), notifier.clone());
         let reloads = Reloads { gate: for_gate, api, notifier: for_events, users, certificates };
         let reloads = Arc::new(reloads);
+        let debug = for_debug.map(|listener| {
+            let counted = Counted {
+                server: &server,
+                gate: &gate,
+                registry: &registry,
+                notifier: &notifier,
+                storage: &*storage,
+                requests: &requests,
+                certificate: reloads.resolver(),
+            };
+            serve_debug(listener, &config.http, Arc::clone(&health), counted.metrics())
+        });
         let maintenance = &config.storage.maintenance;
         let jobs = start_jobs(maintenance, &registry, &reloads, (checks, &health));
         let drain = config.http.server.draintimeout;
@@ -407,39 +413,6 @@ fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
     Registry::new(storage, Arc::new(SystemClock), options)
 }
 
-/// What is counted, and where.
-fn metrics(
-    server: &Server,
-    gate: &Arc<Gate>,
-    registry: &Registry,
-    requests: &Arc<Requests>,
-) -> Metrics {
-    let mut metrics = Metrics::default();
-    let connections = server.count_connections();
-    let (open, limit, accepted, full) =
-        (connections.clone(), connections.clone(), connections.clone(), connections);
-    metrics.gauge("connections", "Connections that are open", move || open().open as u64);
-    let help = "Connections that may be open at a time";
-    metrics.gauge("connections_limit", help, move || limit().limit as u64);
-    let help = "Connections that were accepted";
-    metrics.counter("connections_accepted", help, move || accepted().accepted);
-    let help = "Times that clients had to wait for a connection to end";
-    metrics.counter("connections_full", help, move || full().full);
-    let help = "Passwords that bcrypt was asked about";
-    let asked = Arc::clone(gate);
-    metrics.counter("auth_bcrypt", help, move || asked.verifications());
-    let help = "Passwords that were not looked at, because too many were wrong";
-    let refused = Arc::clone(gate);
-    metrics.counter("auth_throttled", help, move || refused.throttled());
-    requests.register(&mut metrics);
-    let (uploads, tree) = (registry.clone(), registry.clone());
-    let help = "Uploads that were begun and not finished or cancelled";
-    metrics.gauge("uploads_open", help, move || uploads.open_uploads() as u64);
-    let help = "Times that something damaged or foreign in the storage tree was skipped";
-    metrics.counter("storage_skipped", help, move || tree.skipped());
-    metrics
-}
-
 /// Listens where there is an address for it.
 fn listen(key: &'static str, addr: &str) -> Result<Option<Listener>, BindError> {
     if addr.is_empty() { Ok(None) } else { Listener::tcp(key, addr).map(Some) }
@@ -474,51 +447,6 @@ fn serve_debug(
     let debug = Arc::new(http::Debug::new(prometheus, health, metrics::CONTENT_TYPE, text));
     tracing::info!(addr = %listener.addr(), "listening for metrics");
     Server::start(listener, &options.server, None, move |_| debug.service())
-}
-
-/// What became of events. The names are registry:3's, but for what it does not count.
-fn count_events(metrics: &mut Metrics, notifier: &Notifier) {
-    fn of(name: &str) -> (&'static str, String) {
-        ("endpoint", name.to_owned())
-    }
-    let each = |values: fn(notify::Counts) -> Vec<(Labels, u64)>| {
-        let notifier = notifier.clone();
-        move || notifier.counts().into_iter().flat_map(values).collect()
-    };
-    metrics.family(
-        ("registry_notifications_events", "Events by what became of them"),
-        Kind::Counter,
-        each(|counts| {
-            let numbers = [
-                ("Events", counts.events),
-                ("Successes", counts.successes),
-                ("Failures", counts.failures),
-                ("Errors", counts.errors),
-            ];
-            let labelled = |(kind, number): (&str, u64)| {
-                (vec![("type", kind.to_owned()), of(&counts.name)], number)
-            };
-            numbers.map(labelled).to_vec()
-        }),
-    );
-    metrics.family(
-        ("registry_notifications_pending_total", "Events that wait for an endpoint"),
-        Kind::Gauge,
-        each(|counts| vec![(vec![of(&counts.name)], counts.pending)]),
-    );
-    metrics.family(
-        ("registry_notifications_status", "Answers of endpoints by their status"),
-        Kind::Counter,
-        each(|counts| {
-            let labelled = |(code, number)| (vec![("code", code), of(&counts.name)], number);
-            counts.statuses.into_iter().map(labelled).collect()
-        }),
-    );
-    metrics.family(
-        ("portcullis_notifications_dropped", "Events that found no place in a queue"),
-        Kind::Counter,
-        each(|counts| vec![(vec![of(&counts.name)], counts.dropped)]),
-    );
 }
 
 /// Where events wait: beside the images, where those outlive the process.

@@ -8,11 +8,16 @@ use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
-use self::{basic::Credentials, verifier::Verifier};
+use self::{
+    basic::Credentials,
+    outcomes::{Outcome, Outcomes},
+    verifier::Verifier,
+};
 use crate::oci::RepositoryName;
 
 pub mod basic;
 pub mod htpasswd;
+mod outcomes;
 mod throttle;
 mod users;
 mod verifier;
@@ -25,6 +30,7 @@ pub use users::UserFile;
 pub struct Gate {
     door: Door,
     policy: Box<dyn Policy>,
+    outcomes: Outcomes,
 }
 
 #[derive(Debug)]
@@ -37,7 +43,7 @@ impl Gate {
     /// A gate that lets everybody in, as nobody in particular.
     #[must_use]
     pub fn open(policy: impl Policy) -> Self {
-        Self { door: Door::Open, policy: Box::new(policy) }
+        Self { door: Door::Open, policy: Box::new(policy), outcomes: Outcomes::default() }
     }
 
     /// A gate that asks for a password of an htpasswd file.
@@ -52,7 +58,7 @@ impl Gate {
     ) -> Result<Self, NoRandomness> {
         let verifier = Box::new(Verifier::new(users, options)?);
         let door = Door::Htpasswd { realm: options.realm.clone(), verifier };
-        Ok(Self { door, policy: Box::new(policy) })
+        Ok(Self { door, policy: Box::new(policy), outcomes: Outcomes::default() })
     }
 
     /// Puts other users in force. From now on nobody is let in by what only the old ones knew.
@@ -89,12 +95,18 @@ impl Gate {
         address: IpAddr,
     ) -> Result<Identity, Refusal> {
         match &self.door {
-            Door::Open => Ok(Identity::Anonymous),
+            Door::Open => {
+                self.outcomes.count(Outcome::Anonymous);
+                Ok(Identity::Anonymous)
+            }
             Door::Htpasswd { verifier, .. } => {
-                let credentials =
-                    authorization.and_then(Credentials::parse).ok_or(Refusal::Unauthenticated)?;
-                verifier.verify(&credentials, address).await?;
-                Ok(Identity::User(credentials.user().into()))
+                let Some(credentials) = authorization.and_then(Credentials::parse) else {
+                    self.outcomes.count(Outcome::Missing);
+                    return Err(Refusal::Unauthenticated);
+                };
+                let verified = verifier.verify(&credentials, address).await;
+                self.outcomes.count(verified.unwrap_or_else(Outcome::from));
+                verified.map(|_| Identity::User(credentials.user().into()))
             }
         }
     }
@@ -121,13 +133,12 @@ impl Gate {
         }
     }
 
-    /// How many times no password was looked at since the start, because too many were wrong.
-    #[must_use]
-    pub fn throttled(&self) -> u64 {
-        match &self.door {
-            Door::Open => 0,
-            Door::Htpasswd { verifier, .. } => verifier.throttled(),
-        }
+    /// How many callers each outcome had since the start: `anonymous` where the gate is open;
+    /// `bcrypt` and `memory` for who was let in by a run of bcrypt and without one; `missing` for who
+    /// brought no credentials; `refused`, `throttled` and `busy` for whose were not good, not looked
+    /// at because too many were wrong, and not looked at because too many waited.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.outcomes.numbers()
     }
 }
 

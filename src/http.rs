@@ -35,7 +35,7 @@ use crate::{
     notify::Notifier,
     oci::ErrorCode,
     registry::Registry,
-    telemetry::requests::Requests,
+    telemetry::requests::{Handler, Requests},
 };
 
 mod blobs;
@@ -243,7 +243,7 @@ impl Api {
             }
             parsed => parsed?,
         };
-        call.handler = endpoint.handler();
+        self.begin(call, endpoint.handler());
         call.repository = endpoint.repository().map_or(0, |name| name.as_str().len());
         let permit = self.gate.authorise(identity, &endpoint.rights())?;
         if self.adjustable.load().readonly && !matches!(call.method, Method::GET | Method::HEAD) {
@@ -251,6 +251,14 @@ impl Api {
             return Err(Error::refused(ErrorCode::Unsupported).because(why));
         }
         self.dispatch(&permit, endpoint, (call, body)).await
+    }
+
+    /// Counts a call as in flight, once.
+    fn begin(&self, call: &mut Call, handler: Handler) {
+        call.handler.get_or_insert_with(|| {
+            self.requests.begun(handler);
+            handler
+        });
     }
 
     /// Hands over to a handler: those that read content, which is what a registry does most, as

@@ -4,11 +4,13 @@
 //! manifest is. Backends are the [`filesystem`] and, for tests, [`memory`]; both pass the suite in
 //! `storage/contract.rs`, and so must any other.
 
-use std::{fmt, io, ops::Range};
+use std::{fmt, io, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+
+use crate::telemetry::operations::Operations;
 
 #[cfg(test)]
 mod contract;
@@ -57,6 +59,12 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Makes `bytes` the content of an object, whether or not it was there. Readers see the old
     /// content or the new one.
     async fn put(&self, key: &Key, bytes: Bytes, durability: Durability) -> Result<(), Error>;
+
+    /// What it has done since it was opened, where it counts that: a backend that asks no disk need
+    /// not.
+    fn operations(&self) -> Option<Arc<Operations>> {
+        None
+    }
 
     /// Looks whether the storage can be reached at all.
     async fn probe(&self) -> Result<(), Error>;

@@ -5,6 +5,8 @@ pub mod access;
 mod format;
 pub mod histogram;
 pub mod metrics;
+pub mod operations;
+pub mod process;
 pub mod requests;
 mod threshold;
 mod writer;

@@ -142,6 +142,13 @@ pub(super) struct Reloads {
 }
 
 impl Reloads {
+    /// What hands the certificate in force to TLS, where there is TLS: always the same.
+    pub(super) fn resolver(&self) -> Option<Arc<certificates::Resolver>> {
+        let certificates = self.certificates.as_ref()?;
+        let certificates = certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(&certificates.resolver))
+    }
+
     /// Does file work where it may block.
     pub(super) async fn run(self: Arc<Self>, work: impl FnOnce(&Self) + Send + 'static) {
         if let Err(error) = tokio::task::spawn_blocking(move || work(&self)).await {

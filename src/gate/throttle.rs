@@ -59,7 +59,6 @@ pub(super) struct Throttle {
     /// that is long ago, and nothing need be looked up.
     began: Instant,
     last: AtomicU64,
-    refused: AtomicU64,
 }
 
 /// Wrong passwords, and those that are being checked.
@@ -104,7 +103,6 @@ impl Throttle {
             pairs: Cache::builder().max_capacity(MOST).time_to_live(window).build(),
             began: Instant::now(),
             last: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
         }
     }
 
@@ -131,16 +129,8 @@ impl Throttle {
             .max();
         match longest {
             None => Ok(()),
-            Some(retry_after) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                Err(Throttled { retry_after })
-            }
+            Some(retry_after) => Err(Throttled { retry_after }),
         }
-    }
-
-    /// How many claims were refused since the start.
-    pub(super) fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
     }
 
     /// Counts a password that is about to be checked, unless the claim is over a limit.

@@ -33,6 +33,7 @@ use super::{
     HtpasswdOptions, NoRandomness, Refusal,
     basic::Credentials,
     htpasswd::{BcryptHash, Htpasswd, PasswordHash},
+    outcomes::Outcome,
     throttle::{Claim, Throttle, Throttled},
 };
 
@@ -129,17 +130,14 @@ impl Verifier {
         self.runs.load(Ordering::Relaxed)
     }
 
-    pub(super) fn throttled(&self) -> u64 {
-        self.throttle.refused()
-    }
-
-    /// Lets a user in who comes from `address` with the right password.
+    /// Lets a user in who comes from `address` with the right password, and says by what.
     pub(super) async fn verify(
         &self,
         credentials: &Credentials,
         address: IpAddr,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Outcome, Refusal> {
         let user = credentials.user();
+        let mut outcome = Outcome::Memory;
         let claim = || Claim::new(address, self.tag(&[user.as_bytes()]));
         if self.throttle.is_at_work() {
             self.throttle.check(&claim())?;
@@ -158,10 +156,12 @@ impl Verifier {
             if self.verified.get(&key).await.is_none() {
                 // On the heap: every request would carry room for this around, and hardly any
                 // needs it.
-                self.check(key, check, credentials, (address, claim())).boxed().await?;
+                if self.check(key, check, credentials, (address, claim())).boxed().await? {
+                    outcome = Outcome::Bcrypt;
+                }
             }
             match self.users.load().checks.get(user) {
-                Some(now) if now.hash == check.hash => return Ok(()),
+                Some(now) if now.hash == check.hash => return Ok(outcome),
                 // While bcrypt ran, the line has changed: the password may be the old one, and it
                 // may be the same one with another salt.
                 Some(_) => {}
@@ -170,14 +170,15 @@ impl Verifier {
         }
     }
 
-    /// Checks credentials that are not known to be right.
+    /// Checks credentials that are not known to be right; `false` when somebody else's check of the
+    /// same ones was waited for.
     async fn check(
         &self,
         key: [u8; 32],
         check: &Arc<Check>,
         credentials: &Credentials,
         (address, claim): (IpAddr, Claim),
-    ) -> Result<(), Refusal> {
+    ) -> Result<bool, Refusal> {
         loop {
             let mut asked = false;
             let checked = self
@@ -199,7 +200,7 @@ impl Verifier {
             // is held against the place that one of them comes from.
             match checked.map_err(|refusal| *refusal) {
                 Err(Refusal::Throttled { .. }) if !asked => self.throttle.check(&claim)?,
-                checked => return checked,
+                checked => return checked.map(|()| asked),
             }
         }
     }
@@ -308,7 +309,7 @@ mod tests {
     }
 
     /// What becomes of ann's password when the file changes while it is checked.
-    async fn verified_while_it_becomes(after: &Htpasswd) -> Result<(), Refusal> {
+    async fn verified_while_it_becomes(after: &Htpasswd) -> Result<Outcome, Refusal> {
         let verifier = Verifier::new(&ann("right"), &HtpasswdOptions::default()).unwrap();
         let value = format!("Basic {}", BASE64_STANDARD.encode("ann:right"));
         let credentials = Credentials::parse(value.as_bytes()).unwrap();
@@ -325,7 +326,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_that_changes_meanwhile_is_checked_as_it_is_now() {
-        assert_eq!(verified_while_it_becomes(&ann("right")).await, Ok(()));
+        assert_eq!(verified_while_it_becomes(&ann("right")).await, Ok(Outcome::Bcrypt));
         let refused = Err(Refusal::Unauthenticated);
         assert_eq!(verified_while_it_becomes(&ann("another")).await, refused);
         assert_eq!(verified_while_it_becomes(&users("")).await, refused);

@@ -59,8 +59,8 @@ pub(super) struct Call {
     pub(super) client: Option<IpAddr>,
     /// Who is calling, once that is known; for the log.
     pub(super) identity: Option<Identity>,
-    /// What is asked for, once that is known.
-    pub(super) handler: Handler,
+    /// What is asked for, once that is known: from then on it counts as in flight.
+    pub(super) handler: Option<Handler>,
     /// How long the name of the repository is that is asked for; 0 without one.
     pub(super) repository: usize,
 }
@@ -71,7 +71,7 @@ impl Call {
         let (parts, body) = request.into_parts();
         let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
         let version = parts.version;
-        let (client, identity, handler, repository) = (None, None, Handler::Other, 0);
+        let (client, identity, handler, repository) = (None, None, None, 0);
         let call =
             Self { id, method, uri, headers, version, peer, client, identity, handler, repository };
         (call, body)

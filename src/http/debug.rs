@@ -47,7 +47,7 @@ pub struct Debug {
     path: Option<String>,
     content_type: HeaderValue,
     health: Arc<Health>,
-    text: Box<dyn Fn() -> String + Send + Sync>,
+    text: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 impl fmt::Debug for Debug {
@@ -57,7 +57,8 @@ impl fmt::Debug for Debug {
 }
 
 impl Debug {
-    /// Serves metrics, where the options say so: `text` gives them; and what is wrong with `health`.
+    /// Serves metrics, where the options say so: `text` gives them, on a thread that may block; and
+    /// what is wrong with `health`.
     pub fn new(
         options: &PrometheusOptions,
         health: Arc<Health>,
@@ -68,7 +69,7 @@ impl Debug {
             path: options.enabled.then(|| options.path.clone()),
             content_type: HeaderValue::from_static(content_type),
             health,
-            text: Box::new(text),
+            text: Arc::new(text),
         }
     }
 
@@ -80,26 +81,43 @@ impl Debug {
     + use<B> {
         let debug = Arc::clone(self);
         service_fn(move |request: Request<B>| {
-            let answer = debug.answer(request.method(), request.uri().path());
-            async move { Ok(answer) }
+            let (debug, (request, _)) = (Arc::clone(&debug), request.into_parts());
+            async move { Ok(debug.answer(&request.method, request.uri.path()).await) }
         })
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Body> {
+    async fn answer(&self, method: &Method, path: &str) -> Response<Body> {
         let is_read = matches!(*method, Method::GET | Method::HEAD);
         let is_metrics = self.path.as_deref() == Some(path);
         match path {
             _ if !is_read && (is_metrics || path == HEALTH) => {
                 status(StatusCode::METHOD_NOT_ALLOWED)
             }
-            _ if is_metrics => {
-                let text = if method == Method::GET { (self.text)() } else { String::new() };
+            _ if is_metrics => self.metrics(method).await,
+            HEALTH => self.health(method),
+            _ => status(StatusCode::NOT_FOUND),
+        }
+    }
+
+    /// What is counted. To put it together takes files of `/proc`: one entry per connection.
+    async fn metrics(&self, method: &Method) -> Response<Body> {
+        let text = match *method {
+            Method::GET => {
+                let text = Arc::clone(&self.text);
+                tokio::task::spawn_blocking(move || text()).await
+            }
+            _ => Ok(String::new()),
+        };
+        match text {
+            Ok(text) => {
                 let mut answer = response(Body::from(text));
                 answer.headers_mut().insert(header::CONTENT_TYPE, self.content_type.clone());
                 answer
             }
-            HEALTH => self.health(method),
-            _ => status(StatusCode::NOT_FOUND),
+            Err(error) => {
+                tracing::error!(%error, "the metrics cannot be put together");
+                status(StatusCode::INTERNAL_SERVER_ERROR)
+            }
         }
     }
 

@@ -27,7 +27,7 @@ use crate::{
     gate::Identity,
     telemetry::{
         access::{self, Exchange},
-        requests::Finished,
+        requests::{Finished, Handler},
     },
 };
 
@@ -86,24 +86,26 @@ where
         Some(count) => Body::new(Counted { body: Box::pin(body), count: Arc::clone(count) }),
         None => Body::empty(),
     });
-    let (mut call, body) = Call::new(id, peer, request);
-    let answer = AssertUnwindSafe(api.answer(&mut call, body)).catch_unwind().await;
+    let (call, body) = Call::new(id, peer, request);
+    let (status, digest, sent) = (GONE, None, 0);
+    let mut running = Box::new(Running { api, call, started, received, status, digest, sent });
+    let Running { api, call, .. } = &mut *running;
+    let answer = AssertUnwindSafe(api.answer(call, body)).catch_unwind().await;
     let mut response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => error.into_response(id),
         Err(_) => error::internal(StatusCode::INTERNAL_SERVER_ERROR, &Panicked, id),
     };
-    finish(&call, &mut response);
+    finish(call, &mut response);
     let headers = response.headers_mut();
     headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     for (name, value) in &api.adjustable.load().headers {
         headers.append(name, value.clone());
     }
-    api.requests.begun(call.handler);
-    let digest = response.headers().get(super::CONTENT_DIGEST).cloned();
-    let status = response.status();
-    let over = Over { api, call, started, status, digest, received };
-    response.map(|body| Observed { body, sent: 0, over: Box::new(over) })
+    api.begin(call, Handler::Other);
+    running.digest = response.headers().get(super::CONTENT_DIGEST).cloned();
+    running.status = response.status().as_u16();
+    response.map(|body| Observed { body, running })
 }
 
 /// Gives a response its id and its end.
@@ -131,8 +133,7 @@ fn end(method: &Method, response: &mut Response<Body>) {
 #[derive(Debug)]
 pub struct Observed {
     body: Body,
-    sent: u64,
-    over: Box<Over>,
+    running: Box<Running>,
 }
 
 impl HttpBody for Observed {
@@ -145,7 +146,7 @@ impl HttpBody for Observed {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let poll = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &poll {
-            self.sent += length(frame);
+            self.running.sent += length(frame);
         }
         poll
     }
@@ -156,12 +157,6 @@ impl HttpBody for Observed {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-impl Drop for Observed {
-    fn drop(&mut self) {
-        self.over.note(self.sent);
     }
 }
 
@@ -199,25 +194,35 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Counted<B> {
     }
 }
 
-/// What is known of a request when its response has left.
+/// A request until its response has left, or its client has. In flight, once it is known for what.
 #[derive(Debug)]
-struct Over {
+struct Running {
     api: Arc<Api>,
     call: Call,
     started: Instant,
-    status: StatusCode,
-    digest: Option<HeaderValue>,
     received: Option<Arc<AtomicU64>>,
+    /// Of the response, once there is one.
+    status: u16,
+    digest: Option<HeaderValue>,
+    sent: u64,
 }
 
-impl Over {
+/// What a request counts as whose client went before there was a response, as with nginx; registry:2
+/// logs the same.
+const GONE: u16 = 499;
+
+impl Drop for Running {
     /// Counts the request, and writes its line.
-    fn note(&self, sent: u64) {
-        let Self { api, call, started, status, digest, received } = self;
-        let (status, duration) = (status.as_u16(), started.elapsed());
+    fn drop(&mut self) {
+        let Self { api, call, started, received, status, digest, sent } = &*self;
+        let duration = started.elapsed();
         let received = received.as_ref().map_or(0, |count| count.load(Ordering::Relaxed));
-        let (handler, method) = (call.handler, call.method.as_str());
+        let (status, sent) = (*status, *sent);
+        let (handler, method) = (call.handler.unwrap_or_default(), call.method.as_str());
         api.requests.finished(&Finished { handler, method, status, received, sent, duration });
+        if call.handler.is_some() {
+            api.requests.ended(handler);
+        }
         if api.access_log {
             access::log(&Exchange {
                 repository: call.repository(&api.prefix),

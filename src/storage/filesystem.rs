@@ -12,7 +12,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -27,7 +27,8 @@ use self::{
     object::{FileObject, Readers, read_at},
     remembered::Remembered,
 };
-use super::{Appender, Durability, Entry, Error, Holders, Key, Object, Storage};
+use super::{Appender, Durability, Entry, Error, ErrorKind, Holders, Key, Object, Storage};
+use crate::telemetry::operations::{Action, Failure, Operations};
 
 mod append;
 mod directories;
@@ -63,6 +64,7 @@ struct Inner {
     listings: Listings,
     holders: Listings,
     readers: Readers,
+    operations: Arc<Operations>,
 }
 
 impl Filesystem {
@@ -85,24 +87,35 @@ impl Filesystem {
         let remembered = Remembered::new();
         let (listings, holders) = (Listings::new(), Listings::new());
         let readers = Readers::default();
-        Self(Arc::new(Inner { root, disk, directories, remembered, listings, holders, readers }))
+        let operations = Arc::new(Operations::new("filesystem"));
+        Self(Arc::new(Inner {
+            root,
+            disk,
+            directories,
+            remembered,
+            listings,
+            holders,
+            readers,
+            operations,
+        }))
     }
 
-    /// Runs `work` on a thread that may block, with the path of `key`.
+    /// Runs `work` on a thread that may block, with the path of `key`, and counts it as an action.
     async fn blocking<T: Send + 'static>(
         &self,
-        action: &'static str,
+        action: Action,
+        verb: &'static str,
         key: &Key,
         work: impl FnOnce(&Inner, &Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let result = if key.is_safe() {
             let inner = Arc::clone(&self.0);
             let path = PathBuf::from(key.as_str());
-            run(move || work(&inner, &path)).await
+            counted(&self.0.operations, action, move || work(&inner, &path)).await
         } else {
             Err(io::Error::from(io::ErrorKind::InvalidFilename))
         };
-        result.map_err(|source| Error::new(action, key, source))
+        result.map_err(|source| failed(&self.0.operations, verb, key, source))
     }
 }
 
@@ -132,6 +145,35 @@ async fn run<T: Send + 'static>(
         Ok(result) => result,
         Err(stopped) => Err(io::Error::other(stopped)),
     }
+}
+
+/// Runs `work` as [`run`] does, and notes how long it took from here on: a wait for a thread is part
+/// of it. It is noted there where it is done, for whoever asked may have gone meanwhile.
+async fn counted<T: Send + 'static>(
+    operations: &Arc<Operations>,
+    action: Action,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (operations, asked) = (Arc::clone(operations), Instant::now());
+    run(move || {
+        let result = work();
+        operations.done(action, asked.elapsed());
+        result
+    })
+    .await
+}
+
+/// Counts a failure, and says at what and where it was.
+fn failed(operations: &Operations, verb: &'static str, key: &Key, source: io::Error) -> Error {
+    let error = Error::new(verb, key, source);
+    match error.kind() {
+        ErrorKind::NoSpace => operations.failed(Failure::NoSpace),
+        ErrorKind::TooManyFiles => operations.failed(Failure::TooManyFiles),
+        ErrorKind::Other => operations.failed(Failure::Other),
+        // The disk has done what it should.
+        ErrorKind::TooLong => {}
+    }
+    error
 }
 
 /// Turns the absence of a file into `None`. A path through a file that should be a folder is
@@ -185,13 +227,15 @@ impl Inner {
 #[async_trait]
 impl Storage for Filesystem {
     async fn read(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, Error> {
-        let Inner { root, remembered, .. } = &*self.0;
+        let Inner { root, remembered, operations, .. } = &*self.0;
         if let Some(bytes) = remembered.content(key, &root.join(key.as_str()))
             && bytes.len() <= limit
         {
+            operations.hit();
             return Ok(Some(bytes));
         }
-        let read = self.blocking("read", key, move |inner, path| {
+        operations.miss();
+        let read = self.blocking(Action::GetContent, "read", key, move |inner, path| {
             let Some((file, metadata)) = inner.open_file(path)? else {
                 return Ok(None);
             };
@@ -212,28 +256,30 @@ impl Storage for Filesystem {
     }
 
     async fn size(&self, key: &Key) -> Result<Option<u64>, Error> {
-        let Inner { root, remembered, .. } = &*self.0;
+        let Inner { root, remembered, operations, .. } = &*self.0;
         if let Some(length) = remembered.length(key, &root.join(key.as_str())) {
+            operations.hit();
             return Ok(Some(length));
         }
-        let looked =
-            self.blocking("look at", key, |inner, path| present(inner.disk.stat(path))).await?;
-        let Some(found) = looked.filter(Metadata::is_file) else { return Ok(None) };
+        operations.miss();
+        let looked = self
+            .blocking(Action::Stat, "look at", key, |inner, path| present(inner.disk.stat(path)));
+        let Some(found) = looked.await?.filter(Metadata::is_file) else { return Ok(None) };
         remembered.saw(key, found.stamp());
         Ok(Some(found.len()))
     }
 
     async fn open(&self, key: &Key) -> Result<Option<Box<dyn Object>>, Error> {
-        let opened = self.blocking("open", key, Inner::open_file).await?;
+        let opened = self.blocking(Action::Reader, "open", key, Inner::open_file).await?;
         let object = |(file, found): (File, Metadata)| {
-            let Inner { disk, readers, .. } = &*self.0;
-            FileObject::new(Arc::clone(disk), (file, found.len()), key, readers)
+            let Inner { disk, readers, operations, .. } = &*self.0;
+            FileObject::new(Arc::clone(disk), (file, found.len()), key, readers, operations)
         };
         Ok(opened.map(|opened| Box::new(object(opened)) as Box<dyn Object>))
     }
 
     async fn put(&self, key: &Key, bytes: Bytes, durability: Durability) -> Result<(), Error> {
-        self.blocking("write", key, move |inner, path| {
+        self.blocking(Action::PutContent, "write", key, move |inner, path| {
             let (folder, temporary) = beside(path);
             inner.directories.within(folder, durability, || {
                 let written = inner
@@ -253,15 +299,21 @@ impl Storage for Filesystem {
         .await
     }
 
+    fn operations(&self) -> Option<Arc<Operations>> {
+        Some(Arc::clone(&self.0.operations))
+    }
+
     async fn probe(&self) -> Result<(), Error> {
         let inner = Arc::clone(&self.0);
-        let looked = run(move || inner.disk.stat(Path::new(".")).map(drop)).await;
-        looked.map_err(|source| Error::new("look at", &Key::new(".".to_owned()), source))
+        let look = move || inner.disk.stat(Path::new(".")).map(drop);
+        let operations = &self.0.operations;
+        let looked = counted(operations, Action::Stat, look).await;
+        looked.map_err(|source| failed(operations, "look at", &Key::new(".".to_owned()), source))
     }
 
     async fn append(&self, key: &Key) -> Result<Box<dyn Appender>, Error> {
         let (file, position) = self
-            .blocking("open", key, |inner, path| {
+            .blocking(Action::Writer, "open", key, |inner, path| {
                 let (folder, _) = beside(path);
                 inner.directories.within(folder, Durability::Lazy, || {
                     let file = inner.disk.open(path, Mode::Write)?;
@@ -270,16 +322,17 @@ impl Storage for Filesystem {
                 })
             })
             .await?;
-        Ok(Box::new(FileAppender::new(Arc::clone(&self.0.disk), file, position, key)))
+        let Inner { disk, operations, .. } = &*self.0;
+        Ok(Box::new(FileAppender::new(Arc::clone(disk), (file, position), key, operations)))
     }
 
     async fn promote(&self, from: &Key, to: &Key) -> Result<(), Error> {
         if !from.is_safe() {
             let source = io::ErrorKind::InvalidFilename.into();
-            return Err(Error::new("rename", from, source));
+            return Err(failed(&self.0.operations, "rename", from, source));
         }
         let from = PathBuf::from(from.as_str());
-        self.blocking("rename a file to", to, move |inner, to| {
+        self.blocking(Action::Move, "rename a file to", to, move |inner, to| {
             let (folder, _) = beside(to);
             inner
                 .directories
@@ -290,7 +343,7 @@ impl Storage for Filesystem {
     }
 
     async fn delete(&self, key: &Key) -> Result<bool, Error> {
-        self.blocking("delete", key, |inner, path| {
+        self.blocking(Action::Delete, "delete", key, |inner, path| {
             if present(inner.disk.remove_file(path))?.is_none() {
                 return Ok(false);
             }
@@ -302,7 +355,7 @@ impl Storage for Filesystem {
     }
 
     async fn delete_all(&self, prefix: &Key) -> Result<(), Error> {
-        self.blocking("delete all below", prefix, |inner, path| {
+        self.blocking(Action::Delete, "delete all below", prefix, |inner, path| {
             inner.directories.forget(path);
             present(inner.remove_all(path)).map(drop)
         })
@@ -315,12 +368,14 @@ impl Storage for Filesystem {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Entry>, Error> {
-        let Inner { root, listings, .. } = &*self.0;
+        let Inner { root, listings, operations, .. } = &*self.0;
         if let Some(page) = listings.page(prefix, &root.join(prefix.as_str()), after, limit) {
+            operations.hit();
             return Ok(page);
         }
+        operations.miss();
         let behind = after.map(str::to_owned);
-        let listed = self.blocking("list", prefix, move |inner, path| {
+        let listed = self.blocking(Action::List, "list", prefix, move |inner, path| {
             listing::read(&*inner.disk, path, behind.as_deref(), limit)
         });
         Ok(match listed.await? {
@@ -341,7 +396,7 @@ impl Storage for Filesystem {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Holders, Error> {
-        let Inner { root, holders, .. } = &*self.0;
+        let Inner { root, holders, operations, .. } = &*self.0;
         let key = prefix.child(object);
         let found = |page: Vec<Entry>, objects| {
             let names = page.into_iter().map(|entry| entry.name).collect();
@@ -349,10 +404,12 @@ impl Storage for Filesystem {
         };
         // What is kept has nothing in it but holders.
         if let Some(page) = holders.page(&key, &root.join(prefix.as_str()), after, limit) {
+            operations.hit();
             return Ok(found(page, 0));
         }
+        operations.miss();
         let behind = after.map(str::to_owned);
-        let listed = self.blocking("list", prefix, move |inner, path| {
+        let listed = self.blocking(Action::List, "list", prefix, move |inner, path| {
             listing::read_holders(&*inner.disk, path, object, behind.as_deref(), limit)
         });
         Ok(match listed.await? {

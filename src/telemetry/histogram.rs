@@ -22,6 +22,10 @@ pub const DURATIONS: &[u64] = &[
     60_000_000_000,
 ];
 
+/// The bounds of what a storage does, in nanoseconds. registry:2 has those that Prometheus gives to
+/// whoever names none.
+pub const ACTIONS: &[u64] = DURATIONS.split_at(11).0;
+
 /// The bounds of sizes, in bytes: from 1 KiB by twos to 2 GiB, as registry:2 has them.
 pub const SIZES: &[u64] = &{
     let mut bounds = [1024; 22];
@@ -107,5 +111,6 @@ mod tests {
         assert_eq!(snapshot.buckets, [(10.0, 2), (20.0, 2), (f64::INFINITY, 2)]);
         assert_eq!((snapshot.count, snapshot.sum), (6, 1062.0));
         assert_eq!((SIZES[0], SIZES[21]), (1024, 2 << 30));
+        assert_eq!(ACTIONS.last(), Some(&10_000_000_000));
     }
 }

@@ -36,6 +36,15 @@ pub enum Kind {
     Gauge,
 }
 
+impl From<Kind> for MetricType {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Counter => Self::Counter,
+            Kind::Gauge => Self::Gauge,
+        }
+    }
+}
+
 impl Metrics {
     /// Adds a number that only grows. `name` is without `portcullis_` and `_total`.
     pub fn counter(
@@ -66,6 +75,17 @@ impl Metrics {
     ) {
         let ours = self.0.sub_registry_with_prefix(OURS);
         ours.register_collector(Box::new(Read { name, help, read }));
+    }
+
+    /// Adds a number under a name that is whole but for the `_total` of a counter; `None` when there
+    /// is none at the moment.
+    pub fn number(
+        &mut self,
+        (name, help): (&'static str, &'static str),
+        kind: Kind,
+        read: impl Fn() -> Option<f64> + Send + Sync + 'static,
+    ) {
+        self.0.register_collector(Box::new(Number { read: Read { name, help, read }, kind }));
     }
 
     /// Adds numbers of one name that labels tell apart, under a name that is whole but for the
@@ -119,6 +139,30 @@ impl<M: EncodeMetric, F: Fn() -> M + Send + Sync + 'static> Collector for Read<F
     }
 }
 
+/// A number that is read when it is asked for, if there is one.
+struct Number<F> {
+    read: Read<F>,
+    kind: Kind,
+}
+
+impl<F> fmt::Debug for Number<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.read.fmt(f)
+    }
+}
+
+impl<F: Fn() -> Option<f64> + Send + Sync + 'static> Collector for Number<F> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Read { name, help, read } = &self.read;
+        let Some(number) = read() else { return Ok(()) };
+        let encoder = encoder.encode_descriptor(name, help, None, self.kind.into())?;
+        match self.kind {
+            Kind::Counter => ConstCounter::new(number).encode(encoder),
+            Kind::Gauge => ConstGauge::new(number).encode(encoder),
+        }
+    }
+}
+
 /// Numbers that are read when they are asked for.
 struct Family<F> {
     read: Read<F>,
@@ -134,11 +178,7 @@ impl<F> fmt::Debug for Family<F> {
 impl<F: Fn() -> Vec<(Labels, u64)> + Send + Sync + 'static> Collector for Family<F> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Read { name, help, read } = &self.read;
-        let kind = match self.kind {
-            Kind::Counter => MetricType::Counter,
-            Kind::Gauge => MetricType::Gauge,
-        };
-        let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+        let mut family = encoder.encode_descriptor(name, help, None, self.kind.into())?;
         for (labels, number) in read() {
             let encoder = family.encode_family(&labels)?;
             match self.kind {
@@ -193,6 +233,19 @@ mod tests {
              things_total{type=\"y\",of=\"a\\\"b\"} 2\n\
              # HELP waiting_total Things that wait\n# TYPE waiting_total gauge\n\
              waiting_total{of=\"a\"} 3\n# EOF\n"
+        );
+    }
+
+    #[test]
+    fn a_number_that_there_is_not_leaves_no_line() {
+        let mut metrics = Metrics::default();
+        metrics.number(("none_seconds", "Not there"), Kind::Gauge, || None);
+        metrics.number(("left_seconds", "Left"), Kind::Gauge, || Some(-1.5));
+        metrics.number(("used_seconds", "Used"), Kind::Counter, || Some(2.0));
+        assert_eq!(
+            metrics.text(),
+            "# HELP left_seconds Left\n# TYPE left_seconds gauge\nleft_seconds -1.5\n\
+             # HELP used_seconds Used\n# TYPE used_seconds counter\nused_seconds_total 2.0\n# EOF\n"
         );
     }
 

@@ -54,9 +54,9 @@ const HANDLERS: [(Handler, &str); 10] = [
 
 const METHODS: [&str; 8] = ["get", "head", "post", "put", "patch", "delete", "options", "other"];
 
-const CODES: [u16; 23] = [
+const CODES: [u16; 24] = [
     200, 201, 202, 204, 206, 301, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 416, 429, 431,
-    500, 503, 507, OTHER,
+    499, 500, 503, 507, OTHER,
 ];
 
 /// Stands for the codes that are not listed.
@@ -120,15 +120,19 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// Counts a request that begins to be answered.
+    /// Counts a request that begins to be answered, until it has [`ended`](Self::ended).
     pub fn begun(&self, handler: Handler) {
         self.of[handler as usize].in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts one that is over, and had begun.
+    /// No longer counts one that had begun: its response has left, or its client has.
+    pub fn ended(&self, handler: Handler) {
+        self.of[handler as usize].in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts one that was answered.
     pub fn finished(&self, request: &Finished<'_>) {
         let of = &self.of[request.handler as usize];
-        of.in_flight.fetch_sub(1, Ordering::Relaxed);
         of.received.note(request.received);
         of.sent.note(request.sent);
         let is_method = |name: &&str| request.method.eq_ignore_ascii_case(name);
@@ -149,7 +153,7 @@ impl Requests {
         );
         let requests = std::sync::Arc::clone(self);
         metrics.family(
-            ("registry_http_in_flight_requests", "Requests that are being answered"),
+            ("registry_http_in_flight_requests", "Requests that are being received or answered"),
             Kind::Gauge,
             move || {
                 let number = |of: &OfHandler| of.in_flight.load(Ordering::Relaxed);
@@ -238,6 +242,7 @@ mod tests {
         let end = |finished| {
             requests.begun(Handler::Manifest);
             requests.finished(&finished);
+            requests.ended(Handler::Manifest);
         };
         end(finished);
         end(finished);

@@ -32,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("registry", &["oci", "storage"]),
     ("server", &["stamp"]),
     ("stamp", &[]),
-    ("storage", &["stamp"]),
+    ("storage", &["stamp", "telemetry"]),
     ("telemetry", &[]),
 ];
 

@@ -71,8 +71,8 @@ async fn metrics_say_how_many_connections_there_are_and_how_many_passwords_were_
         "portcullis_connections_limit 7",
         "portcullis_connections_accepted_total 1",
         "portcullis_connections_full_total 0",
-        "portcullis_auth_bcrypt_total 11",
-        "portcullis_auth_throttled_total 2",
+        "portcullis_bcrypt_runs_total 11",
+        "portcullis_auth_total{outcome=\"throttled\"} 2",
         "portcullis_uploads_open 1",
     ] {
         assert!(text.lines().any(|other| other == line), "{line}: {text}");

@@ -137,6 +137,24 @@ async fn uploads_that_are_reset_leave_no_file_open() {
     before.is_back().await;
 }
 
+/// Whoever looks at the log has to see that they were there.
+#[tokio::test]
+async fn a_request_whose_client_goes_before_the_answer_is_logged() {
+    let server = Process::start(&[]);
+    let mut connection = Connection::open(server.addr, &server.ca(), &empty_settings()).await;
+    let target = format!("/v2/app/blobs/uploads/?digest={}", digest("never"));
+    let (stream, behind) = (h2::number(0), h2::number(1));
+    let head = h2::frame(h2::HEADERS, h2::END_HEADERS, stream, &h2::block("POST", &target, &[]));
+    connection.send(&[head, h2::frame(h2::DATA, 0, stream, b"neve")].concat()).await;
+    connection.send(&h2::request(behind, "GET", "/v2/")).await;
+    connection.until(|frame| frame.stream == behind).await;
+    connection.send(&h2::frame(h2::RST_STREAM, 0, stream, &8_u32.to_be_bytes())).await;
+    let (_, requests) = server.end_with_access().await;
+    let line =
+        requests.lines().find(|line| line.contains("POST")).unwrap_or_else(|| panic!("{requests}"));
+    assert!(line.contains(" HTTP/2.0\" 499 0 ") && line.contains(" repository=app "), "{line}");
+}
+
 #[tokio::test]
 async fn a_head_that_never_ends_ends_the_connection() {
     let before = Before::start().await;

@@ -1,6 +1,7 @@
 //! Who is let in, and what that costs.
 
 use std::{
+    collections::HashMap,
     fs,
     time::{Duration, Instant},
 };
@@ -274,6 +275,9 @@ async fn too_many_waiting_passwords_are_told_to_come_back() {
     let (busy, wrong): (Vec<_>, Vec<_>) =
         answers.into_iter().partition(|answer| answer.status == 429);
     assert!(!busy.is_empty(), "150 callers fit into a queue that is shorter");
+    let numbers: HashMap<_, _> = server.app().gate().outcomes().collect();
+    assert_eq!(numbers["busy"] + numbers["throttled"], busy.len() as u64);
+    assert_eq!(numbers["refused"], wrong.len() as u64);
     for answer in busy {
         assert!(answer.header("retry-after").parse::<u64>().unwrap() > 0);
         answer.expect_error(429, ErrorCode::TooManyRequests);

@@ -34,6 +34,7 @@ mod links;
 mod lists;
 mod locations;
 mod manifests;
+mod metrics;
 mod misbehaving;
 mod notifications;
 mod power_loss;

@@ -1,9 +1,11 @@
 //! Servers and content for the tests.
 
 pub mod content;
+pub mod exposition;
 pub mod h2;
 pub mod power;
 pub mod process;
+pub mod promql;
 pub mod raw;
 pub mod receiver;
 pub mod server;

@@ -3,12 +3,13 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 
-use super::{CertificateError, load};
+use super::{CertificateError, describe, load};
 use crate::stamp::Stamp;
 
 /// Hands the certificate in force to TLS: the same to everybody, whatever name they ask for.
@@ -32,6 +33,13 @@ impl Resolver {
     #[must_use]
     pub fn current(&self) -> Arc<CertifiedKey> {
         self.0.load_full()
+    }
+
+    /// When the certificate in force ends. `None` for one that TLS takes and that cannot be read
+    /// otherwise.
+    #[must_use]
+    pub fn not_after(&self) -> Option<Timestamp> {
+        Some(describe(self.current().cert.first()?).ok()?.not_after)
     }
 }
 

@@ -11,8 +11,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::fs::{Advice, fadvise};
 
-use super::{Disk, run};
-use crate::storage::{Appender, Error, Key};
+use super::{Disk, counted, failed, run};
+use crate::{
+    storage::{Appender, Error, Key},
+    telemetry::operations::{Action, Operations},
+};
 
 /// After so many bytes the disk is told to begin: the sync at the end then has little left to wait
 /// for.
@@ -29,11 +32,18 @@ pub(super) struct FileAppender {
     /// Up to here the disk was told to begin.
     begun: u64,
     key: Key,
+    operations: Arc<Operations>,
 }
 
 impl FileAppender {
-    pub(super) fn new(disk: Arc<dyn Disk>, file: File, position: u64, key: &Key) -> Self {
-        Self { disk, file: Arc::new(file), position, begun: position, key: key.clone() }
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        (file, position): (File, u64),
+        key: &Key,
+        operations: &Arc<Operations>,
+    ) -> Self {
+        let (file, key, operations) = (Arc::new(file), key.clone(), Arc::clone(operations));
+        Self { disk, file, position, begun: position, key, operations }
     }
 
     /// What a thread that may block needs.
@@ -42,7 +52,7 @@ impl FileAppender {
     }
 
     fn error(&self, action: &'static str, source: io::Error) -> Error {
-        Error::new(action, &self.key, source)
+        failed(&self.operations, action, &self.key, source)
     }
 }
 
@@ -86,7 +96,7 @@ impl Appender for FileAppender {
 
     async fn sync(&mut self) -> Result<(), Error> {
         let (disk, file) = self.shared();
-        let synced = run(move || disk.sync(&file)).await;
+        let synced = counted(&self.operations, Action::Sync, move || disk.sync(&file)).await;
         synced.map_err(|source| self.error("sync", source))
     }
 }

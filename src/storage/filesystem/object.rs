@@ -14,8 +14,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use tokio::task::JoinHandle;
 
-use super::Disk;
-use crate::storage::{ByteStream, Error, Key, Object};
+use super::{Disk, failed};
+use crate::{
+    storage::{ByteStream, Key, Object},
+    telemetry::operations::Operations,
+};
 
 /// How much is read at once where the disk must be waited for and few read. Less costs a hop
 /// between threads too often.
@@ -98,6 +101,7 @@ pub(super) struct FileObject {
     size: u64,
     key: Key,
     readers: Readers,
+    operations: Arc<Operations>,
 }
 
 impl FileObject {
@@ -106,8 +110,10 @@ impl FileObject {
         (file, size): (File, u64),
         key: &Key,
         readers: &Readers,
+        operations: &Arc<Operations>,
     ) -> Self {
-        Self { disk, file: Arc::new(file), size, key: key.clone(), readers: readers.clone() }
+        let (file, key, readers) = (Arc::new(file), key.clone(), readers.clone());
+        Self { disk, file, size, key, readers, operations: Arc::clone(operations) }
     }
 }
 
@@ -117,9 +123,9 @@ impl Object for FileObject {
     }
 
     fn stream(self: Box<Self>, range: Range<u64>) -> ByteStream {
-        let Self { disk, file, key, readers, .. } = *self;
+        let Self { disk, file, key, readers, operations, .. } = *self;
         stream::try_unfold(Reader::new(disk, file, range, readers), Reader::next)
-            .map(move |piece| piece.map_err(|source| Error::new("read", &key, source)))
+            .map(move |piece| piece.map_err(|source| failed(&operations, "read", &key, source)))
             .boxed()
     }
 }

@@ -207,3 +207,80 @@ async fn what_is_remembered_is_never_what_another_process_has_changed() {
     assert_eq!(read().await, None, "removed");
     assert_eq!(filesystem.size(&key("a")).await.unwrap(), None);
 }
+
+/// What the storage says that it did: the lines that begin so, without the beginning.
+fn told(filesystem: &Filesystem, beginning: &str) -> Vec<String> {
+    let mut metrics = crate::telemetry::metrics::Metrics::default();
+    filesystem.operations().unwrap().register(&mut metrics);
+    let text = metrics.text();
+    text.lines().filter_map(|line| line.strip_prefix(beginning)).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn each_use_of_the_disk_is_an_operation_and_what_is_known_is_none() {
+    let (folder, filesystem) = filesystem();
+    let path = folder.path().join("root/a");
+    let bytes = Bytes::from_static(b"x");
+    filesystem.put(&key("a"), bytes.clone(), Durability::Synced).await.unwrap();
+    filesystem.read(&key("a"), 9).await.unwrap();
+    filesystem.open(&key("a")).await.unwrap();
+    filesystem.list(&key("b"), None, 9).await.unwrap();
+    let mut appender = filesystem.append(&key("b/c")).await.unwrap();
+    appender.write(vec![bytes.clone()]).await.unwrap();
+    appender.sync().await.unwrap();
+    filesystem.promote(&key("b/c"), &key("b/d")).await.unwrap();
+    filesystem.delete(&key("b/d")).await.unwrap();
+    filesystem.delete_all(&key("b")).await.unwrap();
+    filesystem.size(&key("b")).await.unwrap();
+    filesystem.probe().await.unwrap();
+    let done =
+        || told(&filesystem, "registry_storage_action_seconds_count{driver=\"filesystem\",action=");
+    let expected = [
+        "\"Delete\"} 2",
+        "\"GetContent\"} 1",
+        "\"List\"} 1",
+        "\"Move\"} 1",
+        "\"PutContent\"} 1",
+        "\"Reader\"} 1",
+        "\"Stat\"} 2",
+        "\"Sync\"} 1",
+        "\"Writer\"} 1",
+    ];
+    assert_eq!(done(), expected);
+    let asked = || told(&filesystem, "registry_storage_cache_total{type=");
+    assert_eq!(asked(), ["\"Request\"} 3", "\"Hit\"} 0", "\"Miss\"} 3"]);
+
+    let later = SystemTime::now() + std::time::Duration::from_secs(3600);
+    filesystem.0.remembered.keep(&key("a"), Stamp::of(&path), &bytes, later);
+    for _ in 0..10 {
+        assert_eq!(filesystem.read(&key("a"), 9).await.unwrap().unwrap(), "x");
+        assert_eq!(filesystem.size(&key("a")).await.unwrap(), Some(1));
+    }
+    assert_eq!(done(), expected);
+    assert_eq!(asked(), ["\"Request\"} 23", "\"Hit\"} 20", "\"Miss\"} 3"]);
+}
+
+#[tokio::test]
+async fn what_failed_is_counted_by_what_was_in_the_way() {
+    use futures_util::TryStreamExt as _;
+    let (folder, filesystem) = filesystem();
+    let failed = || told(&filesystem, "portcullis_storage_errors_total{kind=");
+    filesystem.put(&key("a"), Bytes::from_static(b"long"), Durability::Lazy).await.unwrap();
+    // Absence, and an object that is longer than its reader takes, are no failures of the disk.
+    assert_eq!(filesystem.read(&key("none"), 9).await.unwrap(), None);
+    assert!(filesystem.read(&key("a"), 1).await.is_err());
+    assert_eq!(failed(), ["\"no_space\"} 0", "\"too_many_files\"} 0", "\"other\"} 0"]);
+
+    let mut appender = filesystem.append(&key("b")).await.unwrap();
+    appender.reserve(1 << 60).await.unwrap_err();
+    let object = filesystem.open(&key("a")).await.unwrap().unwrap();
+    fs::write(folder.path().join("root/a"), b"s").unwrap();
+    assert!(object.stream(0..4).try_collect::<Vec<_>>().await.is_err());
+    assert!(filesystem.read(&key("a/../b"), 9).await.is_err());
+    assert_eq!(failed(), ["\"no_space\"} 1", "\"too_many_files\"} 0", "\"other\"} 2"]);
+
+    let descriptors = rustix::io::Errno::MFILE.into();
+    let error = super::failed(&filesystem.0.operations, "open", &key("a"), descriptors);
+    assert_eq!(error.kind(), ErrorKind::TooManyFiles);
+    assert_eq!(failed(), ["\"no_space\"} 1", "\"too_many_files\"} 1", "\"other\"} 2"]);
+}

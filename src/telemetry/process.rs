@@ -1,0 +1,78 @@
+//! The process, by the names that programs in Go give such numbers: dashboards ask for them.
+//!
+//! They are read when somebody asks. What the system does not tell is left out.
+
+use std::{
+    fs,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::{
+    process::{Resource, getrlimit},
+    time::{ClockId, clock_gettime},
+};
+
+use super::metrics::{Kind, Metrics};
+
+/// Adds the numbers of this process, which began to serve at `began`.
+pub fn register(metrics: &mut Metrics, began: SystemTime) {
+    let began = began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let help = "When the server began, in seconds since 1970";
+    metrics.number(("process_start_time_seconds", help), Kind::Gauge, move || Some(began));
+    let help = "Processor time that was used, by all threads";
+    metrics.number(("process_cpu_seconds", help), Kind::Counter, || Some(processor_time()));
+    let help = "Memory that is not swapped out, code included";
+    metrics.number(("process_resident_memory_bytes", help), Kind::Gauge, || {
+        resident(&fs::read_to_string("/proc/self/status").ok()?)
+    });
+    let help = "File descriptors that are open";
+    metrics.number(("process_open_fds", help), Kind::Gauge, || {
+        // One of them is that of the folder that is being read.
+        Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
+    });
+    let help = "File descriptors that may be open";
+    metrics.number(("process_max_fds", help), Kind::Gauge, || {
+        // Without a limit, what Go's client says then.
+        Some(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) as f64)
+    });
+}
+
+fn processor_time() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default().as_secs_f64()
+}
+
+/// The bytes that `/proc/self/status` has as `VmRSS:   1234 kB`.
+fn resident(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some((kibibytes * 1024) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_tells_of_this_process() {
+        let mut metrics = Metrics::default();
+        register(&mut metrics, UNIX_EPOCH + Duration::from_millis(1500));
+        let text = metrics.text();
+        let number = |name: &str| -> f64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("{name} is missing: {text}")).parse().unwrap()
+        };
+        assert_eq!(number("process_start_time_seconds"), 1.5);
+        assert!(number("process_cpu_seconds_total") > 0.0);
+        assert!(number("process_resident_memory_bytes") > 1e5);
+        assert!(number("process_open_fds") >= 3.0);
+        assert!(number("process_max_fds") >= number("process_open_fds"));
+    }
+
+    #[test]
+    fn what_is_written_otherwise_is_left_out() {
+        assert_eq!(resident("VmSize:\t  9 kB\nVmRSS:\t    12 kB\n"), Some(12288.0));
+        assert_eq!(resident("VmRSS:\t12 MB\n"), None);
+        assert_eq!(resident("VmHWM:\t12 kB\n"), None);
+    }
+}
