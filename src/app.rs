@@ -5,7 +5,6 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
@@ -15,47 +14,34 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
-    chain::Chain,
-    config::{self, Config},
+    config::Config,
     gate::{self, EverythingAllowed, Gate, UserFile, htpasswd, htpasswd::UserName},
-    health::{self, Check, Health},
-    http::{self, Api, Limits, Redirect},
+    health::Health,
+    http::{Api, Limits, Redirect},
     jobs::Jobs,
     notify::{self, Notifier},
     registry::{self, Registry, SystemClock},
-    server::{
-        self, Address, BindError, Connections, H2cOptions, Listener, Server,
-        authority::{self, Outcome},
-        certificates::CertificateError,
-    },
+    server::{Address, Connections, Listener, Server, authority::Outcome},
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
-    telemetry::metrics::{self, Metrics},
 };
 
 mod counted;
+mod error;
+mod listeners;
 mod reload;
+mod work;
 
 use counted::Counted;
+pub use error::StartError;
+use listeners::{listen, serve_debug, serve_redirect};
 use reload::{RELOADED, Reloads, secure};
+use work::{checks, start_jobs};
 
 /// Commands know the core through this room only.
 pub use crate::registry::verify;
 
 /// Where the built-in authority keeps its files: in the working directory.
 pub const CERTIFICATES: &str = "certs";
-
-/// A changed password file is in force within a second: twice this, and the time to read it.
-const USERS_EVERY: Duration = Duration::from_millis(400);
-
-/// A changed certificate is in force within a few seconds.
-const CERTIFICATES_EVERY: Duration = Duration::from_secs(2);
-
-/// Old uploads are looked for this long after the start, when it is over with those who come back.
-const PURGED_AFTER: Duration = Duration::from_secs(300);
-
-/// What a power cut can take of the events that wait.
-const EVENTS_SYNCED_EVERY: Duration = Duration::from_secs(1);
-
 /// Where events wait, below the root of the storage.
 const EVENTS: &str = "portcullis-notifications";
 
@@ -329,81 +315,6 @@ pub fn open_registry(config: &Config) -> Result<Registry, StartError> {
     Ok(core(storage, config))
 }
 
-/// Starts what runs by itself.
-fn start_jobs(
-    options: &config::Maintenance,
-    registry: &Registry,
-    reloads: &Arc<Reloads>,
-    (checks, health): (Vec<Check>, &Arc<Health>),
-) -> Jobs {
-    let jobs = Jobs::default();
-    let (for_users, for_certificates) = (Arc::clone(reloads), Arc::clone(reloads));
-    jobs.every(USERS_EVERY, move || Arc::clone(&for_users).run(|r| r.users(false)));
-    jobs.every(CERTIFICATES_EVERY, move || {
-        Arc::clone(&for_certificates).run(|r| r.certificates(false))
-    });
-    let to_sync = Arc::clone(reloads);
-    jobs.every(EVENTS_SYNCED_EVERY, move || {
-        let notifier = to_sync.notifier.clone();
-        async move { notifier.sync().await }
-    });
-    if options.uploadpurging.enabled {
-        purge(&jobs, registry, &options.uploadpurging);
-    }
-    for check in checks {
-        let (check, health) = (Arc::new(check), Arc::clone(health));
-        jobs.every(check.interval(), move || {
-            let (check, health) = (Arc::clone(&check), Arc::clone(&health));
-            async move { check.run(&health).await }
-        });
-    }
-    jobs
-}
-
-/// Lets uploads be purged that nobody has come back for.
-fn purge(jobs: &Jobs, registry: &Registry, options: &registry::PurgeOptions) {
-    let (registry, registry::PurgeOptions { age, dryrun, interval, .. }) =
-        (registry.clone(), options.clone());
-    // No time at all would be a loop.
-    let interval = interval.max(Duration::from_secs(1));
-    jobs.soon_and_every((PURGED_AFTER.min(interval), interval), move || {
-        let registry = registry.clone();
-        async move {
-            match registry.purge_uploads(age, dryrun).await {
-                Ok(registry::Purged { found, purged }) => {
-                    tracing::debug!(found, purged, dryrun, "looked for old uploads");
-                }
-                Err(error) => {
-                    tracing::error!(error = %Chain(&error), "old uploads cannot be purged");
-                }
-            }
-        }
-    });
-}
-
-/// What is to be looked at.
-fn checks(
-    options: &health::Options,
-    registry: &Registry,
-) -> Result<Vec<Check>, health::InvalidCheck> {
-    let mut checks = Vec::new();
-    let storage = &options.storagedriver;
-    if storage.enabled {
-        let registry = registry.clone();
-        let every = (storage.interval, storage.threshold);
-        checks.push(Check::new("storagedriver_filesystem".to_owned(), every, move || {
-            let registry = registry.clone();
-            async move { registry.probe().await.map_err(|error| Chain(&error).to_string()) }
-        }));
-    }
-    checks.extend(options.file.iter().map(Check::file));
-    checks.extend(options.tcp.iter().map(Check::tcp));
-    for http in &options.http {
-        checks.push(Check::http(http)?);
-    }
-    Ok(checks)
-}
-
 fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
     let options = registry::Options {
         max_uploads: config.uploads.maxopen,
@@ -411,42 +322,6 @@ fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
         policy: config.policy.clone(),
     };
     Registry::new(storage, Arc::new(SystemClock), options)
-}
-
-/// Listens where there is an address for it.
-fn listen(key: &'static str, addr: &str) -> Result<Option<Listener>, BindError> {
-    if addr.is_empty() { Ok(None) } else { Listener::tcp(key, addr).map(Some) }
-}
-
-/// Sends plain HTTP to HTTPS. Each connection is for one answer, so a tenth of those that the
-/// registry itself may have is enough; clients of the registry do not wait behind these.
-fn serve_redirect(
-    listener: Listener,
-    redirect: Redirect,
-    server: &Server,
-    options: &server::Options,
-) -> Server {
-    let limit = u32::try_from(server.connections().limit / 10).unwrap_or(u32::MAX);
-    let limit = NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN);
-    let (maxconnections, h2c) = (Some(limit), H2cOptions::default());
-    let options = server::Options { maxconnections, h2c, ..options.clone() };
-    tracing::info!(addr = %listener.addr(), "listening for plain HTTP, which is sent to HTTPS");
-    let redirect = Arc::new(redirect);
-    Server::start(listener, &options, None, move |peer| redirect.service(peer.into()))
-}
-
-/// Serves metrics and health.
-fn serve_debug(
-    listener: Listener,
-    options: &config::Http,
-    health: Arc<Health>,
-    metrics: Metrics,
-) -> Server {
-    let text = move || metrics.text();
-    let prometheus = &options.api.debug.prometheus;
-    let debug = Arc::new(http::Debug::new(prometheus, health, metrics::CONTENT_TYPE, text));
-    tracing::info!(addr = %listener.addr(), "listening for metrics");
-    Server::start(listener, &options.server, None, move |_| debug.service())
 }
 
 /// Where events wait: beside the images, where those outlive the process.
@@ -519,73 +394,4 @@ fn report(path: &Path, users: &htpasswd::Htpasswd) {
             "no user can log in; add one with `portcullis htpasswd`"
         );
     }
-}
-
-/// Why the server does not start. The text is for the person who started it.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The built-in authority cannot work.
-    #[error(transparent)]
-    Authority(#[from] authority::AuthorityError),
-    /// The address cannot be listened on.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The certificate cannot be used.
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    /// A health check cannot be made.
-    #[error(transparent)]
-    Health(#[from] health::InvalidCheck),
-    /// Who issues client certificates cannot be read.
-    #[error("http.tls.clientcas cannot be used")]
-    ClientAuthorities(#[source] CertificateError),
-    /// An option of the interface cannot be used.
-    #[error(transparent)]
-    Http(#[from] http::InvalidOptions),
-    /// No random numbers.
-    #[error(transparent)]
-    NoRandomness(#[from] gate::NoRandomness),
-    /// There is no storage where the configuration says.
-    #[error(
-        "there is no directory {}; name the configuration that the registry is served with, or set \
-         storage.filesystem.rootdirectory",
-        .root.display()
-    )]
-    NoStorage {
-        /// The root.
-        root: PathBuf,
-    },
-    /// Events cannot be sent to an endpoint.
-    #[error(transparent)]
-    Notifications(#[from] notify::SetError),
-    /// The storage is some process's memory.
-    #[error("storage.inmemory keeps nothing that another process could look at")]
-    NothingKept,
-    /// The root of the storage cannot be used.
-    #[error(
-        "cannot use {} for storage; make it writable for this user, or choose another \
-         storage.filesystem.rootdirectory",
-        .root.display()
-    )]
-    Storage {
-        /// The root.
-        root: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// TLS cannot be set up.
-    #[error("TLS cannot be set up")]
-    Tls(#[from] rustls::Error),
-    /// The password file can be neither read nor made.
-    #[error(
-        "cannot use the password file {}; make it readable for this user, or choose \
-         another auth.htpasswd.path",
-        .path.display()
-    )]
-    Users {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
 }

@@ -1,0 +1,77 @@
+//! Why the server does not start.
+
+use std::{io, path::PathBuf};
+
+use crate::{
+    gate, health, http, notify,
+    server::{BindError, authority, certificates::CertificateError},
+};
+
+/// Why the server does not start. The text is for the person who started it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The built-in authority cannot work.
+    #[error(transparent)]
+    Authority(#[from] authority::AuthorityError),
+    /// The address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// A health check cannot be made.
+    #[error(transparent)]
+    Health(#[from] health::InvalidCheck),
+    /// Who issues client certificates cannot be read.
+    #[error("http.tls.clientcas cannot be used")]
+    ClientAuthorities(#[source] CertificateError),
+    /// An option of the interface cannot be used.
+    #[error(transparent)]
+    Http(#[from] http::InvalidOptions),
+    /// No random numbers.
+    #[error(transparent)]
+    NoRandomness(#[from] gate::NoRandomness),
+    /// There is no storage where the configuration says.
+    #[error(
+        "there is no directory {}; name the configuration that the registry is served with, or set \
+         storage.filesystem.rootdirectory",
+        .root.display()
+    )]
+    NoStorage {
+        /// The root.
+        root: PathBuf,
+    },
+    /// Events cannot be sent to an endpoint.
+    #[error(transparent)]
+    Notifications(#[from] notify::SetError),
+    /// The storage is some process's memory.
+    #[error("storage.inmemory keeps nothing that another process could look at")]
+    NothingKept,
+    /// The root of the storage cannot be used.
+    #[error(
+        "cannot use {} for storage; make it writable for this user, or choose another \
+         storage.filesystem.rootdirectory",
+        .root.display()
+    )]
+    Storage {
+        /// The root.
+        root: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// The password file can be neither read nor made.
+    #[error(
+        "cannot use the password file {}; make it readable for this user, or choose \
+         another auth.htpasswd.path",
+        .path.display()
+    )]
+    Users {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}

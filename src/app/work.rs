@@ -1,0 +1,99 @@
+//! What runs by itself: reloads, health checks, the purge of old uploads, the sync of events.
+
+use std::{sync::Arc, time::Duration};
+
+use super::reload::Reloads;
+use crate::{
+    chain::Chain,
+    config,
+    health::{self, Check, Health},
+    jobs::Jobs,
+    registry::{self, Registry},
+};
+
+/// A changed password file is in force within a second: twice this, and the time to read it.
+const USERS_EVERY: Duration = Duration::from_millis(400);
+
+/// A changed certificate is in force within a few seconds.
+const CERTIFICATES_EVERY: Duration = Duration::from_secs(2);
+
+/// Old uploads are looked for this long after the start, when it is over with those who come back.
+const PURGED_AFTER: Duration = Duration::from_secs(300);
+
+/// What a power cut can take of the events that wait.
+const EVENTS_SYNCED_EVERY: Duration = Duration::from_secs(1);
+
+/// Starts what runs by itself.
+pub(super) fn start_jobs(
+    options: &config::Maintenance,
+    registry: &Registry,
+    reloads: &Arc<Reloads>,
+    (checks, health): (Vec<Check>, &Arc<Health>),
+) -> Jobs {
+    let jobs = Jobs::default();
+    let (for_users, for_certificates) = (Arc::clone(reloads), Arc::clone(reloads));
+    jobs.every(USERS_EVERY, move || Arc::clone(&for_users).run(|r| r.users(false)));
+    jobs.every(CERTIFICATES_EVERY, move || {
+        Arc::clone(&for_certificates).run(|r| r.certificates(false))
+    });
+    let to_sync = Arc::clone(reloads);
+    jobs.every(EVENTS_SYNCED_EVERY, move || {
+        let notifier = to_sync.notifier.clone();
+        async move { notifier.sync().await }
+    });
+    if options.uploadpurging.enabled {
+        purge(&jobs, registry, &options.uploadpurging);
+    }
+    for check in checks {
+        let (check, health) = (Arc::new(check), Arc::clone(health));
+        jobs.every(check.interval(), move || {
+            let (check, health) = (Arc::clone(&check), Arc::clone(&health));
+            async move { check.run(&health).await }
+        });
+    }
+    jobs
+}
+
+/// Lets uploads be purged that nobody has come back for.
+fn purge(jobs: &Jobs, registry: &Registry, options: &registry::PurgeOptions) {
+    let (registry, registry::PurgeOptions { age, dryrun, interval, .. }) =
+        (registry.clone(), options.clone());
+    // No time at all would be a loop.
+    let interval = interval.max(Duration::from_secs(1));
+    jobs.soon_and_every((PURGED_AFTER.min(interval), interval), move || {
+        let registry = registry.clone();
+        async move {
+            match registry.purge_uploads(age, dryrun).await {
+                Ok(registry::Purged { found, purged }) => {
+                    tracing::debug!(found, purged, dryrun, "looked for old uploads");
+                }
+                Err(error) => {
+                    tracing::error!(error = %Chain(&error), "old uploads cannot be purged");
+                }
+            }
+        }
+    });
+}
+
+/// What is to be looked at.
+pub(super) fn checks(
+    options: &health::Options,
+    registry: &Registry,
+) -> Result<Vec<Check>, health::InvalidCheck> {
+    let mut checks = Vec::new();
+    let storage = &options.storagedriver;
+    if storage.enabled {
+        let registry = registry.clone();
+        let every = (storage.interval, storage.threshold);
+        checks.push(Check::new("storagedriver_filesystem".to_owned(), every, move || {
+            let registry = registry.clone();
+            async move { registry.probe().await.map_err(|error| Chain(&error).to_string()) }
+        }));
+    }
+    checks.extend(options.file.iter().map(Check::file));
+    checks.extend(options.tcp.iter().map(Check::tcp));
+    for http in &options.http {
+        checks.push(Check::http(http)?);
+    }
+    Ok(checks)
+}
