@@ -3,7 +3,7 @@
 use std::{error::Error as _, path::Path};
 
 use portcullis::{
-    config::{Config, Error},
+    config::{Config, Error, Settings},
     gate,
     server::TlsOptions,
 };
@@ -60,6 +60,13 @@ pub fn configuration(data: &[u8]) {
     assert_eq!(shown(&config), shown(&load(file.as_deref(), &variables).expect("as before")));
     assert_warned(&config);
     if let Some(file) = file {
+        // What is shown of it is a file that says the same, unless something is hidden in it.
+        let settings = config.settings.to_string();
+        if !settings.contains("***") {
+            let again = load(Some(&settings), &[]);
+            let again = again.unwrap_or_else(|why| panic!("{settings}: {why}"));
+            assert_eq!(options(&again), options(&config), "{settings}");
+        }
         for same in saved_otherwise(&file) {
             let again = load(Some(&same), &variables);
             let again = again.unwrap_or_else(|why| panic!("{same:?}: {why}"));
@@ -92,7 +99,11 @@ fn saved_otherwise(file: &str) -> Vec<String> {
 /// Everything that a person may get to read.
 fn messages(loaded: &Result<Config, Error>) -> Vec<String> {
     match loaded {
-        Ok(config) => config.warnings.clone(),
+        Ok(config) => {
+            let settings = config.settings.to_string();
+            let lines = settings.lines().map(str::to_owned);
+            config.warnings.iter().chain(&config.notes).cloned().chain(lines).collect()
+        }
         Err(error) => {
             let mut all = vec![error.to_string()];
             let mut cause = error.source();
@@ -132,7 +143,8 @@ fn shown(config: &Config) -> String {
     format!("{config:?}")
 }
 
-/// What it comes to, without warnings, which say at which line.
+/// What it comes to, without what says at which line.
 fn options(config: &Config) -> String {
-    shown(&Config { warnings: Vec::new(), ..config.clone() })
+    let (warnings, notes, settings) = (Vec::new(), Vec::new(), Settings::default());
+    shown(&Config { warnings, notes, settings, ..config.clone() })
 }

@@ -3,7 +3,11 @@
 //! Defaults are read from `portcullis.example.yml`, which a test holds against the options. So
 //! they are written once, and what is shown is what the operator can look up.
 
-use std::{borrow::Cow, fmt, sync::LazyLock};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+    sync::LazyLock,
+};
 
 use serde_json::Value as Json;
 
@@ -171,7 +175,7 @@ impl<'a> Spot<'a> {
     fn line(&self, value: Option<String>, from: &Node) -> Setting {
         Setting {
             key: self.path.clone(),
-            value,
+            value: value.as_deref().map(visible),
             origin: from.origin.clone(),
             name: self.name.to_owned(),
             depth: self.depth,
@@ -342,4 +346,26 @@ fn quoted(text: &str) -> String {
             .any(|word| text.eq_ignore_ascii_case(word));
     // A string in JSON is one in YAML.
     if is_plain { text.to_owned() } else { Json::from(text).to_string() }
+}
+
+/// A value in which every character shows as what it is. Those that do not stand in strings only,
+/// which are written as JSON has them.
+fn visible(value: &str) -> String {
+    let mut shown = String::with_capacity(value.len());
+    for character in value.chars() {
+        if character.is_ascii_graphic() || character == ' ' || is_visible(character) {
+            shown.push(character);
+        } else {
+            // Writing to a string does not fail.
+            let _ = match u32::from(character) {
+                code @ ..=0xffff => write!(shown, "\\u{code:04x}"),
+                code => write!(shown, "\\U{code:08x}"),
+            };
+        }
+    }
+    shown
+}
+
+fn is_visible(character: char) -> bool {
+    !character.is_ascii() && character.escape_debug().count() == 1
 }

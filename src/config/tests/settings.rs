@@ -65,11 +65,14 @@ fn what_is_shown_can_be_used() {
         "http: {headers: {X-A: [a, 'b: c'], X-B: d}, addr: ':443', host: 'https://a.example:1'}",
         "validation: {manifests: {urls: {allow: ['^https?://a[.]b/', c]}, indexes: {platforms: LIST,\
          \n platformlist: [{architecture: amd64, os: linux}, {architecture: arm64, os: linux}]}}}",
+        "auth: {htpasswd: {realm: \"a\\u0085\\u001b\\u202e\\U000e0041é漢\\x7f\"}}",
         "http: {draintimeout: 30000000000}\ncatalog: {maxentries: 0}",
         "http: {tls: {certificate: /c.pem, key: /k.pem, minimumtls: TLS1.3}}",
     ] {
         let config = load(yaml).unwrap_or_else(|error| panic!("{yaml}: {error}"));
         let text = config.settings.to_string();
+        let hidden = text.chars().find(|c| *c != '\n' && c.escape_debug().count() > 6);
+        assert_eq!(hidden, None, "{text}");
         let again = load_with(&text, &[]).unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(config.settings.changed(&again.settings), Vec::<String>::new(), "{text}");
         let parts = |config: &Config| {
