@@ -247,15 +247,25 @@ async fn a_certificate_that_stands_in_the_list_itself_is_taken() {
     let for_servers = Authority::with("for servers", |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
+    // One that is listed and no authority must not make others' certificates.
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::NoCa;
+    params.distinguished_name.push(DnType::CommonName, "no authority");
+    let not_one = Authority(CertifiedIssuer::self_signed(params, key).unwrap());
     let issued = Authority::new("elsewhere").client(|_| {});
     let site = Site::new(RequireAndVerifyClientCert, &self_signed);
-    let mut list = [&self_signed, &over, &for_servers].map(Authority::pem).concat();
+    let mut list = [&self_signed, &over, &for_servers, &not_one].map(Authority::pem).concat();
     list += &pem(&issued.cert[0]);
     site.write(&list);
     let server = site.server().await;
     for (shows, expected) in [
         (self_signed.itself(), Some(200)),
         (issued, Some(200)),
+        (self_signed.client(|_| {}), Some(200)),
+        (not_one.itself(), Some(200)),
+        (not_one.client(|_| {}), None),
+        (over.client(|_| {}), None),
         (over.itself(), None),
         (for_servers.itself(), None),
         (Authority::new("a client").itself(), None),

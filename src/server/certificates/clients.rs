@@ -5,14 +5,21 @@ use std::{sync::Arc, time::SystemTime};
 use rustls::{
     DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme,
     client::danger::HandshakeSignatureValid,
-    crypto::aws_lc_rs::default_provider,
+    crypto::{
+        WebPkiSupportedAlgorithms, aws_lc_rs::default_provider, verify_tls12_signature,
+        verify_tls13_signature,
+    },
     server::{
         WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
-use x509_parser::{certificate::X509Certificate, prelude::FromDer as _, time::ASN1Time};
+use x509_parser::{
+    certificate::{Validity, X509Certificate},
+    prelude::FromDer as _,
+    time::ASN1Time,
+};
 
 use super::{CertificateError, load_chain};
 use crate::{
@@ -100,7 +107,8 @@ impl Authorities {
     }
 
     fn read(&self) -> Result<(Vec<CertificateDer<'static>>, Asked), CertificateError> {
-        let (mut certificates, mut roots) = (Vec::new(), RootCertStore::empty());
+        let (mut certificates, mut issuers) = (Vec::new(), Vec::new());
+        let mut hints = RootCertStore::empty();
         let Some(ClientCertificates { authorities, demand }) = &self.options else {
             return Ok((certificates, None));
         };
@@ -110,18 +118,59 @@ impl Authorities {
                 error => error,
             })?;
             for certificate in read {
-                roots.add(certificate.clone()).map_err(|source| {
+                hints.add(certificate.clone()).map_err(|source| {
                     CertificateError::BadAuthority { path: path.clone(), source }
                 })?;
+                issuers.extend(Issuer::new(&certificate)?);
                 certificates.push(certificate);
             }
         }
-        let provider = Arc::new(default_provider());
-        let issued = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        let issued = issued.build()?;
-        let verifier = Verifier { demand: *demand, issued, listed: certificates.clone() };
+        let verifier = Verifier {
+            demand: *demand,
+            issuers,
+            listed: certificates.clone(),
+            hints: hints.subjects(),
+            algorithms: default_provider().signature_verification_algorithms,
+        };
         Ok((certificates, Some(Arc::new(verifier))))
     }
+}
+
+/// Somebody who may issue certificates, for a while.
+#[derive(Debug)]
+struct Issuer {
+    validity: Validity,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl Issuer {
+    /// `None` for a certificate that is no authority's (RFC 5280 §4.2.1.9 and §4.2.1.3): that
+    /// somebody is listed does not let them let in others. webpki looks at neither, nor at the
+    /// time, where a certificate is a root.
+    fn new(certificate: &CertificateDer<'static>) -> Result<Option<Self>, CertificateError> {
+        let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
+            return Ok(None);
+        };
+        let constraints = parsed.basic_constraints();
+        let is_authority = constraints.is_ok_and(|found| found.is_some_and(|it| it.value.ca));
+        let may_sign = parsed
+            .key_usage()
+            .is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()));
+        if !is_authority || !may_sign {
+            return Ok(None);
+        }
+        let mut root = RootCertStore::empty();
+        // It went into another store before.
+        let _ = root.add(certificate.clone());
+        let provider = Arc::new(default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(root), provider);
+        Ok(Some(Self { validity: parsed.validity().clone(), verifier: verifier.build()? }))
+    }
+}
+
+/// A moment as certificates have it.
+fn moment(now: UnixTime) -> Option<ASN1Time> {
+    ASN1Time::from_timestamp(i64::try_from(now.as_secs()).ok()?).ok()
 }
 
 /// What looks at the certificates of clients, if they are asked for any.
@@ -132,9 +181,11 @@ type Asked = Option<Arc<dyn ClientCertVerifier>>;
 #[derive(Debug)]
 struct Verifier {
     demand: ClientAuth,
-    /// Takes what an authority has issued.
-    issued: Arc<dyn ClientCertVerifier>,
+    issuers: Vec<Issuer>,
     listed: Vec<CertificateDer<'static>>,
+    /// Whose certificates clients are asked for.
+    hints: Vec<DistinguishedName>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
@@ -145,8 +196,7 @@ impl Verifier {
         let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
             return false;
         };
-        let now = i64::try_from(now.as_secs()).ok().and_then(|s| ASN1Time::from_timestamp(s).ok());
-        let is_valid = now.is_some_and(|now| parsed.validity().is_valid_at(now));
+        let is_valid = moment(now).is_some_and(|now| parsed.validity().is_valid_at(now));
         let is_for_clients = parsed.extended_key_usage().is_ok_and(|usage| {
             usage.is_none_or(|usage| usage.value.client_auth || usage.value.any)
         });
@@ -163,7 +213,7 @@ impl ClientCertVerifier for Verifier {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.issued.root_hint_subjects()
+        &self.hints
     }
 
     fn verify_client_cert(
@@ -177,10 +227,25 @@ impl ClientCertVerifier for Verifier {
                 Ok(ClientCertVerified::assertion())
             }
             ClientAuth::VerifyClientCertIfGiven | ClientAuth::RequireAndVerifyClientCert => {
-                match self.issued.verify_client_cert(certificate, intermediates, now) {
-                    Err(_) if self.lists(certificate, now) => Ok(ClientCertVerified::assertion()),
-                    verified => verified,
+                if self.lists(certificate, now) {
+                    return Ok(ClientCertVerified::assertion());
                 }
+                let mut why = rustls::CertificateError::UnknownIssuer.into();
+                let valid = |issuer: &&Issuer| {
+                    moment(now).is_some_and(|now| issuer.validity.is_valid_at(now))
+                };
+                for issuer in self.issuers.iter().filter(valid) {
+                    match issuer.verifier.verify_client_cert(certificate, intermediates, now) {
+                        Ok(verified) => return Ok(verified),
+                        // What is wrong with the certificate itself says more than that this
+                        // one has not issued it.
+                        Err(rustls::Error::InvalidCertificate(
+                            rustls::CertificateError::UnknownIssuer,
+                        )) => {}
+                        Err(error) => why = error,
+                    }
+                }
+                Err(why)
             }
         }
     }
@@ -191,7 +256,7 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.issued.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -200,10 +265,10 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.issued.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.issued.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
