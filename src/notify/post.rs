@@ -115,23 +115,25 @@ impl Webhook {
 #[async_trait]
 impl Post for Webhook {
     async fn post(&self, envelope: Vec<u8>) -> Result<Taken, NotTaken> {
-        let answered = async {
-            let mut response = self.send(envelope).await?;
-            let status = response.status().as_u16();
+        let late = |_| NotTaken::NoAnswer(format!("none within {:?}", self.timeout));
+        let answered = tokio::time::timeout(self.timeout, self.send(envelope)).await;
+        let mut response = answered.map_err(late)??;
+        let status = response.status().as_u16();
+        // What it says besides its status is nothing to us: it is read so that the connection can be
+        // used again, for as long as an answer may take, and whatever comes of that.
+        let reading = async {
             let mut read = 0;
-            // What it says besides its status is nothing to us, and not an error either.
             while read < ANSWER
                 && let Ok(Some(piece)) = response.chunk().await
             {
                 read += piece.len();
             }
-            match status {
-                200..400 => Ok(Taken { status }),
-                _ => Err(NotTaken::Refused(status)),
-            }
         };
-        let late = |_| NotTaken::NoAnswer(format!("none within {:?}", self.timeout));
-        tokio::time::timeout(self.timeout, answered).await.map_err(late)?
+        let _ = tokio::time::timeout(self.timeout, reading).await;
+        match status {
+            200..400 => Ok(Taken { status }),
+            _ => Err(NotTaken::Refused(status)),
+        }
     }
 }
 

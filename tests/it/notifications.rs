@@ -627,3 +627,37 @@ async fn an_endpoint_that_cannot_be_used_keeps_the_server_from_starting() {
     assert!(error.to_string().contains("the `url` of `hook`"), "{error}");
     assert_eq!(server.get("/v2/").await.status, StatusCode::OK);
 }
+
+/// What it says besides its status is nothing to us, and may never come.
+#[tokio::test]
+async fn an_event_is_taken_when_the_status_says_so_whatever_follows() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (told, mut tags) = mpsc::unbounded_channel();
+    let answering = tokio::spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = String::new();
+            while !request.ends_with("]\n}") {
+                let mut piece = [0; 4096];
+                let length = stream.read(&mut piece).await.unwrap();
+                request += &String::from_utf8_lossy(&piece[..length]);
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n").await.unwrap();
+            let tag = ["v1", "v2"].into_iter().find(|tag| request.contains(&format!("\"{tag}\"")));
+            told.send(tag).unwrap();
+            open.push(stream);
+        }
+    });
+    let slow = EndpointOptions { timeout: Duration::from_millis(300), ..endpoint("hook", url) };
+    let mut options = to(vec![slow]);
+    options.endpoints[0].ignore.mediatypes = vec!["application/octet-stream".to_owned()];
+    let server = TestServer::with(|config| config.notifications = options).await;
+    for tag in ["v1", "v2"] {
+        trifle(&server, "app", tag).await;
+    }
+    assert_eq!(tags.recv().await.unwrap(), Some("v1"));
+    assert_eq!(tags.recv().await.unwrap(), Some("v2"));
+    answering.abort();
+}
