@@ -212,7 +212,7 @@ impl Check {
     {
         let look: Look = Box::new(move || Box::pin(look()));
         // No time at all would be a loop.
-        let interval = interval.max(Duration::from_millis(100));
+        let interval = or(interval, INTERVAL).max(Duration::from_millis(100));
         Self { name, interval, threshold, failures: AtomicU32::new(0), look }
     }
 
@@ -230,7 +230,7 @@ impl Check {
     /// The check of an address.
     #[must_use]
     pub fn tcp(options: &TcpOptions) -> Self {
-        let (addr, patience) = (options.addr.clone(), options.timeout);
+        let (addr, patience) = (options.addr.clone(), or(options.timeout, TIMEOUT));
         Self::new(addr.clone(), (options.interval, options.threshold), move || {
             let connecting = TcpStream::connect(addr.clone());
             async move {
@@ -250,7 +250,7 @@ impl Check {
     /// When the address, or a header, is none.
     pub fn http(options: &HttpOptions) -> Result<Self, InvalidCheck> {
         let invalid = |why: &dyn fmt::Display| InvalidCheck {
-            uri: options.uri.clone(),
+            uri: public(&options.uri),
             why: why.to_string(),
         };
         let mut headers = HeaderMap::new();
@@ -260,13 +260,14 @@ impl Check {
                 headers.append(name.clone(), value.parse().map_err(|error| invalid(&error))?);
             }
         }
-        let client = reqwest::Client::builder().timeout(options.timeout).build();
+        let patience = or(options.timeout, TIMEOUT);
+        let client = reqwest::Client::builder().timeout(patience).build();
         let client = client.map_err(|error| invalid(&error))?;
         let request = client.head(&options.uri).headers(headers);
         let request = request.build().map_err(|error| invalid(&error))?;
         let expected = options.statuscode.get();
         let every = (options.interval, options.threshold);
-        Ok(Self::new(options.uri.clone(), every, move || {
+        Ok(Self::new(public(&options.uri), every, move || {
             // A HEAD has no body that could not be sent twice.
             let asking = request.try_clone().map(|request| client.execute(request));
             async move {
@@ -285,6 +286,18 @@ impl Check {
         }))
     }
 
+    /// What it is called where its failures are told.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The same under another name.
+    #[must_use]
+    pub fn renamed(self, name: String) -> Self {
+        Self { name, ..self }
+    }
+
     /// How often it is to be made.
     #[must_use]
     pub const fn interval(&self) -> Duration {
@@ -299,6 +312,23 @@ impl Check {
         self.failures.store(failures, Ordering::Relaxed);
         health.note(&self.name, result, (failures, self.threshold));
     }
+}
+
+/// Nothing means the default, as in registry:2.
+fn or(duration: Duration, default: Duration) -> Duration {
+    if duration.is_zero() { default } else { duration }
+}
+
+/// An address without what lets somebody in: its user, its password and its query.
+fn public(uri: &str) -> String {
+    let Ok(mut url) = reqwest::Url::parse(uri) else {
+        return uri.chars().take_while(|c| !matches!(c, '@' | '?')).collect();
+    };
+    url.set_query(None);
+    url.set_fragment(None);
+    // Only of addresses that have no place for them.
+    let _ = (url.set_username(""), url.set_password(None));
+    url.into()
 }
 
 /// Why an address cannot be looked at.
@@ -377,6 +407,9 @@ mod tests {
         assert!(health.failures()[&uri].starts_with("no answer: "), "{:?}", health.failures());
         let nowhere = HttpOptions { uri: "nowhere".to_owned(), ..HttpOptions::default() };
         assert!(Check::http(&nowhere).unwrap_err().to_string().contains("nowhere"));
+        let uri = "https://ann:sesame@a.example/fit?token=sesame#sesame".to_owned();
+        let secret = Check::http(&HttpOptions { uri, ..HttpOptions::default() }).unwrap();
+        assert_eq!(secret.name(), "https://a.example/fit");
     }
 
     #[tokio::test]

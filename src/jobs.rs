@@ -16,24 +16,33 @@ impl Jobs {
     pub fn every<F: Future<Output = ()> + Send>(
         &self,
         period: Duration,
-        work: impl FnMut() -> F + Send + 'static,
+        mut work: impl FnMut() -> F + Send + 'static,
     ) {
-        self.soon_and_every((period, period), work);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            while stop.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
+                work().await;
+            }
+        });
     }
 
-    /// As [`every`](Self::every), with a first run after `soon` instead of a period.
-    pub fn soon_and_every<F: Future<Output = ()> + Send>(
+    /// As [`every`](Self::every), for work that may be cut off at the end; it is done for the first
+    /// time after `soon`.
+    pub fn interruptible<F: Future<Output = ()> + Send>(
         &self,
         (soon, period): (Duration, Duration),
         mut work: impl FnMut() -> F + Send + 'static,
     ) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            let mut wait = soon;
-            while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
-                work().await;
-                wait = period;
-            }
+            let working = async {
+                tokio::time::sleep(soon).await;
+                loop {
+                    work().await;
+                    tokio::time::sleep(period).await;
+                }
+            };
+            stop.run_until_cancelled(working).await;
         });
     }
 
@@ -53,6 +62,15 @@ mod tests {
     };
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_may_be_cut_off_keeps_nobody_from_stopping() {
+        let jobs = Jobs::default();
+        let second = Duration::from_secs(1);
+        jobs.interruptible((second, second), std::future::pending::<()>);
+        tokio::time::sleep(second * 10).await;
+        jobs.stop().await;
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_job_runs_until_it_is_stopped() {

@@ -1,6 +1,8 @@
 //! What runs by itself: reloads, health checks, the purge of old uploads, the sync of events.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
 
 use super::reload::Reloads;
 use crate::{
@@ -16,6 +18,9 @@ const USERS_EVERY: Duration = Duration::from_millis(400);
 
 /// A changed certificate is in force within a few seconds.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a look at the storage may take before that is a failure.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Old uploads are looked for this long after the start, when it is over with those who come back.
 const PURGED_AFTER: Duration = Duration::from_secs(300);
@@ -46,7 +51,7 @@ pub(super) fn start_jobs(
     }
     for check in checks {
         let (check, health) = (Arc::new(check), Arc::clone(health));
-        jobs.every(check.interval(), move || {
+        jobs.interruptible((check.interval(), check.interval()), move || {
             let (check, health) = (Arc::clone(&check), Arc::clone(&health));
             async move { check.run(&health).await }
         });
@@ -60,7 +65,7 @@ fn purge(jobs: &Jobs, registry: &Registry, options: &registry::PurgeOptions) {
         (registry.clone(), options.clone());
     // No time at all would be a loop.
     let interval = interval.max(Duration::from_secs(1));
-    jobs.soon_and_every((PURGED_AFTER.min(interval), interval), move || {
+    jobs.interruptible((PURGED_AFTER.min(interval), interval), move || {
         let registry = registry.clone();
         async move {
             match registry.purge_uploads(age, dryrun).await {
@@ -87,7 +92,12 @@ pub(super) fn checks(
         let every = (storage.interval, storage.threshold);
         checks.push(Check::new("storagedriver_filesystem".to_owned(), every, move || {
             let registry = registry.clone();
-            async move { registry.probe().await.map_err(|error| Chain(&error).to_string()) }
+            async move {
+                match timeout(LOOK, registry.probe()).await {
+                    Ok(looked) => looked.map_err(|error| Chain(&error).to_string()),
+                    Err(_) => Err("no answer in time".to_owned()),
+                }
+            }
         }));
     }
     checks.extend(options.file.iter().map(Check::file));
@@ -95,5 +105,18 @@ pub(super) fn checks(
     for http in &options.http {
         checks.push(Check::http(http)?);
     }
-    Ok(checks)
+    // What one says must not be taken back by another of the same name.
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let told_apart = checks.into_iter().map(|check| {
+        let count = seen.entry(check.name().to_owned()).or_default();
+        *count += 1;
+        match *count {
+            1 => check,
+            n => {
+                let name = format!("{} ({n})", check.name());
+                check.renamed(name)
+            }
+        }
+    });
+    Ok(told_apart.collect())
 }

@@ -11,7 +11,7 @@ use super::UploadId;
 use crate::{
     oci::RepositoryName,
     registry::{Error, Registry, catalog::Walk, layout::Place},
-    storage::Durability,
+    storage::{Durability, ErrorKind},
 };
 
 /// `storage.maintenance.uploadpurging`.
@@ -58,9 +58,10 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// When storage fails. What was removed before stays removed.
+    /// When storage fails: at once where it cannot be walked, else at the end, with the first upload
+    /// that stays for that reason. What was removed stays removed.
     pub async fn purge_uploads(&self, age: Duration, dry_run: bool) -> Result<Purged, Error> {
-        let mut purged = Purged::default();
+        let (mut purged, mut failed) = (Purged::default(), None);
         let mut walk = Walk::behind(self, "");
         while let Some(name) = walk.next().await? {
             let folder = Place::Uploads(&name).key();
@@ -71,11 +72,17 @@ impl Registry {
                 after = Some(last.name.clone());
                 for id in entries.iter().filter_map(|entry| entry.name.parse().ok()) {
                     purged.found += 1;
-                    purged.purged += u64::from(self.purge(&name, id, (age, dry_run)).await?);
+                    match self.purge(&name, id, (age, dry_run)).await {
+                        Ok(gone) => purged.purged += u64::from(gone),
+                        Err(error) => {
+                            tracing::warn!(repository = %name, upload = %id, %error, "stays");
+                            failed.get_or_insert(error);
+                        }
+                    }
                 }
             }
         }
-        Ok(purged)
+        failed.map_or(Ok(purged), Err)
     }
 
     /// Removes an upload if it is old enough; whether it was.
@@ -86,27 +93,46 @@ impl Registry {
         (age, dry_run): (Duration, bool),
     ) -> Result<bool, Error> {
         let now = self.0.clock.now();
-        let place = Place::UploadStartedAt(name, id).key();
-        let started = self.storage().read(&place, MAX_STARTED_AT).await?;
-        let started = started.and_then(|text| str::from_utf8(&text).ok()?.trim().parse().ok());
-        let Some(started): Option<jiff::Timestamp> = started else {
-            if !dry_run {
-                self.storage().put(&place, started_at(now).into(), Durability::Lazy).await?;
-            }
-            return Ok(false);
-        };
-        let has_lived = Duration::try_from(now.duration_since(started)).unwrap_or_default();
-        if has_lived < age {
+        let started = self.begun(name, id).await?;
+        let has_lived =
+            started.and_then(|started| Duration::try_from(now.duration_since(started)).ok());
+        if has_lived.is_some_and(|has_lived| has_lived < age) {
             return Ok(false);
         }
         if !dry_run {
+            // Nobody finishes or cancels it meanwhile, and nobody has: it would be there again.
             let Ok(_session) = self.0.sessions.try_enter(id) else { return Ok(false) };
-            self.discard(name, id).await?;
-            self.0.opened.forget(id);
+            let folder = Place::Upload(name, id).key();
+            if self.storage().list(&folder, None, 1).await?.is_empty() {
+                return Ok(false);
+            }
+            if has_lived.is_none() {
+                let place = Place::UploadStartedAt(name, id).key();
+                self.storage().put(&place, started_at(now).into(), Durability::Lazy).await?;
+            } else {
+                self.discard(name, id).await?;
+                self.0.opened.forget(id);
+            }
         }
+        let Some(has_lived) = has_lived else { return Ok(false) };
         let hours = has_lived.as_secs() / 3600;
-        tracing::info!(repository = %name, upload = %id, hours, dry_run, "purged an upload");
+        let what = if dry_run { "would purge an upload" } else { "purged an upload" };
+        tracing::info!(repository = %name, upload = %id, hours, "{what}");
         Ok(true)
+    }
+
+    /// When an upload was begun; `None` where that cannot be read.
+    async fn begun(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+    ) -> Result<Option<jiff::Timestamp>, Error> {
+        let place = Place::UploadStartedAt(name, id).key();
+        let text = match self.storage().read(&place, MAX_STARTED_AT).await {
+            Err(error) if error.kind() == ErrorKind::TooLong => None,
+            read => read?,
+        };
+        Ok(text.and_then(|text| str::from_utf8(&text).ok()?.trim().parse().ok()))
     }
 }
 
@@ -189,11 +215,11 @@ mod tests {
         let (memory, hand, registry) = registry();
         let upload = begin(&registry, "app").await;
         let place = Place::UploadStartedAt(&upload.name, upload.id).key();
-        for broken in ["", "yesterday", "\u{0}"] {
-            memory.put(&place, Bytes::from(broken), Durability::Lazy).await.unwrap();
+        for broken in ["", "yesterday", "\u{0}", &"9".repeat(300)] {
+            memory.put(&place, Bytes::from(broken.to_owned()), Durability::Lazy).await.unwrap();
             let purged = registry.purge_uploads(HOUR, true).await.unwrap();
             assert_eq!(purged, Purged { found: 1, purged: 0 });
-            let text = memory.read(&place, 99).await.unwrap().unwrap();
+            let text = memory.read(&place, 999).await.unwrap().unwrap();
             assert_eq!(text, broken, "it was only asked");
         }
         assert_eq!(registry.purge_uploads(HOUR, false).await.unwrap().purged, 0);

@@ -87,7 +87,7 @@ pub(super) const HEALTH: Kind = Section(&[
     works(
         "http",
         List(&Section(&[
-            works("uri", Text),
+            works("uri", Secret),
             works("headers", Headers),
             works("statuscode", Integer),
             works("timeout", Duration),
