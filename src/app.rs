@@ -6,7 +6,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -257,25 +257,36 @@ impl App {
 
     /// Puts in force what another configuration says of the keys that need no restart, and reads
     /// again what [`reload`](Self::reload) does. The level of the log is whoever's who began it.
-    pub async fn apply(&self, config: &Config) {
-        let config = config.clone();
+    ///
+    /// Gives the keys, or the sections, of which that could not be done.
+    pub async fn apply(&self, config: &Config) -> Vec<&'static str> {
+        let (config, kept) = (config.clone(), Arc::new(Mutex::new(Vec::new())));
+        let told = Arc::clone(&kept);
         Arc::clone(&self.reloads)
             .run(move |reloads| {
-                reloads.apply(&config);
+                let kept = reloads.apply(&config);
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = kept;
                 reloads.users(true);
                 reloads.certificates(true);
             })
             .await;
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *kept)
     }
 
     /// Whether a key takes effect without a restart.
     #[must_use]
     pub fn reloads(key: &str) -> bool {
-        let is_below = |section: &&str| {
-            key.strip_prefix(*section)
+        Self::is_below(key, RELOADED)
+    }
+
+    /// Whether a key is one of these, or stands in one of these sections.
+    #[must_use]
+    pub fn is_below(key: &str, sections: &[&str]) -> bool {
+        sections.iter().any(|section| {
+            key.strip_prefix(section)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        };
-        RELOADED.iter().any(is_below)
+        })
     }
 
     /// Stops listening, lets what runs finish within `http.draintimeout`, and takes everything

@@ -170,14 +170,21 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// When a header is none; nothing has changed then.
+    /// When a header is none. The old ones stay then; what may be written is as it was asked for.
     pub fn adjust(
         &self,
         options: &Options,
         readonly: &ReadOnlyOptions,
     ) -> Result<(), InvalidOptions> {
-        self.adjustable.store(Arc::new(Adjustable::new(options, readonly)?));
-        Ok(())
+        let (adjustable, result) = match Adjustable::new(options, readonly) {
+            Ok(adjustable) => (adjustable, Ok(())),
+            Err(error) => {
+                let headers = self.adjustable.load().headers.clone();
+                (Adjustable { headers, readonly: readonly.enabled }, Err(error))
+            }
+        };
+        self.adjustable.store(Arc::new(adjustable));
+        result
     }
 
     /// The interface as a service for the requests on one connection, which `peer` opened.

@@ -90,9 +90,9 @@ impl Certificates {
     }
 
     /// Asks for other certificates of clients, if it can be read whose.
-    fn ask_clients(&mut self, options: Option<&ClientCertificates>) {
+    fn ask_clients(&mut self, options: Option<&ClientCertificates>) -> bool {
         if self.authorities.are_those_of(options) {
-            return;
+            return true;
         }
         let mut authorities = Authorities::new(options.cloned());
         match authorities.load() {
@@ -105,8 +105,12 @@ impl Certificates {
                     }
                     None => tracing::info!("client certificates are not asked for any more"),
                 }
+                true
             }
-            Err(error) => keeps_authorities(&error),
+            Err(error) => {
+                keeps_authorities(&error);
+                false
+            }
         }
     }
 
@@ -196,40 +200,55 @@ impl Reloads {
 
     /// Puts in force what another configuration says of the keys that are [`RELOADED`], but for the
     /// level of the log. What it says of a file that cannot be used is left as it was.
-    pub(super) fn apply(&self, config: &Config) {
-        if let (gate::Options::Htpasswd(options), Some(users)) = (&config.auth, &self.users) {
-            self.move_users(options, users);
+    /// Gives the keys of which that is not so; why has been logged.
+    pub(super) fn apply(&self, config: &Config) -> Vec<&'static str> {
+        let mut kept = Vec::new();
+        match (&config.auth, &self.users) {
+            (gate::Options::Htpasswd(options), Some(users)) if self.move_users(options, users) => {}
+            // Who is asked for a password at all takes a restart.
+            _ => kept.push("auth.htpasswd"),
         }
         if let (TlsOptions::On { source, clients, .. }, Some(certificates)) =
             (&config.http.server.tls, &self.certificates)
         {
             let mut certificates = certificates.lock().unwrap_or_else(PoisonError::into_inner);
-            certificates.ask_clients(clients.as_ref());
+            if !certificates.ask_clients(clients.as_ref()) {
+                kept.extend(["http.tls.clientcas", "http.tls.clientauth"]);
+            }
             let files = files(source);
             if files != certificates.files {
                 match certificates.move_to(files) {
                     Ok(()) => tracing::info!("the certificate of another file is in force"),
-                    Err(error) => tracing::error!(
-                        %error,
-                        "the new certificate cannot be used; the old one stays"
-                    ),
+                    Err(error) => {
+                        kept.extend(["http.tls.certificate", "http.tls.key"]);
+                        tracing::error!(
+                            %error,
+                            "the new certificate cannot be used; the old one stays"
+                        );
+                    }
                 }
             }
+        } else {
+            kept.push("http.tls");
         }
         if let Err(error) = self.api.adjust(&config.http.api, &config.storage.maintenance.readonly)
         {
+            kept.push("http.headers");
             tracing::error!(%error, "the headers cannot be used; the old ones stay");
         }
         if let Err(error) = self.notifier.set(&config.notifications) {
+            kept.push("notifications");
             let error = Chain(&error);
             tracing::error!(%error, "the endpoints of events cannot be used; the old ones stay");
         }
+        kept
     }
 
-    fn move_users(&self, options: &HtpasswdOptions, users: &Mutex<UserFile>) {
+    /// Whether the users of these options are in force.
+    fn move_users(&self, options: &HtpasswdOptions, users: &Mutex<UserFile>) -> bool {
         let mut source = users.lock().unwrap_or_else(PoisonError::into_inner);
         if source.is_that_of(options) {
-            return;
+            return true;
         }
         let path = &options.path;
         match UserFile::open(options) {
@@ -242,12 +261,16 @@ impl Reloads {
                 report(path, &users);
                 self.gate.set_users(&users);
                 *source = file;
+                true
             }
-            Err(error) => tracing::error!(
-                file = %path.display(),
-                %error,
-                "the password file cannot be read; the users of the old one stay"
-            ),
+            Err(error) => {
+                tracing::error!(
+                    file = %path.display(),
+                    %error,
+                    "the password file cannot be read; the users of the old one stay"
+                );
+                false
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use sd_notify::NotifyState;
@@ -44,6 +45,10 @@ const BLOCKING_THREADS: usize = 64;
 /// has just sent something to; with four a tenth more requests are answered (docs/PERFORMANCE.md).
 const MIN_WORKERS: usize = 4;
 
+/// Work that blocks and goes on after the drain, such as a look at a disk that stands still, is waited
+/// for no longer.
+const LAST_WORK: Duration = Duration::from_secs(2);
+
 const EXAMPLE: &str = "\
 Example:
   portcullis serve
@@ -67,7 +72,10 @@ impl Serve {
             .max_blocking_threads(BLOCKING_THREADS)
             .build()?;
         let mut settings = Watched { file: self.config, began: config.settings.clone(), log };
-        runtime.block_on(serve(&config, &mut settings))
+        let result = runtime.block_on(serve(&config, &mut settings));
+        // Before the log: what it still has to say is written.
+        runtime.shutdown_timeout(LAST_WORK);
+        result
     }
 }
 
@@ -92,16 +100,19 @@ impl Watched {
             }
         };
         self.log.set_level(config.log.level);
-        app.apply(&config).await;
-        let changed = self.began.changed(&config.settings);
-        let (now, later): (Vec<_>, Vec<_>) = changed.iter().partition(|key| App::reloads(key));
-        for key in now {
-            tracing::info!(%key, "taken over from the configuration");
+        let kept = app.apply(&config).await;
+        let is_kept = |key: &str| App::is_below(key, &kept);
+        for key in self.began.changed(&config.settings) {
+            match (App::reloads(&key), is_kept(&key)) {
+                (true, false) => tracing::info!(%key, "taken over from the configuration"),
+                (true, true) => tracing::warn!(%key, "was changed in the configuration, in vain"),
+                (false, _) => tracing::warn!(
+                    %key,
+                    "was changed in the configuration and takes effect at a restart"
+                ),
+            }
         }
-        for key in later {
-            tracing::warn!(%key, "was changed in the configuration and takes effect at a restart");
-        }
-        self.began.adopt(&config.settings, App::reloads);
+        self.began.adopt(&config.settings, |key| App::reloads(key) && !is_kept(key));
     }
 }
 

@@ -180,6 +180,8 @@ impl Socket {
         match self {
             Self::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
+                // On a socket for both families the others look like one of IPv6.
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 Ok(Client::Tcp(stream, peer))
             }
             Self::Unix(socket) => Ok(Client::Unix(socket.accept().await?.0)),

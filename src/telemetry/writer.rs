@@ -9,7 +9,7 @@ use std::{
     mem,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How many bytes may wait. What comes while they do is counted and left out.
@@ -17,6 +17,9 @@ const MOST: usize = 1 << 20;
 
 /// How long lines gather before they are written: with many requests, one write for all of them.
 const GATHER: Duration = Duration::from_millis(5);
+
+/// How long the last lines may take.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Where lines are left. Clones share one queue.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +40,7 @@ struct Waiting {
     closed: bool,
 }
 
-/// The thread that writes. Dropped, it writes what is left and ends.
+/// The thread that writes. Dropped, it writes what is left, as far as that is read, and ends.
 #[derive(Debug)]
 pub(super) struct Writer {
     lines: Lines,
@@ -110,7 +113,13 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.lines.waiting().closed = true;
         self.lines.0.changed.notify_one();
-        if let Some(thread) = self.thread.take() {
+        let Some(thread) = self.thread.take() else { return };
+        // Whoever reads may have stopped to: that must not keep a server from ending.
+        let given_up = Instant::now() + LAST_LINES;
+        while !thread.is_finished() && Instant::now() < given_up {
+            thread::sleep(GATHER);
+        }
+        if thread.is_finished() {
             // It does not panic; if it did, the panic was reported.
             let _ = thread.join();
         }
@@ -168,6 +177,15 @@ mod tests {
         let left_out = left_out.load(Ordering::Relaxed);
         assert!(left_out > 0, "more than {MOST} bytes waited");
         assert_eq!(whole as u64 + left_out, count as u64);
+    }
+
+    #[test]
+    fn an_output_that_accepts_nothing_keeps_nobody_from_ending() {
+        let (_never, gate) = mpsc::channel();
+        let lines = Lines::default();
+        let writer = lines.write_to(Gated(gate, Arc::default()), |_| {}).unwrap();
+        lines.leave("one\n", true);
+        drop(writer);
     }
 
     #[test]

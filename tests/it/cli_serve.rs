@@ -369,3 +369,39 @@ async fn a_changed_configuration_is_taken_over_by_sighup_as_far_as_that_goes() {
     assert!(line.contains("takes effect at a restart"), "{line}");
     assert!(!log.contains("taken over"), "that is less than a warning: {log}");
 }
+
+#[tokio::test]
+async fn what_cannot_be_used_is_not_taken_over_and_does_not_hold_up_what_can() {
+    let folder = tempfile::tempdir().unwrap();
+    write_user(&folder.path().join("users"), "carol", "password");
+    let configure = |readonly: bool, users: &str, header: &str| {
+        let yaml = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: data}}, maintenance: \
+             {{readonly: {{enabled: {readonly}}}}}}}\nauth: {{htpasswd: {{path: {users}}}}}\n\
+             http: {{headers: {{X-New: [\"{header}\"]}}}}\n"
+        );
+        fs::write(folder.path().join("config.yml"), yaml).unwrap();
+    };
+    configure(false, "users", "a");
+    let server = Process::start(folder.path(), Some("config.yml"), &[]);
+    let client = server.client(&folder.path().join("certs/ca.crt"));
+    let push = async || {
+        let push = client.post(server.url("/v2/a/blobs/uploads/"));
+        push.basic_auth("carol", Some("password")).answer().await
+    };
+    push().await.expect(202);
+    configure(true, "missing", "a\\nb");
+    server.signal("HUP");
+    let refused = async { while push().await.status != 405 {} };
+    tokio::time::timeout(std::time::Duration::from_secs(60), refused).await.unwrap();
+    assert_eq!(push().await.header("x-new"), "a");
+    let (_, log) = server.end("TERM").await;
+    for (key, what) in [
+        ("storage.maintenance.readonly.enabled", "taken over"),
+        ("http.headers", "in vain"),
+        ("auth.htpasswd.path", "in vain"),
+    ] {
+        let line = log.lines().find(|line| line.ends_with(&format!("key={key}")));
+        assert!(line.is_some_and(|line| line.contains(what)), "{key}: {log}");
+    }
+}
