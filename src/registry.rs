@@ -15,8 +15,7 @@ use std::{fmt, future::Future, sync::Arc};
 use tokio_util::task::TaskTracker;
 
 use self::{
-    contents::Contents, locks::RepositoryLocks, referrers::Entered, sessions::Sessions,
-    skipped::Skipped,
+    contents::Contents, locks::Locks, referrers::Entered, sessions::Sessions, skipped::Skipped,
 };
 pub use crate::storage::ByteStream;
 use crate::storage::Storage;
@@ -61,7 +60,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     sessions: Sessions,
     opened: Opened,
-    locks: RepositoryLocks,
+    locks: Locks,
     contents: Contents,
     acceptance: Acceptance,
     entered: Entered,
@@ -114,7 +113,7 @@ impl Registry {
             clock,
             sessions: Sessions::default(),
             opened: Opened::new(max_uploads),
-            locks: RepositoryLocks::default(),
+            locks: Locks::default(),
             contents: Contents::new(),
             acceptance: Acceptance::new(validation, policy),
             entered: Entered::default(),

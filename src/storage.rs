@@ -4,7 +4,7 @@
 //! manifest is. Backends are the [`filesystem`] and, for tests, [`memory`]; both pass the suite in
 //! `storage/contract.rs`, and so must any other.
 
-use std::{fmt, io, ops::Range, sync::Arc};
+use std::{fmt, io, ops::Range, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -86,6 +86,38 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Deletes every object below a key. Not atomic: a crash leaves some of them.
     async fn delete_all(&self, prefix: &Key) -> Result<(), Error>;
 
+    /// Deletes every object below each of some names directly below a key; durably, together. A
+    /// crash before that leaves some of them.
+    async fn delete_below(&self, prefix: &Key, names: Vec<String>) -> Result<(), Error>;
+
+    /// Takes away every object below a key, durably and, where the backend can, all at once; `false`
+    /// when there was nothing.
+    async fn discard(&self, prefix: &Key) -> Result<bool, Error>;
+
+    /// Removes what is left of a crash in [`discard`](Self::discard).
+    async fn empty_trash(&self) -> Result<(), Error>;
+
+    /// Removes what a backend has of a key, and below it, where there is no object: empty folders.
+    async fn prune(&self, prefix: &Key) -> Result<(), Error>;
+
+    /// When an object was last written, promoted from what was [renewed](Self::renew), or renewed.
+    async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, Error>;
+
+    /// Makes now the time when an object was last modified; `false` when it is not there. Whoever
+    /// asks for that time later sees it, in other processes too; a power cut may undo it.
+    async fn renew(&self, key: &Key) -> Result<bool, Error>;
+
+    /// What time it is by the clock that objects are stamped with.
+    async fn time(&self) -> Result<SystemTime, Error>;
+
+    /// Waits until nobody holds `name` in a way that excludes this one, here or in another process:
+    /// [`Hold::Alone`] excludes all others. It is held until what is returned is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Besides failures of the backend: when somebody else has held it for a minute.
+    async fn lock(&self, name: &Key, hold: Hold) -> Result<Held, Error>;
+
     /// The names directly below a key that are greater than `after`: the least `limit` of them, in
     /// the order of their bytes. What other programs put there under names that are not UTF-8 is
     /// left out.
@@ -105,6 +137,53 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Holders, Error>;
+
+    /// What is directly below some keys, in no order, in one go: for whoever goes through all there
+    /// is. Nothing of it is remembered for others.
+    async fn survey(&self, looks: Vec<Look>) -> Result<Vec<Vec<Seen>>, Error>;
+}
+
+/// How something is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Together with others who hold it so.
+    Shared,
+    /// By nobody else.
+    Alone,
+}
+
+/// What is held until this is dropped.
+#[derive(Debug)]
+pub struct Held(
+    #[expect(dead_code, reason = "what counts is when it is dropped")]
+    Box<dyn fmt::Debug + Send + Sync>,
+);
+
+impl Held {
+    /// What gives it back when it is dropped.
+    fn new(guard: impl fmt::Debug + Send + Sync + 'static) -> Self {
+        Self(Box::new(guard))
+    }
+}
+
+/// What is to be looked at in a [survey](Storage::survey).
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The key below which.
+    pub folder: Key,
+    /// Only the names below which there is this object; its length and time are told.
+    pub object: Option<&'static str>,
+}
+
+/// A name that was seen in a [survey](Storage::survey).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seen {
+    /// The last segment of the key.
+    pub name: String,
+    /// Whether there are further keys below it.
+    pub is_prefix: bool,
+    /// The length in bytes, and the time of the last change, of the object that was asked for.
+    pub object: Option<(u64, SystemTime)>,
 }
 
 /// An object opened for reading.

@@ -92,12 +92,16 @@ impl Registry {
             },
             None => digest.clone(),
         };
-        let Some(size) = self.storage().size(&Place::Data(&target).key()).await? else {
-            return Ok(None);
-        };
         let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
         self.detached(async move {
-            let _guard = registry.0.locks.adding(&name).await;
+            let _repository = registry.adding(&name).await?;
+            let _bytes = registry.linking(&target).await?;
+            let data = Place::Data(&target).key();
+            let Some(size) = registry.storage().size(&data).await? else { return Ok(None) };
+            // A collector that has looked through this repository already does not see the link.
+            if !registry.storage().renew(&data).await? {
+                return Ok(None);
+            }
             registry.set_link(Place::Layer(&name, &digest), &target).await?;
             Ok(Some(size))
         })
@@ -113,7 +117,7 @@ impl Registry {
     pub async fn delete_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
         let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
         self.detached(async move {
-            let _guard = registry.0.locks.deleting(&name).await;
+            let _guard = registry.deleting(&name).await?;
             Ok(registry.storage().delete(&Place::Layer(&name, &digest).key()).await?)
         })
         .await

@@ -1,45 +1,86 @@
-//! Keeps what deletes in a repository apart from what adds to it.
+//! Keeps what takes away apart from what adds, here and in other processes on the same tree.
 //!
-//! Deleting a manifest reads each tag to find those that name it. A tag moved between that look
-//! and the deletion would be lost although its push was acknowledged; a manifest checked for its
-//! blobs just before one of them is unlinked would be incomplete. So additions share the lock and
-//! deletions hold it alone.
-
-use std::hash::{BuildHasher as _, RandomState};
+//! Two things are held. A *repository*: deleting a manifest reads each tag to find those that name
+//! it, and a tag moved between that look and the deletion would be lost although its push was
+//! acknowledged; a manifest checked for its blobs just before one of them is unlinked would be
+//! incomplete. The *bytes* of a digest: a collector that has found no link to them must not remove
+//! them while somebody makes one. What adds shares a lock, what takes away holds it alone.
+//!
+//! Whoever needs both takes the repository's first; a collector holds one at a time. So nobody
+//! waits for somebody who waits for them.
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::oci::RepositoryName;
+use super::{Error, Registry};
+use crate::{
+    oci::{Algorithm, Digest, RepositoryName},
+    storage::{Held, Hold, Key},
+};
 
-/// Two repositories may share a lock; then they wait for each other now and then.
-const STRIPES: usize = 256;
+/// Two repositories may share a lock, or two digests; then they wait for each other now and then.
+/// All processes have to agree on it.
+pub(super) const STRIPES: usize = 64;
 
 #[derive(Debug)]
-pub(super) struct RepositoryLocks {
-    stripes: Vec<RwLock<()>>,
-    hasher: RandomState,
+pub(super) struct Locks {
+    repositories: Vec<RwLock<()>>,
+    bytes: Vec<RwLock<()>>,
 }
 
-impl Default for RepositoryLocks {
+impl Default for Locks {
     fn default() -> Self {
-        let stripes = std::iter::repeat_with(RwLock::default).take(STRIPES).collect();
-        Self { stripes, hasher: RandomState::new() }
+        let stripes = || std::iter::repeat_with(RwLock::default).take(STRIPES).collect();
+        Self { repositories: stripes(), bytes: stripes() }
     }
 }
 
-impl RepositoryLocks {
-    /// Held while something is added.
-    pub(super) async fn adding(&self, name: &RepositoryName) -> RwLockReadGuard<'_, ()> {
-        self.stripe(name).read().await
+/// What adds.
+#[must_use]
+#[expect(dead_code, reason = "what counts is when they are dropped")]
+pub(super) struct Adding<'a>(Held, RwLockReadGuard<'a, ()>);
+
+/// What takes away.
+#[must_use]
+#[expect(dead_code, reason = "what counts is when they are dropped")]
+pub(super) struct Removing<'a>(Held, RwLockWriteGuard<'a, ()>);
+
+impl Registry {
+    /// Held while something is added to a repository.
+    pub(super) async fn adding(&self, name: &RepositoryName) -> Result<Adding<'_>, Error> {
+        let stripe = of_repository(name);
+        // Those of this process first: they queue, and whoever comes to the storage asks again.
+        let here = self.0.locks.repositories[stripe].read().await;
+        let everywhere = self.storage().lock(&called("repository", stripe), Hold::Shared).await?;
+        Ok(Adding(everywhere, here))
     }
 
-    /// Held while something is deleted.
-    pub(super) async fn deleting(&self, name: &RepositoryName) -> RwLockWriteGuard<'_, ()> {
-        self.stripe(name).write().await
+    /// Held while something is taken from a repository.
+    pub(super) async fn deleting(&self, name: &RepositoryName) -> Result<Removing<'_>, Error> {
+        let stripe = of_repository(name);
+        let here = self.0.locks.repositories[stripe].write().await;
+        let everywhere = self.storage().lock(&called("repository", stripe), Hold::Alone).await?;
+        Ok(Removing(everywhere, here))
     }
 
-    fn stripe(&self, name: &RepositoryName) -> &RwLock<()> {
-        let hash = self.hasher.hash_one(name);
-        &self.stripes[usize::try_from(hash % STRIPES as u64).unwrap_or_default()]
+    /// Held while something is made to lead to the bytes of a digest, from before they are looked at
+    /// until it is made.
+    pub(super) async fn linking(&self, digest: &Digest) -> Result<Adding<'_>, Error> {
+        let stripe = of_bytes(digest.hex());
+        let here = self.0.locks.bytes[stripe].read().await;
+        let everywhere = self.storage().lock(&called("bytes", stripe), Hold::Shared).await?;
+        Ok(Adding(everywhere, here))
     }
+}
+
+fn of_repository(name: &RepositoryName) -> usize {
+    of_bytes(Digest::of(Algorithm::Sha256, name.as_str().as_bytes()).hex())
+}
+
+/// By the first two digits, so that what lies in one folder has one lock.
+fn of_bytes(hex: &str) -> usize {
+    hex.get(..2).and_then(|start| usize::from_str_radix(start, 16).ok()).unwrap_or(0) % STRIPES
+}
+
+fn called(what: &str, stripe: usize) -> Key {
+    Key::new(format!("{what}-{stripe:02}"))
 }

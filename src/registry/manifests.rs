@@ -148,7 +148,8 @@ impl Registry {
         self.0.acceptance.judge(&manifest)?;
         let subject = manifest.subject().map(|subject| subject.digest.clone());
 
-        let _guard = self.0.locks.adding(name).await;
+        let _repository = self.adding(name).await?;
+        let _bytes = self.linking(&digest).await?;
         self.refuse_incomplete(name, manifest.kind()).await?;
         self.storage().put(&Place::Data(&digest).key(), bytes, Durability::Synced).await?;
         if let Some(subject) = &subject {
@@ -227,7 +228,7 @@ impl Registry {
         digest: &Digest,
         untagged: Option<mpsc::Sender<Tag>>,
     ) -> Result<bool, Error> {
-        let _guard = self.0.locks.deleting(name).await;
+        let _guard = self.deleting(name).await?;
         if self.storage().size(&Place::Revision(name, digest).key()).await?.is_none() {
             return Ok(false);
         }

@@ -70,7 +70,7 @@ impl Registry {
     pub async fn delete_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool, Error> {
         let (registry, name, tag) = (self.clone(), name.clone(), tag.clone());
         self.detached(async move {
-            let _guard = registry.0.locks.deleting(&name).await;
+            let _guard = registry.deleting(&name).await?;
             registry.remove_tag(&name, &tag).await
         })
         .await

@@ -289,7 +289,10 @@ impl Registry {
             return Err(Error::DigestMismatch { claimed: digest.clone(), computed });
         }
         self.sync(name, id, &mut intake).await?;
-        let _guard = self.0.locks.adding(name).await;
+        let _repository = self.adding(name).await?;
+        let _bytes = self.linking(digest).await?;
+        // The bytes came when they came; to a collector they are new now.
+        self.storage().renew(&data).await?;
         // This replaces a blob of the same digest, which heals one whose bytes went bad: these
         // have just been verified. Whoever reads the old one reads on.
         self.storage().promote(&data, &Place::Data(digest).key()).await?;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
-use super::{Durability, Entry, ErrorKind, Holders, Key, Storage};
+use super::{Durability, Entry, ErrorKind, Hold, Holders, Key, Look, Storage};
 
 pub(super) async fn all(storage: &dyn Storage) {
     what_is_absent_is_none(storage).await;
@@ -15,6 +15,11 @@ pub(super) async fn all(storage: &dyn Storage) {
     lists_are_sorted_and_paged(storage).await;
     holders_are_those_that_hold(storage).await;
     deletion_reaches_what_it_names(storage).await;
+    some_are_deleted_and_others_stay(storage).await;
+    what_is_discarded_is_gone(storage).await;
+    times_go_on(storage).await;
+    a_survey_sees_what_is_there(storage).await;
+    what_is_held_alone_is_held_by_nobody_else(storage).await;
     unsafe_keys_are_refused(storage).await;
 }
 
@@ -166,4 +171,98 @@ async fn unsafe_keys_are_refused(storage: &dyn Storage) {
         assert!(storage.delete(&key).await.is_err(), "{path:?}");
         assert!(storage.delete_all(&key).await.is_err(), "{path:?}");
     }
+}
+
+async fn some_are_deleted_and_others_stay(storage: &dyn Storage) {
+    for path in ["some/a/x", "some/a/y/z", "some/b/x", "some/ab/x"] {
+        put(storage, path, b"").await;
+    }
+    let names = ["a", "absent"].map(str::to_owned).to_vec();
+    storage.delete_below(&key("some"), names.clone()).await.unwrap();
+    storage.delete_below(&key("nothing/at/all"), names).await.unwrap();
+    let left: Vec<String> = storage
+        .list(&key("some"), None, 9)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.name)
+        .collect();
+    assert_eq!(left, ["ab", "b"]);
+}
+
+async fn what_is_discarded_is_gone(storage: &dyn Storage) {
+    put(storage, "discarded/a/b", b"").await;
+    put(storage, "discarded-not/a", b"").await;
+    assert!(storage.discard(&key("discarded")).await.unwrap());
+    assert!(!storage.discard(&key("discarded")).await.unwrap());
+    assert!(read(storage, "discarded/a/b").await.is_none());
+    assert!(read(storage, "discarded-not/a").await.is_some());
+    put(storage, "discarded/a/b", b"again").await;
+    assert_eq!(read(storage, "discarded/a/b").await.unwrap(), "again");
+    storage.prune(&key("discarded")).await.unwrap();
+    assert_eq!(read(storage, "discarded/a/b").await.unwrap(), "again", "it is not empty");
+    assert!(storage.delete(&key("discarded/a/b")).await.unwrap());
+    for prune in ["discarded", "nothing/at/all"] {
+        storage.prune(&key(prune)).await.unwrap();
+    }
+    let top = storage.list(&key("discarded"), None, 1).await.unwrap();
+    assert_eq!(top, [], "no empty folder is left");
+    storage.empty_trash().await.unwrap();
+}
+
+async fn times_go_on(storage: &dyn Storage) {
+    assert_eq!(storage.modified(&key("times/a")).await.unwrap(), None);
+    assert!(!storage.renew(&key("times/a")).await.unwrap());
+    let before = storage.time().await.unwrap();
+    put(storage, "times/a", b"").await;
+    let written = storage.modified(&key("times/a")).await.unwrap().unwrap();
+    assert!(written >= before);
+    // More than the steps in which a file system counts time.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let later = storage.time().await.unwrap();
+    assert!(later > written);
+    assert!(storage.renew(&key("times/a")).await.unwrap());
+    let renewed = storage.modified(&key("times/a")).await.unwrap().unwrap();
+    assert!(renewed >= later);
+    storage.promote(&key("times/a"), &key("times/b")).await.unwrap();
+    assert_eq!(storage.modified(&key("times/b")).await.unwrap(), Some(renewed));
+    assert_eq!(storage.modified(&key("times")).await.unwrap(), None, "not an object");
+}
+
+async fn a_survey_sees_what_is_there(storage: &dyn Storage) {
+    for path in ["survey/a/link", "survey/b/other", "survey/link", "survey/c/link/below"] {
+        put(storage, path, b"123").await;
+    }
+    let look = |folder, object| Look { folder: key(folder), object };
+    let looks = vec![look("survey", None), look("nothing", None), look("survey", Some("link"))];
+    let mut found = storage.survey(looks).await.unwrap();
+    found.iter_mut().for_each(|seen| seen.sort());
+    let names = |at: usize| -> Vec<(&str, bool)> {
+        found[at].iter().map(|seen| (seen.name.as_str(), seen.is_prefix)).collect()
+    };
+    assert_eq!(names(0), [("a", true), ("b", true), ("c", true), ("link", false)]);
+    assert_eq!(names(1), []);
+    assert_eq!(names(2), [("a", true)]);
+    let modified = storage.modified(&key("survey/a/link")).await.unwrap().unwrap();
+    assert_eq!(found[2][0].object, Some((3, modified)));
+    assert!(storage.survey(vec![look("a/../b", None)]).await.is_err());
+}
+
+async fn what_is_held_alone_is_held_by_nobody_else(storage: &dyn Storage) {
+    use futures_util::FutureExt as _;
+    let name = key("held-0");
+    let shared = storage.lock(&name, Hold::Shared).await.unwrap();
+    let also = storage.lock(&name, Hold::Shared).await.unwrap();
+    let mut alone = storage.lock(&name, Hold::Alone);
+    let a_while = std::time::Duration::from_millis(50);
+    assert!(tokio::time::timeout(a_while, &mut alone).await.is_err());
+    drop((shared, also));
+    let alone = alone.await.unwrap();
+    let mut shared = storage.lock(&name, Hold::Shared);
+    assert!(tokio::time::timeout(a_while, &mut shared).await.is_err());
+    let other = storage.lock(&key("held-1"), Hold::Alone).await.unwrap();
+    drop(alone);
+    drop(shared.await.unwrap());
+    drop(other);
+    assert!(storage.lock(&key("held-1"), Hold::Shared).boxed().await.is_ok());
 }

@@ -12,7 +12,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -27,7 +27,10 @@ use self::{
     object::{FileObject, Readers, read_at},
     remembered::Remembered,
 };
-use super::{Appender, Durability, Entry, Error, ErrorKind, Holders, Key, Object, Storage};
+use super::{
+    Appender, Durability, Entry, Error, ErrorKind, Held, Hold, Holders, Key, Look, Object, Seen,
+    Storage,
+};
 use crate::telemetry::operations::{Action, Failure, Operations};
 
 mod append;
@@ -36,6 +39,8 @@ pub mod disk;
 mod listing;
 mod object;
 mod remembered;
+mod removal;
+mod survey;
 
 /// `storage.filesystem`.
 #[derive(Clone, Debug, Deserialize)]
@@ -100,6 +105,26 @@ impl Filesystem {
         }))
     }
 
+    /// Waits for a lock file, and holds it until what is returned is dropped.
+    async fn locked(&self, file: &Key, alone: bool) -> Result<File, Error> {
+        let (mut wait, longest) = WAITS;
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let lock = move |inner: &Inner, path: &Path| {
+                let locked = inner.disk.lock(path, alone)?;
+                if locked.is_none() && Instant::now() > give_up {
+                    return Err(io::Error::other("another process holds it and does not let go"));
+                }
+                Ok(locked)
+            };
+            if let Some(held) = self.blocking(Action::Stat, "lock", file, lock).await? {
+                return Ok(held);
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(longest);
+        }
+    }
+
     /// Runs `work` on a thread that may block, with the path of `key`, and counts it as an action.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -118,6 +143,18 @@ impl Filesystem {
         result.map_err(|source| failed(&self.0.operations, verb, key, source))
     }
 }
+
+/// Where what is locked lies, below the root: files without content.
+const LOCKS: &str = "portcullis-locks";
+
+/// Where what is taken away goes first, below the root.
+const TRASH: &str = "portcullis-trash";
+
+/// Nobody holds a lock as long as this who is well.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long the first wait for a lock is; each is twice as long as the one before, up to the last.
+const WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
 
 /// Makes the root and what is missing above it, durably.
 fn make_root(root: &Path) -> io::Result<()> {
@@ -198,20 +235,6 @@ impl Inner {
         };
         let metadata = self.disk.fstat(&file)?;
         Ok(metadata.is_file().then_some((file, metadata)))
-    }
-
-    /// Deletes what is at `path`, and below it.
-    fn remove_all(&self, path: &Path) -> io::Result<()> {
-        for entry in self.disk.read_dir(path)? {
-            let entry = entry?;
-            let path = path.join(&entry.name);
-            if entry.is_dir {
-                self.remove_all(&path)?;
-            } else {
-                present(self.disk.remove_file(&path))?;
-            }
-        }
-        present(self.disk.remove_dir(path)).map(drop)
     }
 
     fn write_new(&self, path: &Path, bytes: Bytes, durability: Durability) -> io::Result<()> {
@@ -358,6 +381,72 @@ impl Storage for Filesystem {
         self.blocking(Action::Delete, "delete all below", prefix, |inner, path| {
             inner.directories.forget(path);
             present(inner.remove_all(path)).map(drop)
+        })
+        .await
+    }
+
+    async fn delete_below(&self, prefix: &Key, names: Vec<String>) -> Result<(), Error> {
+        self.blocking(Action::Delete, "delete some of", prefix, move |inner, path| {
+            inner.remove_below(path, &names)
+        })
+        .await
+    }
+
+    async fn discard(&self, prefix: &Key) -> Result<bool, Error> {
+        self.blocking(Action::Delete, "take away", prefix, Inner::discard).await
+    }
+
+    async fn empty_trash(&self) -> Result<(), Error> {
+        let trash = Key::new(TRASH.to_owned());
+        self.blocking(Action::Delete, "empty", &trash, |inner, path| {
+            inner.directories.forget(path);
+            present(inner.remove_all(path)).map(drop)
+        })
+        .await
+    }
+
+    async fn prune(&self, prefix: &Key) -> Result<(), Error> {
+        self.blocking(Action::Delete, "remove empty folders of", prefix, Inner::prune).await
+    }
+
+    async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, Error> {
+        let looked = self
+            .blocking(Action::Stat, "look at", key, |inner, path| present(inner.disk.stat(path)));
+        Ok(looked.await?.filter(Metadata::is_file).map(|found| found.modified()))
+    }
+
+    async fn renew(&self, key: &Key) -> Result<bool, Error> {
+        let renewed = self.blocking(Action::PutContent, "renew", key, |inner, path| {
+            present(inner.disk.renew(path))
+        });
+        Ok(renewed.await?.is_some())
+    }
+
+    async fn time(&self) -> Result<SystemTime, Error> {
+        let clock = Key::new(format!("{LOCKS}/clock"));
+        self.blocking(Action::Stat, "look at", &clock, |inner, path| {
+            // As any other lock file it is made when it is missing.
+            drop(inner.disk.lock(path, false)?);
+            Ok(inner.disk.renew(path)?.modified())
+        })
+        .await
+    }
+
+    async fn lock(&self, name: &Key, hold: Hold) -> Result<Held, Error> {
+        let alone = hold == Hold::Alone;
+        let file = Key::new(format!("{LOCKS}/{name}"));
+        // Whoever wants it alone keeps the others from coming in while it waits for those inside.
+        let entrance = self.locked(&Key::new(format!("{file}.entrance")), alone).await?;
+        let held = self.locked(&file, alone).await?;
+        drop(entrance);
+        Ok(Held::new(held))
+    }
+
+    async fn survey(&self, looks: Vec<Look>) -> Result<Vec<Vec<Seen>>, Error> {
+        let Some(first) = looks.first() else { return Ok(Vec::new()) };
+        let first = first.folder.clone();
+        self.blocking(Action::List, "survey", &first, move |inner, _| {
+            looks.iter().map(|look| survey::look(&*inner.disk, look)).collect()
         })
         .await
     }

@@ -5,19 +5,48 @@ use std::{
     io,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 
-use super::{Appender, ByteStream, Durability, Entry, Error, Holders, Key, Object, Storage};
+use tokio::sync::RwLock;
+
+use super::{
+    Appender, ByteStream, Durability, Entry, Error, Held, Hold, Holders, Key, Look, Object, Seen,
+    Storage,
+};
 
 /// Memory that keeps objects. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<Mutex<BTreeMap<String, Content>>>);
+pub struct Memory {
+    objects: Arc<Mutex<BTreeMap<String, Stored>>>,
+    locks: Arc<Mutex<BTreeMap<String, Arc<RwLock<()>>>>>,
+    clock: Arc<Mutex<Clock>>,
+}
 
-type Objects<'a> = MutexGuard<'a, BTreeMap<String, Content>>;
+type Objects<'a> = MutexGuard<'a, BTreeMap<String, Stored>>;
+
+#[derive(Debug)]
+struct Stored {
+    content: Content,
+    modified: SystemTime,
+}
+
+/// Never tells the same time twice.
+#[derive(Debug)]
+struct Clock {
+    last: SystemTime,
+    ahead: Duration,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { last: SystemTime::UNIX_EPOCH, ahead: Duration::ZERO }
+    }
+}
 
 /// Content that is being appended to is shared with its appender, so that the object and what is
 /// written to it stay one thing when it is renamed.
@@ -48,10 +77,22 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Memory {
+    /// Lets time pass.
+    pub fn advance(&self, time: Duration) {
+        locked(&self.clock).ahead += time;
+    }
+
+    fn now(&self) -> SystemTime {
+        let mut clock = locked(&self.clock);
+        let now = SystemTime::now() + clock.ahead;
+        clock.last = now.max(clock.last + Duration::from_nanos(1));
+        clock.last
+    }
+
     /// The objects, once `key` is known to be a possible one.
     fn at(&self, action: &'static str, key: &Key) -> Result<Objects<'_>, Error> {
         if key.is_safe() {
-            Ok(locked(&self.0))
+            Ok(locked(&self.objects))
         } else {
             Err(Error::new(action, key, io::ErrorKind::InvalidFilename.into()))
         }
@@ -61,7 +102,7 @@ impl Memory {
 #[async_trait]
 impl Storage for Memory {
     async fn read(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, Error> {
-        match self.at("read", key)?.get(key.as_str()) {
+        match self.at("read", key)?.get(key.as_str()).map(|stored| &stored.content) {
             Some(content) if content.len() > limit => {
                 Err(Error::new("read", key, io::ErrorKind::InvalidData.into()))
             }
@@ -70,16 +111,17 @@ impl Storage for Memory {
     }
 
     async fn size(&self, key: &Key) -> Result<Option<u64>, Error> {
-        Ok(self.at("look at", key)?.get(key.as_str()).map(|content| content.len() as u64))
+        Ok(self.at("look at", key)?.get(key.as_str()).map(|stored| stored.content.len() as u64))
     }
 
     async fn open(&self, key: &Key) -> Result<Option<Box<dyn Object>>, Error> {
-        let content = self.at("open", key)?.get(key.as_str()).map(Content::bytes);
+        let content = self.at("open", key)?.get(key.as_str()).map(|stored| stored.content.bytes());
         Ok(content.map(|bytes| Box::new(MemoryObject(bytes)) as Box<dyn Object>))
     }
 
     async fn put(&self, key: &Key, bytes: Bytes, _: Durability) -> Result<(), Error> {
-        self.at("write", key)?.insert(key.to_string(), Content::Whole(bytes));
+        let stored = Stored { content: Content::Whole(bytes), modified: self.now() };
+        self.at("write", key)?.insert(key.to_string(), stored);
         Ok(())
     }
 
@@ -88,22 +130,25 @@ impl Storage for Memory {
     }
 
     async fn append(&self, key: &Key) -> Result<Box<dyn Appender>, Error> {
+        let modified = self.now();
         let mut objects = self.at("open", key)?;
-        let bytes = match objects.get(key.as_str()) {
+        let bytes = match objects.get(key.as_str()).map(|stored| &stored.content) {
             Some(Content::Growing(bytes)) => Arc::clone(bytes),
             Some(Content::Whole(bytes)) => Arc::new(Mutex::new(BytesMut::from(bytes.as_ref()))),
             None => Arc::default(),
         };
-        objects.insert(key.to_string(), Content::Growing(Arc::clone(&bytes)));
+        let content = Content::Growing(Arc::clone(&bytes));
+        objects.insert(key.to_string(), Stored { content, modified });
         Ok(Box::new(MemoryAppender(bytes)))
     }
 
     async fn promote(&self, from: &Key, to: &Key) -> Result<(), Error> {
         let mut objects = self.at("rename a file to", to)?;
-        let content = objects
+        let Stored { content, modified } = objects
             .remove(from.as_str())
             .ok_or_else(|| Error::new("rename", from, io::ErrorKind::NotFound.into()))?;
-        objects.insert(to.to_string(), Content::Whole(content.bytes()));
+        let content = Content::Whole(content.bytes());
+        objects.insert(to.to_string(), Stored { content, modified });
         Ok(())
     }
 
@@ -112,9 +157,72 @@ impl Storage for Memory {
     }
 
     async fn delete_all(&self, prefix: &Key) -> Result<(), Error> {
-        let below = format!("{prefix}/");
-        self.at("delete all below", prefix)?.retain(|key, _| !key.starts_with(&below));
+        self.discard(prefix).await.map(drop)
+    }
+
+    async fn delete_below(&self, prefix: &Key, names: Vec<String>) -> Result<(), Error> {
+        for name in names {
+            self.discard(&prefix.child(&name)).await?;
+        }
         Ok(())
+    }
+
+    async fn discard(&self, prefix: &Key) -> Result<bool, Error> {
+        let below = format!("{prefix}/");
+        let mut objects = self.at("delete all below", prefix)?;
+        let before = objects.len();
+        objects.retain(|key, _| !key.starts_with(&below));
+        Ok(objects.len() < before)
+    }
+
+    async fn empty_trash(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn prune(&self, _: &Key) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, Error> {
+        Ok(self.at("look at", key)?.get(key.as_str()).map(|stored| stored.modified))
+    }
+
+    async fn renew(&self, key: &Key) -> Result<bool, Error> {
+        let now = self.now();
+        let mut objects = self.at("renew", key)?;
+        let Some(stored) = objects.get_mut(key.as_str()) else { return Ok(false) };
+        stored.modified = now;
+        Ok(true)
+    }
+
+    async fn time(&self) -> Result<SystemTime, Error> {
+        Ok(self.now())
+    }
+
+    async fn lock(&self, name: &Key, hold: Hold) -> Result<Held, Error> {
+        let lock = Arc::clone(locked(&self.locks).entry(name.to_string()).or_default());
+        Ok(match hold {
+            Hold::Shared => Held::new(lock.read_owned().await),
+            Hold::Alone => Held::new(lock.write_owned().await),
+        })
+    }
+
+    async fn survey(&self, looks: Vec<Look>) -> Result<Vec<Vec<Seen>>, Error> {
+        let mut all = Vec::new();
+        for Look { folder, object } in looks {
+            let mut seen = Vec::new();
+            for Entry { name, is_prefix } in self.list(&folder, None, usize::MAX).await? {
+                let key = object.map(|object| folder.child(&name).child(object));
+                let objects = locked(&self.objects);
+                let found = key.as_ref().and_then(|key| objects.get(key.as_str()));
+                if object.is_none() || found.is_some() {
+                    let object = found.map(|stored| (stored.content.len() as u64, stored.modified));
+                    seen.push(Seen { name, is_prefix, object });
+                }
+            }
+            all.push(seen);
+        }
+        Ok(all)
     }
 
     async fn list(

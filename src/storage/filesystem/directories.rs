@@ -10,7 +10,10 @@ use std::{
     collections::HashSet,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::disk::{Disk, Mode};
@@ -24,13 +27,15 @@ pub(super) struct Directories {
     disk: Arc<dyn Disk>,
     /// Directories whose entries, and those of all their parents, are durable.
     known: Mutex<HashSet<PathBuf>>,
+    /// How many times something was forgotten.
+    forgotten: AtomicU64,
 }
 
 impl Directories {
     /// Below the root, which is taken as given: it is never made here, so that a volume that is not mounted is an
     /// error and not a new, empty registry on the disk below.
     pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, known: Mutex::default() }
+        Self { disk, known: Mutex::default(), forgotten: AtomicU64::new(0) }
     }
 
     /// Does `work` in a folder that is there, and that is durable where the work must be. When
@@ -42,17 +47,25 @@ impl Directories {
         work: impl Fn() -> io::Result<T>,
     ) -> io::Result<T> {
         let attempt = || {
-            match durability {
-                Durability::Synced => self.make_durable(folder)?,
-                Durability::Lazy => self.make(folder)?,
+            if durability == Durability::Lazy {
+                self.make(folder)?;
+                return work();
             }
-            work()
+            let forgotten = self.forgotten.load(Ordering::Acquire);
+            self.make_durable(folder)?;
+            let done = work()?;
+            // Somebody has removed the folder since it was known, and somebody else may have made it
+            // again just now and not have synced it yet.
+            if self.forgotten.load(Ordering::Acquire) != forgotten {
+                self.make_durable(folder)?;
+            }
+            Ok(done)
         };
         for _ in 0..3 {
             match attempt() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     // Nor is it sure of the folders above it that they are there.
-                    self.known().retain(|known| !folder.starts_with(known));
+                    self.drop_known(|known| folder.starts_with(known));
                     self.forget(folder);
                 }
                 result => return result,
@@ -63,7 +76,16 @@ impl Directories {
 
     /// Drops what is known of a folder and of everything below it.
     pub(super) fn forget(&self, folder: &Path) {
-        self.known().retain(|known| !known.starts_with(folder));
+        self.drop_known(|known| known.starts_with(folder));
+    }
+
+    fn drop_known(&self, is_dropped: impl Fn(&Path) -> bool) {
+        let mut all = self.known();
+        let before = all.len();
+        all.retain(|known| !is_dropped(known));
+        if all.len() < before {
+            self.forgotten.fetch_add(1, Ordering::Release);
+        }
     }
 
     fn make_durable(&self, folder: &Path) -> io::Result<()> {

@@ -12,9 +12,10 @@
 use std::{
     ffi::OsString,
     fmt,
-    fs::File,
+    fs::{File, TryLockError},
     io::{self, IoSlice, IoSliceMut},
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use cap_std::{
@@ -22,7 +23,7 @@ use cap_std::{
     fs::{Dir, MetadataExt as _, OpenOptions, OpenOptionsExt as _},
 };
 use rustix::{
-    fs::{FallocateFlags, OFlags, fallocate},
+    fs::{FallocateFlags, OFlags, Timespec, Timestamps, UTIME_NOW, fallocate, futimens},
     io::{Errno, ReadWriteFlags, preadv2, pwritev},
 };
 
@@ -121,6 +122,22 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     ///
     /// Those of `rmdir`.
     fn remove_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Says that a file was modified just now, and tells how it looks then.
+    ///
+    /// # Errors
+    ///
+    /// Those of `open` and `futimens`.
+    fn renew(&self, path: &Path) -> io::Result<Metadata>;
+
+    /// Locks a file that is there for nothing else, and is made with its folder when it is missing.
+    /// `None` when somebody else holds it, alone or when `alone` is asked for. The lock is given
+    /// back with the file, or when the process ends.
+    ///
+    /// # Errors
+    ///
+    /// Those of `open`, `mkdir` and `flock`.
+    fn lock(&self, path: &Path, alone: bool) -> io::Result<Option<File>>;
 }
 
 /// What a file is opened for.
@@ -165,6 +182,16 @@ impl Metadata {
     pub(super) const fn stamp(&self) -> Stamp {
         self.stamp
     }
+
+    /// When it was last written, or [renewed](Disk::renew).
+    pub(super) fn modified(&self) -> SystemTime {
+        let (seconds, nanoseconds) = self.stamp.modified;
+        let fraction = Duration::from_nanos(nanoseconds.unsigned_abs());
+        let whole = Duration::from_secs(seconds.unsigned_abs());
+        // Before 1970 is as good as 1970 to all who ask.
+        let since = if seconds < 0 { Duration::ZERO } else { whole + fraction };
+        SystemTime::UNIX_EPOCH + since
+    }
 }
 
 /// What is in a directory.
@@ -197,6 +224,47 @@ impl Os {
 
     fn root(&self) -> io::Result<Dir> {
         Dir::open_ambient_dir(&self.root, ambient_authority())
+    }
+
+    /// Opens a lock file, and makes it when it is missing.
+    fn lock_file(&self, path: &Path) -> io::Result<File> {
+        match self.open(path, Mode::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        let mut made = false;
+        if let Some(folder) = path.parent() {
+            made = self.make_folder(folder)?;
+        }
+        let file = match self.open(path, Mode::CreateNew) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return self.open(path, Mode::Read);
+            }
+            opened => opened?,
+        };
+        self.give(&file)?;
+        if made && let Some(folder) = path.parent() {
+            self.give(&self.open(folder, Mode::Read)?)?;
+        }
+        Ok(file)
+    }
+
+    fn make_folder(&self, folder: &Path) -> io::Result<bool> {
+        match self.create_dir(folder) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives what root has made to the owner of the root of the tree: a command that root runs must
+    /// not keep the server out.
+    fn give(&self, file: &File) -> io::Result<()> {
+        let root = self.root()?.dir_metadata()?;
+        if rustix::process::geteuid().is_root() && root.uid() != 0 {
+            std::os::unix::fs::fchown(file, Some(root.uid()), Some(root.gid()))?;
+        }
+        Ok(())
     }
 }
 
@@ -286,5 +354,22 @@ impl Disk for Os {
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         self.root()?.remove_dir(path)
+    }
+
+    fn renew(&self, path: &Path) -> io::Result<Metadata> {
+        let file = self.open(path, Mode::Read)?;
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        futimens(&file, &Timestamps { last_access: now, last_modification: now })?;
+        self.fstat(&file)
+    }
+
+    fn lock(&self, path: &Path, alone: bool) -> io::Result<Option<File>> {
+        let file = self.lock_file(path)?;
+        let locked = if alone { file.try_lock() } else { file.try_lock_shared() };
+        match locked {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 }

@@ -183,7 +183,7 @@ async fn what_is_remembered_is_never_what_another_process_has_changed() {
     let read = async || filesystem.read(&key("a"), 100).await.unwrap();
     // As it will be in an hour: nothing is kept of a file that is as young as these.
     let remember = |content: &'static str| {
-        let later = SystemTime::now() + std::time::Duration::from_secs(3600);
+        let later = SystemTime::now() + Duration::from_secs(3600);
         let bytes = Bytes::from_static(content.as_bytes());
         filesystem.0.remembered.keep(&key("a"), Stamp::of(&path), &bytes, later);
         assert_eq!(filesystem.0.remembered.content(&key("a"), &path).unwrap(), content);
@@ -250,7 +250,7 @@ async fn each_use_of_the_disk_is_an_operation_and_what_is_known_is_none() {
     let asked = || told(&filesystem, "registry_storage_cache_total{type=");
     assert_eq!(asked(), ["\"Request\"} 3", "\"Hit\"} 0", "\"Miss\"} 3"]);
 
-    let later = SystemTime::now() + std::time::Duration::from_secs(3600);
+    let later = SystemTime::now() + Duration::from_secs(3600);
     filesystem.0.remembered.keep(&key("a"), Stamp::of(&path), &bytes, later);
     for _ in 0..10 {
         assert_eq!(filesystem.read(&key("a"), 9).await.unwrap().unwrap(), "x");

@@ -150,6 +150,13 @@ impl Watch for Recorder {
                 let (from_place, to_place) = (log.place(from), log.place(to));
                 let node = log.names.remove(from).unwrap();
                 log.names.insert(to.to_owned(), node);
+                // With a directory goes what is below it.
+                let below: Vec<PathBuf> =
+                    log.names.keys().filter(|path| path.starts_with(from)).cloned().collect();
+                for path in below {
+                    let node = log.names.remove(&path).unwrap();
+                    log.names.insert(to.join(path.strip_prefix(from).unwrap()), node);
+                }
                 log.steps.push(Step::Rename { from: from_place, to: to_place, node });
             }
             Call::RemoveFile(path) | Call::RemoveDir(path) => {
@@ -157,6 +164,8 @@ impl Watch for Recorder {
                 log.names.remove(path);
                 log.steps.push(Step::Leave { dir, name });
             }
+            // Times are of no account, and what is locked holds nothing.
+            Call::Renew | Call::Lock => {}
             Call::Stat | Call::Fstat | Call::Read { .. } | Call::Allocate | Call::ReadDir => {}
         }
     }

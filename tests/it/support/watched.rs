@@ -27,6 +27,8 @@ pub enum Call<'a> {
     Rename(&'a Path, &'a Path),
     RemoveFile(&'a Path),
     RemoveDir(&'a Path),
+    Renew,
+    Lock,
 }
 
 /// What becomes of a call.
@@ -152,5 +154,13 @@ impl<W: Watch> Disk for Watched<W> {
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
         self.plain(Call::RemoveDir(path), || self.os.remove_dir(path))
+    }
+
+    fn renew(&self, path: &Path) -> io::Result<Metadata> {
+        self.plain(Call::Renew, || self.os.renew(path))
+    }
+
+    fn lock(&self, path: &Path, alone: bool) -> io::Result<Option<File>> {
+        self.plain(Call::Lock, || self.os.lock(path, alone))
     }
 }
