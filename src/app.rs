@@ -38,7 +38,7 @@ use reload::{RELOADED, Reloads, secure};
 use work::{checks, start_jobs};
 
 /// Commands know the core through this room only.
-pub use crate::registry::verify;
+pub use crate::registry::{Collect, Collected, Found, Watch, verify};
 
 /// Where the built-in authority keeps its files: in the working directory.
 pub const CERTIFICATES: &str = "certs";
@@ -331,6 +331,7 @@ fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
         max_uploads: config.uploads.maxopen,
         validation: config.validation.clone(),
         policy: config.policy.clone(),
+        grace: config.storage.maintenance.garbagecollection.grace,
     };
     Registry::new(storage, Arc::new(SystemClock), options)
 }

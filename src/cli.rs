@@ -12,6 +12,7 @@ use crate::config::{Config, Error};
 mod certs;
 mod config;
 mod failure;
+mod garbage_collect;
 mod htpasswd;
 mod serve;
 mod verify;
@@ -45,6 +46,7 @@ enum Command {
     Htpasswd(htpasswd::Htpasswd),
     Certs(certs::Certs),
     Verify(verify::Verify),
+    GarbageCollect(garbage_collect::GarbageCollect),
     Config(config::Show),
 }
 
@@ -57,6 +59,7 @@ pub fn run() -> ExitCode {
         Command::Htpasswd(htpasswd) => htpasswd.run(),
         Command::Certs(certs) => certs.run(),
         Command::Verify(verify) => verify.run(),
+        Command::GarbageCollect(collect) => collect.run(),
         Command::Config(config) => config.run(),
     };
     match result {

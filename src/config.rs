@@ -95,6 +95,8 @@ pub struct Maintenance {
     pub readonly: http::ReadOnlyOptions,
     /// `storage.maintenance.uploadpurging`
     pub uploadpurging: registry::PurgeOptions,
+    /// `storage.maintenance.garbagecollection`
+    pub garbagecollection: registry::CollectionOptions,
 }
 
 /// `http`: the part about sockets and the part about requests.
@@ -234,6 +236,7 @@ impl Checked {
                 maintenance: Maintenance {
                     readonly: self.options("storage.maintenance.readonly")?,
                     uploadpurging: self.options("storage.maintenance.uploadpurging")?,
+                    garbagecollection: self.options("storage.maintenance.garbagecollection")?,
                 },
             },
             auth: self.options("auth")?,

@@ -10,12 +10,13 @@
 //!
 //! [`Storage`]: crate::storage::Storage
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 
 use self::{
-    contents::Contents, locks::Locks, referrers::Entered, sessions::Sessions, skipped::Skipped,
+    contents::Contents, locks::Locks, referrers::Entered, renewal::Renewed, sessions::Sessions,
+    skipped::Skipped,
 };
 pub use crate::storage::ByteStream;
 use crate::storage::Storage;
@@ -23,6 +24,7 @@ use crate::storage::Storage;
 mod acceptance;
 mod blobs;
 mod catalog;
+mod collection;
 mod contents;
 mod error;
 mod layout;
@@ -31,6 +33,7 @@ mod locks;
 mod manifests;
 mod page;
 mod referrers;
+mod renewal;
 mod sessions;
 mod skipped;
 mod tags;
@@ -43,6 +46,7 @@ pub use acceptance::{
     UrlRules, Validation,
 };
 pub use blobs::Blob;
+pub use collection::{Collect, Collected, CollectionOptions, Found, Watch};
 pub use error::{BodyError, Error};
 pub use manifests::{Accepted, Put, StoredManifest};
 pub use page::Page;
@@ -64,6 +68,7 @@ struct Inner {
     contents: Contents,
     acceptance: Acceptance,
     entered: Entered,
+    renewed: Renewed,
     skipped: Skipped,
     /// Work that goes on when whoever asked for it has gone.
     tasks: TaskTracker,
@@ -78,12 +83,15 @@ pub struct Options {
     pub validation: Validation,
     /// What they may be.
     pub policy: PolicyOptions,
+    /// For how long a collector leaves alone what somebody was told is there.
+    pub grace: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let (validation, policy) = (Validation::default(), PolicyOptions::default());
-        Self { max_uploads: 1000, validation, policy }
+        let grace = CollectionOptions::default().grace;
+        Self { max_uploads: 1000, validation, policy, grace }
     }
 }
 
@@ -107,7 +115,7 @@ impl Registry {
     /// A registry whose content is in `storage`.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, options: Options) -> Self {
-        let Options { max_uploads, validation, policy } = options;
+        let Options { max_uploads, validation, policy, grace } = options;
         Self(Arc::new(Inner {
             storage,
             clock,
@@ -117,6 +125,7 @@ impl Registry {
             contents: Contents::new(),
             acceptance: Acceptance::new(validation, policy),
             entered: Entered::default(),
+            renewed: Renewed::new(grace),
             skipped: Skipped::default(),
             tasks: TaskTracker::new(),
         }))

@@ -1,6 +1,11 @@
-//! What runs by itself: reloads, health checks, the purge of old uploads, the sync of events.
+//! What runs by itself: reloads, health checks, collection, the purge of old uploads, the sync of
+//! events.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::time::timeout;
 
@@ -10,7 +15,7 @@ use crate::{
     config,
     health::{self, Check, Health},
     jobs::Jobs,
-    registry::{self, Registry},
+    registry::{self, Collect, CollectionOptions, Found, Registry, Watch},
 };
 
 /// A changed password file is in force within a second: twice this, and the time to read it.
@@ -24,6 +29,9 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Old uploads are looked for this long after the start, when it is over with those who come back.
 const PURGED_AFTER: Duration = Duration::from_secs(300);
+
+/// And so is garbage.
+const COLLECTED_AFTER: Duration = Duration::from_secs(600);
 
 /// What a power cut can take of the events that wait.
 const EVENTS_SYNCED_EVERY: Duration = Duration::from_secs(1);
@@ -48,6 +56,9 @@ pub(super) fn start_jobs(
     });
     if options.uploadpurging.enabled {
         purge(&jobs, registry, &options.uploadpurging);
+    }
+    if options.garbagecollection.enabled {
+        collect(&jobs, registry, &options.garbagecollection, reloads);
     }
     for check in checks {
         let (check, health) = (Arc::new(check), Arc::clone(health));
@@ -78,6 +89,68 @@ fn purge(jobs: &Jobs, registry: &Registry, options: &registry::PurgeOptions) {
             }
         }
     });
+}
+
+/// Lets what nobody needs be removed, unless nothing may be written: whoever says so copies the tree,
+/// or moves it.
+fn collect(jobs: &Jobs, registry: &Registry, options: &CollectionOptions, reloads: &Arc<Reloads>) {
+    let (registry, reloads) = (registry.clone(), Arc::clone(reloads));
+    let CollectionOptions { grace, deleteuntagged: untagged, interval, .. } = options.clone();
+    let how = Collect { grace, untagged, dry_run: false, gently: true };
+    // No time at all would be a loop.
+    let interval = interval.max(Duration::from_secs(1));
+    jobs.interruptible((COLLECTED_AFTER.min(interval), interval), move || {
+        let (registry, reloads) = (registry.clone(), Arc::clone(&reloads));
+        async move {
+            if reloads.api.is_readonly() {
+                tracing::debug!("nothing is collected while the registry is read-only");
+                return;
+            }
+            let began = Instant::now();
+            match registry.collect(how, &mut Log::default()).await {
+                Ok(done) => tracing::info!(
+                    repositories = done.repositories,
+                    emptied = done.emptied,
+                    kept = done.kept,
+                    manifests = done.manifests,
+                    links = done.links,
+                    blobs = done.blobs,
+                    bytes = done.bytes,
+                    seconds = began.elapsed().as_secs(),
+                    "collected garbage"
+                ),
+                Err(error) => {
+                    tracing::error!(error = %Chain(&error), "garbage cannot be collected");
+                }
+            }
+        }
+    });
+}
+
+/// Writes to the log what a collection takes, and what it leaves because of a damage.
+#[derive(Debug, Default)]
+struct Log {
+    repository: String,
+}
+
+impl Watch for Log {
+    fn found(&mut self, found: Found<'_>) {
+        let repository = &self.repository;
+        match found {
+            Found::Repository(name) => {
+                self.repository.clear();
+                self.repository.push_str(name);
+            }
+            Found::Untagged(digest) => tracing::info!(repository, %digest, "collects a manifest"),
+            Found::Empty => tracing::info!(repository, "collects an empty repository"),
+            Found::Kept(why) => {
+                tracing::warn!(repository, why, "collects nothing here; `portcullis verify` tells");
+            }
+            Found::Link(digest) => tracing::debug!(repository, %digest, "collects a link"),
+            Found::Bytes(digest) => tracing::debug!(%digest, "collects a blob"),
+            Found::Manifest(_) | Found::Named(_) | Found::Totals { .. } => {}
+        }
+    }
 }
 
 /// What is to be looked at.

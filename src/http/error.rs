@@ -209,7 +209,7 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
             };
             internal(status, error, id)
         }
-        E::Panicked(_) => internal(StatusCode::INTERNAL_SERVER_ERROR, error, id),
+        E::ClockWentBack | E::Panicked(_) => internal(StatusCode::INTERNAL_SERVER_ERROR, error, id),
     }
 }
 

@@ -34,6 +34,12 @@ impl Api {
     ) -> Result<Response<Body>, Error> {
         let manifest = self.registry.manifest(name, reference).await?;
         let manifest = manifest.ok_or_else(|| unknown(name, reference))?;
+        if call.method == Method::HEAD
+            && matches!(reference, Reference::Digest(_))
+            && !self.registry.promise_manifest(name, &manifest.digest).await?
+        {
+            return Err(unknown(name, reference));
+        }
         if let Some(response) = conditional::not_modified(call, &manifest.digest) {
             return Ok(response);
         }

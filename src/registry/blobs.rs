@@ -51,7 +51,8 @@ impl Registry {
         Ok(object.map(Blob))
     }
 
-    /// The length in bytes of a blob of a repository; nothing is opened or read (end-2).
+    /// The length in bytes of a blob of a repository; nothing is opened or read (end-2). Who was told
+    /// it can rely on the blob for as long as the grace of the collector.
     ///
     /// # Errors
     ///
@@ -66,10 +67,13 @@ impl Registry {
             return Ok(None);
         };
         let size = self.storage().size(&Place::Data(&target).key()).await?;
-        if size.is_none() {
-            self.skip(&place.key(), NO_BYTES);
+        match size {
+            Some(size) => Ok(self.promise(name, place).await?.then_some(size)),
+            None => {
+                self.skip(&place.key(), NO_BYTES);
+                Ok(None)
+            }
         }
-        Ok(size)
     }
 
     /// Makes a blob of the repository `from`, or of any where none is named, a blob of `name` as
@@ -99,8 +103,14 @@ impl Registry {
             let data = Place::Data(&target).key();
             let Some(size) = registry.storage().size(&data).await? else { return Ok(None) };
             // A collector that has looked through this repository already does not see the link.
-            if !registry.storage().renew(&data).await? {
-                return Ok(None);
+            match registry.storage().renew(&data).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) => {
+                    // The client uploads it then, and these bytes are replaced.
+                    tracing::warn!(%data, %error, "a blob cannot be mounted");
+                    return Ok(None);
+                }
             }
             registry.set_link(Place::Layer(&name, &digest), &target).await?;
             Ok(Some(size))

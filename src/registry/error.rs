@@ -10,6 +10,9 @@ use crate::{
 /// instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Whether something is old cannot be told.
+    #[error("the clock of the storage went back meanwhile; try again")]
+    ClockWentBack,
     /// The client's bytes did not arrive.
     #[error("the request body did not arrive whole")]
     Body(#[from] BodyError),

@@ -72,6 +72,16 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Held while bytes are removed whose digests begin with these two digits.
+    pub(super) async fn sweeping(&self, start: &str) -> Result<Removing<'_>, Error> {
+        let stripe = of_bytes(start);
+        let here = self.0.locks.bytes[stripe].write().await;
+        let everywhere = self.storage().lock(&called("bytes", stripe), Hold::Alone).await?;
+        Ok(Removing(everywhere, here))
+    }
+}
+
 fn of_repository(name: &RepositoryName) -> usize {
     of_bytes(Digest::of(Algorithm::Sha256, name.as_str().as_bytes()).hex())
 }

@@ -86,6 +86,7 @@ impl Registry {
         // registry:2 keeps what a tag ever named; its collector may delete a revision that the
         // index of no tag names, so the index comes first.
         self.set_link(Place::TagIndex(name, tag, digest), digest).await?;
+        self.release(name, tag, Some(digest)).await?;
         self.set_link(Place::TagCurrent(name, tag), digest).await
     }
 
@@ -120,6 +121,7 @@ impl Registry {
     }
 
     async fn remove_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool, Error> {
+        self.release(name, tag, None).await?;
         // With this link the tag is gone; the rest is tidying up.
         let deleted = self.storage().delete(&Place::TagCurrent(name, tag).key()).await?;
         self.storage().delete_all(&Place::TagFolder(name, tag).key()).await?;

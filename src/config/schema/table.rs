@@ -139,6 +139,16 @@ const STORAGE: Kind = OneOf {
                     ]),
                 ),
                 works("readonly", Section(&[works("enabled", Bool)])),
+                // Ours.
+                works(
+                    "garbagecollection",
+                    Section(&[
+                        works("enabled", Bool),
+                        works("interval", Duration),
+                        works("grace", Duration),
+                        works("deleteuntagged", Bool),
+                    ]),
+                ),
             ]),
         ),
     ],

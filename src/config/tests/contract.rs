@@ -180,6 +180,10 @@ const KEYS: &[(&str, &str, Outcome)] = &[
 
 /// Keys that are ours alone.
 const OURS: &[&str] = &[
+    "storage.maintenance.garbagecollection.enabled",
+    "storage.maintenance.garbagecollection.interval",
+    "storage.maintenance.garbagecollection.grace",
+    "storage.maintenance.garbagecollection.deleteuntagged",
     "log.accesslog.formatter",
     "auth.htpasswd.legacyformats",
     "auth.htpasswd.cachettl",

@@ -1,0 +1,155 @@
+//! `portcullis garbage-collect`: space back, by registry:2's command line.
+
+use std::{
+    io::{self, BufWriter, Stdout, Write as _},
+    path::PathBuf,
+};
+
+use super::{
+    configuration,
+    failure::{Failure, tell},
+};
+use crate::{
+    app::{self, Collect, Collected, Found, Watch},
+    chain::Chain,
+};
+
+const EXAMPLES: &str = "\
+It may run beside a server, and beside a collection of the server's own: pushes go on, and none of \
+them is broken. What is younger than storage.maintenance.garbagecollection.grace stays, and so does \
+what a client was told is there within that time. A repository in which something cannot be read \
+stays as it is; `portcullis verify` says what is wrong with it.
+
+Examples:
+  portcullis garbage-collect --dry-run /etc/docker/registry/config.yml
+  portcullis garbage-collect --delete-untagged --quiet /etc/docker/registry/config.yml
+
+Exit codes: 0 done; 1 not done, or not all of it; 2 asked for in a way that has no meaning.";
+
+/// Removes the blobs that no manifest needs, and repositories that are empty.
+///
+/// What it prints is what registry:2 prints.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct GarbageCollect {
+    /// The configuration file that the registry is served with; REGISTRY_… variables count too
+    config: Option<PathBuf>,
+    /// Say what would go, and take nothing
+    #[arg(short, long)]
+    dry_run: bool,
+    /// Also remove manifests that no tag names, no index has, and no other manifest is about
+    #[arg(short = 'm', long)]
+    delete_untagged: bool,
+    /// Print a summary only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl GarbageCollect {
+    /// Does it, and prints what is found on standard output.
+    ///
+    /// # Errors
+    ///
+    /// Code 1 when it could not be done.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let config = configuration(self.config.as_deref())?;
+        let options = &config.storage.maintenance.garbagecollection;
+        // Whoever is served comes first. Where this is not allowed it is as urgent as they are.
+        let _ = rustix::process::nice(NICE);
+        let how = Collect {
+            grace: options.grace,
+            untagged: self.delete_untagged || options.deleteuntagged,
+            dry_run: self.dry_run,
+            gently: false,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let registry = app::open_registry(&config)?;
+        let mut lines = Lines::new(self.quiet);
+        let collected = runtime
+            .block_on(registry.collect(how, &mut lines))
+            .map_err(|error| Failure::new(format!("failed to garbage collect: {}", Chain(&error))));
+        lines.end()?;
+        tell(&summary(&collected?, self.dry_run));
+        Ok(())
+    }
+}
+
+/// How much less urgent this is than serving.
+const NICE: i32 = 10;
+
+/// What came of it, in a line.
+fn summary(collected: &Collected, dry_run: bool) -> String {
+    let Collected { repositories, emptied, kept, manifests, links, blobs, bytes } = collected;
+    let done = if dry_run { "would remove" } else { "removed" };
+    let mut text = format!(
+        "{done} {blobs} blobs of {bytes} bytes, {links} links to blobs, {manifests} manifests"
+    );
+    if !dry_run {
+        text.push_str(&format!(", {emptied} empty repositories"));
+    }
+    text.push_str(&format!("; saw {repositories} repositories"));
+    if *kept > 0 {
+        text.push_str(&format!(
+            "; {kept} of them stay as they are, because something in them cannot be read: \
+             `portcullis verify` says what"
+        ));
+    }
+    text
+}
+
+/// Prints registry:2's lines.
+struct Lines {
+    out: BufWriter<Stdout>,
+    quiet: bool,
+    repository: String,
+    /// The first line that could not be printed, or a pipe whose reader has gone.
+    failed: Option<io::Error>,
+}
+
+impl Lines {
+    fn new(quiet: bool) -> Self {
+        let out = BufWriter::with_capacity(64 * 1024, io::stdout());
+        Self { out, quiet, repository: String::new(), failed: None }
+    }
+
+    fn print(&mut self, found: Found<'_>) -> io::Result<()> {
+        let Self { out, repository, .. } = self;
+        match found {
+            Found::Repository(name) => {
+                repository.clear();
+                repository.push_str(name);
+                writeln!(out, "{name}")
+            }
+            Found::Manifest(digest) => writeln!(out, "{repository}: marking manifest {digest} "),
+            Found::Named(digest) => writeln!(out, "{repository}: marking blob {digest}"),
+            Found::Untagged(digest) => writeln!(out, "manifest eligible for deletion: {digest}"),
+            Found::Link(digest) => {
+                writeln!(out, "{repository}: layer link eligible for deletion: {digest}")
+            }
+            Found::Empty => writeln!(out, "{repository}: empty repository deleted"),
+            Found::Kept(why) => writeln!(out, "{repository}: nothing is deleted here: {why}"),
+            Found::Totals { marked, blobs, manifests } => writeln!(
+                out,
+                "\n{marked} blobs marked, {blobs} blobs and {manifests} manifests eligible for \
+                 deletion"
+            ),
+            Found::Bytes(digest) => writeln!(out, "blob eligible for deletion: {digest}"),
+        }
+    }
+
+    fn end(mut self) -> io::Result<()> {
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => self.out.flush(),
+        }
+    }
+}
+
+impl Watch for Lines {
+    fn found(&mut self, found: Found<'_>) {
+        if self.quiet || self.failed.is_some() {
+            return;
+        }
+        self.failed = self.print(found).err();
+    }
+}
