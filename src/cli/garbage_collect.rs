@@ -24,7 +24,7 @@ Examples:
   portcullis garbage-collect --dry-run /etc/docker/registry/config.yml
   portcullis garbage-collect --delete-untagged --quiet /etc/docker/registry/config.yml
 
-Exit codes: 0 done; 1 not done, or not all of it; 2 asked for in a way that has no meaning.";
+Exit codes: 0 done; 1 not done; 2 asked for in a way that has no meaning.";
 
 /// Removes the blobs that no manifest needs, and repositories that are empty.
 ///
@@ -82,16 +82,16 @@ fn summary(collected: &Collected, dry_run: bool) -> String {
     let Collected { repositories, emptied, kept, manifests, links, blobs, bytes } = collected;
     let done = if dry_run { "would remove" } else { "removed" };
     let mut text = format!(
-        "{done} {blobs} blobs of {bytes} bytes, {links} links to blobs, {manifests} manifests"
+        "{done} blobs: {blobs} ({bytes} bytes), links to blobs: {links}, manifests: {manifests}"
     );
     if !dry_run {
-        text.push_str(&format!(", {emptied} empty repositories"));
+        text.push_str(&format!(", empty repositories: {emptied}"));
     }
-    text.push_str(&format!("; saw {repositories} repositories"));
+    text.push_str(&format!("; repositories seen: {repositories}"));
     if *kept > 0 {
         text.push_str(&format!(
-            "; {kept} of them stay as they are, because something in them cannot be read: \
-             `portcullis verify` says what"
+            "; left as they are, because something in them cannot be read: {kept} (`portcullis \
+             verify` says what)"
         ));
     }
     text

@@ -215,7 +215,7 @@ impl Collection<'_> {
         released: Option<&HashSet<Digest>>,
     ) -> Result<Plan, Error> {
         let content = self.look(std::slice::from_ref(place), true).await?.pop().unwrap_or_default();
-        let Content { layers, links, revisions } = content;
+        let Content { mut layers, links, revisions } = content;
         let tagged = match self.how.untagged {
             true => self.tagged(place).await?,
             false => Some(HashSet::new()),
@@ -232,6 +232,7 @@ impl Collection<'_> {
             _ => Vec::new(),
         };
         let needed: HashSet<Id> = plan.staying().flat_map(names).collect();
+        layers.sort_unstable();
         for layer in layers {
             match links.get(&layer) {
                 _ if needed.contains(&Id::of(&layer)) => plan.layers.push(layer),
@@ -294,8 +295,10 @@ impl Collection<'_> {
     /// What manifests refer to.
     async fn revisions(
         &self,
-        revisions: Vec<(Digest, SystemTime)>,
+        mut revisions: Vec<(Digest, SystemTime)>,
     ) -> Result<Vec<Revision>, Error> {
+        // So that what is told of them is in an order.
+        revisions.sort_unstable();
         let limit = self.limits.names;
         stream::iter(revisions)
             .map(|(digest, since)| async move {

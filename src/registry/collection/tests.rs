@@ -5,12 +5,12 @@ use futures_util::stream;
 
 use super::*;
 use crate::{
-    oci::{Algorithm, Reference, Tag},
+    oci::{Algorithm, Reference, References, Tag},
     registry::{Body, Chunk, Options, Put, SystemClock},
     storage::memory::Memory as Objects,
 };
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// What was found, as text.
 #[derive(Debug, Default)]
@@ -29,18 +29,21 @@ impl Watch for Notes {
 }
 
 /// A process on a tree that others may be on as well.
-struct Process {
-    registry: Registry,
+pub(super) struct Process {
+    pub(super) registry: Registry,
     grace: Duration,
 }
 
-fn process(objects: &Objects, grace: Duration) -> Process {
-    let options = Options { grace, ..Options::default() };
-    let registry = Registry::new(Arc::new(objects.clone()), Arc::new(SystemClock), options);
-    Process { registry, grace }
+pub(super) fn process(objects: &Objects, grace: Duration) -> Process {
+    process_on(Arc::new(objects.clone()), grace)
 }
 
-fn name(text: &str) -> RepositoryName {
+pub(super) fn process_on(storage: Arc<dyn crate::storage::Storage>, grace: Duration) -> Process {
+    let options = Options { grace, ..Options::default() };
+    Process { registry: Registry::new(storage, Arc::new(SystemClock), options), grace }
+}
+
+pub(super) fn name(text: &str) -> RepositoryName {
     text.parse().unwrap()
 }
 
@@ -49,7 +52,7 @@ fn digest(bytes: &[u8]) -> Digest {
 }
 
 impl Process {
-    async fn blob(&self, repository: &str, bytes: &'static [u8]) -> Digest {
+    pub(super) async fn blob(&self, repository: &str, bytes: &'static [u8]) -> Digest {
         let body: Body = Box::pin(stream::iter([Ok(Bytes::from_static(bytes))]));
         let chunk = Chunk { range: None, length: None, body };
         self.registry.put_blob(&name(repository), &digest(bytes), chunk).await.unwrap();
@@ -60,7 +63,7 @@ impl Process {
         self.try_put(repository, tag, json).await.unwrap()
     }
 
-    async fn try_put(
+    pub(super) async fn try_put(
         &self,
         repository: &str,
         tag: Option<&str>,
@@ -75,20 +78,25 @@ impl Process {
         Ok(self.registry.put_manifest(&name(repository), put).await?.digest)
     }
 
-    async fn image(&self, repository: &str, tag: Option<&str>, layer: &'static [u8]) -> Digest {
+    pub(super) async fn image(
+        &self,
+        repository: &str,
+        tag: Option<&str>,
+        layer: &'static [u8],
+    ) -> Digest {
         let (config, layer) =
             (self.blob(repository, b"{}").await, self.blob(repository, layer).await);
         self.put(repository, tag, image(&config, &layer)).await
     }
 
-    async fn collect(&self, untagged: bool) -> (Collected, Vec<String>) {
+    pub(super) async fn collect(&self, untagged: bool) -> (Collected, Vec<String>) {
         let mut notes = Notes::default();
         let how = Collect { grace: self.grace, untagged, dry_run: false, gently: false };
         let collected = self.registry.collect(how, &mut notes).await.unwrap();
         (collected, notes.0)
     }
 
-    async fn has(&self, repository: &str, reference: &str) -> bool {
+    pub(super) async fn has(&self, repository: &str, reference: &str) -> bool {
         let reference = match reference.parse() {
             Ok(digest) => Reference::Digest(digest),
             Err(_) => Reference::Tag(reference.parse().unwrap()),
@@ -96,12 +104,61 @@ impl Process {
         self.registry.manifest(&name(repository), &reference).await.unwrap().is_some()
     }
 
+    pub(super) fn digest(&self, bytes: &[u8]) -> Digest {
+        digest(bytes)
+    }
+
+    /// Sees to it that a blob is in a repository: asks for it, mounts it, or uploads it.
+    pub(super) async fn offer(
+        &self,
+        repository: &str,
+        bytes: &'static [u8],
+        from: Option<Option<&str>>,
+    ) -> Digest {
+        let (repository_name, digest) = (name(repository), digest(bytes));
+        if self.registry.blob_size(&repository_name, &digest).await.unwrap().is_some() {
+            return digest;
+        }
+        if let Some(from) = from {
+            let from = from.map(name);
+            let mounted = self.registry.mount_blob(&repository_name, &digest, from.as_ref()).await;
+            if mounted.unwrap().is_some() {
+                return digest;
+            }
+        }
+        self.blob(repository, bytes).await
+    }
+
+    /// What a tag names.
+    pub(super) async fn tagged(&self, repository: &str, tag: &str) -> Digest {
+        let reference = Reference::Tag(tag.parse().unwrap());
+        self.registry.manifest(&name(repository), &reference).await.unwrap().unwrap().digest
+    }
+
+    /// Whether a manifest is there with all that it needs, and what that needs.
+    pub(super) async fn is_complete(&self, repository: &str, digest: &Digest) -> bool {
+        let mut open = vec![digest.clone()];
+        while let Some(digest) = open.pop() {
+            let reference = Reference::Digest(digest);
+            let manifest = self.registry.manifest(&name(repository), &reference).await.unwrap();
+            let Some(manifest) = manifest else { return false };
+            let references = References::of(&manifest.bytes).unwrap();
+            for blob in &references.blobs {
+                if self.registry.blob(&name(repository), blob).await.unwrap().is_none() {
+                    return false;
+                }
+            }
+            open.extend(references.manifests);
+        }
+        true
+    }
+
     async fn has_blob(&self, repository: &str, bytes: &[u8]) -> bool {
         self.registry.blob(&name(repository), &digest(bytes)).await.unwrap().is_some()
     }
 }
 
-fn image(config: &Digest, layer: &Digest) -> serde_json::Value {
+pub(super) fn image(config: &Digest, layer: &Digest) -> serde_json::Value {
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     let named = |digest| serde_json::json!({ "mediaType": "x", "digest": digest, "size": 1 });
     serde_json::json!({
@@ -110,7 +167,7 @@ fn image(config: &Digest, layer: &Digest) -> serde_json::Value {
     })
 }
 
-fn index(children: &[&Digest]) -> serde_json::Value {
+pub(super) fn index(children: &[&Digest]) -> serde_json::Value {
     let named = |digest| serde_json::json!({ "mediaType": "x", "digest": digest, "size": 1 });
     serde_json::json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
@@ -118,7 +175,7 @@ fn index(children: &[&Digest]) -> serde_json::Value {
     })
 }
 
-fn about(subject: &Digest, config: &Digest, layer: &Digest) -> serde_json::Value {
+pub(super) fn about(subject: &Digest, config: &Digest, layer: &Digest) -> serde_json::Value {
     let mut image = image(config, layer);
     image["subject"] = serde_json::json!({ "mediaType": "x", "digest": subject, "size": 1 });
     image
@@ -302,7 +359,7 @@ async fn what_has_lost_its_last_tag_goes_with_what_is_there_for_it_alone() {
     assert!(process.has_blob("app", b"own").await, "links have their grace");
 }
 
-async fn objects_below(objects: &Objects, top: &str) -> Vec<String> {
+pub(super) async fn objects_below(objects: &Objects, top: &str) -> Vec<String> {
     use crate::storage::{Key, Storage as _};
     let (mut open, mut found) = (vec![Key::new(top.to_owned())], Vec::new());
     while let Some(folder) = open.pop() {
