@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -132,26 +132,26 @@ impl Storage for Interrupted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Push {
     /// An image of layers that the repository has and nobody needs.
-    OfWhatIsLoose,
+    LooseLayers,
     /// An image of a layer that another repository has and does not need.
-    OfWhatAnotherHas,
+    LayerOfAnother,
     /// An image of a layer that nobody says where it is.
-    OfWhatAnybodyHas,
+    LayerOfAnybody,
     /// A tag for a manifest that has none.
-    OfATag,
+    TagOfOld,
     /// An index of a manifest that has no tag.
-    OfAnIndex,
+    Index,
     /// A signature of a manifest that has no tag.
-    OfASignature,
+    Signature,
 }
 
 const PUSHES: [Push; 6] = [
-    Push::OfWhatIsLoose,
-    Push::OfWhatAnotherHas,
-    Push::OfWhatAnybodyHas,
-    Push::OfATag,
-    Push::OfAnIndex,
-    Push::OfASignature,
+    Push::LooseLayers,
+    Push::LayerOfAnother,
+    Push::LayerOfAnybody,
+    Push::TagOfOld,
+    Push::Index,
+    Push::Signature,
 ];
 
 /// What is there before: an image in `app`, one without a tag, and layers that nobody needs.
@@ -177,24 +177,24 @@ impl Push {
     ) -> Result<(&'static str, Digest), Error> {
         let old = image(&client.digest(b"{}"), &client.digest(b"untagged"));
         let (repository, tag, json) = match self {
-            Self::OfWhatIsLoose | Self::OfWhatAnotherHas | Self::OfWhatAnybodyHas => {
+            Self::LooseLayers | Self::LayerOfAnother | Self::LayerOfAnybody => {
                 let (repository, from) = match self {
-                    Self::OfWhatIsLoose => ("app", None),
-                    Self::OfWhatAnotherHas => ("new", Some(Some("aaa"))),
+                    Self::LooseLayers => ("app", None),
+                    Self::LayerOfAnother => ("new", Some(Some("aaa"))),
                     _ => ("zzzz", Some(None)),
                 };
                 let config = client.offer(repository, b"{}", from.map(|_| Some("app"))).await;
                 let layer = client.offer(repository, b"loose", from).await;
                 (repository, Some("pushed"), image(&config, &layer))
             }
-            Self::OfATag => {
+            Self::TagOfOld => {
                 if !client.registry.promise_manifest(&name("app"), untagged).await? {
                     client.offer("app", b"{}", None).await;
                     client.offer("app", b"untagged", None).await;
                 }
                 ("app", Some("again"), old)
             }
-            Self::OfAnIndex => {
+            Self::Index => {
                 if !client.has("app", &untagged.to_string()).await
                     || !client.registry.promise_manifest(&name("app"), untagged).await?
                 {
@@ -204,7 +204,7 @@ impl Push {
                 }
                 ("app", Some("index"), index(&[untagged]))
             }
-            Self::OfASignature => {
+            Self::Signature => {
                 let config = client.offer("app", b"{}", None).await;
                 let layer = client.offer("app", b"signature", None).await;
                 ("app", Some("signature"), about(untagged, &config, &layer))
@@ -226,11 +226,7 @@ async fn is_whole(objects: &Objects, repository: &str, pushed: &Digest, what: &s
 
 type Outcome = Arc<Mutex<Option<Result<(&'static str, Digest), Error>>>>;
 
-fn judge(
-    outcome: &Outcome,
-    grace: std::time::Duration,
-    what: &str,
-) -> Option<(&'static str, Digest)> {
+fn judge(outcome: &Outcome, grace: Duration, what: &str) -> Option<(&'static str, Digest)> {
     match outcome.lock().unwrap().take().unwrap() {
         Ok(pushed) => Some(pushed),
         // Without grace nobody is promised anything, and is told so.
@@ -250,14 +246,15 @@ fn in_between(work: impl Future<Output = ()> + Send + 'static) -> (Work, Arc<tok
             work.await;
             end.notify_one();
         });
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     });
     (work, ended)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_push_in_the_middle_of_a_collection_is_whole() {
-    for (push, grace) in PUSHES.into_iter().flat_map(|push| [(push, HOUR), (push, HOUR * 0)]) {
+    for (push, grace) in PUSHES.into_iter().flat_map(|push| [(push, HOUR), (push, Duration::ZERO)])
+    {
         for at in 0.. {
             let what = format!("{push:?} at call {at} of a collection, grace {grace:?}");
             let (objects, untagged) = prepared().await;
@@ -288,7 +285,8 @@ async fn a_push_in_the_middle_of_a_collection_is_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn a_push_is_whole_that_has_a_collection_in_its_middle() {
-    for (push, grace) in PUSHES.into_iter().flat_map(|push| [(push, HOUR), (push, HOUR * 0)]) {
+    for (push, grace) in PUSHES.into_iter().flat_map(|push| [(push, HOUR), (push, Duration::ZERO)])
+    {
         for at in 0.. {
             let what = format!("a collection at call {at} of {push:?}, grace {grace:?}");
             let (objects, untagged) = prepared().await;
