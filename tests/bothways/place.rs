@@ -131,7 +131,7 @@ impl Place {
             ("REGISTRY_HTTP_DEBUG_ADDR", metrics.as_str()),
             ("REGISTRY_HTTP_DEBUG_PROMETHEUS_ENABLED", "true"),
         ];
-        let server = self.site.start_with(&self.root(), &variables);
+        let server = self.site.start(&self.root(), &variables);
         let http = self.site.client(Version::HTTP_11).build().unwrap();
         (server, Api::new(http, self.site.base(), USER))
     }

@@ -102,6 +102,9 @@ impl Client {
         let blobs = manifest.blobs.iter().map(|blob| Key::blob(name, &blob.digest));
         let children = manifest.children.iter().map(|child| Key::manifest(name, &child.digest));
         let model = self.stage.model.lock().unwrap();
+        if model.is_graceless() {
+            return Ok(false);
+        }
         if blobs.chain(children).any(|key| model.deleting.contains(&key)) {
             return Ok(false);
         }
@@ -172,6 +175,8 @@ impl Client {
         let answer = self.send(kind, self.request(Method::DELETE, target)).await?;
         match answer.status {
             202 => self.stage.end(op, &End::Done),
+            // A manifest needs the blob.
+            409 => self.stage.end(op, &End::Refused),
             404 => self.stage.end(op, &End::Absent),
             _ => Err(answer.wrong()),
         }
@@ -197,7 +202,8 @@ impl Client {
     /// Looks at a blob or at a manifest by its digest.
     async fn look(&self, method: Method, target: &str, key: Key) -> Outcome<bool> {
         let read = method == Method::GET;
-        let op = self.stage.begin(vec![(key, Effect::Look)])?;
+        let effect = if read { Effect::Look } else { Effect::Promise };
+        let op = self.stage.begin(vec![(key, effect)])?;
         let answer = self.send(Kind::Read, self.request(method, target)).await?;
         let seen = match answer.status {
             200 => Some(Digest::new(answer.header("docker-content-digest")?)),

@@ -5,7 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-const USAGE: &str = "usage: chaos [--seed N] [--kills N]";
+const USAGE: &str = "usage: chaos [--seed N] [--kills N] [--living SECONDS]";
 
 /// How often the server is killed in the short form.
 const KILLS: u64 = 20;
@@ -18,6 +18,8 @@ pub(crate) struct Arguments {
     pub(crate) seed: u64,
     /// How often the server is killed.
     pub(crate) kills: u64,
+    /// How long each server lives; 0: a moment, as it comes.
+    pub(crate) living: u64,
 }
 
 impl Arguments {
@@ -26,12 +28,13 @@ impl Arguments {
     pub(crate) fn read() -> Result<Option<Self>, String> {
         let now =
             SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
-        let mut read = Self { seed: u64::from(now.subsec_nanos()), kills: KILLS };
+        let mut read = Self { seed: u64::from(now.subsec_nanos()), kills: KILLS, living: 0 };
         let mut arguments = env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let field = match argument.as_str() {
                 "--seed" => &mut read.seed,
                 "--kills" => &mut read.kills,
+                "--living" => &mut read.living,
                 "--nocapture" => continue,
                 option if option.starts_with('-') => return Err(USAGE.to_owned()),
                 _ => return Ok(None),

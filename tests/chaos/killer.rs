@@ -67,8 +67,9 @@ impl Trigger {
         &self,
         server: Server,
         random: &mut Random,
-        tally: &Tally,
+        (tally, living): (&Tally, Duration),
     ) -> Result<(), String> {
+        time::sleep(living).await;
         if random.percent(AIMED) {
             let kind = *random.pick(&Kind::AIMED);
             let moment = *random.pick(&[Moment::Begin, Moment::Begin, Moment::Answer]);

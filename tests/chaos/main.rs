@@ -2,6 +2,9 @@
 //! tags, delete and pull at the same few repositories. After each kill the tree is read without a
 //! server, then its successor is asked, and both are held against what was acknowledged.
 //!
+//! Collections run beside it all, by the server and from the command line, which are killed too, with
+//! grace and without; `collector` has them.
+//!
 //! `model` knows what the answers allow, `tree` reads what is on the disk, `check` compares.
 //! `actions` and `upload` are what a client does, `killer` chooses the moment. The rules that are
 //! checked are those of docs/ARCHITECTURE.md, "Invariants"; a power cut, which takes more than
@@ -23,6 +26,7 @@ mod arguments;
 mod blob;
 mod check;
 mod client;
+mod collector;
 mod content;
 mod killer;
 mod model;
@@ -39,6 +43,7 @@ use std::{
     fs,
     process::ExitCode,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use reqwest::Version;
@@ -51,6 +56,7 @@ use tokio::{
 use crate::{
     arguments::Arguments,
     client::{Client, Stop},
+    collector::{Collecting, age},
     content::Content,
     killer::Trigger,
     model::Model,
@@ -78,7 +84,7 @@ fn main() -> ExitCode {
         }
     };
     println!("chaos: seed {}, {} kills", arguments.seed, arguments.kills);
-    let site = Site::new("chaos");
+    let site = Arc::new(Site::new("chaos"));
     let tally = Arc::new(Tally::default());
     let result = Runtime::new().unwrap().block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).unwrap();
@@ -97,20 +103,22 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(why) => {
-            let folder = site.keep();
+            // With the runtime all who had it have gone.
+            let folder = Arc::into_inner(site).unwrap().keep();
             eprintln!("chaos: seed {}: {why}\nsee {}", arguments.seed, folder.display());
             ExitCode::FAILURE
         }
     }
 }
 
-async fn run(arguments: &Arguments, site: &Site, tally: &Arc<Tally>) -> Result<(), String> {
+async fn run(arguments: &Arguments, site: &Arc<Site>, tally: &Arc<Tally>) -> Result<(), String> {
     let mut random = Random::new(arguments.seed);
     let mut left = arguments.kills;
     while left > 0 {
         let kills = left.min(KILLS_OF_A_TREE);
         left -= kills;
-        let mut life = Life::new(site, tally, random.number());
+        let living = Duration::from_secs(arguments.living);
+        let mut life = Life::new(site, tally, (random.number(), living));
         for _ in 0..kills {
             life.generation(&mut random).await?;
         }
@@ -122,7 +130,7 @@ async fn run(arguments: &Arguments, site: &Site, tally: &Arc<Tally>) -> Result<(
 
 /// One tree, from its first server to its last.
 struct Life<'a> {
-    site: &'a Site,
+    site: &'a Arc<Site>,
     tally: &'a Arc<Tally>,
     content: Arc<Content>,
     model: Arc<Mutex<Model>>,
@@ -130,10 +138,12 @@ struct Life<'a> {
     /// What no client has gone on with yet.
     uploads: Vec<Upload>,
     kills: u64,
+    /// How long each server lives at least.
+    living: Duration,
 }
 
 impl<'a> Life<'a> {
-    fn new(site: &'a Site, tally: &'a Arc<Tally>, seed: u64) -> Self {
+    fn new(site: &'a Arc<Site>, tally: &'a Arc<Tally>, (seed, living): (u64, Duration)) -> Self {
         let _ = fs::remove_dir_all(site.path("data"));
         Self {
             site,
@@ -143,26 +153,43 @@ impl<'a> Life<'a> {
             tree: Tree::default(),
             uploads: Vec::new(),
             kills: 0,
+            living,
         }
     }
 
     /// Starts a server, lets clients at it, kills it, looks at what it has left.
     async fn generation(&mut self, random: &mut Random) -> Result<(), String> {
-        let server = self.site.start(&self.site.path("data"));
+        let collecting = Collecting::new(random);
+        age(&self.site.path("data"));
+        let server = self.site.start(&self.site.path("data"), &collecting.variables());
         let stage = self.stage();
-        let keys = self.model.lock().unwrap().keys();
-        // All of a small tree, some of a large one: the end of the tree's life asks for all.
-        let some = 100 * 300 / (keys.len() as u64).max(300);
-        let keys = keys.into_iter().filter(|_| random.percent(some)).collect();
-        let inspector = self.client(&stage, 0, random);
-        inspector.inspect(&self.tree, keys).await.map_err(why)?;
-
-        // A collector would be started here, as one more client of this generation.
+        let mut living = self.living;
+        if collecting.within {
+            // It begins a second after the start, and nothing can be held against it then that was
+            // there before.
+            living += Duration::from_millis(random.below(1500));
+            self.model.lock().unwrap().collects(collecting);
+        } else {
+            let keys = self.model.lock().unwrap().keys();
+            // All of a small tree, some of a large one: the end of the tree's life asks for all.
+            let some = 100 * 300 / (keys.len() as u64).max(300);
+            let keys = keys.into_iter().filter(|_| random.percent(some)).collect();
+            let inspector = self.client(&stage, 0, random);
+            inspector.inspect(&self.tree, keys).await.map_err(why)?;
+            if collecting.outside > 0 {
+                self.model.lock().unwrap().collects(collecting);
+            }
+        }
         let mut clients = JoinSet::new();
         for number in 0..CLIENTS {
             clients.spawn(self.client(&stage, number, random).work());
         }
-        stage.trigger.kill(server, random, self.tally).await?;
+        for _ in 0..collecting.outside {
+            let (site, stage) = (Arc::clone(self.site), Arc::clone(&stage));
+            let random = Random::new(random.number());
+            clients.spawn(async move { site.collect(stage, collecting, random).await });
+        }
+        stage.trigger.kill(server, random, (self.tally, living)).await?;
         while let Some(ended) = clients.join_next().await {
             ended.map_err(|panicked| panicked.to_string())??;
         }
@@ -171,7 +198,8 @@ impl<'a> Life<'a> {
 
     /// Goes on with every upload, without a kill, and checks everything.
     async fn end(mut self) -> Result<(), String> {
-        let server = self.site.start(&self.site.path("data"));
+        let never = [("REGISTRY_STORAGE_MAINTENANCE_GARBAGECOLLECTION_ENABLED", "false")];
+        let server = self.site.start(&self.site.path("data"), &never);
         let stage = self.stage();
         let mut random = Random::new(0);
         let mut client = self.client(&stage, 1, &mut random);

@@ -14,7 +14,7 @@ use std::{
     fmt,
 };
 
-use crate::content::Digest;
+use crate::{collector::Collecting, content::Digest};
 
 /// A link of a repository.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +60,8 @@ impl fmt::Display for Key {
 pub(crate) enum Effect {
     /// Tells where it leads.
     Look,
+    /// The same, and no collection takes it for as long as this server lives.
+    Promise,
     /// Makes it lead somewhere.
     Set(Digest),
     /// Removes it, and tells whether it was there.
@@ -94,6 +96,8 @@ pub(crate) struct Op {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct World {
     value: Option<Digest>,
+    /// Whether somebody may rely on it since this server has started.
+    promised: bool,
     done: BTreeMap<u64, Option<Digest>>,
 }
 
@@ -101,8 +105,22 @@ struct World {
 struct Register {
     worlds: BTreeSet<World>,
     pending: BTreeMap<u64, Effect>,
+    /// Whether a collection may take it.
+    loss: Loss,
     /// What happened since the last kill, for whoever must find out why.
     history: Vec<String>,
+}
+
+/// What a collection may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Loss {
+    /// Nothing.
+    #[default]
+    Never,
+    /// What nobody may rely on.
+    Unpromised,
+    /// Anything.
+    Ever,
 }
 
 /// The keys of one tree.
@@ -114,9 +132,26 @@ pub(crate) struct Model {
     pub(crate) deleting: BTreeSet<Key>,
     /// Manifests that were seen without something that they name, for a client had deleted it.
     pub(crate) dangling: BTreeSet<(Key, Key)>,
+    /// How it is collected.
+    collecting: Option<Collecting>,
 }
 
 impl Model {
+    /// Says how it is collected from now on. Whether a manifest is complete is checked all the same:
+    /// what may be taken is what nobody sees to be missing.
+    pub(crate) fn collects(&mut self, collecting: Collecting) {
+        self.collecting = Some(collecting);
+        for (key, register) in &mut self.registers {
+            register.loss = Loss::of(key, self.collecting);
+            register.expand();
+        }
+    }
+
+    /// Whether what is there for certain now may be refused as missing in a moment.
+    pub(crate) fn is_graceless(&self) -> bool {
+        self.collecting.is_some_and(|collecting| collecting.graceless)
+    }
+
     /// Begins a request. It has to be told to the model before it is sent.
     pub(crate) fn begin(&mut self, effects: Vec<(Key, Effect)>) -> Op {
         self.next += 1;
@@ -126,7 +161,10 @@ impl Model {
             if matches!(effect, Effect::Clear) && !matches!(key.name, Name::Tag(_)) {
                 self.deleting.insert(key.clone());
             }
-            self.registers.entry(key).or_default().begin(id, effect);
+            let loss = Loss::of(&key, self.collecting);
+            let register = self.registers.entry(key).or_default();
+            register.loss = loss;
+            register.begin(id, effect);
         }
         Op { id, keys }
     }
@@ -151,7 +189,9 @@ impl Model {
             cut.extend(std::mem::take(&mut register.pending).into_keys());
             let values = std::mem::take(&mut register.worlds).into_iter().map(|world| world.value);
             register.worlds = values.map(World::new).collect();
+            register.loss = Loss::Never;
         }
+        self.collecting = None;
         cut.len()
     }
 
@@ -166,7 +206,7 @@ impl Model {
         }
         for (key, register) in &mut self.registers {
             let seen = World::new(found.get(key).cloned());
-            if !register.worlds.contains(&seen) {
+            if !register.worlds.iter().any(|world| world.value == seen.value) {
                 return Err(format!("{key}: found {:?}, {}", seen.value, register.describe()));
             }
             register.worlds = BTreeSet::from([seen]);
@@ -181,10 +221,22 @@ impl Model {
     }
 }
 
+impl Loss {
+    fn of(key: &Key, collecting: Option<Collecting>) -> Self {
+        let Some(Collecting { graceless, untagged, .. }) = collecting else { return Self::Never };
+        match key.name {
+            Name::Tag(_) => Self::Never,
+            Name::Manifest(_) if !untagged => Self::Never,
+            _ if graceless => Self::Ever,
+            _ => Self::Unpromised,
+        }
+    }
+}
+
 impl Default for Register {
     fn default() -> Self {
         let worlds = BTreeSet::from([World::new(None)]);
-        Self { worlds, pending: BTreeMap::new(), history: Vec::new() }
+        Self { worlds, pending: BTreeMap::new(), loss: Loss::Never, history: Vec::new() }
     }
 }
 
@@ -192,8 +244,18 @@ impl Register {
     fn begin(&mut self, id: u64, effect: Effect) {
         self.history.push(format!("#{id} begins: {effect:?}"));
         self.pending.insert(id, effect);
+        self.expand();
+    }
+
+    /// Adds the worlds that requests and collections make of those that are known.
+    fn expand(&mut self) {
         let mut open: Vec<World> = self.worlds.iter().cloned().collect();
         while let Some(world) = open.pop() {
+            if let Some(lost) = world.lost(self.loss)
+                && self.worlds.insert(lost.clone())
+            {
+                open.push(lost);
+            }
             for (id, effect) in &self.pending {
                 if world.done.contains_key(id) {
                     continue;
@@ -230,7 +292,17 @@ impl Register {
 
 impl World {
     const fn new(value: Option<Digest>) -> Self {
-        Self { value, done: BTreeMap::new() }
+        Self { value, promised: false, done: BTreeMap::new() }
+    }
+
+    /// What a collection may make of it.
+    fn lost(&self, loss: Loss) -> Option<Self> {
+        let may_be = match loss {
+            Loss::Never => false,
+            Loss::Unpromised => !self.promised,
+            Loss::Ever => true,
+        };
+        (may_be && self.value.is_some()).then(|| Self { value: None, ..self.clone() })
     }
 
     fn after(&self, id: u64, effect: &Effect) -> Self {
@@ -238,12 +310,18 @@ impl World {
         let mut seen = None;
         match effect {
             Effect::Look => seen.clone_from(&self.value),
-            Effect::Set(digest) => next.value = Some(digest.clone()),
+            Effect::Promise => {
+                seen.clone_from(&self.value);
+                next.promised |= seen.is_some();
+            }
+            Effect::Set(digest) => (next.value, next.promised) = (Some(digest.clone()), true),
             Effect::Clear => seen = next.value.take(),
             Effect::ClearIf(digest) => {
                 next.value.take_if(|value| value == digest);
             }
         }
+        // Where nothing is, nobody relies on it.
+        next.promised &= next.value.is_some();
         next.done.insert(id, seen);
         next
     }
@@ -254,7 +332,7 @@ impl Effect {
     /// not taken place.
     fn agrees(&self, end: &End, done: Option<&Option<Digest>>) -> bool {
         match (end, self) {
-            (End::Nothing, Self::Look) => true,
+            (End::Nothing, Self::Look | Self::Promise) => true,
             (End::Saw(seen), _) => done == Some(seen),
             (End::Done, Self::Clear) => done.is_some_and(Option::is_some),
             (End::Done, _) => done.is_some(),

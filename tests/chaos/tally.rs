@@ -66,6 +66,8 @@ pub(crate) struct Tally {
     pub(crate) leftovers: AtomicU64,
     pub(crate) files: AtomicU64,
     pub(crate) answers: AtomicU64,
+    pub(crate) collections: AtomicU64,
+    pub(crate) collections_killed: AtomicU64,
 }
 
 /// Adds to a count.
@@ -129,6 +131,12 @@ impl fmt::Display for Tally {
             of(&self.resumed),
             of(&self.resumed_inside),
             of(&self.gone)
+        )?;
+        writeln!(
+            f,
+            "collections from the command line: {}, killed in the middle: {}",
+            of(&self.collections),
+            of(&self.collections_killed)
         )?;
         writeln!(f, ".tmp files left in a tree: {}", of(&self.leftovers))?;
         write!(f, "checked: {} files, {} answers", of(&self.files), of(&self.answers))

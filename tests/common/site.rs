@@ -75,13 +75,9 @@ impl Site {
         if version == Version::HTTP_11 { builder.http1_only() } else { builder }
     }
 
-    /// Starts a server on a tree and waits until it accepts connections.
-    pub(crate) fn start(&self, tree: &Path) -> Server {
-        self.start_with(tree, &[])
-    }
-
-    /// The same with variables in its environment.
-    pub(crate) fn start_with(&self, tree: &Path, variables: &[(&str, &str)]) -> Server {
+    /// Starts a server on a tree, with variables in its environment, and waits until it accepts
+    /// connections.
+    pub(crate) fn start(&self, tree: &Path, variables: &[(&str, &str)]) -> Server {
         fs::write(self.path("config.yml"), configuration(self.address, tree)).unwrap();
         let log = self.path("server.log");
         let output = File::options().create(true).append(true).open(&log).unwrap();

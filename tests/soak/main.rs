@@ -103,7 +103,7 @@ fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments, site: &Arc<Site>) -> Result<(), String> {
     let users = first_users(site);
-    let server = site.start(&site.path("data"));
+    let server = site.start(&site.path("data"), &[]);
     let before = Sample::of(&server);
     let certificate = certificate_of(site);
     let stage = Arc::new(Stage::new(Arc::clone(site), arguments.seed, certificate, users));

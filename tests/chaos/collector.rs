@@ -1,0 +1,128 @@
+//! Collections beside everything else: by the server itself, and from the command line, where they
+//! are killed as well.
+
+use std::{
+    fs,
+    io::Read as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time;
+
+use crate::{random::Random, site::Site, stage::Stage, tally::add};
+
+const POLL: Duration = Duration::from_millis(2);
+/// How much older a tree gets between two of its servers: what nobody asks for is collected after
+/// three of them, with the grace that is the default.
+pub(crate) const AGED: Duration = Duration::from_secs(3600);
+
+/// How it is collected while one server lives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Collecting {
+    /// Whether nothing is promised to anybody.
+    pub(crate) graceless: bool,
+    /// Whether manifests go that nothing names.
+    pub(crate) untagged: bool,
+    /// Whether the server does it by itself, over and over.
+    pub(crate) within: bool,
+    /// How many others do it from outside at the same time.
+    pub(crate) outside: u64,
+}
+
+impl Collecting {
+    pub(crate) fn new(random: &mut Random) -> Self {
+        Self {
+            graceless: random.percent(40),
+            untagged: random.percent(60),
+            within: random.percent(50),
+            outside: random.below(3),
+        }
+    }
+
+    /// What a server and a command are told.
+    pub(crate) fn variables(self) -> Vec<(&'static str, &'static str)> {
+        let word = |is: bool| if is { "true" } else { "false" };
+        vec![
+            ("REGISTRY_STORAGE_MAINTENANCE_GARBAGECOLLECTION_ENABLED", word(self.within)),
+            ("REGISTRY_STORAGE_MAINTENANCE_GARBAGECOLLECTION_INTERVAL", "1s"),
+            (
+                "REGISTRY_STORAGE_MAINTENANCE_GARBAGECOLLECTION_GRACE",
+                if self.graceless { "0s" } else { "2h" },
+            ),
+            ("REGISTRY_STORAGE_MAINTENANCE_GARBAGECOLLECTION_DELETEUNTAGGED", word(self.untagged)),
+        ]
+    }
+}
+
+impl Site {
+    /// Begins a collection from the command line.
+    fn collection(&self, collecting: Collecting) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["garbage-collect", "--quiet", "config.yml"])
+            .current_dir(self.path(""))
+            .envs(collecting.variables())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Collects from the command line until the server is killed; then so is this.
+    pub(crate) async fn collect(
+        &self,
+        stage: Arc<Stage>,
+        collecting: Collecting,
+        mut random: Random,
+    ) -> Result<(), String> {
+        while !stage.trigger.pulled() {
+            // The tree comes with the first push.
+            if !self.path("data").is_dir() {
+                time::sleep(POLL).await;
+                continue;
+            }
+            let mut child = self.collection(collecting);
+            let status = loop {
+                if let Some(status) = child.try_wait().unwrap() {
+                    break Some(status);
+                }
+                if stage.trigger.pulled() {
+                    time::sleep(Duration::from_millis(random.below(8))).await;
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    break None;
+                }
+                time::sleep(POLL).await;
+            };
+            match status {
+                Some(status) if status.success() => add(&stage.tally.collections, 1),
+                Some(status) => {
+                    let mut why = String::new();
+                    let _ = child.stderr.unwrap().read_to_string(&mut why);
+                    return Err(format!("a collection ended with {status}: {why}"));
+                }
+                None => add(&stage.tally.collections_killed, 1),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes all files of a tree older.
+pub(crate) fn age(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            age(&path);
+        } else {
+            let file = fs::File::open(&path).unwrap();
+            let modified = file.metadata().unwrap().modified().unwrap();
+            let earlier = modified.checked_sub(AGED).unwrap_or(SystemTime::UNIX_EPOCH);
+            file.set_modified(earlier).unwrap();
+        }
+    }
+}
