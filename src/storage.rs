@@ -86,9 +86,14 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Deletes every object below a key. Not atomic: a crash leaves some of them.
     async fn delete_all(&self, prefix: &Key) -> Result<(), Error>;
 
-    /// Deletes every object below each of some names directly below a key; durably, together. A
-    /// crash before that leaves some of them.
-    async fn delete_below(&self, prefix: &Key, names: Vec<String>) -> Result<(), Error>;
+    /// Deletes every object below each of some names directly below a key, together. A crash before
+    /// that is durable leaves some of them.
+    async fn delete_below(
+        &self,
+        prefix: &Key,
+        names: Vec<String>,
+        durability: Durability,
+    ) -> Result<(), Error>;
 
     /// Takes away every object below a key, durably and, where the backend can, all at once; `false`
     /// when there was nothing.

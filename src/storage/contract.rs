@@ -178,8 +178,8 @@ async fn some_are_deleted_and_others_stay(storage: &dyn Storage) {
         put(storage, path, b"").await;
     }
     let names = ["a", "absent"].map(str::to_owned).to_vec();
-    storage.delete_below(&key("some"), names.clone()).await.unwrap();
-    storage.delete_below(&key("nothing/at/all"), names).await.unwrap();
+    storage.delete_below(&key("some"), names.clone(), Durability::Synced).await.unwrap();
+    storage.delete_below(&key("nothing/at/all"), names, Durability::Lazy).await.unwrap();
     let left: Vec<String> = storage
         .list(&key("some"), None, 9)
         .await

@@ -385,9 +385,14 @@ impl Storage for Filesystem {
         .await
     }
 
-    async fn delete_below(&self, prefix: &Key, names: Vec<String>) -> Result<(), Error> {
+    async fn delete_below(
+        &self,
+        prefix: &Key,
+        names: Vec<String>,
+        durability: Durability,
+    ) -> Result<(), Error> {
         self.blocking(Action::Delete, "delete some of", prefix, move |inner, path| {
-            inner.remove_below(path, &names)
+            inner.remove_below(path, &names, durability)
         })
         .await
     }

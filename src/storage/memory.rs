@@ -160,7 +160,12 @@ impl Storage for Memory {
         self.discard(prefix).await.map(drop)
     }
 
-    async fn delete_below(&self, prefix: &Key, names: Vec<String>) -> Result<(), Error> {
+    async fn delete_below(
+        &self,
+        prefix: &Key,
+        names: Vec<String>,
+        _: Durability,
+    ) -> Result<(), Error> {
         for name in names {
             self.discard(&prefix.child(&name)).await?;
         }

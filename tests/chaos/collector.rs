@@ -15,9 +15,9 @@ use tokio::time;
 use crate::{random::Random, site::Site, stage::Stage, tally::add};
 
 const POLL: Duration = Duration::from_millis(2);
-/// How much older a tree gets between two of its servers: what nobody asks for is collected after
-/// three of them, with the grace that is the default.
-pub(crate) const AGED: Duration = Duration::from_secs(3600);
+/// How much older a tree gets between two of its servers: with the grace that is the default, what
+/// nobody is promised anew may be collected.
+const AGED: Duration = Duration::from_secs(3 * 3600);
 
 /// How it is collected while one server lives.
 #[derive(Clone, Copy, Debug)]

@@ -19,6 +19,7 @@ mod cli_htpasswd;
 mod cli_serve;
 mod cli_verify;
 mod client_certificates;
+mod collection;
 mod connections;
 mod crowds;
 mod errors;

@@ -82,8 +82,13 @@ impl Storage for Interrupted {
     async fn delete_all(&self, prefix: &Key) -> Result<(), StorageError> {
         self.next().await.delete_all(prefix).await
     }
-    async fn delete_below(&self, prefix: &Key, names: Vec<String>) -> Result<(), StorageError> {
-        self.next().await.delete_below(prefix, names).await
+    async fn delete_below(
+        &self,
+        prefix: &Key,
+        names: Vec<String>,
+        how: Durability,
+    ) -> Result<(), StorageError> {
+        self.next().await.delete_below(prefix, names, how).await
     }
     async fn discard(&self, prefix: &Key) -> Result<bool, StorageError> {
         self.next().await.discard(prefix).await

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     oci::{Digest, RepositoryName},
     registry::{Error, Registry, layout},
-    storage::{Key, Look},
+    storage::{Durability, Key, Look},
 };
 
 /// How many manifests are removed before those who push are let in between.
@@ -61,7 +61,7 @@ impl Collection<'_> {
         }
         for (algorithm, names) in by_algorithm {
             let folder = folder.child(algorithm.as_str());
-            self.registry.storage().delete_below(&folder, names).await?;
+            self.registry.storage().delete_below(&folder, names, Durability::Synced).await?;
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Registry {
                 let names: Vec<String> =
                     entries.into_iter().map(|entry| entry.name).filter(is_gone).collect();
                 if !names.is_empty() {
-                    self.storage().delete_below(folder, names).await?;
+                    self.storage().delete_below(folder, names, Durability::Lazy).await?;
                 }
             }
         }

@@ -6,7 +6,7 @@ use super::{Collection, Found, marks::Id};
 use crate::{
     oci::{Algorithm, Digest},
     registry::{Error, layout::blobs},
-    storage::{Key, Look, Seen},
+    storage::{Durability, Key, Look, Seen},
 };
 
 /// What bytes are called in the folder of their digest.
@@ -116,7 +116,8 @@ impl Collection<'_> {
             heap = self.judge_bytes(&heap.folder, heap.algorithm, names.collect()).await?;
             let blobs = heap.blobs.iter().map(|(name, _)| name);
             let names = blobs.chain(&heap.leftovers).cloned().collect();
-            self.registry.storage().delete_below(&heap.folder, names).await?;
+            // What a power cut brings back is garbage still.
+            self.registry.storage().delete_below(&heap.folder, names, Durability::Lazy).await?;
         }
         for (hex, length) in &heap.blobs {
             if let Ok(digest) = Digest::from_parts(heap.algorithm.as_str(), hex) {

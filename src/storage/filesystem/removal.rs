@@ -20,12 +20,20 @@ impl Inner {
         present(self.disk.remove_dir(path)).map(drop)
     }
 
-    /// Deletes what is at some names in a folder, and below them, and makes that durable.
-    pub(super) fn remove_below(&self, folder: &Path, names: &[String]) -> io::Result<()> {
+    /// Deletes what is at some names in a folder, and below them.
+    pub(super) fn remove_below(
+        &self,
+        folder: &Path,
+        names: &[String],
+        durability: Durability,
+    ) -> io::Result<()> {
         for name in names {
             present(self.remove_all(&folder.join(name)))?;
         }
         self.directories.forget(folder);
+        if durability == Durability::Lazy {
+            return Ok(());
+        }
         // The folder may have gone meanwhile; then its absence is as good.
         present(sync_directory(&*self.disk, folder)).map(drop)
     }

@@ -1,0 +1,258 @@
+//! Collection: by the server itself, and by `portcullis garbage-collect` beside it.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use portcullis::config::Config;
+use reqwest::StatusCode;
+use serde_json::json;
+
+use crate::support::{
+    TestServer,
+    content::{OCI_INDEX, OCI_MANIFEST},
+    digest, image, image_with,
+    raw::GUARD,
+};
+
+const POLL: Duration = Duration::from_millis(50);
+
+/// Has the server collect each second what is not needed.
+fn eager(config: &mut Config) {
+    let options = &mut config.storage.maintenance.garbagecollection;
+    options.interval = Duration::from_secs(1);
+    options.grace = Duration::ZERO;
+}
+
+fn never(config: &mut Config) {
+    config.storage.maintenance.garbagecollection.enabled = false;
+}
+
+async fn status(server: &TestServer, target: &str) -> StatusCode {
+    server.request("HEAD", target).send().await.unwrap().status()
+}
+
+async fn vanishes(server: &TestServer, target: &str) {
+    let vanishing = async {
+        while status(server, target).await != StatusCode::NOT_FOUND {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(GUARD, vanishing).await.unwrap();
+}
+
+/// Runs `portcullis garbage-collect` on a tree, without grace.
+fn collect(root: &Path, arguments: &[&str]) -> Output {
+    collect_with(root, arguments, "0s")
+}
+
+fn collect_with(root: &Path, arguments: &[&str], grace: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .current_dir(root)
+        .env_clear()
+        .env("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", root)
+        .env("REGISTRY_STORAGE_MAINTENANCE_GARBAGECOLLECTION_GRACE", grace)
+        .arg("garbage-collect")
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Every file and every folder below a folder.
+fn all(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        found.push(path.display().to_string());
+        found.extend(all(&path));
+    }
+    found
+}
+
+/// Files are counted in steps of time: what is as old as the collection stays.
+async fn a_moment() {
+    tokio::time::sleep(Duration::from_millis(30)).await;
+}
+
+#[tokio::test]
+async fn a_server_collects_by_itself_and_what_is_needed_stays() {
+    let server = TestServer::with(eager).await;
+    let kept = image(&server, "team/app", "latest").await;
+    let loose = server.push_blob("team/app", "nobody needs it").await;
+    let target = format!("/v2/team/app/blobs/{loose}");
+    vanishes(&server, &target).await;
+    assert_eq!(status(&server, "/v2/team/app/manifests/latest").await, StatusCode::OK);
+    for blob in [&kept.config, &kept.layer] {
+        let target = format!("/v2/team/app/blobs/{blob}");
+        assert_eq!(status(&server, &target).await, StatusCode::OK);
+    }
+    assert_eq!(server.push_blob("team/app", "nobody needs it").await, loose, "again, and at once");
+}
+
+#[tokio::test]
+async fn nothing_is_collected_while_the_registry_is_read_only() {
+    let server = TestServer::with(|config| {
+        eager(config);
+        config.storage.maintenance.garbagecollection.grace = Duration::from_secs(3600);
+    })
+    .await;
+    let loose = server.push_blob("app", "nobody needs it").await;
+    let target = format!("/v2/app/blobs/{loose}");
+    let mut config = server.config().clone();
+    config.storage.maintenance.readonly.enabled = true;
+    server.app().apply(&config).await;
+    // Older than the grace.
+    for path in all(&server.tree()) {
+        if Path::new(&path).is_file() {
+            let old = std::time::SystemTime::now() - Duration::from_secs(100_000);
+            fs::File::open(path).unwrap().set_modified(old).unwrap();
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let bytes = server.tree().join(format!(
+        "blobs/sha256/{}/{}/data",
+        &loose["sha256:".len()..][..2],
+        &loose["sha256:".len()..]
+    ));
+    assert!(bytes.is_file(), "it may be copied right now");
+    config.storage.maintenance.readonly.enabled = false;
+    server.app().apply(&config).await;
+    let gone = async {
+        while bytes.exists() {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(GUARD, gone).await.unwrap();
+    assert_eq!(status(&server, &target).await, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn after_everything_was_deleted_a_collection_leaves_nothing() {
+    let server = TestServer::with(never).await;
+    let mut manifests = Vec::new();
+    for name in ["team/app", "team/app/inner", "other"] {
+        let first = image(&server, name, "latest").await;
+        let subject = json!({
+            "subject": {
+                "mediaType": OCI_MANIFEST, "digest": first.digest, "size": first.manifest.len(),
+            },
+        });
+        let about = image_with(&server, name, "about", subject).await;
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [{
+                "mediaType": OCI_MANIFEST, "digest": first.digest, "size": first.manifest.len(),
+            }],
+        });
+        let index = index.to_string();
+        server.push_manifest(name, "all", OCI_INDEX, index.clone()).await;
+        server.push_blob(name, "nobody needs it").await;
+        manifests.extend([first.digest, about.digest, digest(index)].map(|d| (name, d)));
+    }
+    let cancelled = server.open_upload("other").await;
+    server.request("DELETE", &cancelled).send().await.unwrap();
+    for (name, digest) in manifests {
+        let target = format!("/v2/{name}/manifests/{digest}");
+        let answer = server.request("DELETE", &target).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    }
+    a_moment().await;
+    let output = collect(&server.folder().join("data"), &[]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(text(&output.stdout).contains("team/app/inner: empty repository deleted\n"));
+    assert_eq!(all(&server.tree().join("repositories")), Vec::<String>::new());
+    let left = all(&server.tree().join("blobs"));
+    assert!(left.iter().all(|path| Path::new(path).is_dir()), "{left:?}");
+    let again = image(&server, "team/app", "latest").await;
+    let target = format!("/v2/team/app/blobs/{}", again.layer);
+    assert_eq!(status(&server, &target).await, StatusCode::OK, "beside the same server");
+}
+
+#[tokio::test]
+async fn a_repository_with_an_upload_stays() {
+    let server = TestServer::with(never).await;
+    let location = server.open_upload("team/app").await;
+    a_moment().await;
+    let output = collect(&server.folder().join("data"), &[]);
+    assert!(output.status.success(), "{output:?}");
+    let answer = server.patch(&location, None, b"it goes on".to_vec()).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED);
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_go_and_quiet_says_only_how_much() {
+    let server = TestServer::with(never).await;
+    let old = image(&server, "team/app", "latest").await;
+    image_with(&server, "team/app", "latest", json!({ "annotations": { "new": "1" } })).await;
+    let loose = server.push_blob("team/app", "nobody needs it").await;
+    a_moment().await;
+    let root = server.folder().join("data");
+    let before = all(&server.tree());
+    let output = collect(&root, &["--dry-run", "--delete-untagged"]);
+    assert_eq!(all(&server.tree()), before);
+    let printed = text(&output.stdout);
+    for line in [
+        "team/app\n".to_owned(),
+        format!("manifest eligible for deletion: {}\n", old.digest),
+        format!("team/app: marking blob {}\n", old.layer),
+        format!("team/app: layer link eligible for deletion: {loose}\n"),
+        "\n3 blobs marked, 2 blobs and 1 manifests eligible for deletion\n".to_owned(),
+        format!("blob eligible for deletion: {loose}\n"),
+    ] {
+        assert!(printed.contains(&line), "{line:?} is not in {printed}");
+    }
+    assert!(text(&output.stderr).starts_with("portcullis: would remove blobs: 2 ("), "{output:?}");
+    let output = collect(&root, &["-d", "-m", "-q"]);
+    assert_eq!(text(&output.stdout), "");
+    let output = collect_with(&root, &["-m"], "2h");
+    assert!(text(&output.stderr).contains("removed blobs: 0 (0 bytes)"), "young: {output:?}");
+    let output = collect(&root, &["-m"]);
+    assert!(text(&output.stderr).contains("removed blobs: 2 ("), "{output:?}");
+    let target = format!("/v2/team/app/manifests/{}", old.digest);
+    assert_eq!(status(&server, &target).await, StatusCode::NOT_FOUND);
+    assert_eq!(status(&server, "/v2/team/app/manifests/latest").await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn of_a_damaged_repository_all_stays_and_the_rest_is_collected() {
+    let server = TestServer::with(never).await;
+    let broken = image(&server, "broken", "latest").await;
+    let needed = server.push_blob("broken", "needed by what cannot be read, maybe").await;
+    let loose = server.push_blob("whole", "nobody needs it").await;
+    let hex = &broken.digest["sha256:".len()..];
+    fs::write(server.tree().join(format!("blobs/sha256/{}/{hex}/data", &hex[..2])), "{").unwrap();
+    a_moment().await;
+    let output = collect(&server.folder().join("data"), &["-m"]);
+    assert!(output.status.success(), "{output:?}");
+    let line =
+        format!("broken: nothing is deleted here: the manifest {} cannot be read\n", broken.digest);
+    assert!(text(&output.stdout).contains(&line), "{output:?}");
+    assert!(text(&output.stderr).contains("cannot be read: 1 (`portcullis verify` says what)"));
+    let there = |name, blob: String| format!("/v2/{name}/blobs/{blob}");
+    for blob in [broken.layer, broken.config, needed] {
+        assert_eq!(status(&server, &there("broken", blob)).await, StatusCode::OK);
+    }
+    assert_eq!(status(&server, &there("whole", loose)).await, StatusCode::NOT_FOUND);
+}
+
+#[test]
+fn without_a_tree_nothing_can_be_collected() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .current_dir(folder.path())
+        .env_clear()
+        .arg("garbage-collect")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("data"), "{output:?}");
+    assert_eq!(all(folder.path()), Vec::<String>::new(), "nothing was made");
+}
