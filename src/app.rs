@@ -38,7 +38,7 @@ use reload::{RELOADED, Reloads, secure};
 use work::{checks, start_jobs};
 
 /// Commands know the core through this room only.
-pub use crate::registry::verify;
+pub use crate::registry::{Ago, OldUpload, Purged, verify};
 
 /// Where the built-in authority keeps its files: in the working directory.
 pub const CERTIFICATES: &str = "certs";

@@ -13,6 +13,8 @@ mod certs;
 mod config;
 mod failure;
 mod htpasswd;
+mod print;
+mod purge_uploads;
 mod serve;
 mod verify;
 
@@ -45,6 +47,7 @@ enum Command {
     Htpasswd(htpasswd::Htpasswd),
     Certs(certs::Certs),
     Verify(verify::Verify),
+    PurgeUploads(purge_uploads::PurgeUploads),
     Config(config::Show),
 }
 
@@ -57,6 +60,7 @@ pub fn run() -> ExitCode {
         Command::Htpasswd(htpasswd) => htpasswd.run(),
         Command::Certs(certs) => certs.run(),
         Command::Verify(verify) => verify.run(),
+        Command::PurgeUploads(purge) => purge.run(),
         Command::Config(config) => config.run(),
     };
     match result {

@@ -38,6 +38,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use duration::parse as parse_duration;
 pub use error::Error;
 pub use settings::{Setting, Settings};
 pub use tree::Origin;

@@ -21,6 +21,7 @@ pub use crate::storage::ByteStream;
 use crate::storage::Storage;
 
 mod acceptance;
+mod ago;
 mod blobs;
 mod catalog;
 mod contents;
@@ -42,13 +43,16 @@ pub use acceptance::{
     IndexRules, ManifestRules, Pattern, Platforms, PolicyOptions, RepositoryPolicy, Unacceptable,
     UrlRules, Validation,
 };
+pub use ago::Ago;
 pub use blobs::Blob;
 pub use error::{BodyError, Error};
 pub use manifests::{Accepted, Put, StoredManifest};
 pub use page::Page;
 pub use referrers::Referrers;
 use uploads::Opened;
-pub use uploads::{Body, Chunk, InvalidUploadId, PurgeOptions, Purged, Upload, UploadId};
+pub use uploads::{
+    Body, Chunk, InvalidUploadId, OldUpload, PurgeOptions, Purged, Upload, UploadId,
+};
 
 /// A registry over some storage. Clones are the same registry.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! What runs by itself: reloads, health checks, the purge of old uploads, the sync of events.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
@@ -10,7 +10,7 @@ use crate::{
     config,
     health::{self, Check, Health},
     jobs::Jobs,
-    registry::{self, Registry},
+    registry::{self, OldUpload, Registry},
 };
 
 /// A changed password file is in force within a second: twice this, and the time to read it.
@@ -68,7 +68,7 @@ fn purge(jobs: &Jobs, registry: &Registry, options: &registry::PurgeOptions) {
     jobs.interruptible((PURGED_AFTER.min(interval), interval), move || {
         let registry = registry.clone();
         async move {
-            match registry.purge_uploads(age, dryrun).await {
+            match registry.purge_uploads(age, dryrun, |old| told(old, dryrun)).await {
                 Ok(registry::Purged { found, purged }) => {
                     tracing::debug!(found, purged, dryrun, "looked for old uploads");
                 }
@@ -78,6 +78,20 @@ fn purge(jobs: &Jobs, registry: &Registry, options: &registry::PurgeOptions) {
             }
         }
     });
+}
+
+/// Says in the log what became of an upload.
+fn told(old: &OldUpload<'_>, dryrun: bool) -> ControlFlow<()> {
+    let OldUpload { repository, upload, outcome } = old;
+    match outcome {
+        Ok(has_lived) => {
+            let hours = has_lived.as_secs() / 3600;
+            let what = if dryrun { "would purge an upload" } else { "purged an upload" };
+            tracing::info!(%repository, %upload, hours, "{what}");
+        }
+        Err(error) => tracing::warn!(%repository, %upload, %error, "stays"),
+    }
+    ControlFlow::Continue(())
 }
 
 /// What is to be looked at.
