@@ -331,6 +331,7 @@ fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
         max_uploads: config.uploads.maxopen,
         validation: config.validation.clone(),
         policy: config.policy.clone(),
+        tags: config.storage.tags.clone(),
     };
     Registry::new(storage, Arc::new(SystemClock), options)
 }

@@ -87,6 +87,8 @@ pub struct Storage {
     pub delete: http::DeleteOptions,
     /// `storage.maintenance`
     pub maintenance: Maintenance,
+    /// `storage.immutabletags`
+    pub tags: registry::TagRules,
 }
 
 /// `storage.maintenance`
@@ -236,6 +238,7 @@ impl Checked {
                     readonly: self.options("storage.maintenance.readonly")?,
                     uploadpurging: self.options("storage.maintenance.uploadpurging")?,
                 },
+                tags: self.options("storage")?,
             },
             auth: self.options("auth")?,
             http: Http { server: self.options("http")?, api: self.options("http")? },

@@ -15,7 +15,8 @@ use std::{fmt, future::Future, sync::Arc};
 use tokio_util::task::TaskTracker;
 
 use self::{
-    contents::Contents, locks::Locks, referrers::Entered, sessions::Sessions, skipped::Skipped,
+    contents::Contents, immutable::ImmutableTags, locks::Locks, referrers::Entered,
+    sessions::Sessions, skipped::Skipped,
 };
 pub use crate::storage::ByteStream;
 use crate::storage::Storage;
@@ -26,12 +27,14 @@ mod blobs;
 mod catalog;
 mod contents;
 mod error;
+mod immutable;
 mod layout;
 mod link;
 mod locks;
 mod manifests;
 mod page;
 mod referrers;
+mod scope;
 mod sessions;
 mod skipped;
 mod tags;
@@ -46,9 +49,12 @@ pub use acceptance::{
 pub use ago::Ago;
 pub use blobs::Blob;
 pub use error::{BodyError, Error};
+pub use immutable::TagImmutable;
 pub use manifests::{Accepted, Put, StoredManifest};
 pub use page::Page;
 pub use referrers::Referrers;
+pub use scope::{Glob, InvalidGlob, Scope};
+pub use tags::TagRules;
 use uploads::Opened;
 pub use uploads::{
     Body, Chunk, InvalidUploadId, OldUpload, PurgeOptions, Purged, Upload, UploadId,
@@ -67,6 +73,7 @@ struct Inner {
     locks: Locks,
     contents: Contents,
     acceptance: Acceptance,
+    immutable: ImmutableTags,
     entered: Entered,
     skipped: Skipped,
     /// Work that goes on when whoever asked for it has gone.
@@ -82,12 +89,14 @@ pub struct Options {
     pub validation: Validation,
     /// What they may be.
     pub policy: PolicyOptions,
+    /// What tags may do.
+    pub tags: TagRules,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let (validation, policy) = (Validation::default(), PolicyOptions::default());
-        Self { max_uploads: 1000, validation, policy }
+        Self { max_uploads: 1000, validation, policy, tags: TagRules::default() }
     }
 }
 
@@ -111,7 +120,7 @@ impl Registry {
     /// A registry whose content is in `storage`.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, options: Options) -> Self {
-        let Options { max_uploads, validation, policy } = options;
+        let Options { max_uploads, validation, policy, tags } = options;
         Self(Arc::new(Inner {
             storage,
             clock,
@@ -120,6 +129,7 @@ impl Registry {
             locks: Locks::default(),
             contents: Contents::new(),
             acceptance: Acceptance::new(validation, policy),
+            immutable: ImmutableTags::new(tags.immutabletags),
             entered: Entered::default(),
             skipped: Skipped::default(),
             tasks: TaskTracker::new(),

@@ -1,12 +1,22 @@
 //! Tags: names for manifests, which can be moved.
 
+use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::{
-    Error, Page, Registry,
+    Error, Page, Registry, Scope,
     layout::{CURRENT, Place},
 };
 use crate::oci::{Digest, RepositoryName, Tag};
+
+/// What `storage` says about tags. The keys are ours.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TagRules {
+    /// `storage.immutabletags`: tags that stay what they were first pushed as, until they are
+    /// deleted.
+    pub immutabletags: Vec<Scope>,
+}
 
 /// How many tags are looked at together when all of them must be.
 const BATCH: usize = 1000;

@@ -29,6 +29,7 @@ mod floods;
 mod gate;
 mod headers;
 mod health;
+mod immutable_tags;
 mod legacy_formats;
 mod limits;
 mod links;

@@ -141,6 +141,8 @@ const STORAGE: Kind = OneOf {
                 works("readonly", Section(&[works("enabled", Bool)])),
             ]),
         ),
+        // Ours.
+        works("immutabletags", List(&Section(&[works("repositories", Text), works("tags", Text)]))),
     ],
 };
 

@@ -181,6 +181,8 @@ const KEYS: &[(&str, &str, Outcome)] = &[
 /// Keys that are ours alone.
 const OURS: &[&str] = &[
     "log.accesslog.formatter",
+    "storage.immutabletags[].repositories",
+    "storage.immutabletags[].tags",
     "auth.htpasswd.legacyformats",
     "auth.htpasswd.cachettl",
     "auth.htpasswd.throttle.window",

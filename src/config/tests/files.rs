@@ -394,3 +394,16 @@ fn an_endpoint_is_read_with_all_its_keys_and_shown_without_its_secrets() {
     assert!(refusal("notifications: {endpoints: hook}").contains("expected a list"));
     assert!(refusal("notifications: {endpoints: [{adress: a}]}").contains("adress"));
 }
+
+#[test]
+fn a_rule_about_tags_that_matches_nothing_is_refused_at_its_place() {
+    for (rule, said) in [
+        ("repositories: '{a,b}'", "no repository has a '{' in its name"),
+        ("repositories: a//b", "an empty part in its name"),
+        ("tags: '('", "regex parse error"),
+    ] {
+        let message = refusal(&format!("storage: {{immutabletags: [{{}}, {{{rule}}}]}}"));
+        assert!(message.contains("storage.immutabletags[1]"), "{message}");
+        assert!(message.contains(said), "{message}");
+    }
+}
