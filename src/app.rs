@@ -38,7 +38,7 @@ use reload::{RELOADED, Reloads, secure};
 use work::{checks, start_jobs};
 
 /// Commands know the core through this room only.
-pub use crate::registry::{Ago, OldUpload, Purged, verify};
+pub use crate::registry::{Ago, Decision, OldUpload, Purged, Retained, verify};
 
 /// Where the built-in authority keeps its files: in the working directory.
 pub const CERTIFICATES: &str = "certs";
@@ -200,8 +200,7 @@ impl App {
             };
             serve_debug(listener, &config.http, Arc::clone(&health), counted.metrics())
         });
-        let maintenance = &config.storage.maintenance;
-        let jobs = start_jobs(maintenance, &registry, &reloads, (checks, &health));
+        let jobs = start_jobs(&config.storage, &registry, &reloads, (checks, &health));
         let drain = config.http.server.draintimeout;
         Ok((
             Self { server, redirect, debug, registry, gate, notifier, jobs, reloads, drain },

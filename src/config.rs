@@ -87,7 +87,7 @@ pub struct Storage {
     pub delete: http::DeleteOptions,
     /// `storage.maintenance`
     pub maintenance: Maintenance,
-    /// `storage.immutabletags`
+    /// `storage.immutabletags` and `storage.retention`
     pub tags: registry::TagRules,
 }
 

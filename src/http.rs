@@ -187,6 +187,12 @@ impl Api {
         result
     }
 
+    /// Whether nothing may be written for now.
+    #[must_use]
+    pub fn is_readonly(&self) -> bool {
+        self.adjustable.load().readonly
+    }
+
     /// The interface as a service for the requests on one connection, which `peer` opened.
     ///
     /// It has no router and no layers: what those would do is said in `answer`, and
@@ -253,7 +259,7 @@ impl Api {
         self.begin(call, endpoint.handler());
         call.repository = endpoint.repository().map_or(0, |name| name.as_str().len());
         let permit = self.gate.authorise(identity, &endpoint.rights())?;
-        if self.adjustable.load().readonly && !matches!(call.method, Method::GET | Method::HEAD) {
+        if self.is_readonly() && !matches!(call.method, Method::GET | Method::HEAD) {
             let why = "the registry is read-only for now; pulls go on";
             return Err(Error::refused(ErrorCode::Unsupported).because(why));
         }

@@ -15,7 +15,7 @@ use std::{fmt, future::Future, sync::Arc};
 use tokio_util::task::TaskTracker;
 
 use self::{
-    contents::Contents, immutable::ImmutableTags, locks::Locks, referrers::Entered,
+    contents::Contents, immutable::ImmutableTags, locks::Locks, pulls::Pulls, referrers::Entered,
     sessions::Sessions, skipped::Skipped,
 };
 pub use crate::storage::ByteStream;
@@ -33,7 +33,9 @@ mod link;
 mod locks;
 mod manifests;
 mod page;
+mod pulls;
 mod referrers;
+mod retention;
 mod scope;
 mod sessions;
 mod skipped;
@@ -53,6 +55,7 @@ pub use immutable::TagImmutable;
 pub use manifests::{Accepted, Put, StoredManifest};
 pub use page::Page;
 pub use referrers::Referrers;
+pub use retention::{Decision, Expired, KeepsNothing, Retained, RetentionOptions, RetentionRule};
 pub use scope::{Glob, InvalidGlob, Scope};
 pub use tags::TagRules;
 use uploads::Opened;
@@ -74,6 +77,8 @@ struct Inner {
     contents: Contents,
     acceptance: Acceptance,
     immutable: ImmutableTags,
+    /// Where a rule asks when something was pulled.
+    pulls: Option<Pulls>,
     entered: Entered,
     skipped: Skipped,
     /// Work that goes on when whoever asked for it has gone.
@@ -129,6 +134,7 @@ impl Registry {
             locks: Locks::default(),
             contents: Contents::new(),
             acceptance: Acceptance::new(validation, policy),
+            pulls: tags.retention.asks_for_pulls().then(Pulls::new),
             immutable: ImmutableTags::new(tags.immutabletags),
             entered: Entered::default(),
             skipped: Skipped::default(),

@@ -1,4 +1,5 @@
-//! What runs by itself: reloads, health checks, the purge of old uploads, the sync of events.
+//! What runs by itself: reloads, health checks, the purge of old uploads, the retention of tags, the
+//! sync of events.
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -10,7 +11,7 @@ use crate::{
     config,
     health::{self, Check, Health},
     jobs::Jobs,
-    registry::{self, OldUpload, Registry},
+    registry::{self, Decision, OldUpload, Registry, Retained, RetentionOptions},
 };
 
 /// A changed password file is in force within a second: twice this, and the time to read it.
@@ -25,12 +26,15 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Old uploads are looked for this long after the start, when it is over with those who come back.
 const PURGED_AFTER: Duration = Duration::from_secs(300);
 
+/// Tags that go are looked for this long after the start: time to see in the log what was started.
+const RETAINED_AFTER: Duration = Duration::from_secs(600);
+
 /// What a power cut can take of the events that wait.
 const EVENTS_SYNCED_EVERY: Duration = Duration::from_secs(1);
 
 /// Starts what runs by itself.
 pub(super) fn start_jobs(
-    options: &config::Maintenance,
+    options: &config::Storage,
     registry: &Registry,
     reloads: &Arc<Reloads>,
     (checks, health): (Vec<Check>, &Arc<Health>),
@@ -46,8 +50,12 @@ pub(super) fn start_jobs(
         let notifier = to_sync.notifier.clone();
         async move { notifier.sync().await }
     });
-    if options.uploadpurging.enabled {
-        purge(&jobs, registry, &options.uploadpurging);
+    let config::Storage { maintenance, tags, .. } = options;
+    if maintenance.uploadpurging.enabled {
+        purge(&jobs, registry, &maintenance.uploadpurging);
+    }
+    if !tags.retention.rules.is_empty() {
+        retain(&jobs, registry, &tags.retention, reloads);
     }
     for check in checks {
         let (check, health) = (Arc::new(check), Arc::clone(health));
@@ -92,6 +100,54 @@ fn told(old: &OldUpload<'_>, dryrun: bool) -> ControlFlow<()> {
         Err(error) => tracing::warn!(%repository, %upload, %error, "stays"),
     }
     ControlFlow::Continue(())
+}
+
+/// Lets tags go that no rule keeps, but nothing while the registry is read-only.
+fn retain(jobs: &Jobs, registry: &Registry, options: &RetentionOptions, reloads: &Arc<Reloads>) {
+    let (registry, reloads) = (registry.clone(), Arc::clone(reloads));
+    let RetentionOptions { interval, dryrun, rules } = options.clone();
+    let interval = interval.max(Duration::from_secs(1));
+    let rules = Arc::new(rules);
+    jobs.interruptible((RETAINED_AFTER.min(interval), interval), move || {
+        let (registry, reloads, rules) =
+            (registry.clone(), Arc::clone(&reloads), Arc::clone(&rules));
+        async move {
+            let is_forbidden = || !dryrun && reloads.api.is_readonly();
+            if is_forbidden() {
+                tracing::info!("no tag is deleted by retention while the registry is read-only");
+                return;
+            }
+            let watcher = |decision: &Decision<'_>| {
+                decided(decision, dryrun);
+                // It may have become so meanwhile.
+                if is_forbidden() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            match registry.retain(&rules, dryrun, watcher).await {
+                Ok(Retained { found, deleted }) => {
+                    tracing::info!(found, deleted, dryrun, "looked for tags that nothing keeps");
+                }
+                Err(error) => {
+                    tracing::error!(error = %Chain(&error), "some tags that nothing keeps stay");
+                }
+            }
+        }
+    });
+}
+
+/// Says in the log what became of a tag.
+fn decided(decision: &Decision<'_>, dryrun: bool) {
+    let Decision { repository, outcome } = decision;
+    match outcome {
+        Ok(expired) => {
+            // Whoever misses the tag can set it again, until the collector has come.
+            let digest = expired.digest.as_ref().map(tracing::field::display);
+            let what = if dryrun { "would delete a tag" } else { "deleted a tag" };
+            tracing::info!(%repository, tag = %expired.tag, digest, reason = %expired, "{what}");
+        }
+        Err(error) => {
+            tracing::warn!(%repository, error = %Chain(error), "tags that nothing keeps stay");
+        }
+    }
 }
 
 /// What is to be looked at.

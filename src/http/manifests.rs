@@ -34,6 +34,10 @@ impl Api {
     ) -> Result<Response<Body>, Error> {
         let manifest = self.registry.manifest(name, reference).await?;
         let manifest = manifest.ok_or_else(|| unknown(name, reference))?;
+        if call.method == Method::GET {
+            // Whether it has to be sent or not, somebody wants it.
+            self.registry.pulled(name, &manifest.digest);
+        }
         if let Some(response) = conditional::not_modified(call, &manifest.digest) {
             return Ok(response);
         }

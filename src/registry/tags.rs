@@ -4,7 +4,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::{
-    Error, Page, Registry, Scope,
+    Error, Page, Registry, RetentionOptions, Scope,
     layout::{CURRENT, Place},
 };
 use crate::oci::{Digest, RepositoryName, Tag};
@@ -16,6 +16,8 @@ pub struct TagRules {
     /// `storage.immutabletags`: tags that stay what they were first pushed as, until they are
     /// deleted.
     pub immutabletags: Vec<Scope>,
+    /// `storage.retention`: tags that go by themselves.
+    pub retention: RetentionOptions,
 }
 
 /// How many tags are looked at together when all of them must be.
@@ -129,7 +131,8 @@ impl Registry {
         }
     }
 
-    async fn remove_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool, Error> {
+    /// Takes a tag away. The caller holds the lock for deleting.
+    pub(super) async fn remove_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool, Error> {
         // With this link the tag is gone; the rest is tidying up.
         let deleted = self.storage().delete(&Place::TagCurrent(name, tag).key()).await?;
         self.storage().delete_all(&Place::TagFolder(name, tag).key()).await?;

@@ -45,6 +45,7 @@ mod redirect;
 mod referrers;
 #[path = "../common/registry2.rs"]
 mod registry2;
+mod retention;
 mod server;
 #[path = "../common/skip.rs"]
 mod skip;
