@@ -15,6 +15,7 @@ mod failure;
 mod htpasswd;
 mod print;
 mod purge_uploads;
+mod retain;
 mod serve;
 mod verify;
 
@@ -48,6 +49,7 @@ enum Command {
     Certs(certs::Certs),
     Verify(verify::Verify),
     PurgeUploads(purge_uploads::PurgeUploads),
+    Retain(retain::Retain),
     Config(config::Show),
 }
 
@@ -61,6 +63,7 @@ pub fn run() -> ExitCode {
         Command::Certs(certs) => certs.run(),
         Command::Verify(verify) => verify.run(),
         Command::PurgeUploads(purge) => purge.run(),
+        Command::Retain(retain) => retain.run(),
         Command::Config(config) => config.run(),
     };
     match result {

@@ -17,6 +17,7 @@ mod cli_certs;
 mod cli_config;
 mod cli_htpasswd;
 mod cli_purge_uploads;
+mod cli_retain;
 mod cli_serve;
 mod cli_verify;
 mod client_certificates;
