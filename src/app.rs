@@ -25,6 +25,7 @@ use crate::{
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
 };
 
+mod collecting;
 mod counted;
 mod error;
 mod listeners;
@@ -38,7 +39,9 @@ use reload::{RELOADED, Reloads, secure};
 use work::{checks, start_jobs};
 
 /// Commands know the core through this room only.
-pub use crate::registry::{Collect, Collected, Found, Watch, verify};
+pub use crate::registry::{
+    Ago, Collect, Collected, Decision, Found, OldUpload, Purged, Retained, Watch, verify,
+};
 
 /// Where the built-in authority keeps its files: in the working directory.
 pub const CERTIFICATES: &str = "certs";
@@ -200,8 +203,7 @@ impl App {
             };
             serve_debug(listener, &config.http, Arc::clone(&health), counted.metrics())
         });
-        let maintenance = &config.storage.maintenance;
-        let jobs = start_jobs(maintenance, &registry, &reloads, (checks, &health));
+        let jobs = start_jobs(&config.storage, &registry, &reloads, (checks, &health));
         let drain = config.http.server.draintimeout;
         Ok((
             Self { server, redirect, debug, registry, gate, notifier, jobs, reloads, drain },
@@ -332,6 +334,7 @@ fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
         validation: config.validation.clone(),
         policy: config.policy.clone(),
         grace: config.storage.maintenance.garbagecollection.grace,
+        tags: config.storage.tags.clone(),
     };
     Registry::new(storage, Arc::new(SystemClock), options)
 }

@@ -14,6 +14,9 @@ mod config;
 mod failure;
 mod garbage_collect;
 mod htpasswd;
+mod print;
+mod purge_uploads;
+mod retain;
 mod serve;
 mod verify;
 
@@ -47,6 +50,8 @@ enum Command {
     Certs(certs::Certs),
     Verify(verify::Verify),
     GarbageCollect(garbage_collect::GarbageCollect),
+    PurgeUploads(purge_uploads::PurgeUploads),
+    Retain(retain::Retain),
     Config(config::Show),
 }
 
@@ -60,6 +65,8 @@ pub fn run() -> ExitCode {
         Command::Certs(certs) => certs.run(),
         Command::Verify(verify) => verify.run(),
         Command::GarbageCollect(collect) => collect.run(),
+        Command::PurgeUploads(purge) => purge.run(),
+        Command::Retain(retain) => retain.run(),
         Command::Config(config) => config.run(),
     };
     match result {

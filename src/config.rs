@@ -38,6 +38,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use duration::parse as parse_duration;
 pub use error::Error;
 pub use settings::{Setting, Settings};
 pub use tree::Origin;
@@ -86,6 +87,8 @@ pub struct Storage {
     pub delete: http::DeleteOptions,
     /// `storage.maintenance`
     pub maintenance: Maintenance,
+    /// `storage.immutabletags` and `storage.retention`
+    pub tags: registry::TagRules,
 }
 
 /// `storage.maintenance`
@@ -238,6 +241,7 @@ impl Checked {
                     uploadpurging: self.options("storage.maintenance.uploadpurging")?,
                     garbagecollection: self.options("storage.maintenance.garbagecollection")?,
                 },
+                tags: self.options("storage")?,
             },
             auth: self.options("auth")?,
             http: Http { server: self.options("http")?, api: self.options("http")? },

@@ -187,7 +187,7 @@ impl Api {
         result
     }
 
-    /// Whether nothing may be written.
+    /// Whether nothing may be written for now.
     #[must_use]
     pub fn is_readonly(&self) -> bool {
         self.adjustable.load().readonly

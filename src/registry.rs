@@ -15,25 +15,30 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio_util::task::TaskTracker;
 
 use self::{
-    contents::Contents, locks::Locks, referrers::Entered, renewal::Renewed, sessions::Sessions,
-    skipped::Skipped,
+    contents::Contents, immutable::ImmutableTags, locks::Locks, pulls::Pulls, referrers::Entered,
+    renewal::Renewed, sessions::Sessions, skipped::Skipped,
 };
 pub use crate::storage::ByteStream;
 use crate::storage::Storage;
 
 mod acceptance;
+mod ago;
 mod blobs;
 mod catalog;
 mod collection;
 mod contents;
 mod error;
+mod immutable;
 mod layout;
 mod link;
 mod locks;
 mod manifests;
 mod page;
+mod pulls;
 mod referrers;
 mod renewal;
+mod retention;
+mod scope;
 mod sessions;
 mod skipped;
 mod tags;
@@ -45,14 +50,21 @@ pub use acceptance::{
     IndexRules, ManifestRules, Pattern, Platforms, PolicyOptions, RepositoryPolicy, Unacceptable,
     UrlRules, Validation,
 };
+pub use ago::Ago;
 pub use blobs::Blob;
 pub use collection::{Collect, Collected, CollectionOptions, Found, Watch};
 pub use error::{BodyError, Error};
+pub use immutable::TagImmutable;
 pub use manifests::{Accepted, Put, StoredManifest};
 pub use page::Page;
 pub use referrers::Referrers;
+pub use retention::{Decision, Expired, KeepsNothing, Retained, RetentionOptions, RetentionRule};
+pub use scope::{Glob, InvalidGlob, Scope};
+pub use tags::TagRules;
 use uploads::Opened;
-pub use uploads::{Body, Chunk, InvalidUploadId, PurgeOptions, Purged, Upload, UploadId};
+pub use uploads::{
+    Body, Chunk, InvalidUploadId, OldUpload, PurgeOptions, Purged, Upload, UploadId,
+};
 
 /// A registry over some storage. Clones are the same registry.
 #[derive(Clone, Debug)]
@@ -67,6 +79,9 @@ struct Inner {
     locks: Locks,
     contents: Contents,
     acceptance: Acceptance,
+    immutable: ImmutableTags,
+    /// Where a rule asks when something was pulled.
+    pulls: Option<Pulls>,
     entered: Entered,
     renewed: Renewed,
     skipped: Skipped,
@@ -85,13 +100,16 @@ pub struct Options {
     pub policy: PolicyOptions,
     /// For how long a collector leaves alone what somebody was told is there.
     pub grace: Duration,
+    /// What tags may do.
+    pub tags: TagRules,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let (validation, policy) = (Validation::default(), PolicyOptions::default());
         let grace = CollectionOptions::default().grace;
-        Self { max_uploads: 1000, validation, policy, grace }
+        let tags = TagRules::default();
+        Self { max_uploads: 1000, validation, policy, grace, tags }
     }
 }
 
@@ -115,7 +133,7 @@ impl Registry {
     /// A registry whose content is in `storage`.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, options: Options) -> Self {
-        let Options { max_uploads, validation, policy, grace } = options;
+        let Options { max_uploads, validation, policy, grace, tags } = options;
         Self(Arc::new(Inner {
             storage,
             clock,
@@ -124,6 +142,8 @@ impl Registry {
             locks: Locks::default(),
             contents: Contents::new(),
             acceptance: Acceptance::new(validation, policy),
+            pulls: tags.retention.asks_for_pulls().then(Pulls::new),
+            immutable: ImmutableTags::new(tags.immutabletags),
             entered: Entered::default(),
             renewed: Renewed::new(grace),
             skipped: Skipped::default(),

@@ -1,21 +1,17 @@
-//! What runs by itself: reloads, health checks, collection, the purge of old uploads, the sync of
-//! events.
+//! What runs by itself: reloads, health checks, the purge of old uploads, the retention of tags,
+//! collection, the sync of events.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use super::reload::Reloads;
+use super::{collecting::collect, reload::Reloads};
 use crate::{
     chain::Chain,
     config,
     health::{self, Check, Health},
     jobs::Jobs,
-    registry::{self, Collect, CollectionOptions, Found, Registry, Watch},
+    registry::{self, Decision, OldUpload, Registry, Retained, RetentionOptions},
 };
 
 /// A changed password file is in force within a second: twice this, and the time to read it.
@@ -30,15 +26,15 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Old uploads are looked for this long after the start, when it is over with those who come back.
 const PURGED_AFTER: Duration = Duration::from_secs(300);
 
-/// And so is garbage.
-const COLLECTED_AFTER: Duration = Duration::from_secs(600);
+/// Tags that go are looked for this long after the start: time to see in the log what was started.
+const RETAINED_AFTER: Duration = Duration::from_secs(600);
 
 /// What a power cut can take of the events that wait.
 const EVENTS_SYNCED_EVERY: Duration = Duration::from_secs(1);
 
 /// Starts what runs by itself.
 pub(super) fn start_jobs(
-    options: &config::Maintenance,
+    options: &config::Storage,
     registry: &Registry,
     reloads: &Arc<Reloads>,
     (checks, health): (Vec<Check>, &Arc<Health>),
@@ -54,11 +50,15 @@ pub(super) fn start_jobs(
         let notifier = to_sync.notifier.clone();
         async move { notifier.sync().await }
     });
-    if options.uploadpurging.enabled {
-        purge(&jobs, registry, &options.uploadpurging);
+    let config::Storage { maintenance, tags, .. } = options;
+    if maintenance.uploadpurging.enabled {
+        purge(&jobs, registry, &maintenance.uploadpurging);
     }
-    if options.garbagecollection.enabled {
-        collect(&jobs, registry, &options.garbagecollection, reloads);
+    if !tags.retention.rules.is_empty() {
+        retain(&jobs, registry, &tags.retention, reloads);
+    }
+    if maintenance.garbagecollection.enabled {
+        collect(&jobs, registry, &maintenance.garbagecollection, reloads);
     }
     for check in checks {
         let (check, health) = (Arc::new(check), Arc::clone(health));
@@ -79,7 +79,7 @@ fn purge(jobs: &Jobs, registry: &Registry, options: &registry::PurgeOptions) {
     jobs.interruptible((PURGED_AFTER.min(interval), interval), move || {
         let registry = registry.clone();
         async move {
-            match registry.purge_uploads(age, dryrun).await {
+            match registry.purge_uploads(age, dryrun, |old| told(old, dryrun)).await {
                 Ok(registry::Purged { found, purged }) => {
                     tracing::debug!(found, purged, dryrun, "looked for old uploads");
                 }
@@ -91,64 +91,70 @@ fn purge(jobs: &Jobs, registry: &Registry, options: &registry::PurgeOptions) {
     });
 }
 
-/// Lets what nobody needs be removed, unless nothing may be written: whoever says so copies the tree,
-/// or moves it.
-fn collect(jobs: &Jobs, registry: &Registry, options: &CollectionOptions, reloads: &Arc<Reloads>) {
+/// Says in the log what became of an upload.
+fn told(old: &OldUpload<'_>, dryrun: bool) -> ControlFlow<()> {
+    let OldUpload { repository, upload, outcome } = old;
+    match outcome {
+        Ok(has_lived) => {
+            let hours = has_lived.as_secs() / 3600;
+            let what = if dryrun { "would purge an upload" } else { "purged an upload" };
+            tracing::info!(%repository, %upload, hours, "{what}");
+        }
+        Err(error) => tracing::warn!(%repository, %upload, %error, "stays"),
+    }
+    ControlFlow::Continue(())
+}
+
+/// Lets tags go that no rule keeps, but nothing while the registry is read-only.
+fn retain(jobs: &Jobs, registry: &Registry, options: &RetentionOptions, reloads: &Arc<Reloads>) {
     let (registry, reloads) = (registry.clone(), Arc::clone(reloads));
-    let CollectionOptions { grace, deleteuntagged: untagged, interval, .. } = options.clone();
-    let how = Collect { grace, untagged, dry_run: false, gently: true };
-    // No time at all would be a loop.
+    let RetentionOptions { interval, dryrun, rules } = options.clone();
     let interval = interval.max(Duration::from_secs(1));
-    jobs.interruptible((COLLECTED_AFTER.min(interval), interval), move || {
-        let (registry, reloads) = (registry.clone(), Arc::clone(&reloads));
+    let rules = Arc::new(rules);
+    jobs.interruptible((RETAINED_AFTER.min(interval), interval), move || {
+        let (registry, reloads, rules) =
+            (registry.clone(), Arc::clone(&reloads), Arc::clone(&rules));
         async move {
-            if reloads.api.is_readonly() {
-                tracing::debug!("nothing is collected while the registry is read-only");
+            let is_forbidden = || !dryrun && reloads.api.is_readonly();
+            if is_forbidden() {
+                tracing::info!("no tag is deleted by retention while the registry is read-only");
                 return;
             }
-            let began = Instant::now();
-            match registry.collect(how, &mut Log::default()).await {
-                Ok(done) => tracing::info!(
-                    repositories = done.repositories,
-                    emptied = done.emptied,
-                    kept = done.kept,
-                    manifests = done.manifests,
-                    links = done.links,
-                    blobs = done.blobs,
-                    bytes = done.bytes,
-                    seconds = began.elapsed().as_secs(),
-                    "collected garbage"
-                ),
+            let watcher = |decision: &Decision<'_>| {
+                decided(decision, dryrun);
+                // It may have become so meanwhile.
+                if is_forbidden() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            match registry.retain(&rules, dryrun, watcher).await {
+                Ok(Retained { found, deleted, manifests }) => {
+                    tracing::info!(
+                        found,
+                        deleted,
+                        manifests,
+                        dryrun,
+                        "looked for tags that nothing keeps"
+                    );
+                }
                 Err(error) => {
-                    tracing::error!(error = %Chain(&error), "garbage cannot be collected");
+                    tracing::error!(error = %Chain(&error), "some tags that nothing keeps stay");
                 }
             }
         }
     });
 }
 
-/// Writes to the log what a collection takes, and what it leaves because of a damage.
-#[derive(Debug, Default)]
-struct Log {
-    repository: String,
-}
-
-impl Watch for Log {
-    fn found(&mut self, found: Found<'_>) {
-        let repository = &self.repository;
-        match found {
-            Found::Repository(name) => {
-                self.repository.clear();
-                self.repository.push_str(name);
-            }
-            Found::Untagged(digest) => tracing::info!(repository, %digest, "collects a manifest"),
-            Found::Empty => tracing::info!(repository, "collects an empty repository"),
-            Found::Kept(why) => {
-                tracing::warn!(repository, why, "collects nothing here; `portcullis verify` tells");
-            }
-            Found::Link(digest) => tracing::debug!(repository, %digest, "collects a link"),
-            Found::Bytes(digest) => tracing::debug!(%digest, "collects a blob"),
-            Found::Manifest(_) | Found::Named(_) | Found::Totals { .. } => {}
+/// Says in the log what became of a tag.
+fn decided(decision: &Decision<'_>, dryrun: bool) {
+    let Decision { repository, outcome } = decision;
+    match outcome {
+        Ok(expired) => {
+            // Whoever misses the tag can set it again, until the collector has come.
+            let digest = expired.digest.as_ref().map(tracing::field::display);
+            let what = if dryrun { "would delete a tag" } else { "deleted a tag" };
+            tracing::info!(%repository, tag = %expired.tag, digest, reason = %expired, "{what}");
+        }
+        Err(error) => {
+            tracing::warn!(%repository, error = %Chain(error), "tags that nothing keeps stay");
         }
     }
 }

@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 /// Reads `1h30m`, `1.5h`, `300ms`, `0`: numbers with a unit each, added up (Go's
-/// `time.ParseDuration`). The error says what is wrong, for the end of a sentence.
-pub(super) fn parse(text: &str) -> Result<Duration, &'static str> {
+/// `time.ParseDuration`).
+///
+/// # Errors
+///
+/// When it is none; says what is wrong, for the end of a sentence.
+pub fn parse(text: &str) -> Result<Duration, &'static str> {
     if text.starts_with('-') {
         return Err("a duration cannot be negative");
     }

@@ -15,7 +15,7 @@ use crate::{
     chain::Chain,
     gate::{Denied, Refusal},
     oci::ErrorCode,
-    registry::{self, BodyError, Unacceptable},
+    registry::{self, BodyError, TagImmutable, Unacceptable},
     storage,
 };
 
@@ -194,6 +194,7 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
             response
         }
         E::SizeInvalid { .. } => refused(ErrorCode::SizeInvalid, told()),
+        E::TagImmutable(moved) => immutable(moved),
         E::TooManyUploads { .. } => refused(ErrorCode::TooManyRequests, told()),
         E::UploadBusy => {
             respond(StatusCode::CONFLICT, &[(ErrorCode::BlobUploadInvalid, Some(told()))])
@@ -211,6 +212,18 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
         }
         E::ClockWentBack | E::Panicked(_) => internal(StatusCode::INTERNAL_SERVER_ERROR, error, id),
     }
+}
+
+/// The response to a push that would move an immutable tag. docker shows the message alone, and that
+/// of the code would send people looking for a fault in what they typed.
+fn immutable(moved: &TagImmutable) -> Response<Body> {
+    let TagImmutable { repository, tag, digest, rule } = moved;
+    let detail = json!({
+        "name": repository.as_str(), "tag": tag.as_str(), "digest": digest, "rule": rule,
+    });
+    let code = ErrorCode::TagInvalid.as_str();
+    let entry = json!({ "code": code, "message": moved.to_string(), "detail": detail });
+    json_response(StatusCode::CONFLICT, &json!({ "errors": [entry] }))
 }
 
 /// The response to a failure of ours.

@@ -40,6 +40,10 @@ impl Api {
         {
             return Err(unknown(name, reference));
         }
+        if call.method == Method::GET {
+            // Whether it has to be sent or not, somebody wants it.
+            self.registry.pulled(name, &manifest.digest);
+        }
         if let Some(response) = conditional::not_modified(call, &manifest.digest) {
             return Ok(response);
         }

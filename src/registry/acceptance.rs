@@ -3,6 +3,8 @@
 //! The rules are registry:2's: where layers may be downloaded from that are not here, whose
 //! children an index must have here, and which classes of content a registry is for.
 
+use std::fmt;
+
 use regex::Regex;
 use serde::Deserialize;
 
@@ -86,6 +88,19 @@ pub struct RepositoryPolicy {
 #[serde(try_from = "String")]
 pub struct Pattern(Regex);
 
+impl Pattern {
+    /// Whether some part of a text matches.
+    pub(super) fn matches(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
 impl TryFrom<String> for Pattern {
     type Error = regex::Error;
 
@@ -148,7 +163,7 @@ impl Acceptance {
 
     fn allows(&self, url: &str) -> bool {
         let UrlRules { allow, deny } = &self.validation.manifests.urls;
-        let matches = |patterns: &[Pattern]| patterns.iter().any(|Pattern(p)| p.is_match(url));
+        let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(url));
         let is_address =
             (url.starts_with("http://") || url.starts_with("https://")) && !url.contains('#');
         if allow.is_empty() && deny.is_empty() {

@@ -1,6 +1,6 @@
 //! Why the registry did not do what it was asked to.
 
-use super::Unacceptable;
+use super::{TagImmutable, Unacceptable};
 use crate::{
     oci::{Digest, InvalidManifest},
     storage,
@@ -53,6 +53,9 @@ pub enum Error {
     /// The backend failed.
     #[error(transparent)]
     Storage(#[from] storage::Error),
+    /// A tag that would have come to name something else.
+    #[error(transparent)]
+    TagImmutable(#[from] TagImmutable),
     /// Somebody has more uploads open than they may.
     #[error("{most} uploads are open; finish or cancel some of them")]
     TooManyUploads {

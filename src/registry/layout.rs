@@ -5,6 +5,7 @@
 //!   blobs/<alg>/<first two hex>/<hex>/data
 //!   repositories/<name>/_layers/<alg>/<hex>/link
 //!   repositories/<name>/_manifests/revisions/<alg>/<hex>/link
+//!   repositories/<name>/_manifests/revisions/<alg>/<hex>/portcullis-pulled   (ours)
 //!   repositories/<name>/_manifests/tags/<tag>/current/link
 //!   repositories/<name>/_manifests/tags/<tag>/index/<alg>/<hex>/link
 //!   repositories/<name>/_uploads/<uuid>/{data,startedat}
@@ -14,7 +15,8 @@
 //! ```
 //!
 //! registry:2 walks repositories without entering folders that begin with `_`, and reads no file
-//! of an upload but those it knows, so that it does not trip over ours.
+//! of an upload but those it knows, nor any of a revision but its link, so that it does not trip
+//! over ours.
 
 use super::UploadId;
 use crate::{
@@ -30,6 +32,9 @@ pub(super) const CURRENT: &str = "current/link";
 /// What a link is called in its folder.
 pub(super) const LINK: &str = "link";
 
+/// What the record of the last pull is called, beside a revision's link.
+pub(super) const PULLED: &str = "portcullis-pulled";
+
 /// A place in the tree; [`key`](Self::key) says where it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Place<'a> {
@@ -43,8 +48,10 @@ pub(super) enum Place<'a> {
     Manifests(&'a RepositoryName),
     /// Says that a manifest belongs to a repository.
     Revision(&'a RepositoryName, &'a Digest),
-    /// The folder of one revision, which holds nothing but its link.
+    /// The folder of one revision: its link, and what is ours.
     RevisionFolder(&'a RepositoryName, &'a Digest),
+    /// An empty file, whose time is that of the last pull of a manifest that was recorded.
+    Pulled(&'a RepositoryName, &'a Digest),
     /// The folder of revisions of one algorithm.
     Revisions(&'a RepositoryName, Algorithm),
     /// Everything of one tag.
@@ -91,6 +98,7 @@ impl Place<'_> {
                 let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
                 within(name, &["_manifests/revisions/", algorithm, "/", hex])
             }
+            Self::Pulled(name, digest) => Self::RevisionFolder(name, digest).key().child(PULLED),
             Self::Revisions(name, algorithm) => {
                 within(name, &["_manifests/revisions/", algorithm.as_str()])
             }

@@ -4,7 +4,8 @@
 //! it, and a tag moved between that look and the deletion would be lost although its push was
 //! acknowledged; a manifest checked for its blobs just before one of them is unlinked would be
 //! incomplete. The *bytes* of a digest: a collector that has found no link to them must not remove
-//! them while somebody makes one. What adds shares a lock, what takes away holds it alone.
+//! them while somebody makes one. What adds shares a lock, what takes away holds it alone; and so does
+//! what gives an immutable tag its content, for of two who find it free only one may.
 //!
 //! Whoever needs both takes the repository's first; a collector holds one at a time. So nobody
 //! waits for somebody who waits for them.
@@ -60,6 +61,11 @@ impl Registry {
         let here = self.0.locks.repositories[stripe].write().await;
         let everywhere = self.storage().lock(&called("repository", stripe), Hold::Alone).await?;
         Ok(Removing(everywhere, here))
+    }
+
+    /// Held from before it is looked whether a tag is free until it is not.
+    pub(super) async fn claiming(&self, name: &RepositoryName) -> Result<Removing<'_>, Error> {
+        self.deleting(name).await
     }
 
     /// Held while something is made to lead to the bytes of a digest, from before they are looked at

@@ -122,7 +122,8 @@ impl Registry {
     /// # Errors
     ///
     /// When the bytes are no manifest, are not what the digest says, or refer to something that
-    /// the repository does not have; when storage fails. Then nothing has changed that a client
+    /// the repository does not have; when a tag is immutable and names something else; when storage
+    /// fails. Then nothing has changed that a client
     /// can see.
     pub async fn put_manifest(&self, name: &RepositoryName, put: Put) -> Result<Accepted, Error> {
         let (registry, name) = (self.clone(), name.clone());
@@ -148,7 +149,13 @@ impl Registry {
         self.0.acceptance.judge(&manifest)?;
         let subject = manifest.subject().map(|subject| subject.digest.clone());
 
-        let _repository = self.adding(name).await?;
+        let (_claimed, _shared);
+        if self.0.immutable.are_among(name, &tags) {
+            _claimed = self.claiming(name).await?;
+            self.refuse_moved(name, &tags, (&digest, &bytes)).await?;
+        } else {
+            _shared = self.adding(name).await?;
+        }
         let _bytes = self.linking(&digest).await?;
         self.refuse_incomplete(name, manifest.kind()).await?;
         self.storage().put(&Place::Data(&digest).key(), bytes, Durability::Synced).await?;

@@ -1,12 +1,24 @@
 //! Tags: names for manifests, which can be moved.
 
+use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::{
-    Error, Page, Registry,
+    Error, Page, Registry, RetentionOptions, Scope,
     layout::{CURRENT, Place},
 };
 use crate::oci::{Digest, RepositoryName, Tag};
+
+/// What `storage` says about tags. The keys are ours.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct TagRules {
+    /// `storage.immutabletags`: tags that stay what they were first pushed as, until they are
+    /// deleted.
+    pub immutabletags: Vec<Scope>,
+    /// `storage.retention`: tags that go by themselves.
+    pub retention: RetentionOptions,
+}
 
 /// How many tags are looked at together when all of them must be.
 const BATCH: usize = 1000;
@@ -120,7 +132,8 @@ impl Registry {
         }
     }
 
-    async fn remove_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool, Error> {
+    /// Takes a tag away. The caller holds the lock for deleting.
+    pub(super) async fn remove_tag(&self, name: &RepositoryName, tag: &Tag) -> Result<bool, Error> {
         self.release(name, tag, None).await?;
         // With this link the tag is gone; the rest is tidying up.
         let deleted = self.storage().delete(&Place::TagCurrent(name, tag).key()).await?;

@@ -33,7 +33,7 @@ mod saved;
 pub(super) use self::owned::Opened;
 pub use self::{
     owned::Upload,
-    purge::{PurgeOptions, Purged},
+    purge::{OldUpload, PurgeOptions, Purged},
 };
 
 /// To hash less than this again is cheaper than the sync that would save it.

@@ -16,6 +16,8 @@ mod blobs;
 mod cli_certs;
 mod cli_config;
 mod cli_htpasswd;
+mod cli_purge_uploads;
+mod cli_retain;
 mod cli_serve;
 mod cli_verify;
 mod client_certificates;
@@ -29,6 +31,7 @@ mod floods;
 mod gate;
 mod headers;
 mod health;
+mod immutable_tags;
 mod legacy_formats;
 mod limits;
 mod links;
@@ -44,6 +47,7 @@ mod redirect;
 mod referrers;
 #[path = "../common/registry2.rs"]
 mod registry2;
+mod retention;
 mod server;
 #[path = "../common/skip.rs"]
 mod skip;

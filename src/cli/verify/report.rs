@@ -11,7 +11,10 @@ use std::{
 
 use serde::Serialize;
 
-use crate::app::verify::{Checked, Finding, Severity};
+use crate::{
+    app::verify::{Checked, Finding, Severity},
+    cli::print::count,
+};
 
 /// Takes the cursor back to the begin of its line, and empties the line.
 const CLEAR: &str = "\r\x1b[K";
@@ -167,14 +170,6 @@ fn json(value: &impl Serialize) -> io::Result<String> {
         }
     }
     Ok(ascii)
-}
-
-fn count(number: u64, what: &str) -> String {
-    match number {
-        0 => format!("no {what}s"),
-        1 => format!("1 {what}"),
-        _ => format!("{number} {what}s"),
-    }
 }
 
 /// A number of bytes as people read it.

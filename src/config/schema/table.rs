@@ -151,8 +151,27 @@ const STORAGE: Kind = OneOf {
                 ),
             ]),
         ),
+        // Ours.
+        works("immutabletags", List(&Section(&[works("repositories", Text), works("tags", Text)]))),
+        works("retention", RETENTION),
     ],
 };
+
+/// Ours.
+const RETENTION: Kind = Section(&[
+    works("interval", Duration),
+    works("dryrun", Bool),
+    works(
+        "rules",
+        List(&Section(&[
+            works("repositories", Text),
+            works("tags", Text),
+            works("keeplatest", Limit),
+            works("keeppushedwithin", Duration),
+            works("keeppulledwithin", Duration),
+        ])),
+    ),
+]);
 
 const AUTH: Kind = OneOf {
     of: &[

@@ -394,3 +394,32 @@ fn an_endpoint_is_read_with_all_its_keys_and_shown_without_its_secrets() {
     assert!(refusal("notifications: {endpoints: hook}").contains("expected a list"));
     assert!(refusal("notifications: {endpoints: [{adress: a}]}").contains("adress"));
 }
+
+#[test]
+fn a_rule_about_tags_that_matches_nothing_is_refused_at_its_place() {
+    for (rule, said) in [
+        ("repositories: '{a,b}'", "no repository has a '{' in its name"),
+        ("repositories: a//b", "an empty part in its name"),
+        ("tags: '('", "regex parse error"),
+    ] {
+        let message = refusal(&format!("storage: {{immutabletags: [{{}}, {{{rule}}}]}}"));
+        assert!(message.contains("storage.immutabletags[1]"), "{message}");
+        assert!(message.contains(said), "{message}");
+    }
+}
+
+#[test]
+fn a_rule_of_retention_that_keeps_nothing_is_refused_at_its_place() {
+    let rules = |rule: &str| {
+        format!("storage:\n  retention:\n    rules:\n      - keeplatest: 1\n      - {rule}\n")
+    };
+    for rule in ["tags: ^pr-", "{}", "{keeplatest: 0, keeppushedwithin: 0s}"] {
+        let message = refusal(&rules(rule));
+        assert!(message.contains("storage.retention.rules[1]"), "{message}");
+        assert!(message.contains("config.yml:6:"), "{message}");
+        assert!(message.contains("would delete every tag"), "{message}");
+    }
+    let config = load(&rules("{tags: ^pr-, keeppulledwithin: 168h}")).unwrap();
+    assert_eq!(config.storage.tags.retention.rules.len(), 2);
+    assert_eq!(config.storage.tags.retention.interval, Duration::from_secs(24 * 3600));
+}

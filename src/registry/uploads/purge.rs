@@ -1,9 +1,10 @@
 //! Uploads that nobody has come back for.
 //!
 //! As in registry:2, an upload goes when it was begun long enough ago, whoever began it, and also
-//! one that a registry:2 on the same tree has left. One that is being written to stays.
+//! one that a registry:2 on the same tree has left. One that is being written to stays, here as in
+//! other processes: see [`QUIET`].
 
-use std::time::Duration;
+use std::{ops::ControlFlow, time::Duration};
 
 use serde::Deserialize;
 
@@ -45,6 +46,25 @@ pub struct Purged {
     pub purged: u64,
 }
 
+/// What became of an upload that was begun long ago.
+#[derive(Debug)]
+pub struct OldUpload<'a> {
+    /// Its repository.
+    pub repository: &'a RepositoryName,
+    /// Its name.
+    pub upload: UploadId,
+    /// How long ago it was begun, where it went or would have; why it stays, where storage failed.
+    pub outcome: Result<Duration, &'a Error>,
+}
+
+/// An upload stays whose data was written within this time, however long ago it was begun. Which
+/// requests are at work in another process is not known here, and a client that is sending makes
+/// itself known by this: it is given up when it sends nothing for `http.idletimeout`, a minute
+/// unless it is configured, and what arrives is written within seconds. A client that comes back
+/// after longer finds its upload, or finds it gone; it cannot find half of it, because a blob is
+/// made by renaming the data.
+const QUIET: Duration = Duration::from_secs(3600);
+
 /// How many uploads of a repository are looked at at a time.
 const BATCH: usize = 128;
 
@@ -53,14 +73,22 @@ const MAX_STARTED_AT: usize = 256;
 
 impl Registry {
     /// Removes the uploads that were begun longer ago than `age`; with `dry_run`, only says which.
+    /// `watcher` is told of each, and of those that should have gone and could not; it can end the
+    /// purge.
     ///
-    /// One whose beginning is not known counts as begun when it is seen first.
+    /// One whose beginning is not known counts as begun when it is seen first. One that was written
+    /// to within the last hour stays.
     ///
     /// # Errors
     ///
     /// When storage fails: at once where it cannot be walked, else at the end, with the first upload
     /// that stays for that reason. What was removed stays removed.
-    pub async fn purge_uploads(&self, age: Duration, dry_run: bool) -> Result<Purged, Error> {
+    pub async fn purge_uploads(
+        &self,
+        age: Duration,
+        dry_run: bool,
+        mut watcher: impl FnMut(&OldUpload<'_>) -> ControlFlow<()> + Send,
+    ) -> Result<Purged, Error> {
         let (mut purged, mut failed) = (Purged::default(), None);
         let mut walk = Walk::behind(self, "");
         while let Some(name) = walk.next().await? {
@@ -72,12 +100,19 @@ impl Registry {
                 after = Some(last.name.clone());
                 for id in entries.iter().filter_map(|entry| entry.name.parse().ok()) {
                     purged.found += 1;
-                    match self.purge(&name, id, (age, dry_run)).await {
-                        Ok(gone) => purged.purged += u64::from(gone),
-                        Err(error) => {
-                            tracing::warn!(repository = %name, upload = %id, %error, "stays");
-                            failed.get_or_insert(error);
-                        }
+                    let result = self.purge(&name, id, (age, dry_run)).await;
+                    let outcome = match &result {
+                        Ok(None) => continue,
+                        Ok(Some(has_lived)) => Ok(*has_lived),
+                        Err(error) => Err(error),
+                    };
+                    purged.purged += u64::from(outcome.is_ok());
+                    let ended = watcher(&OldUpload { repository: &name, upload: id, outcome });
+                    if let Err(error) = result {
+                        failed.get_or_insert(error);
+                    }
+                    if ended.is_break() {
+                        return failed.map_or(Ok(purged), Err);
                     }
                 }
             }
@@ -85,26 +120,26 @@ impl Registry {
         failed.map_or(Ok(purged), Err)
     }
 
-    /// Removes an upload if it is old enough; whether it was.
+    /// Removes an upload if it is old enough; how long ago it was begun, if so.
     async fn purge(
         &self,
         name: &RepositoryName,
         id: UploadId,
         (age, dry_run): (Duration, bool),
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Duration>, Error> {
         let now = self.0.clock.now();
         let started = self.begun(name, id).await?;
         let has_lived =
             started.and_then(|started| Duration::try_from(now.duration_since(started)).ok());
-        if has_lived.is_some_and(|has_lived| has_lived < age) {
-            return Ok(false);
+        if has_lived.is_some_and(|has_lived| has_lived < age) || self.is_written(name, id).await? {
+            return Ok(None);
         }
         if !dry_run {
             // Nobody finishes or cancels it meanwhile, and nobody has: it would be there again.
-            let Ok(_session) = self.0.sessions.try_enter(id) else { return Ok(false) };
+            let Ok(_session) = self.0.sessions.try_enter(id) else { return Ok(None) };
             let folder = Place::Upload(name, id).key();
             if self.storage().list(&folder, None, 1).await?.is_empty() {
-                return Ok(false);
+                return Ok(None);
             }
             if has_lived.is_none() {
                 let place = Place::UploadStartedAt(name, id).key();
@@ -114,11 +149,16 @@ impl Registry {
                 self.0.opened.forget(id);
             }
         }
-        let Some(has_lived) = has_lived else { return Ok(false) };
-        let hours = has_lived.as_secs() / 3600;
-        let what = if dry_run { "would purge an upload" } else { "purged an upload" };
-        tracing::info!(repository = %name, upload = %id, hours, "{what}");
-        Ok(true)
+        Ok(has_lived)
+    }
+
+    /// Whether somebody may be writing to an upload, in this process or another.
+    async fn is_written(&self, name: &RepositoryName, id: UploadId) -> Result<bool, Error> {
+        let data = Place::UploadData(name, id).key();
+        let Some(written) = self.storage().modified(&data).await? else { return Ok(false) };
+        let now = self.storage().time().await?;
+        // What was written later than now was written just now.
+        Ok(now.duration_since(written).unwrap_or_default() < QUIET)
     }
 
     /// When an upload was begun; `None` where that cannot be read.
@@ -176,6 +216,18 @@ mod tests {
         }
     }
 
+    /// Purges, and tells what was told.
+    async fn purge(registry: &Registry, age: Duration, dry_run: bool) -> (Purged, Vec<UploadId>) {
+        let mut told = Vec::new();
+        let watcher = |old: &OldUpload<'_>| {
+            assert!(*old.outcome.as_ref().unwrap() >= age);
+            told.push(old.upload);
+            ControlFlow::Continue(())
+        };
+        let purged = registry.purge_uploads(age, dry_run, watcher).await.unwrap();
+        (purged, told)
+    }
+
     fn registry() -> (Memory, Hand, Registry) {
         let (memory, hand) = (Memory::default(), Hand::default());
         let storage = Arc::new(memory.clone());
@@ -197,11 +249,11 @@ mod tests {
         hand.forward(HOUR);
         let young = begin(&registry, "team/app").await;
         hand.forward(HOUR);
-        let purged = registry.purge_uploads(2 * HOUR, true).await.unwrap();
+        let (purged, told) = purge(&registry, 2 * HOUR, true).await;
         assert_eq!(purged, Purged { found: 3, purged: 2 });
+        assert!(told.contains(&old.id) && told.contains(&other.id), "{told:?}");
         assert_eq!(registry.upload_length(&old).await.unwrap(), 0, "it was only asked");
-        let purged = registry.purge_uploads(2 * HOUR, false).await.unwrap();
-        assert_eq!(purged, Purged { found: 3, purged: 2 });
+        assert_eq!(purge(&registry, 2 * HOUR, false).await, (purged, told));
         for gone in [&old, &other] {
             let length = registry.upload_length(gone).await;
             assert!(matches!(length, Err(Error::UploadUnknown)));
@@ -217,21 +269,22 @@ mod tests {
         let place = Place::UploadStartedAt(&upload.name, upload.id).key();
         for broken in ["", "yesterday", "\u{0}", &"9".repeat(300)] {
             memory.put(&place, Bytes::from(broken.to_owned()), Durability::Lazy).await.unwrap();
-            let purged = registry.purge_uploads(HOUR, true).await.unwrap();
+            let (purged, _) = purge(&registry, HOUR, true).await;
             assert_eq!(purged, Purged { found: 1, purged: 0 });
             let text = memory.read(&place, 999).await.unwrap().unwrap();
             assert_eq!(text, broken, "it was only asked");
         }
-        assert_eq!(registry.purge_uploads(HOUR, false).await.unwrap().purged, 0);
+        assert_eq!(purge(&registry, HOUR, false).await.0.purged, 0);
         hand.forward(HOUR);
-        assert_eq!(registry.purge_uploads(HOUR, false).await.unwrap().purged, 1);
+        assert_eq!(purge(&registry, HOUR, false).await.0.purged, 1);
     }
 
     #[tokio::test]
     async fn one_that_is_being_written_to_stays() {
-        let (_, hand, registry) = registry();
+        let (memory, hand, registry) = registry();
         let upload = begin(&registry, "app").await;
         hand.forward(HOUR);
+        memory.advance(HOUR);
         let (send, receive) = tokio::sync::oneshot::channel::<()>();
         let (entered, is_in) = tokio::sync::oneshot::channel::<()>();
         let body: Body = Box::pin(stream::once(async move {
@@ -242,12 +295,45 @@ mod tests {
         let append = registry.append(&upload, Chunk { range: None, length: None, body });
         let purge = async {
             is_in.await.unwrap();
-            let purged = registry.purge_uploads(HOUR, false).await.unwrap();
+            let (purged, _) = purge(&registry, HOUR, false).await;
             send.send(()).unwrap();
             purged
         };
         let (appended, purged) = tokio::join!(append, purge);
         assert_eq!(purged, Purged { found: 1, purged: 0 });
         assert_eq!(appended.unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn one_that_another_process_has_just_written_to_stays() {
+        let (memory, hand, registry) = registry();
+        let upload = begin(&registry, "app").await;
+        hand.forward(24 * HOUR);
+        let data = Place::UploadData(&upload.name, upload.id).key();
+        memory.put(&data, Bytes::from_static(b"part"), Durability::Lazy).await.unwrap();
+        // The process that looks has nothing of it in memory.
+        let storage = Arc::new(memory.clone());
+        let other = Registry::new(storage, Arc::new(hand), Options::default());
+        memory.advance(HOUR - Duration::from_secs(60));
+        for dry_run in [true, false] {
+            let (purged, told) = purge(&other, HOUR, dry_run).await;
+            assert_eq!((purged, told), (Purged { found: 1, purged: 0 }, vec![]));
+        }
+        assert_eq!(registry.upload_length(&upload).await.unwrap(), 4);
+        memory.advance(Duration::from_secs(61));
+        let (purged, told) = purge(&other, HOUR, false).await;
+        assert_eq!((purged, told), (Purged { found: 1, purged: 1 }, vec![upload.id]));
+    }
+
+    #[tokio::test]
+    async fn who_wants_to_hear_no_more_ends_it() {
+        let (_, hand, registry) = registry();
+        for _ in 0..3 {
+            begin(&registry, "app").await;
+        }
+        hand.forward(HOUR);
+        let purged = registry.purge_uploads(HOUR, false, |_| ControlFlow::Break(())).await.unwrap();
+        assert_eq!(purged.purged, 1);
+        assert_eq!(purge(&registry, HOUR, true).await.0, Purged { found: 2, purged: 2 });
     }
 }

@@ -11,7 +11,11 @@ use super::{
 };
 use crate::{
     oci::{Digest, Manifest, RepositoryName, Schema1},
-    registry::{Error as RegistryError, layout::Place, link, manifests},
+    registry::{
+        Error as RegistryError,
+        layout::{PULLED, Place},
+        link, manifests,
+    },
     storage::{Error, Key},
 };
 
@@ -96,8 +100,8 @@ impl Verifier<'_> {
 
     async fn link(&self, link: &Linked) -> Result<Vec<Finding>, Error> {
         let key = link.key();
-        // Registries before 2.4 kept signatures beside a revision's link.
-        let known = [("link", false), ("signatures", true)];
+        // Registries before 2.4 kept signatures beside a revision's link, and we keep this.
+        let known = [("link", false), ("signatures", true), (PULLED, false)];
         let mut findings = self.strays(&folder_of(&key), &known).await?;
         let Some(content) = self.content(&key).await? else {
             findings.extend(self.unfinished(link).await?);

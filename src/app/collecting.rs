@@ -1,0 +1,83 @@
+//! Collection, as a job of the server.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::reload::Reloads;
+use crate::{
+    chain::Chain,
+    jobs::Jobs,
+    registry::{Collect, CollectionOptions, Found, Registry, Watch},
+};
+
+/// Garbage is first collected this long after the start, when it is over with those who come back.
+const COLLECTED_AFTER: Duration = Duration::from_secs(600);
+
+/// Lets what nobody needs be removed, unless nothing may be written: whoever says so copies the tree,
+/// or moves it.
+pub(super) fn collect(
+    jobs: &Jobs,
+    registry: &Registry,
+    options: &CollectionOptions,
+    reloads: &Arc<Reloads>,
+) {
+    let (registry, reloads) = (registry.clone(), Arc::clone(reloads));
+    let CollectionOptions { grace, deleteuntagged: untagged, interval, .. } = options.clone();
+    let how = Collect { grace, untagged, dry_run: false, gently: true };
+    // No time at all would be a loop.
+    let interval = interval.max(Duration::from_secs(1));
+    jobs.interruptible((COLLECTED_AFTER.min(interval), interval), move || {
+        let (registry, reloads) = (registry.clone(), Arc::clone(&reloads));
+        async move {
+            if reloads.api.is_readonly() {
+                tracing::debug!("nothing is collected while the registry is read-only");
+                return;
+            }
+            let began = Instant::now();
+            match registry.collect(how, &mut Log::default()).await {
+                Ok(done) => tracing::info!(
+                    repositories = done.repositories,
+                    emptied = done.emptied,
+                    kept = done.kept,
+                    manifests = done.manifests,
+                    links = done.links,
+                    blobs = done.blobs,
+                    bytes = done.bytes,
+                    seconds = began.elapsed().as_secs(),
+                    "collected garbage"
+                ),
+                Err(error) => {
+                    tracing::error!(error = %Chain(&error), "garbage cannot be collected");
+                }
+            }
+        }
+    });
+}
+
+/// Writes to the log what a collection takes, and what it leaves because of a damage.
+#[derive(Debug, Default)]
+struct Log {
+    repository: String,
+}
+
+impl Watch for Log {
+    fn found(&mut self, found: Found<'_>) {
+        let repository = &self.repository;
+        match found {
+            Found::Repository(name) => {
+                self.repository.clear();
+                self.repository.push_str(name);
+            }
+            Found::Untagged(digest) => tracing::info!(repository, %digest, "collects a manifest"),
+            Found::Empty => tracing::info!(repository, "collects an empty repository"),
+            Found::Kept(why) => {
+                tracing::warn!(repository, why, "collects nothing here; `portcullis verify` tells");
+            }
+            Found::Link(digest) => tracing::debug!(repository, %digest, "collects a link"),
+            Found::Bytes(digest) => tracing::debug!(%digest, "collects a blob"),
+            Found::Manifest(_) | Found::Named(_) | Found::Totals { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `portcullis purge-uploads`: removes the uploads that nobody has come back for.
+
+use std::{
+    io::{self, Write as _},
+    ops::ControlFlow,
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{
+    configuration,
+    failure::{Failure, tell},
+    print::count,
+};
+use crate::{
+    app::{self, Ago, OldUpload},
+    chain::Chain,
+    config::{self, Config},
+};
+
+const EXAMPLES: &str = "\
+One line on standard output for each upload that goes: its repository, its id, when it was begun.
+
+A server does this by itself where storage.maintenance.uploadpurging is enabled; whether it is, and \
+whether it has dryrun set, makes no difference here. An upload that was written to within the last \
+hour stays, whatever its age: a server may be taking it in.
+
+Examples:
+  portcullis purge-uploads --dry-run /etc/docker/registry/config.yml
+  portcullis purge-uploads --age 12h /etc/docker/registry/config.yml
+
+Exit codes: 0 done; 1 some could not be removed, or none could be looked for; 2 usage.";
+
+/// Removes uploads that were begun long ago and not finished, beside a running server too.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct PurgeUploads {
+    /// The configuration file that the registry is served with; REGISTRY_… variables count too
+    config: Option<PathBuf>,
+    /// Say which would go, and let them stay
+    #[arg(long)]
+    dry_run: bool,
+    /// Begun so long ago; without it, storage.maintenance.uploadpurging.age, a week by default
+    #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
+    age: Option<Duration>,
+}
+
+impl PurgeUploads {
+    /// Does it, and prints on standard output what goes.
+    ///
+    /// # Errors
+    ///
+    /// Code 1 when it could not be done, or not for each of them.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let config = configuration(self.config.as_deref())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(self.purge(&config))
+    }
+
+    async fn purge(&self, config: &Config) -> Result<(), Failure> {
+        let registry = app::open_registry(config)?;
+        let age = self.age.unwrap_or(config.storage.maintenance.uploadpurging.age);
+        let (mut unprinted, mut stayed) = (None, 0);
+        let watcher = |old: &OldUpload<'_>| match self.print(old, &mut stayed) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                unprinted = Some(error);
+                ControlFlow::Break(())
+            }
+        };
+        let purged = registry.purge_uploads(age, self.dry_run, watcher).await;
+        if let Some(error) = unprinted {
+            return Err(error.into());
+        }
+        if stayed > 0 {
+            return Err(Failure::new(format!("{} could not be removed", count(stayed, "upload"))));
+        }
+        let app::Purged { found, purged } = purged?;
+        let what = if self.dry_run { "would be purged" } else { "purged" };
+        tell(&format!("{} {what}, {found} looked at", count(purged, "upload")));
+        Ok(())
+    }
+
+    fn print(&self, old: &OldUpload<'_>, stayed: &mut u64) -> io::Result<()> {
+        let OldUpload { repository, upload, outcome } = old;
+        match outcome {
+            Ok(has_lived) => {
+                let what = if self.dry_run { "would purge" } else { "purged" };
+                let begun = Ago(*has_lived);
+                writeln!(io::stdout().lock(), "{what} {repository} {upload}: begun {begun}")
+            }
+            Err(error) => {
+                *stayed += 1;
+                tell(&format!("{repository} {upload} stays: {}", Chain(error)));
+                Ok(())
+            }
+        }
+    }
+}

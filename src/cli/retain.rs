@@ -1,0 +1,112 @@
+//! `portcullis retain`: deletes the tags that no rule of the configuration keeps.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    ops::ControlFlow,
+    path::PathBuf,
+};
+
+use super::{
+    configuration,
+    failure::{Failure, tell},
+    print::count,
+};
+use crate::{
+    app::{self, Decision, Retained},
+    chain::Chain,
+    config::Config,
+};
+
+const EXAMPLES: &str = "\
+One line on standard output for each tag that goes, with the reason and what it names:
+  deleted team/app:pr-17: not among the 10 latest, pushed 45 days ago (sha256:…)
+With its last tag a manifest goes, and with that what is there for it alone: the children of an \
+index, signatures. Its blobs go when garbage is collected.
+
+A server does this by itself every storage.retention.interval; whether dryrun is set there, and \
+whether the registry is read-only, makes no difference here.
+
+Examples:
+  portcullis retain --dry-run /etc/docker/registry/config.yml
+  portcullis retain /etc/docker/registry/config.yml
+
+Exit codes: 0 done; 1 there are no rules, or not all could be done; 2 usage.";
+
+/// Deletes the tags that storage.retention does not keep, beside a running server too.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Retain {
+    /// The configuration file that the registry is served with; REGISTRY_… variables count too
+    config: Option<PathBuf>,
+    /// Say which would go, and let them stay
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Retain {
+    /// Does it, and prints on standard output what goes.
+    ///
+    /// # Errors
+    ///
+    /// Code 1 when there is nothing to go by, or not all could be done.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let config = configuration(self.config.as_deref())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(self.retain(&config))
+    }
+
+    async fn retain(&self, config: &Config) -> Result<(), Failure> {
+        let rules = &config.storage.tags.retention.rules;
+        if rules.is_empty() {
+            let why = "storage.retention has no rules, so all tags stay; name the configuration \
+                       that has them";
+            return Err(Failure::new(why));
+        }
+        let registry = app::open_registry(config)?;
+        let (mut unprinted, mut failed) = (None, false);
+        let watcher = |decision: &Decision<'_>| match self.print(decision, &mut failed) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                unprinted = Some(error);
+                ControlFlow::Break(())
+            }
+        };
+        let retained = registry.retain(rules, self.dry_run, watcher).await;
+        if let Some(error) = unprinted {
+            return Err(error.into());
+        }
+        if failed {
+            return Err(Failure::new("some tags that nothing keeps stay"));
+        }
+        let Retained { found, deleted, manifests } = retained?;
+        let tags = count(deleted, "tag");
+        tell(&match self.dry_run {
+            true => format!("{tags} would be deleted, {found} under a rule"),
+            false => {
+                let manifests = count(manifests, "manifest");
+                format!("{tags} deleted and {manifests} with them, {found} under a rule")
+            }
+        });
+        Ok(())
+    }
+
+    fn print(&self, decision: &Decision<'_>, failed: &mut bool) -> io::Result<()> {
+        let Decision { repository, outcome } = decision;
+        match outcome {
+            Ok(expired) => {
+                let what = if self.dry_run { "would delete" } else { "deleted" };
+                let mut line = format!("{what} {repository}:{}: {expired}", expired.tag);
+                if let Some(digest) = &expired.digest {
+                    let _ = write!(line, " ({digest})");
+                }
+                writeln!(io::stdout().lock(), "{line}")
+            }
+            Err(error) => {
+                *failed = true;
+                tell(&format!("tags of {repository} stay: {}", Chain(error)));
+                Ok(())
+            }
+        }
+    }
+}

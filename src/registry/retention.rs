@@ -1,0 +1,370 @@
+//! Tags that go by themselves: `storage.retention`.
+//!
+//! A tag is under the first rule that is about it, and stays if any of that rule's conditions holds.
+//! When it was pushed is when its link was last written. With its last tag a manifest goes, and what
+//! is there for that manifest alone; the blobs are the collector's.
+//!
+//! A repository is looked at without a lock. What is to go is looked at again, a few tags at a time,
+//! while nobody can push, pull on record or delete there: a tag may have been pushed again, and one
+//! may have become the tenth latest because another was deleted. Nobody waits for more than those
+//! few deletions.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    ops::ControlFlow,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::Deserialize;
+
+use super::{
+    Ago, Error, Glob, Pattern, Registry, Scope,
+    catalog::Walk,
+    layout::{CURRENT, Place},
+};
+use crate::{
+    oci::{Digest, RepositoryName, Tag},
+    storage::Look,
+};
+
+/// So many tags are deleted while the repository is held. For each of them the disk syncs, and who
+/// pushes waits.
+const BATCH: usize = 32;
+
+/// `storage.retention`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct RetentionOptions {
+    /// How often it is looked for tags that go.
+    pub interval: Duration,
+    /// Says which would go, and lets them stay.
+    pub dryrun: bool,
+    /// Which stay. A tag that is under none of them stays.
+    pub rules: Vec<RetentionRule>,
+}
+
+impl Default for RetentionOptions {
+    /// Without rules, so that nothing goes.
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(24 * 3600), dryrun: false, rules: Vec::new() }
+    }
+}
+
+impl RetentionOptions {
+    /// Whether any rule asks when something was pulled.
+    pub(super) fn asks_for_pulls(&self) -> bool {
+        self.rules.iter().any(|rule| rule.keep.pulled_within.is_some())
+    }
+}
+
+/// An item of `storage.retention.rules`: some tags, and which of them stay.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "WrittenRule")]
+pub struct RetentionRule {
+    scope: Scope,
+    keep: Keep,
+}
+
+/// A rule as it is written.
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+struct WrittenRule {
+    repositories: Option<Glob>,
+    tags: Option<Pattern>,
+    keeplatest: Option<usize>,
+    keeppushedwithin: Option<Duration>,
+    keeppulledwithin: Option<Duration>,
+}
+
+/// What keeps a tag: any of these.
+#[derive(Clone, Copy, Debug)]
+struct Keep {
+    /// It is among so many that were pushed last, of those in its repository that are under the
+    /// rule.
+    latest: Option<usize>,
+    /// It was pushed within this time.
+    pushed_within: Option<Duration>,
+    /// What it names was pulled within this time; if it never was, as if it had been when it was
+    /// pushed.
+    pulled_within: Option<Duration>,
+}
+
+/// A rule that would delete every tag that it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a rule that keeps nothing would delete every tag it is about; say what stays with keeplatest, \
+     keeppushedwithin or keeppulledwithin"
+)]
+pub struct KeepsNothing;
+
+impl TryFrom<WrittenRule> for RetentionRule {
+    type Error = KeepsNothing;
+
+    fn try_from(written: WrittenRule) -> Result<Self, KeepsNothing> {
+        let WrittenRule { repositories, tags, .. } = written;
+        // Nothing is among the latest none, and nothing happened within no time.
+        let keep = Keep {
+            latest: written.keeplatest.filter(|latest| *latest > 0),
+            pushed_within: written.keeppushedwithin.filter(|within| !within.is_zero()),
+            pulled_within: written.keeppulledwithin.filter(|within| !within.is_zero()),
+        };
+        match keep {
+            Keep { latest: None, pushed_within: None, pulled_within: None } => Err(KeepsNothing),
+            keep => Ok(Self { scope: Scope { repositories, tags }, keep }),
+        }
+    }
+}
+
+/// What came of a look for tags that go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retained {
+    /// How many tags are under a rule.
+    pub found: u64,
+    /// How many of them went, or would have.
+    pub deleted: u64,
+    /// How many manifests went with them.
+    pub manifests: u64,
+}
+
+/// What became of a tag, or of a repository in which storage failed.
+#[derive(Debug)]
+pub struct Decision<'a> {
+    /// The repository.
+    pub repository: &'a RepositoryName,
+    /// A tag that went, or would have; or why the rest of the repository stays.
+    pub outcome: Result<&'a Expired, &'a Error>,
+}
+
+/// A tag that nothing keeps. Shown, it is the reason: `not among the 10 latest, pushed 45 days ago`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// The tag.
+    pub tag: Tag,
+    /// What it names.
+    pub digest: Option<Digest>,
+    /// Among how many it would have had to be.
+    latest: Option<usize>,
+    /// How long ago it was pushed.
+    pushed: Duration,
+    /// How long ago it was last pulled, where that counts: `None` in it if never since it was pushed.
+    pulled: Option<Option<Duration>>,
+}
+
+impl fmt::Display for Expired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(latest) = self.latest {
+            write!(f, "not among the {latest} latest, ")?;
+        }
+        write!(f, "pushed {}", Ago(self.pushed))?;
+        match self.pulled {
+            None => Ok(()),
+            Some(None) => f.write_str(", not pulled since"),
+            Some(Some(pulled)) => write!(f, ", pulled {}", Ago(pulled)),
+        }
+    }
+}
+
+/// A tag under a rule.
+#[derive(Debug)]
+struct Candidate {
+    tag: Tag,
+    keep: Keep,
+    /// How many of those under the rule were pushed later.
+    rank: usize,
+    pushed: SystemTime,
+}
+
+/// The rules about a repository.
+type Rules = Arc<[RetentionRule]>;
+
+impl Registry {
+    /// Deletes the tags that no rule keeps; with `dry_run`, only says which. `watcher` is told of
+    /// each when it has gone, and can end it: then it hears of those that had gone by then, and no
+    /// more go.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails: at once where it cannot be walked, else at the end, with the first
+    /// repository of which some stay for that reason. What was deleted stays deleted.
+    pub async fn retain(
+        &self,
+        rules: &[RetentionRule],
+        dry_run: bool,
+        mut watcher: impl FnMut(&Decision<'_>) -> ControlFlow<()> + Send,
+    ) -> Result<Retained, Error> {
+        let (mut retained, mut failed) = (Retained::default(), None);
+        let mut walk = Walk::behind(self, "");
+        while let Some(name) = walk.next().await? {
+            let about = rules.iter().filter(|rule| rule.scope.covers_some_of(&name));
+            let about: Rules = about.cloned().collect();
+            if about.is_empty() {
+                continue;
+            }
+            let mut told = |retained: &mut Retained, expired: &Expired| {
+                retained.deleted += 1;
+                watcher(&Decision { repository: &name, outcome: Ok(expired) })
+            };
+            let step = self.retain_in((&name, about), dry_run, &mut retained, &mut told).await;
+            let step = step.unwrap_or_else(|error| {
+                let step = watcher(&Decision { repository: &name, outcome: Err(&error) });
+                failed.get_or_insert(error);
+                step
+            });
+            if step.is_break() {
+                break;
+            }
+        }
+        failed.map_or(Ok(retained), Err)
+    }
+
+    /// Does it in a repository.
+    async fn retain_in(
+        &self,
+        (name, rules): (&RepositoryName, Rules),
+        dry_run: bool,
+        retained: &mut Retained,
+        told: &mut (impl FnMut(&mut Retained, &Expired) -> ControlFlow<()> + Send),
+    ) -> Result<ControlFlow<()>, Error> {
+        let (now, candidates) = self.candidates(name, &rules).await?;
+        retained.found += candidates.len() as u64;
+        let mut expired = Vec::new();
+        for candidate in candidates {
+            expired.extend(self.expired(name, candidate, now).await?);
+        }
+        if dry_run {
+            return Ok(expired.iter().try_for_each(|expired| told(retained, expired)));
+        }
+        for batch in expired.chunks(BATCH) {
+            let tags: HashSet<Tag> = batch.iter().map(|expired| expired.tag.clone()).collect();
+            let (registry, at, rules) = (self.clone(), name.clone(), Arc::clone(&rules));
+            let work = async move { registry.expire(&at, &rules, &tags).await };
+            // One that is begun is ended, even if nobody waits for it.
+            let (gone, failed) = self.detached(work).await?;
+            let released: Vec<Digest> =
+                gone.iter().filter_map(|expired| expired.digest.clone()).collect();
+            retained.manifests += self.remove_released_detached(name, released).await?;
+            let mut step = ControlFlow::Continue(());
+            for expired in &gone {
+                // Whoever wants no more has to hear of what has gone already.
+                if told(retained, expired).is_break() {
+                    step = ControlFlow::Break(());
+                }
+            }
+            match failed {
+                Some(error) => return Err(error),
+                None if step.is_break() => return Ok(step),
+                None => {}
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Deletes those of some tags that nothing keeps now. What is gone is told also when something
+    /// fails then.
+    async fn expire(
+        &self,
+        name: &RepositoryName,
+        rules: &[RetentionRule],
+        tags: &HashSet<Tag>,
+    ) -> Result<(Vec<Expired>, Option<Error>), Error> {
+        let _alone = self.deleting(name).await?;
+        let (now, candidates) = self.candidates(name, rules).await?;
+        let (mut gone, mut failed) = (Vec::new(), None);
+        for candidate in candidates.into_iter().filter(|found| tags.contains(&found.tag)) {
+            match self.expire_tag(name, candidate, now).await {
+                Ok(expired) => gone.extend(expired),
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        Ok((gone, failed))
+    }
+
+    /// Removes the manifests that have no tag any more. One may have got a tag again: that is seen
+    /// when it is decided.
+    async fn remove_released_detached(
+        &self,
+        name: &RepositoryName,
+        released: Vec<Digest>,
+    ) -> Result<u64, Error> {
+        if released.is_empty() {
+            return Ok(0);
+        }
+        let (registry, name) = (self.clone(), name.clone());
+        self.detached(async move { registry.remove_released(&name, &released).await }).await
+    }
+
+    async fn expire_tag(
+        &self,
+        name: &RepositoryName,
+        candidate: Candidate,
+        now: SystemTime,
+    ) -> Result<Option<Expired>, Error> {
+        let Some(expired) = self.expired(name, candidate, now).await? else { return Ok(None) };
+        self.remove_tag(name, &expired.tag).await?;
+        Ok(Some(expired))
+    }
+
+    /// The tags of a repository that are under a rule, and what time it is.
+    async fn candidates(
+        &self,
+        name: &RepositoryName,
+        rules: &[RetentionRule],
+    ) -> Result<(SystemTime, Vec<Candidate>), Error> {
+        let look = Look { folder: Place::Tags(name).key(), object: Some(CURRENT) };
+        let now = self.storage().time().await?;
+        let seen = self.storage().survey(vec![look]).await?.into_iter().flatten();
+        let mut tags: Vec<(SystemTime, Tag)> =
+            seen.filter_map(|seen| Some((seen.object?.1, seen.name.parse().ok()?))).collect();
+        // The latest first; of what was pushed at once, the one whose name comes last.
+        tags.sort_unstable_by(|a, b| (b.0, b.1.as_str()).cmp(&(a.0, a.1.as_str())));
+        let mut ranks = vec![0; rules.len()];
+        let under = tags.into_iter().filter_map(|(pushed, tag)| {
+            let rule = rules.iter().position(|rule| rule.scope.covers(&tag))?;
+            let rank = ranks[rule];
+            ranks[rule] += 1;
+            Some(Candidate { tag, keep: rules[rule].keep, rank, pushed })
+        });
+        Ok((now, under.collect()))
+    }
+
+    /// Why a tag goes; `None` if something keeps it.
+    async fn expired(
+        &self,
+        name: &RepositoryName,
+        candidate: Candidate,
+        now: SystemTime,
+    ) -> Result<Option<Expired>, Error> {
+        let Candidate { tag, keep, rank, pushed } = candidate;
+        // What is later than now was just now.
+        let since = |time| now.duration_since(time).unwrap_or_default();
+        if keep.latest.is_some_and(|latest| rank < latest)
+            || keep.pushed_within.is_some_and(|within| since(pushed) < within)
+        {
+            return Ok(None);
+        }
+        let digest = self.link(Place::TagCurrent(name, &tag)).await?;
+        let mut pulled = None;
+        if let Some(within) = keep.pulled_within {
+            let last = match &digest {
+                Some(digest) => self.last_pulled(name, digest).await?,
+                None => None,
+            };
+            // It may have been pulled by another tag, before this one.
+            let last = last.filter(|last| *last > pushed);
+            if since(last.unwrap_or(pushed)) < within {
+                return Ok(None);
+            }
+            pulled = Some(last.map(since));
+        }
+        Ok(Some(Expired { tag, digest, latest: keep.latest, pushed: since(pushed), pulled }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,316 @@
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    oci::{Algorithm, Reference},
+    registry::{Clock, Options, Put, TagRules},
+    storage::{Durability, Storage as _, memory::Memory},
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A clock that goes when it is told to, in seconds.
+#[derive(Clone, Debug, Default)]
+struct Hand(Arc<AtomicI64>);
+
+impl Clock for Hand {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap()
+    }
+}
+
+/// A registry in memory with rules of retention, whose time goes when it is told to.
+struct Site {
+    memory: Memory,
+    hand: Hand,
+    registry: Registry,
+    rules: Vec<RetentionRule>,
+}
+
+fn options(rules: &Value) -> Result<RetentionOptions, serde_json::Error> {
+    serde_json::from_value(json!({ "rules": rules }))
+}
+
+fn seconds(time: Duration) -> Value {
+    json!({ "secs": time.as_secs(), "nanos": 0 })
+}
+
+fn name(text: &str) -> RepositoryName {
+    text.parse().unwrap()
+}
+
+fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+/// A manifest that needs nothing, of its own for each seed.
+fn manifest(seed: &str) -> Bytes {
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [],
+        "annotations": { "seed": seed },
+    });
+    index.to_string().into()
+}
+
+fn digest(seed: &str) -> Digest {
+    Digest::of(Algorithm::Sha256, &manifest(seed))
+}
+
+impl Site {
+    fn new(rules: &Value) -> Self {
+        let (memory, hand) = (Memory::default(), Hand::default());
+        let retention = options(rules).unwrap();
+        let rules = retention.rules.clone();
+        let tags = TagRules { retention, ..TagRules::default() };
+        let options = Options { tags, ..Options::default() };
+        let storage = Arc::new(memory.clone());
+        let registry = Registry::new(storage, Arc::new(hand.clone()), options);
+        Self { memory, hand, registry, rules }
+    }
+
+    async fn push(&self, repository: &str, at: &str, seed: &str) {
+        let reference = Reference::Tag(tag(at));
+        let put = Put { reference, tags: vec![], content_type: None, bytes: manifest(seed) };
+        self.registry.put_manifest(&name(repository), put).await.unwrap();
+    }
+
+    /// Pushes tags of their own content, an hour between each.
+    async fn push_hourly(&self, repository: &str, tags: &[&str]) {
+        for tag in tags {
+            self.push(repository, tag, tag).await;
+            self.advance(HOUR);
+        }
+    }
+
+    fn advance(&self, time: Duration) {
+        self.memory.advance(time);
+        self.hand.0.fetch_add(i64::try_from(time.as_secs()).unwrap(), Ordering::Relaxed);
+    }
+
+    async fn pull(&self, repository: &str, seed: &str) {
+        self.registry.pulled(&name(repository), &digest(seed));
+        self.registry.settle().await;
+    }
+
+    async fn pulled(&self, repository: &str, seed: &str) -> Option<SystemTime> {
+        let (name, digest) = (name(repository), digest(seed));
+        self.memory.modified(&Place::Pulled(&name, &digest).key()).await.unwrap()
+    }
+
+    /// What goes, in words; and how many were under a rule.
+    async fn retain(&self, dry_run: bool) -> (Vec<String>, u64) {
+        let mut told = Vec::new();
+        let watcher = |decision: &Decision<'_>| {
+            let expired = decision.outcome.as_ref().unwrap();
+            told.push(format!("{}:{}: {expired}", decision.repository, expired.tag));
+            ControlFlow::Continue(())
+        };
+        let retained = self.registry.retain(&self.rules, dry_run, watcher).await.unwrap();
+        assert_eq!(retained.deleted, told.len() as u64);
+        (told, retained.found)
+    }
+
+    async fn tags(&self, repository: &str) -> Vec<String> {
+        let tags = self.registry.tags(&name(repository), None, 1000).await.unwrap().unwrap();
+        tags.items.iter().map(ToString::to_string).collect()
+    }
+}
+
+#[tokio::test]
+async fn the_latest_stay_and_the_others_go_with_the_reason() {
+    let site = Site::new(&json!([{ "repositories": "ci/**", "tags": "^pr-", "keeplatest": 2 }]));
+    site.push_hourly("ci/app", &["pr-9", "pr-1", "pr-5", "latest", "pr-2"]).await;
+    site.push_hourly("app", &["pr-1", "pr-2", "pr-3"]).await;
+    // Pushed again, it is the latest.
+    site.push("ci/app", "pr-9", "pr-9").await;
+    let expected = ["pr-5", "pr-1"].map(|tag| format!("ci/app:{tag}: not among the 2 latest, "));
+    let (told, found) = site.retain(true).await;
+    assert_eq!(found, 4);
+    assert!(told.iter().zip(&expected).all(|(told, words)| told.starts_with(words)), "{told:?}");
+    assert_eq!(told[0], "ci/app:pr-5: not among the 2 latest, pushed 6 hours ago");
+    assert_eq!(site.tags("ci/app").await.len(), 5, "it was only asked");
+    assert_eq!(site.retain(false).await, (told, found));
+    assert_eq!(site.tags("ci/app").await, ["latest", "pr-2", "pr-9"]);
+    assert_eq!(site.tags("app").await.len(), 3);
+    let stays = Reference::Digest(digest("pr-5"));
+    let manifest = site.registry.manifest(&name("ci/app"), &stays).await.unwrap();
+    assert!(manifest.is_none(), "with its last tag it goes");
+    assert_eq!(site.retain(false).await, (vec![], 2));
+}
+
+#[tokio::test]
+async fn any_condition_keeps_a_tag() {
+    let site = Site::new(&json!([{ "keeplatest": 1, "keeppushedwithin": seconds(10 * DAY) }]));
+    site.push_hourly("app", &["a", "b", "c"]).await;
+    assert_eq!(site.retain(false).await.0, [""; 0]);
+    site.advance(10 * DAY - 2 * HOUR - HOUR / 2);
+    assert_eq!(
+        site.retain(false).await.0,
+        ["app:a: not among the 1 latest, pushed 10 days ago"],
+        "the others were pushed later"
+    );
+    site.advance(100 * DAY);
+    assert_eq!(site.retain(false).await.0.len(), 1);
+    assert_eq!(site.tags("app").await, ["c"]);
+}
+
+#[tokio::test]
+async fn the_first_rule_that_matches_decides_and_without_one_a_tag_stays() {
+    let site = Site::new(&json!([
+        { "tags": "^v1", "keeplatest": 9 },
+        { "repositories": "team/*", "tags": "^v", "keeppushedwithin": seconds(DAY) },
+    ]));
+    site.push_hourly("team/app", &["v1", "v2", "latest"]).await;
+    site.push_hourly("app", &["v1", "v2"]).await;
+    site.advance(3 * DAY);
+    assert_eq!(site.retain(false).await, (vec!["team/app:v2: pushed 3 days ago".into()], 3));
+}
+
+#[tokio::test]
+async fn what_was_pulled_stays_and_without_a_pull_the_push_counts() {
+    let site = Site::new(&json!([{ "keeppulledwithin": seconds(7 * DAY) }]));
+    site.push("app", "pulled", "one").await;
+    site.push("app", "same", "one").await;
+    site.push("app", "other", "two").await;
+    site.advance(6 * DAY);
+    site.pull("app", "one").await;
+    assert_eq!(site.retain(false).await, (vec![], 3));
+    site.advance(2 * DAY);
+    let (told, _) = site.retain(false).await;
+    assert_eq!(told, ["app:other: pushed 8 days ago, not pulled since"]);
+    // A push after the pull counts as well.
+    site.push("app", "same", "one").await;
+    site.advance(6 * DAY);
+    let (told, _) = site.retain(false).await;
+    assert_eq!(told, ["app:pulled: pushed 14 days ago, pulled 8 days ago"]);
+    site.advance(2 * DAY);
+    let (told, _) = site.retain(false).await;
+    assert_eq!(told, ["app:same: pushed 8 days ago, not pulled since"]);
+}
+
+#[tokio::test]
+async fn pulls_are_recorded_once_an_hour_and_only_when_a_rule_asks() {
+    let site = Site::new(&json!([{ "keeppulledwithin": seconds(DAY) }]));
+    site.push("app", "v1", "one").await;
+    assert_eq!(site.pulled("app", "one").await, None);
+    site.pull("app", "one").await;
+    let first = site.pulled("app", "one").await.unwrap();
+    site.advance(HOUR - Duration::from_secs(1));
+    site.pull("app", "one").await;
+    assert_eq!(site.pulled("app", "one").await, Some(first));
+    site.advance(Duration::from_secs(1));
+    site.pull("app", "one").await;
+    assert!(site.pulled("app", "one").await.unwrap() > first + HOUR / 2);
+
+    let site = Site::new(&json!([{ "keeppushedwithin": seconds(DAY) }]));
+    site.push("app", "v1", "one").await;
+    site.pull("app", "one").await;
+    assert_eq!(site.pulled("app", "one").await, None);
+}
+
+#[tokio::test]
+async fn the_record_of_a_pull_goes_with_the_manifest_and_never_comes_alone() {
+    let site = Site::new(&json!([{ "keeppulledwithin": seconds(DAY) }]));
+    site.push("app", "v1", "one").await;
+    site.pull("app", "one").await;
+    assert!(site.registry.delete_manifest(&name("app"), &digest("one"), None).await.unwrap());
+    assert_eq!(site.pulled("app", "one").await, None);
+    site.advance(2 * HOUR);
+    site.pull("app", "one").await;
+    assert_eq!(site.pulled("app", "one").await, None);
+}
+
+/// Tags in the order in which they go, more than are deleted at a time, and one more that stays.
+async fn many(site: &Site) -> Vec<String> {
+    let tags: Vec<String> = (0..=2 * BATCH).map(|n| format!("t{n:03}")).collect();
+    for tag in &tags {
+        site.push("app", tag, tag).await;
+    }
+    site.advance(2 * DAY);
+    let (told, _) = site.retain(true).await;
+    assert_eq!(told.len(), 2 * BATCH);
+    tags
+}
+
+#[tokio::test]
+async fn what_is_pushed_pulled_or_needed_again_meanwhile_stays() {
+    let rule = json!({ "keeplatest": 1, "keeppushedwithin": seconds(DAY) });
+    let site = Site::new(&json!([rule]));
+    let tags = many(&site).await;
+    let (latest, last, before) = (tag(&tags[2 * BATCH]), tag(&tags[0]), tag(&tags[1]));
+    let app = name("app");
+    let mut begun = false;
+    let watcher = |_: &Decision<'_>| {
+        if !std::mem::replace(&mut begun, true) {
+            let key = Place::TagCurrent(&app, &last).key();
+            let link = Bytes::from(digest(last.as_str()).to_string());
+            site.memory.put(&key, link, Durability::Lazy).now_or_never().unwrap().unwrap();
+        }
+        ControlFlow::Continue(())
+    };
+    let retained = site.registry.retain(&site.rules, false, watcher).await.unwrap();
+    assert_eq!(retained.deleted, 2 * BATCH as u64 - 1);
+    assert_eq!(site.tags("app").await, [last.to_string(), latest.to_string()]);
+
+    // When the latest has gone, another is the latest.
+    let site = Site::new(&json!([{ "keeplatest": 1 }]));
+    many(&site).await;
+    let mut begun = false;
+    let watcher = |_: &Decision<'_>| {
+        if !std::mem::replace(&mut begun, true) {
+            let key = Place::TagCurrent(&app, &latest).key();
+            assert!(site.memory.delete(&key).now_or_never().unwrap().unwrap());
+        }
+        ControlFlow::Continue(())
+    };
+    let retained = site.registry.retain(&site.rules, false, watcher).await.unwrap();
+    assert_eq!(retained.deleted, 2 * BATCH as u64 - 1);
+    assert_eq!(site.tags("app").await, [tags[BATCH - 1].clone()]);
+
+    let site = Site::new(&json!([{ "keeplatest": 1, "keeppulledwithin": seconds(DAY) }]));
+    many(&site).await;
+    let mut begun = false;
+    let watcher = |_: &Decision<'_>| {
+        if !std::mem::replace(&mut begun, true) {
+            let key = Place::Pulled(&app, &digest(before.as_str())).key();
+            site.memory.put(&key, Bytes::new(), Durability::Lazy).now_or_never().unwrap().unwrap();
+        }
+        ControlFlow::Continue(())
+    };
+    site.registry.retain(&site.rules, false, watcher).await.unwrap();
+    assert_eq!(site.tags("app").await, [before.to_string(), latest.to_string()]);
+}
+
+#[tokio::test]
+async fn who_wants_to_hear_no_more_ends_it() {
+    let site = Site::new(&json!([{ "keeplatest": 1 }]));
+    many(&site).await;
+    let mut told = 0;
+    let watcher = |_: &Decision<'_>| {
+        told += 1;
+        ControlFlow::Break(())
+    };
+    let retained = site.registry.retain(&site.rules, false, watcher).await.unwrap();
+    assert_eq!((told, retained.deleted), (BATCH, BATCH as u64), "and hears of all that went");
+    assert_eq!(site.tags("app").await.len(), BATCH + 1);
+}
+
+#[test]
+fn a_rule_that_keeps_nothing_is_none() {
+    for rule in [
+        json!({}),
+        json!({ "repositories": "ci/**", "tags": "^pr-" }),
+        json!({ "keeplatest": 0, "keeppushedwithin": seconds(Duration::ZERO) }),
+        json!({ "keeppulledwithin": seconds(Duration::ZERO) }),
+    ] {
+        let error = options(&json!([rule])).unwrap_err().to_string();
+        assert!(error.contains("would delete every tag"), "{error}");
+    }
+}
