@@ -61,8 +61,8 @@ pub use debug::{Debug, DebugOptions, PrometheusOptions};
 pub use error::Error;
 pub use observe::{Observed, RequestId};
 pub use options::{
-    CatalogOptions, DeleteOptions, InvalidOptions, Options, ReadOnlyOptions, TagsOptions,
-    UploadsOptions,
+    CatalogOptions, DeletableBlobs, DeleteOptions, InvalidOptions, Options, ReadOnlyOptions,
+    TagsOptions, UploadsOptions,
 };
 pub use origin::Proxy;
 pub use redirect::Redirect;

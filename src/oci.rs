@@ -12,7 +12,7 @@ mod reference;
 
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest, InvalidHasherState};
 pub use error_code::ErrorCode;
-pub use manifest::{Descriptor, InvalidManifest, Manifest, ManifestKind, Platform};
+pub use manifest::{Descriptor, InvalidManifest, Manifest, ManifestKind, Platform, References};
 pub use media_type::{MediaType, Schema1};
 pub use name::{InvalidName, RepositoryName};
 pub use reference::{InvalidTag, Reference, Tag};

@@ -29,6 +29,7 @@ mod layout;
 mod link;
 mod locks;
 mod manifests;
+mod needs;
 mod page;
 mod referrers;
 mod sessions;
@@ -45,6 +46,7 @@ pub use acceptance::{
 pub use blobs::Blob;
 pub use error::{BodyError, Error};
 pub use manifests::{Accepted, Put, StoredManifest};
+pub use needs::IfNeeded;
 pub use page::Page;
 pub use referrers::Referrers;
 use uploads::Opened;

@@ -10,6 +10,9 @@ use self::object::Object;
 use super::{Digest, MediaType, Schema1};
 
 mod object;
+mod references;
+
+pub use references::References;
 
 /// What a manifest says that a registry acts on.
 #[derive(Clone, Debug)]

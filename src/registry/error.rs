@@ -10,6 +10,9 @@ use crate::{
 /// instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Manifests of the repository need the blob: these, and more where they are many.
+    #[error("{} need the blob", count(.0, "manifests"))]
+    BlobNeeded(Vec<Digest>),
     /// The client's bytes did not arrive.
     #[error("the request body did not arrive whole")]
     Body(#[from] BodyError),
@@ -22,7 +25,7 @@ pub enum Error {
         computed: Digest,
     },
     /// Descriptors of a manifest that name nothing in the repository.
-    #[error("the manifest refers to {} that the repository does not have", count(.0))]
+    #[error("the manifest refers to {} that the repository does not have", count(.0, "things"))]
     ManifestBlobUnknown(Vec<Digest>),
     /// Not a manifest.
     #[error(transparent)]
@@ -64,10 +67,10 @@ pub enum Error {
     UploadUnknown,
 }
 
-fn count(digests: &[Digest]) -> String {
+fn count(digests: &[Digest], what: &str) -> String {
     match digests {
         [digest] => digest.to_string(),
-        _ => format!("{} things", digests.len()),
+        _ => format!("{} {what}", digests.len()),
     }
 }
 

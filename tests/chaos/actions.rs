@@ -173,6 +173,8 @@ impl Client {
         match answer.status {
             202 => self.stage.end(op, &End::Done),
             404 => self.stage.end(op, &End::Absent),
+            // A manifest needs the blob.
+            409 if matches!(kind, Kind::DeleteBlob) => self.stage.end(op, &End::Refused),
             _ => Err(answer.wrong()),
         }
     }

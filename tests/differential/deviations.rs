@@ -530,6 +530,11 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         reason: "All other answers about a blob have it.",
         differences: &[expected("deletions: a blob*", "docker-content-digest", "–", "sha256:*")],
     },
+    Deviation {
+        title: "deleting a blob that an image needs",
+        reason: "An image that was pushed can be pulled until somebody deletes it.",
+        differences: &[expected("deletions: a needed blob", "outcome", "202", "409 DENIED")],
+    },
 ];
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::support::{
     Answer, Answered as _, TestServer,
-    content::{OCI_MANIFEST, closing, descriptor, noise},
+    content::{OCI_MANIFEST, closing, descriptor, noise, trifle},
     digest,
     watched::{Call, Verdict, Watch, Watched},
 };
@@ -152,6 +152,10 @@ impl Kind {
             Self::Patch | Self::PatchMuch => prepared.upload = server.open_upload(name).await,
             Self::Mount => {
                 server.push_blob(&format!("{name}/from"), prepared.layer.clone()).await;
+            }
+            Self::DeleteBlob => {
+                server.push_blob(name, prepared.layer.clone()).await;
+                trifle(server, name, "beside").await;
             }
             _ => {
                 server.push_blob(name, CONFIG).await;

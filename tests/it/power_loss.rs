@@ -15,7 +15,7 @@ use std::{
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use portcullis::{
     oci::{Algorithm, Digest, Reference, RepositoryName, Tag},
-    registry::{self, Body, Chunk, Put, Registry, SystemClock, UploadId},
+    registry::{self, Body, Chunk, IfNeeded, Put, Registry, SystemClock, UploadId},
     storage::filesystem::{Filesystem, disk::Os},
 };
 use serde_json::json;
@@ -247,7 +247,7 @@ impl Scenario {
 
     async fn delete_blob(&mut self, at: &'static str, digest: &Digest) {
         let begun = self.now();
-        assert!(self.registry.delete_blob(&name(at), digest).await.unwrap());
+        assert!(self.registry.delete_blob(&name(at), digest, IfNeeded::Refuse).await.unwrap());
         self.acknowledged(begun, vec![(Thing::Blob(at, digest.clone()), None)]);
     }
 

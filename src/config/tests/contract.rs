@@ -181,6 +181,7 @@ const KEYS: &[(&str, &str, Outcome)] = &[
 /// Keys that are ours alone.
 const OURS: &[&str] = &[
     "log.accesslog.formatter",
+    "storage.delete.blobs",
     "auth.htpasswd.legacyformats",
     "auth.htpasswd.cachettl",
     "auth.htpasswd.throttle.window",

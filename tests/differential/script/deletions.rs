@@ -64,5 +64,7 @@ pub(super) fn steps() -> Vec<Step> {
         get("the catalog with an emptied repository", "/v2/_catalog"),
         get("OCI's image is still there", manifest(&digest(oci_image().to_string())))
             .header("Accept", &all),
+        // Last, for registry:2 breaks the image.
+        delete("a needed blob", format!("/v2/app/blobs/{}", digest(LAYER))),
     ]
 }
