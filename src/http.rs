@@ -53,6 +53,7 @@ mod options;
 pub mod origin;
 pub mod range;
 mod redirect;
+mod repositories;
 mod search;
 mod uploads;
 
@@ -286,6 +287,9 @@ impl Api {
             }
             Endpoint::DeleteManifest { name, reference } => {
                 self.delete_manifest(permit, &name, &reference, call).boxed().await
+            }
+            Endpoint::DeleteRepository { name } => {
+                self.delete_repository(permit, &name, call).boxed().await
             }
             Endpoint::ReadBlob { name, digest } => {
                 self.read_blob(permit, &name, &digest, call).await

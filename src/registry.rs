@@ -32,6 +32,7 @@ mod manifests;
 mod needs;
 mod page;
 mod referrers;
+mod removal;
 mod sessions;
 mod skipped;
 mod tags;

@@ -43,6 +43,7 @@ mod redirect;
 mod referrers;
 #[path = "../common/registry2.rs"]
 mod registry2;
+mod repositories;
 mod server;
 #[path = "../common/skip.rs"]
 mod skip;

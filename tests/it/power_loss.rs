@@ -251,6 +251,13 @@ impl Scenario {
         self.acknowledged(begun, vec![(Thing::Blob(at, digest.clone()), None)]);
     }
 
+    /// Deletes a repository, which has these things.
+    async fn delete_repository(&mut self, at: &'static str, things: Vec<Thing>) {
+        let begun = self.now();
+        assert!(self.registry.delete_repository(&name(at)).await.unwrap());
+        self.acknowledged(begun, things.into_iter().map(|thing| (thing, None)).collect());
+    }
+
     fn end(self) -> Told {
         let Self { disk, requests, uploads, content, .. } = self;
         Told { recording: disk.watch().recording(), requests, uploads, content }
@@ -519,7 +526,7 @@ async fn scenario() -> Told {
     assert!(listed.unwrap().descriptors.is_empty());
     scenario.mount("other", "team/app", &config).await;
     scenario.mount("other", "team/app", &layer).await;
-    scenario.put_image("other", &["latest"], (CONFIG, LAYER), None).await;
+    let elsewhere = scenario.put_image("other", &["latest"], (CONFIG, LAYER), None).await;
     let other = scenario.push_blob("team/app", OTHER).await;
     let second = scenario.put_image("team/app", &["latest"], (CONFIG, OTHER), Some(&first)).await;
     let index = json!({
@@ -541,6 +548,13 @@ async fn scenario() -> Told {
     // What was deleted comes back.
     scenario.push_blob("team/app", OTHER).await;
     scenario.put_image("team/app", &["v1"], (CONFIG, OTHER), Some(&first)).await;
+    let things = vec![
+        Thing::Blob("other", config),
+        Thing::Blob("other", layer),
+        Thing::Manifest("other", elsewhere),
+        Thing::Tag("other", "latest"),
+    ];
+    scenario.delete_repository("other", things).await;
     let empty = (OCI_INDEX, empty_index("last"));
     scenario.put("last", &["only"], empty, (Vec::new(), None)).await;
     scenario.end()

@@ -10,7 +10,7 @@ use std::{
 use portcullis::{
     app::App,
     config::Config,
-    gate, http,
+    gate,
     oci::ErrorCode,
     server::{CertificateSource, TlsOptions, authority},
     storage::{
