@@ -13,6 +13,7 @@ mod certs;
 mod config;
 mod failure;
 mod htpasswd;
+mod rm;
 mod serve;
 mod verify;
 
@@ -45,6 +46,7 @@ enum Command {
     Htpasswd(htpasswd::Htpasswd),
     Certs(certs::Certs),
     Verify(verify::Verify),
+    Rm(rm::Rm),
     Config(config::Show),
 }
 
@@ -57,6 +59,7 @@ pub fn run() -> ExitCode {
         Command::Htpasswd(htpasswd) => htpasswd.run(),
         Command::Certs(certs) => certs.run(),
         Command::Verify(verify) => verify.run(),
+        Command::Rm(rm) => rm.run(),
         Command::Config(config) => config.run(),
     };
     match result {

@@ -16,6 +16,7 @@ mod blobs;
 mod cli_certs;
 mod cli_config;
 mod cli_htpasswd;
+mod cli_rm;
 mod cli_serve;
 mod cli_verify;
 mod client_certificates;
