@@ -20,7 +20,7 @@ use crate::{
     http::{Api, Limits, Redirect},
     jobs::Jobs,
     notify::{self, Notifier},
-    registry::{self, Registry, SystemClock},
+    registry::{self, SystemClock},
     server::{Address, Connections, Listener, Server, authority::Outcome},
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
 };
@@ -40,7 +40,7 @@ use work::{checks, start_jobs};
 
 /// Commands know the core through this room only.
 pub use crate::registry::{
-    Ago, Collect, Collected, Decision, Found, OldUpload, Purged, Retained, Watch, verify,
+    Ago, Collect, Collected, Decision, Found, OldUpload, Purged, Registry, Retained, Watch, verify,
 };
 
 /// Where the built-in authority keeps its files: in the working directory.
@@ -311,7 +311,7 @@ impl App {
 }
 
 /// Opens the registry that `config` describes, without serving it, for a command that looks at what
-/// is stored. Nothing is made, not even the root.
+/// is stored or takes from it. Nothing is made, not even the root.
 ///
 /// # Errors
 ///

@@ -17,6 +17,7 @@ mod htpasswd;
 mod print;
 mod purge_uploads;
 mod retain;
+mod rm;
 mod serve;
 mod verify;
 
@@ -52,6 +53,7 @@ enum Command {
     GarbageCollect(garbage_collect::GarbageCollect),
     PurgeUploads(purge_uploads::PurgeUploads),
     Retain(retain::Retain),
+    Rm(rm::Rm),
     Config(config::Show),
 }
 
@@ -67,6 +69,7 @@ pub fn run() -> ExitCode {
         Command::GarbageCollect(collect) => collect.run(),
         Command::PurgeUploads(purge) => purge.run(),
         Command::Retain(retain) => retain.run(),
+        Command::Rm(rm) => rm.run(),
         Command::Config(config) => config.run(),
     };
     match result {

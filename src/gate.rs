@@ -174,7 +174,7 @@ impl fmt::Display for Identity {
 /// Something a caller may or may not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right<'a> {
-    /// Take blobs, tags or manifests out of a repository.
+    /// Take blobs, tags or manifests out of a repository, or all of it away.
     Delete(&'a RepositoryName),
     /// See which repositories there are.
     List,

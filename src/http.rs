@@ -53,6 +53,7 @@ mod options;
 pub mod origin;
 pub mod range;
 mod redirect;
+mod repositories;
 mod search;
 mod uploads;
 
@@ -61,8 +62,8 @@ pub use debug::{Debug, DebugOptions, PrometheusOptions};
 pub use error::Error;
 pub use observe::{Observed, RequestId};
 pub use options::{
-    CatalogOptions, DeleteOptions, InvalidOptions, Options, ReadOnlyOptions, TagsOptions,
-    UploadsOptions,
+    CatalogOptions, DeletableBlobs, DeleteOptions, InvalidOptions, Options, ReadOnlyOptions,
+    TagsOptions, UploadsOptions,
 };
 pub use origin::Proxy;
 pub use redirect::Redirect;
@@ -292,6 +293,9 @@ impl Api {
             }
             Endpoint::DeleteManifest { name, reference } => {
                 self.delete_manifest(permit, &name, &reference, call).boxed().await
+            }
+            Endpoint::DeleteRepository { name } => {
+                self.delete_repository(permit, &name, call).boxed().await
             }
             Endpoint::ReadBlob { name, digest } => {
                 self.read_blob(permit, &name, &digest, call).await

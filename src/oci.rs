@@ -8,6 +8,7 @@ mod error_code;
 mod manifest;
 mod media_type;
 mod name;
+mod named;
 mod reference;
 
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest, InvalidHasherState};
@@ -15,4 +16,5 @@ pub use error_code::ErrorCode;
 pub use manifest::{Descriptor, InvalidManifest, Manifest, ManifestKind, Platform, References};
 pub use media_type::{MediaType, Schema1};
 pub use name::{InvalidName, RepositoryName};
+pub use named::{InvalidNamed, Named};
 pub use reference::{InvalidTag, Reference, Tag};

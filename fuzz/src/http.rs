@@ -49,7 +49,9 @@ fn assert_parameters(endpoint: &Endpoint) {
     use Endpoint as E;
     match endpoint {
         E::Base | E::Catalog { .. } | E::Search { .. } => {}
-        E::StartUpload { name, .. } | E::Tags { name, .. } => assert_name(name),
+        E::DeleteRepository { name } | E::StartUpload { name, .. } | E::Tags { name, .. } => {
+            assert_name(name);
+        }
         E::AppendUpload { name, id }
         | E::CancelUpload { name, id }
         | E::UploadStatus { name, id } => {
@@ -117,6 +119,7 @@ impl Written {
             E::DeleteBlob { name, digest } => {
                 written(Method::DELETE, format!("/v2/{name}/blobs/{digest}"))
             }
+            E::DeleteRepository { name } => written(Method::DELETE, format!("/v2/{name}/")),
             E::ReadManifest { name, reference } => {
                 written(Method::GET, format!("/v2/{name}/manifests/{reference}"))
             }

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{
     Api, CONTENT_DIGEST, Call, Error, conditional,
     events::Teller,
+    options::DeletableBlobs,
     range::{self, Wanted},
     response, status, value,
 };
@@ -17,7 +18,7 @@ use crate::{
     gate::Permit,
     notify::Action,
     oci::{Digest, ErrorCode, RepositoryName},
-    registry::{self, ByteStream},
+    registry::{self, ByteStream, IfNeeded},
 };
 
 /// Content never changes under its digest. Responses to requests with credentials are for the
@@ -98,10 +99,14 @@ impl Api {
         call: &Call,
     ) -> Result<Response<Body>, Error> {
         self.deletion_allowed()?;
+        let if_needed = match self.limits.delete.blobs {
+            DeletableBlobs::Unneeded => IfNeeded::Refuse,
+            DeletableBlobs::Force => IfNeeded::Delete,
+        };
         let gone = digest.clone();
         let change = {
             let (registry, name, digest) = (self.registry.clone(), name.clone(), digest.clone());
-            async move { registry.delete_blob(&name, &digest).await }
+            async move { registry.delete_blob(&name, &digest, if_needed).await }
         };
         let teller = self.teller(Action::Delete, permit, name, call);
         let tell = move |teller: Teller, deleted: &bool| {

@@ -37,6 +37,8 @@ pub enum Endpoint {
     DeleteBlob { name: RepositoryName, digest: Digest },
     /// `DELETE /v2/<name>/manifests/<reference>` (end-9)
     DeleteManifest { name: RepositoryName, reference: Reference },
+    /// `DELETE /v2/<name>/` (ours)
+    DeleteRepository { name: RepositoryName },
     /// `PUT /v2/<name>/blobs/uploads/<id>?digest=` (end-6)
     FinishUpload { name: RepositoryName, id: UploadId, digest: Digest },
     /// `POST /v2/<name>/blobs/uploads/?mount=&from=` (end-11)
@@ -102,6 +104,7 @@ impl Endpoint {
             Self::Catalog { .. } => Handler::Catalog,
             Self::Referrers { .. } => Handler::Referrers,
             Self::Search { .. } => Handler::Search,
+            Self::DeleteRepository { .. } => Handler::Repository,
         }
     }
 
@@ -113,6 +116,7 @@ impl Endpoint {
             Self::ReadManifest { name, .. }
             | Self::PutManifest { name, .. }
             | Self::DeleteManifest { name, .. }
+            | Self::DeleteRepository { name }
             | Self::Tags { name, .. }
             | Self::ReadBlob { name, .. }
             | Self::DeleteBlob { name, .. }
@@ -164,6 +168,10 @@ impl Endpoint {
                 only(method, &[Method::POST])?;
                 Self::start(repository(name)?, &query)
             }
+            // No blob, manifest or upload is called nothing: these are repositories.
+            [name @ .., ""] if *method == Method::DELETE => {
+                Ok(Self::DeleteRepository { name: repository(name)? })
+            }
             [name @ .., "blobs", "uploads", id] => Self::upload(method, name, id, &query),
             [name @ .., "blobs", text] => {
                 only(method, &[Method::GET, Method::HEAD, Method::DELETE])?;
@@ -183,6 +191,10 @@ impl Endpoint {
                     last: query.first("last").map(|text| digest(&text)).transpose()?,
                 };
                 Ok(Self::Referrers { name, query })
+            }
+            // The slash may be missing where the path is none of those above.
+            name if *method == Method::DELETE => {
+                Ok(Self::DeleteRepository { name: repository(name)? })
             }
             _ => Err(Error::NotFound),
         }
@@ -286,7 +298,9 @@ impl Endpoint {
             Self::MountBlob { name, from, .. } => {
                 std::iter::once(Right::Push(name)).chain(from.iter().map(Right::Pull)).collect()
             }
-            Self::DeleteBlob { name, .. } | Self::DeleteManifest { name, .. } => {
+            Self::DeleteBlob { name, .. }
+            | Self::DeleteManifest { name, .. }
+            | Self::DeleteRepository { name } => {
                 vec![Right::Delete(name)]
             }
         }

@@ -14,13 +14,13 @@ use super::{RequestId, range};
 use crate::{
     chain::Chain,
     gate::{Denied, Refusal},
-    oci::ErrorCode,
+    oci::{Digest, ErrorCode},
     registry::{self, BodyError, TagImmutable, Unacceptable},
     storage,
 };
 
-/// A client is told so many things that a manifest lacks: more than people read, and little beside
-/// the manifest.
+/// A client is told so many things that a manifest lacks, or manifests that need a blob: more than
+/// people read, and little beside the manifest.
 const MAX_REPORTED: usize = 100;
 
 /// Why a request is not answered as it wished.
@@ -169,6 +169,7 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
     let refused = |code, detail: Value| respond(status(code), &[(code, Some(detail))]);
     let told = || json!(error.to_string());
     match error {
+        E::BlobNeeded(manifests) => needed(manifests),
         E::Body(BodyError::Gone(_)) => refused(ErrorCode::SizeInvalid, told()),
         E::Body(BodyError::Stalled(_)) => {
             respond(StatusCode::REQUEST_TIMEOUT, &[(ErrorCode::SizeInvalid, Some(told()))])
@@ -223,6 +224,19 @@ fn immutable(moved: &TagImmutable) -> Response<Body> {
     });
     let code = ErrorCode::TagInvalid.as_str();
     let entry = json!({ "code": code, "message": moved.to_string(), "detail": detail });
+    json_response(StatusCode::CONFLICT, &json!({ "errors": [entry] }))
+}
+
+/// The response to a deletion that would break images. What to do stands in the message, which is
+/// what clients show.
+fn needed(manifests: &[Digest]) -> Response<Body> {
+    let told = &manifests[..manifests.len().min(MAX_REPORTED)];
+    let entry = json!({
+        "code": ErrorCode::Denied.as_str(),
+        "message": "manifests of this repository need the blob; delete them first, or set \
+                    storage.delete.blobs: force",
+        "detail": { "manifests": told },
+    });
     json_response(StatusCode::CONFLICT, &json!({ "errors": [entry] }))
 }
 

@@ -194,6 +194,11 @@ impl Teller {
         }
     }
 
+    /// Of the repository, which has gone.
+    pub(super) async fn repository_gone(&self) {
+        self.tell(Target::repository(&self.repository)).await;
+    }
+
     fn content(&self, (kind, digest): (&str, Digest), size: u64, media_type: &str) -> Target {
         let url = self.origin.address(&format!("/v2/{}/{kind}/{digest}", self.repository));
         Target::content(&self.repository, digest, size, media_type, url)

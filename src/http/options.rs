@@ -65,14 +65,27 @@ impl Default for Options {
 pub struct DeleteOptions {
     /// Whether `DELETE` of manifests, tags and blobs is allowed; otherwise 405 UNSUPPORTED.
     pub enabled: bool,
+    /// Which blobs may go. Ours.
+    pub blobs: DeletableBlobs,
 }
 
 impl Default for DeleteOptions {
     /// As in registry:2: off, unless the configuration says so. (Without any configuration file
     /// deletion is on; `config` sees to that.)
     fn default() -> Self {
-        Self { enabled: false }
+        Self { enabled: false, blobs: DeletableBlobs::default() }
     }
+}
+
+/// `storage.delete.blobs`: which blobs may be deleted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum DeletableBlobs {
+    /// Those that no manifest of the repository needs; for others it is 409 DENIED.
+    #[default]
+    Unneeded,
+    /// All, as in registry:2. An image without one of its blobs can no longer be pulled.
+    Force,
 }
 
 /// `storage.maintenance.readonly`.

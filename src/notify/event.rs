@@ -122,6 +122,12 @@ impl Target {
         Self { digest: Some(digest), repository: repository.to_string(), ..Self::default() }
     }
 
+    /// A repository that has gone.
+    #[must_use]
+    pub fn repository(name: &RepositoryName) -> Self {
+        Self { repository: name.to_string(), ..Self::default() }
+    }
+
     /// A tag that has gone from a repository.
     #[must_use]
     pub fn untagged(repository: &RepositoryName, tag: &Tag) -> Self {
@@ -325,5 +331,7 @@ mod tests {
         let tag: Tag = "v1".parse().unwrap();
         let untagged = serde_json::to_value(Target::untagged(&name, &tag)).unwrap();
         assert_eq!(untagged, serde_json::json!({ "tag": "v1", "repository": "a/b" }));
+        let emptied = serde_json::to_value(Target::repository(&name)).unwrap();
+        assert_eq!(emptied, serde_json::json!({ "repository": "a/b" }));
     }
 }

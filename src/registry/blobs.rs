@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Error, Registry, layout::Place};
+use super::{Error, IfNeeded, Registry, layout::Place};
 use crate::{
     oci::{Digest, RepositoryName},
     storage::{ByteStream, Object},
@@ -123,11 +123,24 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// When storage fails.
-    pub async fn delete_blob(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
+    /// When manifests of the repository need it and it is to stay then; when storage fails.
+    pub async fn delete_blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        if_needed: IfNeeded,
+    ) -> Result<bool, Error> {
         let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
         self.detached(async move {
             let _guard = registry.deleting(&name).await?;
+            // A link that leads to nothing is of no use to a manifest.
+            if if_needed == IfNeeded::Refuse && registry.blob_size(&name, &digest).await?.is_some()
+            {
+                let manifests = registry.needing(&name, &digest).await?;
+                if !manifests.is_empty() {
+                    return Err(Error::BlobNeeded(manifests));
+                }
+            }
             Ok(registry.storage().delete(&Place::Layer(&name, &digest).key()).await?)
         })
         .await

@@ -13,6 +13,9 @@ pub enum Error {
     /// Whether something is old cannot be told.
     #[error("the clock of the storage went back meanwhile; try again")]
     ClockWentBack,
+    /// Manifests of the repository need the blob: these, and more where they are many.
+    #[error("{} need the blob", count(.0, "manifests"))]
+    BlobNeeded(Vec<Digest>),
     /// The client's bytes did not arrive.
     #[error("the request body did not arrive whole")]
     Body(#[from] BodyError),
@@ -25,7 +28,7 @@ pub enum Error {
         computed: Digest,
     },
     /// Descriptors of a manifest that name nothing in the repository.
-    #[error("the manifest refers to {} that the repository does not have", count(.0))]
+    #[error("the manifest refers to {} that the repository does not have", count(.0, "things"))]
     ManifestBlobUnknown(Vec<Digest>),
     /// Not a manifest.
     #[error(transparent)]
@@ -70,10 +73,10 @@ pub enum Error {
     UploadUnknown,
 }
 
-fn count(digests: &[Digest]) -> String {
+fn count(digests: &[Digest], what: &str) -> String {
     match digests {
         [digest] => digest.to_string(),
-        _ => format!("{} things", digests.len()),
+        _ => format!("{} {what}", digests.len()),
     }
 }
 

@@ -74,6 +74,8 @@ pub(super) enum Place<'a> {
     UploadHasher(&'a RepositoryName, UploadId),
     /// Who began an upload.
     UploadOwner(&'a RepositoryName, UploadId),
+    /// The folder of what refers to something.
+    Referrers(&'a RepositoryName),
     /// Says that one manifest refers to another, its subject.
     Referrer { name: &'a RepositoryName, subject: &'a Digest, referrer: &'a Digest },
     /// The folder of one such entry.
@@ -122,6 +124,7 @@ impl Place<'_> {
             Self::UploadOwner(name, id) => {
                 within(name, &["_uploads/", &id.to_string(), "/portcullis-owner"])
             }
+            Self::Referrers(name) => within(name, &["_referrers"]),
             Self::Referrer { name, subject, referrer } => {
                 Self::ReferrerFolder { name, subject, referrer }.key().child(LINK)
             }

@@ -33,6 +33,13 @@ impl Default for Entered {
     }
 }
 
+impl Entered {
+    /// Forgets a repository that is no more.
+    pub(super) fn forget(&self, name: &RepositoryName) {
+        self.0.invalidate(name);
+    }
+}
+
 /// A page ends before its descriptors are longer than this together, for a client may read no
 /// index larger than a manifest may be.
 const MAX_PAGE_BYTES: usize = Manifest::MAX_SIZE - 1024;
@@ -162,9 +169,14 @@ impl Registry {
             return Ok(());
         };
         let place = Place::Referrer { name, subject, referrer: digest };
-        match self.storage().size(&place.key()).await? {
-            Some(_) => Ok(()),
-            None => self.enter(place, digest).await,
+        if self.storage().size(&place.key()).await?.is_some() {
+            return Ok(());
+        }
+        // One that has gone since it was read must not be entered any more.
+        let _repository = self.adding(name).await?;
+        match self.storage().size(&Place::Revision(name, digest).key()).await? {
+            Some(_) => self.enter(place, digest).await,
+            None => Ok(()),
         }
     }
 }

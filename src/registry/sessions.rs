@@ -47,10 +47,19 @@ pub(super) struct Hashed {
     pub(super) length: u64,
 }
 
+/// What a writer is asked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Asked {
+    /// Another request wants to write to the upload.
+    pub(super) to_leave: CancellationToken,
+    /// The upload is no more.
+    pub(super) to_end: CancellationToken,
+}
+
 /// What a writer and those who wait for it share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Writer {
-    asked_to_leave: CancellationToken,
+    asked: Asked,
     left: CancellationToken,
     /// Whether it added to the upload.
     wrote: Arc<AtomicBool>,
@@ -65,7 +74,7 @@ impl Sessions {
                 match self.try_enter(id) {
                     Ok(session) => return session,
                     Err(writer) => {
-                        writer.asked_to_leave.cancel();
+                        writer.asked.to_leave.cancel();
                         writer.left.cancelled().await;
                         overtaken |= writer.wrote.load(Ordering::Relaxed);
                     }
@@ -83,9 +92,19 @@ impl Sessions {
             Some(Slot::Busy(writer)) => writer.clone(),
             Some(Slot::Parked(_)) | None => return,
         };
-        writer.asked_to_leave.cancel();
+        writer.asked.to_leave.cancel();
         // Whoever writes on may do so; then the answer is of this moment.
         let _ = tokio::time::timeout(WAIT, writer.left.cancelled()).await;
+    }
+
+    /// Forgets an upload that is no more; whoever writes to it stops.
+    pub(super) fn end(&self, id: UploadId) {
+        let mut slots = self.slots();
+        match slots.get(&id) {
+            Some(Slot::Busy(writer)) => writer.asked.to_end.cancel(),
+            Some(Slot::Parked(_)) => drop(slots.remove(&id)),
+            None => {}
+        }
     }
 
     /// Takes an upload that nobody is writing to.
@@ -140,9 +159,9 @@ impl Session<'_> {
         self.writer.wrote.store(true, Ordering::Relaxed);
     }
 
-    /// Ends when somebody waits for this writer to leave.
-    pub(super) fn asked_to_leave(&self) -> CancellationToken {
-        self.writer.asked_to_leave.clone()
+    /// What this writer is asked for from now on.
+    pub(super) fn asked(&self) -> Asked {
+        self.writer.asked.clone()
     }
 }
 
@@ -175,9 +194,9 @@ mod tests {
         let sessions = Sessions::default();
         let mut first = sessions.enter(id()).await.unwrap();
         assert!(!first.was_overtaken());
-        let asked = first.asked_to_leave();
+        let asked = first.asked();
         let leaving = async {
-            asked.cancelled().await;
+            asked.to_leave.cancelled().await;
             first.wrote();
             first.park(Hashed { hasher: Hasher::new(crate::oci::Algorithm::Sha256), length: 7 });
             drop(first);

@@ -116,6 +116,8 @@ impl Registry {
 
     async fn begin(&self, upload: &Upload, algorithm: Algorithm) -> Result<(), Error> {
         let Upload { name, id, .. } = upload;
+        // Who deletes the repository takes all of it along, or nothing.
+        let _repository = self.adding(name).await?;
         self.set_owner(upload).await?;
         let started = purge::started_at(self.0.clock.now());
         let place = Place::UploadStartedAt(name, *id).key();
@@ -192,7 +194,8 @@ impl Registry {
         let (registry, upload, digest) = (self.clone(), upload.clone(), digest.clone());
         self.detached(async move {
             let finished = registry.finish(&upload.name, upload.id, &digest, chunk).await;
-            if matches!(finished, Ok(_) | Err(Error::DigestMismatch { .. })) {
+            if matches!(finished, Ok(_) | Err(Error::DigestMismatch { .. } | Error::UploadUnknown))
+            {
                 registry.0.opened.close(&upload);
             }
             finished
@@ -291,8 +294,11 @@ impl Registry {
         self.sync(name, id, &mut intake).await?;
         let _repository = self.adding(name).await?;
         let _bytes = self.linking(digest).await?;
-        // The bytes came when they came; to a collector they are new now.
-        self.storage().renew(&data).await?;
+        // The bytes came when they came; to a collector they are new now. Without them the
+        // repository has been deleted meanwhile, and the upload with it.
+        if !self.storage().renew(&data).await? {
+            return Err(Error::UploadUnknown);
+        }
         // This replaces a blob of the same digest, which heals one whose bytes went bad: these
         // have just been verified. Whoever reads the old one reads on.
         self.storage().promote(&data, &Place::Data(digest).key()).await?;
@@ -308,10 +314,14 @@ impl Registry {
         id: UploadId,
         session: &mut Session<'_>,
     ) -> Result<Intake, Error> {
-        if self.upload_length_now(name, id).await?.is_none() {
-            return Err(Error::UploadUnknown);
-        }
-        let appender = self.storage().append(&Place::UploadData(name, id).key()).await?;
+        let appender = {
+            // One that goes with its repository after this look must not be made again.
+            let _repository = self.adding(name).await?;
+            if self.upload_length_now(name, id).await?.is_none() {
+                return Err(Error::UploadUnknown);
+            }
+            self.storage().append(&Place::UploadData(name, id).key()).await?
+        };
         let length = appender.position();
         let parked = session.take_parked();
         let algorithm = parked.as_ref().map(|parked| parked.hasher.algorithm());
@@ -330,14 +340,15 @@ impl Registry {
         });
         let saved = known.length;
         let hashed = self.hash_up_to(name, id, known, length).await?;
-        let mut intake = Intake::new(appender, hashed, saved, session.asked_to_leave());
+        let mut intake = Intake::new(appender, hashed, saved, session.asked());
         if session.was_overtaken() {
             intake.expect_range();
         }
         Ok(intake)
     }
 
-    /// Leaves an upload for the request that goes on with it.
+    /// Leaves an upload for the request that goes on with it, unless it has gone with its
+    /// repository.
     async fn leave(
         &self,
         name: &RepositoryName,
@@ -349,8 +360,19 @@ impl Registry {
         if intake.has_grown() {
             session.wrote();
         }
-        if hashed.length.saturating_sub(intake.saved()) >= WORTH_SAVING {
+        let worth_saving = hashed.length.saturating_sub(intake.saved()) >= WORTH_SAVING;
+        if worth_saving {
             self.sync(name, id, intake).await?;
+        }
+        // What is written below must not bring it back.
+        let _repository = match worth_saving {
+            true => Some(self.adding(name).await?),
+            false => None,
+        };
+        if let Ok(None) = self.upload_length_now(name, id).await {
+            return Err(Error::UploadUnknown);
+        }
+        if worth_saving {
             let bytes = SavedHasher::encode(&hashed);
             let place = Place::UploadHasher(name, id).key();
             self.storage().put(&place, bytes, Durability::Lazy).await?;

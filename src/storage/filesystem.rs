@@ -106,20 +106,34 @@ impl Filesystem {
     }
 
     /// Waits for a lock file, and holds it until what is returned is dropped.
+    ///
+    /// Beside it is its entrance, which everybody goes through: whoever wants to be alone stays
+    /// there, so that nobody else comes in while it waits for those inside.
     async fn locked(&self, file: &Key, alone: bool) -> Result<File, Error> {
         let (mut wait, longest) = WAITS;
         let give_up = Instant::now() + PATIENCE;
+        let mut entrance = None;
         loop {
             let lock = move |inner: &Inner, path: &Path| {
-                let locked = inner.disk.lock(path, alone)?;
-                if locked.is_none() && Instant::now() > give_up {
+                if entrance.is_none() {
+                    let beside = path.with_extension("entrance");
+                    entrance = inner.disk.lock(&beside, alone)?;
+                }
+                let held = match entrance {
+                    Some(_) => inner.disk.lock(path, alone)?,
+                    None => None,
+                };
+                if held.is_none() && Instant::now() > give_up {
                     return Err(io::Error::other("another process holds it and does not let go"));
                 }
-                Ok(locked)
+                // Who does not want to be alone stands in nobody's way while they wait.
+                Ok((held, entrance.filter(|_| alone)))
             };
-            if let Some(held) = self.blocking(Action::Stat, "lock", file, lock).await? {
+            let (held, waiting) = self.blocking(Action::Stat, "lock", file, lock).await?;
+            if let Some(held) = held {
                 return Ok(held);
             }
+            entrance = waiting;
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(longest);
         }
@@ -403,11 +417,7 @@ impl Storage for Filesystem {
 
     async fn empty_trash(&self) -> Result<(), Error> {
         let trash = Key::new(TRASH.to_owned());
-        self.blocking(Action::Delete, "empty", &trash, |inner, path| {
-            inner.directories.forget(path);
-            present(inner.remove_all(path)).map(drop)
-        })
-        .await
+        self.blocking(Action::Delete, "empty", &trash, Inner::empty).await
     }
 
     async fn prune(&self, prefix: &Key) -> Result<(), Error> {
@@ -438,13 +448,8 @@ impl Storage for Filesystem {
     }
 
     async fn lock(&self, name: &Key, hold: Hold) -> Result<Held, Error> {
-        let alone = hold == Hold::Alone;
         let file = Key::new(format!("{LOCKS}/{name}"));
-        // Whoever wants it alone keeps the others from coming in while it waits for those inside.
-        let entrance = self.locked(&Key::new(format!("{file}.entrance")), alone).await?;
-        let held = self.locked(&file, alone).await?;
-        drop(entrance);
-        Ok(Held::new(held))
+        Ok(Held::new(self.locked(&file, hold == Hold::Alone).await?))
     }
 
     async fn survey(&self, looks: Vec<Look>) -> Result<Vec<Vec<Seen>>, Error> {

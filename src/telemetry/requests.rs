@@ -32,6 +32,8 @@ pub enum Handler {
     Catalog,
     /// Lists of referrers.
     Referrers,
+    /// Repositories as a whole.
+    Repository,
     /// Search.
     Search,
     /// Whatever is none of these, and who is not let in.
@@ -39,7 +41,7 @@ pub enum Handler {
     Other,
 }
 
-const HANDLERS: [(Handler, &str); 10] = [
+const HANDLERS: [(Handler, &str); 11] = [
     (Handler::Base, "base"),
     (Handler::Manifest, "manifest"),
     (Handler::Tags, "tags"),
@@ -48,6 +50,7 @@ const HANDLERS: [(Handler, &str); 10] = [
     (Handler::BlobUploadChunk, "blob_upload_chunk"),
     (Handler::Catalog, "catalog"),
     (Handler::Referrers, "referrers"),
+    (Handler::Repository, "repository"),
     (Handler::Search, "search"),
     (Handler::Other, "other"),
 ];

@@ -19,7 +19,7 @@ impl Client {
                 None => self.act().await,
             };
             match done {
-                Ok(()) => {}
+                Ok(()) | Err(Stop::Gone) => {}
                 Err(Stop::Killed) => return Ok(()),
                 Err(Stop::Wrong(why)) => return Err(why),
             }
@@ -59,7 +59,8 @@ impl Client {
                 Some((digest, _)) => self.delete_manifest(name, &digest).await,
                 None => Ok(()),
             },
-            69..74 => {
+            69 => self.delete_repository(name).await,
+            70..74 => {
                 let image = self.stage.content.image(number);
                 let blob = self.random.pick(&image.blobs).digest.clone();
                 self.delete_blob(name, &blob).await
@@ -102,10 +103,7 @@ impl Client {
         let blobs = manifest.blobs.iter().map(|blob| Key::blob(name, &blob.digest));
         let children = manifest.children.iter().map(|child| Key::manifest(name, &child.digest));
         let model = self.stage.model.lock().unwrap();
-        if model.is_graceless() {
-            return Ok(false);
-        }
-        if blobs.chain(children).any(|key| model.deleting.contains(&key)) {
+        if model.is_graceless() || blobs.chain(children).any(|key| model.is_deleting(&key)) {
             return Ok(false);
         }
         let why = "refused although nothing that it names was deleted";
@@ -170,14 +168,25 @@ impl Client {
         self.delete(Kind::DeleteBlob, &format!("/v2/{name}/blobs/{digest}"), effects).await
     }
 
+    async fn delete_repository(&self, name: &str) -> Outcome<()> {
+        let op = self.stage.begin_wipe(name)?;
+        let request = self.request(Method::DELETE, &format!("/v2/{name}/"));
+        let answer = self.send(Kind::DeleteRepository, request).await?;
+        match answer.status {
+            202 => self.stage.end(op, &End::Done),
+            404 => self.stage.end(op, &End::Nothing),
+            _ => Err(answer.wrong()),
+        }
+    }
+
     async fn delete(&self, kind: Kind, target: &str, effects: Vec<(Key, Effect)>) -> Outcome<()> {
         let op = self.stage.begin(effects)?;
         let answer = self.send(kind, self.request(Method::DELETE, target)).await?;
         match answer.status {
             202 => self.stage.end(op, &End::Done),
-            // A manifest needs the blob.
-            409 => self.stage.end(op, &End::Refused),
             404 => self.stage.end(op, &End::Absent),
+            // A manifest needs the blob.
+            409 if matches!(kind, Kind::DeleteBlob) => self.stage.end(op, &End::Refused),
             _ => Err(answer.wrong()),
         }
     }

@@ -43,7 +43,7 @@ pub(crate) fn tree(tree: &Tree, model: &mut Model) -> Result<(), String> {
                 continue;
             }
             let pair = (key.clone(), needed);
-            if !model.deleting.contains(&pair.1) && !model.dangling.contains(&pair) {
+            if !model.is_deleting(&pair.1) && !model.dangling.contains(&pair) {
                 let why = "is not there, and nobody has deleted it";
                 return Err(format!("{key}: is visible, but {} {why}", pair.1));
             }
@@ -51,7 +51,7 @@ pub(crate) fn tree(tree: &Tree, model: &mut Model) -> Result<(), String> {
         }
     }
     model.dangling = dangling;
-    model.deleting.clear();
+    model.forget_deletions();
     model.settle(&tree.links)
 }
 

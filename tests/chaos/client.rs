@@ -20,6 +20,8 @@ use crate::{
 pub(crate) enum Stop {
     /// The server was killed.
     Killed,
+    /// What it was at work on has been deleted by another client.
+    Gone,
     /// The server did something wrong.
     Wrong(String),
 }

@@ -30,6 +30,8 @@ pub(crate) struct Collecting {
     pub(crate) within: bool,
     /// How many others do it from outside at the same time.
     pub(crate) outside: u64,
+    /// Whether a blob can be deleted that an image needs.
+    force: bool,
 }
 
 impl Collecting {
@@ -39,6 +41,7 @@ impl Collecting {
             untagged: random.percent(60),
             within: random.percent(50),
             outside: random.below(3),
+            force: random.percent(50),
         }
     }
 
@@ -53,6 +56,7 @@ impl Collecting {
                 if self.graceless { "0s" } else { "2h" },
             ),
             ("REGISTRY_STORAGE_MAINTENANCE_GARBAGECOLLECTION_DELETEUNTAGGED", word(self.untagged)),
+            ("REGISTRY_STORAGE_DELETE_BLOBS", if self.force { "force" } else { "unneeded" }),
         ]
     }
 }

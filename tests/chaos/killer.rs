@@ -74,7 +74,10 @@ impl Trigger {
             let kind = *random.pick(&Kind::AIMED);
             let moment = *random.pick(&[Moment::Begin, Moment::Begin, Moment::Answer]);
             // Few deletions find something to delete: the first ones are waited for.
-            let rare = matches!(kind, Kind::DeleteBlob | Kind::DeleteManifest | Kind::DeleteTag);
+            let rare = matches!(
+                kind,
+                Kind::DeleteBlob | Kind::DeleteManifest | Kind::DeleteRepository | Kind::DeleteTag
+            );
             let nth = 1 + random.below(if rare { 2 } else { 6 });
             *self.aim.lock().unwrap() = Some((kind, moment, nth));
             if time::timeout(PATIENCE, self.hit.notified()).await.is_ok() {

@@ -207,7 +207,10 @@ impl<'a> Life<'a> {
         client.inspect(&self.tree, keys).await.map_err(why)?;
         let uploads = std::mem::take(&mut *stage.to_resume.lock().unwrap());
         for upload in uploads {
-            client.resume(upload).await.map_err(why)?;
+            match client.resume(upload).await {
+                Ok(()) | Err(Stop::Gone) => {}
+                Err(stop) => return Err(why(stop)),
+            }
         }
         server.kill()?;
         self.look(&stage)?;
@@ -241,11 +244,12 @@ impl<'a> Life<'a> {
         add(&self.tally.files, self.tree.files);
         let mut model = self.model.lock().unwrap();
         add(&self.tally.cut, model.cut());
-        check::tree(&self.tree, &mut model)?;
         let interrupted = std::mem::take(&mut *stage.interrupted.lock().unwrap());
         add(&self.tally.interrupted, interrupted.len());
         self.uploads = interrupted;
         self.uploads.append(&mut stage.to_resume.lock().unwrap());
+        self.uploads.iter_mut().for_each(|upload| upload.doubt(&model));
+        check::tree(&self.tree, &mut model)?;
         Ok(())
     }
 }
@@ -253,6 +257,7 @@ impl<'a> Life<'a> {
 fn why(stop: Stop) -> String {
     match stop {
         Stop::Killed => "nobody has killed it".to_owned(),
+        Stop::Gone => "nobody has deleted it".to_owned(),
         Stop::Wrong(why) => why,
     }
 }

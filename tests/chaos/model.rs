@@ -68,6 +68,8 @@ pub(crate) enum Effect {
     Clear,
     /// Removes it if it leads there.
     ClearIf(Digest),
+    /// Removes it with the whole repository.
+    Wipe,
 }
 
 /// How a request was answered.
@@ -129,7 +131,11 @@ pub(crate) struct Model {
     registers: BTreeMap<Key, Register>,
     next: u64,
     /// What clients began to delete since the last kill.
-    pub(crate) deleting: BTreeSet<Key>,
+    deleting: BTreeSet<Key>,
+    /// The repositories that they did.
+    wiped: BTreeSet<String>,
+    /// Those that are being deleted, by request, and the keys that came meanwhile.
+    wipes: BTreeMap<u64, (String, Vec<Key>)>,
     /// Manifests that were seen without something that they name, for a client had deleted it.
     pub(crate) dangling: BTreeSet<(Key, Key)>,
     /// How it is collected.
@@ -152,10 +158,47 @@ impl Model {
         self.collecting.is_some_and(|collecting| collecting.graceless)
     }
 
+    /// Whether somebody began to delete it since the last kill.
+    pub(crate) fn is_deleting(&self, key: &Key) -> bool {
+        self.deleting.contains(key) || self.wiped.contains(&key.repository)
+    }
+
+    /// After a kill nothing is being deleted.
+    pub(crate) fn forget_deletions(&mut self) {
+        self.deleting.clear();
+        self.wiped.clear();
+    }
+
+    /// Whether an upload of the repository may have been deleted with it.
+    pub(crate) fn may_have_lost_uploads(&self, repository: &str) -> bool {
+        self.wiped.contains(repository)
+    }
+
+    /// Begins to delete a repository.
+    pub(crate) fn begin_wipe(&mut self, repository: &str) -> Op {
+        self.wiped.insert(repository.to_owned());
+        let of = |key: &&Key| key.repository == repository;
+        let keys: Vec<Key> = self.registers.keys().filter(of).cloned().collect();
+        let op = self.begin(keys.into_iter().map(|key| (key, Effect::Wipe)).collect());
+        self.wipes.insert(op.id, (repository.to_owned(), Vec::new()));
+        op
+    }
+
+    /// What was not known when its repository began to be deleted is deleted all the same.
+    fn join_wipes(&mut self, key: &Key) {
+        for (id, (repository, came)) in &mut self.wipes {
+            if *repository == key.repository && !self.registers.contains_key(key) {
+                came.push(key.clone());
+                self.registers.entry(key.clone()).or_default().begin(*id, Effect::Wipe);
+            }
+        }
+    }
+
     /// Begins a request. It has to be told to the model before it is sent.
     pub(crate) fn begin(&mut self, effects: Vec<(Key, Effect)>) -> Op {
         self.next += 1;
         let id = self.next;
+        effects.iter().for_each(|(key, _)| self.join_wipes(key));
         let keys = effects.iter().map(|(key, _)| key.clone()).collect();
         for (key, effect) in effects {
             if matches!(effect, Effect::Clear) && !matches!(key.name, Name::Tag(_)) {
@@ -175,7 +218,8 @@ impl Model {
     ///
     /// When the answer cannot be true.
     pub(crate) fn end(&mut self, op: Op, end: &End) -> Result<(), String> {
-        for key in op.keys {
+        let came = self.wipes.remove(&op.id).map(|(_, came)| came);
+        for key in op.keys.into_iter().chain(came.into_iter().flatten()) {
             let register = self.registers.get_mut(&key).unwrap();
             register.end(op.id, end).map_err(|why| format!("{key}: {why}"))?;
         }
@@ -192,6 +236,7 @@ impl Model {
             register.loss = Loss::Never;
         }
         self.collecting = None;
+        self.wipes.clear();
         cut.len()
     }
 
@@ -316,6 +361,7 @@ impl World {
             }
             Effect::Set(digest) => (next.value, next.promised) = (Some(digest.clone()), true),
             Effect::Clear => seen = next.value.take(),
+            Effect::Wipe => next.value = None,
             Effect::ClearIf(digest) => {
                 next.value.take_if(|value| value == digest);
             }
@@ -332,7 +378,7 @@ impl Effect {
     /// not taken place.
     fn agrees(&self, end: &End, done: Option<&Option<Digest>>) -> bool {
         match (end, self) {
-            (End::Nothing, Self::Look | Self::Promise) => true,
+            (End::Nothing, Self::Look | Self::Promise | Self::Wipe) => true,
             (End::Saw(seen), _) => done == Some(seen),
             (End::Done, Self::Clear) => done.is_some_and(Option::is_some),
             (End::Done, _) => done.is_some(),

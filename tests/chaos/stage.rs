@@ -40,6 +40,14 @@ impl Stage {
         Ok(self.model.lock().unwrap().begin(effects))
     }
 
+    /// Tells the model that a repository is about to be deleted.
+    pub(crate) fn begin_wipe(&self, repository: &str) -> Outcome<Op> {
+        if self.trigger.pulled() {
+            return Err(Stop::Killed);
+        }
+        Ok(self.model.lock().unwrap().begin_wipe(repository))
+    }
+
     /// Tells the model of an answer.
     pub(crate) fn end(&self, op: Op, end: &End) -> Outcome<()> {
         self.model.lock().unwrap().end(op, end).map_err(Stop::Wrong)

@@ -24,13 +24,14 @@ pub(crate) enum Kind {
     DeleteTag,
     DeleteManifest,
     DeleteBlob,
+    DeleteRepository,
     Read,
     List,
 }
 
 impl Kind {
     /// The kinds whose making is a sequence of writes: kills are aimed at these.
-    pub(crate) const AIMED: [Self; 9] = [
+    pub(crate) const AIMED: [Self; 10] = [
         Self::Finish,
         Self::Finish,
         Self::Monolithic,
@@ -40,6 +41,7 @@ impl Kind {
         Self::DeleteManifest,
         Self::DeleteTag,
         Self::DeleteBlob,
+        Self::DeleteRepository,
     ];
 }
 

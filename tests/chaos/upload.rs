@@ -10,7 +10,7 @@ use crate::{
     blob::streamed,
     client::{Answer, Client, Outcome, Stop},
     content::{Blob, Digest, REPOSITORIES},
-    model::{Effect, End, Key},
+    model::{Effect, End, Key, Model},
     tally::{Kind, add},
 };
 
@@ -26,6 +26,15 @@ pub(crate) struct Upload {
     sent: usize,
     /// Whether a request that ends the session was sent.
     ending: bool,
+    /// Whether its repository was deleted while nobody was at work on it.
+    doubtful: bool,
+}
+
+impl Upload {
+    /// Takes note of the repositories that were deleted before a kill.
+    pub(crate) fn doubt(&mut self, model: &Model) {
+        self.doubtful |= model.may_have_lost_uploads(self.repository);
+    }
 }
 
 impl Client {
@@ -52,7 +61,7 @@ impl Client {
         let mut given_up = self.patch(&mut upload, part).await;
         if given_up.is_ok() && cancel {
             upload.ending = true;
-            given_up = self.cancel(&upload.location).await;
+            given_up = self.cancel(name, &upload.location).await;
         }
         if !cancel || matches!(given_up, Err(Stop::Killed)) {
             self.stage.interrupted.lock().unwrap().push(upload);
@@ -70,6 +79,9 @@ impl Client {
         };
         match answer.status {
             204 => {}
+            404 if upload.doubtful || self.lost(upload.repository, &answer) => {
+                return Err(Stop::Gone);
+            }
             // It has become a blob, or was to become nothing.
             404 if upload.ending => {
                 add(&tally.gone, 1);
@@ -86,7 +98,8 @@ impl Client {
         }
         add(&tally.resumed, 1);
         add(&tally.resumed_inside, usize::from(there > 0));
-        (upload.acknowledged, upload.sent, upload.ending) = (there, there, false);
+        (upload.acknowledged, upload.sent) = (there, there);
+        (upload.ending, upload.doubtful) = (false, false);
         self.go_on(upload).await
     }
 
@@ -103,7 +116,15 @@ impl Client {
         }
         let location = self.location(&answer)?;
         let blob = blob.clone();
-        Ok(Upload { repository, location, blob, acknowledged: 0, sent: 0, ending: false })
+        Ok(Upload {
+            repository,
+            location,
+            blob,
+            acknowledged: 0,
+            sent: 0,
+            ending: false,
+            doubtful: false,
+        })
     }
 
     /// Sends the rest of a blob and ends the upload.
@@ -148,6 +169,9 @@ impl Client {
             .header(header::CONTENT_RANGE, format!("{first}-{}", end - 1))
             .body(body);
         let answer = self.send(Kind::Patch, request).await?;
+        if self.lost(upload.repository, &answer) {
+            return Err(Stop::Gone);
+        }
         if answer.status != 202 || received(&answer)? != end {
             return Err(answer.wrong());
         }
@@ -183,8 +207,13 @@ impl Client {
         request: reqwest::RequestBuilder,
         set: (Key, Effect),
     ) -> Outcome<()> {
+        let repository = set.0.repository.clone();
         let op = self.stage.begin(vec![set])?;
         let answer = self.send(kind, request).await?;
+        if self.lost(&repository, &answer) {
+            self.stage.end(op, &End::Refused)?;
+            return Err(Stop::Gone);
+        }
         if answer.status != 201 {
             return Err(answer.wrong());
         }
@@ -204,15 +233,25 @@ impl Client {
             201 => self.stage.end(op, &End::Done).map(|()| true),
             202 => {
                 self.stage.end(op, &End::Refused)?;
-                self.cancel(&self.location(&answer)?).await.map(|()| false)
+                self.cancel(name, &self.location(&answer)?).await.map(|()| false)
             }
             _ => Err(answer.wrong()),
         }
     }
 
-    async fn cancel(&self, location: &str) -> Outcome<()> {
+    async fn cancel(&self, name: &str, location: &str) -> Outcome<()> {
         let answer = self.send(Kind::Cancel, self.request(Method::DELETE, location)).await?;
+        if self.lost(name, &answer) {
+            return Ok(());
+        }
         if answer.status == 204 { Ok(()) } else { Err(answer.wrong()) }
+    }
+
+    /// Whether an upload went with its repository.
+    fn lost(&self, repository: &str, answer: &Answer) -> bool {
+        answer.status == 404
+            && self.stage.model.lock().unwrap().may_have_lost_uploads(repository)
+            && String::from_utf8_lossy(&answer.body).contains("BLOB_UPLOAD_UNKNOWN")
     }
 
     /// Bytes in one piece with their length, or in many without.

@@ -530,6 +530,19 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         reason: "All other answers about a blob have it.",
         differences: &[expected("deletions: a blob*", "docker-content-digest", "–", "sha256:*")],
     },
+    Deviation {
+        title: "deleting a repository",
+        reason: "Who may delete all that is in it may do it at once.",
+        differences: &[
+            expected("deletions: a repository*", "outcome", "404", "202"),
+            expected("deletions: a repository again", "outcome", "404", "404 NAME_UNKNOWN"),
+        ],
+    },
+    Deviation {
+        title: "deleting a blob that an image needs",
+        reason: "An image that was pushed can be pulled until somebody deletes it.",
+        differences: &[expected("deletions: a needed blob", "outcome", "202", "409 DENIED")],
+    },
 ];
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("chain", &[]),
-    ("cli", &["app", "chain", "config", "gate", "server", "telemetry"]),
+    ("cli", &["app", "chain", "config", "gate", "oci", "server", "telemetry"]),
     ("config", &["gate", "health", "http", "notify", "registry", "server", "storage", "telemetry"]),
     ("gate", &["oci", "stamp"]),
     ("health", &["chain"]),

@@ -2,7 +2,9 @@
 
 use portcullis::{oci::ErrorCode, storage};
 
-use crate::support::{Answer, Answered as _, TestServer, digest, digest512, files, noise};
+use serde_json::json;
+
+use crate::support::{Answer, Answered as _, TestServer, digest, digest512, files, image, noise};
 
 async fn ranged(server: &TestServer, target: &str, range: &str) -> Answer {
     server.request("GET", target).header("range", range).answer().await
@@ -353,6 +355,38 @@ async fn with_deletion_disabled_a_blob_stays() {
 }
 
 #[tokio::test]
+async fn a_blob_that_an_image_needs_stays_until_the_image_has_gone() {
+    let server = TestServer::start().await;
+    let pushed = image(&server, "app", "latest").await;
+    for blob in [&pushed.config, &pushed.layer] {
+        let target = format!("/v2/app/blobs/{blob}");
+        let answer = server.delete(&target).await.expect_error(409, ErrorCode::Denied);
+        let error = &answer.json()["errors"][0];
+        assert_eq!(error["detail"]["manifests"], json!([pushed.digest]));
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("delete them first"), "{message}");
+        assert!(message.contains("storage.delete.blobs: force"), "{message}");
+        server.get(&target).await.expect(200);
+    }
+    server.delete(&format!("/v2/app/manifests/{}", pushed.digest)).await.expect(202);
+    for blob in [&pushed.config, &pushed.layer] {
+        server.delete(&format!("/v2/app/blobs/{blob}")).await.expect(202);
+    }
+}
+
+#[tokio::test]
+async fn with_force_a_blob_goes_although_an_image_needs_it() {
+    let server = TestServer::with(|config| {
+        config.storage.delete.blobs = portcullis::http::DeletableBlobs::Force;
+    })
+    .await;
+    let pushed = image(&server, "app", "latest").await;
+    let target = format!("/v2/app/blobs/{}", pushed.layer);
+    server.delete(&target).await.expect(202);
+    server.get(&target).await.expect_error(404, ErrorCode::BlobUnknown);
+}
+
+#[tokio::test]
 async fn a_blob_is_private_to_its_repository() {
     let server = TestServer::start().await;
     let digest = server.push_blob("team/a", "secret").await;
@@ -412,7 +446,7 @@ async fn blobs_outlive_a_restart() {
 #[tokio::test]
 async fn memory_is_a_storage() {
     let server = TestServer::with(|config| config.storage.backend = storage::Options::Memory).await;
-    let image = crate::support::image(&server, "app", "latest").await;
+    let image = image(&server, "app", "latest").await;
     let answer = server.get("/v2/app/manifests/latest").await.expect(200);
     assert_eq!(answer.text(), image.manifest);
     let layer = format!("/v2/app/blobs/{}", image.layer);

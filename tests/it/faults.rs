@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::support::{
     Answer, Answered as _, TestServer,
-    content::{OCI_MANIFEST, closing, descriptor, noise},
+    content::{OCI_MANIFEST, closing, descriptor, noise, trifle},
     digest,
     watched::{Call, Verdict, Watch, Watched},
 };
@@ -76,6 +76,7 @@ enum Kind {
     CancelUpload,
     DeleteBlob,
     DeleteManifest,
+    DeleteRepository,
     DeleteTag,
     FinishUpload,
     GetBlob,
@@ -93,11 +94,12 @@ enum Kind {
     UploadStatus,
 }
 
-const KINDS: [Kind; 19] = [
+const KINDS: [Kind; 20] = [
     Kind::Catalog,
     Kind::CancelUpload,
     Kind::DeleteBlob,
     Kind::DeleteManifest,
+    Kind::DeleteRepository,
     Kind::DeleteTag,
     Kind::FinishUpload,
     Kind::GetBlob,
@@ -153,11 +155,18 @@ impl Kind {
             Self::Mount => {
                 server.push_blob(&format!("{name}/from"), prepared.layer.clone()).await;
             }
+            Self::DeleteBlob => {
+                server.push_blob(name, prepared.layer.clone()).await;
+                trifle(server, name, "beside").await;
+            }
             _ => {
                 server.push_blob(name, CONFIG).await;
                 server.push_blob(name, prepared.layer.clone()).await;
                 if self != Self::PutManifest {
                     prepared.put_manifest(server).await.expect(201);
+                }
+                if self == Self::DeleteRepository {
+                    prepared.upload = server.open_upload(name).await;
                 }
             }
         }
@@ -173,6 +182,7 @@ impl Kind {
             Self::CancelUpload => plain("DELETE", upload.clone()),
             Self::DeleteBlob => plain("DELETE", format!("/v2/{name}/blobs/{blob}")),
             Self::DeleteManifest => plain("DELETE", format!("/v2/{name}/manifests/{revision}")),
+            Self::DeleteRepository => plain("DELETE", format!("/v2/{name}/")),
             Self::DeleteTag => plain("DELETE", format!("/v2/{name}/manifests/latest")),
             Self::FinishUpload => plain("PUT", closing(upload, &blob)).body(layer[2..].to_vec()),
             Self::GetBlob => plain("GET", format!("/v2/{name}/blobs/{blob}")),
@@ -202,6 +212,7 @@ impl Kind {
             Self::FinishUpload | Self::Mount | Self::PutBlob | Self::PutManifest => 201,
             Self::DeleteBlob
             | Self::DeleteManifest
+            | Self::DeleteRepository
             | Self::DeleteTag
             | Self::OpenUpload
             | Self::Patch
@@ -218,6 +229,7 @@ impl Kind {
             Self::CancelUpload
                 | Self::DeleteBlob
                 | Self::DeleteManifest
+                | Self::DeleteRepository
                 | Self::DeleteTag
                 | Self::FinishUpload
                 | Self::Patch
@@ -240,6 +252,10 @@ impl Kind {
             Self::DeleteBlob => drop(server.get(&blob).await.expect(404)),
             Self::DeleteManifest | Self::DeleteTag => {
                 server.get(&format!("/v2/{name}/manifests/latest")).await.expect(404);
+            }
+            Self::DeleteRepository => {
+                server.get(&format!("/v2/{name}/tags/list")).await.expect(404);
+                server.get(upload).await.expect(404);
             }
             Self::Patch | Self::PatchMuch => {
                 let range = format!("0-{}", layer.len() - 1);

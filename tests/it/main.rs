@@ -18,6 +18,7 @@ mod cli_config;
 mod cli_htpasswd;
 mod cli_purge_uploads;
 mod cli_retain;
+mod cli_rm;
 mod cli_serve;
 mod cli_verify;
 mod client_certificates;
@@ -47,6 +48,7 @@ mod redirect;
 mod referrers;
 #[path = "../common/registry2.rs"]
 mod registry2;
+mod repositories;
 mod retention;
 mod server;
 #[path = "../common/skip.rs"]

@@ -87,6 +87,7 @@ async fn busy_server() -> TestServer {
     server.get("/v2/_catalog").await.expect(200);
     server.get(&format!("/v2/team/app/referrers/{}", image.digest)).await.expect(200);
     server.get("/v1/search?q=app").await.expect(200);
+    server.delete("/v2/nothing/").await.expect(404);
     server.request("BREW", "/v2/").answer().await.expect(405);
     server.delete("/v2/team/app/manifests/latest").await.expect(202);
     // Of two events, the first has been answered.

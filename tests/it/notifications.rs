@@ -258,6 +258,22 @@ async fn a_deletion_is_told_for_each_tag_and_for_the_manifest_as_they_go() {
 }
 
 #[tokio::test]
+async fn a_deleted_repository_is_told_once_and_by_its_name() {
+    let mut receiver = Receiver::start().await;
+    let server = telling(&receiver).await;
+    trifle(&server, "team/app", "latest").await;
+    receiver.event().await;
+    server.delete("/v2/team/app/").await.expect(202);
+    let event = receiver.event().await;
+    assert_eq!(event["action"], "delete");
+    assert_eq!(event["target"], json!({ "repository": "team/app" }));
+    // What was not there did not go.
+    server.delete("/v2/team/app/").await.expect(404);
+    trifle(&server, "app", "last").await;
+    assert_eq!(about(&receiver.event().await), "push app last");
+}
+
+#[tokio::test]
 async fn an_event_says_who_did_it_and_what_a_trusted_proxy_says_of_them() {
     let mut receiver = Receiver::start().await;
     let server = telling(&receiver).await;

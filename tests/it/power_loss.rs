@@ -16,7 +16,9 @@ use std::{
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use portcullis::{
     oci::{Algorithm, Digest, Reference, RepositoryName, Tag},
-    registry::{self, Body, Chunk, Collect, Found, Put, Registry, SystemClock, UploadId, Watch},
+    registry::{
+        self, Body, Chunk, Collect, Found, IfNeeded, Put, Registry, SystemClock, UploadId, Watch,
+    },
     storage::filesystem::{Filesystem, disk::Os},
 };
 use serde_json::json;
@@ -248,7 +250,7 @@ impl Scenario {
 
     async fn delete_blob(&mut self, at: &'static str, digest: &Digest) {
         let begun = self.now();
-        assert!(self.registry.delete_blob(&name(at), digest).await.unwrap());
+        assert!(self.registry.delete_blob(&name(at), digest, IfNeeded::Refuse).await.unwrap());
         self.acknowledged(begun, vec![(Thing::Blob(at, digest.clone()), None)]);
     }
 
@@ -284,6 +286,13 @@ impl Scenario {
         }
         assert_eq!(changes.len(), gone, "{changes:?}");
         self.requests.push(Request { begun, acknowledged: ended, changes });
+    }
+
+    /// Deletes a repository, which has these things.
+    async fn delete_repository(&mut self, at: &'static str, things: Vec<Thing>) {
+        let begun = self.now();
+        assert!(self.registry.delete_repository(&name(at)).await.unwrap());
+        self.acknowledged(begun, things.into_iter().map(|thing| (thing, None)).collect());
     }
 
     fn end(self) -> Told {
@@ -559,7 +568,7 @@ async fn scenario() -> Told {
     assert!(listed.unwrap().descriptors.is_empty());
     scenario.mount("other", "team/app", &config).await;
     scenario.mount("other", "team/app", &layer).await;
-    scenario.put_image("other", &["latest"], (CONFIG, LAYER), None).await;
+    let elsewhere = scenario.put_image("other", &["latest"], (CONFIG, LAYER), None).await;
     let other = scenario.push_blob("team/app", OTHER).await;
     let second = scenario.put_image("team/app", &["latest"], (CONFIG, OTHER), Some(&first)).await;
     let index = json!({
@@ -581,6 +590,13 @@ async fn scenario() -> Told {
     // What was deleted comes back.
     scenario.push_blob("team/app", OTHER).await;
     scenario.put_image("team/app", &["v1"], (CONFIG, OTHER), Some(&first)).await;
+    let things = vec![
+        Thing::Blob("other", config),
+        Thing::Blob("other", layer),
+        Thing::Manifest("other", elsewhere),
+        Thing::Tag("other", "latest"),
+    ];
+    scenario.delete_repository("other", things).await;
     let empty = (OCI_INDEX, empty_index("last"));
     scenario.put("last", &["only"], empty, (Vec::new(), None)).await;
     scenario.end()

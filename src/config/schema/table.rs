@@ -115,7 +115,11 @@ const STORAGE: Kind = OneOf {
         refused("oss", Free, NO_SUCH_DRIVER),
     ],
     beside: &[
-        works("delete", Section(&[works("enabled", Bool)])),
+        works(
+            "delete",
+            // The second is ours.
+            Section(&[works("enabled", Bool), works("blobs", Word(&["unneeded", "force"]))]),
+        ),
         works("redirect", Section(&[needless("disable", Bool, NO_REDIRECT)])),
         works(
             "cache",

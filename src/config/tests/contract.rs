@@ -194,6 +194,7 @@ const OURS: &[&str] = &[
     "storage.retention.rules[].keeplatest",
     "storage.retention.rules[].keeppushedwithin",
     "storage.retention.rules[].keeppulledwithin",
+    "storage.delete.blobs",
     "auth.htpasswd.legacyformats",
     "auth.htpasswd.cachettl",
     "auth.htpasswd.throttle.window",

@@ -78,6 +78,8 @@ fn requests_are_told_apart_with_the_rights_they_take() {
             Endpoint::DeleteBlob { name: a.clone(), digest: digest() },
             vec![delete],
         ),
+        ("DELETE", "/v2/a/".into(), Endpoint::DeleteRepository { name: a.clone() }, vec![delete]),
+        ("DELETE", "/v2/a".into(), Endpoint::DeleteRepository { name: a.clone() }, vec![delete]),
         (
             "POST",
             "/v2/a/blobs/uploads/".into(),
@@ -187,6 +189,53 @@ fn a_repository_may_be_called_what_the_endpoints_are_called() {
     }
 }
 
+/// The slash at the end says that a repository is meant, unless it is where uploads begin. Without
+/// it the path must be no other endpoint's.
+#[test]
+fn a_repository_is_deleted_by_its_name() {
+    for (target, expected) in [
+        ("/v2/a/", Some("a")),
+        ("/v2/team/app", Some("team/app")),
+        ("/v2/team%2Fapp/", Some("team/app")),
+        ("/v2/blobs/", Some("blobs")),
+        ("/v2/a/blobs/", Some("a/blobs")),
+        ("/v2/a/blobs", Some("a/blobs")),
+        ("/v2/a/manifests/", Some("a/manifests")),
+        ("/v2/a/referrers/", Some("a/referrers")),
+        ("/v2/a/manifests/latest/", Some("a/manifests/latest")),
+        ("/v2/tags/list/", Some("tags/list")),
+        ("/v2/a/blobs/uploads/uploads/", Some("a/blobs/uploads/uploads")),
+        ("/v2/uploads", Some("uploads")),
+        ("/v2/tags", Some("tags")),
+        // Something else's, or nothing's.
+        ("/v2/", None),
+        ("/v2//", None),
+        ("/v2/a//", None),
+        ("/v2/_catalog", None),
+        ("/v2/_catalog/", None),
+        ("/v2/a/tags/list", None),
+        ("/v2/a/blobs/uploads", None),
+        ("/v2/a/blobs/uploads/", None),
+        ("/v2/a/blobs/b", None),
+        ("/v2/a/manifests/latest", None),
+        ("/v2/a/_manifests/", None),
+        ("/v2/..", None),
+        ("/v2/a/../", None),
+        ("/v2/A/", None),
+        ("/v2/a:latest", None),
+    ] {
+        let name = match parse("DELETE", target) {
+            Ok(Endpoint::DeleteRepository { name }) => Some(name.to_string()),
+            _ => None,
+        };
+        assert_eq!(name.as_deref(), expected, "{target}");
+        for method in ["GET", "HEAD", "PUT", "POST", "PATCH", "OPTIONS"] {
+            let parsed = parse(method, target);
+            assert!(!matches!(parsed, Ok(Endpoint::DeleteRepository { .. })), "{method} {target}");
+        }
+    }
+}
+
 #[test]
 fn a_mount_that_makes_no_sense_becomes_an_upload() {
     for query in ["mount=x&from=b", &format!("mount={DIGEST}&from=B"), "mount=", "from=b"] {
@@ -248,5 +297,9 @@ proptest! {
     ) {
         let parsed = parse("GET", &format!("/v2/{repository}/blobs/{DIGEST}")).unwrap();
         prop_assert_eq!(parsed, Endpoint::ReadBlob { name: name(&repository), digest: digest() });
+        if !repository.ends_with("/blobs/uploads") && repository != "blobs/uploads" {
+            let parsed = parse("DELETE", &format!("/v2/{repository}/")).unwrap();
+            prop_assert_eq!(parsed, Endpoint::DeleteRepository { name: name(&repository) });
+        }
     }
 }

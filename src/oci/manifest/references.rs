@@ -11,7 +11,7 @@ use super::{Digest, object::Object};
 /// nothing here can have, such as one by another algorithm, is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
-    /// Manifests, in the order of an index.
+    /// Manifests, in the order of an index. Some builders list the blobs of their caches here.
     pub manifests: Vec<Digest>,
     /// Blobs: the configuration, then the layers.
     pub blobs: Vec<Digest>,
@@ -33,13 +33,13 @@ struct Stored {
 
 #[derive(Deserialize)]
 struct Named {
-    digest: String,
+    digest: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Layer {
-    blob_sum: String,
+    blob_sum: Option<String>,
 }
 
 impl References {
@@ -48,19 +48,20 @@ impl References {
     #[must_use]
     pub fn of(stored: &[u8]) -> Option<Self> {
         let Object(stored): Object<Stored> = serde_json::from_slice(stored).ok()?;
+        let digest = |text: Option<String>| text?.parse().ok();
         let named = |list: Option<Vec<Object<Named>>>| {
-            list.into_iter().flatten().filter_map(|Object(named)| named.digest.parse().ok())
+            list.into_iter().flatten().filter_map(move |Object(named)| digest(named.digest))
         };
         let layers = stored.fs_layers.into_iter().flatten();
         let blobs = named(stored.config.map(|config| vec![config]))
             .chain(named(stored.layers))
             .chain(named(stored.blobs))
-            .chain(layers.filter_map(|Object(layer)| layer.blob_sum.parse().ok()))
+            .chain(layers.filter_map(|Object(layer)| digest(layer.blob_sum)))
             .collect();
         Some(Self {
             manifests: named(stored.manifests).collect(),
             blobs,
-            subject: stored.subject.and_then(|Object(subject)| subject.digest.parse().ok()),
+            subject: stored.subject.and_then(|Object(subject)| digest(subject.digest)),
         })
     }
 }

@@ -175,3 +175,49 @@ fn the_type_of_stored_bytes_is_told_from_the_bytes() {
         assert_eq!(Manifest::stored_media_type(json.to_string().as_bytes()), expected);
     }
 }
+
+/// A digest like no other here.
+fn digest_of(text: &str) -> Digest {
+    Digest::of(crate::oci::Algorithm::Sha256, text.as_bytes())
+}
+
+#[test]
+fn all_that_a_stored_manifest_of_any_kind_refers_to_is_read() {
+    let named = |text: &str| serde_json::json!({ "digest": digest_of(text), "size": 1 });
+    let sum = |text: &str| serde_json::json!({ "blobSum": digest_of(text) });
+    for (manifest, blobs, manifests) in [
+        (
+            serde_json::json!({ "config": named("c"), "layers": [named("1"), named("2")] }),
+            &["c", "1", "2"][..],
+            &[][..],
+        ),
+        (
+            serde_json::json!({ "config": named("c"), "layers": [
+                { "digest": digest_of("far"), "size": 1, "urls": ["https://far.example/"] }
+            ] }),
+            &["c", "far"],
+            &[],
+        ),
+        (serde_json::json!({ "manifests": [named("a"), named("b")] }), &[], &["a", "b"]),
+        (serde_json::json!({ "mediaType": "x", "blobs": [named("a")] }), &["a"], &[]),
+        (
+            serde_json::json!({ "schemaVersion": 1, "fsLayers": [sum("a"), sum("a"), sum("b")] }),
+            &["a", "a", "b"],
+            &[],
+        ),
+        (
+            serde_json::json!({ "config": {}, "layers": [{ "digest": "x" }, named("a")] }),
+            &["a"],
+            &[],
+        ),
+        (serde_json::json!({ "subject": named("s"), "annotations": { "digest": "x" } }), &[], &[]),
+    ] {
+        let list = |texts: &[&str]| texts.iter().map(|text| digest_of(text)).collect::<Vec<_>>();
+        let bytes = manifest.to_string();
+        let found = References::of(bytes.as_bytes()).unwrap();
+        assert_eq!((found.blobs, found.manifests), (list(blobs), list(manifests)), "{manifest}");
+    }
+    for none in ["", "[]", "7", "{", r#"{"layers":7}"#, r#"["sha256:0"]"#] {
+        assert_eq!(References::of(none.as_bytes()), None, "{none}");
+    }
+}

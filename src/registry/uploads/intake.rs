@@ -5,14 +5,13 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryFutureExt as _};
-use tokio_util::sync::CancellationToken;
 
 use super::{Body, Chunk};
 use crate::{
     oci::{Algorithm, Digest, Hasher},
     registry::{
         BodyError, Error,
-        sessions::{Hashed, SILENCE},
+        sessions::{Asked, Hashed, SILENCE},
     },
     storage::Appender,
 };
@@ -37,8 +36,7 @@ pub(super) struct Intake {
     /// Where the upload ended when it was taken up.
     began: u64,
     saved: u64,
-    /// Ends when another request wants to write to the upload.
-    asked_to_leave: CancellationToken,
+    asked: Asked,
     /// Whether a chunk must say where it begins.
     range_expected: bool,
 }
@@ -50,10 +48,10 @@ impl Intake {
         appender: Box<dyn Appender>,
         hashed: Hashed,
         saved: u64,
-        asked_to_leave: CancellationToken,
+        asked: Asked,
     ) -> Self {
         let (hasher, began) = (hashed.hasher, hashed.length);
-        Self { appender, hasher, began, saved, asked_to_leave, range_expected: false }
+        Self { appender, hasher, began, saved, asked, range_expected: false }
     }
 
     /// From now on a chunk that does not say where it begins is refused: somebody else has written
@@ -140,7 +138,7 @@ impl Intake {
     /// Stores what a body has, or a little more than `limit` of it.
     async fn receive(&mut self, mut body: Body, limit: u64) -> Result<(), Error> {
         let mut received = 0;
-        let asked = self.asked_to_leave.clone();
+        let asked = self.asked.clone();
         let (mut batch, mut rest) = gather(&mut body, &asked).await;
         while !batch.is_empty() {
             received += batch.iter().map(|piece| piece.len() as u64).sum::<u64>();
@@ -153,7 +151,7 @@ impl Intake {
             (batch, rest) = next;
         }
         match rest {
-            Rest::Broken(error) => Err(error.into()),
+            Rest::Broken(error) => Err(error),
             Rest::More | Rest::Nothing => Ok(()),
         }
     }
@@ -172,13 +170,16 @@ impl Intake {
 enum Rest {
     More,
     Nothing,
-    Broken(BodyError),
+    Broken(Error),
 }
 
 /// Receives a batch.
-async fn gather(body: &mut Body, asked: &CancellationToken) -> (Vec<Bytes>, Rest) {
+async fn gather(body: &mut Body, asked: &Asked) -> (Vec<Bytes>, Rest) {
     let mut batch = Vec::new();
     let mut length = 0;
+    if asked.to_end.is_cancelled() {
+        return (batch, Rest::Broken(Error::UploadUnknown));
+    }
     while length < BATCH {
         match next(body, asked).await {
             Some(Ok(piece)) => {
@@ -196,16 +197,17 @@ async fn gather(body: &mut Body, asked: &CancellationToken) -> (Vec<Bytes>, Rest
 
 /// The next piece of a body. While somebody waits for this writer to leave, its client must send
 /// something now and then.
-async fn next(body: &mut Body, asked: &CancellationToken) -> Option<Result<Bytes, BodyError>> {
-    tokio::select! {
+async fn next(body: &mut Body, asked: &Asked) -> Option<Result<Bytes, Error>> {
+    let piece = tokio::select! {
         biased;
-        piece = body.next() => return piece,
-        () = asked.cancelled() => {}
-    }
-    match tokio::time::timeout(SILENCE, body.next()).await {
-        Ok(piece) => piece,
-        Err(_) => Some(Err(BodyError::Stalled(SILENCE))),
-    }
+        piece = body.next() => piece,
+        () = asked.to_end.cancelled() => return Some(Err(Error::UploadUnknown)),
+        () = asked.to_leave.cancelled() => {
+            let silence = |_| Some(Err(BodyError::Stalled(SILENCE)));
+            tokio::time::timeout(SILENCE, body.next()).await.unwrap_or_else(silence)
+        }
+    };
+    Some(piece?.map_err(Error::from))
 }
 
 /// Hashes pieces, on another thread when they are large.

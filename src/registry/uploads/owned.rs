@@ -83,7 +83,7 @@ impl Opened {
     }
 
     /// Counts an upload no more, whosever it is.
-    pub(super) fn forget(&self, id: UploadId) {
+    pub(in crate::registry) fn forget(&self, id: UploadId) {
         self.begun().retain(|_, uploads| {
             uploads.remove(&id);
             !uploads.is_empty()
@@ -130,7 +130,12 @@ impl Registry {
             // A power cut may have emptied it.
             _ => self.upload_length_now(name, *id).await?.is_some(),
         };
-        if known { Ok(()) } else { Err(Error::UploadUnknown) }
+        if known {
+            return Ok(());
+        }
+        // One that is counted for whoever asks is theirs, and has gone.
+        self.0.opened.close(upload);
+        Err(Error::UploadUnknown)
     }
 }
 

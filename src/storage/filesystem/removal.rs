@@ -58,9 +58,22 @@ impl Inner {
         }
         self.directories.forget(path);
         present(sync_directory(&*self.disk, beside(path).0))?;
-        // What a crash leaves of it is nobody's.
-        self.remove_all(&taken)?;
+        // What a crash leaves of it is nobody's; whoever empties the trash may be quicker.
+        present(self.remove_all(&taken))?;
         Ok(true)
+    }
+
+    /// Removes what is in a folder, to which others may add.
+    pub(super) fn empty(&self, folder: &Path) -> io::Result<()> {
+        let Some(entries) = present(self.disk.read_dir(folder))? else { return Ok(()) };
+        for entry in entries {
+            // Whoever put it there removes it as well.
+            present(self.remove_all(&folder.join(entry?.name)))?;
+        }
+        match present(self.disk.remove_dir(folder)) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            removed => removed.map(drop),
+        }
     }
 
     /// Removes a folder and those in it, as far as they hold nothing.

@@ -64,5 +64,12 @@ pub(super) fn steps() -> Vec<Step> {
         get("the catalog with an emptied repository", "/v2/_catalog"),
         get("OCI's image is still there", manifest(&digest(oci_image().to_string())))
             .header("Accept", &all),
+        // Repositories.
+        delete("a repository", "/v2/loose/"),
+        delete("a repository again", "/v2/loose/"),
+        delete("a repository without the slash", "/v2/team/app"),
+        delete("a repository by a name that is none", "/v2/Loose/"),
+        // Last, for registry:2 breaks the image.
+        delete("a needed blob", format!("/v2/app/blobs/{}", digest(LAYER))),
     ]
 }

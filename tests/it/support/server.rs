@@ -10,7 +10,7 @@ use std::{
 use portcullis::{
     app::App,
     config::Config,
-    gate, http,
+    gate,
     oci::ErrorCode,
     server::{CertificateSource, TlsOptions, authority},
     storage::{
@@ -276,7 +276,7 @@ pub fn config(folder: &Path) -> Config {
     let rootdirectory = folder.join("data");
     config.storage.backend =
         storage::Options::Filesystem(storage::filesystem::Options { rootdirectory });
-    config.storage.delete = http::DeleteOptions { enabled: true };
+    config.storage.delete.enabled = true;
     config.auth = gate::Options::Htpasswd(gate::HtpasswdOptions {
         path: users,
         ..gate::HtpasswdOptions::default()

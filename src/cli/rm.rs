@@ -1,0 +1,157 @@
+//! `portcullis rm`: takes a tag, a manifest or a repository away.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    configuration,
+    failure::{Failure, tell},
+};
+use crate::{
+    app,
+    oci::{Digest, Named, Reference, Tag},
+};
+
+const EXAMPLES: &str = "\
+A tag goes alone and leaves its manifest; a manifest takes its tags along; a repository takes all \
+that it has, uploads that have not ended too, and leaves the repositories below it. There is no \
+question, and no tag is made up: without one the whole repository is meant.
+
+It works while the registry serves, also where storage.delete.enabled is false or the registry is \
+read-only: whoever can write to the storage decides. No events are sent. The bytes come back with \
+the next garbage collection.
+
+Examples:
+  portcullis rm team/app:1.0                    from what `portcullis serve` serves
+  portcullis rm team/app@sha256:e3b0… /etc/docker/registry/config.yml
+  portcullis rm team/app
+
+Exit codes: 0 deleted; 1 nothing of that name, or it could not be done; 2 usage.";
+
+/// Deletes a tag, a manifest with its tags, or a repository, beside a running server too.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Rm {
+    /// A repository, or one of its tags or manifests, as the registry knows it: without its host
+    #[arg(value_name = "REPO[:TAG|@DIGEST]")]
+    what: Named,
+    /// The configuration file that the registry is served with; REGISTRY_… variables count too
+    config: Option<PathBuf>,
+}
+
+/// How many tags that have gone wait to be printed.
+const WAITING: usize = 64;
+
+/// How many tags are named where the one that was asked for is not there.
+const NAMED: usize = 5;
+
+impl Rm {
+    /// Does it, and prints what has gone on standard output.
+    ///
+    /// # Errors
+    ///
+    /// Code 1 when there is nothing of that name, and when it could not be done.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let config = configuration(self.config.as_deref())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let registry = app::open_registry(&config)?;
+            Removal { registry, what: self.what }.run().await
+        })
+    }
+}
+
+/// What is to be deleted, and where.
+struct Removal {
+    registry: app::Registry,
+    what: Named,
+}
+
+impl Removal {
+    async fn run(self) -> Result<(), Failure> {
+        let (deleted, left) = match &self.what.reference {
+            None => (self.repository().await?, None),
+            Some(Reference::Tag(tag)) => self.tag(tag).await?,
+            Some(Reference::Digest(digest)) => (self.manifest(digest).await?, None),
+        };
+        if !deleted {
+            return Err(self.nothing().await?);
+        }
+        let bytes = "bytes that nothing needs come back with the next garbage collection";
+        tell(&match left {
+            Some(left) => format!("the manifest stays as {left}; {bytes}"),
+            None => bytes.to_owned(),
+        });
+        Ok(())
+    }
+
+    async fn repository(&self) -> Result<bool, Failure> {
+        let deleted = self.registry.delete_repository(&self.what.name).await?;
+        if deleted {
+            say("repository", &self.what)?;
+        }
+        Ok(deleted)
+    }
+
+    /// Whether the tag was there, and the manifest that it named.
+    async fn tag(&self, tag: &Tag) -> Result<(bool, Option<Named>), Failure> {
+        let Named { name, .. } = &self.what;
+        let left = self.registry.manifest(name, &Reference::Tag(tag.clone())).await?;
+        let deleted = self.registry.delete_tag(name, tag).await?;
+        if deleted {
+            say("tag", &self.what)?;
+        }
+        let left = left.map(|manifest| Reference::Digest(manifest.digest));
+        Ok((deleted, left.map(|left| Named { name: name.clone(), reference: Some(left) })))
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<bool, Failure> {
+        let Named { name, .. } = &self.what;
+        let (sender, mut untagged) = mpsc::channel::<Tag>(WAITING);
+        let telling = async {
+            while let Some(tag) = untagged.recv().await {
+                let reference = Some(Reference::Tag(tag));
+                say("tag", &Named { name: name.clone(), reference })?;
+            }
+            Ok::<_, io::Error>(())
+        };
+        let deletion = self.registry.delete_manifest(name, digest, Some(sender));
+        let (deleted, told) = futures_util::future::join(deletion, telling).await;
+        let deleted = deleted?;
+        told?;
+        if deleted {
+            say("manifest", &self.what)?;
+        }
+        Ok(deleted)
+    }
+
+    /// Says that there is nothing to delete, and what there is.
+    async fn nothing(&self) -> Result<Failure, Failure> {
+        let Named { name, reference } = &self.what;
+        let what = match reference {
+            None => "repository",
+            Some(Reference::Tag(_)) => "tag",
+            Some(Reference::Digest(_)) => "manifest",
+        };
+        let hint = match (self.registry.tags(name, None, NAMED).await?, self.what.host()) {
+            (None, Some(host)) => format!("leave {host}/ away if that is the registry's host"),
+            (None, None) => "`portcullis config` shows which storage was looked at".to_owned(),
+            (Some(page), _) if page.items.is_empty() => format!("{name} has no tags"),
+            (Some(page), _) => {
+                let tags: Vec<&str> = page.items.iter().map(Tag::as_str).collect();
+                let more = if page.more { " and more" } else { "" };
+                format!("{name} has the tags {}{more}", tags.join(", "))
+            }
+        };
+        Ok(Failure::new(format!("there is no {what} {}; {hint}", self.what)))
+    }
+}
+
+/// Prints what has gone.
+fn say(what: &str, named: &Named) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "deleted {what} {named}")
+}
