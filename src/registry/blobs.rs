@@ -62,18 +62,27 @@ impl Registry {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<u64>, Error> {
+        let size = self.length_of_blob(name, digest).await?;
+        let Some(size) = size else { return Ok(None) };
+        let is_promised = self.promise(name, Place::Layer(name, digest)).await?;
+        Ok(is_promised.then_some(size))
+    }
+
+    /// As [`blob_size`](Self::blob_size), for who does not tell a client, or holds the repository.
+    async fn length_of_blob(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<u64>, Error> {
         let place = Place::Layer(name, digest);
         let Some(target) = self.link(place).await? else {
             return Ok(None);
         };
         let size = self.storage().size(&Place::Data(&target).key()).await?;
-        match size {
-            Some(size) => Ok(self.promise(name, place).await?.then_some(size)),
-            None => {
-                self.skip(&place.key(), NO_BYTES);
-                Ok(None)
-            }
+        if size.is_none() {
+            self.skip(&place.key(), NO_BYTES);
         }
+        Ok(size)
     }
 
     /// Makes a blob of the repository `from`, or of any where none is named, a blob of `name` as
@@ -134,7 +143,8 @@ impl Registry {
         self.detached(async move {
             let _guard = registry.deleting(&name).await?;
             // A link that leads to nothing is of no use to a manifest.
-            if if_needed == IfNeeded::Refuse && registry.blob_size(&name, &digest).await?.is_some()
+            if if_needed == IfNeeded::Refuse
+                && registry.length_of_blob(&name, &digest).await?.is_some()
             {
                 let manifests = registry.needing(&name, &digest).await?;
                 if !manifests.is_empty() {

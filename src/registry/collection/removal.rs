@@ -42,12 +42,12 @@ impl Collection<'_> {
             if is_last {
                 let links = plan.links.iter().chain(&plan.leftovers).collect();
                 self.remove(&place.folder.child("_layers"), links).await?;
-                if released.is_none() && plan.is_emptied() {
-                    self.tidy(place).await?;
-                }
             }
             self.tell(&plan);
             if is_last {
+                if released.is_none() && plan.is_emptied() {
+                    self.tidy(place).await?;
+                }
                 return Ok(plan);
             }
         }

@@ -283,6 +283,27 @@ async fn who_was_told_just_before_the_promise_ran_out_is_told_again() {
     assert_eq!(collector.collect(false).await.0.links, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_promised_long_ago_can_be_deleted() {
+    let objects = Objects::default();
+    let process = process(&objects, HOUR);
+    let image = process.image("app", Some("1"), b"layer").await;
+    objects.advance(100 * HOUR);
+    let (app, refuse) = (name("app"), crate::registry::IfNeeded::Refuse);
+    let layer = digest(b"layer");
+    let deleted = process.registry.delete_blob(&app, &layer, refuse);
+    let deleted = tokio::time::timeout(HOUR, deleted).await.unwrap();
+    assert!(matches!(deleted, Err(Error::BlobNeeded(_))));
+    let deleted = process.registry.delete_manifest(&app, &image, None);
+    assert!(tokio::time::timeout(HOUR, deleted).await.unwrap().unwrap());
+    let deleted = process.registry.delete_blob(&app, &layer, refuse);
+    assert!(tokio::time::timeout(HOUR, deleted).await.unwrap().unwrap());
+    process.image("app", Some("1"), b"layer").await;
+    objects.advance(100 * HOUR);
+    let deleted = process.registry.delete_repository(&app);
+    assert!(tokio::time::timeout(HOUR, deleted).await.unwrap().unwrap());
+}
+
 #[tokio::test]
 async fn a_long_push_keeps_its_first_layers() {
     let objects = Objects::default();
