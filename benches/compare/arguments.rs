@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     pub(crate) middle: usize,
     /// The repositories of the large tree, and the tags of one of them.
     pub(crate) names: usize,
+    /// The repositories that share an image.
+    pub(crate) shared: usize,
     /// When the whole run is given up.
     pub(crate) limit: Duration,
 }
@@ -53,6 +55,7 @@ impl Plan {
         large: 1_000_000_000,
         middle: 100_000_000,
         names: 20_000,
+        shared: 20_000,
         limit: Duration::from_secs(90 * 60),
     };
     const QUICK: Self = Self {
@@ -62,6 +65,7 @@ impl Plan {
         large: 256_000_000,
         middle: 16_000_000,
         names: 2_000,
+        shared: 1_000,
         limit: Duration::from_secs(15 * 60),
     };
 
@@ -74,6 +78,7 @@ impl Plan {
             ("MB in lines 3 and 4", self.large / 1_000_000, full.large / 1_000_000),
             ("MB in line 7", self.middle / 1_000_000, full.middle / 1_000_000),
             ("repositories and tags in line 8", self.names, full.names),
+            ("repositories in line 11", self.shared, full.shared),
         ];
         words
             .into_iter()

@@ -3,6 +3,7 @@
 use crate::{arguments::Plan, line::Work};
 
 mod attack;
+mod collection;
 mod idle;
 mod image;
 mod lists;
@@ -26,5 +27,6 @@ pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Work>> {
         Box::new(lists::Lists::new(plan)),
         Box::new(idle::IdleConnections::default()),
         Box::new(attack::WrongPasswords),
+        Box::new(collection::Collection::new(plan)),
     ]
 }

@@ -124,6 +124,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Whether it is over.
+    pub(crate) fn has_ended(&mut self) -> Outcome<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Waits for the end and gives the stdout of a client that succeeded.
     pub(crate) fn finish(mut self, input: &[u8]) -> Outcome<String> {
         if let Some(mut stdin) = self.child.stdin.take() {

@@ -41,6 +41,12 @@ pub(crate) fn wrk(load: Requests<'_>) -> Outcome<Counted> {
     Ok(counted)
 }
 
+/// Starts wrk as [`wrk`] runs it; [`read_wrk`] reads what it says.
+pub(crate) fn start_wrk(load: Requests<'_>) -> Outcome<process::Running> {
+    let header = Site::authorization();
+    process::start("wrk", &wrk_arguments(&load, &["-H", header.as_str(), "-H", ACCEPT])?)
+}
+
 /// Starts wrk with a script that makes the requests.
 pub(crate) fn start_wrk_script(load: Requests<'_>, script: &str) -> Outcome<process::Running> {
     process::start("wrk", &wrk_arguments(&load, &["-s", script])?)

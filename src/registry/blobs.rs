@@ -112,14 +112,8 @@ impl Registry {
             let data = Place::Data(&target).key();
             let Some(size) = registry.storage().size(&data).await? else { return Ok(None) };
             // A collector that has looked through this repository already does not see the link.
-            match registry.storage().renew(&data).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(None),
-                Err(error) => {
-                    // The client uploads it then, and these bytes are replaced.
-                    tracing::warn!(%data, %error, "a blob cannot be mounted");
-                    return Ok(None);
-                }
+            if !registry.storage().renew(&data).await? {
+                return Ok(None);
             }
             registry.set_link(Place::Layer(&name, &digest), &target).await?;
             Ok(Some(size))

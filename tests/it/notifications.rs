@@ -9,6 +9,7 @@ use std::{
 use portcullis::{
     app::App,
     config::Config,
+    http::DeletableBlobs,
     notify::{EndpointOptions, Options},
 };
 use reqwest::StatusCode;
@@ -184,7 +185,12 @@ async fn endpoints_get_what_is_golden() {
     let receiver = Receiver::start().await;
     let mut options = to(vec![endpoint("hook", receiver.url())]);
     options.events.includereferences = true;
-    let server = TestServer::with(|config| config.notifications = options).await;
+    let server = TestServer::with(|config| {
+        config.notifications = options;
+        // As from registry:2, a blob can be deleted that an image needs.
+        config.storage.delete.blobs = DeletableBlobs::Force;
+    })
+    .await;
     let (base, client) = (server.base.as_str(), &server.client);
     let mut side = Side { base, client, receiver, told: String::new() };
     side.play().await;
