@@ -11,7 +11,8 @@
 //!   decides is true when it removes. What is seen without the lock only tells where to look.
 //! - Of bytes it cannot know under a lock whether a link to them was made behind its back, for that
 //!   may be in any repository. So whoever makes one [renews](crate::storage::Storage::renew) the
-//!   bytes, and bytes that were renewed since the collection began stay.
+//!   bytes, and bytes that were renewed since the collection began stay. Who had renewed them before
+//!   and not made the link yet is waited for at the beginning.
 //! - Who was told that something is there relies on it for as long as the grace: it is renewed
 //!   when they are told (`renewal.rs`).
 //!
@@ -177,6 +178,11 @@ impl Registry {
             now => now?,
         };
         let limits = Limits::new(now, how.grace);
+        if !how.dry_run {
+            // Who has renewed bytes before this began, and makes a link to them only after the
+            // repository was looked at, would be seen in neither way.
+            self.links_are_made().await?;
+        }
         let mut collection = Collection {
             registry: self,
             how,

@@ -81,7 +81,18 @@ impl Registry {
 impl Registry {
     /// Held while bytes are removed whose digests begin with these two digits.
     pub(super) async fn sweeping(&self, start: &str) -> Result<Removing<'_>, Error> {
-        let stripe = of_bytes(start);
+        self.sweeping_stripe(of_bytes(start)).await
+    }
+
+    /// Waits until those have ended who are making something lead to bytes now.
+    pub(super) async fn links_are_made(&self) -> Result<(), Error> {
+        for stripe in 0..STRIPES {
+            drop(self.sweeping_stripe(stripe).await?);
+        }
+        Ok(())
+    }
+
+    async fn sweeping_stripe(&self, stripe: usize) -> Result<Removing<'_>, Error> {
         let here = self.0.locks.bytes[stripe].write().await;
         let everywhere = self.storage().lock(&called("bytes", stripe), Hold::Alone).await?;
         Ok(Removing(everywhere, here))

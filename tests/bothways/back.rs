@@ -1,7 +1,7 @@
 //! What Portcullis has written is served by docker-registry, its collector leaves it whole, and the
 //! two can take turns.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -187,6 +187,35 @@ async fn registry_2_collects_nothing_as_long_as_there_is_an_artifact_that_it_can
     place.collect(&[]);
     assert_eq!(ledger.collect(), 1);
     served_by_both(&place, &ledger).await;
+}
+
+#[tokio::test]
+async fn both_collectors_say_the_same_and_ours_leaves_nothing_to_theirs() {
+    if !registry2_is_there("bothways: collectors") || is_registry_3() {
+        return;
+    }
+    let place = Place::new("collectors");
+    let mut ledger = Ledger::default();
+    let (registry, api) = place.registry2();
+    let mut author = Author { api: &api, ledger: &mut ledger };
+    author.fill().await;
+    let gone = author.image("app", &["gone"], OCI, "gone").await;
+    author.delete("app", named(&gone)).await;
+    author.blob("app", "of no manifest").await;
+    drop(registry);
+    let lines = |said: &str| -> BTreeSet<String> {
+        let ours_alone = |line: &&str| !line.contains(": layer link eligible for deletion: ");
+        said.lines().filter(ours_alone).map(str::to_owned).collect()
+    };
+    let (theirs, here) = (place.collect(&["--dry-run"]), place.collect_here(&["--dry-run"]));
+    assert_eq!(lines(&here), lines(&theirs));
+    let here = place.collect_here(&[]);
+    assert_eq!(lines(&here), lines(&theirs));
+    assert_eq!(ledger.collect(), here.matches("\nblob eligible for deletion: ").count());
+    served_by_both(&place, &ledger).await;
+    place.verify_whole();
+    let theirs = place.collect(&["--dry-run"]);
+    assert!(theirs.contains(" blobs marked, 0 blobs and 0 manifests eligible"), "{theirs}");
 }
 
 #[tokio::test]

@@ -124,6 +124,23 @@ impl Place {
         (output.status.success(), String::from_utf8(said).unwrap())
     }
 
+    /// Runs the collector of Portcullis, without grace, and gives what it prints.
+    pub(crate) fn collect_here(&self, arguments: &[&str]) -> String {
+        // What is as young as the steps of time stays.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .current_dir(self.site.path("registry2"))
+            .env_clear()
+            .env("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", self.root())
+            .env("REGISTRY_STORAGE_MAINTENANCE_GARBAGECOLLECTION_GRACE", "0s")
+            .arg("garbage-collect")
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Has Portcullis serve the tree for as long as what is returned lives.
     pub(crate) fn portcullis(&self) -> (Server, Api) {
         let metrics = self.beside(DEBUG_PORTS).to_string();

@@ -159,11 +159,22 @@ const PUSHES: [Push; 6] = [
     Push::Signature,
 ];
 
-/// What is there before: an image in `app`, one without a tag, and layers that nobody needs.
+/// What is pushed, with which grace of the collector, and whether that takes manifests.
+fn cases() -> impl Iterator<Item = (Push, Duration, bool)> {
+    PUSHES.into_iter().flat_map(|push| {
+        [HOUR, Duration::ZERO]
+            .into_iter()
+            .flat_map(move |grace| [(push, grace, false), (push, grace, true)])
+    })
+}
+
+/// What is there before: an image in `app` and one in `new`, one without a tag, and layers that nobody
+/// needs. In `new` all is needed, so that it is locked by no collection.
 async fn prepared() -> (Objects, Digest) {
     let objects = Objects::default();
     let process = process(&objects, HOUR);
     process.image("app", Some("kept"), b"kept").await;
+    process.image("new", Some("there"), b"of its own").await;
     let untagged = process.image("app", None, b"untagged").await;
     for repository in ["app", "aaa", "zzz"] {
         process.blob(repository, b"loose").await;
@@ -219,6 +230,23 @@ impl Push {
     }
 }
 
+/// Looks whether all links lead to something.
+async fn links_lead_somewhere(objects: &Objects, what: &str) {
+    let all = super::tests::objects_below(objects, "docker/registry/v2").await;
+    for link in all.iter().filter(|key| key.ends_with("/link") && !key.contains("_referrers")) {
+        let mut parts = link.rsplit('/').skip(1);
+        let (Some(mut hex), Some(mut algorithm)) = (parts.next(), parts.next()) else { continue };
+        let bytes = objects.read(&Key::new(link.clone()), 999).await.unwrap().unwrap();
+        let target = String::from_utf8(bytes.to_vec()).unwrap();
+        if hex == "current" {
+            (algorithm, hex) = target.split_once(':').unwrap();
+        }
+        let data = format!("docker/registry/v2/blobs/{algorithm}/{}/{hex}/data", &hex[..2]);
+        // What a tag once named may have gone.
+        assert!(link.contains("/index/") || all.contains(&data), "{what}: {link} leads nowhere");
+    }
+}
+
 /// Holds what was acknowledged against what is there, now and after another collection.
 async fn is_whole(objects: &Objects, repository: &str, pushed: &Digest, what: &str) {
     let reader = process(objects, HOUR);
@@ -258,10 +286,9 @@ fn in_between(work: impl Future<Output = ()> + Send + 'static) -> (Work, Arc<tok
 
 #[tokio::test(start_paused = true)]
 async fn a_push_in_the_middle_of_a_collection_is_whole() {
-    for (push, grace) in PUSHES.into_iter().flat_map(|push| [(push, HOUR), (push, Duration::ZERO)])
-    {
+    for (push, grace, untagged_too) in cases() {
         for at in 0.. {
-            let what = format!("{push:?} at call {at} of a collection, grace {grace:?}");
+            let what = format!("{push:?} at call {at} of a collection ({grace:?}, {untagged_too})");
             let (objects, untagged) = prepared().await;
             let outcome = Outcome::default();
             let (told, client) = (Arc::clone(&outcome), process(&objects, grace));
@@ -275,12 +302,13 @@ async fn a_push_in_the_middle_of_a_collection_is_whole() {
                 at,
                 work: Mutex::new(Some(work)),
             });
-            process_on(Arc::clone(&storage) as Arc<_>, grace).collect(true).await;
+            process_on(Arc::clone(&storage) as Arc<_>, grace).collect(untagged_too).await;
             if storage.calls.load(Ordering::Relaxed) <= at {
                 assert!(at > 20, "{what}: that was all?");
                 break;
             }
             ended.notified().await;
+            links_lead_somewhere(&objects, &what).await;
             if let Some((repository, pushed)) = judge(&outcome, grace, &what) {
                 is_whole(&objects, repository, &pushed, &what).await;
             }
@@ -290,14 +318,13 @@ async fn a_push_in_the_middle_of_a_collection_is_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn a_push_is_whole_that_has_a_collection_in_its_middle() {
-    for (push, grace) in PUSHES.into_iter().flat_map(|push| [(push, HOUR), (push, Duration::ZERO)])
-    {
+    for (push, grace, untagged_too) in cases() {
         for at in 0.. {
-            let what = format!("a collection at call {at} of {push:?}, grace {grace:?}");
+            let what = format!("a collection ({grace:?}, {untagged_too}) at call {at} of {push:?}");
             let (objects, untagged) = prepared().await;
             let collector = process(&objects, grace);
             let (work, ended) = in_between(async move {
-                collector.collect(true).await;
+                collector.collect(untagged_too).await;
             });
             let storage = Arc::new(Interrupted {
                 objects: objects.clone(),
@@ -313,6 +340,7 @@ async fn a_push_is_whole_that_has_a_collection_in_its_middle() {
                 break;
             }
             ended.notified().await;
+            links_lead_somewhere(&objects, &what).await;
             if let Some((repository, pushed)) = judge(&outcome, grace, &what) {
                 is_whole(&objects, repository, &pushed, &what).await;
             }
