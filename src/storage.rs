@@ -4,7 +4,12 @@
 //! manifest is. Backends are the [`filesystem`] and, for tests, [`memory`]; both pass the suite in
 //! `storage/contract.rs`, and so must any other.
 
-use std::{fmt, io, ops::Range, sync::Arc, time::SystemTime};
+use std::{
+    fmt, io,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -107,6 +112,10 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
 
     /// When an object was last written, promoted from what was [renewed](Self::renew), or renewed.
     async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, Error>;
+
+    /// How long ago an object was last modified, by the clock of this process: not for what has to be
+    /// exact.
+    async fn age(&self, key: &Key) -> Result<Option<Duration>, Error>;
 
     /// Makes now the time when an object was last modified; `false` when it is not there. Whoever
     /// asks for that time later sees it, in other processes too; a power cut may undo it.

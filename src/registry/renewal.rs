@@ -83,12 +83,7 @@ impl Registry {
         if slack.is_zero() || lately.contains_key(&key) {
             return Ok(true);
         }
-        let Some(modified) = self.storage().modified(&key).await? else { return Ok(false) };
-        let age = match self.storage().time().await {
-            Ok(now) => now.duration_since(modified).unwrap_or_default(),
-            // Then it cannot be renewed either, which is said below.
-            Err(_) => Duration::MAX,
-        };
+        let Some(age) = self.storage().age(&key).await? else { return Ok(false) };
         if age > *slack / 2 {
             match self.renew(name, &key).await {
                 Ok(true) => {}

@@ -224,6 +224,8 @@ async fn times_go_on(storage: &dyn Storage) {
     assert!(storage.renew(&key("times/a")).await.unwrap());
     let renewed = storage.modified(&key("times/a")).await.unwrap().unwrap();
     assert!(renewed >= later);
+    assert!(storage.age(&key("times/a")).await.unwrap().unwrap().as_secs() < 3600);
+    assert_eq!(storage.age(&key("times/b")).await.unwrap(), None);
     storage.promote(&key("times/a"), &key("times/b")).await.unwrap();
     assert_eq!(storage.modified(&key("times/b")).await.unwrap(), Some(renewed));
     assert_eq!(storage.modified(&key("times")).await.unwrap(), None, "not an object");

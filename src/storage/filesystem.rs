@@ -430,6 +430,11 @@ impl Storage for Filesystem {
         Ok(looked.await?.filter(Metadata::is_file).map(|found| found.modified()))
     }
 
+    async fn age(&self, key: &Key) -> Result<Option<Duration>, Error> {
+        let modified = self.modified(key).await?;
+        Ok(modified.map(|time| SystemTime::now().duration_since(time).unwrap_or_default()))
+    }
+
     async fn renew(&self, key: &Key) -> Result<bool, Error> {
         let renewed = self.blocking(Action::PutContent, "renew", key, |inner, path| {
             present(inner.disk.renew(path))

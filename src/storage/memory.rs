@@ -192,6 +192,11 @@ impl Storage for Memory {
         Ok(self.at("look at", key)?.get(key.as_str()).map(|stored| stored.modified))
     }
 
+    async fn age(&self, key: &Key) -> Result<Option<Duration>, Error> {
+        let (now, modified) = (self.now(), self.modified(key).await?);
+        Ok(modified.map(|time| now.duration_since(time).unwrap_or_default()))
+    }
+
     async fn renew(&self, key: &Key) -> Result<bool, Error> {
         let now = self.now();
         let mut objects = self.at("renew", key)?;

@@ -204,14 +204,18 @@ async fn both_collectors_say_the_same_and_ours_leaves_nothing_to_theirs() {
     author.blob("app", "of no manifest").await;
     drop(registry);
     let lines = |said: &str| -> BTreeSet<String> {
-        let ours_alone = |line: &&str| !line.contains(": layer link eligible for deletion: ");
-        said.lines().filter(ours_alone).map(str::to_owned).collect()
+        let is_ours = |line: &str| {
+            line.contains(": layer link eligible for deletion: ")
+                || line.ends_with(": empty repository deleted")
+        };
+        said.lines().filter(|line| !is_ours(line)).map(str::to_owned).collect()
     };
     let (theirs, here) = (place.collect(&["--dry-run"]), place.collect_here(&["--dry-run"]));
     assert_eq!(lines(&here), lines(&theirs));
     let here = place.collect_here(&[]);
     assert_eq!(lines(&here), lines(&theirs));
-    assert_eq!(ledger.collect(), here.matches("\nblob eligible for deletion: ").count());
+    // Besides what the ledger knows, the bytes of manifests that were deleted.
+    assert!(ledger.collect() < here.matches("\nblob eligible for deletion: ").count(), "{here}");
     served_by_both(&place, &ledger).await;
     place.verify_whole();
     let theirs = place.collect(&["--dry-run"]);

@@ -102,6 +102,9 @@ impl Storage for Interrupted {
     async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, StorageError> {
         self.next().await.modified(key).await
     }
+    async fn age(&self, key: &Key) -> Result<Option<Duration>, StorageError> {
+        self.next().await.age(key).await
+    }
     async fn renew(&self, key: &Key) -> Result<bool, StorageError> {
         self.next().await.renew(key).await
     }
