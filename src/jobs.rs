@@ -46,6 +46,23 @@ impl Jobs {
         });
     }
 
+    /// As [`every`](Self::every), for work that takes long and ends soon after the token is cancelled;
+    /// it is done for the first time after `soon`.
+    pub fn stoppable<F: Future<Output = ()> + Send>(
+        &self,
+        (soon, period): (Duration, Duration),
+        mut work: impl FnMut(CancellationToken) -> F + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let mut wait = soon;
+            while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+                work(stop.clone()).await;
+                wait = period;
+            }
+        });
+    }
+
     /// Ends the jobs and waits for those that are at work.
     pub async fn stop(&self) {
         self.stop.cancel();
@@ -70,6 +87,24 @@ mod tests {
         jobs.interruptible((second, second), std::future::pending::<()>);
         tokio::time::sleep(second * 10).await;
         jobs.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_is_told_to_stop_is_waited_for() {
+        let ended = Arc::new(AtomicUsize::new(0));
+        let (jobs, counted) = (Jobs::default(), Arc::clone(&ended));
+        let second = Duration::from_secs(1);
+        jobs.stoppable((second, second), move |stop| {
+            let counted = Arc::clone(&counted);
+            async move {
+                stop.cancelled().await;
+                tokio::time::sleep(second).await;
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        tokio::time::sleep(second * 10).await;
+        jobs.stop().await;
+        assert_eq!(ended.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test(start_paused = true)]

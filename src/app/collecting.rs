@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use super::reload::Reloads;
 use crate::{
     chain::Chain,
@@ -28,7 +30,9 @@ pub(super) fn collect(
     let how = Collect { grace, untagged, dry_run: false, gently: true };
     // No time at all would be a loop.
     let interval = interval.max(Duration::from_secs(1));
-    jobs.interruptible((COLLECTED_AFTER.min(interval), interval), move || {
+    // One that has begun to take something away does that to its end: whoever is cut off would let
+    // others in while a thread goes on.
+    jobs.stoppable((COLLECTED_AFTER.min(interval), interval), move |stop| {
         let (registry, reloads) = (registry.clone(), Arc::clone(&reloads));
         async move {
             if reloads.api.is_readonly() {
@@ -36,7 +40,7 @@ pub(super) fn collect(
                 return;
             }
             let began = Instant::now();
-            match registry.collect(how, &mut Log::default()).await {
+            match registry.collect(how, &mut Log { repository: String::new(), stop }).await {
                 Ok(done) => tracing::info!(
                     repositories = done.repositories,
                     emptied = done.emptied,
@@ -57,12 +61,17 @@ pub(super) fn collect(
 }
 
 /// Writes to the log what a collection takes, and what it leaves because of a damage.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Log {
     repository: String,
+    stop: CancellationToken,
 }
 
 impl Watch for Log {
+    fn is_over(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     fn found(&mut self, found: Found<'_>) {
         let repository = &self.repository;
         match found {

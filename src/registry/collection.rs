@@ -110,6 +110,11 @@ pub enum Found<'a> {
 pub trait Watch: Send + Sync {
     /// Hears of it.
     fn found(&mut self, found: Found<'_>);
+
+    /// Whether it shall end before its end. What it has begun it does.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// What came of a collection: what went, or would have.
@@ -193,7 +198,9 @@ impl Registry {
             collected: Collected::default(),
         };
         collection.repositories().await?;
-        collection.sweep().await?;
+        if !collection.watch.is_over() {
+            collection.sweep().await?;
+        }
         if !how.dry_run {
             self.storage().empty_trash().await?;
         }
@@ -241,6 +248,9 @@ impl Collection<'_> {
             let Some(batch) = folders.next(self.registry).await? else { return Ok(()) };
             let contents = self.look(&batch, false).await?;
             for (place, content) in batch.iter().zip(contents) {
+                if self.watch.is_over() {
+                    return Ok(());
+                }
                 self.repository(place, content).await?;
             }
             self.rest(began).await?;

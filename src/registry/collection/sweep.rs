@@ -36,6 +36,9 @@ impl Collection<'_> {
         let (marked, manifests) = (self.marks.len(), self.collected.manifests);
         self.watch.found(Found::Totals { marked, blobs, manifests });
         for heap in heaps {
+            if self.watch.is_over() {
+                break;
+            }
             let began = Instant::now();
             self.clear(heap).await?;
             self.rest(began).await?;

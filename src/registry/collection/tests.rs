@@ -199,6 +199,33 @@ async fn what_no_manifest_needs_goes_and_what_one_needs_stays() {
     assert!(process.has_blob("team/app", b"dropped").await, "it can be pushed again at once");
 }
 
+/// Wants no more as soon as it has heard of something.
+#[derive(Default)]
+struct Brief(bool);
+
+impl Watch for Brief {
+    fn found(&mut self, _: Found<'_>) {
+        self.0 = true;
+    }
+    fn is_over(&self) -> bool {
+        self.0
+    }
+}
+
+#[tokio::test]
+async fn one_that_shall_end_takes_no_bytes() {
+    let objects = Objects::default();
+    let process = process(&objects, Duration::ZERO);
+    for repository in ["a", "b"] {
+        process.blob(repository, b"nobody needs it").await;
+    }
+    let grace = Duration::ZERO;
+    let how = Collect { grace, untagged: true, dry_run: false, gently: false };
+    let collected = process.registry.collect(how, &mut Brief::default()).await.unwrap();
+    assert_eq!((collected.repositories, collected.links, collected.blobs), (1, 1, 0));
+    assert!(process.has_blob("b", b"nobody needs it").await, "and none of what it has not seen");
+}
+
 #[tokio::test]
 async fn a_dry_run_says_what_would_go_and_takes_nothing() {
     let objects = Objects::default();
