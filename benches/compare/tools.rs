@@ -57,7 +57,8 @@ fn wrk_arguments<'a>(load: &Requests<'a>, more: &[&'a str]) -> Outcome<Vec<&'a s
     let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
     let connections = leak(format!("-c{}", load.connections));
     let seconds = leak(format!("-d{}", load.seconds));
-    let mut arguments = vec!["-t2", "--latency", "--timeout", "30s", connections, seconds];
+    let threads = if load.connections == 1 { "-t1" } else { "-t2" };
+    let mut arguments = vec![threads, "--latency", "--timeout", "30s", connections, seconds];
     arguments.extend(more);
     arguments.push(load.url);
     Ok(arguments)
