@@ -188,15 +188,7 @@ impl Registry {
             // repository was looked at, would be seen in neither way.
             self.links_are_made().await?;
         }
-        let mut collection = Collection {
-            registry: self,
-            how,
-            watch,
-            limits,
-            marks: Marks::default(),
-            memory: Memory::default(),
-            collected: Collected::default(),
-        };
+        let mut collection = Collection::new(self, how, watch, limits);
         collection.repositories().await?;
         if !collection.watch.is_over() {
             collection.sweep().await?;
@@ -226,21 +218,21 @@ impl Registry {
         // Whoever took the tags decided that they are not needed.
         let grace = Duration::ZERO;
         let how = Collect { grace, untagged: true, dry_run: false, gently: false };
-        let mut collection = Collection {
-            registry: self,
-            how,
-            watch: &mut Nobody,
-            limits: Limits::new(self.storage().time().await?, grace),
-            marks: Marks::default(),
-            memory: Memory::default(),
-            collected: Collected::default(),
-        };
+        let limits = Limits::new(self.storage().time().await?, grace);
+        let mut nobody = Nobody;
+        let mut collection = Collection::new(self, how, &mut nobody, limits);
         collection.take_released(name, &released).await?;
         Ok(collection.collected.manifests)
     }
 }
 
-impl Collection<'_> {
+impl<'a> Collection<'a> {
+    fn new(registry: &'a Registry, how: Collect, watch: &'a mut dyn Watch, limits: Limits) -> Self {
+        let (marks, memory, collected) =
+            (Marks::default(), Memory::default(), Collected::default());
+        Self { registry, how, watch, limits, marks, memory, collected }
+    }
+
     async fn repositories(&mut self) -> Result<(), Error> {
         let mut folders = Folders::new();
         loop {

@@ -24,6 +24,7 @@ use self::{
     directories::{Directories, sync_directory},
     disk::{Disk, Metadata, Mode, Os},
     listing::{Listed, Listings},
+    locking::LOCKS,
     object::{FileObject, Readers, read_at},
     remembered::Remembered,
 };
@@ -37,6 +38,7 @@ mod append;
 mod directories;
 pub mod disk;
 mod listing;
+mod locking;
 mod object;
 mod remembered;
 mod removal;
@@ -105,40 +107,6 @@ impl Filesystem {
         }))
     }
 
-    /// Waits for a lock file, and holds it until what is returned is dropped.
-    ///
-    /// Beside it is its entrance, which everybody goes through: whoever wants to be alone stays
-    /// there, so that nobody else comes in while it waits for those inside.
-    async fn locked(&self, file: &Key, alone: bool) -> Result<File, Error> {
-        let (mut wait, longest) = WAITS;
-        let give_up = Instant::now() + PATIENCE;
-        let mut entrance = None;
-        loop {
-            let lock = move |inner: &Inner, path: &Path| {
-                if entrance.is_none() {
-                    let beside = path.with_extension("entrance");
-                    entrance = inner.disk.lock(&beside, alone)?;
-                }
-                let held = match entrance {
-                    Some(_) => inner.disk.lock(path, alone)?,
-                    None => None,
-                };
-                if held.is_none() && Instant::now() > give_up {
-                    return Err(io::Error::other("another process holds it and does not let go"));
-                }
-                // Who does not want to be alone stands in nobody's way while they wait.
-                Ok((held, entrance.filter(|_| alone)))
-            };
-            let (held, waiting) = self.blocking(Action::Stat, "lock", file, lock).await?;
-            if let Some(held) = held {
-                return Ok(held);
-            }
-            entrance = waiting;
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(longest);
-        }
-    }
-
     /// Runs `work` on a thread that may block, with the path of `key`, and counts it as an action.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -158,17 +126,8 @@ impl Filesystem {
     }
 }
 
-/// Where what is locked lies, below the root: files without content.
-const LOCKS: &str = "portcullis-locks";
-
 /// Where what is taken away goes first, below the root.
 const TRASH: &str = "portcullis-trash";
-
-/// Nobody holds a lock as long as this who is well.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long the first wait for a lock is; each is twice as long as the one before, up to the last.
-const WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
 
 /// Makes the root and what is missing above it, durably.
 fn make_root(root: &Path) -> io::Result<()> {

@@ -42,6 +42,11 @@ impl std::fmt::Debug for Interrupted {
 }
 
 impl Interrupted {
+    fn new(objects: &Objects, at: usize, work: Work) -> Arc<Self> {
+        let (objects, calls) = (objects.clone(), AtomicUsize::new(0));
+        Arc::new(Self { objects, calls, at, work: Mutex::new(Some(work)) })
+    }
+
     async fn next(&self) -> &Objects {
         if self.calls.fetch_add(1, Ordering::Relaxed) == self.at {
             let work = self.work.lock().unwrap().take();
@@ -299,12 +304,7 @@ async fn a_push_in_the_middle_of_a_collection_is_whole() {
                 let pushed = push.run(&client, &untagged).await;
                 *told.lock().unwrap() = Some(pushed);
             });
-            let storage = Arc::new(Interrupted {
-                objects: objects.clone(),
-                calls: AtomicUsize::new(0),
-                at,
-                work: Mutex::new(Some(work)),
-            });
+            let storage = Interrupted::new(&objects, at, work);
             process_on(Arc::clone(&storage) as Arc<_>, grace).collect(untagged_too).await;
             if storage.calls.load(Ordering::Relaxed) <= at {
                 assert!(at > 20, "{what}: that was all?");
@@ -329,12 +329,7 @@ async fn a_push_is_whole_that_has_a_collection_in_its_middle() {
             let (work, ended) = in_between(async move {
                 collector.collect(untagged_too).await;
             });
-            let storage = Arc::new(Interrupted {
-                objects: objects.clone(),
-                calls: AtomicUsize::new(0),
-                at,
-                work: Mutex::new(Some(work)),
-            });
+            let storage = Interrupted::new(&objects, at, work);
             let client = process_on(Arc::clone(&storage) as Arc<_>, grace);
             let outcome = Outcome::default();
             *outcome.lock().unwrap() = Some(push.run(&client, &untagged).await);
@@ -364,12 +359,7 @@ async fn two_collections_at_once_take_what_one_would() {
         let (work, ended) = in_between(async move {
             other.collect(true).await;
         });
-        let storage = Arc::new(Interrupted {
-            objects: objects.clone(),
-            calls: AtomicUsize::new(0),
-            at,
-            work: Mutex::new(Some(work)),
-        });
+        let storage = Interrupted::new(&objects, at, work);
         process_on(Arc::clone(&storage) as Arc<_>, HOUR).collect(true).await;
         if storage.calls.load(Ordering::Relaxed) <= at {
             break;
