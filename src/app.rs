@@ -21,7 +21,7 @@ use crate::{
     jobs::Jobs,
     notify::{self, Notifier},
     registry::{self, SystemClock},
-    server::{Address, Connections, Listener, Server, authority::Outcome},
+    server::{Address, Connections, Listener, Server, Workers, authority::Outcome},
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
 };
 
@@ -34,7 +34,7 @@ mod work;
 
 use counted::Counted;
 pub use error::StartError;
-use listeners::{listen, serve_debug, serve_redirect};
+use listeners::{Listeners, serve_debug, serve_redirect};
 use reload::{RELOADED, Reloads, secure};
 use work::{checks, start_jobs};
 
@@ -64,6 +64,7 @@ pub struct App {
     notifier: Notifier,
     jobs: Jobs,
     reloads: Arc<Reloads>,
+    workers: Workers,
     drain: Duration,
 }
 
@@ -156,13 +157,7 @@ impl App {
         let registry = core(Arc::clone(&storage), config);
         let (gate, users) = open_gate(&config.auth, &mut provisioned)?;
         let (tls, certificates) = secure(config, &mut provisioned)?;
-        let limits = Limits {
-            delete: config.storage.delete.clone(),
-            catalog: config.catalog.clone(),
-            tags: config.tags.clone(),
-            readonly: config.storage.maintenance.readonly.clone(),
-            silent: config.log.accesslog.disabled,
-        };
+        let limits = limits(config);
         let silent = limits.silent;
         let checks = checks(&config.health, &registry)?;
         let health = Arc::new(Health::default());
@@ -171,27 +166,23 @@ impl App {
         let core = (registry.clone(), notifier.clone());
         let api = Api::new(core, choke_point, &config.http.api, limits, tls.is_some())?;
         let api = Arc::new(api);
-        // All of them before one is served: what cannot be listened on leaves nothing running.
-        let options = &config.http.server;
-        let listener = match listener {
-            Some(listener) => listener,
-            None => Listener::open(options)?,
-        };
-        let for_redirect = listen("http.redirectaddr", &options.redirectaddr)?;
-        let for_debug = listen("http.debug.addr", &config.http.api.debug.addr)?;
+        let listeners = Listeners::open(listener, &config.http)?;
         notifier.set(&config.notifications)?;
-        let redirect = Redirect::new(&config.http.api, listener.addr().tcp(), silent)?;
+        let redirect = Redirect::new(&config.http.api, listeners.registry.addr().tcp(), silent)?;
 
+        let workers = Workers::start().map_err(StartError::Workers)?;
         let serving = Arc::clone(&api);
-        let server =
-            Server::start(listener, options, tls, move |peer| serving.service(peer.into()));
-        let redirect =
-            for_redirect.map(|listener| serve_redirect(listener, redirect, &server, options));
+        let service = move |peer: Option<SocketAddr>| serving.service(peer.into());
+        let options = &config.http.server;
+        let server = Server::start(listeners.registry, options, tls, &workers, service);
+        let redirect = listeners
+            .redirect
+            .map(|listener| serve_redirect(listener, redirect, (&server, &workers), options));
         let requests = api.requests();
         let (for_gate, for_events) = (Arc::clone(&gate), notifier.clone());
         let reloads = Reloads { gate: for_gate, api, notifier: for_events, users, certificates };
         let reloads = Arc::new(reloads);
-        let debug = for_debug.map(|listener| {
+        let debug = listeners.debug.map(|listener| {
             let counted = Counted {
                 server: &server,
                 gate: &gate,
@@ -201,12 +192,23 @@ impl App {
                 requests: &requests,
                 certificate: reloads.resolver(),
             };
-            serve_debug(listener, &config.http, Arc::clone(&health), counted.metrics())
+            serve_debug(listener, &config.http, &workers, Arc::clone(&health), counted.metrics())
         });
         let jobs = start_jobs(&config.storage, &registry, &reloads, (checks, &health));
         let drain = config.http.server.draintimeout;
         Ok((
-            Self { server, redirect, debug, registry, gate, notifier, jobs, reloads, drain },
+            Self {
+                server,
+                redirect,
+                debug,
+                registry,
+                gate,
+                notifier,
+                jobs,
+                reloads,
+                workers,
+                drain,
+            },
             provisioned,
         ))
     }
@@ -307,6 +309,8 @@ impl App {
         if let Some(debug) = self.debug {
             debug.stop(Duration::ZERO).await;
         }
+        // Some of what was waited for above ran on them.
+        self.workers.stop().await;
     }
 }
 
@@ -337,6 +341,16 @@ fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
         tags: config.storage.tags.clone(),
     };
     Registry::new(storage, Arc::new(SystemClock), options)
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        delete: config.storage.delete.clone(),
+        catalog: config.catalog.clone(),
+        tags: config.tags.clone(),
+        readonly: config.storage.maintenance.readonly.clone(),
+        silent: config.log.accesslog.disabled,
+    }
 }
 
 /// Where events wait: beside the images, where those outlive the process.

@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     connection::Http,
-    listener::{Client, Socket},
+    listener::{Caller, Socket},
     slots::{Slot, Slots},
     tls::Tls,
 };
@@ -29,6 +29,7 @@ pub use self::{
     listener::{Address, BindError, InheritError, Listener},
     slots::Connections,
     tls::CipherSuite,
+    workers::Workers,
 };
 
 pub mod authority;
@@ -42,6 +43,7 @@ mod listener;
 mod patience;
 mod slots;
 pub mod tls;
+mod workers;
 
 /// How long to wait when no connection can be accepted, for want of file descriptors mostly.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -60,13 +62,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves those who connect. `tls` secures the connections; without it they are plain. `service`
-    /// gives for the address of a client, which is none where it came through a file, the service
-    /// that answers what comes from there.
+    /// Serves those who connect, with these `workers`, which have to outlive it. `tls` secures the
+    /// connections; without it they are plain. `service` gives for the address of a client, which is
+    /// none where it came through a file, the service that answers what comes from there.
     pub fn start<M, S, B>(
         listener: Listener,
         options: &Options,
         tls: Option<Tls>,
+        workers: &Workers,
         service: M,
     ) -> Self
     where
@@ -82,15 +85,17 @@ impl Server {
         let http = Arc::new(http);
         let slots = Slots::new(options.maxconnections.unwrap_or_else(descriptors::for_connections));
         let connect = {
-            let (tasks, stopped) = (tasks.clone(), stopped.clone());
+            let (tasks, stopped, crew) = (tasks.clone(), stopped.clone(), workers.crew());
             let h2c = options.h2c.enabled;
-            move |client: Client, slot| {
+            move |caller: Caller, slot| {
+                let place = crew.place();
+                let runtime = place.runtime.clone();
                 let (tls, http) = (tls.clone(), Arc::clone(&http));
-                let peer = client.peer();
+                let peer = caller.peer();
                 let service = service(peer);
                 let serve = async move {
-                    let _slot = slot;
-                    match door::open(client, tls.as_ref(), h2c).await {
+                    let _held = (slot, place);
+                    match door::open(caller, tls.as_ref(), h2c).await {
                         Ok(opened) => http.serve(opened, service).await,
                         Err(error) if tls::is_about_certificate(&error) => {
                             tracing::info!(%error, ?peer, "a client was refused for its certificate");
@@ -101,7 +106,7 @@ impl Server {
                 };
                 // Moved as it is, each of these would have room for it once more.
                 let serve = Box::pin(serve);
-                tasks.spawn(stopped.clone().run_until_cancelled_owned(serve));
+                tasks.spawn_on(stopped.clone().run_until_cancelled_owned(serve), &runtime);
             }
         };
         let (until, free) = (stopping.clone(), Arc::clone(&slots));
@@ -147,14 +152,14 @@ impl Server {
 
 /// Accepts connections for ever, each when there is a slot for it: until then clients wait where
 /// the system keeps them.
-async fn accept(socket: &Socket, slots: &Arc<Slots>, connect: impl Fn(Client, Slot)) {
+async fn accept(socket: &Socket, slots: &Arc<Slots>, connect: impl Fn(Caller, Slot)) {
     let mut failing = false;
     loop {
         let slot = slots.take().await;
         match socket.accept().await {
-            Ok(client) => {
+            Ok(caller) => {
                 failing = false;
-                connect(client, slot.accepted());
+                connect(caller, slot.accepted());
             }
             // The client has gone already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

@@ -74,4 +74,10 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The threads that serve cannot be started.
+    #[error(
+        "the threads that serve cannot be started; raise the limits of threads (ulimit -u) and \
+             descriptors (ulimit -n)"
+    )]
+    Workers(#[source] io::Error),
 }

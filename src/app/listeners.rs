@@ -6,12 +6,36 @@ use crate::{
     config,
     health::Health,
     http::{self, Redirect},
-    server::{self, BindError, H2cOptions, Listener, Server},
+    server::{self, BindError, H2cOptions, Listener, Server, Workers},
     telemetry::metrics::{self, Metrics},
 };
 
+/// Everything that is listened on.
+pub(super) struct Listeners {
+    pub(super) registry: Listener,
+    pub(super) redirect: Option<Listener>,
+    pub(super) debug: Option<Listener>,
+}
+
+impl Listeners {
+    /// All of them before one is served: what cannot be listened on leaves nothing running. The
+    /// registry's is the caller's, where there is one.
+    pub(super) fn open(
+        registry: Option<Listener>,
+        options: &config::Http,
+    ) -> Result<Self, BindError> {
+        let registry = match registry {
+            Some(listener) => listener,
+            None => Listener::open(&options.server)?,
+        };
+        let redirect = listen("http.redirectaddr", &options.server.redirectaddr)?;
+        let debug = listen("http.debug.addr", &options.api.debug.addr)?;
+        Ok(Self { registry, redirect, debug })
+    }
+}
+
 /// Listens where there is an address for it.
-pub(super) fn listen(key: &'static str, addr: &str) -> Result<Option<Listener>, BindError> {
+fn listen(key: &'static str, addr: &str) -> Result<Option<Listener>, BindError> {
     if addr.is_empty() { Ok(None) } else { Listener::tcp(key, addr).map(Some) }
 }
 
@@ -20,7 +44,7 @@ pub(super) fn listen(key: &'static str, addr: &str) -> Result<Option<Listener>, 
 pub(super) fn serve_redirect(
     listener: Listener,
     redirect: Redirect,
-    server: &Server,
+    (server, workers): (&Server, &Workers),
     options: &server::Options,
 ) -> Server {
     let limit = u32::try_from(server.connections().limit / 10).unwrap_or(u32::MAX);
@@ -29,13 +53,14 @@ pub(super) fn serve_redirect(
     let options = server::Options { maxconnections, h2c, ..options.clone() };
     tracing::info!(addr = %listener.addr(), "listening for plain HTTP, which is sent to HTTPS");
     let redirect = Arc::new(redirect);
-    Server::start(listener, &options, None, move |peer| redirect.service(peer.into()))
+    Server::start(listener, &options, None, workers, move |peer| redirect.service(peer.into()))
 }
 
 /// Serves metrics and health.
 pub(super) fn serve_debug(
     listener: Listener,
     options: &config::Http,
+    workers: &Workers,
     health: Arc<Health>,
     metrics: Metrics,
 ) -> Server {
@@ -43,5 +68,5 @@ pub(super) fn serve_debug(
     let prometheus = &options.api.debug.prometheus;
     let debug = Arc::new(http::Debug::new(prometheus, health, metrics::CONTENT_TYPE, text));
     tracing::info!(addr = %listener.addr(), "listening for metrics");
-    Server::start(listener, &options.server, None, move |_| debug.service())
+    Server::start(listener, &options.server, None, workers, move |_| debug.service())
 }

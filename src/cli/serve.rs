@@ -3,7 +3,6 @@
 use std::{
     fmt::Write as _,
     io::Write as _,
-    num::NonZeroUsize,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -41,9 +40,9 @@ pub(super) struct Serve {
 /// Threads that wait for the disk. More than can keep a disk busy, few enough to be cheap.
 const BLOCKING_THREADS: usize = 64;
 
-/// Threads that serve, at least. With two on two processors each is interrupted by the one that it
-/// has just sent something to; with four a tenth more requests are answered (docs/PERFORMANCE.md).
-const MIN_WORKERS: usize = 4;
+/// Threads that accept connections and do what runs by itself. The server has its own for the
+/// connections.
+const THREADS: usize = 2;
 
 /// Work that blocks and goes on after the drain, such as a look at a disk that stands still, is waited
 /// for no longer.
@@ -65,10 +64,9 @@ impl Serve {
         for note in &config.notes {
             tracing::info!("{note}");
         }
-        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
-            .worker_threads(processors.max(MIN_WORKERS))
+            .worker_threads(THREADS)
             .max_blocking_threads(BLOCKING_THREADS)
             .build()?;
         let mut settings = Watched { file: self.config, began: config.settings.clone(), log };

@@ -13,7 +13,11 @@ use tokio::{
 };
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::{impatient::Impatient, listener::Client, tls::Tls};
+use super::{
+    impatient::Impatient,
+    listener::{Caller, Client},
+    tls::Tls,
+};
 
 /// A client that has not sent its first byte, or not finished its handshake, by then is let go.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,16 +61,17 @@ pub(super) enum Version {
 
 /// Opens a connection to a client, by TLS where there is `tls`. Without, HTTP/2 is spoken only with
 /// `h2c`, and with who begins with it.
-pub(super) async fn open(client: Client, tls: Option<&Tls>, h2c: bool) -> io::Result<Opened> {
+pub(super) async fn open(caller: Caller, tls: Option<&Tls>, h2c: bool) -> io::Result<Opened> {
+    let client = caller.enter()?;
     let opening = async {
-        if let Client::Tcp(stream, _) = &client {
+        if let Client::Tcp(stream) = &client {
             // Small responses leave at once.
             stream.set_nodelay(true)?;
             notice_absence(stream)?;
         }
         let Some(tls) = tls else {
             return match client {
-                Client::Tcp(stream, _) => plain(stream, h2c).await,
+                Client::Tcp(stream) => plain(stream, h2c).await,
                 Client::Unix(stream) => plain(stream, h2c).await,
             };
         };
@@ -75,9 +80,9 @@ pub(super) async fn open(client: Client, tls: Option<&Tls>, h2c: bool) -> io::Re
             .await?
             .is_some_and(|first| first != HANDSHAKE && first.is_ascii_alphabetic());
         match client {
-            Client::Tcp(stream, _) if wrong_door => Err(refuse(stream).await?),
+            Client::Tcp(stream) if wrong_door => Err(refuse(stream).await?),
             Client::Unix(stream) if wrong_door => Err(refuse(stream).await?),
-            Client::Tcp(stream, _) => secure(stream, tls).await,
+            Client::Tcp(stream) => secure(stream, tls).await,
             Client::Unix(stream) => secure(stream, tls).await,
         }
     };

@@ -5,10 +5,11 @@ use std::{
     fmt,
     fs::{self, File},
     io,
-    net::{SocketAddr, TcpListener},
+    net::{self, SocketAddr, TcpListener},
     os::{
         fd::AsFd,
         unix::{
+            self,
             fs::{FileTypeExt as _, MetadataExt as _},
             net::UnixListener,
         },
@@ -176,27 +177,27 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    pub(super) async fn accept(&self) -> io::Result<Client> {
+    pub(super) async fn accept(&self) -> io::Result<Caller> {
         match self {
             Self::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
                 // On a socket for both families the others look like one of IPv6.
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                Ok(Client::Tcp(stream, peer))
+                Ok(Caller::Tcp(stream.into_std()?, peer))
             }
-            Self::Unix(socket) => Ok(Client::Unix(socket.accept().await?.0)),
+            Self::Unix(socket) => Ok(Caller::Unix(socket.accept().await?.0.into_std()?)),
         }
     }
 }
 
-/// Somebody who has connected.
+/// Somebody who has connected and belongs to no runtime yet.
 #[derive(Debug)]
-pub(super) enum Client {
-    Tcp(TcpStream, SocketAddr),
-    Unix(UnixStream),
+pub(super) enum Caller {
+    Tcp(net::TcpStream, SocketAddr),
+    Unix(unix::net::UnixStream),
 }
 
-impl Client {
+impl Caller {
     /// The address; whoever comes through a file has none.
     pub(super) const fn peer(&self) -> Option<SocketAddr> {
         match self {
@@ -205,11 +206,28 @@ impl Client {
         }
     }
 
+    /// A client of the runtime that this is called on.
+    pub(super) fn enter(self) -> io::Result<Client> {
+        Ok(match self {
+            Self::Tcp(stream, _) => Client::Tcp(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Client::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+}
+
+/// Somebody who has connected.
+#[derive(Debug)]
+pub(super) enum Client {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Client {
     /// Waits for the first byte and leaves it where it is; `None` at the end.
     pub(super) async fn first_byte(&self) -> io::Result<Option<u8>> {
         let mut first = [0];
         let read = match self {
-            Self::Tcp(stream, _) => stream.peek(&mut first).await?,
+            Self::Tcp(stream) => stream.peek(&mut first).await?,
             Self::Unix(stream) => {
                 let peek = || {
                     let (_, read) = recv(stream, &mut first, rustix::net::RecvFlags::PEEK)?;
@@ -355,7 +373,7 @@ mod tests {
         let full = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
         rustix::net::bind(&full, &SocketAddrUnix::new(&path).unwrap()).unwrap();
         rustix::net::listen(&full, 0).unwrap();
-        let _first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let _first = unix::net::UnixStream::connect(&path).unwrap();
         assert!(refused(&path).contains("another program does"), "{}", refused(&path));
         assert!(path.exists());
     }

@@ -1,0 +1,170 @@
+//! The threads that serve connections.
+//!
+//! Each has a runtime of its own, and a connection stays where it was given to: what it waited for
+//! wakes that thread and no other. The threads of one runtime for all wake each other to share what
+//! there is to do, and for small requests that costs a quarter of all there is (docs/PERFORMANCE.md).
+
+use std::{
+    io,
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How many there are at least. With two on two processors each is interrupted by the client that it
+/// has just sent something to; more than four are no better (docs/PERFORMANCE.md).
+const AT_LEAST: usize = 4;
+
+/// How many threads each has that wait for the disk: four times this can keep any disk busy.
+const BLOCKING: usize = 16;
+
+/// Work that blocks and goes on when nobody waits for it any more, such as a look at a disk that
+/// stands still, is waited for no longer at the end.
+const LAST_WORK: Duration = Duration::from_secs(2);
+
+/// Threads that serve connections, until this is stopped or dropped: then what they still do ends
+/// where it waits.
+#[derive(Debug)]
+pub struct Workers {
+    crew: Crew,
+    threads: Vec<JoinHandle<()>>,
+    end: DropGuard,
+}
+
+impl Workers {
+    /// Starts one for each processor, and at least four.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no room for more threads or descriptors.
+    pub fn start() -> io::Result<Self> {
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let (end, mut crew, mut threads) = (CancellationToken::new(), Vec::new(), Vec::new());
+        // From here on an early return ends those that run.
+        let guard = end.clone().drop_guard();
+        for _ in 0..processors.max(AT_LEAST) {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(BLOCKING)
+                .thread_name("disk")
+                .build()?;
+            crew.push(Worker {
+                runtime: runtime.handle().clone(),
+                connections: Arc::new(AtomicUsize::new(0)),
+            });
+            let end = end.clone();
+            threads.push(thread::Builder::new().name("serving".to_owned()).spawn(move || {
+                runtime.block_on(end.cancelled());
+                runtime.shutdown_timeout(LAST_WORK);
+            })?);
+        }
+        Ok(Self { crew: Crew(crew.into()), threads, end: guard })
+    }
+
+    /// Ends them, and waits for what they have begun to do on the disk.
+    pub async fn stop(self) {
+        let Self { crew: _, threads, end } = self;
+        drop(end);
+        let join = move || threads.into_iter().all(|thread| thread.join().is_ok());
+        if !tokio::task::spawn_blocking(join).await.unwrap_or(false) {
+            tracing::error!("a thread that served connections has panicked");
+        }
+    }
+
+    pub(super) fn crew(&self) -> Crew {
+        self.crew.clone()
+    }
+}
+
+/// Who connections are given to.
+#[derive(Clone, Debug)]
+pub(super) struct Crew(Arc<[Worker]>);
+
+#[derive(Debug)]
+struct Worker {
+    runtime: Handle,
+    connections: Arc<AtomicUsize>,
+}
+
+/// Where a connection is served, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) runtime: Handle,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Crew {
+    /// A place for one more connection: where there are fewest.
+    pub(super) fn place(&self) -> Place {
+        let connections = |&at: &usize| self.0[at].connections.load(Ordering::Relaxed);
+        let fewest = (0..self.0.len()).min_by_key(connections).unwrap_or(0);
+        let Worker { runtime, connections } = &self.0[fewest];
+        connections.fetch_add(1, Ordering::Relaxed);
+        Place { runtime: runtime.clone(), connections: Arc::clone(connections) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_goes_where_there_are_fewest() {
+        let workers = Workers::start().unwrap();
+        let crew = workers.crew();
+        let count = crew.0.len();
+        let mut places: Vec<_> = (0..2 * count).map(|_| crew.place()).collect();
+        let open = || crew.0.iter().map(|worker| worker.connections.load(Ordering::Relaxed));
+        assert!(open().all(|open| open == 2), "{:?}", open().collect::<Vec<_>>());
+        let left = Arc::clone(&places.swap_remove(3).connections);
+        assert_eq!(left.load(Ordering::Relaxed), 1);
+        let next = crew.place();
+        assert!(Arc::ptr_eq(&next.connections, &left));
+        workers.stop().await;
+    }
+
+    #[tokio::test]
+    async fn what_has_been_begun_on_the_disk_is_done_when_they_have_stopped() {
+        let workers = Workers::start().unwrap();
+        let place = workers.crew().place();
+        let (begun, has_begun) = oneshot::channel();
+        let done = Arc::new(AtomicUsize::new(0));
+        let told = Arc::clone(&done);
+        place.runtime.spawn_blocking(move || {
+            begun.send(()).unwrap();
+            thread::sleep(Duration::from_millis(100));
+            told.store(1, Ordering::SeqCst);
+        });
+        has_begun.await.unwrap();
+        workers.stop().await;
+        assert_eq!(done.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn they_end_when_they_are_dropped() {
+        let workers = Workers::start().unwrap();
+        let place = workers.crew().place();
+        let (waiting, ends) = oneshot::channel::<()>();
+        let _waits = place.runtime.spawn(async move {
+            let _waiting = waiting;
+            std::future::pending::<()>().await;
+        });
+        drop(workers);
+        assert!(ends.await.is_err(), "what waited has ended");
+    }
+}
