@@ -64,10 +64,10 @@ pub use referrers::Referrers;
 pub use retention::{Decision, Expired, KeepsNothing, Retained, RetentionOptions, RetentionRule};
 pub use scope::{Glob, InvalidGlob, Scope};
 pub use tags::TagRules;
-use uploads::Opened;
 pub use uploads::{
     Body, Chunk, InvalidUploadId, OldUpload, PurgeOptions, Purged, Upload, UploadId,
 };
+use uploads::{Intakes, Opened};
 
 /// A registry over some storage. Clones are the same registry.
 #[derive(Clone, Debug)]
@@ -79,6 +79,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     sessions: Sessions,
     opened: Opened,
+    intakes: Intakes,
     locks: Locks,
     contents: Contents,
     acceptance: Acceptance,
@@ -142,6 +143,7 @@ impl Registry {
             clock,
             sessions: Sessions::default(),
             opened: Opened::new(max_uploads),
+            intakes: Intakes::default(),
             locks: Locks::default(),
             contents: Contents::new(),
             acceptance: Acceptance::new(validation, policy),

@@ -32,6 +32,7 @@ pub use self::{
     workers::Workers,
 };
 
+mod ahead;
 pub mod authority;
 pub mod certificates;
 mod connection;

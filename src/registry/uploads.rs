@@ -30,7 +30,7 @@ mod owned;
 mod purge;
 mod saved;
 
-pub(super) use self::owned::Opened;
+pub(super) use self::{intake::Intakes, owned::Opened};
 pub use self::{
     owned::Upload,
     purge::{OldUpload, PurgeOptions, Purged},
@@ -340,7 +340,8 @@ impl Registry {
         });
         let saved = known.length;
         let hashed = self.hash_up_to(name, id, known, length).await?;
-        let mut intake = Intake::new(appender, hashed, saved, session.asked());
+        let mut intake =
+            Intake::new((appender, self.0.intakes.clone()), hashed, saved, session.asked());
         if session.was_overtaken() {
             intake.expect_range();
         }

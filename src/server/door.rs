@@ -14,6 +14,7 @@ use tokio::{
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::{
+    ahead::Ahead,
     impatient::Impatient,
     listener::{Caller, Client},
     tls::Tls,
@@ -96,6 +97,7 @@ async fn plain(stream: impl Connection + 'static, h2c: bool) -> io::Result<Opene
 }
 
 async fn secure(stream: impl Connection + 'static, tls: &Tls) -> io::Result<Opened> {
+    let stream = Ahead::new(stream);
     let client = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let config = tls.config(&client.client_hello());
     let mut stream = client.into_stream(config).await?;

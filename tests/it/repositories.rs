@@ -147,7 +147,7 @@ async fn a_chunk_on_its_way_ends_with_the_repository() {
     let path = location.strip_prefix(&server.base).unwrap();
     let head = format!("PATCH {path}\r\ncontent-length: 999999999\r\nconnection: close\r\n");
     let mut stream = server.begin(&head).await;
-    stream.write_all(&noise(1, 1_000_000)).await.unwrap();
+    stream.write_all(&noise(1, 3_000_000)).await.unwrap();
     let upload = repositories(&server).join("app/_uploads").join(path.rsplit('/').next().unwrap());
     while fs::metadata(upload.join("data")).map_or(0, |data| data.len()) == 0 {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;

@@ -3,6 +3,8 @@
 //! Pieces are gathered into batches. While one batch is hashed on one thread and written on
 //! another, the next one arrives; two batches per upload are all that is ever in memory.
 
+use std::{ops::RangeInclusive, sync::Arc};
+
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryFutureExt as _};
 
@@ -16,8 +18,11 @@ use crate::{
     storage::Appender,
 };
 
-/// Enough to make the hops between threads cheap, little enough for many uploads at once.
-const BATCH: usize = 256 * 1024;
+/// How large the batches are that all uploads gather at a time, together. Large ones make the hops
+/// between threads cheap: with 1 MiB a push is a fifth faster than with a quarter of that, and with
+/// more it is no faster (docs/PERFORMANCE.md).
+const BATCHES: usize = 8 * 1024 * 1024;
+const BATCH: RangeInclusive<usize> = 256 * 1024..=1024 * 1024;
 
 /// Less than this is hashed where it is: about 20 µs, which is what a hop costs.
 const HASH_IN_PLACE: usize = 32 * 1024;
@@ -28,9 +33,22 @@ const WORTH_RESERVING: u64 = 8 * 1024 * 1024;
 /// What a client says is no reason to take more than this from others at once.
 const MAX_RESERVED: u64 = 1024 * 1024 * 1024;
 
+/// Those who take something in now; each of them holds a clone.
+#[derive(Clone, Debug, Default)]
+pub(in crate::registry) struct Intakes(Arc<()>);
+
+impl Intakes {
+    /// How large a batch may be.
+    fn batch(&self) -> usize {
+        let intakes = Arc::strong_count(&self.0).saturating_sub(1).max(1);
+        (BATCHES / intakes).clamp(*BATCH.start(), *BATCH.end())
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Intake {
     appender: Box<dyn Appender>,
+    intakes: Intakes,
     /// Has seen exactly what the appender has.
     hasher: Hasher,
     /// Where the upload ended when it was taken up.
@@ -45,13 +63,13 @@ impl Intake {
     /// Goes on with an upload of which all bytes are `hashed`, and the first `saved` can be
     /// continued from storage.
     pub(super) fn new(
-        appender: Box<dyn Appender>,
+        (appender, intakes): (Box<dyn Appender>, Intakes),
         hashed: Hashed,
         saved: u64,
         asked: Asked,
     ) -> Self {
         let (hasher, began) = (hashed.hasher, hashed.length);
-        Self { appender, hasher, began, saved, asked, range_expected: false }
+        Self { appender, intakes, hasher, began, saved, asked, range_expected: false }
     }
 
     /// From now on a chunk that does not say where it begins is refused: somebody else has written
@@ -139,14 +157,15 @@ impl Intake {
     async fn receive(&mut self, mut body: Body, limit: u64) -> Result<(), Error> {
         let mut received = 0;
         let asked = self.asked.clone();
-        let (mut batch, mut rest) = gather(&mut body, &asked).await;
+        let (mut batch, mut rest) = gather(&mut body, self.intakes.batch(), &asked).await;
         while !batch.is_empty() {
             received += batch.iter().map(|piece| piece.len() as u64).sum::<u64>();
             if received > limit || !matches!(rest, Rest::More) {
                 self.store(batch).await?;
                 break;
             }
-            let (stored, next) = tokio::join!(self.store(batch), gather(&mut body, &asked));
+            let next = gather(&mut body, self.intakes.batch(), &asked);
+            let (stored, next) = tokio::join!(self.store(batch), next);
             stored?;
             (batch, rest) = next;
         }
@@ -173,14 +192,14 @@ enum Rest {
     Broken(Error),
 }
 
-/// Receives a batch.
-async fn gather(body: &mut Body, asked: &Asked) -> (Vec<Bytes>, Rest) {
+/// Receives a batch of about this size.
+async fn gather(body: &mut Body, size: usize, asked: &Asked) -> (Vec<Bytes>, Rest) {
     let mut batch = Vec::new();
     let mut length = 0;
     if asked.to_end.is_cancelled() {
         return (batch, Rest::Broken(Error::UploadUnknown));
     }
-    while length < BATCH {
+    while length < size {
         match next(body, asked).await {
             Some(Ok(piece)) => {
                 length += piece.len();

@@ -1,0 +1,172 @@
+//! Reads ahead of TLS.
+//!
+//! rustls asks the socket for 4 KiB at a time, which is four or five calls of the system for each
+//! record of a push. So when a client sends much, it is taken from the socket in large pieces, and
+//! rustls gets it from here. A client that sends little has no buffer and nothing is copied.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_read_buf;
+
+/// How much is read ahead: four full records of TLS (RFC 8446 §5.2).
+const AHEAD: usize = 64 * 1024;
+
+/// Who sends no more than this at a time is not read ahead of.
+const LITTLE: usize = 4 * 1024;
+
+/// A socket that is read ahead of.
+#[derive(Debug)]
+pub(super) struct Ahead<S> {
+    stream: S,
+    /// What was read and not yet asked for. It has room only while there is something in it.
+    buffer: BytesMut,
+    /// Whether the client sends much.
+    much: bool,
+}
+
+impl<S> Ahead<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, buffer: BytesMut::new(), much: false }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Ahead<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { stream, buffer, much } = &mut *self;
+        if buffer.is_empty() && !*much {
+            *buffer = BytesMut::new();
+            let room = buf.remaining();
+            ready!(Pin::new(stream).poll_read(cx, buf))?;
+            // What there was room for was not all.
+            *much = room >= LITTLE && buf.remaining() == 0;
+            return Poll::Ready(Ok(()));
+        }
+        if buffer.is_empty() {
+            buffer.reserve(AHEAD);
+            let read = poll_read_buf(Pin::new(stream), cx, buffer);
+            if buffer.is_empty() {
+                // Nobody knows for how long.
+                *buffer = BytesMut::new();
+            }
+            *much = ready!(read)? > LITTLE;
+        }
+        let length = buffer.len().min(buf.remaining());
+        buf.put_slice(&buffer[..length]);
+        buffer.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Ahead<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, task::Waker};
+
+    use super::*;
+
+    /// Has these pieces, and between them nothing for a while; notes how much it was asked for.
+    #[derive(Default)]
+    struct Client {
+        pieces: VecDeque<Vec<u8>>,
+        asked: Vec<usize>,
+    }
+
+    impl AsyncRead for Client {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.asked.push(buf.remaining());
+            let Some(piece) = self.pieces.front_mut() else { return Poll::Ready(Ok(())) };
+            if piece.is_empty() {
+                self.pieces.pop_front();
+                return Poll::Pending;
+            }
+            let rest = piece.split_off(piece.len().min(buf.remaining()));
+            buf.put_slice(&std::mem::replace(piece, rest));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// What `ahead` gives until it has nothing for now, by pieces of 4 KiB as rustls asks for it.
+    fn taken(ahead: &mut Ahead<Client>) -> Vec<u8> {
+        let (mut all, mut piece) = (Vec::new(), [0; LITTLE]);
+        loop {
+            let mut buf = ReadBuf::new(&mut piece);
+            let read =
+                Pin::new(&mut *ahead).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf);
+            if read.is_pending() || buf.filled().is_empty() {
+                return all;
+            }
+            all.extend_from_slice(buf.filled());
+        }
+    }
+
+    fn numbers(length: usize) -> Vec<u8> {
+        (0..length).map(|at| (at % 251) as u8).collect()
+    }
+
+    #[test]
+    fn who_sends_much_is_read_ahead_of_and_nothing_is_lost() {
+        let pieces = [300_000, 20_000, 100, 70_000, 4096, 1].map(numbers);
+        let mut ahead = Ahead::new(Client { pieces: pieces.clone().into(), ..Client::default() });
+        for piece in &pieces {
+            assert!(taken(&mut ahead) == *piece);
+            assert_eq!(ahead.buffer.capacity(), 0, "an idle client has no buffer");
+        }
+        assert!(taken(&mut ahead).is_empty());
+        let large = ahead.stream.asked.iter().filter(|asked| **asked >= AHEAD).count();
+        assert!(large >= 6, "{:?}", ahead.stream.asked);
+        assert!(ahead.stream.asked.len() < 25, "{:?}", ahead.stream.asked);
+    }
+
+    #[test]
+    fn who_sends_little_is_not_read_ahead_of() {
+        let pieces = [500, 4000, 1, 300].map(numbers);
+        let mut ahead = Ahead::new(Client { pieces: pieces.clone().into(), ..Client::default() });
+        for piece in &pieces {
+            assert!(taken(&mut ahead) == *piece);
+        }
+        assert!(ahead.stream.asked.iter().all(|asked| *asked == LITTLE));
+    }
+}
