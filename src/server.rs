@@ -43,6 +43,7 @@ mod lingering;
 mod listener;
 mod patience;
 mod slots;
+mod through;
 pub mod tls;
 mod workers;
 

@@ -77,7 +77,7 @@ pub enum StartError {
     /// The threads that serve cannot be started.
     #[error(
         "the threads that serve cannot be started; raise the limits of threads (ulimit -u) and \
-             descriptors (ulimit -n)"
+         descriptors (ulimit -n)"
     )]
     Workers(#[source] io::Error),
 }

@@ -19,8 +19,8 @@ use crate::{
 };
 
 /// How large the batches are that all uploads gather at a time, together. Large ones make the hops
-/// between threads cheap: with 1 MiB a push is a fifth faster than with a quarter of that, and with
-/// more it is no faster (docs/PERFORMANCE.md).
+/// between threads cheap: with 1 MiB a push is a fifth faster than with a quarter of that. With more,
+/// one is a little faster still and several are slower (docs/PERFORMANCE.md).
 const BATCHES: usize = 8 * 1024 * 1024;
 const BATCH: RangeInclusive<usize> = 256 * 1024..=1024 * 1024;
 
@@ -242,4 +242,22 @@ pub(super) async fn hash(mut hasher: Hasher, pieces: Vec<Bytes>) -> Result<Hashe
         return Ok(update());
     }
     tokio::task::spawn_blocking(update).await.map_err(Error::Panicked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_push_their_batches_are_bounded_together() {
+        let registry = Intakes::default();
+        let batch = |count: usize| {
+            let pushes = vec![registry.clone(); count];
+            pushes.last().map_or(0, Intakes::batch)
+        };
+        assert_eq!([1, 8].map(batch), [1024 * 1024; 2]);
+        assert_eq!(batch(16), 512 * 1024);
+        assert_eq!([32, 500].map(batch), [256 * 1024; 2]);
+        assert!((1..=32).all(|count| count * batch(count) <= BATCHES));
+    }
 }
