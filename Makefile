@@ -75,7 +75,7 @@ install-deny:
 
 .PHONY: unit
 unit: forget-skips ## Run the tests that need nothing but this crate
-	$(CARGO) test --locked --lib --bins --test it
+	$(CARGO) test --locked --lib --bins --test it --bench pure
 	$(CARGO) test --locked --doc
 	@$(SHOW_SKIPS)
 
