@@ -17,11 +17,11 @@ use crate::{
     config::Config,
     gate::{self, EverythingAllowed, Gate, UserFile, htpasswd, htpasswd::UserName},
     health::Health,
-    http::{Api, Limits, Redirect},
+    http::{self, Api, Limits, Redirect},
     jobs::Jobs,
     notify::{self, Notifier},
     registry::{self, SystemClock},
-    server::{Address, Connections, Listener, Server, Workers, authority::Outcome},
+    server::{self, Address, Connections, Listener, Server, Workers, authority::Outcome},
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
 };
 
@@ -172,7 +172,10 @@ impl App {
 
         let workers = Workers::start().map_err(StartError::Workers)?;
         let serving = Arc::clone(&api);
-        let service = move |peer: Option<SocketAddr>| serving.service(peer.into());
+        let service = move |peer: server::Peer| {
+            let addr = peer.addr();
+            serving.service(http::Connection::new(addr, move || peer.authenticated()))
+        };
         let options = &config.http.server;
         let server = Server::start(listeners.registry, options, tls, &workers, service);
         let redirect = listeners

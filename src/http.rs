@@ -42,6 +42,7 @@ mod blobs;
 mod body;
 mod call;
 mod conditional;
+mod connection;
 mod debug;
 pub mod endpoint;
 mod error;
@@ -58,6 +59,7 @@ mod search;
 mod uploads;
 
 pub use call::Peer;
+pub use connection::Connection;
 pub use debug::{Debug, DebugOptions, PrometheusOptions};
 pub use error::Error;
 pub use observe::{Observed, RequestId};
@@ -194,23 +196,23 @@ impl Api {
         self.adjustable.load().readonly
     }
 
-    /// The interface as a service for the requests on one connection, which `peer` opened.
+    /// The interface as a service for the requests on one connection.
     ///
     /// It has no router and no layers: what those would do is said in `answer`, and
     /// they cost as much as a small request's own work.
     pub fn service<B>(
         self: &Arc<Self>,
-        peer: Peer,
+        connection: Connection,
     ) -> impl Service<Request<B>, Response = Response<Observed>, Error = Infallible, Future: Send>
     + Send
     + use<B>
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        let api = Arc::clone(self);
+        let (api, connection) = (Arc::clone(self), Arc::new(connection));
         service_fn(move |request: Request<B>| {
-            let api = Arc::clone(&api);
-            async move { Ok(observe::observed(api, peer, request).await) }
+            let (api, connection) = (Arc::clone(&api), Arc::clone(&connection));
+            async move { Ok(observe::observed(api, connection, request).await) }
         })
     }
 
@@ -248,6 +250,7 @@ impl Api {
             .authenticate(authorization, address)
             .await
             .map_err(|refusal| Error::NotLetIn { refusal, challenge: self.gate.challenge() })?;
+        call.connection.authenticated();
         call.identity = Some(identity.clone());
         let path = path.as_deref().unwrap_or_default();
         let query = call.uri.query().unwrap_or_default();

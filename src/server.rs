@@ -4,8 +4,8 @@
 //! files; what it can be told is in [`Options`].
 
 use std::{
-    convert::Infallible, error::Error, fmt, io, net::SocketAddr, num::NonZeroU32, path::PathBuf,
-    sync::Arc, time::Duration,
+    convert::Infallible, error::Error, fmt, io, num::NonZeroU32, path::PathBuf, sync::Arc,
+    time::Duration,
 };
 
 use axum::http::{Request, Response};
@@ -27,6 +27,7 @@ use self::{
 };
 pub use self::{
     listener::{Address, BindError, InheritError, Listener},
+    peer::Peer,
     slots::Connections,
     tls::CipherSuite,
     workers::Workers,
@@ -42,6 +43,7 @@ mod impatient;
 mod lingering;
 mod listener;
 mod patience;
+mod peer;
 mod slots;
 mod through;
 pub mod tls;
@@ -65,8 +67,8 @@ pub struct Server {
 
 impl Server {
     /// Serves those who connect, with these `workers`, which have to outlive it. `tls` secures the
-    /// connections; without it they are plain. `service` gives for the address of a client, which is
-    /// none where it came through a file, the service that answers what comes from there.
+    /// connections; without it they are plain. `service` gives for the other end of a connection the
+    /// service that answers what comes from there.
     pub fn start<M, S, B>(
         listener: Listener,
         options: &Options,
@@ -75,7 +77,7 @@ impl Server {
         service: M,
     ) -> Self
     where
-        M: Fn(Option<SocketAddr>) -> S + Send + Sync + 'static,
+        M: Fn(Peer) -> S + Send + Sync + 'static,
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
@@ -93,17 +95,18 @@ impl Server {
                 let place = crew.place();
                 let runtime = place.runtime.clone();
                 let (tls, http) = (tls.clone(), Arc::clone(&http));
-                let peer = caller.peer();
+                let addr = caller.peer();
+                let peer = Peer::new(addr);
                 let service = service(peer);
                 let serve = async move {
                     let _held = (slot, place);
                     match door::open(caller, tls.as_ref(), h2c).await {
                         Ok(opened) => http.serve(opened, service).await,
                         Err(error) if tls::is_about_certificate(&error) => {
-                            tracing::info!(%error, ?peer, "a client was refused for its certificate");
+                            tracing::info!(%error, peer = ?addr, "a client was refused for its certificate");
                         }
                         // Scanners, health checks and impatient clients do this all day.
-                        Err(error) => tracing::debug!(%error, ?peer, "no connection"),
+                        Err(error) => tracing::debug!(%error, peer = ?addr, "no connection"),
                     }
                 };
                 // Moved as it is, each of these would have room for it once more.

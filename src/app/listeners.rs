@@ -53,7 +53,9 @@ pub(super) fn serve_redirect(
     let options = server::Options { maxconnections, h2c, ..options.clone() };
     tracing::info!(addr = %listener.addr(), "listening for plain HTTP, which is sent to HTTPS");
     let redirect = Arc::new(redirect);
-    Server::start(listener, &options, None, workers, move |peer| redirect.service(peer.into()))
+    Server::start(listener, &options, None, workers, move |peer| {
+        redirect.service(http::Connection::new(peer.addr(), || {}))
+    })
 }
 
 /// Serves metrics and health.
@@ -68,5 +70,9 @@ pub(super) fn serve_debug(
     let prometheus = &options.api.debug.prometheus;
     let debug = Arc::new(http::Debug::new(prometheus, health, metrics::CONTENT_TYPE, text));
     tracing::info!(addr = %listener.addr(), "listening for metrics");
-    Server::start(listener, &options.server, None, workers, move |_| debug.service())
+    Server::start(listener, &options.server, None, workers, move |peer| {
+        // Only the operator's own programs reach it.
+        peer.authenticated();
+        debug.service()
+    })
 }

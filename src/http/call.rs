@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use axum::{
@@ -10,7 +11,7 @@ use axum::{
     http::{HeaderMap, HeaderName, Method, Request, Uri, Version, header},
 };
 
-use super::{observe::RequestId, origin::is_authority};
+use super::{Connection, observe::RequestId, origin::is_authority};
 use crate::{gate::Identity, telemetry::requests::Handler};
 
 /// Whoever opened the connection.
@@ -54,7 +55,7 @@ pub(super) struct Call {
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) version: Version,
-    pub(super) peer: Peer,
+    pub(super) connection: Arc<Connection>,
     /// Where the call comes from, once that is known.
     pub(super) client: Option<IpAddr>,
     /// Who is calling, once that is known; for the log.
@@ -67,13 +68,27 @@ pub(super) struct Call {
 
 impl Call {
     /// Takes a request apart; the body goes its own way.
-    pub(super) fn new(id: RequestId, peer: Peer, request: Request<Body>) -> (Self, Body) {
+    pub(super) fn new(
+        id: RequestId,
+        connection: Arc<Connection>,
+        request: Request<Body>,
+    ) -> (Self, Body) {
         let (parts, body) = request.into_parts();
         let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
         let version = parts.version;
         let (client, identity, handler, repository) = (None, None, None, 0);
-        let call =
-            Self { id, method, uri, headers, version, peer, client, identity, handler, repository };
+        let call = Self {
+            id,
+            method,
+            uri,
+            headers,
+            version,
+            connection,
+            client,
+            identity,
+            handler,
+            repository,
+        };
         (call, body)
     }
 

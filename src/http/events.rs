@@ -80,9 +80,9 @@ impl Api {
         Request {
             id: call.id.to_string(),
             // Of somebody behind a proxy the port is not known.
-            addr: match call.client.filter(|client| Some(*client) != call.peer.ip()) {
+            addr: match call.client.filter(|client| Some(*client) != call.connection.peer.ip()) {
                 Some(client) => client.to_string(),
-                None => call.peer.to_string(),
+                None => call.connection.peer.to_string(),
             },
             host: host.unwrap_or_default().to_owned(),
             method: call.method.to_string(),

@@ -22,7 +22,7 @@ use futures_util::FutureExt as _;
 use hyper::body::{Frame, SizeHint};
 use uuid::Uuid;
 
-use super::{Api, Call, Peer, error};
+use super::{Api, Call, Connection, error};
 use crate::{
     gate::Identity,
     telemetry::{
@@ -73,7 +73,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Answers a request, whatever happens.
 pub(super) async fn observed<B>(
     api: Arc<Api>,
-    peer: Peer,
+    connection: Arc<Connection>,
     request: Request<B>,
 ) -> Response<Observed>
 where
@@ -86,7 +86,7 @@ where
         Some(count) => Body::new(Counted { body: Box::pin(body), count: Arc::clone(count) }),
         None => Body::empty(),
     });
-    let (call, body) = Call::new(id, peer, request);
+    let (call, body) = Call::new(id, connection, request);
     let (status, digest, sent) = (GONE, None, 0);
     let mut running = Box::new(Running { api, call, started, received, status, digest, sent });
     let Running { api, call, .. } = &mut *running;
@@ -243,7 +243,7 @@ pub(super) fn exchange(
 ) -> Exchange<'_> {
     let header = |name| call.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
     Exchange {
-        client: call.client.or_else(|| call.peer.ip()),
+        client: call.client.or_else(|| call.connection.peer.ip()),
         user: call.identity.as_ref().and_then(Identity::name),
         method: call.method.as_str(),
         uri: call.uri.path_and_query().map_or("*", |path| path.as_str()),

@@ -113,7 +113,7 @@ impl OriginRules {
     /// Where a call comes from: of the addresses that it was passed on by, the last one that is not
     /// a trusted proxy's; `None` for the other end of a socket that is a file.
     pub(super) fn client(&self, call: &Call) -> Option<IpAddr> {
-        let mut client = call.peer.ip();
+        let mut client = call.connection.peer.ip();
         let passed = call.headers.get_all(FORWARDED_FOR).iter().rev();
         // What stands before something that cannot be read cannot be believed.
         let texts = passed.flat_map(|value| value.to_str().unwrap_or("?").rsplit(','));
@@ -143,7 +143,7 @@ impl OriginRules {
         if let Some(fixed) = &self.fixed {
             return Some(fixed.clone());
         }
-        let trusted = self.trusts(call.peer.ip());
+        let trusted = self.trusts(call.connection.peer.ip());
         let forwarded = |name| {
             let first = call.header(HeaderName::from_static(name))?.split(',').next()?;
             trusted.then_some(first.trim())

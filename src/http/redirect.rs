@@ -13,7 +13,7 @@ use axum::{
 use hyper::service::{Service, service_fn};
 
 use super::{
-    Call, Error, InvalidOptions, Options, Peer, RequestId, observe,
+    Call, Connection, Error, InvalidOptions, Options, RequestId, observe,
     origin::{self, is_authority, split_port},
     status,
 };
@@ -51,20 +51,20 @@ impl Redirect {
         Ok(Self { fixed, port, access_log: !silent })
     }
 
-    /// The service for the requests on one connection, which `peer` opened. Each is the last one.
+    /// The service for the requests on one connection, each of which is the last one.
     pub fn service<B>(
         self: &Arc<Self>,
-        peer: Peer,
+        connection: Connection,
     ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send>
     + Send
     + use<B>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
-        let redirect = Arc::clone(self);
+        let (redirect, connection) = (Arc::clone(self), Arc::new(connection));
         service_fn(move |request: Request<B>| {
             let (id, started) = (RequestId::new(), Instant::now());
-            let (call, _) = Call::new(id, peer, request.map(|_| Body::empty()));
+            let (call, _) = Call::new(id, Arc::clone(&connection), request.map(|_| Body::empty()));
             let mut response =
                 redirect.answer(&call).unwrap_or_else(|error| error.into_response(id));
             // A client that stays would go on speaking here.

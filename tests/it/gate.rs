@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use hyper::service::Service as _;
 use portcullis::{
     gate::{self, Gate, Identity, Policy, Right},
-    http::{Api, Limits, Options, Peer},
+    http::{Api, Connection, Limits, Options, Peer},
     notify::{Notifier, Place, Source},
     oci::ErrorCode,
     registry::{self, Registry, SystemClock},
@@ -317,7 +317,7 @@ async fn what_the_policy_does_not_allow_is_denied() {
     let door = (gate, std::sync::Arc::default());
     let api = Api::new(core, door, &Options::default(), Limits::default(), true).unwrap();
     let peer = Peer::Tcp(([127, 0, 0, 1], 40_000).into());
-    let service = std::sync::Arc::new(api).service(peer);
+    let service = std::sync::Arc::new(api).service(Connection::new(peer, || {}));
     for (method, path, status) in [
         ("GET", "/v2/", 200),
         ("GET", "/v2/_catalog", 200),
