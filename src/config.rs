@@ -4,9 +4,10 @@
 //! where its options come from. On the way:
 //!
 //! - `source` makes a tree of the file, whose nodes remember where they were written;
-//! - `environment` lays the variables over it, `legacy` replaces old spellings;
+//! - `environment` lays the variables over it, `legacy` replaces old spellings, `quoted` takes quotes
+//!   off what is no text;
 //! - `check` holds the tree against the table in `schema` and makes JSON of it;
-//! - here the options are read from that, and what is safe to assume is assumed;
+//! - `sections` reads the options from that, and here what is safe to assume is assumed;
 //! - `settings` says what came of it all.
 //!
 //! A configuration can make the server less safe only in words: what it does not mention stays
@@ -15,7 +16,6 @@
 
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
 use crate::{
@@ -29,7 +29,9 @@ mod duration;
 mod environment;
 mod error;
 mod legacy;
+mod quoted;
 mod schema;
+mod sections;
 mod settings;
 mod source;
 mod suggest;
@@ -43,6 +45,7 @@ pub use error::Error;
 pub use settings::{Setting, Settings};
 pub use tree::Origin;
 
+use sections::Sections;
 use tree::Node;
 
 /// Everything that can be configured.
@@ -129,14 +132,15 @@ impl Config {
     /// # Errors
     ///
     /// When the file cannot be read or is not of version 0.1, when a key is unknown or has a value
-    /// that it does not take, and when something is asked for that cannot be left out safely.
+    /// that it does not take, and when something is asked for that cannot be left out safely. Of
+    /// several of these, all are named.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Error> {
         match file {
             Some(file) => Self::from_text(file, &source::text(file)?, environment),
-            None => Self::assemble(None, environment),
+            None => Self::assemble(None, environment, Vec::new()),
         }
     }
 
@@ -151,24 +155,37 @@ impl Config {
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Error> {
-        Self::assemble(Some(versioned(file, text)?), environment)
+        let mut errors = Vec::new();
+        let root = source::parse_file(file, text)?;
+        Self::assemble(Some(versioned(file, root, &mut errors)), environment, errors)
     }
 
+    /// `errors` are those that were found before.
     fn assemble(
         file: Option<Node>,
         environment: impl IntoIterator<Item = (String, String)>,
+        mut errors: Vec<Error>,
     ) -> Result<Self, Error> {
         let (mut warnings, mut notes) = (Vec::new(), Vec::new());
         let has_file = file.is_some();
         let mut root = file.unwrap_or_else(|| Node::null(Origin::Default));
         environment::expand_words(&mut root);
-        environment::overlay(&mut root, environment, &mut warnings)?;
+        environment::overlay(&mut root, environment, &mut warnings, &mut errors);
         legacy::modernise(&mut root, &mut warnings);
-        let json = check::check(&root, &mut warnings, &mut notes)?;
+        quoted::unquote(&mut root, &mut warnings, &mut notes);
+        let json = check::check(&root, &mut warnings, &mut notes, &mut errors);
         let mut checked = Checked { json, root };
         checked.assume(has_file, &mut warnings);
-        let mut config = checked.config()?;
-        checked.agree(&config)?;
+        let config = checked.config(&mut errors);
+        if let Some(config) = &config
+            && errors.is_empty()
+        {
+            errors.extend(checked.agree(config).err());
+        }
+        Error::of(errors)?;
+        let Some(mut config) = config else {
+            unreachable!("what could not be read is among the errors")
+        };
         checked.caution(&config, &mut warnings);
         checked.remark(&config, &mut notes);
         (config.warnings, config.notes) = (warnings, notes);
@@ -176,18 +193,20 @@ impl Config {
     }
 }
 
-/// Makes a tree of the file and takes its version off.
-fn versioned(file: &Path, text: &str) -> Result<Node, Error> {
-    let mut root = source::parse_file(file, text)?;
-    let Some(version) = root.remove("version").filter(|version| !version.is_null()) else {
-        return Err(Error::VersionMissing { file: file.to_owned() });
-    };
-    // A number to YAML, unless it is quoted: the characters count.
-    if version.written() == Some("0.1") {
-        Ok(root)
-    } else {
-        Err(Error::Version { found: version.describe(), at: version.origin })
+/// Takes the version off the tree of a file. What is no section has none, and nothing else either.
+fn versioned(file: &Path, mut root: Node, errors: &mut Vec<Error>) -> Node {
+    if !matches!(root.value, tree::Value::Map(_)) {
+        root = Node::null(root.origin);
     }
+    match root.remove("version").filter(|version| !version.is_null()) {
+        None => errors.push(Error::VersionMissing { file: file.to_owned() }),
+        // A number to YAML, unless it is quoted: the characters count.
+        Some(version) if version.written() == Some("0.1") => {}
+        Some(version) => {
+            errors.push(Error::Version { found: version.describe(), at: version.origin });
+        }
+    }
+    root
 }
 
 /// A configuration that fits the schema.
@@ -225,48 +244,53 @@ impl Checked {
         }
     }
 
-    fn config(&self) -> Result<Config, Error> {
+    /// The options of every part; `None` where they cannot be read, and then there are errors.
+    fn config(&self, errors: &mut Vec<Error>) -> Option<Config> {
+        let mut sections = Sections { checked: self, errors };
         let backend = if self.json.pointer("/storage/inmemory").is_some() {
-            storage::Options::Memory
+            Some(storage::Options::Memory)
         } else {
-            storage::Options::Filesystem(self.options("storage.filesystem")?)
+            sections.options("storage.filesystem").map(storage::Options::Filesystem)
         };
-        Ok(Config {
-            log: self.options("log")?,
+        // All of them are read before the first that could not be is given up for.
+        let (delete, readonly) =
+            (sections.options("storage.delete"), sections.options("storage.maintenance.readonly"));
+        let (uploadpurging, garbagecollection) = (
+            sections.options("storage.maintenance.uploadpurging"),
+            sections.options("storage.maintenance.garbagecollection"),
+        );
+        let rules = sections.options("storage");
+        let (log, auth) = (sections.options("log"), sections.options("auth"));
+        let (server, api) = (sections.options("http"), sections.options("http"));
+        let (catalog, tags) = (sections.options("catalog"), sections.options("tags"));
+        let (uploads, notifications) =
+            (sections.options("uploads"), sections.options("notifications"));
+        let (health, validation) = (sections.options("health"), sections.options("validation"));
+        let policy = sections.options("policy");
+        Some(Config {
+            log: log?,
             storage: Storage {
-                backend,
-                delete: self.options("storage.delete")?,
+                backend: backend?,
+                delete: delete?,
                 maintenance: Maintenance {
-                    readonly: self.options("storage.maintenance.readonly")?,
-                    uploadpurging: self.options("storage.maintenance.uploadpurging")?,
-                    garbagecollection: self.options("storage.maintenance.garbagecollection")?,
+                    readonly: readonly?,
+                    uploadpurging: uploadpurging?,
+                    garbagecollection: garbagecollection?,
                 },
-                tags: self.options("storage")?,
+                tags: rules?,
             },
-            auth: self.options("auth")?,
-            http: Http { server: self.options("http")?, api: self.options("http")? },
-            catalog: self.options("catalog")?,
-            tags: self.options("tags")?,
-            uploads: self.options("uploads")?,
-            notifications: self.options("notifications")?,
-            health: self.options("health")?,
-            validation: self.options("validation")?,
-            policy: self.options("policy")?,
+            auth: auth?,
+            http: Http { server: server?, api: api? },
+            catalog: catalog?,
+            tags: tags?,
+            uploads: uploads?,
+            notifications: notifications?,
+            health: health?,
+            validation: validation?,
+            policy: policy?,
             settings: Settings::of(&self.root, &self.json),
             warnings: Vec::new(),
             notes: Vec::new(),
-        })
-    }
-
-    /// Reads the options of a section, which may be missing.
-    fn options<T: DeserializeOwned>(&self, section: &str) -> Result<T, Error> {
-        let pointer = format!("/{}", section.replace('.', "/"));
-        let json = self.json.pointer(&pointer).cloned();
-        serde_path_to_error::deserialize(json.unwrap_or_else(|| json!({}))).map_err(|error| {
-            let below = error.path().iter().map(ToString::to_string);
-            let path: Vec<String> = section.split('.').map(str::to_owned).chain(below).collect();
-            let (key, at) = self.nearest(&path);
-            Error::Value { at, key, message: error.inner().to_string() }
         })
     }
 

@@ -105,7 +105,7 @@ fn messages(loaded: &Result<Config, Error>) -> Vec<String> {
             config.warnings.iter().chain(&config.notes).cloned().chain(lines).collect()
         }
         Err(error) => {
-            let mut all = vec![error.to_string()];
+            let mut all: Vec<_> = error.problems().iter().map(Error::to_string).collect();
             let mut cause = error.source();
             while let Some(error) = cause {
                 all.push(error.to_string());

@@ -29,10 +29,11 @@ impl Failure {
         Self { code: 2, message: message.into() }
     }
 
-    /// Prints the message on standard error and gives the exit code.
+    /// Prints the message on standard error, each line with the program's name, and gives the exit
+    /// code.
     #[must_use]
     pub(super) fn report(&self) -> ExitCode {
-        tell(&self.message);
+        self.message.lines().for_each(tell);
         ExitCode::from(self.code)
     }
 }

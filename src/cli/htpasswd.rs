@@ -282,7 +282,14 @@ fn expected(arguments: &str) -> Failure {
 fn read(path: &Path, formats: Formats) -> Result<PasswordFile, Failure> {
     let bytes =
         fs::read(path).map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))?;
-    Ok(PasswordFile::parse(&bytes, formats))
+    let parsed = PasswordFile::parse(&bytes, formats);
+    match parsed.problems().first() {
+        // Not a word of it was read.
+        Some(problem) if matches!(problem.reason, Reason::Utf16(_)) => {
+            Err(Failure::new(format!("cannot use {}: {}", path.display(), problem.reason)))
+        }
+        _ => Ok(parsed),
+    }
 }
 
 fn delete(path: &Path, user: &str) -> Result<(), Failure> {

@@ -91,8 +91,10 @@ impl Watched {
         let config = match configuration(self.file.as_deref()) {
             Ok(config) => config,
             Err(error) => {
-                let error = Failure::from(error);
-                tracing::error!(%error, "the configuration cannot be used; the old one stays");
+                for problem in error.problems() {
+                    let error = Failure::from(problem);
+                    tracing::error!(%error, "the configuration cannot be used; the old one stays");
+                }
                 app.reload().await;
                 return;
             }

@@ -19,14 +19,20 @@ use super::{
     tree::{Entry, Meaning, Node, Scalar, Value},
 };
 
-/// Checks the whole tree. `notes` gets what is no reason to worry.
+/// Checks the whole tree; what is wrong is left out of the result. `notes` gets what is no reason to
+/// worry.
 pub(super) fn check(
     root: &Node,
     warnings: &mut Vec<String>,
     notes: &mut Vec<String>,
-) -> Result<Json, Error> {
-    let checked = Check { warnings, notes }.value("", &schema::ROOT, root)?;
-    Ok(checked.unwrap_or_else(|| json!({})))
+    errors: &mut Vec<Error>,
+) -> Json {
+    let checked = Check { warnings, notes, errors: &mut *errors }.value("", &schema::ROOT, root);
+    let checked = checked.unwrap_or_else(|error| {
+        errors.push(error);
+        None
+    });
+    checked.unwrap_or_else(|| json!({}))
 }
 
 /// Whether what is written means the default.
@@ -37,6 +43,8 @@ pub(super) fn is_default(kind: &Kind, node: &Node) -> bool {
 struct Check<'a> {
     warnings: &'a mut Vec<String>,
     notes: &'a mut Vec<String>,
+    /// What is wrong within sections and lists, which are read to their end all the same.
+    errors: &'a mut Vec<Error>,
 }
 
 impl Check<'_> {
@@ -75,7 +83,9 @@ impl Check<'_> {
             Kind::Switch(_) if scalar(node).is_some() => json!(switch(path, kind, node)?),
             Kind::Section(_) | Kind::Switch(_) => self.section(path, kind, node)?,
             Kind::OneOf { of, .. } => {
-                only_one(path, of, node)?;
+                if let Err(error) = only_one(path, of, node) {
+                    self.errors.push(error);
+                }
                 self.section(path, kind, node)?
             }
         };
@@ -88,43 +98,58 @@ impl Check<'_> {
         }
         let mut section = Map::new();
         for entry in node.entries() {
-            let key = known(path, kind, entry)?;
-            let path = schema::join(path, key.name);
-            if let Some((word, reason)) = key.refuses
-                && entry.node.word().is_some_and(|written| written.eq_ignore_ascii_case(word))
+            match known(path, kind, entry).and_then(|key| Ok((key, self.entry(path, key, entry)?)))
             {
-                return Err(Error::Refused { at: entry.origin.clone(), key: path, reason });
-            }
-            let checked = match key.support {
-                Support::Works | Support::Old => self.value(&path, &key.kind, &entry.node)?,
-                Support::Needless(reason) => {
-                    // Its form is checked all the same: what is wrong in it was meant otherwise.
-                    self.value(&path, &key.kind, &entry.node)?;
-                    if is_used(&key.kind, &entry.node) {
-                        let at = &entry.origin;
-                        self.notes.push(format!("{path} ({at}) has no effect: {reason}"));
-                    }
-                    None
+                Ok((key, Some(checked))) => {
+                    section.insert(key.name.to_owned(), checked);
                 }
-                Support::Refused(reason) => {
-                    names(&path, &key.kind, &entry.node)?;
-                    if is_used(&key.kind, &entry.node) {
-                        return Err(Error::Refused { at: entry.origin.clone(), key: path, reason });
-                    }
-                    None
-                }
-            };
-            if let Some(checked) = checked {
-                section.insert(key.name.to_owned(), checked);
+                Ok((_, None)) => {}
+                Err(error) => self.errors.push(error),
             }
         }
         Ok(Json::Object(section))
     }
 
+    /// The value of a key in the section `path`; `None` where it is the default or has no effect.
+    fn entry(&mut self, path: &str, key: &Key, entry: &Entry) -> Result<Option<Json>, Error> {
+        let path = schema::join(path, key.name);
+        if let Some((word, reason)) = key.refuses
+            && entry.node.word().is_some_and(|written| written.eq_ignore_ascii_case(word))
+        {
+            return Err(Error::Refused { at: entry.origin.clone(), key: path, reason });
+        }
+        match key.support {
+            Support::Works | Support::Old => self.value(&path, &key.kind, &entry.node),
+            Support::Needless(reason) | Support::Missed(reason) => {
+                // Its form is checked all the same: what is wrong in it was meant otherwise.
+                self.value(&path, &key.kind, &entry.node)?;
+                if is_used(&key.kind, &entry.node) {
+                    let told = match key.support {
+                        Support::Missed(_) => &mut *self.warnings,
+                        _ => &mut *self.notes,
+                    };
+                    let at = &entry.origin;
+                    told.push(format!("{path} ({at}) has no effect: {reason}"));
+                }
+                Ok(None)
+            }
+            Support::Refused(reason) => {
+                names(&path, &key.kind, &entry.node)?;
+                match is_used(&key.kind, &entry.node) {
+                    true => Err(Error::Refused { at: entry.origin.clone(), key: path, reason }),
+                    false => Ok(None),
+                }
+            }
+        }
+    }
+
     fn list(&mut self, path: &str, item: &Kind, node: &Node) -> Result<Json, Error> {
         let mut list = Vec::new();
         for (index, node) in node.items().iter().enumerate() {
-            list.extend(self.value(&format!("{path}[{index}]"), item, node)?);
+            match self.value(&format!("{path}[{index}]"), item, node) {
+                Ok(value) => list.extend(value),
+                Err(error) => self.errors.push(error),
+            }
         }
         Ok(Json::Array(list))
     }

@@ -15,12 +15,14 @@ use super::{
 const PREFIX: &str = "REGISTRY_";
 
 /// Lays the variables over the tree, in the order of their names: so `REGISTRY_AUTH`, which
-/// replaces the whole section, comes before `REGISTRY_AUTH_HTPASSWD_PATH`.
+/// replaces the whole section, comes before `REGISTRY_AUTH_HTPASSWD_PATH`. What is wrong has no
+/// effect.
 pub(super) fn overlay(
     root: &mut Node,
     environment: impl IntoIterator<Item = (String, String)>,
     warnings: &mut Vec<String>,
-) -> Result<(), Error> {
+    errors: &mut Vec<Error>,
+) {
     let mut variables: Vec<_> =
         environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     variables.sort();
@@ -39,17 +41,18 @@ pub(super) fn overlay(
                 "{name} has no effect: the version describes the file and is written there"
             )),
             Some(rest) => match variable.resolve(Place::root(root), rest) {
-                Ok(steps) => {
-                    let node = source::parse_variable(&name, &value)?;
-                    write(root, &steps, node);
-                    expand_words(root);
-                }
+                Ok(steps) => match source::parse_variable(&name, &value) {
+                    Ok(node) => {
+                        write(root, &steps, node);
+                        expand_words(root);
+                    }
+                    Err(error) => errors.push(error),
+                },
                 Err(Miss::Unknown { rest, kind }) => warnings.push(unknown(&name, &rest, kind)),
-                Err(Miss::Wrong(error)) => return Err(error),
+                Err(Miss::Wrong(error)) => errors.push(error),
             },
         }
     }
-    Ok(())
 }
 
 /// Gives `storage: inmemory` and `auth: htpasswd` their long form, so that keys can be laid over
@@ -93,6 +96,14 @@ fn unknown(name: &str, rest: &str, kind: &'static Kind) -> String {
     let hint = match (near(rest), near(head)) {
         (Some(key), _) => format!("; did you mean {parent}{}?", key.to_uppercase()),
         (None, Some(key)) => format!("; did you mean {parent}{}{tail}?", key.to_uppercase()),
+        // A variable of somebody else may be called like a key of ours, deeper down.
+        (None, None) if parent == PREFIX => match schema::homes(&head.to_lowercase()).as_slice() {
+            [home] if !home.is_empty() => {
+                let home = home.replace('.', "_").to_uppercase();
+                format!("; did you mean {PREFIX}{home}_{rest}?")
+            }
+            _ => String::new(),
+        },
         (None, None) => String::new(),
     };
     format!("{name} names no key of the configuration and has no effect{hint}")

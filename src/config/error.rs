@@ -1,6 +1,6 @@
 //! What can be wrong with a configuration, in the words that the person who wrote it reads.
 
-use std::{io, path::PathBuf};
+use std::{collections::BTreeSet, io, path::PathBuf};
 
 use super::tree::Origin;
 
@@ -15,6 +15,16 @@ pub enum Error {
         file: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// The file is in UTF-16.
+    #[error(
+        "the configuration file {} is encoded in UTF-16: save it as UTF-8, as `iconv -f UTF-16 -t \
+         UTF-8` does",
+        file.display()
+    )]
+    Utf16 {
+        /// The file.
+        file: PathBuf,
     },
     /// File or variable is not YAML, or more YAML than a configuration can need.
     #[error("{at}: this cannot be read as YAML: {message}")]
@@ -84,6 +94,9 @@ pub enum Error {
         /// Why not, and what to do instead.
         reason: &'static str,
     },
+    /// More than one thing is wrong, each of which stands in a line of the message.
+    #[error("{}", .0.iter().map(Self::to_string).collect::<Vec<_>>().join("\n"))]
+    Problems(Vec<Self>),
     /// Two alternatives at once.
     #[error("{at}: {key}: there is {other} already, and only one of them can be; keep one")]
     Several {
@@ -109,4 +122,45 @@ pub enum Error {
         /// How many items there are.
         len: usize,
     },
+}
+
+impl Error {
+    /// Each thing that is wrong.
+    #[must_use]
+    pub fn problems(&self) -> &[Self] {
+        match self {
+            Self::Problems(errors) => errors,
+            error => std::slice::from_ref(error),
+        }
+    }
+
+    /// All of these, if there are any, each once: what is wrong in the file may be in the way of a
+    /// variable too.
+    pub(super) fn of(mut errors: Vec<Self>) -> Result<(), Self> {
+        let mut seen = BTreeSet::new();
+        errors.retain(|error| seen.insert(error.to_string()));
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Self::Problems(errors)),
+        }
+    }
+
+    /// The key that it is about, where there is one.
+    pub(super) fn key(&self) -> Option<&str> {
+        match self {
+            Self::UnknownKey { key, .. }
+            | Self::Mismatch { key, .. }
+            | Self::Value { key, .. }
+            | Self::Refused { key, .. }
+            | Self::Several { key, .. }
+            | Self::Index { key, .. } => Some(key),
+            Self::Read { .. }
+            | Self::Utf16 { .. }
+            | Self::Syntax { .. }
+            | Self::VersionMissing { .. }
+            | Self::Version { .. }
+            | Self::Problems(_) => None,
+        }
+    }
 }

@@ -3,7 +3,8 @@
 //! One table drives the check of the file, the walk of the `REGISTRY_*` variables, the suggestions
 //! and the warnings. A key that registry:2 or registry:3 knows must stand here, supported or not:
 //! what is missing is a typing error to us. There is no key that is taken and does nothing in
-//! silence: it works, needs nothing, or is refused, and of the last two a sentence says why.
+//! silence: it works, needs nothing, is missed, or is refused, and of the last three a sentence says
+//! why.
 
 mod table;
 
@@ -64,6 +65,9 @@ pub(super) enum Support {
     /// Nothing has to be done for it: what it asks for is so in any case, or cannot matter here.
     /// The sentence says why, behind "has no effect: ".
     Needless(&'static str),
+    /// Somebody may rely on what it asks for, and nothing is lost or opened without it. The sentence
+    /// says what is so instead, behind "has no effect: ", in a warning.
+    Missed(&'static str),
     /// A key that we lack. The sentence says why it cannot be left out, and what to do instead.
     Refused(&'static str),
 }
@@ -113,13 +117,35 @@ pub(super) fn join(section: &str, key: &str) -> String {
     if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
 }
 
+/// The sections, as paths, that have a key of this name, those nearest to the top first. Items of
+/// lists are not looked at.
+pub(super) fn homes(name: &str) -> Vec<String> {
+    fn collect(section: &str, kind: &Kind, name: &str, homes: &mut Vec<String>) {
+        for key in kind.keys() {
+            if key.name == name {
+                homes.push(section.to_owned());
+            }
+            // Nothing is at home below what is not there.
+            if !matches!(key.support, Support::Refused(_)) {
+                collect(&join(section, key.name), &key.kind, name, homes);
+            }
+        }
+    }
+    let mut homes = Vec::new();
+    collect("", &ROOT, name, &mut homes);
+    homes.sort_by_key(|home| home.matches('.').count() + usize::from(!home.is_empty()));
+    homes
+}
+
 /// Every working key that takes a value itself, with its path.
+#[cfg(test)]
 pub(super) fn leaves() -> Vec<(String, &'static Key)> {
     let mut leaves = Vec::new();
     collect("", &ROOT, &mut leaves);
     leaves
 }
 
+#[cfg(test)]
 fn collect(section: &str, kind: &Kind, leaves: &mut Vec<(String, &'static Key)>) {
     for key in kind.keys() {
         if !matches!(key.support, Support::Works) {

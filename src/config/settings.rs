@@ -78,6 +78,12 @@ impl Settings {
         &self.0
     }
 
+    /// Where the value of a key was written; `None` for a key that has none.
+    #[must_use]
+    pub fn origin(&self, key: &str) -> Option<&Origin> {
+        self.0.iter().find(|line| line.key == key).map(|line| &line.origin)
+    }
+
     /// The keys whose values are not the same in both.
     #[must_use]
     pub fn changed(&self, other: &Self) -> Vec<String> {

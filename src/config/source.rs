@@ -4,7 +4,7 @@
 //! refused with the place where it became too much. Its messages are taken without the excerpt it
 //! can add, since that would print the lines around an error, secrets included.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, io, path::Path, sync::Arc};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, MessageFormatter, Spanned, UserMessageFormatter};
@@ -16,7 +16,21 @@ use super::{
 
 /// The content of a configuration file.
 pub(super) fn text(path: &Path) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|source| Error::Read { file: path.to_owned(), source })
+    let failed = |source| Error::Read { file: path.to_owned(), source };
+    let bytes = fs::read(path).map_err(failed)?;
+    if matches!(bytes.as_slice(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
+        return Err(Error::Utf16 { file: path.to_owned() });
+    }
+    String::from_utf8(bytes).map_err(|error| failed(io::Error::other(error.utf8_error())))
+}
+
+/// What a text would be without quotes: `None` where it would be more than a scalar, or nothing.
+pub(super) fn unquoted(text: &str) -> Option<Scalar> {
+    let place = Place::Variable("".into());
+    match (Source { text, place }).parse().ok()?.value {
+        Value::Scalar(scalar) => Some(scalar),
+        Value::Null | Value::List(_) | Value::Map(_) => None,
+    }
 }
 
 /// Reads what stands in the configuration file `path`.

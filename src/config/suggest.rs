@@ -2,6 +2,9 @@
 
 use super::schema;
 
+/// So many sections are named to somebody who looks for one.
+const MOST: usize = 3;
+
 /// What to say about a key that is not known below `section`: a key there that is spelled nearly
 /// alike, or else the section where a key of this name would be at home. Starts with a space, ends
 /// a sentence; empty when there is nothing to say.
@@ -13,14 +16,35 @@ pub(super) fn hint<'a>(
     if let Some(near) = nearest(unknown, known) {
         return format!(" Did you mean `{near}`?");
     }
-    let home = schema::leaves().into_iter().find_map(|(path, _)| {
-        let (home, name) = path.rsplit_once('.')?;
-        (name == unknown && home != section).then(|| home.to_owned())
-    });
-    match home {
-        Some(home) => format!(" `{unknown}` belongs to `{home}`; check the indentation."),
-        None => String::new(),
+    let homes = homes(unknown, section);
+    if homes.is_empty() {
+        return String::new();
     }
+    let homes: Vec<_> = homes.iter().map(|home| format!("`{home}`")).collect();
+    format!(" `{unknown}` belongs to {}; check the indentation.", homes.join(" or "))
+}
+
+/// The sections where a key that is not one of `section` would be at home: those below `section`, or
+/// else those of all that are nearest to the top; none where that would be a list.
+fn homes(unknown: &str, section: &str) -> Vec<String> {
+    let mut homes = schema::homes(unknown);
+    homes.retain(|home| home != section && !home.is_empty());
+    let depth = |home: &String| home.matches('.').count();
+    let below: Vec<_> = homes
+        .iter()
+        .filter(|home| home.strip_prefix(section).is_some_and(|rest| rest.starts_with('.')))
+        .cloned()
+        .collect();
+    let mut nearest = match below.is_empty() {
+        true => homes,
+        false => below,
+    };
+    if nearest.len() > MOST {
+        let first = nearest.first().map(depth);
+        nearest.retain(|home| Some(depth(home)) == first);
+    }
+    nearest.truncate(if nearest.len() > MOST { 0 } else { MOST });
+    nearest
 }
 
 /// The known word that differs from `unknown` by a slip of the finger, if there is one.

@@ -80,6 +80,12 @@ pub enum Reason {
     /// Nothing separates a user from a hash.
     #[error("there is no colon in it; a line is `user:hash`")]
     NoColon,
+    /// The whole file is encoded so; none of its lines is read.
+    #[error(
+        "the file is encoded in {0}, as PowerShell's `>` writes it: save it as UTF-8, as \
+         `iconv -f {0} -t UTF-8` does"
+    )]
+    Utf16(&'static str),
     /// RFC 7617 has user names in UTF-8; a hash is ASCII.
     #[error("it is not valid UTF-8")]
     NotUtf8,
@@ -96,10 +102,16 @@ impl Htpasswd {
     /// cannot be used are listed by [`Self::problems`], the others are users.
     ///
     /// LF and CRLF, a missing newline at the end and a byte order mark at the beginning are fine.
-    /// What follows a second colon is a comment, as for Apache's `mod_authn_file` and nginx.
+    /// What follows a second colon is a comment, as for Apache's `mod_authn_file` and nginx. A file
+    /// in UTF-16 has no users and one problem.
     #[must_use]
     pub fn parse(bytes: &[u8], formats: Formats) -> Self {
         let mut parsed = Self::default();
+        if let Some(encoding) = lines::utf16(bytes) {
+            let reason = Reason::Utf16(encoding);
+            parsed.problems.push(Problem { line: 1, user: None, reason });
+            return parsed;
+        }
         for (index, line) in lines::without_bom(bytes).split(|&b| b == b'\n').enumerate() {
             let (user, outcome) = match Line::read(line) {
                 Line::Empty => continue,
@@ -324,10 +336,38 @@ mod tests {
                 "{broken}"
             );
         }
-        assert_eq!(
-            reasons(&format!("bob:{}", HASH.replace("2y", "2x"))),
-            [Reason::Hash(HashError::Format(Format::Bcrypt2x))]
-        );
+    }
+
+    #[test]
+    fn a_file_in_utf_16_is_named_as_such_and_has_no_users() {
+        let text = format!("alice:{HASH}\r\nbob:{OTHER}\r\n");
+        let units = |to: fn(u16) -> [u8; 2], mark: &str| -> Vec<u8> {
+            format!("{mark}{text}").encode_utf16().flat_map(to).collect()
+        };
+        for (bytes, encoding) in [
+            (units(u16::to_le_bytes, "\u{feff}"), "UTF-16"),
+            (units(u16::to_be_bytes, "\u{feff}"), "UTF-16"),
+            (units(u16::to_le_bytes, ""), "UTF-16LE"),
+            (units(u16::to_be_bytes, ""), "UTF-16BE"),
+        ] {
+            let parsed = read(&bytes);
+            assert!(parsed.entries().is_empty());
+            let told: Vec<_> = parsed.problems().iter().map(ToString::to_string).collect();
+            assert_eq!(told.len(), 1, "{told:?}");
+            let expected = format!("line 1: the file is encoded in {encoding}, ");
+            assert!(told[0].starts_with(&expected), "{told:?}");
+            assert!(told[0].contains(&format!("`iconv -f {encoding} -t UTF-8`")), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn dollars_that_were_doubled_for_docker_compose_are_named_in_every_format() {
+        for hash in [HASH, "$apr1$N5k9Kb1p$wAYd1JmZ0x5oEAu1vmC8a.", "$6$Vw0$Ab"] {
+            let doubled = hash.replace('$', "$$");
+            let told = reasons(&format!("bob:{doubled}"));
+            assert_eq!(told, [Reason::Hash(HashError::DoubledDollars)], "{doubled}");
+            assert!(told[0].to_string().contains("docker compose"), "{told:?}");
+        }
     }
 
     #[test]

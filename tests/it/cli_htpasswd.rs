@@ -369,3 +369,24 @@ fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| Path::new(&dir).join(program).is_file())
 }
+
+#[test]
+fn a_file_in_utf_16_is_named_and_not_written_to() {
+    let shell = Shell::new();
+    let made = shell.run(&["-cbC4", "users", "alice", "one"]);
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let units = format!("\u{feff}{}", shell.text("users"));
+    let bytes: Vec<u8> = units.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(shell.path("users"), &bytes).unwrap();
+    for arguments in [
+        &["-bC4", "users", "bob", "two"][..],
+        &["-D", "users", "alice"],
+        &["-vb", "users", "alice", "one"],
+        &["--upgrade", "users"],
+    ] {
+        let ended = shell.run(arguments);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains("`iconv -f UTF-16 -t UTF-8`"), "{ended:?}");
+        assert_eq!(fs::read(shell.path("users")).unwrap(), bytes);
+    }
+}

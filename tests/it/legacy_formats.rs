@@ -110,6 +110,26 @@ async fn each_user_with_a_quick_hash_is_named_in_the_log() {
     assert!(!log.contains("L55TUjtiq8FBorTWAZ0jy6g129A"), "{log}");
 }
 
+/// As by registry:2, to which the letter behind the 2 says nothing.
+#[tokio::test]
+async fn all_names_of_bcrypt_let_in_passwords_of_any_characters() {
+    let names = ["2a", "2b", "2x", "2y"];
+    let server = TestServer::with(|config| {
+        let gate::Options::Htpasswd(options) = &mut config.auth else { unreachable!() };
+        let hash = gate::htpasswd::BcryptHash::new("s\u{e9}same", 4).unwrap();
+        let line = |name: &&str| format!("user{name}:{}\n", hash.as_str().replacen("2y", name, 1));
+        fs::write(&options.path, names.iter().map(line).collect::<String>()).unwrap();
+    })
+    .await;
+    for name in names {
+        for (password, status) in [("s\u{e9}same", 200), ("sesame", 401)] {
+            let request = server.anonymous("GET", "/v2/");
+            let answer = request.basic_auth(format!("user{name}"), Some(password)).answer().await;
+            assert_eq!(answer.status, status, "{name}");
+        }
+    }
+}
+
 /// nginx with the same file, on a socket of its own.
 struct Nginx(Child);
 

@@ -172,7 +172,7 @@ const KEYS: &[(&str, &str, Outcome)] = &[
     ),
     ("validation.manifests.indexes.platformlist[]", "architecture=arm64 os=windows", Works),
     ("policy.repository", "classes=[image]", Works),
-    ("compatibility.schema1", "enabled=true", Refused("schema 1 are no longer accepted")),
+    ("compatibility.schema1", "enabled=true", Warned("schema 1 are not accepted")),
     ("compatibility.schema1", "signingkeyfile=/k trustkey=/k", Refused("no manifest is signed")),
     ("reporting.bugsnag", "apikey=k releasestage=r endpoint=e", REPORTING),
     ("reporting.newrelic", "licensekey=k name=n verbose=true", REPORTING),

@@ -154,6 +154,8 @@ fn what_others_set_is_warned_of_and_leaves_no_trace() {
     assert_eq!(config.warnings.len(), 7, "{:?}", config.warnings);
     assert!(warns(&config, "REGISTRY_PORT names no key"));
     assert!(warns(&config, "did you mean REGISTRY_HTTP_ADDR?"));
+    let config = load_environment(&[("REGISTRY_HTPASSWD_PATH", "/h")]).unwrap();
+    assert!(warns(&config, "did you mean REGISTRY_AUTH_HTPASSWD_PATH?"), "{:?}", config.warnings);
     assert_eq!(*certificate(&config), CertificateSource::BuiltIn);
 }
 

@@ -123,10 +123,6 @@ fn what_cannot_be_ignored_is_refused() {
         ("reporting: {bugsnag: {apikey: k}}", "config.yml:2:1: reporting: "),
         ("log: {hooks: [{type: mail}]}", "config.yml:2:7: log.hooks: "),
         ("http: {tls: {letsencrypt: {email: a@b}}}", "config.yml:2:14: http.tls.letsencrypt: "),
-        (
-            "compatibility: {schema1: {enabled: true}}",
-            "config.yml:2:27: compatibility.schema1.enabled: ",
-        ),
     ] {
         let message = refusal(yaml);
         assert!(message.starts_with(start), "{message}");
@@ -180,6 +176,51 @@ fn a_secret_is_accepted_and_never_shown() {
 }
 
 #[test]
+fn all_that_is_wrong_is_named_at_once_with_its_place() {
+    let yaml = "version: 0.2
+log: {level: loud, colour: red}
+storage:
+  filesystem: {rootdirectry: /srv}
+  immutabletags: [{tags: '('}, {tags: ok}, {repositories: a//b}]
+http:
+  trustedproxies: [here, 10.0.0.0/8, there, 'nowhere']
+  draintimeout: 1d
+  tls: {certificate: /c, ky: /k, minimumtls: ssl3}
+health: {tcp: [{adr: x}, {interval: 1x}]}
+redis: {addr: r}
+";
+    let variables =
+        [("REGISTRY_CATALOG_MAXENTRIES", "many"), ("REGISTRY_NOTIFICATIONS_ENDPOINTS_7_NAME", "x")];
+    let error = load_with(yaml, &variables).unwrap_err();
+    let told: Vec<_> = error.problems().iter().map(shorten).collect();
+    assert!(told.iter().all(|told| error.to_string().contains(told)), "{error}");
+    for start in [
+        "config.yml:1:10: version: ",
+        "REGISTRY_NOTIFICATIONS_ENDPOINTS_7_NAME: `7` is no item",
+        "config.yml:2:14: log.level: ",
+        "config.yml:2:20: there is no key `log.colour`",
+        "config.yml:4:16: there is no key `storage.filesystem.rootdirectry`",
+        "config.yml:8:17: http.draintimeout: ",
+        "config.yml:9:26: there is no key `http.tls.ky`",
+        "config.yml:9:46: http.tls.minimumtls: ",
+        "config.yml:10:17: there is no key `health.tcp[0].adr`",
+        "config.yml:10:37: health.tcp[1].interval: ",
+        "config.yml:11:1: redis: ",
+        "REGISTRY_CATALOG_MAXENTRIES: catalog.maxentries: ",
+        "config.yml:5:26: storage.immutabletags[0].tags: ",
+        "config.yml:5:59: storage.immutabletags[2].repositories: ",
+        "config.yml:7:20: http.trustedproxies[0]",
+        "config.yml:7:38: http.trustedproxies[2]",
+        "config.yml:7:45: http.trustedproxies[3]",
+    ] {
+        let count = told.iter().filter(|told| told.starts_with(start)).count();
+        assert_eq!(count, 1, "{start}: {told:#?}");
+    }
+    // That the key of the certificate is missing follows from its name being misspelt.
+    assert_eq!(told.len(), 17, "{told:#?}");
+}
+
+#[test]
 fn no_key_has_control_characters() {
     for yaml in ["\"\\e[2J\": 1", "http: {headers: {\"a\\n\": {}}}", "log: {fields: {\"a\\0\": 1}}"]
     {
@@ -214,7 +255,7 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
     );
     assert_eq!(
         refusal("http:\ntls:\n  minimumtls: tls1.3\n"),
-        "config.yml:3:1: there is no key `tls`."
+        "config.yml:3:1: there is no key `tls`. `tls` belongs to `http`; check the indentation."
     );
     assert_eq!(
         refusal("http:\n  certificate: /c\n"),
@@ -226,6 +267,95 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
         "config.yml:2:9: there is no key `redis.adr`. Did you mean `addr`?"
     );
     refusal("health: {tcp: [{adr: x}]}");
+    for (yaml, home) in [
+        ("htpasswd: {path: /h}", "`auth`"),
+        ("storage: {rootdirectory: /s}", "`storage.filesystem`"),
+        ("auth: {path: /h}", "`auth.htpasswd`"),
+        ("s3: {bucket: b}", "`storage`"),
+        ("readonly: {enabled: true}", "`storage.maintenance`"),
+        // There are several; those below the section come first.
+        ("http: {enabled: true}", "`http.h2c` or `http.debug.prometheus`"),
+    ] {
+        let message = refusal(yaml);
+        assert!(message.contains(&format!(" belongs to {home}; check the indent")), "{message}");
+    }
+}
+
+#[test]
+fn quotes_around_a_value_that_is_no_text_are_looked_through_with_a_note() {
+    let config = load(
+        "http: {http2: {disabled: \"true\"}, relativeurls: 'yes'}\ncatalog: {maxentries: \"100\"}\n\
+         storage: {filesystem: {maxthreads: \"50\"}, maintenance: {uploadpurging: {enabled: \
+         'false'}}}\nredis: {tls: {enabled: 'false'}}\nlog: {hooks: [{disabled: \"true\", type: \
+         mail}], accesslog: {disabled: \" true \"}}\n",
+    )
+    .unwrap();
+    assert!(config.http.server.http2.disabled && config.http.api.relativeurls);
+    assert_eq!(config.catalog.maxentries, 100);
+    assert!(!config.storage.maintenance.uploadpurging.enabled);
+    assert!(config.log.accesslog.disabled);
+    for note in [
+        "http.http2.disabled (",
+        "http.relativeurls (",
+        "catalog.maxentries (",
+        "storage.filesystem.maxthreads (",
+        "storage.maintenance.uploadpurging.enabled (",
+        "redis.tls.enabled (",
+        "log.hooks[0].disabled (",
+    ] {
+        let told =
+            config.notes.iter().find(|told| told.starts_with(note) && told.contains("quotes"));
+        assert!(told.is_some(), "{note}: {:?}", config.notes);
+    }
+    assert!(
+        config.notes.iter().any(|told| told.contains("it is taken as `100`: remove the quotes"))
+    );
+    let text = config.settings.to_string();
+    assert!(text.contains("  maxentries: 100 "), "{text}");
+    assert_eq!(config.warnings, Vec::<String>::new());
+    // A text stays one, and what reads as nothing of the kind is refused as before.
+    assert_eq!(htpasswd(&load("auth: {htpasswd: {realm: \"true\"}}").unwrap()).realm, "true");
+    for yaml in ["catalog: {maxentries: \"1 00\"}", "http: {relativeurls: \"maybe\"}"] {
+        assert!(refusal(yaml).contains("expected"), "{yaml}");
+    }
+}
+
+/// registry:2 has the same: a text is not `true` to it.
+#[test]
+fn deletion_that_is_enabled_in_quotes_stays_off_and_is_warned_of() {
+    let quoted = load("storage: {filesystem: {}, delete: {enabled: \"true\"}}").unwrap();
+    assert!(!quoted.storage.delete.enabled);
+    assert!(warns(&quoted, "storage.delete.enabled ("), "{:?}", quoted.warnings);
+    assert!(warns(&quoted, "deletion stays off"), "{:?}", quoted.warnings);
+    assert!(quoted.settings.to_string().contains("    enabled: false "));
+    for value in ["\"true\"", "'true'"] {
+        let config = load_environment(&[("REGISTRY_STORAGE_DELETE_ENABLED", value)]).unwrap();
+        assert!(!config.storage.delete.enabled, "{value}");
+        assert!(warns(&config, "storage.delete.enabled (REGISTRY_STORAGE_DELETE_ENABLED)"));
+    }
+    let off = load("storage: {filesystem: {}, delete: {enabled: \"false\"}}").unwrap();
+    assert!(!off.storage.delete.enabled && off.warnings.is_empty() && off.notes.len() == 1);
+}
+
+#[test]
+fn schema_1_is_warned_of_where_it_is_asked_for() {
+    let config = load("compatibility: {schema1: {enabled: true}}").unwrap();
+    assert!(warns(&config, "compatibility.schema1.enabled ("), "{:?}", config.warnings);
+    assert!(warns(&config, "those that are stored stay pullable"), "{:?}", config.warnings);
+}
+
+#[test]
+fn a_file_in_another_encoding_is_named_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yml");
+    let text = "version: 0.1\nlog: {level: debug}\n";
+    let units: Vec<u8> =
+        format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(&file, units).unwrap();
+    let message = Config::load(Some(&file), []).unwrap_err().to_string();
+    assert!(message.contains("config.yml") && message.contains("UTF-16"), "{message}");
+    fs::write(&file, format!("\u{feff}{text}")).unwrap();
+    assert_eq!(Config::load(Some(&file), []).unwrap().log.level, telemetry::Level::Debug);
 }
 
 #[test]

@@ -34,6 +34,7 @@ fn rows(section: &str, kind: &'static Kind, rows: &mut Vec<Row>) {
         match key.support {
             Support::Refused(sentence) => add(path, "refused", sentence),
             Support::Needless(sentence) => add(path, "needless", sentence),
+            Support::Missed(sentence) => add(path, "warned", sentence),
             Support::Works | Support::Old => below.push((path, &key.kind)),
         }
     }

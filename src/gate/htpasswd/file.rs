@@ -16,7 +16,7 @@ use aws_lc_rs::rand;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use super::{BcryptHash, DEFAULT_COST, Lines, UserName};
+use super::{BcryptHash, DEFAULT_COST, Lines, Reason, UserName};
 
 /// As many links as Linux follows.
 const MAX_LINKS: usize = 40;
@@ -28,7 +28,8 @@ const MAX_LINKS: usize = 40;
 ///
 /// # Errors
 ///
-/// When the file does not exist, cannot be read, or [`store`] fails.
+/// When the file does not exist, cannot be read, or [`store`] fails. `InvalidData` means that it is
+/// in UTF-16, where a line in ASCII would be lost.
 pub fn edit<T>(path: &Path, change: impl FnOnce(&mut Lines) -> T) -> io::Result<T> {
     let path = follow(path)?;
     // The directory is locked and not the file, because the file is replaced. The lock ends with
@@ -38,7 +39,11 @@ pub fn edit<T>(path: &Path, change: impl FnOnce(&mut Lines) -> T) -> io::Result<
         Err(e) if e.kind() != io::ErrorKind::Unsupported => return Err(e),
         _ => {}
     }
-    let before = Lines::from_bytes(&fs::read(&path)?);
+    let bytes = fs::read(&path)?;
+    if let Some(encoding) = super::lines::utf16(&bytes) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, Reason::Utf16(encoding)));
+    }
+    let before = Lines::from_bytes(&bytes);
     let mut after = before.clone();
     let result = change(&mut after);
     if after != before {

@@ -38,8 +38,10 @@ pub enum PasswordHash {
 
 /// The bcrypt hash of a password, known to be well-formed and of bearable cost.
 ///
-/// `$2a$`, `$2b$` and `$2y$` are the same function by three names. `Debug` shows the cost and never
-/// the hash.
+/// `$2a$`, `$2b$`, `$2x$` and `$2y$` are the same function by four names, as in registry:2. To
+/// crypt(3) `$2x$` marks hashes of an implementation that was wrong about bytes above 127: their
+/// users are let in by passwords in ASCII, which it hashed like the others. `Debug` shows the cost
+/// and never the hash.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct BcryptHash {
     text: Box<str>,
@@ -68,6 +70,12 @@ pub enum HashError {
         /// The rounds of the hash.
         rounds: u32,
     },
+    /// Each `$` stands twice: so a hash is written in a file of docker compose, which halves them.
+    #[error(
+        "each `$` of the hash is doubled, which only a file of docker compose needs: write each \
+         once, as `sed -i 's/[$][$]/$/g'` does"
+    )]
+    DoubledDollars,
     /// It begins like one that is accepted, and is cut off or damaged.
     #[error("the hash is damaged: set the password again")]
     Malformed,
@@ -88,8 +96,6 @@ pub enum Format {
     Sha512Crypt,
     /// `$1$`
     Md5Crypt,
-    /// `$2x$`: the bcrypt of one faulty implementation
-    Bcrypt2x,
     /// `$argon2…`
     Argon2,
     /// `$y$`
@@ -238,7 +244,10 @@ impl FromStr for BcryptHash {
     type Err = HashError;
 
     fn from_str(text: &str) -> Result<Self, HashError> {
-        if !["$2a$", "$2b$", "$2y$"].iter().any(|p| text.starts_with(p)) {
+        if text.starts_with("$$") {
+            return Err(HashError::DoubledDollars);
+        }
+        if !["$2a$", "$2b$", "$2x$", "$2y$"].iter().any(|p| text.starts_with(p)) {
             return Err(HashError::Format(Format::of(text)));
         }
         let parts: HashParts = text.parse().map_err(|_| HashError::Malformed)?;
@@ -270,24 +279,20 @@ impl Format {
                 "set it again, or let the registry accept it meanwhile, with \
                  auth.htpasswd.legacyformats: true"
             }
-            Self::Md5Crypt
-            | Self::Bcrypt2x
-            | Self::Argon2
-            | Self::Yescrypt
-            | Self::DesCrypt
-            | Self::Unknown => "set it again",
+            Self::Md5Crypt | Self::Argon2 | Self::Yescrypt | Self::DesCrypt | Self::Unknown => {
+                "set it again"
+            }
         }
     }
 
     fn of(text: &str) -> Self {
-        const PREFIXES: [(&str, Format); 10] = [
+        const PREFIXES: [(&str, Format); 9] = [
             ("$apr1$", Format::Apr1),
             ("{SHA}", Format::Sha1),
             ("{SSHA}", Format::SaltedSha1),
             ("$5$", Format::Sha256Crypt),
             ("$6$", Format::Sha512Crypt),
             ("$1$", Format::Md5Crypt),
-            ("$2x$", Format::Bcrypt2x),
             ("$argon2", Format::Argon2),
             ("$y$", Format::Yescrypt),
             ("$gy$", Format::Yescrypt),
@@ -310,7 +315,6 @@ impl fmt::Display for Format {
             Self::Sha256Crypt => "SHA-256 crypt",
             Self::Sha512Crypt => "SHA-512 crypt",
             Self::Md5Crypt => "MD5 crypt",
-            Self::Bcrypt2x => "`$2x$`, the bcrypt of a faulty implementation",
             Self::Argon2 => "Argon2",
             Self::Yescrypt => "yescrypt",
             Self::DesCrypt => "crypt or plain text",
@@ -335,9 +339,9 @@ mod tests {
     }
 
     #[test]
-    fn all_three_names_of_bcrypt_verify() {
+    fn all_four_names_of_bcrypt_verify() {
         let made = BcryptHash::new("x", MIN_COST).unwrap();
-        for name in ["$2a$", "$2b$", "$2y$"] {
+        for name in ["$2a$", "$2b$", "$2x$", "$2y$"] {
             let hash: BcryptHash = made.as_str().replace("$2y$", name).parse().unwrap();
             assert_eq!(hash.cost(), MIN_COST);
             assert!(hash.verify(b"x"), "{name}");

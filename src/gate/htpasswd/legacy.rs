@@ -99,7 +99,6 @@ impl LegacyHash {
                 (How::Sha512Crypt { salt, rounds }, hash)
             }
             Format::Md5Crypt
-            | Format::Bcrypt2x
             | Format::Argon2
             | Format::Yescrypt
             | Format::DesCrypt

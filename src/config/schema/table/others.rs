@@ -4,7 +4,7 @@
 use super::{
     Key,
     Kind::{self, *},
-    refused, works,
+    Support, refused, works,
 };
 
 pub(super) const MIDDLEWARE: Kind = Section(&[
@@ -132,15 +132,15 @@ pub(super) const VALIDATION: Kind = Section(&[
 pub(super) const POLICY: Kind =
     Section(&[works("repository", Section(&[works("classes", TextList)]))]);
 
-const NO_SCHEMA_1: &str = "manifests of schema 1 are no longer accepted; those that are stored stay \
-    pullable; remove the key, and push such images again with a current client";
+const NO_SCHEMA_1: &str = "manifests of schema 1 are not accepted, and those that are stored stay \
+    pullable; push such images again with a current client, which makes another manifest of them";
 const NO_SIGNATURES: &str = "no manifest is signed here: those of schema 1 are served as they are \
     stored; remove the key";
 
 pub(super) const COMPATIBILITY: Kind = Section(&[works(
     "schema1",
     Section(&[
-        refused("enabled", Bool, NO_SCHEMA_1),
+        Key::new("enabled", Bool, Support::Missed(NO_SCHEMA_1)),
         refused("trustkey", Text, NO_SIGNATURES),
         refused("signingkeyfile", Text, NO_SIGNATURES),
     ]),
