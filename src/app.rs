@@ -28,12 +28,15 @@ use crate::{
 mod collecting;
 mod counted;
 mod error;
+mod expiry;
+mod inspect;
 mod listeners;
 mod reload;
 mod work;
 
 use counted::Counted;
 pub use error::StartError;
+pub use inspect::{Findings, inspect};
 use listeners::{Listeners, serve_debug, serve_redirect};
 use reload::{RELOADED, Reloads, secure};
 use work::{checks, start_jobs};
@@ -412,18 +415,22 @@ fn open_gate(
     Ok((Arc::new(gate), Some(Mutex::new(source))))
 }
 
-/// Says which lines of a password file let nobody in, and which should not for long.
+/// Says in the log which lines of a password file let nobody in, and which should not for long.
 fn report(path: &Path, users: &htpasswd::Htpasswd) {
+    report_to(path, users, |line, what| tracing::warn!(file = %path.display(), line, "{what}"));
+}
+
+/// Says which lines of a password file let nobody in, and which should not for long; with the number
+/// of the line.
+fn report_to(path: &Path, users: &htpasswd::Htpasswd, mut tell: impl FnMut(Option<usize>, &str)) {
     for outdated in users.outdated() {
-        tracing::warn!(file = %path.display(), line = outdated.line, "{outdated}");
+        tell(Some(outdated.line), &outdated.to_string());
     }
     for problem in users.problems() {
-        tracing::warn!(file = %path.display(), line = problem.line, "{problem}");
+        tell(Some(problem.line), &problem.to_string());
     }
     if users.entries().is_empty() {
-        tracing::warn!(
-            file = %path.display(),
-            "no user can log in; add one with `portcullis htpasswd`"
-        );
+        let path = path.display();
+        tell(None, &format!("no user can log in; `portcullis htpasswd {path} USER` adds one"));
     }
 }

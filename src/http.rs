@@ -163,6 +163,15 @@ impl Api {
         })
     }
 
+    /// What of the options cannot be used.
+    #[must_use]
+    pub fn problems(options: &Options) -> Vec<InvalidOptions> {
+        let timeout = options.idletimeout.is_zero().then_some(InvalidOptions::IdleTimeout);
+        let headers = Adjustable::new(options, &ReadOnlyOptions::default()).err();
+        let host = OriginRules::new(options, "", true).err();
+        timeout.into_iter().chain(headers).chain(host).collect()
+    }
+
     /// What is counted of requests.
     #[must_use]
     pub fn requests(&self) -> Arc<Requests> {

@@ -197,6 +197,22 @@ pub struct Counts {
     pub statuses: Vec<(String, u64)>,
 }
 
+impl Options {
+    /// What is wrong with the endpoints that are not disabled.
+    #[must_use]
+    pub fn problems(&self) -> Vec<InvalidEndpoint> {
+        let mut names = BTreeSet::new();
+        let mut problems = Vec::new();
+        for endpoint in self.endpoints.iter().filter(|endpoint| !endpoint.disabled) {
+            problems.extend(Webhook::new(&endpoint.completed()).err());
+            if !endpoint.name.is_empty() && !names.insert(&endpoint.name) {
+                problems.push(InvalidEndpoint::NameTwice(endpoint.name.clone()));
+            }
+        }
+        problems
+    }
+}
+
 impl Notifier {
     /// A notifier that has nobody to tell anything, until [`set`](Self::set) says who. `source` is
     /// named in each event.

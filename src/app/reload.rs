@@ -5,7 +5,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{CERTIFICATES, Provisioned, StartError, report};
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    CERTIFICATES, Provisioned, StartError,
+    expiry::{self, Renewal},
+    report,
+};
 use crate::{
     chain::Chain,
     config::Config,
@@ -33,6 +39,9 @@ pub(super) const RELOADED: &[&str] = &[
     "storage.maintenance.readonly.enabled",
 ];
 
+/// How long it is before a certificate that ends is warned of again.
+const TOLD_AGAIN: SignedDuration = SignedDuration::from_hours(24);
+
 pub(super) type Secured = (Option<tls::Tls>, Option<Mutex<Certificates>>);
 
 /// Builds the TLS configuration, and makes the built-in certificates when they are missing.
@@ -45,19 +54,33 @@ pub(super) fn secure(
         return Ok((None, None));
     };
     if *source == CertificateSource::BuiltIn {
-        let hosts: Vec<String> = config.http.api.host.iter().cloned().collect();
-        let made = authority::ensure(Path::new(CERTIFICATES), &hosts)?;
+        let made = authority::ensure(Path::new(CERTIFICATES), &hosts(config))?;
         provisioned.certificates = Some(made);
     }
     let files = files(source);
     let mut source = certificates::Source::new(files.0.clone(), files.1.clone());
     let resolver = Arc::new(certificates::Resolver::new(source.load()?));
+    remark(&source);
     let mut authorities = Authorities::new(clients.clone());
     let clients = authorities.load().map_err(StartError::ClientAuthorities)?;
     let resolving = Arc::clone(&resolver) as Arc<_>;
     let tls = tls::Tls::new(options, (*minimum, suites), resolving, clients)?;
-    let certificates = Certificates { files, source, resolver, authorities, tls: tls.clone() };
+    let mut certificates = Certificates {
+        renewal: renewal(config),
+        files,
+        source,
+        resolver,
+        authorities,
+        tls: tls.clone(),
+        told_of_end: None,
+    };
+    certificates.tell_of_end(Timestamp::now());
     Ok((Some(tls), Some(Mutex::new(certificates))))
+}
+
+/// By what names clients reach the registry, as far as the configuration says.
+pub(super) fn hosts(config: &Config) -> Vec<String> {
+    config.http.api.host.iter().cloned().collect()
 }
 
 /// Where a certificate and its key are.
@@ -71,9 +94,32 @@ fn files(source: &CertificateSource) -> (PathBuf, PathBuf) {
     }
 }
 
+/// Where another certificate comes from.
+fn renewal(config: &Config) -> Renewal {
+    match &config.http.server.tls {
+        TlsOptions::On { source: CertificateSource::BuiltIn, .. } => {
+            match Path::new(CERTIFICATES).join(authority::CA_KEY).exists() {
+                true => Renewal::Authority,
+                false => Renewal::KeyElsewhere,
+            }
+        }
+        _ => Renewal::Files,
+    }
+}
+
+/// Says in the log what somebody should know about the files that were read.
+fn remark(source: &certificates::Source) {
+    if let Some(remark) = source.remark() {
+        tracing::info!("{remark}");
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Certificates {
     files: (PathBuf, PathBuf),
+    renewal: Renewal,
+    /// When it was last said that the certificate ends.
+    told_of_end: Option<Timestamp>,
     source: certificates::Source,
     resolver: Arc<certificates::Resolver>,
     authorities: Authorities,
@@ -82,11 +128,31 @@ pub(super) struct Certificates {
 
 impl Certificates {
     /// Goes over to other files, if they can be used.
-    fn move_to(&mut self, files: (PathBuf, PathBuf)) -> Result<(), CertificateError> {
+    fn move_to(
+        &mut self,
+        files: (PathBuf, PathBuf),
+        renewal: Renewal,
+    ) -> Result<(), CertificateError> {
         let mut source = certificates::Source::new(files.0.clone(), files.1.clone());
         self.resolver.replace(source.load()?);
-        (self.files, self.source) = (files, source);
+        remark(&source);
+        (self.files, self.source, self.renewal) = (files, source, renewal);
+        self.told_of_end = None;
         Ok(())
+    }
+
+    /// Says in the log that the certificate in force ends soon, or has, once a day.
+    fn tell_of_end(&mut self, now: Timestamp) {
+        if self.told_of_end.is_some_and(|told| told.duration_until(now) < TOLD_AGAIN) {
+            return;
+        }
+        let current = self.resolver.current();
+        let leaf = current.cert.first().and_then(|leaf| certificates::describe(leaf).ok());
+        let told = leaf.and_then(|leaf| expiry::told(&leaf, now, self.renewal, &self.files.0));
+        if let Some(told) = told {
+            tracing::warn!("{told}");
+        }
+        self.told_of_end = Some(now);
     }
 
     /// Asks for other certificates of clients, if it can be read whose.
@@ -190,11 +256,16 @@ impl Reloads {
         };
         match reloaded {
             Ok(false) => {}
-            Ok(true) => tracing::info!("the certificate is in force"),
+            Ok(true) => {
+                tracing::info!("the certificate is in force");
+                remark(source);
+                certificates.told_of_end = None;
+            }
             Err(error) => {
                 tracing::error!(%error, "the new certificate cannot be used; the old one stays");
             }
         }
+        certificates.tell_of_end(Timestamp::now());
         certificates.reload_authorities(unchanged_too);
     }
 
@@ -217,7 +288,7 @@ impl Reloads {
             }
             let files = files(source);
             if files != certificates.files {
-                match certificates.move_to(files) {
+                match certificates.move_to(files, renewal(config)) {
                     Ok(()) => tracing::info!("the certificate of another file is in force"),
                     Err(error) => {
                         kept.extend(["http.tls.certificate", "http.tls.key"]);

@@ -6,6 +6,7 @@ use super::{
     configuration,
     failure::{Failure, tell},
 };
+use crate::app::{Findings, inspect};
 
 const EXAMPLES: &str = "\
 Behind each value stands where it comes from: file:line:column, the REGISTRY_… variable, or default.
@@ -20,14 +21,15 @@ Exit codes: 0 it can be used; 1 it cannot, and the message says where and why.";
 
 /// Prints the configuration that holds, with the origin of each value.
 ///
-/// Warnings go to standard error, as they go to the log of `serve`. Nothing is started, and no file
-/// but the configuration is looked at.
+/// Warnings go to standard error, as they go to the log of `serve`. Nothing is started. With --check
+/// the certificates, keys and password file that it names are read, the directory of the images is
+/// looked at, and its addresses are bound for a moment; nothing is made or changed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Show {
     /// A configuration file; REGISTRY_… variables count too
     config: Option<PathBuf>,
-    /// Print nothing but what is wrong
+    /// Open what it names too, and print nothing but what is wrong: everything, not only the first
     #[arg(long)]
     check: bool,
 }
@@ -37,7 +39,7 @@ impl Show {
     ///
     /// # Errors
     ///
-    /// Code 1 when the configuration cannot be used.
+    /// Code 1 when the configuration cannot be used, or with --check what it names cannot.
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = configuration(self.config.as_deref())?;
         for warning in &config.warnings {
@@ -46,7 +48,18 @@ impl Show {
         for note in &config.notes {
             tell(&format!("note: {note}"));
         }
-        if !self.check {
+        if self.check {
+            let Findings { problems, warnings, notes } = inspect(&config);
+            for warning in warnings {
+                tell(&format!("warning: {warning}"));
+            }
+            for note in notes {
+                tell(&format!("note: {note}"));
+            }
+            if !problems.is_empty() {
+                return Err(Failure::new(problems.join("\n")));
+            }
+        } else {
             // Whoever closed standard output does not want to know.
             let _ = write!(std::io::stdout().lock(), "{}", config.settings);
         }

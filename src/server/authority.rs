@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 
 pub use self::{
     error::AuthorityError,
-    upkeep::{Outcome, Reason, ServerCertificate, ensure, renew},
+    upkeep::{Outcome, Reason, ServerCertificate, ensure, examine, renew},
 };
 use self::{files::Access, names::Name};
 
@@ -88,8 +88,23 @@ impl Authority {
         directory: &Path,
         now: OffsetDateTime,
     ) -> Result<(Self, bool), AuthorityError> {
-        let certificate = directory.join(CA_CERTIFICATE);
-        let key = directory.join(CA_KEY);
+        if let Some(authority) = Self::load(directory)? {
+            return Ok((authority, false));
+        }
+        let (certificate, key) = (directory.join(CA_CERTIFICATE), directory.join(CA_KEY));
+        let signing = new_key()?;
+        let own = ca_params(now)?.self_signed(&signing).map_err(AuthorityError::Make)?;
+        let pem = Zeroizing::new(signing.serialize_pem());
+        files::write(&key, pem.as_bytes(), Access::Private)?;
+        files::write(&certificate, own.pem().as_bytes(), Access::Public)?;
+        let authority = Self::new(own.into(), signing)
+            .map_err(|_| AuthorityError::NotAnAuthority { path: certificate })?;
+        Ok((authority, true))
+    }
+
+    /// The authority in a directory; `None` if neither of its files is there.
+    fn load(directory: &Path) -> Result<Option<Self>, AuthorityError> {
+        let (certificate, key) = (directory.join(CA_CERTIFICATE), directory.join(CA_KEY));
         match (files::read(&certificate)?, files::read(&key)?) {
             (Some(crt), Some(pem)) => {
                 let not_an_authority =
@@ -97,22 +112,12 @@ impl Authority {
                 let der = CertificateDer::from_pem_slice(&crt).map_err(|_| not_an_authority())?;
                 let signing = read_key(&pem, &key)?;
                 match Self::new(der, signing) {
-                    Ok(authority) => Ok((authority, false)),
+                    Ok(authority) => Ok(Some(authority)),
                     Err(Unfit::NotAnAuthority) => Err(not_an_authority()),
                     Err(Unfit::Mismatch) => Err(AuthorityError::Mismatch { certificate, key }),
                 }
             }
-            (None, None) => {
-                let signing = new_key()?;
-                let own = ca_params(now)?.self_signed(&signing).map_err(AuthorityError::Make)?;
-                let pem = Zeroizing::new(signing.serialize_pem());
-                files::write(&key, pem.as_bytes(), Access::Private)?;
-                files::write(&certificate, own.pem().as_bytes(), Access::Public)?;
-                let path = certificate;
-                let authority = Self::new(own.into(), signing)
-                    .map_err(|_| AuthorityError::NotAnAuthority { path })?;
-                Ok((authority, true))
-            }
+            (None, None) => Ok(None),
             (Some(_), None) => {
                 Err(AuthorityError::Incomplete { present: certificate, missing: key })
             }

@@ -5,8 +5,11 @@
 //! certificates clients may show is read by [`Authorities`]. Making certificates is the business of
 //! [`super::authority`].
 
+mod chain;
 mod clients;
 mod description;
+mod fitness;
+mod pem;
 mod source;
 
 use std::{
@@ -20,7 +23,7 @@ use rustls::{
 };
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
-    pem::{self, PemObject as _},
+    pem::{Error as PemError, PemObject as _},
 };
 use zeroize::Zeroizing;
 
@@ -54,7 +57,50 @@ pub enum CertificateError {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: pem::Error,
+        source: PemError,
+    },
+    /// The file is of another form than PEM.
+    #[error(
+        "{} is {what}, where PEM of a certificate or of a key is needed: `{command}` makes that of it",
+        path.display()
+    )]
+    NotPem {
+        /// The file.
+        path: PathBuf,
+        /// The form.
+        what: &'static str,
+        /// What makes PEM of it.
+        command: String,
+    },
+    /// The server's certificate is of X.509 version 1 or 2, to which subject alternative names are
+    /// unknown.
+    #[error(
+        "the certificate in {} is of X.509 version {version}, in which no host names can stand, so \
+         that clients refuse it: make one of version 3, as `{command}` does, or have its authority \
+         sign one with subjectAltName",
+        path.display()
+    )]
+    OldVersion {
+        /// The certificate's file.
+        path: PathBuf,
+        /// The version.
+        version: u32,
+        /// What makes another certificate of the same key.
+        command: String,
+    },
+    /// The server's key is an RSA key that TLS does not sign with.
+    #[error(
+        "the certificate in {} is for an RSA key of {bits} bits, and TLS takes 2048 to 8192: make \
+         another key and certificate, as `{command}` does, or have its authority sign one",
+        path.display()
+    )]
+    RsaBits {
+        /// The certificate's file.
+        path: PathBuf,
+        /// The length of the key.
+        bits: usize,
+        /// What makes another key and certificate.
+        command: String,
     },
     /// The certificate's file has no `BEGIN CERTIFICATE`.
     #[error("there is no certificate in {}: PEM is expected, the server's certificate first", path.display())]
@@ -117,20 +163,72 @@ pub enum CertificateError {
     },
 }
 
-/// Reads a certificate chain, leaf first, and the private key of the leaf.
+impl CertificateError {
+    /// The file that cannot be used; of a pair that does not fit, the certificate's.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Missing { path }
+            | Self::Read { path, .. }
+            | Self::Pem { path, .. }
+            | Self::NotPem { path, .. }
+            | Self::OldVersion { path, .. }
+            | Self::RsaBits { path, .. }
+            | Self::NoCertificate { path }
+            | Self::BadCertificate { path, .. }
+            | Self::NoAuthority { path }
+            | Self::BadAuthority { path, .. }
+            | Self::NoKey { path }
+            | Self::EncryptedKey { path }
+            | Self::BadKey { path, .. }
+            | Self::Mismatch { certificate: path, .. } => Some(path),
+            Self::Authorities(_) => None,
+        }
+    }
+}
+
+/// A certificate chain and the key of its first certificate.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// As it is served.
+    pub certified: Arc<CertifiedKey>,
+    /// Whether the file has the certificates in another order, such as the root first.
+    pub is_reordered: bool,
+}
+
+/// Reads a certificate chain and the private key of one of its certificates, which is served first,
+/// with those who issued it behind.
 ///
-/// Both files are PEM; text around the sections is ignored, and one file may serve as both. Whether
-/// the certificate is expired, and for whom it was issued, is not looked at.
+/// Both files are PEM; text around the sections is ignored, and one file may serve as both. A byte
+/// order mark, and sections that are joined without a newline, make no difference. Whether the
+/// certificate is expired, and for whom it was issued, is not looked at.
 ///
 /// # Errors
 ///
-/// When a file is missing, unreadable or without what is looked for in it, and when the key is not
-/// that of the first certificate. This call blocks.
-pub fn load(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, CertificateError> {
+/// When a file is missing, unreadable or without what is looked for in it, when the key is that of
+/// no certificate, and when no client or no TLS takes such a certificate. This call blocks.
+pub fn load(certificate: &Path, key: &Path) -> Result<Pair, CertificateError> {
     let chain = load_chain(certificate)?;
     let private_key = load_key(key)?;
-    let pair = CertifiedKey::from_der(chain, private_key, &aws_lc_rs::default_provider());
-    pair.map(Arc::new).map_err(|source| match source {
+    let provider = aws_lc_rs::default_provider();
+    let signing = provider.key_provider.load_private_key(private_key).map_err(|source| {
+        // The certificate says more about the key than that it cannot be loaded.
+        match fitness::check(&chain[0], certificate, key) {
+            Err(unfit) => unfit,
+            Ok(()) => CertificateError::BadKey { path: key.to_owned(), source },
+        }
+    })?;
+    let (chain, is_reordered) = match signing.public_key() {
+        Some(public) => chain::ordered(chain, &public),
+        None => (chain, false),
+    };
+    fitness::check(&chain[0], certificate, key)?;
+    let certified = CertifiedKey::new(chain, signing);
+    let matches = match certified.keys_match() {
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
+        matches => matches,
+    };
+    matches.map_err(|source| match source {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             CertificateError::Mismatch { certificate: certificate.to_owned(), key: key.to_owned() }
         }
@@ -138,7 +236,8 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, Certifi
             CertificateError::BadCertificate { path: certificate.to_owned(), source }
         }
         source => CertificateError::BadKey { path: key.to_owned(), source },
-    })
+    })?;
+    Ok(Pair { certified: Arc::new(certified), is_reordered })
 }
 
 /// Reads a certificate chain: at least one certificate, not looked into.
@@ -148,28 +247,39 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, Certifi
 /// When the file is missing, unreadable, damaged or has no certificate.
 pub fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let bytes = read(path)?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
-        .collect::<Result<_, _>>()
-        .map_err(|source| CertificateError::Pem { path: path.to_owned(), source })?;
+    let mut chain = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(&pem::tidy(&bytes)) {
+        let certificate = certificate
+            .map_err(|source| CertificateError::Pem { path: path.to_owned(), source })?;
+        chain.push(pem::certificate_alone(&certificate).to_vec().into());
+    }
     if chain.is_empty() {
-        let path = path.to_owned();
-        return Err(CertificateError::NoCertificate { path });
+        let other = pem::other_form(&bytes, path, pem::Wanted::Certificate);
+        return Err(
+            other.unwrap_or_else(|| CertificateError::NoCertificate { path: path.to_owned() })
+        );
     }
     Ok(chain)
 }
 
-fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
-    let bytes = read(path)?;
+/// Reads a private key: the first of the file.
+///
+/// # Errors
+///
+/// When the file is missing, unreadable, damaged, encrypted or has no key.
+pub fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    let file = read(path)?;
+    let bytes = pem::tidy(&file);
     let contains = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
     // PKCS#8 has a section of its own for this, the older formats a header inside of the usual one.
     if contains(b"BEGIN ENCRYPTED PRIVATE KEY") || contains(b"Proc-Type: 4,ENCRYPTED") {
         let path = path.to_owned();
         return Err(CertificateError::EncryptedKey { path });
     }
-    let path = path.to_owned();
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|source| match source {
-        pem::Error::NoItemsFound => CertificateError::NoKey { path },
-        source => CertificateError::Pem { path, source },
+        PemError::NoItemsFound => pem::other_form(&file, path, pem::Wanted::Key)
+            .unwrap_or_else(|| CertificateError::NoKey { path: path.to_owned() }),
+        source => CertificateError::Pem { path: path.to_owned(), source },
     })
 }
 
@@ -186,20 +296,20 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
 mod tests {
     use super::*;
 
-    struct Pair {
+    struct Made {
         certificate: String,
         key: rcgen::KeyPair,
     }
 
-    fn pair() -> Pair {
+    fn pair() -> Made {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         let certificate = params.self_signed(&key).unwrap().pem();
-        Pair { certificate, key }
+        Made { certificate, key }
     }
 
     /// Writes both files and loads them.
-    fn loaded(certificate: &str, key: &str) -> Result<Arc<CertifiedKey>, CertificateError> {
+    fn loaded(certificate: &str, key: &str) -> Result<Pair, CertificateError> {
         let dir = tempfile::tempdir().unwrap();
         let (crt, pem) = (dir.path().join("a.crt"), dir.path().join("a.key"));
         fs::write(&crt, certificate).unwrap();
@@ -209,18 +319,19 @@ mod tests {
 
     #[test]
     fn a_pair_is_loaded_with_its_chain_and_text_around_it() {
-        let Pair { certificate, key } = pair();
+        let Made { certificate, key } = pair();
         let other = pair().certificate;
         let chain = format!("subject=CN=x\n{certificate}\nissuer=\n{other}");
-        assert_eq!(loaded(&chain, &key.serialize_pem()).unwrap().cert.len(), 2);
+        let pair = loaded(&chain, &key.serialize_pem()).unwrap();
+        assert_eq!((pair.certified.cert.len(), pair.is_reordered), (2, false));
 
         let both = certificate + &key.serialize_pem();
-        assert_eq!(loaded(&both, &both).unwrap().cert.len(), 1);
+        assert_eq!(loaded(&both, &both).unwrap().certified.cert.len(), 1);
     }
 
     #[test]
     fn each_fault_has_a_sentence_that_names_the_file() {
-        let Pair { certificate, key } = pair();
+        let Made { certificate, key } = pair();
         let key = key.serialize_pem();
         let other = pair().key.serialize_pem();
         let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");

@@ -18,8 +18,11 @@ use std::{
 };
 
 use listenfd::ListenFd;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with, sockopt,
+use rustix::{
+    fs::Access,
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with, sockopt,
+    },
 };
 use tokio::{
     io::Interest,
@@ -87,15 +90,42 @@ impl Listener {
     ///
     /// When the address cannot be listened on.
     pub fn tcp(key: &'static str, addr: &str) -> Result<Self, BindError> {
-        bind(addr).and_then(Self::of_tcp).map_err(|source| {
-            let hint = match source.kind() {
-                io::ErrorKind::AddrInUse => "another program does; stop it, or choose another",
-                io::ErrorKind::PermissionDenied => "ports below 1024 are for root; choose another",
-                io::ErrorKind::AddrNotAvailable => "it is not an address of this machine; correct",
-                _ => "<host>:<port> is what to write for",
-            };
-            BindError { addr: addr.to_owned(), hint, key, source }
-        })
+        bind(addr).and_then(Self::of_tcp).map_err(|source| BindError::of_tcp(key, addr, source))
+    }
+
+    /// Whether it could be listened on `host:port`: the address is taken until the socket that this
+    /// gives is dropped. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`tcp`](Self::tcp).
+    pub fn probe_tcp(key: &'static str, addr: &str) -> Result<TcpListener, BindError> {
+        bind(addr).map_err(|source| BindError::of_tcp(key, addr, source))
+    }
+
+    /// Whether it could be listened on a socket of this path. Makes and removes nothing; a socket
+    /// that is there is not connected to, so that it may be one that somebody listens on.
+    ///
+    /// # Errors
+    ///
+    /// When something else is there, when the folder is missing or cannot be written to, and when
+    /// the path is too long.
+    pub fn probe_unix(key: &'static str, path: &str) -> Result<(), BindError> {
+        let probed = (|| {
+            let path = Path::new(path);
+            SocketAddrUnix::new(path)?;
+            match fs::symlink_metadata(path) {
+                Ok(found) if found.file_type().is_socket() => {}
+                Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            let folder = folder_of(path);
+            fs::metadata(folder)?;
+            rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?;
+            Ok(())
+        })();
+        probed.map_err(|source| BindError::of_unix(key, path, source))
     }
 
     /// Listens on a socket that is a file, of this path. One that a crash has left there is
@@ -109,20 +139,7 @@ impl Listener {
     pub fn unix(key: &'static str, path: &str) -> Result<Self, BindError> {
         let bound = bind_file(Path::new(path))
             .and_then(|(socket, file)| Ok(Self { file: Some(file), ..Self::of_unix(socket)? }));
-        bound.map_err(|source| {
-            let hint = match source.kind() {
-                io::ErrorKind::AddrInUse => "another program does; stop it, or choose another",
-                io::ErrorKind::AlreadyExists => {
-                    "a file is there that is no socket; remove it, or choose another"
-                }
-                io::ErrorKind::NotFound => "there is no such folder; make it, or choose another",
-                io::ErrorKind::PermissionDenied => {
-                    "this user may not write to the folder; allow it, or choose another"
-                }
-                _ => "the path of a socket, of at most 107 bytes, is what to write for",
-            };
-            BindError { addr: path.to_owned(), hint, key, source }
-        })
+        bound.map_err(|source| BindError::of_unix(key, path, source))
     }
 
     /// The socket that systemd has opened for this process (`LISTEN_FDS`, `sd_listen_fds(3)`); of
@@ -251,10 +268,7 @@ fn bind(addr: &str) -> io::Result<TcpListener> {
 fn bind_file(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     // Two that start at once must not take each other's socket for one that was left behind. The
     // lock ends with this function; file systems that have none go without.
-    let folder = File::open(match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    })?;
+    let folder = File::open(folder_of(path))?;
     match folder.lock() {
         Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
         _ => {}
@@ -268,6 +282,13 @@ fn bind_file(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     }?;
     let file = SocketFile { path: std::path::absolute(path)?, id: id(path)? };
     Ok((socket, file))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Removes a socket that nobody listens on.
@@ -326,6 +347,39 @@ pub struct BindError {
     hint: &'static str,
     key: &'static str,
     source: io::Error,
+}
+
+impl BindError {
+    fn of_tcp(key: &'static str, addr: &str, source: io::Error) -> Self {
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => "another program does; stop it, or choose another",
+            io::ErrorKind::PermissionDenied => "ports below 1024 are for root; choose another",
+            io::ErrorKind::AddrNotAvailable => "it is not an address of this machine; correct",
+            _ => "<host>:<port> is what to write for",
+        };
+        Self { addr: addr.to_owned(), hint, key, source }
+    }
+
+    fn of_unix(key: &'static str, path: &str, source: io::Error) -> Self {
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => "another program does; stop it, or choose another",
+            io::ErrorKind::AlreadyExists => {
+                "a file is there that is no socket; remove it, or choose another"
+            }
+            io::ErrorKind::NotFound => "there is no such folder; make it, or choose another",
+            io::ErrorKind::PermissionDenied => {
+                "this user may not write to the folder; allow it, or choose another"
+            }
+            _ => "the path of a socket, of at most 107 bytes, is what to write for",
+        };
+        Self { addr: path.to_owned(), hint, key, source }
+    }
+
+    /// Whether somebody listens there already.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
 }
 
 /// What was passed to the process cannot be listened on.

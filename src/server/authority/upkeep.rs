@@ -105,6 +105,25 @@ pub fn renew(directory: &Path, hosts: &[String], days: u16) -> Result<Outcome, A
     Ok(Outcome { created_authority, certificate: ServerCertificate::Issued(Reason::Asked) })
 }
 
+/// Whether [`ensure`] could do what it is for, as far as that can be seen without making anything.
+///
+/// # Errors
+///
+/// Those of [`ensure`], but for a directory that it could not make and files that it could not write.
+pub fn examine(directory: &Path, hosts: &[String]) -> Result<(), AuthorityError> {
+    names::required(hosts)?;
+    let place = Place::look(directory)?;
+    if place.holds_only_foreign() {
+        return Ok(());
+    }
+    match Authority::load(directory)? {
+        Some(authority) if authority.not_after <= OffsetDateTime::now_utc() => {
+            Err(AuthorityError::Expired)
+        }
+        _ => Ok(()),
+    }
+}
+
 fn ensure_at(
     directory: &Path,
     hosts: &[String],

@@ -9,7 +9,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::{CertificateError, describe, load};
+use super::{CertificateError, Pair, describe, load};
 use crate::stamp::Stamp;
 
 /// Hands the certificate in force to TLS: the same to everybody, whatever name they ask for.
@@ -64,13 +64,16 @@ pub struct Source {
     key: PathBuf,
     // Of both files. `None` makes the next look a reading one.
     seen: Option<[Stamp; 2]>,
+    /// Whether the file that was read last has its certificates in another order than they are
+    /// served in.
+    is_reordered: bool,
 }
 
 impl Source {
     /// Names the files: the chain, leaf first, and the leaf's private key. Nothing is read yet.
     #[must_use]
     pub fn new(certificate: PathBuf, key: PathBuf) -> Self {
-        Self { certificate, key, seen: None }
+        Self { certificate, key, seen: None, is_reordered: false }
     }
 
     /// Reads the files, for the start of the server.
@@ -88,7 +91,21 @@ impl Source {
         let lasting = !matches!(loaded, Err(CertificateError::Read { .. }));
         let settled = stamps.iter().all(|stamp| stamp.is_settled(now));
         self.seen = (lasting && settled).then_some(stamps);
-        loaded
+        let Pair { certified, is_reordered } = loaded?;
+        self.is_reordered = is_reordered;
+        Ok(certified)
+    }
+
+    /// What somebody should know about the file that was read last and is served all the same.
+    #[must_use]
+    pub fn remark(&self) -> Option<String> {
+        self.is_reordered.then(|| {
+            format!(
+                "the certificates in {} are not in the order in which clients expect them; they are \
+                 served in that: the one of the key first, then who issued it",
+                self.certificate.display()
+            )
+        })
     }
 
     /// Reads the files again, for SIGHUP, and puts the pair in force.

@@ -1,0 +1,245 @@
+//! Whether what a configuration names is there and can be used: looked at, and nothing made of it.
+//!
+//! A start stops at the first thing that it cannot use. `portcullis config --check` names them all.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::Path,
+};
+
+use jiff::Timestamp;
+use rustix::fs::{Access, access};
+
+use super::{StartError, expiry, reload};
+use crate::{
+    chain::Chain,
+    config::{Config, Origin},
+    gate::{self, HtpasswdOptions, UserFile},
+    health::Check,
+    http::Api,
+    server::{
+        BindError, CertificateSource, ClientCertificates, Listener, Net, TlsOptions,
+        certificates::{self, Authorities, CertificateError},
+    },
+    storage,
+};
+
+/// What was found, a sentence each, with the place of the key that it is about.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What keeps the server from starting.
+    pub problems: Vec<String>,
+    /// What it starts with, and warns of.
+    pub warnings: Vec<String>,
+    /// What somebody may want to know.
+    pub notes: Vec<String>,
+}
+
+/// Opens what the configuration names, and binds its addresses for a moment. Nothing is made or
+/// changed. This call blocks.
+#[must_use]
+pub fn inspect(config: &Config) -> Findings {
+    let mut inspection = Inspection { config, found: Findings::default() };
+    if let storage::Options::Filesystem(options) = &config.storage.backend {
+        inspection.root(&options.rootdirectory);
+    }
+    if let gate::Options::Htpasswd(options) = &config.auth {
+        inspection.users(options);
+    }
+    if let TlsOptions::On { source, clients, .. } = &config.http.server.tls {
+        if let CertificateSource::Files { certificate, key } = source {
+            inspection.certificate(certificate, key);
+        }
+        if let Some(clients) = clients {
+            inspection.authorities(clients);
+        }
+    }
+    inspection.addresses();
+    inspection.others();
+    inspection.found
+}
+
+struct Inspection<'a> {
+    config: &'a Config,
+    found: Findings,
+}
+
+impl Inspection<'_> {
+    /// A sentence about a key, with the place of its value, as other messages about the
+    /// configuration have it.
+    fn about(&self, key: &str, what: &str) -> String {
+        match self.config.settings.origin(key) {
+            None | Some(Origin::Default) => format!("{key}: {what}"),
+            Some(at) => format!("{at}: {key}: {what}"),
+        }
+    }
+
+    fn problem(&mut self, key: &str, error: &dyn std::error::Error) {
+        let told = self.about(key, &Chain(error).to_string());
+        self.found.problems.push(told);
+    }
+
+    fn warn(&mut self, key: &str, what: &str) {
+        let told = self.about(key, what);
+        self.found.warnings.push(told);
+    }
+
+    fn root(&mut self, root: &Path) {
+        // What is missing of it is made at a start.
+        let there = root.ancestors().find(|path| path.as_os_str().is_empty() || path.exists());
+        let there =
+            there.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        let usable = fs::read_dir(there)
+            .and_then(|_| Ok(access(there, Access::WRITE_OK | Access::EXEC_OK)?));
+        if let Err(source) = usable {
+            let error = StartError::Storage { root: root.to_owned(), source };
+            self.problem("storage.filesystem.rootdirectory", &error);
+        }
+    }
+
+    fn users(&mut self, options: &HtpasswdOptions) {
+        const KEY: &str = "auth.htpasswd.path";
+        let path = &options.path;
+        if !path.exists() {
+            self.warn(
+                KEY,
+                &format!("there is no file {}: a start makes it, with one user", path.display()),
+            );
+            return;
+        }
+        match UserFile::open(options) {
+            Ok((_, users)) => {
+                let mut told = Vec::new();
+                super::report_to(path, &users, |_, what| told.push(what.to_owned()));
+                for what in told {
+                    self.warn(KEY, &format!("{}: {what}", path.display()));
+                }
+            }
+            Err(source) => {
+                let path = path.clone();
+                self.problem(KEY, &StartError::Users { path, source });
+            }
+        }
+    }
+
+    fn certificate(&mut self, certificate: &Path, key: &Path) {
+        const KEY: &str = "http.tls.certificate";
+        let mut source = certificates::Source::new(certificate.to_owned(), key.to_owned());
+        let pair = match source.load() {
+            Ok(pair) => pair,
+            Err(error) => {
+                let of_key = error.path() == Some(key) && certificate != key;
+                self.problem(if of_key { "http.tls.key" } else { KEY }, &error);
+                // Whatever is wrong with the one, the other may be as well.
+                if !of_key && let Err(error) = certificates::load_key(key) {
+                    let is_told = error.path() == Some(certificate);
+                    if !is_told {
+                        self.problem("http.tls.key", &error);
+                    }
+                }
+                return;
+            }
+        };
+        if let Some(remark) = source.remark() {
+            let told = self.about(KEY, &remark);
+            self.found.notes.push(told);
+        }
+        if let Some(leaf) = pair.cert.first()
+            && let Ok(leaf) = certificates::describe(leaf)
+            && let Some(told) =
+                expiry::told(&leaf, Timestamp::now(), expiry::Renewal::Files, certificate)
+        {
+            self.warn(KEY, &told);
+        }
+    }
+
+    fn authorities(&mut self, clients: &ClientCertificates) {
+        // Each by itself: the first that cannot be used would hide the others.
+        for path in &clients.authorities {
+            let one = ClientCertificates { authorities: vec![path.clone()], ..clients.clone() };
+            if let Err(error) = Authorities::new(Some(one)).load() {
+                let error: CertificateError = error;
+                self.problem("http.tls.clientcas", &StartError::ClientAuthorities(error));
+            }
+        }
+    }
+
+    fn addresses(&mut self) {
+        let (server, api) = (&self.config.http.server, &self.config.http.api);
+        let mut taken: Vec<(&'static str, SocketAddr, TcpListener)> = Vec::new();
+        let tcp = [
+            ("http.addr", &*server.addr, server.net == Net::Tcp),
+            ("http.redirectaddr", &*server.redirectaddr, !server.redirectaddr.is_empty()),
+            ("http.debug.addr", &*api.debug.addr, !api.debug.addr.is_empty()),
+        ];
+        for (key, addr, _) in tcp.into_iter().filter(|(_, _, is_used)| *is_used) {
+            match Listener::probe_tcp(key, addr) {
+                Ok(socket) => {
+                    if let Ok(at) = socket.local_addr() {
+                        taken.push((key, at, socket));
+                    }
+                }
+                Err(error) => self.unbound(key, addr, &error, &taken),
+            }
+        }
+        if server.net == Net::Unix
+            && let Err(error) = Listener::probe_unix("http.addr", &server.addr)
+        {
+            self.problem("http.addr", &error);
+        }
+    }
+
+    /// An address that cannot be listened on. Where somebody listens already, that may be the
+    /// registry whose configuration this is, unless it is another address of this configuration.
+    fn unbound(
+        &mut self,
+        key: &'static str,
+        addr: &str,
+        error: &BindError,
+        taken: &[(&'static str, SocketAddr, TcpListener)],
+    ) {
+        let port = addr.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+        let ours = taken.iter().find(|(_, at, _)| Some(at.port()) == port);
+        match ours {
+            _ if !error.is_in_use() => self.problem(key, error),
+            Some((other, ..)) => {
+                let told = self.about(key, &format!("{addr} is taken by {other}: choose another"));
+                self.found.problems.push(told);
+            }
+            None => self.warn(
+                key,
+                &format!(
+                    "{addr} is in use: a start needs it free, unless it is this registry that \
+                     listens there"
+                ),
+            ),
+        }
+    }
+
+    fn others(&mut self) {
+        let problems = Api::problems(&self.config.http.api);
+        let endpoints = self.config.notifications.problems();
+        let checks = self.config.health.http.iter().filter_map(|check| Check::http(check).err());
+        // Their sentences name their keys.
+        let told = problems.iter().map(ToString::to_string);
+        let told = told.chain(endpoints.iter().map(ToString::to_string));
+        let told: Vec<_> = told.chain(checks.map(|error| error.to_string())).collect();
+        self.found.problems.extend(told);
+        if matches!(
+            &self.config.http.server.tls,
+            TlsOptions::On { source: CertificateSource::BuiltIn, .. }
+        ) {
+            self.built_in();
+        }
+    }
+
+    fn built_in(&mut self) {
+        let hosts = reload::hosts(self.config);
+        if let Err(error) =
+            crate::server::authority::examine(Path::new(super::CERTIFICATES), &hosts)
+        {
+            self.problem("http.tls", &error);
+        }
+    }
+}
