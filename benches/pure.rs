@@ -12,7 +12,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use portcullis::{
     gate::{
-        EverythingAllowed, Gate, HtpasswdOptions,
+        EverythingAllowed, Gate, HtpasswdOptions, Session,
         htpasswd::{Formats, Htpasswd},
     },
     http::endpoint::Endpoint,
@@ -89,9 +89,10 @@ fn remembered_password(criterion: &mut Criterion) {
     let value = format!("Basic {}", BASE64_STANDARD.encode("ann:correct horse battery"));
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    let session = Session::default();
     let authenticate = || {
-        runtime
-            .block_on(gate.authenticate(black_box(Some(value.as_bytes())), [127, 0, 0, 1].into()))
+        let value = black_box(Some(value.as_bytes()));
+        runtime.block_on(gate.authenticate(value, [127, 0, 0, 1].into(), &session))
     };
     authenticate().expect("the password is right");
     criterion.bench_function("remembered password", |bencher| {

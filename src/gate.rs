@@ -16,12 +16,17 @@ use self::{
 use crate::oci::RepositoryName;
 
 pub mod basic;
+mod checks;
 pub mod htpasswd;
+mod network;
 mod outcomes;
+mod queue;
+mod session;
 mod throttle;
 mod users;
 mod verifier;
 
+pub use session::Session;
 pub use throttle::ThrottleOptions;
 pub use users::UserFile;
 
@@ -36,7 +41,7 @@ pub struct Gate {
 #[derive(Debug)]
 enum Door {
     Open,
-    Htpasswd { realm: String, verifier: Box<Verifier> },
+    Htpasswd { realm: String, verifier: Arc<Verifier> },
 }
 
 impl Gate {
@@ -56,7 +61,7 @@ impl Gate {
         users: &htpasswd::Htpasswd,
         policy: impl Policy,
     ) -> Result<Self, NoRandomness> {
-        let verifier = Box::new(Verifier::new(users, options)?);
+        let verifier = Arc::new(Verifier::new(users, options)?);
         let door = Door::Htpasswd { realm: options.realm.clone(), verifier };
         Ok(Self { door, policy: Box::new(policy), outcomes: Outcomes::default() })
     }
@@ -81,8 +86,9 @@ impl Gate {
         }
     }
 
-    /// Finds out who is calling from the value of `Authorization`, and from `address`. It may take
-    /// as long as bcrypt takes, on another thread.
+    /// Finds out who is calling from the value of `Authorization`, and from `address`, on the
+    /// connection that `session` belongs to. It may take as long as bcrypt takes, on another thread,
+    /// and some seconds to wait for that.
     ///
     /// # Errors
     ///
@@ -93,6 +99,7 @@ impl Gate {
         &self,
         authorization: Option<&[u8]>,
         address: IpAddr,
+        session: &Session,
     ) -> Result<Identity, Refusal> {
         match &self.door {
             Door::Open => {
@@ -104,9 +111,12 @@ impl Gate {
                     self.outcomes.count(Outcome::Missing);
                     return Err(Refusal::Unauthenticated);
                 };
-                let verified = verifier.verify(&credentials, address).await;
+                let verified = verifier.verify(&credentials, address, session).await;
                 self.outcomes.count(verified.unwrap_or_else(Outcome::from));
-                verified.map(|_| Identity::User(credentials.user().into()))
+                verified?;
+                // A name that is not text is no user's.
+                let user = credentials.user().ok_or(Refusal::Unauthenticated)?;
+                Ok(Identity::User(user.into()))
             }
         }
     }
@@ -130,6 +140,15 @@ impl Gate {
         match &self.door {
             Door::Open => 0,
             Door::Htpasswd { verifier, .. } => verifier.runs(),
+        }
+    }
+
+    /// How many requests wait for a password check.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        match &self.door {
+            Door::Open => 0,
+            Door::Htpasswd { verifier, .. } => verifier.waiting(),
         }
     }
 

@@ -250,13 +250,13 @@ impl Api {
             Some(path) if path == "/v1/search" || path.starts_with("/v2/") => {}
             _ => return Err(Error::NotFound),
         }
-        let authorization = call.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         call.client = self.origin.client(call);
+        let authorization = call.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         // Those on this machine whom no proxy tells apart count as one.
         let address = call.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let identity = self
             .gate
-            .authenticate(authorization, address)
+            .authenticate(authorization, address, &call.connection.session)
             .await
             .map_err(|refusal| Error::NotLetIn { refusal, challenge: self.gate.challenge() })?;
         call.connection.authenticated();

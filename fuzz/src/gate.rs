@@ -17,13 +17,15 @@ use crate::{assert_printable, text};
 /// for it.
 pub fn authorization(data: &[u8]) {
     let Some(credentials) = Credentials::parse(data) else { return };
-    let (user, password) = (credentials.user(), credentials.password());
-    let pair = format!("{user}:{password}");
-    assert!(!user.contains(':'), "{user:?}");
-    // RFC 7617 §2
-    assert!(!pair.contains(|c: char| c.is_ascii_control()), "{pair:?}");
+    let (user, password) = (credentials.user_bytes(), credentials.password());
+    let pair = [user, b":", password].concat();
+    assert!(!user.contains(&b':'), "{user:?}");
+    assert_eq!(credentials.user(), std::str::from_utf8(user).ok());
+    // RFC 7617 §2, but for the tab.
+    assert!(!user.iter().any(u8::is_ascii_control), "{pair:?}");
+    assert!(!password.iter().any(|b| b.is_ascii_control() && *b != b'\t'), "{pair:?}");
 
-    let value = text(data).expect("credentials are text").trim_ascii();
+    let value = text(data).expect("the value is text").trim_ascii();
     let (scheme, token) = value.split_once(' ').expect("a scheme and a token");
     assert!(scheme.eq_ignore_ascii_case("basic"), "{scheme:?}");
     let token = token.trim_ascii().trim_end_matches('=');
@@ -31,7 +33,7 @@ pub fn authorization(data: &[u8]) {
 
     let again = Credentials::parse(format!("Basic {}", STANDARD.encode(&pair)).as_bytes());
     let again = again.expect("credentials can be sent again");
-    assert_eq!((again.user(), again.password()), (user, password));
+    assert_eq!((again.user_bytes(), again.password()), (user, password));
 }
 
 /// The password file: what it lets in, it lets in when it is written again, and an edit changes one

@@ -95,6 +95,9 @@ fn callers(metrics: &mut Metrics, gate: &Arc<Gate>) {
     let runs = Arc::clone(gate);
     let help = "Times that bcrypt ran, for right passwords and wrong ones";
     metrics.counter("bcrypt_runs", help, move || runs.verifications());
+    let gate = Arc::clone(gate);
+    let help = "Requests that wait for bcrypt, for their turn or for its end";
+    metrics.gauge("auth_waiting", help, move || gate.waiting() as u64);
 }
 
 fn tree(metrics: &mut Metrics, registry: &Registry) {

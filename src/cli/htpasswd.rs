@@ -106,13 +106,16 @@ struct Refused {
     rounds: Option<String>,
 }
 
+/// Bytes, as in HTTP Basic: a file of passwords may have been made where text is Latin-1.
+type Password = Zeroizing<Vec<u8>>;
+
 /// The arguments after the options.
 struct Target {
     /// `None` with `-n`.
     file: Option<String>,
     user: String,
     /// With `-b`.
-    password: Option<Zeroizing<String>>,
+    password: Option<Password>,
 }
 
 impl Htpasswd {
@@ -167,7 +170,7 @@ impl Htpasswd {
         let (file, expected) =
             if self.print { (None, "USER") } else { (arguments.next(), "FILE USER") };
         let user = arguments.next();
-        let password = arguments.next().map(Zeroizing::new);
+        let password = arguments.next().map(|text| Zeroizing::new(text.into_bytes()));
         let needs_password = self.batch && !self.delete;
         match (user, password, arguments.next()) {
             (Some(user), password, None) if password.is_some() == needs_password => {
@@ -180,7 +183,7 @@ impl Htpasswd {
         }
     }
 
-    fn hash(&self, given: Option<Zeroizing<String>>) -> Result<BcryptHash, Failure> {
+    fn hash(&self, given: Option<Password>) -> Result<BcryptHash, Failure> {
         let password = match given {
             Some(password) => password,
             None if self.stdin => read_stdin()?,
@@ -192,15 +195,10 @@ impl Htpasswd {
                 password
             }
         };
-        Ok(BcryptHash::new(&password, self.cost)?)
+        Ok(BcryptHash::new(&*password, self.cost)?)
     }
 
-    fn verify(
-        &self,
-        path: &Path,
-        user: &str,
-        given: Option<Zeroizing<String>>,
-    ) -> Result<(), Failure> {
+    fn verify(&self, path: &Path, user: &str, given: Option<Password>) -> Result<(), Failure> {
         let file = read(path, Formats::BcryptOnly)?;
         let Some(hash) = file.find(user) else {
             return Err(not_found(&file, path, user));
@@ -210,7 +208,7 @@ impl Htpasswd {
             None if self.stdin => read_stdin()?,
             None => prompt("Enter password: ")?,
         };
-        if hash.verify(password.as_bytes()) {
+        if hash.verify(&password) {
             return say(format_args!("Password for user {user} correct."));
         }
         Err(Failure::new(format!(
@@ -343,21 +341,22 @@ fn written<T>(path: &Path, result: io::Result<T>) -> Result<T, Failure> {
 }
 
 /// Everything there is on standard input but the line breaks at the end, as Apache reads it.
-fn read_stdin() -> Result<Zeroizing<String>, Failure> {
-    let mut text = Zeroizing::new(String::new());
+fn read_stdin() -> Result<Password, Failure> {
+    let mut bytes = Zeroizing::new(Vec::new());
     io::stdin()
         .lock()
         .take(MAX_INPUT)
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .map_err(|e| Failure::new(format!("cannot read the password from standard input: {e}")))?;
-    let length = text.trim_end_matches(['\r', '\n']).len();
-    text.truncate(length);
-    Ok(text)
+    while let Some(b'\r' | b'\n') = bytes.last() {
+        bytes.pop();
+    }
+    Ok(bytes)
 }
 
-fn prompt(text: &str) -> Result<Zeroizing<String>, Failure> {
+fn prompt(text: &str) -> Result<Password, Failure> {
     rpassword::prompt_password(text)
-        .map(Zeroizing::new)
+        .map(|text| Zeroizing::new(text.into_bytes()))
         .map_err(|e| {
             Failure::new(format!(
                 "there is no terminal to ask for the password ({e}): use -i to read it from standard input"

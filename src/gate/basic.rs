@@ -14,9 +14,12 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// A user and a password as a client sent them.
+///
+/// Both are bytes. A client that does not go by `charset="UTF-8"` sends Latin-1, and the password's
+/// hash may have been made from that, as registry:2 takes it.
 #[expect(missing_debug_implementations, reason = "what cannot be printed reaches no log")]
 pub struct Credentials {
-    text: Zeroizing<String>,
+    bytes: Zeroizing<Vec<u8>>,
     colon: usize,
 }
 
@@ -30,27 +33,37 @@ impl Credentials {
             return None;
         }
         let bytes = Zeroizing::new(LENIENT.decode(token.trim_ascii()).ok()?);
+        // The user's name cannot contain a colon, the password can.
+        let colon = bytes.iter().position(|b| *b == b':')?;
         // RFC 7617 §2 excludes control characters. NUL in particular would end the password for
-        // programs that check it in C, and not here.
-        if bytes.iter().any(u8::is_ascii_control) {
+        // programs that check it in C, and not here. A tab is in passwords that registry:2 and nginx
+        // take.
+        let (user, password) = bytes.split_at(colon);
+        if user.iter().any(u8::is_ascii_control)
+            || password.iter().any(|b| b.is_ascii_control() && *b != b'\t')
+        {
             return None;
         }
-        let text = Zeroizing::new(std::str::from_utf8(&bytes).ok()?.to_owned());
-        // The user's name cannot contain a colon, the password can.
-        let colon = text.find(':')?;
-        Some(Self { text, colon })
+        Some(Self { bytes, colon })
     }
 
-    /// What stands before the first colon; it may be empty.
+    /// What stands before the first colon; it may be empty. `None` when it is not UTF-8: no user has
+    /// such a name.
     #[must_use]
-    pub fn user(&self) -> &str {
-        &self.text[..self.colon]
+    pub fn user(&self) -> Option<&str> {
+        std::str::from_utf8(self.user_bytes()).ok()
+    }
+
+    /// As [`user`](Self::user), as it was sent.
+    #[must_use]
+    pub fn user_bytes(&self) -> &[u8] {
+        &self.bytes[..self.colon]
     }
 
     /// What stands behind the first colon; it may be empty and may have colons of its own.
     #[must_use]
-    pub fn password(&self) -> &str {
-        &self.text[self.colon + 1..]
+    pub fn password(&self) -> &[u8] {
+        &self.bytes[self.colon + 1..]
     }
 }
 
@@ -62,8 +75,9 @@ mod tests {
     use super::*;
 
     fn parse(value: &str) -> Option<(String, String)> {
-        Credentials::parse(value.as_bytes())
-            .map(|credentials| (credentials.user().to_owned(), credentials.password().to_owned()))
+        let credentials = Credentials::parse(value.as_bytes())?;
+        let password = String::from_utf8(credentials.password().to_vec()).unwrap();
+        Some((credentials.user().unwrap().to_owned(), password))
     }
 
     fn basic(text: impl AsRef<[u8]>) -> String {
@@ -90,18 +104,32 @@ mod tests {
             "YTpi",
             "Basic YTpi YTpi",
             &basic("no colon"),
-            &basic(b"a:\xff"),
             &basic("a:b\0"),
+            &basic("a:b\n"),
+            &basic("a:b\r"),
+            &basic("a:b\x7f"),
             &basic("a\n:b"),
+            &basic("a\t:b"),
         ] {
             assert_eq!(parse(value), None, "{value:?}");
         }
     }
 
+    #[test]
+    fn passwords_are_bytes_and_a_tab_is_one() {
+        for password in [&b"b\tc"[..], b"\t", b"gr\xfc\xdfe", b"\xff\xfe", "grüße".as_bytes()] {
+            let value = basic([b"a:", password].concat());
+            let credentials = Credentials::parse(value.as_bytes()).unwrap();
+            assert_eq!((credentials.user(), credentials.password()), (Some("a"), password));
+        }
+        let latin = Credentials::parse(basic(b"j\xfcrgen:x").as_bytes()).unwrap();
+        assert_eq!((latin.user(), latin.user_bytes()), (None, &b"j\xfcrgen"[..]));
+    }
+
     proptest! {
         #[test]
         fn names_and_passwords_come_out_as_they_went_in(
-            user in "[^:\\p{Cc}]{0,20}", password in "\\P{Cc}{0,80}",
+            user in "[^:\\p{Cc}]{0,20}", password in "[\t\\P{Cc}]{0,80}",
         ) {
             let parsed = parse(&basic(format!("{user}:{password}")));
             prop_assert_eq!(parsed, Some((user, password)));

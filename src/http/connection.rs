@@ -3,10 +3,13 @@
 use std::fmt;
 
 use super::Peer;
+use crate::gate::Session;
 
 /// A connection that requests come on.
 pub struct Connection {
     pub(super) peer: Peer,
+    /// What the gate knows of it.
+    pub(super) session: Session,
     authenticated: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -14,7 +17,8 @@ impl Connection {
     /// The connection that `peer` opened. `authenticated` is told of each request on it that the
     /// gate lets in.
     pub fn new(peer: impl Into<Peer>, authenticated: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { peer: peer.into(), authenticated: Box::new(authenticated) }
+        let session = Session::default();
+        Self { peer: peer.into(), session, authenticated: Box::new(authenticated) }
     }
 
     /// Notes that a request was let in.

@@ -168,6 +168,9 @@ fn users(folder: &Path) -> String {
         "\n",
         &line(USER, PASSWORD),
         &line("bob", "pass:word with a colon"),
+        &line("tab", "pass\tword"),
+        // "grüße" in Latin-1.
+        "latin:$2y$04$Y6o4VTlKDMadJo9ngTchneW1qzHkWXAXiv09JYCSEH64AGonFuthq\n",
     ]
     .concat()
 }

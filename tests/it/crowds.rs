@@ -12,6 +12,14 @@ use crate::support::{
 
 const CROWD: usize = 32;
 
+/// A server that the client has shown its password to, as all do before they ask for many things at
+/// once.
+async fn acquainted() -> TestServer {
+    let server = TestServer::start().await;
+    server.get("/v2/").await.expect(200);
+    server
+}
+
 /// What is in the tree below no upload session.
 fn content(server: &TestServer) -> Vec<String> {
     files(&server.tree()).into_iter().filter(|file| !file.contains("/_uploads/")).collect()
@@ -19,7 +27,7 @@ fn content(server: &TestServer) -> Vec<String> {
 
 #[tokio::test]
 async fn a_crowd_that_pushes_the_same_blob_has_it() {
-    let server = TestServer::start().await;
+    let server = acquainted().await;
     let bytes = noise(71, 300_000);
     let digest = digest(&bytes);
     let target = format!("/v2/app/blobs/uploads/?digest={digest}");
@@ -33,7 +41,7 @@ async fn a_crowd_that_pushes_the_same_blob_has_it() {
 
 #[tokio::test]
 async fn a_crowd_that_pushes_the_same_tag_leaves_one_of_theirs() {
-    let server = TestServer::start().await;
+    let server = acquainted().await;
     let body = |nth: usize| empty_index(&format!("client {nth}"));
     let push = |nth| server.push_manifest("app", "latest", OCI_INDEX, body(nth));
     let pull = |_| server.get("/v2/app/manifests/latest");

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use portcullis::gate::htpasswd::BcryptHash;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{
@@ -11,6 +12,7 @@ use crate::support::{
     noise,
     process::{Before, Process, ROOM},
     raw,
+    server::{PASSWORD, USER},
 };
 
 /// Clients are waited for no longer than a test can wait.
@@ -268,6 +270,7 @@ async fn answers_that_nobody_reads_do_not_heap_up() {
 #[tokio::test]
 async fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
     let server = TestServer::start().await;
+    server.get("/v2/").await.expect(200);
     let (addr, ca) = (server.addr(), server.authority());
     let mut connection = Connection::open(addr, &ca, &empty_settings()).await;
     let settings = connection.until(|frame| frame.kind == h2::SETTINGS).await;
@@ -323,6 +326,60 @@ async fn pulls_that_are_not_taken_hold_little() {
     drop(held);
     before.server.comes_down_to(before.descriptors).await;
     assert!(holding < 2 * ROOM, "{holding} MiB for 300 pulls");
+}
+
+/// Each has a head of 15 KB that it says in twenty bytes, and all wait for one bcrypt.
+#[tokio::test]
+async fn ten_thousand_who_wait_for_one_password_check_hold_little() {
+    let quiet = [("REGISTRY_LOG_ACCESSLOG_DISABLED", "true")];
+    // A second of work each: those that follow would wait for all of them.
+    let server = Process::prepared(&quiet, |users| {
+        let hash = BcryptHash::new(PASSWORD, 14).unwrap();
+        std::fs::write(users, format!("{USER}:{}\n", hash.as_str())).unwrap();
+    });
+    let ca = server.ca();
+    let mut connections = Vec::new();
+    for _ in 0..50 {
+        let said = [empty_settings(), h2::frame(h2::SETTINGS, h2::ACK, 0, &[])].concat();
+        connections.push(Connection::open(server.addr, &ca, &said).await);
+    }
+    let first = connections.first_mut().unwrap();
+    for guess in 0..10 {
+        let block = h2::block_of(&raw::basic(USER, &format!("guess {guess}")), "GET", "/v2/", &[]);
+        let head =
+            h2::frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, h2::number(guess), &block);
+        first.send(&head).await;
+    }
+    let before = server.peak();
+    let wrong = &raw::basic(USER, "wrong");
+    let asking = connections.iter_mut().enumerate().map(|(nth, connection)| async move {
+        let begun = if nth == 0 { 10 } else { 0 };
+        let (mut heads, mut large) = (Vec::new(), h2::block_of(wrong, "GET", "/v2/", &[]));
+        large.push(0x40);
+        h2::string(&mut large, "x-large");
+        h2::string(&mut large, &"x".repeat(3_700));
+        let mut again = h2::block_of(wrong, "GET", "/v2/", &[]);
+        again.extend([0xbe; 4]);
+        for nth in begun..200 {
+            let block = if nth == begun { &large } else { &again };
+            let end = h2::END_HEADERS | h2::END_STREAM;
+            heads.extend(h2::frame(h2::HEADERS, end, h2::number(nth), block));
+        }
+        connection.send(&heads).await;
+        let mut answered = 0;
+        while answered < 200 {
+            let frames = connection.until(|frame| frame.kind == h2::HEADERS).await;
+            let head = frames.last().filter(|frame| frame.kind == h2::HEADERS);
+            let head = head.expect("the connection is not closed");
+            // The status comes first, and this is 200.
+            assert_ne!(head.payload[0], 0x88);
+            answered += 1;
+        }
+    });
+    futures_util::future::join_all(asking).await;
+    let grown = server.peak().saturating_sub(before);
+    assert!(grown <= 16, "{grown} MiB for those who wait");
+    server.request("GET", "/v2/").answer().await.expect(200);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use portcullis::{
 
 use crate::support::{
     TestServer,
-    server::{Answered as _, PASSWORD, USER, write_user},
+    server::{self, Answered as _, PASSWORD, USER, write_user},
 };
 
 const CHALLENGE: &str = "Basic realm=\"Portcullis\", charset=\"UTF-8\"";
@@ -86,6 +86,7 @@ async fn credentials_that_cannot_be_read_are_no_credentials() {
         encoded(b":"),
         encoded(b"\xff\xfe:x"),
         encoded(b"alice:correct\0horse"),
+        encoded(b"alice:correct horse\n"),
         encoded(&[b'a'; 8000]),
     ] {
         let request = server.anonymous("GET", "/v2/").header("authorization", &value);
@@ -93,6 +94,26 @@ async fn credentials_that_cannot_be_read_are_no_credentials() {
     }
     let raw = reqwest::header::HeaderValue::from_bytes(b"Basic \xff").unwrap();
     server.anonymous("GET", "/v2/").header("authorization", raw).answer().await.expect(401);
+}
+
+/// Latin-1, as some clients send it and some files were made from it; and a tab, which registry:2
+/// takes.
+#[tokio::test]
+async fn a_password_that_is_no_text_or_has_a_tab_lets_in_as_it_is() {
+    let server = TestServer::start().await;
+    for password in [&b"gr\xfc\xdfe"[..], b"a\tb"] {
+        let hash = gate::htpasswd::BcryptHash::new(password, 4).unwrap();
+        fs::write(server.folder().join("htpasswd"), format!("{USER}:{}\n", hash.as_str())).unwrap();
+        server.app().reload().await;
+        let ask = async |password: &[u8]| {
+            let pair = [USER.as_bytes(), b":", password].concat();
+            let value = format!("Basic {}", STANDARD.encode(pair));
+            server.anonymous("GET", "/v2/").header("authorization", value).answer().await
+        };
+        ask(password).await.expect(200);
+        ask("grüße".as_bytes()).await.expect_error(401, ErrorCode::Unauthorized);
+        ask(b"a b").await.expect_error(401, ErrorCode::Unauthorized);
+    }
 }
 
 #[tokio::test]
@@ -121,7 +142,12 @@ async fn the_same_new_credentials_at_once_are_checked_once() {
     let hash = gate::htpasswd::BcryptHash::new(PASSWORD, 10).unwrap();
     fs::write(server.folder().join("htpasswd"), format!("{USER}:{}\n", hash.as_str())).unwrap();
     server.app().reload().await;
-    let answers = join_all((0..40).map(|_| server.get("/v2/"))).await;
+    // Connections of their own: on one that nobody was let in on, few may wait.
+    let each = (0..40).map(|_| async {
+        let request = server::client().get(format!("{}/v2/", server.base));
+        request.basic_auth(USER, Some(PASSWORD)).answer().await
+    });
+    let answers = join_all(each).await;
     assert!(answers.iter().all(|answer| answer.status == 200));
     assert_eq!(server.app().gate().verifications(), 1);
 }

@@ -128,11 +128,13 @@ async fn those_who_guess_are_told_apart_by_the_proxy_before_the_file() {
         options.throttle.failures = 2;
     })
     .await;
-    let wrong = format!("Authorization: {}\r\n", raw::basic(USER, "wrong"));
+    let wrong =
+        |guess| format!("Authorization: {}\r\n", raw::basic(USER, &format!("wrong {guess}")));
     let status = async |headers: String| raw::status(&ask(&socket, "GET /v2/", &headers).await);
     for from in ["", "X-Forwarded-For: 192.0.2.1\r\n"] {
-        for expected in [401, 401, 429] {
-            assert_eq!(status(format!("{wrong}{from}")).await, Some(expected), "{from}");
+        for (guess, expected) in [401, 401, 429].into_iter().enumerate() {
+            let headers = format!("{}{from}", wrong(guess));
+            assert_eq!(status(headers).await, Some(expected), "{from}");
         }
     }
     assert_eq!(status(format!("{}X-Forwarded-For: 192.0.2.2\r\n", known())).await, Some(200));

@@ -2,6 +2,7 @@
 //! an answer takes tells them.
 
 use std::{
+    collections::HashMap,
     fs,
     net::IpAddr,
     time::{Duration, Instant},
@@ -9,14 +10,16 @@ use std::{
 
 use portcullis::{
     config::Config,
-    gate::{self, EverythingAllowed, Gate, HtpasswdOptions, Refusal, ThrottleOptions, htpasswd},
+    gate::{
+        self, EverythingAllowed, Gate, HtpasswdOptions, Refusal, Session, ThrottleOptions, htpasswd,
+    },
     oci::ErrorCode,
 };
 
 use crate::support::{
     Answer, Answered as _, TestServer,
     raw::basic,
-    server::{PASSWORD, USER},
+    server::{self, PASSWORD, USER, write_user},
 };
 
 const HERE: &str = "192.0.2.1";
@@ -51,11 +54,11 @@ async fn over_the_limit_no_password_is_looked_at_and_right_ones_work_from_elsewh
     let server = TestServer::with(strict).await;
     // She is known from here already; that does not help whoever guesses here.
     ask(&server, HERE, USER, PASSWORD).await.expect(200);
-    for _ in 0..3 {
-        ask(&server, HERE, USER, "wrong").await.expect(401);
+    for guess in 0..3 {
+        ask(&server, HERE, USER, &format!("wrong {guess}")).await.expect(401);
     }
     let runs = server.app().gate().verifications();
-    for password in ["wrong", "another", PASSWORD] {
+    for password in ["wrong 0", "another", PASSWORD] {
         assert_throttled(ask(&server, HERE, USER, password).await);
     }
     assert_eq!(server.app().gate().verifications(), runs, "bcrypt ran");
@@ -65,13 +68,63 @@ async fn over_the_limit_no_password_is_looked_at_and_right_ones_work_from_elsewh
     ask(&server, HERE, "nobody", "wrong").await.expect(401);
 }
 
+/// A machine that has an old password, and tries it all day; containerd tries each five times.
+#[tokio::test]
+async fn an_old_password_that_is_tried_again_and_again_counts_once() {
+    let server = TestServer::with(strict).await;
+    for _ in 0..20 {
+        ask(&server, HERE, USER, "old").await.expect(401);
+        ask(&server, HERE, "gone", "old").await.expect(401);
+    }
+    assert_eq!(server.app().gate().verifications(), 2);
+    ask(&server, HERE, USER, PASSWORD).await.expect(200);
+    // When it becomes the right one, it is.
+    write_user(&server.folder().join("htpasswd"), USER, "old");
+    server.app().reload().await;
+    ask(&server, HERE, USER, "old").await.expect(200);
+}
+
+/// The one behind a NAT who is at work while another one there guesses.
+#[tokio::test]
+async fn a_connection_that_was_let_in_goes_on_while_its_address_is_throttled() {
+    let server = TestServer::with(strict).await;
+    let here = |client: reqwest::Client, password: String| {
+        let request = client.get(format!("{}/v2/", server.base));
+        async move { request.basic_auth(USER, Some(password)).answer().await }
+    };
+    let client = server::client();
+    here(client.clone(), PASSWORD.to_owned()).await.expect(200);
+    for guess in 0..3 {
+        here(server::client(), format!("wrong {guess}")).await.expect(401);
+    }
+    assert_throttled(here(server::client(), PASSWORD.to_owned()).await);
+    here(client.clone(), PASSWORD.to_owned()).await.expect(200);
+    // It is as bound to the file as anybody.
+    write_user(&server.folder().join("htpasswd"), USER, "new");
+    server.app().reload().await;
+    assert_throttled(here(client, PASSWORD.to_owned()).await);
+}
+
+#[tokio::test]
+async fn addresses_that_stand_for_one_of_ipv4_are_that_one() {
+    for from in ["64:ff9b::192.0.2.1", "::ffff:192.0.2.1", "2002:c000:201::5"] {
+        let server = TestServer::with(strict).await;
+        for guess in 0..3 {
+            ask(&server, from, USER, &format!("wrong {guess}")).await.expect(401);
+        }
+        assert_throttled(ask(&server, "192.0.2.1", USER, PASSWORD).await);
+        ask(&server, "64:ff9b::192.0.2.2", USER, PASSWORD).await.expect(200);
+    }
+}
+
 #[tokio::test]
 async fn who_is_no_user_is_refused_like_a_user() {
     let server = TestServer::with(strict).await;
     for user in [USER, "nobody"] {
         let mut statuses = Vec::new();
-        for _ in 0..5 {
-            statuses.push(ask(&server, HERE, user, "wrong").await.status.as_u16());
+        for guess in 0..5 {
+            let password = format!("wrong {guess}");
+            statuses.push(ask(&server, HERE, user, &password).await.status.as_u16());
         }
         assert_eq!(statuses, [401, 401, 401, 429, 429], "{user}");
     }
@@ -101,6 +154,62 @@ async fn a_thousand_guesses_at_once_cost_no_more_than_the_limit() {
     assert!(server.app().gate().verifications() <= 3);
 }
 
+/// A client of the user's that has an address of its own on this machine.
+fn client_at(address: [u8; 4]) -> reqwest::Client {
+    server::client_builder().local_address(IpAddr::from(address)).build().unwrap()
+}
+
+/// Nobody who has not been here needs to wait for all that one address asks for.
+#[tokio::test]
+async fn an_address_that_guesses_at_full_rate_keeps_nobody_else_from_logging_in() {
+    let server = TestServer::with(|config| {
+        let gate::Options::Htpasswd(options) = &mut config.auth else { unreachable!() };
+        // All that would stop it sooner, and all that would know the others.
+        options.throttle.addressfailures = u32::MAX;
+        options.cachettl = Duration::ZERO;
+    })
+    .await;
+    // A cost at which guesses wait for each other.
+    let hash = htpasswd::BcryptHash::new(PASSWORD, 8).unwrap();
+    fs::write(server.folder().join("htpasswd"), format!("{USER}:{}\n", hash.as_str())).unwrap();
+    server.app().reload().await;
+    let base = &server.base;
+    let ask = &async |client: &reqwest::Client, user: String, password: &str| {
+        let request = client.get(format!("{base}/v2/"));
+        request.basic_auth(user, Some(password)).answer().await
+    };
+    let waiting = || server.app().gate().waiting();
+    let clients: Vec<_> = (0..12).map(|_| client_at([127, 0, 0, 2])).collect();
+    let guessing = clients.iter().enumerate().flat_map(|(nth, client)| {
+        (0..14).map(move |stream| async move {
+            for guess in 0_u64.. {
+                let user = format!("user {nth} {stream} {guess}");
+                let answer = ask(client, user, "guess").await;
+                assert!(matches!(answer.status.as_u16(), 401 | 429), "{answer:?}");
+                // Whoever is told to come back does, soon.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+    });
+    let guessing = futures_util::future::join_all(guessing);
+    let logins = async {
+        while waiting() < 64 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        for nth in 1..=25 {
+            let client = client_at([127, 0, 1, nth]);
+            ask(&client, USER.to_owned(), PASSWORD).await.expect(200);
+        }
+    };
+    tokio::select! {
+        _ = guessing => unreachable!("it goes on for ever"),
+        () = logins => {}
+    }
+    let outcomes: HashMap<_, _> = server.app().gate().outcomes().collect();
+    assert!(outcomes["busy"] > 0, "the guesses had room for all of them: {outcomes:?}");
+    assert_eq!(outcomes["bcrypt"], 25);
+}
+
 #[tokio::test]
 async fn a_client_cannot_choose_the_address_that_it_comes_from() {
     let untrusting = TestServer::with(|config| {
@@ -111,7 +220,8 @@ async fn a_client_cannot_choose_the_address_that_it_comes_from() {
     let statuses = async |server: &TestServer, from: fn(u8) -> String| {
         let mut statuses = Vec::new();
         for guess in 0..5 {
-            statuses.push(ask(server, &from(guess), USER, "wrong").await.status.as_u16());
+            let password = format!("wrong {guess}");
+            statuses.push(ask(server, &from(guess), USER, &password).await.status.as_u16());
         }
         statuses
     };
@@ -167,7 +277,8 @@ async fn timed(gate: &Gate, users: &[&str], rounds: usize) -> Vec<Vec<Duration>>
         for (times, user) in times.iter_mut().zip(users) {
             let value = basic(user, &format!("wrong {round}"));
             let begun = Instant::now();
-            let refused = gate.authenticate(Some(value.as_bytes()), address).await;
+            let session = Session::default();
+            let refused = gate.authenticate(Some(value.as_bytes()), address, &session).await;
             times.push(begun.elapsed());
             assert_eq!(refused, Err(Refusal::Unauthenticated));
         }

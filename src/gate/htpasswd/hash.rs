@@ -120,8 +120,9 @@ pub enum PasswordError {
         /// The length of the password.
         bytes: usize,
     },
-    /// RFC 7617 §2 forbids them; other implementations of bcrypt end the password at a NUL.
-    #[error("the password contains a control character (a line break, a tab, a NUL)")]
+    /// RFC 7617 §2 forbids them; other implementations of bcrypt end the password at a NUL. A tab
+    /// is let through, as by other servers.
+    #[error("the password contains a control character other than a tab (a line break, a NUL)")]
     Control,
     /// Not within [`MIN_COST`] and [`MAX_COST`].
     #[error("a bcrypt cost of {0} is not within {MIN_COST} and {MAX_COST}")]
@@ -182,9 +183,10 @@ impl BcryptHash {
     ///
     /// # Errors
     ///
-    /// When the password is empty, longer than 72 bytes or contains a control character, when the
-    /// cost is out of range, or when there are no random numbers. Takes `2^cost` rounds of CPU.
-    pub fn new(password: &str, cost: u8) -> Result<Self, PasswordError> {
+    /// When the password is empty, longer than 72 bytes or contains a control character other
+    /// than a tab, when the cost is out of range, or when there are no random numbers. Takes `2^cost` rounds of CPU.
+    pub fn new(password: impl AsRef<[u8]>, cost: u8) -> Result<Self, PasswordError> {
+        let password = password.as_ref();
         if !(MIN_COST..=MAX_COST).contains(&cost) {
             return Err(PasswordError::Cost(cost));
         }
@@ -195,7 +197,7 @@ impl BcryptHash {
             let bytes = password.len();
             return Err(PasswordError::TooLong { bytes });
         }
-        if password.contains(char::is_control) {
+        if password.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
             return Err(PasswordError::Control);
         }
         // The only error left is that of the random numbers.
@@ -355,6 +357,9 @@ mod tests {
         assert_eq!(refused(&"x".repeat(73)), PasswordError::TooLong { bytes: 73 });
         assert_eq!(refused("a\0b"), PasswordError::Control);
         assert_eq!(refused("a\nb"), PasswordError::Control);
+        for password in [&b"a\tb"[..], b"gr\xfc\xdfe"] {
+            assert!(BcryptHash::new(password, MIN_COST).unwrap().verify(password));
+        }
         assert_eq!(BcryptHash::new("x", 3).unwrap_err(), PasswordError::Cost(3));
         assert_eq!(BcryptHash::new("x", 17).unwrap_err(), PasswordError::Cost(17));
 

@@ -12,6 +12,9 @@ pub(super) fn steps() -> Vec<Step> {
     let blob = digest(ABSENT);
     let mut steps = vec![
         get("a user", "/v2/").by(Some(&basic("bob", "pass:word with a colon"))),
+        get("a password with a tab", "/v2/").by(Some(&basic("tab", "pass\tword"))),
+        get("a password in Latin-1", "/v2/").by(Some("Basic bGF0aW46Z3L832U=")),
+        get("the same password in UTF-8", "/v2/").by(Some(&basic("latin", "grüße"))),
         get("a wrong password", "/v2/").by(Some(&basic(USER, "wrong"))),
         get("no password", "/v2/").by(Some(&basic(USER, ""))),
         get("the password of a line further up", "/v2/")

@@ -47,10 +47,14 @@ pub fn setting(id: u16, value: u32) -> Vec<u8> {
 
 /// A header block that asks for something with the user's password.
 pub fn block(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
-    let authorization = raw::authorization();
+    block_of(&raw::authorization(), method, path, more)
+}
+
+/// As [`block`], with another value of `Authorization`.
+pub fn block_of(authorization: &str, method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     let own = [(":method", method), (":scheme", "https"), (":path", path)];
-    let rest = [(":authority", "localhost"), ("authorization", &authorization)];
+    let rest = [(":authority", "localhost"), ("authorization", authorization)];
     for (name, value) in own.iter().chain(&rest).chain(more) {
         block.push(0);
         string(&mut block, name);

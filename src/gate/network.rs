@@ -1,0 +1,100 @@
+//! Which network an address belongs to: the unit in which attempts and places are counted.
+//!
+//! One customer of IPv6 has a /64 at least, and an organisation often has a /48, so a single address
+//! of IPv6 says little. Where an address of IPv6 stands for one of IPv4, the address of IPv4 is the
+//! unit: otherwise all of the IPv4 internet would be one /64.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An address of IPv4, or a /64 of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Network(IpAddr);
+
+/// An address of IPv4, or a /48 of IPv6: what one organisation has, and sometimes the customers of
+/// one host share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Site(IpAddr);
+
+impl Network {
+    pub(super) fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V4(address) => address.into(),
+            IpAddr::V6(address) => match embedded(address) {
+                Some(address) => address.into(),
+                None => masked(address, 64).into(),
+            },
+        })
+    }
+
+    pub(super) fn site(self) -> Site {
+        Site(match self.0 {
+            IpAddr::V4(address) => address.into(),
+            IpAddr::V6(address) => masked(address, 48).into(),
+        })
+    }
+
+    /// Whether there are other networks of the same site.
+    pub(super) const fn is_part_of_site(self) -> bool {
+        self.0.is_ipv6()
+    }
+}
+
+/// The address of IPv4 that an address of IPv6 stands for.
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let bits = address.to_bits();
+    let low = Ipv4Addr::from_bits((bits & u128::from(u32::MAX)) as u32);
+    match address.segments() {
+        // NAT64 (RFC 6052 §2.1).
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => Some(low),
+        // NAT64 within one network (RFC 8215). How long the prefix is, only that network knows; with
+        // the usual 96 bits the address stands at the end, with others zeros do.
+        [0x64, 0xff9b, 1, ..] if !low.is_unspecified() => Some(low),
+        // 6to4 (RFC 3056 §2).
+        [0x2002, ..] => Some(Ipv4Addr::from_bits((bits >> 80 & u128::from(u32::MAX)) as u32)),
+        // Teredo (RFC 4380 §4): the address is there with its bits inverted.
+        [0x2001, 0, ..] => Some(Ipv4Addr::from_bits(!low.to_bits())),
+        _ => None,
+    }
+}
+
+fn masked(address: Ipv6Addr, bits: u32) -> Ipv6Addr {
+    let rest = 128 - bits;
+    Ipv6Addr::from_bits(address.to_bits() >> rest << rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(address: &str) -> Network {
+        Network::of(address.parse().unwrap())
+    }
+
+    #[test]
+    fn an_address_that_stands_for_one_of_ipv4_is_counted_as_that_one() {
+        for address in [
+            "192.0.2.33",
+            "::ffff:192.0.2.33",
+            "64:ff9b::192.0.2.33",
+            "64:ff9b:1::192.0.2.33",
+            "64:ff9b:1:fffe::192.0.2.33",
+            "2002:c000:221::1",
+            "2002:c000:221:ffff::2",
+            "2001:0:4136:e378:8000:63bf:3fff:fdde",
+        ] {
+            assert_eq!(network(address), network("192.0.2.33"), "{address}");
+            assert!(!network(address).is_part_of_site());
+        }
+        assert_ne!(network("64:ff9b::192.0.2.33"), network("64:ff9b::192.0.2.34"));
+        assert_eq!(network("64:ff9b:1:2:3::"), network("64:ff9b:1:2::"), "no address is there");
+    }
+
+    #[test]
+    fn an_address_of_ipv6_is_its_64_bits_and_a_site_is_48_of_them() {
+        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::"));
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_eq!(network("2001:db8:1:2::1").site(), network("2001:db8:1:3::1").site());
+        assert_ne!(network("2001:db8:1:2::1").site(), network("2001:db8:2:2::1").site());
+        assert_ne!(network("192.0.2.1").site(), network("192.0.2.2").site());
+    }
+}
