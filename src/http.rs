@@ -251,7 +251,7 @@ impl Api {
             _ => return Err(Error::NotFound),
         }
         call.client = self.origin.client(call);
-        let authorization = call.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let authorization = call.sole(&header::AUTHORIZATION).map(HeaderValue::as_bytes);
         // Those on this machine whom no proxy tells apart count as one.
         let address = call.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let identity = self

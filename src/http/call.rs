@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, Method, Request, Uri, Version, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header},
 };
 
 use super::{Connection, observe::RequestId, origin::is_authority};
@@ -123,6 +123,14 @@ impl Call {
             (Ok(text), None) => Ok(Some(text)),
             _ => Err(NotOne),
         }
+    }
+
+    /// A header that says nothing when it is there several times: whoever stands before us might go
+    /// by another of them.
+    pub(super) fn sole(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        let mut values = self.headers.get_all(name).iter();
+        let value = values.next();
+        value.filter(|_| values.next().is_none())
     }
 
     /// A header as text; one that is not text is as good as absent.

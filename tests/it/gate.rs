@@ -21,6 +21,7 @@ use portcullis::{
 
 use crate::support::{
     TestServer,
+    raw::basic,
     server::{self, Answered as _, PASSWORD, USER, write_user},
 };
 
@@ -114,6 +115,20 @@ async fn a_password_that_is_no_text_or_has_a_tab_lets_in_as_it_is() {
         ask("grüße".as_bytes()).await.expect_error(401, ErrorCode::Unauthorized);
         ask(b"a b").await.expect_error(401, ErrorCode::Unauthorized);
     }
+}
+
+/// RFC 9110 §11.6.2 and §5.3: there is one. What stands before us may have gone by the other.
+#[tokio::test]
+async fn several_authorization_headers_let_nobody_in() {
+    let server = TestServer::start().await;
+    let (right, wrong) = (basic(USER, PASSWORD), basic(USER, "wrong"));
+    for pair in [[&right, &right], [&right, &wrong], [&wrong, &right]] {
+        let request = server.anonymous("GET", "/v2/");
+        let request = request.header("authorization", pair[0]).header("authorization", pair[1]);
+        let answer = request.answer().await.expect_error(401, ErrorCode::Unauthorized);
+        assert_eq!(answer.header("www-authenticate"), CHALLENGE);
+    }
+    assert_eq!(server.app().gate().verifications(), 0);
 }
 
 #[tokio::test]
