@@ -42,7 +42,9 @@ const EXAMPLE: &str = "\
 Example:
   portcullis serve                                   an HTTPS registry on port 5000, made up as needed
   portcullis htpasswd auth/htpasswd alice            lets alice in
-  docker login localhost:5000";
+  docker login localhost:5000
+  oras login 127.0.0.1:5000                          (oras speaks plain HTTP to localhost:5000, unless
+                                                     it is told --plain-http=false)";
 
 #[derive(Debug, Subcommand)]
 enum Command {

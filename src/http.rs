@@ -40,6 +40,7 @@ use crate::{
 
 mod blobs;
 mod body;
+mod byteranges;
 mod call;
 mod conditional;
 mod connection;

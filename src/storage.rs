@@ -208,6 +208,9 @@ pub trait Object: fmt::Debug + Send {
     /// Streams the bytes of a range that lies within the object. Memory in use does not depend on
     /// the range's length.
     fn stream(self: Box<Self>, range: Range<u64>) -> ByteStream;
+
+    /// The same object, as it was opened, for another [`stream`](Self::stream) of it.
+    fn again(&self) -> Box<dyn Object>;
 }
 
 /// An object opened for writing at its end.

@@ -174,8 +174,8 @@ impl Written {
     }
 }
 
-/// The size of some content in one line and a `Range` in the next: a part lies within the content,
-/// and where the header is one plain range, it is the part that RFC 9110 says.
+/// The size of some content in one line and a `Range` in the next: parts lie within the content and
+/// are together no longer, and where the header is one plain range, it is the part that RFC 9110 says.
 pub fn range(data: &[u8]) {
     let Some((size, header)) = text(data).map(first_line) else { return };
     let Ok(size) = size.parse::<u64>() else { return };
@@ -183,12 +183,22 @@ pub fn range(data: &[u8]) {
     if let Some(expected) = plain_range(header, size) {
         assert_eq!(wanted, expected, "{header:?} of {size}");
     }
-    if let Wanted::Part(part) = wanted {
+    let parts = match wanted {
+        Wanted::Part(part) => vec![part],
+        Wanted::Parts(parts) => {
+            assert!((2..=range::MAX_RANGES).contains(&parts.len()), "{} parts", parts.len());
+            parts
+        }
+        Wanted::All | Wanted::Unsatisfiable => Vec::new(),
+    };
+    let total: u64 = parts.iter().map(|part| part.end - part.start).sum();
+    assert!(total <= size, "{total} of {size}");
+    for part in parts {
         assert!(part.start < part.end && part.end <= size, "{part:?} of {size}");
         let (first, last) = (part.start, part.end - 1);
-        assert_eq!(range::wanted(&format!("bytes={first}-{last}"), size), Wanted::Part(part));
         // The answer says which part it is.
-        assert_eq!(range::of_chunk(&format!("bytes {first}-{last}/{size}")), Some(first..=last));
+        assert_eq!(range::of_chunk(&format!("bytes {first}-{last}/{size}")), Some(part.clone()));
+        assert_eq!(range::wanted(&format!("bytes={first}-{last}"), size), Wanted::Part(part));
     }
 }
 
@@ -217,14 +227,21 @@ fn plain_range(header: &str, size: u64) -> Option<Wanted> {
     })
 }
 
-/// The `Content-Range` of a chunk: it ends where it begins or later, and says the same when it is
+/// The `Content-Range` of a chunk: it does not end before it begins, and says the same when it is
 /// written down again.
 pub fn content_range(data: &[u8]) {
     let Some(range) = text(data).and_then(range::of_chunk) else { return };
-    let (first, last) = (*range.start(), *range.end());
-    assert!(first <= last, "{range:?}");
-    assert_eq!(range::of_chunk(&format!("{first}-{last}")), Some(range.clone()));
-    assert_eq!(range::of_chunk(&format!("bytes {first}-{last}/*")), Some(range));
+    assert!(range.start <= range.end, "{range:?}");
+    let first = range.start;
+    // A chunk of no bytes at the beginning ends before the first byte.
+    let last = i128::from(range.end) - 1;
+    for again in [
+        format!("{first}-{last}"),
+        format!("bytes {first}-{last}/*"),
+        format!("bytes={first}-{last}/{}", range.end),
+    ] {
+        assert_eq!(range::of_chunk(&again), Some(range.clone()), "{again}");
+    }
 }
 
 /// The `Host` of a request or of the configuration: what is taken is an authority and nothing

@@ -199,8 +199,10 @@ fn trust(host: &str) -> String {
          \x20 containerd        copy it to /etc/containerd/certs.d/{host}/ca.crt, and name it in\n\
          \x20                   hosts.toml beside it:  [host.\"https://{host}\"]\n\
          \x20                                            ca = \"/etc/containerd/certs.d/{host}/ca.crt\"\n\
-         \x20 curl              curl --cacert ca.crt https://{host}/v2/\n\n\
-         docker trusts 127.0.0.1 and localhost as they are. `portcullis certs --host NAME` adds the \
+         \x20 curl              curl --cacert ca.crt https://{host}/v2/\n\
+         \x20 oras              --ca-file ca.crt\n\n\
+         docker trusts 127.0.0.1 and localhost as they are. oras speaks plain HTTP to localhost:PORT:\n\
+         call it 127.0.0.1:PORT, or say --plain-http=false. `portcullis certs --host NAME` adds the \
          name\nthat other machines know this one by.\n\n"
     )
 }

@@ -8,7 +8,9 @@ use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
 use super::{
-    Api, CONTENT_DIGEST, Call, Error, conditional,
+    Api, CONTENT_DIGEST, Call, Error,
+    byteranges::Byteranges,
+    conditional,
     events::Teller,
     options::DeletableBlobs,
     range::{self, Wanted},
@@ -67,6 +69,14 @@ impl Api {
                 let body = begun(blob.stream(part)).await?;
                 let mut response = content(StatusCode::PARTIAL_CONTENT, digest, length, body);
                 response.headers_mut().insert(header::CONTENT_RANGE, value(&described));
+                Ok(response)
+            }
+            Wanted::Parts(parts) => {
+                let parts = Byteranges::new(parts, size);
+                let (kind, length) = (parts.content_type(), parts.length());
+                let body = parts.body(blob).await?;
+                let mut response = content(StatusCode::PARTIAL_CONTENT, digest, length, body);
+                response.headers_mut().insert(header::CONTENT_TYPE, value(&kind));
                 Ok(response)
             }
             Wanted::Unsatisfiable => {

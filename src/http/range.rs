@@ -1,68 +1,142 @@
 //! Byte ranges: of downloads (RFC 9110 §14) and of upload chunks (distribution-spec, "Pushing a
 //! blob in chunks").
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
+
+/// The most ranges of one request that are answered with parts. podman and the other programs over
+/// containers/storage ask for up to 1024 parts of a `zstd:chunked` layer at once.
+pub const MAX_RANGES: usize = 1024;
 
 /// What a `Range` header asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// All of it: no range, or one that a server is free to ignore.
     All,
-    /// A part.
+    /// One part.
     Part(Range<u64>),
-    /// A part of which there is no byte.
+    /// Several parts, in the order in which they were asked for: at least two and at most
+    /// [`MAX_RANGES`], together no longer than the content.
+    Parts(Vec<Range<u64>>),
+    /// Only parts of which there is no byte.
     Unsatisfiable,
 }
 
-/// Reads a `Range` header for content of `size` bytes. What breaks the grammar is ignored, as RFC
-/// 9110 §14.2 demands, and so are several ranges at once, as it allows: nobody asks a registry for
-/// them. A part is never empty and ends within `size`.
+/// Reads a `Range` header for content of `size` bytes. A part is never empty and ends within `size`.
+///
+/// A header that breaks the grammar is ignored, as RFC 9110 §14.2 demands. So are more than
+/// [`MAX_RANGES`] ranges, and ranges that add up to more bytes than the content has, because they
+/// overlap (§17.15): the whole is the smaller answer. Of several ranges those without a byte are
+/// left out (§15.3.7); ranges are neither sorted nor joined, because podman counts the parts and
+/// takes them in its order.
 #[must_use]
 pub fn wanted(header: &str, size: u64) -> Wanted {
-    let Some((unit, spec)) = header.split_once('=') else {
+    let Some((unit, set)) = header.split_once('=') else {
         return Wanted::All;
     };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
         return Wanted::All;
     }
-    let Some((first, last)) = spec.trim().split_once('-') else {
-        return Wanted::All;
-    };
-    let (first, last) = (first.trim(), last.trim());
-    let range = match (first.is_empty(), last.is_empty()) {
-        (true, true) => return Wanted::All,
-        (true, false) => match number(last) {
-            Some(length) => size.saturating_sub(length)..size,
-            None => return Wanted::All,
-        },
-        (false, true) => match number(first) {
-            Some(first) => first..size,
-            None => return Wanted::All,
-        },
-        (false, false) => match (number(first), number(last)) {
-            (Some(first), Some(last)) if first <= last => first..size.min(last.saturating_add(1)),
-            // It names no byte, and RFC 9110 §14.2 lets a server reject it: better than all of a
-            // blob for a client that cannot count.
-            (Some(_), Some(_)) => return Wanted::Unsatisfiable,
-            _ => return Wanted::All,
-        },
-    };
-    if range.is_empty() { Wanted::Unsatisfiable } else { Wanted::Part(range) }
+    // The usual single range needs no list.
+    let (mut single, mut several) = (None, Vec::new());
+    let (mut count, mut total, mut backwards) = (0, 0_u64, false);
+    // Empty elements of a list are none (RFC 9110 §5.6.1.2).
+    for spec in set.split(',').map(str::trim).filter(|spec| !spec.is_empty()) {
+        count += 1;
+        if count > MAX_RANGES {
+            return Wanted::All;
+        }
+        let part = match part(spec, size) {
+            Spec::Malformed => return Wanted::All,
+            Spec::Backwards => {
+                backwards = true;
+                continue;
+            }
+            Spec::Part(part) if part.is_empty() => continue,
+            Spec::Part(part) => part,
+        };
+        total = total.saturating_add(part.end - part.start);
+        if single.is_none() && several.is_empty() {
+            single = Some(part);
+        } else {
+            several.extend(single.take());
+            several.push(part);
+        }
+    }
+    match single {
+        _ if count == 0 => Wanted::All,
+        // RFC 9110 §14.2 lets a server reject it: better than all of a blob for a client that cannot
+        // count.
+        _ if backwards => Wanted::Unsatisfiable,
+        Some(part) => Wanted::Part(part),
+        None if several.is_empty() => Wanted::Unsatisfiable,
+        None if total > size => Wanted::All,
+        None => Wanted::Parts(several),
+    }
 }
 
-/// Reads the `Content-Range` of a chunk: `<first>-<last>`, or the `bytes <first>-<last>/<size>` of
-/// RFC 9110 that some clients send. `None` for anything else, and for a range that ends before it
-/// begins.
+/// One element of a set of ranges.
+enum Spec {
+    /// The bytes that it names and the content has, which may be none.
+    Part(Range<u64>),
+    /// It ends before it begins.
+    Backwards,
+    /// Not of the grammar.
+    Malformed,
+}
+
+fn part(spec: &str, size: u64) -> Spec {
+    let Some((first, last)) = spec.split_once('-') else {
+        return Spec::Malformed;
+    };
+    let (first, last) = (first.trim(), last.trim());
+    match (first.is_empty(), last.is_empty()) {
+        (true, true) => Spec::Malformed,
+        (true, false) => match number(last) {
+            Some(length) => Spec::Part(size.saturating_sub(length)..size),
+            None => Spec::Malformed,
+        },
+        (false, true) => match number(first) {
+            Some(first) => Spec::Part(first..size),
+            None => Spec::Malformed,
+        },
+        (false, false) => match (number(first), number(last)) {
+            (Some(first), Some(last)) if first <= last => {
+                Spec::Part(first..size.min(last.saturating_add(1)))
+            }
+            (Some(_), Some(_)) => Spec::Backwards,
+            _ => Spec::Malformed,
+        },
+    }
+}
+
+/// Reads the `Content-Range` of a chunk: the bytes of the blob that it has.
+///
+/// Besides the `<first>-<last>` of the specification, clients send the forms of RFC 9110:
+/// `bytes <first>-<last>/<size>`, `bytes=<first>-<last>`, with and without the size, which may be
+/// `*`. A chunk of no bytes ends one byte before it begins; at the beginning of a blob that is
+/// `0--1`. `None` for anything else.
 #[must_use]
-pub fn of_chunk(header: &str) -> Option<RangeInclusive<u64>> {
+pub fn of_chunk(header: &str) -> Option<Range<u64>> {
     let text = header.trim();
-    let text = match text.strip_prefix("bytes ") {
-        Some(rest) => rest.split_once('/').map_or(rest, |(range, _)| range),
-        None => text,
+    let text = match text.split_at_checked("bytes".len()) {
+        Some((unit, rest)) if unit.eq_ignore_ascii_case("bytes") => {
+            rest.strip_prefix([' ', '='])?
+        }
+        _ => text,
+    };
+    let (text, size) = match text.split_once('/') {
+        Some((text, "*")) => (text, None),
+        Some((text, size)) => (text, Some(number(size)?)),
+        None => (text, None),
     };
     let (first, last) = text.split_once('-')?;
-    let range = number(first)?..=number(last)?;
-    (!range.is_empty()).then_some(range)
+    let first = number(first)?;
+    let end = match last {
+        "-1" => 0,
+        last => number(last)?.saturating_add(1),
+    };
+    // RFC 9110 §14.4: a range that leads beyond the size is invalid.
+    (first <= end && size.is_none_or(|size| end <= size)).then_some(first..end)
 }
 
 /// The `Range` that tells what an upload has: the first and the last byte. An empty one has none,
@@ -100,7 +174,9 @@ mod tests {
             ("bytes=99999999999999999999-", Wanted::Unsatisfiable),
             ("bytes=-0", Wanted::Unsatisfiable),
             ("bytes=4-2", Wanted::Unsatisfiable),
-            ("bytes=0-1,3-4", Wanted::All),
+            ("bytes=0-3,", Wanted::Part(0..4)),
+            ("bytes=, ,0-3\t,", Wanted::Part(0..4)),
+            ("bytes=,", Wanted::All),
             ("bytes=--1", Wanted::All),
             ("bytes=+1-2", Wanted::All),
             ("lines=1-2", Wanted::All),
@@ -113,11 +189,76 @@ mod tests {
     }
 
     #[test]
+    fn several_ranges_are_parts_in_their_order_unless_the_whole_is_less() {
+        for (header, expected) in [
+            ("bytes=0-1,3-4", Wanted::Parts(vec![0..2, 3..5])),
+            ("bytes=5-6, 0-0 ,-2", Wanted::Parts(vec![5..7, 0..1, 8..10])),
+            ("bytes=0-4,2-6", Wanted::Parts(vec![0..5, 2..7])),
+            ("bytes=0-4,5-9", Wanted::Parts(vec![0..5, 5..10])),
+            ("bytes=0-4,4-9", Wanted::All),
+            ("bytes=0-,0-", Wanted::All),
+            ("bytes=0-1,10-", Wanted::Part(0..2)),
+            ("bytes=10-,-0,1-2", Wanted::Part(1..3)),
+            ("bytes=10-,99-100", Wanted::Unsatisfiable),
+            ("bytes=0-1,4-2", Wanted::Unsatisfiable),
+            ("bytes=0-1,x", Wanted::All),
+            ("bytes=0-1,x,4-2", Wanted::All),
+            ("bytes=4-2,x", Wanted::All),
+            ("bytes=0-1 3-4", Wanted::All),
+        ] {
+            assert_eq!(wanted(header, 10), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn as_many_ranges_are_answered_as_podman_asks_for() {
+        let header = |count: u64| {
+            let ranges: Vec<String> = (0..count).map(|n| format!("{}-{}", n * 4, n * 4)).collect();
+            format!("bytes={}", ranges.join(","))
+        };
+        let Wanted::Parts(parts) = wanted(&header(1024), 1 << 20) else { panic!() };
+        assert_eq!((parts.len(), parts.last()), (1024, Some(&(4092..4093))));
+        assert_eq!(wanted(&header(1025), 1 << 20), Wanted::All);
+    }
+
+    #[test]
     fn a_chunk_says_where_it_begins_and_ends() {
-        assert_eq!(of_chunk("0-9"), Some(0..=9));
-        assert_eq!(of_chunk("bytes 5-9/10"), Some(5..=9));
-        assert_eq!(of_chunk("bytes 5-9/*"), Some(5..=9));
-        for header in ["", "-", "1-", "-1", "2-1", "-1-2", "a-b", "0 - 9", "+0-9", "0-9/10"] {
+        for header in [
+            "5-9",
+            "5-9/10",
+            "5-9/*",
+            "bytes 5-9/10",
+            "bytes 5-9/*",
+            "bytes 5-9",
+            "bytes=5-9",
+            "Bytes=5-9/99",
+        ] {
+            assert_eq!(of_chunk(header), Some(5..10), "{header}");
+        }
+        for (header, at) in [("0--1", 0), ("bytes 0--1/*", 0), ("5-4", 5), ("bytes=5-4/5", 5)] {
+            assert_eq!(of_chunk(header), Some(at..at), "{header}");
+        }
+        for header in [
+            "",
+            "-",
+            "1-",
+            "-1",
+            "2-0",
+            "-1-2",
+            "1--1",
+            "0--2",
+            "a-b",
+            "0 - 9",
+            "+0-9",
+            "0-9/9",
+            "0-9/",
+            "0-9/x",
+            "lines 0-9/10",
+            "bytes",
+            "bytes0-9",
+            "bytes  0-9",
+            "0-9/*/*",
+        ] {
             assert_eq!(of_chunk(header), None, "{header}");
         }
     }
@@ -125,15 +266,19 @@ mod tests {
     proptest! {
         #[test]
         fn a_part_lies_within_the_content(header in "(bytes=)?[0-9,-]{0,24}", size in 0_u64..1000) {
-            if let Wanted::Part(range) = wanted(&header, size) {
-                prop_assert!(range.start < range.end && range.end <= size);
-            }
+            let parts = match wanted(&header, size) {
+                Wanted::Part(part) => vec![part],
+                Wanted::Parts(parts) => parts,
+                Wanted::All | Wanted::Unsatisfiable => Vec::new(),
+            };
+            prop_assert!(parts.iter().all(|part| part.start < part.end && part.end <= size));
+            prop_assert!(parts.iter().map(|part| part.end - part.start).sum::<u64>() <= size);
         }
 
         #[test]
         fn any_text_is_a_chunks_range_or_none(header in "\\PC{0,40}") {
             if let Some(range) = of_chunk(&header) {
-                prop_assert!(range.start() <= range.end());
+                prop_assert!(range.start <= range.end);
             }
         }
     }

@@ -92,8 +92,10 @@ impl Api {
         (call, body): (&Call, Body),
     ) -> Result<Response<Body>, Error> {
         let chunk = self.chunk(call, body)?;
-        let length = self.registry.append(&upload(permit, name, id), chunk).await?;
-        Ok(self.progress(StatusCode::ACCEPTED, name, (id, length), call))
+        match self.registry.append(&upload(permit, name, id), chunk).await {
+            Ok(length) => Ok(self.progress(StatusCode::ACCEPTED, name, (id, length), call)),
+            Err(error) => self.not_taken(error, name, id, call),
+        }
     }
 
     pub(super) async fn finish_upload(
@@ -110,8 +112,10 @@ impl Api {
             async move { registry.finish_upload(&upload, &digest, chunk).await }
         };
         let teller = self.teller(Action::Push, permit, name, call);
-        self.told(teller, change, tell_of(digest)).await?;
-        Ok(self.created(name, digest, call))
+        match self.told(teller, change, tell_of(digest)).await {
+            Ok(_) => Ok(self.created(name, digest, call)),
+            Err(error) => self.not_taken(error, name, id, call),
+        }
     }
 
     pub(super) async fn cancel_upload(
@@ -122,6 +126,26 @@ impl Api {
     ) -> Result<Response<Body>, Error> {
         self.registry.cancel_upload(&upload(permit, name, id)).await?;
         let mut response = status(StatusCode::NO_CONTENT);
+        response.headers_mut().insert(UPLOAD_UUID, value(&id));
+        Ok(response)
+    }
+
+    /// The answer to a chunk that an upload did not take. To one that begins elsewhere than where
+    /// the upload ends, it says where the upload goes on, as the answer to a chunk that was taken
+    /// does; the `Range` is that of the error.
+    fn not_taken(
+        &self,
+        error: registry::Error,
+        name: &RepositoryName,
+        id: UploadId,
+        call: &Call,
+    ) -> Result<Response<Body>, Error> {
+        if !matches!(error, registry::Error::RangeInvalid { .. }) {
+            return Err(error.into());
+        }
+        let mut response = Error::from(error).into_response(call.id);
+        let location = self.origin(call).locate(&format!("/v2/{name}/blobs/uploads/{id}"));
+        response.headers_mut().insert(header::LOCATION, location);
         response.headers_mut().insert(UPLOAD_UUID, value(&id));
         Ok(response)
     }
@@ -162,16 +186,7 @@ impl Api {
         let range = match header.map_err(|_| unusable("several, nor what is no text"))? {
             None => None,
             Some(header) => {
-                let range =
-                    range::of_chunk(header).ok_or_else(|| unusable(&format!("{header:?}")))?;
-                let expected = (range.end() - range.start()).saturating_add(1);
-                // What is wrong already needs no body to be read.
-                match call.content_length() {
-                    Some(received) if received != expected => {
-                        return Err(registry::Error::SizeInvalid { expected, received }.into());
-                    }
-                    _ => Some(range),
-                }
+                Some(range::of_chunk(header).ok_or_else(|| unusable(&format!("{header:?}")))?)
             }
         };
         let body = body::bytes(body, self.patience);

@@ -27,6 +27,12 @@ impl Blob {
     pub fn stream(self, range: Range<u64>) -> ByteStream {
         self.0.stream(range)
     }
+
+    /// Streams one of several ranges of its bytes, each of which lies within it.
+    #[must_use]
+    pub fn part(&self, range: Range<u64>) -> ByteStream {
+        self.0.again().stream(range)
+    }
 }
 
 impl Registry {

@@ -8,7 +8,7 @@
 //! lost in a power cut would go into a digest unseen. So it is written after a sync, with the
 //! length that it stands for, and what lies behind that length is hashed again.
 
-use std::{fmt, ops::RangeInclusive, str::FromStr, sync::Arc};
+use std::{fmt, ops::Range, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt as _, stream::BoxStream};
@@ -73,8 +73,9 @@ pub struct Chunk {
     pub body: Body,
     /// How many they are, where the client said so.
     pub length: Option<u64>,
-    /// Which bytes of the blob they are, where the client said so.
-    pub range: Option<RangeInclusive<u64>>,
+    /// Which bytes of the blob they are, where the client said so; none of them in a chunk that is
+    /// empty.
+    pub range: Option<Range<u64>>,
 }
 
 impl fmt::Debug for Chunk {

@@ -277,7 +277,7 @@ impl Storage for Memory {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct MemoryObject(Bytes);
 
 impl Object for MemoryObject {
@@ -289,6 +289,10 @@ impl Object for MemoryObject {
         let index = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(self.0.len());
         let piece = self.0.slice(index(range.start)..index(range.end));
         stream::iter((!piece.is_empty()).then_some(Ok(piece))).boxed()
+    }
+
+    fn again(&self) -> Box<dyn Object> {
+        Box::new(self.clone())
     }
 }
 

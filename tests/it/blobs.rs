@@ -4,7 +4,10 @@ use portcullis::{oci::ErrorCode, storage};
 
 use serde_json::json;
 
-use crate::support::{Answer, Answered as _, TestServer, digest, digest512, files, image, noise};
+use crate::support::{
+    Answer, Answered as _, TestServer, digest, digest512, files, image, noise,
+    server::{PASSWORD, USER},
+};
 
 async fn ranged(server: &TestServer, target: &str, range: &str) -> Answer {
     server.request("GET", target).header("range", range).answer().await
@@ -114,19 +117,160 @@ async fn a_range_that_is_none_never_gives_a_part() {
     }
 }
 
-/// RFC 9110 §14.2 and §15.3.7: several ranges are all of the content, or a multipart answer.
+/// The parts of a `multipart/byteranges` answer: what each says of itself, and its bytes.
+fn parts(answer: &Answer) -> Vec<(String, Vec<u8>)> {
+    let kind = answer.header("content-type");
+    let boundary = kind.strip_prefix("multipart/byteranges; boundary=").unwrap();
+    let body = [b"\r\n", answer.body.as_ref()].concat();
+    let delimiter = format!("\r\n--{boundary}");
+    let find = |bytes: &[u8], what: &[u8]| {
+        bytes.windows(what.len()).position(|window| window == what).unwrap()
+    };
+    let mut rest = &body[..];
+    let mut parts = Vec::new();
+    loop {
+        assert!(rest.starts_with(delimiter.as_bytes()));
+        rest = &rest[delimiter.len()..];
+        if rest == b"--\r\n" {
+            return parts;
+        }
+        let head = find(rest, b"\r\n\r\n");
+        let fields = String::from_utf8(rest[..head].to_vec()).unwrap();
+        rest = &rest[head + 4..];
+        let end = find(rest, delimiter.as_bytes());
+        let lines: Vec<&str> = fields.trim_start().split("\r\n").collect();
+        assert_eq!(lines[1..], ["Content-Type: application/octet-stream"]);
+        let range = lines[0].strip_prefix("Content-Range: ").unwrap();
+        parts.push((range.to_owned(), rest[..end].to_vec()));
+        rest = &rest[end..];
+    }
+}
+
+/// RFC 9110 §14.6 and §15.3.7.2. podman takes the parts in the order in which it asked for them.
 #[tokio::test]
-async fn several_ranges_give_everything_or_parts_that_say_so() {
+async fn several_ranges_give_their_parts_in_the_order_asked_for() {
     let server = TestServer::start().await;
     let bytes = noise(6, 1000);
     let digest = server.push_blob("app", bytes.clone()).await;
     let target = format!("/v2/app/blobs/{digest}");
-    let answer = ranged(&server, &target, "bytes=0-9,20-29").await;
-    if answer.status == 206 {
-        assert!(answer.header("content-type").starts_with("multipart/byteranges"));
-    } else {
-        assert_eq!(answer.expect(200).body, bytes);
+    for (range, expected) in [
+        ("bytes=0-9,20-29", vec![0..10, 20..30]),
+        ("bytes=990-,0-0, 5-5,-3,", vec![990..1000, 0..1, 5..6, 997..1000]),
+        ("bytes=0-9,5-14", vec![0..10, 5..15]),
+        ("bytes=0-499,500-999", vec![0..500, 500..1000]),
+    ] {
+        let answer = ranged(&server, &target, range).await.expect(206);
+        assert_eq!(answer.header("content-length"), answer.body.len().to_string(), "{range}");
+        assert_eq!(answer.header("etag"), format!("\"{digest}\""), "{range}");
+        assert_eq!(answer.header("docker-content-digest"), digest, "{range}");
+        // RFC 9110 §15.3.7.2: it stands in the parts.
+        assert!(!answer.headers.contains_key("content-range"), "{range}");
+        let expected: Vec<_> = expected
+            .into_iter()
+            .map(|part| {
+                let said = format!("bytes {}-{}/1000", part.start, part.end - 1);
+                (said, bytes[part].to_vec())
+            })
+            .collect();
+        assert_eq!(parts(&answer), expected, "{range}");
     }
+}
+
+/// A blob that is read in several pieces, over both versions of HTTP, and more than once in parallel.
+#[tokio::test]
+async fn parts_of_a_large_blob_are_streamed_whole() {
+    let server = TestServer::start().await;
+    let bytes = noise(61, 3 << 20);
+    let digest = server.push_blob("app", bytes.clone()).await;
+    let target = format!("/v2/app/blobs/{digest}");
+    let old = crate::support::server::client_builder().http1_only().build().unwrap();
+    let range = "bytes=2097152-3145727,1-1500000";
+    for client in [&server.client, &old] {
+        let request = client.get(format!("{}{target}", server.base));
+        let request = request.basic_auth(USER, Some(PASSWORD)).header("range", range);
+        let answer = request.answer().await.expect(206);
+        let parts = parts(&answer);
+        assert_eq!(parts.len(), 2);
+        assert!(parts[0].1 == bytes[2_097_152..3_145_728]);
+        assert!(parts[1].1 == bytes[1..1_500_001]);
+    }
+}
+
+/// containers/storage asks for up to 1024 parts at once, and wants as many parts as it asked for.
+#[tokio::test]
+async fn a_thousand_ranges_are_answered_in_one_response() {
+    let server = TestServer::start().await;
+    let bytes = noise(62, 100_000);
+    let digest = server.push_blob("app", bytes.clone()).await;
+    let target = format!("/v2/app/blobs/{digest}");
+    let starts = |count: usize| (0..count).map(|n| n * 90);
+    let range = |count| {
+        let ranges: Vec<_> = starts(count).map(|at| format!("{at}-{}", at + 9)).collect();
+        format!("bytes={}", ranges.join(","))
+    };
+    let answer = ranged(&server, &target, &range(1024)).await.expect(206);
+    let parts = parts(&answer);
+    assert_eq!(parts.len(), 1024);
+    assert!(starts(1024).zip(&parts).all(|(at, (_, part))| *part == bytes[at..at + 10]));
+    let answer = ranged(&server, &target, &range(1025)).await.expect(200);
+    assert!(answer.body == bytes);
+}
+
+/// RFC 9110 §17.15: what overlaps until it is more than the blob costs no more than the blob.
+#[tokio::test]
+async fn ranges_that_add_up_to_more_than_the_blob_give_the_blob() {
+    let server = TestServer::start().await;
+    let bytes = noise(63, 1000);
+    let digest = server.push_blob("app", bytes.clone()).await;
+    let target = format!("/v2/app/blobs/{digest}");
+    for range in ["bytes=0-,0-", "bytes=0-600,400-999", "bytes=-1000,0-0"] {
+        let answer = ranged(&server, &target, range).await.expect(200);
+        assert_eq!(answer.body, bytes, "{range}");
+        assert_eq!(answer.header("content-length"), "1000", "{range}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_ranges_those_that_have_no_byte_are_left_out() {
+    let server = TestServer::start().await;
+    let bytes = noise(64, 1000);
+    let digest = server.push_blob("app", bytes.clone()).await;
+    let target = format!("/v2/app/blobs/{digest}");
+    for range in ["bytes=0-3,", "bytes=, 0-3", "bytes=0-3,1000-", "bytes=5000-6000,0-3,-0"] {
+        let answer = ranged(&server, &target, range).await.expect(206);
+        assert_eq!(answer.header("content-range"), "bytes 0-3/1000", "{range}");
+        assert_eq!(answer.header("content-type"), "application/octet-stream", "{range}");
+        assert_eq!(answer.body, bytes[..4], "{range}");
+    }
+    for range in ["bytes=1000-,2000-", "bytes=-0,-0", "bytes=0-3,9-3"] {
+        let answer = ranged(&server, &target, range).await.expect(416);
+        assert_eq!(answer.header("content-range"), "bytes */1000", "{range}");
+    }
+    let answer = ranged(&server, &target, "bytes=0-3,x").await.expect(200);
+    assert_eq!(answer.body, bytes);
+}
+
+/// RFC 9110 §13.1.5, for several ranges as for one; and `HEAD` ignores them all (§14.2).
+#[tokio::test]
+async fn several_ranges_count_only_for_the_content_that_if_range_names() {
+    let server = TestServer::start().await;
+    let bytes = noise(65, 1000);
+    let digest = server.push_blob("app", bytes.clone()).await;
+    let target = format!("/v2/app/blobs/{digest}");
+    let by = |method: &'static str, tag: &str| {
+        let request = server.request(method, &target).header("range", "bytes=5-9,20-29");
+        request.header("if-range", tag.to_owned()).answer()
+    };
+    let tag = format!("\"{digest}\"");
+    assert_eq!(parts(&by("GET", &tag).await.expect(206)).len(), 2);
+    for other in
+        [format!("W/{tag}"), "\"x\"".to_owned(), "Sat, 01 Jan 2000 00:00:00 GMT".to_owned()]
+    {
+        assert_eq!(by("GET", &other).await.expect(200).body, bytes, "{other}");
+    }
+    let head = by("HEAD", &tag).await.expect(200);
+    assert_eq!(head.header("content-length"), "1000");
+    assert_eq!(head.header("content-type"), "application/octet-stream");
 }
 
 /// RFC 9110 §14.2: `Range` means something for GET only.

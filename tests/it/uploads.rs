@@ -242,6 +242,70 @@ async fn a_chunk_out_of_order_is_refused_and_the_session_goes_on() {
     assert_blob(&server, "app", &digest, b"abcdefgh").await;
 }
 
+/// A client that is told where the upload goes on can go on there.
+#[tokio::test]
+async fn a_chunk_at_the_wrong_place_is_told_so_before_its_length_is_judged() {
+    let server = TestServer::start().await;
+    let location = server.open_upload("app").await;
+    let start = server.get(&location).await.expect(204);
+    let uuid = start.header("docker-upload-uuid");
+    server.patch(&location, Some("0-3"), "abcd").await.expect(202);
+    let close = closing(&location, &digest("abcdef"));
+    for range in ["0-9", "9-9", "5-100", "bytes 0-1/2"] {
+        for (method, target) in [("PATCH", &location), ("PUT", &close)] {
+            let request = server.request(method, target).header("content-range", range);
+            let answer = request.body("efg").answer().await;
+            let answer = answer.expect_error(416, ErrorCode::RangeInvalid);
+            assert_eq!(answer.header("range"), "0-3", "{method} {range}");
+            assert_eq!(answer.header("docker-upload-uuid"), uuid, "{method} {range}");
+            assert_eq!(path(answer.header("location")), path(&location), "{method} {range}");
+        }
+    }
+    // At the right place the length counts, and at that of nobody the upload does.
+    let answer = server.patch(&location, Some("4-9"), "ef").await;
+    answer.expect_error(400, ErrorCode::SizeInvalid);
+    let nobody = "/v2/app/blobs/uploads/7e8d4bd4-4a3f-4c5e-9b3e-0123456789ab";
+    let answer = server.patch(nobody, Some("4-9"), "ef").await;
+    answer.expect_error(404, ErrorCode::BlobUploadUnknown);
+    server.patch(&location, Some("4-5"), "ef").await.expect(202);
+    server.put(&close, "").await.expect(201);
+}
+
+#[tokio::test]
+async fn a_chunk_names_its_range_in_each_form_that_clients_send() {
+    let server = TestServer::start().await;
+    let mut location = server.open_upload("app").await;
+    for (range, chunk, told) in [
+        ("0-0", "", "0-0"),
+        ("0--1", "", "0-0"),
+        ("bytes=0-1", "ab", "0-1"),
+        ("2-1", "", "0-1"),
+        ("bytes 2-3/10", "cd", "0-3"),
+        ("4-5/10", "ef", "0-5"),
+        ("bytes 6-5/*", "", "0-5"),
+        ("bytes 6-7/*", "gh", "0-7"),
+    ] {
+        let answer = server.patch(&location, Some(range), chunk).await.expect(202);
+        assert_eq!(answer.header("range"), told, "{range}");
+        location = answer.header("location").to_owned();
+    }
+    let whole = digest("abcdefghij");
+    let close = |range: &'static str, chunk: &'static str| {
+        let request = server.request("PUT", &closing(&location, &whole));
+        request.header("content-range", range).body(chunk).answer()
+    };
+    // Nothing, where it says that there is something; and what leads beyond its own size.
+    close("8-8", "").await.expect_error(400, ErrorCode::SizeInvalid);
+    close("8-9/9", "ij").await.expect_error(416, ErrorCode::RangeInvalid);
+    close("bytes 8-9/10", "ij").await.expect(201);
+    assert_blob(&server, "app", &whole, b"abcdefghij").await;
+    // The last request of an upload often has no bytes, and says so.
+    let location = server.open_upload("app").await;
+    server.patch(&location, Some("0-3"), "abcd").await.expect(202);
+    let request = server.request("PUT", &closing(&location, &digest("abcd")));
+    request.header("content-range", "4-3").body("").answer().await.expect(201);
+}
+
 #[tokio::test]
 async fn a_stream_out_of_order_is_refused() {
     let server = TestServer::start().await;

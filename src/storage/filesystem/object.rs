@@ -94,7 +94,7 @@ impl Drop for Piece {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct FileObject {
     disk: Arc<dyn Disk>,
     file: Arc<File>,
@@ -127,6 +127,10 @@ impl Object for FileObject {
         stream::try_unfold(Reader::new(disk, file, range, readers), Reader::next)
             .map(move |piece| piece.map_err(|source| failed(&operations, "read", &key, source)))
             .boxed()
+    }
+
+    fn again(&self) -> Box<dyn Object> {
+        Box::new(self.clone())
     }
 }
 

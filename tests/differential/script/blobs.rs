@@ -59,6 +59,18 @@ pub(super) fn steps() -> Vec<Step> {
         "bytes=-99",
         "bytes=7-4",
         "bytes=0-1,4-5",
+        "bytes=4-5,0-1",
+        "bytes=0-3,",
+        "bytes=,0-3",
+        "bytes=0-1, 4-5 ,-2",
+        "bytes=0-9,5-14",
+        "bytes=0-17,18-35",
+        "bytes=0-,0-",
+        "bytes=0-20,10-35",
+        "bytes=0-1,36-",
+        "bytes=36-,99-100",
+        "bytes=0-1,7-4",
+        "bytes=0-1,x-y",
         "bytes=",
         "bytes=x-y",
         "bytes",
@@ -68,6 +80,15 @@ pub(super) fn steps() -> Vec<Step> {
         steps.push(get(format!("range {range}"), &blob).header("Range", range));
     }
     steps.push(head("head with a range", &blob).header("Range", "bytes=0-3"));
+    steps.push(head("head with several ranges", &blob).header("Range", "bytes=0-1,4-5"));
+    for (what, tag) in [("the tag", format!("\"{loose}\"")), ("another tag", "\"x\"".to_owned())] {
+        let step = get(format!("if there is {what}, for several ranges"), &blob);
+        steps.push(step.header("Range", "bytes=0-1,4-5").header("If-Range", tag));
+    }
+    // Whoever is not known learns nothing, not even whether a range is one.
+    for range in ["bytes=0-3", "bytes=0-1,4-5", "bytes=0-3,", "bytes=99-"] {
+        steps.push(get(format!("of nobody, range {range}"), &blob).header("Range", range).by(None));
+    }
     for (what, tag) in [
         ("the tag", format!("\"{loose}\"")),
         ("the tag without quotes", loose.clone()),

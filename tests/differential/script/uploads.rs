@@ -101,10 +101,25 @@ pub(super) fn chunks() -> Vec<Step> {
         ("a range with a unit", "unit", "bytes 0-4/*"),
         ("a range with a unit and a size", "size", "bytes 0-4/10"),
         ("a range of another unit", "lines", "lines 0-4/*"),
+        ("a range with an equals sign", "equals", "bytes=0-4"),
+        ("a range with a size and no unit", "sized", "0-4/10"),
+        ("a range beyond its size", "beyond", "bytes 0-4/4"),
+        ("a gap and too long a range", "gaplong", "5-99"),
     ] {
         steps.push(begin(what, keep));
         let target = format!("{{{keep}}}");
         steps.push(chunk(what, &target, "01234").header("Content-Range", range));
+        let nobody = chunk(&format!("{what}, of nobody"), &target, "01234");
+        steps.push(nobody.header("Content-Range", range).by(None));
+    }
+    for (what, keep, range) in [
+        ("no bytes, as a registry says it", "nothing1", "0-0"),
+        ("no bytes, as arithmetic says it", "nothing2", "0--1"),
+    ] {
+        steps.push(begin(what, keep));
+        let target = format!("{{{keep}}}");
+        steps.push(chunk(what, &target, "").header("Content-Range", range).keep(keep));
+        steps.push(get(format!("status behind {what}"), target));
     }
     for (what, keep, range) in
         [("a gap before the end", "late", "5-9"), ("a wrong range with the end", "wrong", "0-99")]
