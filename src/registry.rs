@@ -15,8 +15,8 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio_util::task::TaskTracker;
 
 use self::{
-    contents::Contents, immutable::ImmutableTags, locks::Locks, pulls::Pulls, referrers::Entered,
-    renewal::Renewed, sessions::Sessions, skipped::Skipped,
+    catalog::Answers, contents::Contents, immutable::ImmutableTags, locks::Locks, pulls::Pulls,
+    referrers::Entered, renewal::Renewed, sessions::Sessions, skipped::Skipped,
 };
 pub use crate::storage::ByteStream;
 use crate::storage::Storage;
@@ -82,6 +82,7 @@ struct Inner {
     intakes: Intakes,
     locks: Locks,
     contents: Contents,
+    answers: Answers,
     acceptance: Acceptance,
     immutable: ImmutableTags,
     /// Where a rule asks when something was pulled.
@@ -148,6 +149,7 @@ impl Registry {
             contents: Contents::new(),
             acceptance: Acceptance::new(validation, policy),
             pulls: tags.retention.asks_for_pulls().then(Pulls::new),
+            answers: Answers::default(),
             immutable: ImmutableTags::new(tags.immutabletags),
             entered: Entered::default(),
             renewed: Renewed::new(grace),

@@ -10,12 +10,13 @@ use crate::{gate::Permit, oci::RepositoryName};
 const PAGE: usize = 25;
 const LARGEST_PAGE: usize = 100;
 
-/// How many repositories are looked through at a time.
-const BATCH: usize = 1000;
+/// The most repositories that are found: who has more of them has a term that says too little.
+const MOST: usize = 1000;
 
 impl Api {
-    /// Finds the repositories whose name contains a term. They have no descriptions and no stars;
-    /// docker wants the fields all the same.
+    /// Finds the repositories whose name contains a term: the first thousand, of which `num_results`
+    /// says how many there are. They have no descriptions and no stars; docker wants the fields all
+    /// the same.
     pub(super) async fn search(
         &self,
         _: &Permit,
@@ -27,23 +28,9 @@ impl Api {
         let page = page.unwrap_or(1).max(1);
         let first = (page - 1).saturating_mul(size);
         let term = term.to_lowercase();
-        let mut results: Vec<Value> = Vec::new();
-        let mut found = 0_usize;
-        let mut after: Option<RepositoryName> = None;
-        loop {
-            let after_name = after.as_ref().map(RepositoryName::as_str);
-            let batch = self.registry.repositories(after_name, &term, BATCH).await?;
-            for name in &batch.items {
-                if found >= first && results.len() < size {
-                    results.push(result(name));
-                }
-                found += 1;
-            }
-            if !batch.more {
-                break;
-            }
-            after = batch.items.into_iter().next_back();
-        }
+        let names = self.registry.repositories(None, &term, MOST).await?;
+        let found = names.items.len();
+        let results: Vec<Value> = names.items.iter().skip(first).take(size).map(result).collect();
         let body = json!({
             "num_results": found,
             "num_pages": found.div_ceil(size),

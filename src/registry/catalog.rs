@@ -1,16 +1,24 @@
 //! The catalog: the repositories that have a manifest.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
+use self::answers::Question;
 use super::{
     Error, Page, Registry,
     layout::{Place, repositories},
 };
 use crate::oci::{Algorithm, RepositoryName};
 
+mod answers;
+
+pub(super) use self::answers::{Answers, Changed};
+
 impl Registry {
     /// Up to `limit` repositories behind `after` whose name contains `term`, in the order of their
     /// bytes. A repository whose last manifest was deleted is not among them.
+    ///
+    /// What this registry has changed before it was asked is seen. What another process has changed
+    /// may be missed for a second.
     ///
     /// # Errors
     ///
@@ -20,9 +28,30 @@ impl Registry {
         after: Option<&str>,
         term: &str,
         limit: usize,
-    ) -> Result<Page<RepositoryName>, Error> {
+    ) -> Result<Arc<Page<RepositoryName>>, Error> {
+        let (after, term) = (after.unwrap_or_default().to_owned(), term.to_owned());
+        let question = Question { after, term, limit };
+        let answers = &self.0.answers;
+        let asked = answers.asked();
+        if let Some(page) = answers.known(&question, asked) {
+            return Ok(page);
+        }
+        let _turn = answers.turn(&question).await;
+        // Whoever had the turn before may have asked the same.
+        if let Some(page) = answers.known(&question, asked) {
+            return Ok(page);
+        }
+        let began = answers.asked();
+        let page = Arc::new(self.walk(&question).await?);
+        answers.keep(question, began, &page);
+        Ok(page)
+    }
+
+    async fn walk(&self, question: &Question) -> Result<Page<RepositoryName>, Error> {
+        let Question { after, term, limit } = question;
+        let (term, limit) = (term.as_str(), *limit);
         let mut names = Vec::new();
-        let mut walk = Walk::behind(self, after.unwrap_or_default());
+        let mut walk = Walk::behind(self, after);
         while names.len() <= limit {
             let Some(name) = walk.next().await? else {
                 break;

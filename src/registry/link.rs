@@ -40,7 +40,12 @@ impl Registry {
     /// Makes a place lead to `digest`, durably.
     pub(super) async fn set_link(&self, place: Place<'_>, digest: &Digest) -> Result<(), Error> {
         let bytes = Bytes::from(digest.to_string());
-        Ok(self.storage().put(&place.key(), bytes, Durability::Synced).await?)
+        self.storage().put(&place.key(), bytes, Durability::Synced).await?;
+        if matches!(place, Place::Revision(..)) {
+            // It may be the first manifest of the repository.
+            self.0.answers.changed();
+        }
+        Ok(())
     }
 
     /// Enters a manifest that refers to another. Not durably: what is in the tree and not entered is

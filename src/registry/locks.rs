@@ -12,7 +12,7 @@
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{Error, Registry};
+use super::{Error, Registry, catalog::Changed};
 use crate::{
     oci::{Algorithm, Digest, RepositoryName},
     storage::{Held, Hold, Key},
@@ -40,10 +40,11 @@ impl Default for Locks {
 #[expect(dead_code, reason = "what counts is when they are dropped")]
 pub(super) struct Adding<'a>(Held, RwLockReadGuard<'a, ()>);
 
-/// What takes away.
+/// What takes away. What may be taken from a repository is its last manifest: the catalog hears of it
+/// before others may go on.
 #[must_use]
 #[expect(dead_code, reason = "what counts is when they are dropped")]
-pub(super) struct Removing<'a>(Held, RwLockWriteGuard<'a, ()>);
+pub(super) struct Removing<'a>(Option<Changed<'a>>, Held, RwLockWriteGuard<'a, ()>);
 
 impl Registry {
     /// Held while something is added to a repository.
@@ -60,7 +61,7 @@ impl Registry {
         let stripe = of_repository(name);
         let here = self.0.locks.repositories[stripe].write().await;
         let everywhere = self.storage().lock(&called("repository", stripe), Hold::Alone).await?;
-        Ok(Removing(everywhere, here))
+        Ok(Removing(Some(Changed(&self.0.answers)), everywhere, here))
     }
 
     /// Held from before it is looked whether a tag is free until it is not.
@@ -95,7 +96,7 @@ impl Registry {
     async fn sweeping_stripe(&self, stripe: usize) -> Result<Removing<'_>, Error> {
         let here = self.0.locks.bytes[stripe].write().await;
         let everywhere = self.storage().lock(&called("bytes", stripe), Hold::Alone).await?;
-        Ok(Removing(everywhere, here))
+        Ok(Removing(None, everywhere, here))
     }
 }
 
