@@ -340,7 +340,10 @@ pub fn open_registry(config: &Config) -> Result<Registry, StartError> {
 
 fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
     let options = registry::Options {
-        max_uploads: config.uploads.maxopen,
+        uploads: registry::UploadLimits {
+            open: config.uploads.maxopen,
+            per_hour: config.uploads.maxperhour,
+        },
         validation: config.validation.clone(),
         policy: config.policy.clone(),
         grace: config.storage.maintenance.garbagecollection.grace,

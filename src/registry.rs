@@ -65,7 +65,7 @@ pub use retention::{Decision, Expired, KeepsNothing, Retained, RetentionOptions,
 pub use scope::{Glob, InvalidGlob, Scope};
 pub use tags::TagRules;
 pub use uploads::{
-    Body, Chunk, InvalidUploadId, OldUpload, PurgeOptions, Purged, Upload, UploadId,
+    Body, Chunk, InvalidUploadId, OldUpload, PurgeOptions, Purged, Upload, UploadId, UploadLimits,
 };
 use uploads::{Intakes, Opened};
 
@@ -97,8 +97,8 @@ struct Inner {
 /// What a registry allows.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many uploads anybody may have open.
-    pub max_uploads: usize,
+    /// How many uploads anybody may have open, and begin.
+    pub uploads: UploadLimits,
     /// Which manifests are taken.
     pub validation: Validation,
     /// What they may be.
@@ -114,7 +114,8 @@ impl Default for Options {
         let (validation, policy) = (Validation::default(), PolicyOptions::default());
         let grace = CollectionOptions::default().grace;
         let tags = TagRules::default();
-        Self { max_uploads: 1000, validation, policy, grace, tags }
+        let uploads = UploadLimits::default();
+        Self { uploads, validation, policy, grace, tags }
     }
 }
 
@@ -138,18 +139,19 @@ impl Registry {
     /// A registry whose content is in `storage`.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, options: Options) -> Self {
-        let Options { max_uploads, validation, policy, grace, tags } = options;
+        let Options { uploads, validation, policy, grace, tags } = options;
+        let intakes = Intakes::new(Arc::clone(&storage));
         Self(Arc::new(Inner {
             storage,
             clock,
             sessions: Sessions::default(),
-            opened: Opened::new(max_uploads),
-            intakes: Intakes::default(),
+            opened: Opened::new(uploads),
+            intakes,
             locks: Locks::default(),
             contents: Contents::new(),
+            answers: Answers::default(),
             acceptance: Acceptance::new(validation, policy),
             pulls: tags.retention.asks_for_pulls().then(Pulls::new),
-            answers: Answers::default(),
             immutable: ImmutableTags::new(tags.immutabletags),
             entered: Entered::default(),
             renewed: Renewed::new(grace),

@@ -110,6 +110,16 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Removes what a backend has of a key, and below it, where there is no object: empty folders.
     async fn prune(&self, prefix: &Key) -> Result<(), Error>;
 
+    /// Removes what a backend has of a key, and of each key above it up to `top`, as far as there is
+    /// nothing below them: empty folders. `top` stays. What is written below them meanwhile is
+    /// written all the same.
+    async fn prune_up(&self, prefix: &Key, top: &Key) -> Result<(), Error>;
+
+    /// How many bytes can still be stored, where that is known.
+    async fn free(&self) -> Result<Option<u64>, Error> {
+        Ok(None)
+    }
+
     /// When an object was last written, promoted from what was [renewed](Self::renew), or renewed.
     async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, Error>;
 

@@ -4,6 +4,8 @@
 //! code, a status. What is the client's fault says what it was. What is ours says "internal error"
 //! and the request's id; the whole story is in the log under that id, once.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     http::{HeaderValue, Method, Response, StatusCode, header},
@@ -107,9 +109,7 @@ impl Error {
             } => {
                 let refused = Self::refused(ErrorCode::TooManyRequests).because(refusal);
                 let mut response = refused.into_response(id);
-                // Rounded up: whoever comes at that second is not too early.
-                let seconds = retry_after.as_millis().div_ceil(1000).max(1).to_string();
-                set(&mut response, header::RETRY_AFTER, &seconds);
+                set(&mut response, header::RETRY_AFTER, &in_seconds(retry_after));
                 response
             }
             Self::Registry(error) => from_registry(&error, id),
@@ -196,6 +196,11 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
         }
         E::SizeInvalid { .. } => refused(ErrorCode::SizeInvalid, told()),
         E::TagImmutable(moved) => immutable(moved),
+        E::TooManyBegun { retry_after, .. } => {
+            let mut response = refused(ErrorCode::TooManyRequests, told());
+            set(&mut response, header::RETRY_AFTER, &in_seconds(*retry_after));
+            response
+        }
         E::TooManyUploads { .. } => refused(ErrorCode::TooManyRequests, told()),
         E::UploadBusy => {
             respond(StatusCode::CONFLICT, &[(ErrorCode::BlobUploadInvalid, Some(told()))])
@@ -286,6 +291,11 @@ fn json_response(status: StatusCode, body: &Value) -> Response<Body> {
     *response.status_mut() = status;
     set(&mut response, header::CONTENT_TYPE, "application/json");
     response
+}
+
+/// A time as it stands in `Retry-After`. Rounded up: whoever comes at that second is not too early.
+fn in_seconds(time: Duration) -> String {
+    time.as_millis().div_ceil(1000).max(1).to_string()
 }
 
 /// The response to what is no request of the specification.

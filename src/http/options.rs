@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Deserialize;
 
 use super::{debug::DebugOptions, origin::Proxy};
+use crate::registry::UploadLimits;
 
 /// Why the interface cannot be as the options say.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,17 +97,20 @@ pub struct ReadOnlyOptions {
     pub enabled: bool,
 }
 
-/// `uploads`, which registry:2 does not have.
+/// `uploads`, which registry:2 does not have. A blob that comes in one request is an upload too.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct UploadsOptions {
     /// How many uploads a user may have open at a time; what was begun an hour ago does not count.
     pub maxopen: usize,
+    /// How many uploads a user may begin within an hour without finishing them.
+    pub maxperhour: usize,
 }
 
 impl Default for UploadsOptions {
     fn default() -> Self {
-        Self { maxopen: 1000 }
+        let UploadLimits { open, per_hour } = UploadLimits::default();
+        Self { maxopen: open, maxperhour: per_hour }
     }
 }
 

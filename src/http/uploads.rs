@@ -66,7 +66,8 @@ impl Api {
         let chunk = self.chunk(call, body)?;
         let change = {
             let (registry, name, digest) = (self.registry.clone(), name.clone(), digest.clone());
-            async move { registry.put_blob(&name, &digest, chunk).await }
+            let owner = owner(permit);
+            async move { registry.put_blob(&name, &digest, owner, chunk).await }
         };
         let teller = self.teller(Action::Push, permit, name, call);
         self.told(teller, change, tell_of(digest)).await?;

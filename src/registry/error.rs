@@ -59,6 +59,18 @@ pub enum Error {
     /// A tag that would have come to name something else.
     #[error(transparent)]
     TagImmutable(#[from] TagImmutable),
+    /// Somebody begins more uploads than they may.
+    #[error(
+        "{most} uploads were begun within an hour and did not become blobs; finish some, or try \
+         again in {} seconds",
+        retry_after.as_secs_f64().ceil()
+    )]
+    TooManyBegun {
+        /// How many they may begin.
+        most: usize,
+        /// When they may begin another.
+        retry_after: std::time::Duration,
+    },
     /// Somebody has more uploads open than they may.
     #[error("{most} uploads are open; finish or cancel some of them")]
     TooManyUploads {

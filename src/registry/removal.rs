@@ -175,7 +175,7 @@ mod tests {
         let (memory, server, command) = two();
         let name: RepositoryName = "team/app".parse().unwrap();
         let digest = Digest::of(Algorithm::Sha256, b"some");
-        server.put_blob(&name, &digest, chunk(b"some")).await.unwrap();
+        server.put_blob(&name, &digest, None, chunk(b"some")).await.unwrap();
         begin(&server).await;
         // The crash was behind the first step.
         memory.discard(&Place::Manifests(&name).key()).await.unwrap();

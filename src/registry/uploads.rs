@@ -17,7 +17,7 @@ use uuid::Uuid;
 use self::{intake::Intake, saved::SavedHasher};
 use super::{
     BodyError, Error, Registry,
-    layout::Place,
+    layout::{self, Place},
     sessions::{Hashed, Session},
 };
 use crate::{
@@ -25,14 +25,16 @@ use crate::{
     storage::Durability,
 };
 
+mod allowance;
 mod intake;
 mod owned;
 mod purge;
+mod room;
 mod saved;
 
 pub(super) use self::{intake::Intakes, owned::Opened};
 pub use self::{
-    owned::Upload,
+    owned::{Upload, UploadLimits},
     purge::{OldUpload, PurgeOptions, Purged},
 };
 
@@ -93,7 +95,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// When the owner has too many uploads open, or storage fails.
+    /// When the owner has too many uploads open, or has begun too many; when storage fails, after
+    /// which nothing is left of it.
     pub async fn start_upload(
         &self,
         name: &RepositoryName,
@@ -101,12 +104,13 @@ impl Registry {
         owner: Option<Arc<str>>,
     ) -> Result<UploadId, Error> {
         let id = UploadId(Uuid::new_v4());
-        self.0.opened.open(owner.as_ref(), id)?;
         let upload = Upload { name: name.clone(), id, owner };
+        self.0.opened.open(&upload)?;
         let registry = self.clone();
         self.detached(async move {
             let begun = registry.begin(&upload, algorithm).await;
             if begun.is_err() {
+                registry.clear_failed(&upload.name, id).await;
                 registry.0.opened.close(&upload);
             }
             begun
@@ -195,40 +199,49 @@ impl Registry {
         let (registry, upload, digest) = (self.clone(), upload.clone(), digest.clone());
         self.detached(async move {
             let finished = registry.finish(&upload.name, upload.id, &digest, chunk).await;
-            if matches!(finished, Ok(_) | Err(Error::DigestMismatch { .. } | Error::UploadUnknown))
-            {
-                registry.0.opened.close(&upload);
+            match &finished {
+                Ok(_) => registry.0.opened.finished(&upload),
+                Err(Error::DigestMismatch { .. } | Error::UploadUnknown) => {
+                    registry.0.opened.close(&upload);
+                }
+                // It can go on.
+                Err(_) => {}
             }
             finished
         })
         .await
     }
 
-    /// Takes a whole blob in one request (end-4b), and tells how many bytes it has. Whatever goes
-    /// wrong, nothing is left of it, for the client knows no upload to go on with.
+    /// Takes a whole blob from `owner` in one request (end-4b), and tells how many bytes it has.
+    /// Whatever goes wrong, nothing is left of it, for the client knows no upload to go on with.
     ///
     /// # Errors
     ///
-    /// As for [`finish_upload`](Self::finish_upload).
+    /// As for [`start_upload`](Self::start_upload), for it is an open upload until it ends, and as
+    /// for [`finish_upload`](Self::finish_upload).
     pub async fn put_blob(
         &self,
         name: &RepositoryName,
         digest: &Digest,
+        owner: Option<Arc<str>>,
         chunk: Chunk,
     ) -> Result<u64, Error> {
         let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
         self.detached(async move {
-            // Nobody is told of this upload, so that it needs no owner.
-            let upload = Upload { name, id: UploadId(Uuid::new_v4()), owner: None };
-            registry.begin(&upload, digest.algorithm()).await?;
-            let Upload { name, id, .. } = upload;
-            let finished = registry.finish(&name, id, &digest, chunk).await;
-            if finished.is_err() {
+            let id = UploadId(Uuid::new_v4());
+            let counted = Upload { name: name.clone(), id, owner };
+            let counted = registry.0.opened.in_one_request(counted)?;
+            // Nobody is told of this upload, so that no owner is written down.
+            let upload = Upload { name, id, owner: None };
+            let begun = registry.begin(&upload, digest.algorithm()).await;
+            let finished = match begun {
+                Ok(()) => registry.finish(&upload.name, id, &digest, chunk).await,
+                Err(error) => Err(error),
+            };
+            match finished {
+                Ok(_) => counted.finished(),
                 // What went wrong first is what the client is told.
-                let upload = Place::Upload(&name, id).key();
-                if let Err(error) = registry.storage().delete_all(&upload).await {
-                    tracing::warn!(%upload, %error, "an upload that failed is left over");
-                }
+                Err(_) => registry.clear_failed(&upload.name, id).await,
             }
             finished
         })
@@ -257,13 +270,33 @@ impl Registry {
         .await
     }
 
-    /// Removes an upload. Durably, so that what a client has ended is not there again after a power
-    /// cut.
+    /// Removes an upload, with the folders that its beginning made. Durably, so that what a client has
+    /// ended is not there again after a power cut.
     async fn discard(&self, name: &RepositoryName, id: UploadId) -> Result<(), Error> {
         for place in [Place::UploadData(name, id), Place::UploadStartedAt(name, id)] {
             self.storage().delete(&place.key()).await?;
         }
-        Ok(self.storage().delete_all(&Place::Upload(name, id).key()).await?)
+        self.clear(name, id).await
+    }
+
+    /// Removes what there is of an upload, and of the folders that its beginning made those that hold
+    /// nothing else: the one for uploads, the repository's, and those above it.
+    async fn clear(&self, name: &RepositoryName, id: UploadId) -> Result<(), Error> {
+        self.storage().delete_all(&Place::Upload(name, id).key()).await?;
+        let uploads = Place::Uploads(name).key();
+        if let Err(error) = self.storage().prune_up(&uploads, &layout::repositories()).await {
+            // The upload has gone; the folders go with the next collection.
+            tracing::warn!(folder = %uploads, %error, "empty folders of an upload are left over");
+        }
+        Ok(())
+    }
+
+    /// As [`clear`](Self::clear), for an upload that failed: its client is told of that.
+    async fn clear_failed(&self, name: &RepositoryName, id: UploadId) {
+        if let Err(error) = self.clear(name, id).await {
+            let upload = Place::Upload(name, id).key();
+            tracing::warn!(%upload, %error, "an upload that failed is left over");
+        }
     }
 
     async fn finish(
@@ -289,7 +322,7 @@ impl Registry {
             self.hash_up_to(name, id, fresh, intake.length()).await?.hasher.finish()
         };
         if computed != *digest {
-            self.storage().delete_all(&Place::Upload(name, id).key()).await?;
+            self.clear(name, id).await?;
             return Err(Error::DigestMismatch { claimed: digest.clone(), computed });
         }
         self.sync(name, id, &mut intake).await?;
@@ -341,8 +374,8 @@ impl Registry {
         });
         let saved = known.length;
         let hashed = self.hash_up_to(name, id, known, length).await?;
-        let mut intake =
-            Intake::new((appender, self.0.intakes.clone()), hashed, saved, session.asked());
+        let intakes = self.0.intakes.clone();
+        let mut intake = Intake::new(appender, intakes, hashed, saved, session.asked());
         if session.was_overtaken() {
             intake.expect_range();
         }
@@ -395,8 +428,8 @@ impl Registry {
         let synced = intake.sync().await;
         if synced.is_err() {
             self.0.opened.forget(id);
-            let upload = Place::Upload(name, id).key();
-            if let Err(error) = self.storage().delete_all(&upload).await {
+            if let Err(error) = self.clear(name, id).await {
+                let upload = Place::Upload(name, id).key();
                 tracing::error!(%upload, %error, "an upload that may be incomplete is left over");
             }
         }

@@ -17,6 +17,7 @@ pub(super) async fn all(storage: &dyn Storage) {
     deletion_reaches_what_it_names(storage).await;
     some_are_deleted_and_others_stay(storage).await;
     what_is_discarded_is_gone(storage).await;
+    pruning_upward_takes_no_object(storage).await;
     times_go_on(storage).await;
     a_survey_sees_what_is_there(storage).await;
     what_is_held_alone_is_held_by_nobody_else(storage).await;
@@ -208,6 +209,24 @@ async fn what_is_discarded_is_gone(storage: &dyn Storage) {
     let top = storage.list(&key("discarded"), None, 1).await.unwrap();
     assert_eq!(top, [], "no empty folder is left");
     storage.empty_trash().await.unwrap();
+}
+
+async fn pruning_upward_takes_no_object(storage: &dyn Storage) {
+    put(storage, "up/a/stays", b"").await;
+    put(storage, "up/a/b/c/goes", b"").await;
+    let prune = || async { storage.prune_up(&key("up/a/b/c"), &key("up")).await.unwrap() };
+    prune().await;
+    assert!(read(storage, "up/a/b/c/goes").await.is_some());
+    assert!(storage.delete(&key("up/a/b/c/goes")).await.unwrap());
+    prune().await;
+    assert_eq!(storage.list(&key("up/a"), None, 9).await.unwrap().len(), 1);
+    assert!(storage.delete(&key("up/a/stays")).await.unwrap());
+    prune().await;
+    assert_eq!(storage.list(&key("up"), None, 9).await.unwrap(), []);
+    // What is gone is as good as empty, and what is written comes back.
+    prune().await;
+    put(storage, "up/a/b/c/goes", b"").await;
+    assert!(read(storage, "up/a/b/c/goes").await.is_some());
 }
 
 async fn times_go_on(storage: &dyn Storage) {

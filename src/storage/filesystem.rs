@@ -383,6 +383,22 @@ impl Storage for Filesystem {
         self.blocking(Action::Delete, "remove empty folders of", prefix, Inner::prune).await
     }
 
+    async fn prune_up(&self, prefix: &Key, top: &Key) -> Result<(), Error> {
+        let top = PathBuf::from(top.as_str());
+        self.blocking(Action::Delete, "remove empty folders of", prefix, move |inner, path| {
+            inner.prune_up(path, &top)
+        })
+        .await
+    }
+
+    async fn free(&self) -> Result<Option<u64>, Error> {
+        let inner = Arc::clone(&self.0);
+        let look = move || inner.disk.free().map(Some);
+        let looked = counted(&self.0.operations, Action::Stat, look).await;
+        let operations = &self.0.operations;
+        looked.map_err(|source| failed(operations, "look at", &Key::new(".".to_owned()), source))
+    }
+
     async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, Error> {
         let looked = self
             .blocking(Action::Stat, "look at", key, |inner, path| present(inner.disk.stat(path)));

@@ -25,6 +25,8 @@ pub struct Memory {
     objects: Arc<Mutex<BTreeMap<String, Stored>>>,
     locks: Arc<Mutex<BTreeMap<String, Arc<RwLock<()>>>>>,
     clock: Arc<Mutex<Clock>>,
+    /// What it says is free, whatever is in it.
+    free: Arc<Mutex<Option<u64>>>,
 }
 
 type Objects<'a> = MutexGuard<'a, BTreeMap<String, Stored>>;
@@ -80,6 +82,12 @@ impl Memory {
     /// Lets time pass.
     pub fn advance(&self, time: Duration) {
         locked(&self.clock).ahead += time;
+    }
+
+    /// Says from now on that so many bytes are free.
+    #[cfg(test)]
+    pub(crate) fn leave_free(&self, bytes: u64) {
+        *locked(&self.free) = Some(bytes);
     }
 
     fn now(&self) -> SystemTime {
@@ -186,6 +194,14 @@ impl Storage for Memory {
 
     async fn prune(&self, _: &Key) -> Result<(), Error> {
         Ok(())
+    }
+
+    async fn prune_up(&self, _: &Key, _: &Key) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn free(&self) -> Result<Option<u64>, Error> {
+        Ok(*locked(&self.free))
     }
 
     async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, Error> {

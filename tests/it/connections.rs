@@ -125,7 +125,7 @@ async fn a_server_without_descriptors_rests_says_so_once_and_goes_on_when_there_
 #[tokio::test]
 async fn a_user_has_so_many_uploads_open_and_no_more() {
     let server = TestServer::with(|config| {
-        config.uploads = http::UploadsOptions { maxopen: 3 };
+        config.uploads = http::UploadsOptions { maxopen: 3, ..http::UploadsOptions::default() };
         let portcullis::gate::Options::Htpasswd(options) = &config.auth else { unreachable!() };
         let mut users = fs::read_to_string(&options.path).unwrap();
         let bob = portcullis::gate::htpasswd::BcryptHash::new(PASSWORD, 4).unwrap();
@@ -133,6 +133,7 @@ async fn a_user_has_so_many_uploads_open_and_no_more() {
         fs::write(&options.path, users).unwrap();
     })
     .await;
+    let digest = server.push_blob("a", "whole").await;
     let mut open = Vec::new();
     for name in ["a", "b", "a"] {
         open.push(server.open_upload(name).await);
@@ -144,8 +145,11 @@ async fn a_user_has_so_many_uploads_open_and_no_more() {
     };
     too_many().await;
     assert!(!server.tree().join("repositories/c").exists());
-    // In one request a blob needs no upload that stays open.
-    let digest = server.push_blob("a", "whole").await;
+    // A blob in one request is one more for as long as the request lasts.
+    let whole = format!("/v2/c/blobs/uploads/?digest={digest}");
+    let answer = server.request("POST", &whole).body("whole").answer().await;
+    answer.expect_error(429, ErrorCode::TooManyRequests);
+    assert!(!server.tree().join("repositories/c").exists());
     let bob = server.anonymous("POST", "/v2/c/blobs/uploads/").basic_auth("bob", Some(PASSWORD));
     bob.answer().await.expect(202);
     server.delete(&open[0]).await.expect(204);

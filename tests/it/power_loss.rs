@@ -135,7 +135,7 @@ impl Scenario {
 
     async fn push_blob(&mut self, at: &'static str, bytes: &[u8]) -> Digest {
         let (begun, digest) = (self.now(), digest(bytes));
-        self.registry.put_blob(&name(at), &digest, chunk(bytes)).await.unwrap();
+        self.registry.put_blob(&name(at), &digest, None, chunk(bytes)).await.unwrap();
         self.acknowledged(begun, vec![(Thing::Blob(at, digest.clone()), Some(digest.clone()))]);
         digest
     }

@@ -60,7 +60,7 @@ pub(in crate::config) const ROOT: Kind = Section(&[
     works("catalog", Section(&[works("maxentries", Limit)])),
     works("tags", Section(&[works("maxtags", Limit)])),
     // Ours.
-    works("uploads", Section(&[works("maxopen", Limit)])),
+    works("uploads", Section(&[works("maxopen", Limit), works("maxperhour", Limit)])),
     refused("middleware", MIDDLEWARE, NO_MIDDLEWARE),
     works("notifications", NOTIFICATIONS),
     refused("redis", REDIS, NO_REDIS),

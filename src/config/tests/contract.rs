@@ -207,6 +207,7 @@ const OURS: &[&str] = &[
     "http.maxconnections",
     "notifications.maxpending",
     "uploads.maxopen",
+    "uploads.maxperhour",
 ];
 
 /// How many keys there are. A line that is lost is missed.

@@ -104,6 +104,9 @@ impl Storage for Interrupted {
     async fn prune(&self, prefix: &Key) -> Result<(), StorageError> {
         self.next().await.prune(prefix).await
     }
+    async fn prune_up(&self, prefix: &Key, top: &Key) -> Result<(), StorageError> {
+        self.next().await.prune_up(prefix, top).await
+    }
     async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, StorageError> {
         self.next().await.modified(key).await
     }

@@ -55,7 +55,7 @@ impl Process {
     pub(super) async fn blob(&self, repository: &str, bytes: &'static [u8]) -> Digest {
         let body: Body = Box::pin(stream::iter([Ok(Bytes::from_static(bytes))]));
         let chunk = Chunk { range: None, length: None, body };
-        self.registry.put_blob(&name(repository), &digest(bytes), chunk).await.unwrap();
+        self.registry.put_blob(&name(repository), &digest(bytes), None, chunk).await.unwrap();
         digest(bytes)
     }
 

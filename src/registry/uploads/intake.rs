@@ -3,19 +3,22 @@
 //! Pieces are gathered into batches. While one batch is hashed on one thread and written on
 //! another, the next one arrives; two batches per upload are all that is ever in memory.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{ops::RangeInclusive, pin::pin, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, TryFutureExt as _};
+use futures_util::StreamExt as _;
 
-use super::{Body, Chunk};
+use super::{
+    Body, Chunk,
+    room::{self, Room, Rooms},
+};
 use crate::{
     oci::{Algorithm, Digest, Hasher},
     registry::{
         BodyError, Error,
         sessions::{Asked, Hashed, SILENCE},
     },
-    storage::Appender,
+    storage::{Appender, Storage},
 };
 
 /// How large the batches are that all uploads gather at a time, together. Large ones make the hops
@@ -27,20 +30,22 @@ const BATCH: RangeInclusive<usize> = 256 * 1024..=1024 * 1024;
 /// Less than this is hashed where it is: about 20 µs, which is what a hop costs.
 const HASH_IN_PLACE: usize = 32 * 1024;
 
-/// For less than this storage finds room in one go anyway.
-const WORTH_RESERVING: u64 = 8 * 1024 * 1024;
-
-/// What a client says is no reason to take more than this from others at once.
-const MAX_RESERVED: u64 = 1024 * 1024 * 1024;
-
 /// Those who take something in now; each of them holds a clone.
-#[derive(Clone, Debug, Default)]
-pub(in crate::registry) struct Intakes(Arc<()>);
+#[derive(Clone, Debug)]
+pub(in crate::registry) struct Intakes {
+    counted: Arc<()>,
+    rooms: Rooms,
+}
 
 impl Intakes {
+    /// Of uploads into `storage`.
+    pub(in crate::registry) fn new(storage: Arc<dyn Storage>) -> Self {
+        Self { counted: Arc::default(), rooms: Rooms::new(storage) }
+    }
+
     /// How large a batch may be.
     fn batch(&self) -> usize {
-        let intakes = Arc::strong_count(&self.0).saturating_sub(1).max(1);
+        let intakes = Arc::strong_count(&self.counted).saturating_sub(1).max(1);
         (BATCHES / intakes).clamp(*BATCH.start(), *BATCH.end())
     }
 }
@@ -48,6 +53,7 @@ impl Intakes {
 #[derive(Debug)]
 pub(super) struct Intake {
     appender: Box<dyn Appender>,
+    room: Room,
     intakes: Intakes,
     /// Has seen exactly what the appender has.
     hasher: Hasher,
@@ -63,13 +69,15 @@ impl Intake {
     /// Goes on with an upload of which all bytes are `hashed`, and the first `saved` can be
     /// continued from storage.
     pub(super) fn new(
-        (appender, intakes): (Box<dyn Appender>, Intakes),
+        appender: Box<dyn Appender>,
+        intakes: Intakes,
         hashed: Hashed,
         saved: u64,
         asked: Asked,
     ) -> Self {
         let (hasher, began) = (hashed.hasher, hashed.length);
-        Self { appender, intakes, hasher, began, saved, asked, range_expected: false }
+        let room = Room::new(intakes.rooms.clone());
+        Self { appender, room, intakes, hasher, began, saved, asked, range_expected: false }
     }
 
     /// From now on a chunk that does not say where it begins is refused: somebody else has written
@@ -140,23 +148,17 @@ impl Intake {
         Err(Error::SizeInvalid { expected, received })
     }
 
-    /// Stores what a body has, or a little more than `limit` of it, where there is room already for
-    /// `length`.
+    /// Stores what a body of `length` bytes has, or a little more than `limit` of it.
     async fn receive_into(
         &mut self,
         length: Option<u64>,
         body: Body,
         limit: u64,
     ) -> Result<(), Error> {
-        let Some(length) = length.filter(|&length| length >= WORTH_RESERVING) else {
-            return self.receive(body, limit).await;
-        };
-        self.appender.reserve(length.min(MAX_RESERVED)).await?;
+        self.room.expect(self.length(), length);
         let received = self.receive(body, limit).await;
-        if received.is_err() {
-            // The client hears of what went wrong first. Room that stays goes with the upload.
-            let _ = self.appender.truncate(self.length()).await;
-        }
+        // The client hears of what went wrong first. Room that stays goes with the upload.
+        let _ = self.room.give_back(&mut *self.appender).await;
         received
     }
 
@@ -171,10 +173,18 @@ impl Intake {
                 self.store(batch).await?;
                 break;
             }
-            let next = gather(&mut body, self.intakes.batch(), &asked);
-            let (stored, next) = tokio::join!(self.store(batch), next);
+            let mut next = pin!(gather(&mut body, self.intakes.batch(), &asked));
+            let early = tokio::time::timeout(room::SILENCE, &mut next);
+            let (stored, early) = tokio::join!(self.store(batch), early);
             stored?;
-            (batch, rest) = next;
+            (batch, rest) = match early {
+                Ok(next) => next,
+                Err(_) => {
+                    // Others need the room more than a client that is silent, or as good as that.
+                    self.room.give_back(&mut *self.appender).await?;
+                    next.await
+                }
+            };
         }
         match rest {
             Rest::Broken(error) => Err(error),
@@ -184,7 +194,14 @@ impl Intake {
 
     /// Hashes and writes a batch. When either fails, it is as if neither had been done.
     async fn store(&mut self, batch: Vec<Bytes>) -> Result<(), Error> {
-        let written = self.appender.write(batch.clone()).map_err(Error::from);
+        let length = batch.iter().map(|piece| piece.len() as u64).sum();
+        let (room, appender, pieces) = (&mut self.room, &mut *self.appender, batch.clone());
+        let written = async {
+            room.make(appender, length).await?;
+            appender.write(pieces).await?;
+            room.used(length);
+            Ok::<_, Error>(())
+        };
         let (hasher, written) = tokio::join!(hash(self.hasher.clone(), batch), written);
         written?;
         self.hasher = hasher?;
@@ -257,7 +274,7 @@ mod tests {
 
     #[test]
     fn however_many_push_their_batches_are_bounded_together() {
-        let registry = Intakes::default();
+        let registry = Intakes::new(Arc::new(crate::storage::memory::Memory::default()));
         let batch = |count: usize| {
             let pushes = vec![registry.clone(); count];
             pushes.last().map_or(0, Intakes::batch)

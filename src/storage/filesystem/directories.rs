@@ -5,6 +5,10 @@
 //! write into it and acknowledge before that sync, and a process killed before the sync leaves a
 //! directory that no later process would sync. So what counts is not who made a directory but
 //! whether this process knows it to be durable; where it does not know, it syncs.
+//!
+//! An empty directory may be removed by a thread that tidies up while another is about to write into
+//! it. In this process the two do not meet: a directory in which work goes on, and those above it,
+//! are left alone. Other processes may still remove it, and then it is made again.
 
 use std::{
     collections::HashSet,
@@ -29,13 +33,31 @@ pub(super) struct Directories {
     known: Mutex<HashSet<PathBuf>>,
     /// How many times something was forgotten.
     forgotten: AtomicU64,
+    /// Where work goes on: as many as there are threads that write.
+    in_use: Mutex<Vec<PathBuf>>,
+}
+
+/// Keeps a directory, and those above it, from being removed as empty.
+struct InUse<'a> {
+    directories: &'a Directories,
+    folder: &'a Path,
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        let mut all = self.directories.in_use();
+        if let Some(at) = all.iter().position(|folder| folder == self.folder) {
+            all.swap_remove(at);
+        }
+    }
 }
 
 impl Directories {
     /// Below the root, which is taken as given: it is never made here, so that a volume that is not mounted is an
     /// error and not a new, empty registry on the disk below.
     pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, known: Mutex::default(), forgotten: AtomicU64::new(0) }
+        let (known, in_use) = (Mutex::default(), Mutex::default());
+        Self { disk, known, forgotten: AtomicU64::new(0), in_use }
     }
 
     /// Does `work` in a folder that is there, and that is durable where the work must be. When
@@ -61,6 +83,8 @@ impl Directories {
             }
             Ok(done)
         };
+        self.in_use().push(folder.to_owned());
+        let _in_use = InUse { directories: self, folder };
         for _ in 0..3 {
             match attempt() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -72,6 +96,34 @@ impl Directories {
             }
         }
         attempt()
+    }
+
+    /// Removes a directory if it is empty and nobody in this process is at work in it or below it;
+    /// whether it has gone, which includes that it was not there.
+    pub(super) fn remove_empty(&self, folder: &Path) -> io::Result<bool> {
+        // Held over the call, so that nobody begins to work there between the look and the removal.
+        // Nothing is written to the disk meanwhile: an empty directory is removed in memory.
+        let in_use = self.in_use();
+        if in_use.iter().any(|used| used.starts_with(folder)) {
+            return Ok(false);
+        }
+        match self.disk.remove_dir(folder) {
+            Ok(()) => {}
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound => {}
+                // Others may have put a link here, or mounted something.
+                io::ErrorKind::DirectoryNotEmpty
+                | io::ErrorKind::NotADirectory
+                | io::ErrorKind::ResourceBusy => return Ok(false),
+                _ => return Err(error),
+            },
+        }
+        // It was empty, so that what is known below it has been forgotten before, or is missed by
+        // whoever looks for it.
+        if self.known().remove(folder) {
+            self.forgotten.fetch_add(1, Ordering::Release);
+        }
+        Ok(true)
     }
 
     /// Drops what is known of a folder and of everything below it.
@@ -126,6 +178,10 @@ impl Directories {
 
     fn is_known(&self, folder: &Path) -> bool {
         folder == Path::new("") || self.known().contains(folder)
+    }
+
+    fn in_use(&self) -> std::sync::MutexGuard<'_, Vec<PathBuf>> {
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {

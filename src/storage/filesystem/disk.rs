@@ -74,6 +74,13 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Those of `fallocate`; a file system that cannot do it is none.
     fn allocate(&self, file: &File, offset: u64, length: u64) -> io::Result<()>;
 
+    /// How many bytes the file system has left for this process.
+    ///
+    /// # Errors
+    ///
+    /// Those of `statvfs`.
+    fn free(&self) -> io::Result<u64>;
+
     /// Cuts a file off, with the room that was made for it.
     ///
     /// # Errors
@@ -313,6 +320,11 @@ impl Disk for Os {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&self.root)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     fn truncate(&self, file: &File, length: u64) -> io::Result<()> {

@@ -83,6 +83,16 @@ impl Inner {
         Ok(())
     }
 
+    /// Removes a folder and those above it, below `top`, as far as they are empty.
+    pub(super) fn prune_up(&self, path: &Path, top: &Path) -> io::Result<()> {
+        let mut folder = path;
+        while folder != top && folder.starts_with(top) && self.directories.remove_empty(folder)? {
+            let Some(above) = folder.parent() else { break };
+            folder = above;
+        }
+        Ok(())
+    }
+
     /// Whether the folder has gone.
     fn prune_below(&self, path: &Path) -> io::Result<bool> {
         let Some(entries) = present(self.disk.read_dir(path))? else { return Ok(true) };
@@ -94,11 +104,7 @@ impl Inner {
         if !empty {
             return Ok(false);
         }
-        match present(self.disk.remove_dir(path)) {
-            Ok(_) => Ok(true),
-            // Something has come meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
-            Err(error) => Err(error),
-        }
+        // Something may have come meanwhile.
+        self.directories.remove_empty(path)
     }
 }

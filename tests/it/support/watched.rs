@@ -128,6 +128,10 @@ impl<W: Watch> Disk for Watched<W> {
         self.plain(Call::Allocate, || self.os.allocate(file, offset, length))
     }
 
+    fn free(&self) -> io::Result<u64> {
+        self.plain(Call::Stat, || self.os.free())
+    }
+
     fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
         self.plain(Call::Truncate(file, length), || self.os.truncate(file, length))
     }
