@@ -9,10 +9,7 @@ use std::{
 };
 
 use axum::http::{Request, Response};
-use hyper::{
-    body::{Body, Incoming},
-    service::Service,
-};
+use hyper::{body::Body, service::Service};
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
@@ -28,6 +25,7 @@ use self::{
 pub use self::{
     listener::{Address, BindError, InheritError, Listener},
     peer::Peer,
+    received::Received,
     slots::Connections,
     tls::CipherSuite,
     workers::Workers,
@@ -38,15 +36,18 @@ pub mod authority;
 pub mod certificates;
 mod connection;
 mod descriptors;
+mod discard;
 mod door;
 mod impatient;
 mod lingering;
 mod listener;
 mod patience;
 mod peer;
+mod received;
 mod slots;
 mod through;
 pub mod tls;
+mod unread;
 mod workers;
 
 /// How long to wait when no connection can be accepted, for want of file descriptors mostly.
@@ -78,7 +79,7 @@ impl Server {
     ) -> Self
     where
         M: Fn(Peer) -> S + Send + Sync + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+        S: Service<Request<Received>, Response = Response<B>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
     {
@@ -97,11 +98,11 @@ impl Server {
                 let (tls, http) = (tls.clone(), Arc::clone(&http));
                 let addr = caller.peer();
                 let peer = Peer::new(addr);
-                let service = service(peer);
+                let service = service(peer.clone());
                 let serve = async move {
                     let _held = (slot, place);
                     match door::open(caller, tls.as_ref(), h2c).await {
-                        Ok(opened) => http.serve(opened, service).await,
+                        Ok(opened) => http.serve(opened, peer, service).await,
                         Err(error) if tls::is_about_certificate(&error) => {
                             tracing::info!(%error, peer = ?addr, "a client was refused for its certificate");
                         }

@@ -42,9 +42,23 @@ programs() {
     missing | cut -d ' ' -f 1 | sort -u | tr '\n' ' '
 }
 
+# Packages for Python, in a place of their own beside what is built.
+readonly PACKAGES='requests==2.34.2 oras==0.2.43'
+readonly PYTHON=${CARGO_TARGET_DIR:-target}/python
+install_packages() {
+    [ ! -x "$PYTHON/bin/python" ] || return 0
+    echo "installing for Python: $PACKAGES"
+    # shellcheck disable=SC2086
+    if ! { python3 -m venv "$PYTHON" && "$PYTHON/bin/pip" install --quiet $PACKAGES; } >/dev/null; then
+        echo "they cannot be installed" >&2
+        rm -rf "$PYTHON"
+    fi
+}
+
 if ! command -v go >/dev/null; then
     echo "go is not installed: the conformance suite needs it (https://go.dev/dl/)"
 fi
+install_packages
 [ -n "$(missing)" ] || exit 0
 
 if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then

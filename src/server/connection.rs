@@ -25,6 +25,9 @@ use super::{
     door::{Opened, Version},
     lingering::Lingering,
     patience::Activity,
+    peer::Peer,
+    received::{OnConnection, Received},
+    unread::{Backpressure, Unread},
 };
 
 /// What waits for a slow HTTP/1 client, besides one piece of a blob; and how long a request's head
@@ -46,6 +49,7 @@ pub(super) struct Http {
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
     patience: Duration,
+    tasks: TaskTracker,
     stopping: CancellationToken,
 }
 
@@ -58,44 +62,56 @@ impl Http {
         // A keep-alive connection may be idle this long, and a request's head may take this long:
         // hyper has one timer for both.
         http1.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(BUFFER);
-        let mut http2 = http2::Builder::new(Streams(tasks));
+        let mut http2 = http2::Builder::new(Streams(tasks.clone()));
         http2
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(MAX_STREAMS);
-        Self { http1, http2, patience, stopping }
+        Self { http1, http2, patience, tasks, stopping }
     }
 
-    /// Serves a connection until it is over.
+    /// Serves a connection to `peer` until it is over.
     pub(super) fn serve<S, B>(
         &self,
         opened: Opened,
+        peer: Peer,
         service: S,
     ) -> impl Future<Output = ()> + Send + use<S, B>
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send,
+        S: Service<Request<Received>, Response = Response<B>, Error = Infallible> + Send,
         S::Future: Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
     {
         let Opened { connection, version } = opened;
         let activity = Activity::new(self.patience);
-        let connection = TokioIo::new(Lingering::new(connection, Arc::clone(&activity)));
+        let connection = Lingering::new(connection, Arc::clone(&activity));
+        let unread = Unread::new(peer);
         let service = {
-            let activity = Arc::clone(&activity);
+            let on = OnConnection {
+                activity: Arc::clone(&activity),
+                unread: Arc::clone(&unread),
+                tasks: self.tasks.clone(),
+            };
             service_fn(move |request| {
-                let answering = activity.begin();
+                let (answering, undecided) = (on.activity.begin(), on.unread.begin());
+                let (request, ending) = Received::of(request, &on);
                 let response = service.call(request);
-                async move { response.await.map(|response| answering.watch(response)) }
+                async move {
+                    let response = response.await?;
+                    drop(undecided);
+                    Ok::<_, Infallible>(answering.watch(ending.await_rest(response).await))
+                }
             })
         };
         let stopping = self.stopping.clone();
         match version {
             Version::Http1 => {
-                let connection = self.http1.serve_connection(connection, service);
+                let connection = self.http1.serve_connection(TokioIo::new(connection), service);
                 Either::Left(run(connection, activity, stopping))
             }
             Version::Http2 => {
+                let connection = TokioIo::new(Backpressure::new(connection, unread));
                 let connection = self.http2.serve_connection(connection, service);
                 Either::Right(run(connection, activity, stopping))
             }
@@ -228,7 +244,7 @@ mod tests {
                 }
             }
         };
-        let ((), taken) = tokio::join!(http.serve(opened, service), reading);
+        let ((), taken) = tokio::join!(http.serve(opened, Peer::new(None), service), reading);
         assert!(taken.len() > BODY, "it took {} bytes and was cut off", taken.len());
     }
 }

@@ -2,34 +2,24 @@
 //!
 //! When a socket is closed with something unread in it, the system resets the connection and throws
 //! away what was not yet sent. A client of HTTP/2 that takes the last of a blob tells so all the
-//! while; so what it sends is read until it has closed as well.
+//! while; so what it sends is read and dropped ([`Discard`]) until it has closed as well.
 //!
 //! And a response that is done with may still wait for its client, in this process and below. A
 //! connection is not idle then, which is what its [`Activity`] is told.
 
 use std::{
-    future::Future as _,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep},
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::patience::Activity;
+use super::{discard::Discard, patience::Activity};
 
-/// A client that has been told that this is the end, and says nothing for this long, is not waited
-/// for; nor one that goes on for longer than that.
-const QUIET: Duration = Duration::from_secs(5);
-const LINGER: Duration = Duration::from_secs(30);
-
-/// So many bytes are listened to then: what tells how much was taken is a fraction of it.
-const UNWANTED: usize = 256 * 1024;
+/// So much of what nobody wants is read at a time.
+const ROOM: usize = 4 * 1024;
 
 /// A connection that lingers when it is shut down.
 pub(super) struct Lingering<S> {
@@ -38,27 +28,7 @@ pub(super) struct Lingering<S> {
     /// Whether the last write had to wait for the client.
     waits: bool,
     /// Set when our side has been closed.
-    farewell: Option<Farewell>,
-}
-
-/// How long the other side may take.
-struct Farewell {
-    quiet: Pin<Box<Sleep>>,
-    end: Instant,
-    heard: usize,
-}
-
-impl Farewell {
-    fn new() -> Self {
-        Self { quiet: Box::pin(sleep(QUIET)), end: Instant::now() + LINGER, heard: 0 }
-    }
-
-    /// Notes that the client has said something; whether it has said enough.
-    fn is_enough(&mut self, bytes: usize) -> bool {
-        self.heard += bytes;
-        self.quiet.as_mut().reset(self.end.min(Instant::now() + QUIET));
-        self.heard > UNWANTED
-    }
+    farewell: Option<Discard>,
 }
 
 impl<S> Lingering<S> {
@@ -108,21 +78,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
             self.activity.lingers();
         }
         let Self { stream, farewell, .. } = &mut *self;
-        let farewell = farewell.get_or_insert_with(Farewell::new);
-        let mut room = [0; 1024];
-        loop {
-            let mut unwanted = ReadBuf::new(&mut room);
-            match Pin::new(&mut *stream).poll_read(cx, &mut unwanted) {
-                Poll::Ready(Ok(())) if !unwanted.filled().is_empty() => {
-                    if farewell.is_enough(unwanted.filled().len()) {
-                        return Poll::Ready(Ok(()));
-                    }
-                }
-                // It has closed, or is gone.
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending => return farewell.quiet.as_mut().poll(cx).map(Ok),
-            }
-        }
+        let farewell = farewell.get_or_insert_with(Discard::new);
+        farewell
+            .poll(cx, |cx| {
+                let mut room = [0; ROOM];
+                let mut unwanted = ReadBuf::new(&mut room);
+                Pin::new(&mut *stream).poll_read(cx, &mut unwanted).map(|read| {
+                    let bytes = unwanted.filled().len();
+                    // Else it has closed, or is gone.
+                    (read.is_ok() && bytes > 0).then_some(bytes)
+                })
+            })
+            .map(Ok)
     }
 
     fn poll_write_vectored(
@@ -141,10 +108,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures_util::FutureExt as _;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+        time::{Instant, sleep},
+    };
 
     use super::*;
+    use crate::server::discard::{LONGEST, QUIET};
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -187,7 +160,7 @@ mod tests {
     async fn the_end_waits_for_what_the_client_still_says_and_not_for_ever() {
         assert_eq!(ends_after(3).await.as_secs(), 3);
         assert_eq!(ends_after(0).await.as_secs(), QUIET.as_secs());
-        assert_eq!(ends_after(100).await.as_secs(), LINGER.as_secs());
+        assert_eq!(ends_after(100).await.as_secs(), LONGEST.as_secs());
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,18 +6,28 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Waker,
 };
+
+use futures_util::task::AtomicWaker;
 
 /// The other end of a connection. Clones are about the same connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
     addr: Option<SocketAddr>,
-    authenticated: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    authenticated: AtomicBool,
+    /// Whoever reads the connection, while it waits to be allowed to.
+    reader: AtomicWaker,
 }
 
 impl Peer {
     pub(super) fn new(addr: Option<SocketAddr>) -> Self {
-        Self { addr, authenticated: Arc::default() }
+        Self { addr, shared: Arc::default() }
     }
 
     /// Its address; `None` where it came through a socket that is a file.
@@ -31,13 +41,23 @@ impl Peer {
     pub fn authenticated(&self) {
         // Each request says so; a store would take the line of the cache from other processors.
         if !self.is_authenticated() {
-            self.authenticated.store(true, Ordering::Relaxed);
+            self.shared.authenticated.store(true, Ordering::Release);
+            self.wake_reader();
         }
     }
 
     /// Whether a request on this connection was let in.
     #[must_use]
     pub fn is_authenticated(&self) -> bool {
-        self.authenticated.load(Ordering::Relaxed)
+        self.shared.authenticated.load(Ordering::Acquire)
+    }
+
+    /// Has `reader` woken when the connection may be read on.
+    pub(super) fn register_reader(&self, reader: &Waker) {
+        self.shared.reader.register(reader);
+    }
+
+    pub(super) fn wake_reader(&self) {
+        self.shared.reader.wake();
     }
 }

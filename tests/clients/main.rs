@@ -11,6 +11,7 @@
     reason = "the helpers are called by tests only, and a test stops at the first surprise"
 )]
 
+mod answers;
 mod containerd;
 mod docker;
 mod image;

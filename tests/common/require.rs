@@ -9,6 +9,8 @@ use crate::skip::skip;
 pub(crate) enum Need {
     /// A program on the `PATH`.
     Program(&'static str),
+    /// A program on the `PATH` that nobody installs for the tests.
+    Toolchain(&'static str),
     /// To be root.
     Root,
     /// The right to make network and mount namespaces, which root in a container often lacks.
@@ -28,9 +30,11 @@ pub(crate) fn met(suite: &str, needs: &[Need]) -> bool {
 impl Need {
     fn is_met(&self) -> bool {
         match self {
-            Self::Program(name) => env::var_os("PATH").is_some_and(|path| {
-                env::split_paths(&path).any(|directory| directory.join(name).is_file())
-            }),
+            Self::Program(name) | Self::Toolchain(name) => {
+                env::var_os("PATH").is_some_and(|path| {
+                    env::split_paths(&path).any(|directory| directory.join(name).is_file())
+                })
+            }
             Self::Root => id_of_user() == "0",
             Self::Namespaces => Command::new("unshare")
                 .args(["--net", "--mount", "true"])
@@ -42,7 +46,7 @@ impl Need {
 
     fn reason(&self) -> String {
         match self {
-            Self::Program(name) => format!("{name} is not installed"),
+            Self::Program(name) | Self::Toolchain(name) => format!("{name} is not installed"),
             Self::Root => "needs root".to_owned(),
             Self::Namespaces => "namespaces cannot be made here".to_owned(),
         }

@@ -480,8 +480,8 @@ async fn connections_of_http_2_that_ask_nothing_are_given_up() {
 /// A pull whose client takes nothing must be given up: it holds a file and a connection.
 #[tokio::test]
 async fn pulls_that_are_never_taken_are_given_up() {
-    let before = Before::with(&IMPATIENT).await;
     let bytes = noise(81, 32 << 20);
+    let before = Before::with(&IMPATIENT).await;
     let target = format!("/v2/app/blobs/uploads/?digest={}", digest(&bytes));
     before.server.request("POST", &target).body(bytes.clone()).answer().await.expect(201);
     let blob = format!("/v2/app/blobs/{}", digest(&bytes));

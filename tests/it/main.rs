@@ -26,6 +26,7 @@ mod client_certificates;
 mod collection;
 mod connections;
 mod crowds;
+mod early_answers;
 mod errors;
 mod excess;
 mod faults;

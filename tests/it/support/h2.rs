@@ -52,10 +52,19 @@ pub fn block(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
 
 /// As [`block`], with another value of `Authorization`.
 pub fn block_of(authorization: &str, method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
+    literal(method, path, &[&[("authorization", authorization)], more].concat())
+}
+
+/// A header block that asks for something without a password.
+pub fn anonymous(method: &str, path: &str) -> Vec<u8> {
+    literal(method, path, &[])
+}
+
+/// A header block in which nothing is compressed.
+fn literal(method: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     let own = [(":method", method), (":scheme", "https"), (":path", path)];
-    let rest = [(":authority", "localhost"), ("authorization", authorization)];
-    for (name, value) in own.iter().chain(&rest).chain(more) {
+    for (name, value) in own.iter().chain(&[(":authority", "localhost")]).chain(headers) {
         block.push(0);
         string(&mut block, name);
         string(&mut block, value);

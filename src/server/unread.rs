@@ -1,0 +1,174 @@
+//! What an unauthenticated client of HTTP/2 may have sent that nobody has asked for.
+//!
+//! While a password is being checked nobody reads the request's body, and what the windows of HTTP/2
+//! let the client send waits in memory: megabytes for each connection, which is right for a push and
+//! too much for a stranger. The windows cannot be made larger later on; so they are large from the
+//! start, and a connection on which nobody was let in yet is read no further while so much waits.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::{peer::Peer, through::writes_pass_through};
+
+/// How many bytes of a stranger may wait. All that comes while a request is being answered counts,
+/// until it is taken or no request is.
+const MOST: usize = 64 * 1024;
+
+/// What comes before the data of a frame (RFC 9113 §4.1).
+const FRAME: usize = 9;
+
+/// What has been read from a connection and not been asked for.
+#[derive(Debug)]
+pub(super) struct Unread {
+    peer: Peer,
+    bytes: AtomicUsize,
+    /// Requests that are being answered.
+    requests: AtomicUsize,
+}
+
+/// A request, until it has been answered.
+#[derive(Debug)]
+pub(super) struct Undecided(Arc<Unread>);
+
+impl Unread {
+    pub(super) fn new(peer: Peer) -> Arc<Self> {
+        Arc::new(Self { peer, bytes: AtomicUsize::new(0), requests: AtomicUsize::new(0) })
+    }
+
+    /// Notes a request.
+    pub(super) fn begin(self: &Arc<Self>) -> Undecided {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Undecided(Arc::clone(self))
+    }
+
+    /// Notes that so many bytes of a body were asked for, which came in one frame.
+    pub(super) fn taken(&self, bytes: usize) {
+        if !self.peer.is_authenticated() {
+            let less = |before: usize| Some(before.saturating_sub(bytes + FRAME));
+            let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            self.peer.wake_reader();
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_limited() && self.bytes.load(Ordering::Acquire) >= MOST
+    }
+
+    /// Whether what comes may have to wait: what comes between requests is read at once.
+    fn is_limited(&self) -> bool {
+        !self.peer.is_authenticated() && self.requests.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        let unread = &self.0;
+        if unread.requests.fetch_sub(1, Ordering::Relaxed) == 1 && !unread.peer.is_authenticated() {
+            unread.bytes.store(0, Ordering::Release);
+            unread.peer.wake_reader();
+        }
+    }
+}
+
+/// A connection that is read no further while too much waits.
+#[derive(Debug)]
+pub(super) struct Backpressure<S> {
+    stream: S,
+    unread: Arc<Unread>,
+}
+
+impl<S> Backpressure<S> {
+    pub(super) const fn new(stream: S, unread: Arc<Unread>) -> Self {
+        Self { stream, unread }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Backpressure<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { stream, unread } = &mut *self;
+        if !unread.is_limited() {
+            return Pin::new(stream).poll_read(cx, buf);
+        }
+        if unread.is_full() {
+            unread.peer.register_reader(cx.waker());
+            // It may have been taken meanwhile.
+            if unread.is_full() {
+                return Poll::Pending;
+            }
+        }
+        let before = buf.filled().len();
+        let poll = Pin::new(stream).poll_read(cx, buf);
+        unread.bytes.fetch_add(buf.filled().len() - before, Ordering::AcqRel);
+        poll
+    }
+}
+
+writes_pass_through!(Backpressure);
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A connection whose client has sent `sent` bytes, and what waits on it.
+    async fn connection(peer: &Peer, sent: usize) -> (Backpressure<DuplexStream>, Arc<Unread>) {
+        let (mut client, server) = duplex(sent);
+        client.write_all(&vec![0; sent]).await.unwrap();
+        let unread = Unread::new(peer.clone());
+        (Backpressure::new(server, Arc::clone(&unread)), unread)
+    }
+
+    /// How much can be read for now.
+    fn readable(connection: &mut Backpressure<DuplexStream>) -> usize {
+        let (mut all, mut piece) = (0, [0; 2000]);
+        while let Some(read) = connection.read(&mut piece).now_or_never() {
+            match read.unwrap() {
+                0 => break,
+                length => all += length,
+            }
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_read_on_as_what_it_sent_is_taken() {
+        let peer = Peer::new(None);
+        let (mut connection, unread) = connection(&peer, 10 * MOST).await;
+        let request = unread.begin();
+        assert!((MOST..MOST + 2000).contains(&readable(&mut connection)));
+        assert_eq!(readable(&mut connection), 0);
+        unread.taken(20_000 - FRAME);
+        assert!((20_000..22_000).contains(&readable(&mut connection)));
+        drop(request);
+        assert!(readable(&mut connection) >= MOST, "it was decided on, and nothing waits");
+    }
+
+    #[tokio::test]
+    async fn whoever_was_let_in_is_read_at_once_and_without_end() {
+        let peer = Peer::new(None);
+        let (mut connection, unread) = connection(&peer, 10 * MOST).await;
+        let _request = unread.begin();
+        assert!(readable(&mut connection) < 2 * MOST);
+        let mut rest = Vec::new();
+        let mut reading = std::pin::pin!(connection.read_to_end(&mut rest));
+        assert!(reading.as_mut().now_or_never().is_none());
+        peer.authenticated();
+        reading.await.unwrap();
+        assert!(rest.len() > 8 * MOST);
+    }
+}
