@@ -2,6 +2,7 @@
 //! standard output, one line per request; and the metrics.
 
 pub mod access;
+mod clip;
 mod format;
 pub mod histogram;
 pub mod metrics;
@@ -19,7 +20,7 @@ use tracing_subscriber::{Registry, layer::SubscriberExt as _};
 use self::{
     format::LineLayer,
     threshold::Threshold,
-    writer::{Lines, Writer},
+    writer::{LeftOut, Lines, Writer},
 };
 
 /// `log`.
@@ -49,8 +50,9 @@ pub fn init(options: &Options) -> Result<Log, InitError> {
     let layer = LineLayer::new(options, lines.clone());
     let subscriber = Registry::default().with(threshold.clone()).with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| InitError::AlreadyStarted)?;
-    let report =
-        |lines| tracing::warn!(lines, "the log grows faster than it can be written: left out");
+    let report = |LeftOut { lines, .. }| {
+        tracing::warn!(lines, "the log grows faster than it can be written: left out");
+    };
     let _writer = lines.write_to(io::stderr(), report)?;
     Ok(Log { threshold, _access: access::init(&options.accesslog)?, _writer })
 }

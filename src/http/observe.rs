@@ -244,6 +244,7 @@ pub(super) fn exchange(
     let header = |name| call.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
     Exchange {
         client: call.client.or_else(|| call.connection.peer.ip()),
+        let_in: call.identity.is_some(),
         user: call.identity.as_ref().and_then(Identity::name),
         method: call.method.as_str(),
         uri: call.uri.path_and_query().map_or("*", |path| path.as_str()),

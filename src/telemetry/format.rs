@@ -7,6 +7,7 @@
 //! escaped as JSON escapes it.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt::{self, Write as _},
 };
@@ -18,7 +19,10 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Layer};
 
-use super::{Formatter, Options, writer::Lines};
+use super::{
+    Formatter, Options, clip,
+    writer::{Lines, Rank},
+};
 
 /// Crates that speak for themselves at this level or a more severe one only: what they say at
 /// others is about their insides, and may hold headers.
@@ -26,6 +30,31 @@ const FOREIGN: Level = Level::WARN;
 
 /// Most lines are shorter than this, in bytes.
 const LINE: usize = 384;
+
+/// The most that one field of an event takes: an error may name what a client has asked for.
+const FIELD: usize = 1024;
+
+/// The most that the fields of an event take. The rest of a line is for its time and its level;
+/// `log.fields` and the place in the source come on top.
+const FIELDS: usize = clip::LONGEST - 256;
+
+/// What the fields of an event may still take.
+struct Room(usize);
+
+impl Room {
+    /// As much of a value as there is room for, which it takes.
+    fn clipped<'a>(&mut self, name: &str, text: &'a str) -> Cow<'a, str> {
+        // A quote on each side, a space or a comma before it, and what is between.
+        self.take(name.len() + 6);
+        let text = clip::text(text, self.0.min(FIELD));
+        self.take(clip::shown(&text));
+        text
+    }
+
+    const fn take(&mut self, bytes: usize) {
+        self.0 = self.0.saturating_sub(bytes);
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct LineLayer {
@@ -55,7 +84,7 @@ impl LineLayer {
         match self.formatter {
             Formatter::Json | Formatter::Logstash => {
                 let mut fields = Object(Map::new());
-                event.record(&mut fields);
+                event.record(&mut Fields { to: &mut fields, room: Room(FIELDS) });
                 added.for_each(|(name, value)| fields.set(name, value.clone()));
                 if self.caller {
                     let Caller { func, file } = Caller::of(event);
@@ -82,10 +111,10 @@ impl LineLayer {
                     fields.set_text("func", func);
                     fields.set_text("file", &file);
                 }
-                event.record(&mut fields);
+                event.record(&mut Fields { to: &mut fields, room: Room(FIELDS) });
                 added.for_each(|(name, value)| match value {
                     Value::String(text) => fields.set_text(name, text),
-                    value => fields.set(name, value),
+                    value => fields.set(name, value.clone()),
                 });
                 fields.0.push('\n');
                 fields.0
@@ -102,7 +131,8 @@ impl<S: Subscriber> Layer<S> for LineLayer {
             return;
         }
         let line = self.line(event, jiff::Timestamp::now());
-        self.lines.leave(&visible(line), *metadata.level() <= Level::WARN);
+        let rank = if *metadata.level() <= Level::WARN { Rank::Urgent } else { Rank::Usual };
+        self.lines.leave(&visible(line), rank);
     }
 }
 
@@ -129,7 +159,7 @@ pub(super) fn visible(line: String) -> String {
     }
     let mut shown = String::with_capacity(line.len());
     for character in line.chars() {
-        if character.is_ascii() || character.escape_debug().count() == 1 {
+        if is_visible(character) {
             shown.push(character);
         } else {
             for unit in character.encode_utf16(&mut [0; 2]) {
@@ -140,6 +170,11 @@ pub(super) fn visible(line: String) -> String {
     shown
 }
 
+/// Whether a character shows as what it is; controls of ASCII are escaped before this is asked.
+pub(super) fn is_visible(character: char) -> bool {
+    character.is_ascii() || character.escape_debug().count() == 1
+}
+
 /// The name of the message, which is the first of an event's fields.
 fn name(field: &Field) -> &'static str {
     match field.name() {
@@ -148,34 +183,56 @@ fn name(field: &Field) -> &'static str {
     }
 }
 
+/// Where the fields of an event go, as far as there is room.
+struct Fields<'a, T> {
+    to: &'a mut T,
+    room: Room,
+}
+
+impl<T: Form> Visit for Fields<'_, T> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        self.to.set_text(name(field), &self.room.clipped(name(field), &text));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.to.set_text(name(field), &self.room.clipped(name(field), value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.to.set(name(field), value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.to.set(name(field), value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.to.set(name(field), value.into());
+    }
+}
+
+/// One of the forms that a line has.
+trait Form {
+    fn set_text(&mut self, name: &str, text: &str);
+    fn set(&mut self, name: &str, value: Value);
+}
+
 /// Fields as `name=value`, each behind a space.
 struct Text(String);
 
-impl Text {
-    fn set(&mut self, name: &str, value: impl fmt::Display) {
-        self.begin(name);
-        let _ = write!(self.0, "{value}");
-    }
-
+impl Form for Text {
+    /// Quotes the message always, and other texts where they must be.
     fn set_text(&mut self, name: &str, text: &str) {
-        self.begin(name);
-        let start = self.0.len();
-        self.0.push_str(text);
-        self.quote(name, start);
-    }
-
-    fn begin(&mut self, name: &str) {
-        self.0.push(' ');
-        self.0.push_str(name);
-        self.0.push('=');
-    }
-
-    /// Quotes what was written since `start`: the message always, other texts where they must.
-    fn quote(&mut self, name: &str, start: usize) {
-        if name == "msg" || !is_plain(&self.0[start..]) {
-            let text = Value::from(self.0.split_off(start));
-            let _ = write!(self.0, "{text}");
+        if name == "msg" || !is_plain(text) {
+            self.set(name, text.into());
+        } else {
+            let _ = write!(self.0, " {name}={text}");
         }
+    }
+
+    fn set(&mut self, name: &str, value: Value) {
+        let _ = write!(self.0, " {name}={value}");
     }
 }
 
@@ -184,60 +241,16 @@ fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(plain)
 }
 
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let name = name(field);
-        self.begin(name);
-        let start = self.0.len();
-        let _ = write!(self.0, "{value:?}");
-        self.quote(name, start);
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.set_text(name(field), value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.set(name(field), value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.set(name(field), value);
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.set(name(field), value);
-    }
-}
-
 /// Fields of a JSON object.
 struct Object(Map<String, Value>);
 
-impl Object {
+impl Form for Object {
+    fn set_text(&mut self, name: &str, text: &str) {
+        self.set(name, text.into());
+    }
+
     fn set(&mut self, name: &str, value: Value) {
         self.0.insert(name.to_owned(), value);
-    }
-}
-
-impl Visit for Object {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.set(name(field), format!("{value:?}").into());
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(name(field), value.into());
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.set(name(field), value.into());
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.set(name(field), value.into());
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.set(name(field), value.into());
     }
 }
 
@@ -290,6 +303,21 @@ mod tests {
                 "nasty": nasty, "n": 3, "service": "registry", "tag": "v1.0",
             })
         );
+    }
+
+    #[test]
+    fn what_a_client_has_named_is_cut_and_the_message_is_not() {
+        let long = "\u{202e}".repeat(4000);
+        for formatter in [Formatter::Text, Formatter::Json, Formatter::Logstash] {
+            let log = || tracing::warn!(user = long, error = %long, last = long, "hello");
+            let line = lines(formatter, log).remove(0);
+            assert!(line.len() <= clip::LONGEST, "{} bytes: {line}", line.len());
+            assert!(line.contains("hello") && line.matches("...[12000]").count() == 3, "{line}");
+            assert!(line.matches("\\u202e").count() > 200, "{line}");
+            let log = || tracing::error!(error = "x".repeat(1024), "hello");
+            let line = lines(formatter, log).remove(0);
+            assert!(line.contains(&"x".repeat(1024)), "{line}");
+        }
     }
 
     #[test]

@@ -497,3 +497,53 @@ async fn pulls_that_are_never_taken_are_given_up() {
     second.until(|_| false).await;
     before.server.comes_down_to(before.descriptors).await;
 }
+
+/// A request whose headers go into HPACK's table (RFC 7541 §2.3), and the same again: each of its
+/// headers is a byte then.
+fn remembered(agent: &[u8]) -> [Vec<u8>; 2] {
+    // GET and https are in the table already; these names are, too.
+    let mut first = vec![0x82, 0x87];
+    for (name, value) in [(0x41, &b"localhost"[..]), (0x44, b"/v2/"), (0x7a, agent)] {
+        first.push(name);
+        h2::string(&mut first, value);
+    }
+    [first, vec![0x82, 0x87, 0xc0, 0xbf, 0xbe]]
+}
+
+/// A name of four kilobytes that is sent once must not be written for each request, at four bytes a
+/// byte: nobody needs a password to fill a disk that way.
+#[tokio::test]
+async fn a_header_that_is_named_by_one_byte_is_not_written_by_thousands() {
+    const REQUESTS: u32 = 400;
+    for formatter in ["combined", "json"] {
+        let server = Process::start(&[("REGISTRY_LOG_ACCESSLOG_FORMATTER", formatter)]);
+        let [first, again] = remembered(&[0xff; 3800]);
+        let window = h2::frame(h2::WINDOW_UPDATE, 0, 0, &0x3fff_ffff_u32.to_be_bytes());
+        let settings = [empty_settings(), window].concat();
+        let mut connection = Connection::open(server.addr, &server.ca(), &settings).await;
+        let mut sent = settings.len();
+        let end = h2::END_HEADERS | h2::END_STREAM;
+        for stream in (0..REQUESTS).map(h2::number) {
+            let block = if stream == 1 { &first } else { &again };
+            let request = h2::frame(h2::HEADERS, end, stream, block);
+            sent += request.len();
+            connection.send(&request).await;
+            if stream % 16 == 15 || stream == h2::number(REQUESTS - 1) {
+                let over = |it: &Frame| it.stream == stream && it.flags & h2::END_STREAM != 0;
+                connection.until(over).await;
+            }
+        }
+        // A user with such a name has a little more of it in the log.
+        let known = server.request("GET", "/v2/").header("user-agent", "\u{e4}".repeat(1900));
+        known.header("referer", "x".repeat(3000)).answer().await.expect(200);
+        let (_, log) = server.end_with_access().await;
+        let refused = log.lines().filter(|line| line.contains("...[3800]") && line.contains("401"));
+        assert_eq!(refused.clone().count(), REQUESTS as usize, "{log}");
+        let longest = refused.clone().map(str::len).max().unwrap();
+        assert!(longest < 400, "{longest}");
+        let bytes: usize = refused.map(|line| line.len() + 1).sum();
+        assert!(bytes < 40 * sent, "{bytes} bytes for {sent}");
+        let known = log.lines().find(|line| line.contains("alice")).unwrap();
+        assert!(known.contains("...[3000]") && known.len() < 1024, "{known}");
+    }
+}

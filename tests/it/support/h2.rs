@@ -73,7 +73,8 @@ fn literal(method: &str, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// A string literal of HPACK, not compressed (RFC 7541 §5.2).
-pub fn string(block: &mut Vec<u8>, text: &str) {
+pub fn string(block: &mut Vec<u8>, text: &(impl AsRef<[u8]> + ?Sized)) {
+    let text = text.as_ref();
     let mut length = text.len();
     if length < 127 {
         block.push(u8::try_from(length).unwrap());
@@ -86,7 +87,7 @@ pub fn string(block: &mut Vec<u8>, text: &str) {
         }
         block.push(u8::try_from(length).unwrap());
     }
-    block.extend_from_slice(text.as_bytes());
+    block.extend_from_slice(text);
 }
 
 /// A whole request without a body.
