@@ -11,6 +11,7 @@ use serde::Deserialize;
 use self::{
     basic::Credentials,
     outcomes::{Outcome, Outcomes},
+    refused::RefusedLogins,
     verifier::Verifier,
 };
 use crate::oci::RepositoryName;
@@ -21,6 +22,7 @@ pub mod htpasswd;
 mod network;
 mod outcomes;
 mod queue;
+mod refused;
 mod session;
 mod throttle;
 mod users;
@@ -36,6 +38,7 @@ pub struct Gate {
     door: Door,
     policy: Box<dyn Policy>,
     outcomes: Outcomes,
+    refused: RefusedLogins,
 }
 
 #[derive(Debug)]
@@ -48,7 +51,7 @@ impl Gate {
     /// A gate that lets everybody in, as nobody in particular.
     #[must_use]
     pub fn open(policy: impl Policy) -> Self {
-        Self { door: Door::Open, policy: Box::new(policy), outcomes: Outcomes::default() }
+        Self::new(Door::Open, policy)
     }
 
     /// A gate that asks for a password of an htpasswd file.
@@ -63,7 +66,12 @@ impl Gate {
     ) -> Result<Self, NoRandomness> {
         let verifier = Arc::new(Verifier::new(users, options)?);
         let door = Door::Htpasswd { realm: options.realm.clone(), verifier };
-        Ok(Self { door, policy: Box::new(policy), outcomes: Outcomes::default() })
+        Ok(Self::new(door, policy))
+    }
+
+    fn new(door: Door, policy: impl Policy) -> Self {
+        let (outcomes, refused) = (Outcomes::default(), RefusedLogins::default());
+        Self { door, policy: Box::new(policy), outcomes, refused }
     }
 
     /// Puts other users in force. From now on nobody is let in by what only the old ones knew.
@@ -84,6 +92,11 @@ impl Gate {
                 Some(format!("Basic realm=\"{quoted}\", charset=\"UTF-8\""))
             }
         }
+    }
+
+    /// Says in the log how many refused logins have no line of their own, once a minute is over.
+    pub fn sum_up_refused_logins(&self) {
+        self.refused.sum_up();
     }
 
     /// Finds out who is calling from the value of `Authorization`, and from `address`, on the
@@ -113,6 +126,9 @@ impl Gate {
                 };
                 let verified = verifier.verify(&credentials, address, session).await;
                 self.outcomes.count(verified.unwrap_or_else(Outcome::from));
+                if let Err(refusal) = verified {
+                    self.refused.note(address, credentials.user_bytes(), refusal);
+                }
                 verified?;
                 // A name that is not text is no user's.
                 let user = credentials.user().ok_or(Refusal::Unauthenticated)?;

@@ -32,6 +32,9 @@ const RETAINED_AFTER: Duration = Duration::from_secs(600);
 /// What a power cut can take of the events that wait.
 const EVENTS_SYNCED_EVERY: Duration = Duration::from_secs(1);
 
+/// How often it is said how many more logins were refused than the log has lines of.
+const REFUSED_LOGINS_SUMMED_UP_EVERY: Duration = Duration::from_secs(10);
+
 /// Starts what runs by itself.
 pub(super) fn start_jobs(
     options: &config::Storage,
@@ -49,6 +52,11 @@ pub(super) fn start_jobs(
     jobs.every(EVENTS_SYNCED_EVERY, move || {
         let notifier = to_sync.notifier.clone();
         async move { notifier.sync().await }
+    });
+    let gate = Arc::clone(&reloads.gate);
+    jobs.every(REFUSED_LOGINS_SUMMED_UP_EVERY, move || {
+        gate.sum_up_refused_logins();
+        std::future::ready(())
     });
     let config::Storage { maintenance, tags, .. } = options;
     if maintenance.uploadpurging.enabled {

@@ -29,6 +29,7 @@ mod crowds;
 mod early_answers;
 mod errors;
 mod excess;
+mod fail2ban;
 mod faults;
 mod floods;
 mod gate;
