@@ -28,6 +28,7 @@ use self::{
     call::Call,
     endpoint::Endpoint,
     origin::{Origin, OriginRules},
+    proxies::Proxies,
 };
 use crate::{
     gate::{Gate, Permit},
@@ -53,6 +54,7 @@ mod manifests;
 mod observe;
 mod options;
 pub mod origin;
+mod proxies;
 pub mod range;
 mod redirect;
 mod repositories;
@@ -68,7 +70,7 @@ pub use options::{
     CatalogOptions, DeletableBlobs, DeleteOptions, InvalidOptions, Options, ReadOnlyOptions,
     TagsOptions, UploadsOptions,
 };
-pub use origin::Proxy;
+pub use proxies::Proxy;
 pub use redirect::Redirect;
 /// The registry's HTTP interface.
 #[derive(Debug)]
@@ -80,6 +82,7 @@ pub struct Api {
     notifier: Notifier,
     limits: Limits,
     origin: OriginRules,
+    proxies: Proxies,
     /// Without a slash at its end.
     prefix: String,
     adjustable: ArcSwap<Adjustable>,
@@ -151,6 +154,7 @@ impl Api {
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
         Ok(Self {
             origin: OriginRules::new(options, &prefix, secure)?,
+            proxies: Proxies::new(&options.trustedproxies),
             requests: Arc::default(),
             access_log: !limits.silent,
             patience: options.idletimeout,
@@ -236,6 +240,7 @@ impl Api {
         if !call.has_one_host() {
             return Err(Error::Host);
         }
+        call.client = self.proxies.client(&call.headers, call.connection.peer);
         let path = call.path(&self.prefix);
         match path.as_deref() {
             Some("/") => return Ok(open(&call.method, "text/plain; charset=utf-8", "")),
@@ -251,7 +256,6 @@ impl Api {
             Some(path) if path == "/v1/search" || path.starts_with("/v2/") => {}
             _ => return Err(Error::NotFound),
         }
-        call.client = self.origin.client(call);
         let authorization = call.sole(&header::AUTHORIZATION).map(HeaderValue::as_bytes);
         // Those on this machine whom no proxy tells apart count as one.
         let address = call.client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
@@ -350,7 +354,7 @@ impl Api {
 
     /// Where clients reach us, by what this call came with.
     fn origin(&self, call: &Call) -> Origin {
-        self.origin.of(call)
+        self.origin.of(call, &self.proxies)
     }
 
     /// Refuses what deletes unless the configuration allows it.

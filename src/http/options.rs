@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{debug::DebugOptions, origin::Proxy};
+use super::{debug::DebugOptions, proxies::Proxy};
 use crate::registry::UploadLimits;
 
 /// Why the interface cannot be as the options say.
@@ -37,7 +37,9 @@ pub struct Options {
     pub relativeurls: bool,
     /// Headers that are added to each response.
     pub headers: BTreeMap<String, Vec<String>>,
-    /// Peers whose `X-Forwarded-Proto`, `X-Forwarded-Host` and `X-Forwarded-For` are believed.
+    /// Peers whose `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Forwarded-For`, `X-Real-IP` and
+    /// `Forwarded` are believed. None, unless the configuration says so: behind a proxy that passes
+    /// headers through, a client would choose the address that wrong passwords are counted by.
     pub trustedproxies: Vec<Proxy>,
     /// How long the client may send nothing of a body it announced.
     pub idletimeout: Duration,
@@ -53,7 +55,7 @@ impl Default for Options {
             secret: None,
             relativeurls: false,
             headers: BTreeMap::new(),
-            trustedproxies: Proxy::on_this_machine(),
+            trustedproxies: Vec::new(),
             idletimeout: Duration::from_secs(60),
             debug: DebugOptions::default(),
         }

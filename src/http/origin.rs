@@ -1,91 +1,47 @@
-//! Where clients reach us: what a `Location` begins with; and where they are.
+//! Where clients reach us: what a `Location` begins with.
 //!
-//! A host that a client sends back to us in a `Host` header is repeated to that client only, but
+//! A host that a client sends to us in a `Host` header is repeated to that client only, but
 //! `X-Forwarded-*` would let anybody who can reach the port decide it for others behind a cache;
-//! so those count from trusted peers alone. What is not a plain host and port is never repeated:
-//! then locations are relative, which every client can follow.
+//! so those count from trusted peers alone (`proxies.rs`). Where somebody else says that clients use
+//! another scheme or host, it may be a proxy that nobody has named, and what we would say may be
+//! wrong; what is not a plain host and port is never repeated. Then locations are relative, which
+//! every client can follow.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    str::FromStr,
+use std::net::Ipv6Addr;
+
+use axum::http::{HeaderValue, header};
+
+use super::{
+    Call, InvalidOptions, Options,
+    proxies::{self, Named, Proxies},
 };
-
-use axum::http::{HeaderName, HeaderValue, header};
-use ipnet::IpNet;
-use serde::Deserialize;
-
-use super::{Call, InvalidOptions, Options};
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// Whose `X-Forwarded-*` are believed.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "String")]
-pub enum Proxy {
-    /// Whoever has an address of this network.
-    Network(IpNet),
-    /// Whoever comes through a socket that is a file; written `unix`.
-    Unix,
-}
-
-impl Proxy {
-    /// Those that nobody can be who is not on this machine.
-    pub(super) fn on_this_machine() -> Vec<Self> {
-        vec![
-            Self::Network(IpNet::new_assert([127, 0, 0, 0].into(), 8)),
-            Self::Network(IpNet::new_assert(Ipv6Addr::LOCALHOST.into(), 128)),
-            Self::Unix,
-        ]
-    }
-}
-
-impl FromStr for Proxy {
-    type Err = NotAProxy;
-
-    fn from_str(text: &str) -> Result<Self, NotAProxy> {
-        if text == "unix" {
-            return Ok(Self::Unix);
-        }
-        text.parse().map(Self::Network).map_err(|_| NotAProxy(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for Proxy {
-    type Error = NotAProxy;
-
-    fn try_from(text: String) -> Result<Self, NotAProxy> {
-        text.parse()
-    }
-}
-
-/// A text that names no proxies.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a network such as `10.0.0.0/8`, or `unix`, not {0:?}")]
-pub struct NotAProxy(String);
 
 /// How the beginning of a location is chosen.
 #[derive(Debug)]
 pub(super) struct OriginRules {
     fixed: Option<String>,
     relative: bool,
-    trusted: Vec<Proxy>,
     secure: bool,
     prefix: String,
 }
 
 /// The beginning of locations in the answer to one call.
 #[derive(Debug)]
-pub(super) struct Origin(String);
+pub(super) struct Origin {
+    location: String,
+    /// Where that has no host: the beginning that does not go by what it was told.
+    elsewhere: Option<String>,
+}
 
 impl Origin {
     /// The address of a path, which begins with `/v2/`.
     pub(super) fn locate(&self, path: &str) -> HeaderValue {
-        super::value(&self.address(path))
+        super::value(&format_args!("{}{path}", self.location))
     }
 
-    /// As [`locate`](Self::locate), for other places than headers.
+    /// As [`locate`](Self::locate), for what others than the client read: an event.
     pub(super) fn address(&self, path: &str) -> String {
-        format!("{}{path}", self.0)
+        format!("{}{path}", self.elsewhere.as_ref().unwrap_or(&self.location))
     }
 }
 
@@ -99,63 +55,45 @@ impl OriginRules {
         Ok(Self {
             fixed: fixed.map(|(scheme, authority)| format!("{scheme}://{authority}")),
             relative: options.relativeurls,
-            trusted: options.trustedproxies.clone(),
             secure,
             prefix: prefix.to_owned(),
         })
     }
 
-    pub(super) fn of(&self, call: &Call) -> Origin {
-        let base = if self.relative { None } else { self.absolute(call) };
-        Origin(format!("{}{}", base.unwrap_or_default(), self.prefix))
-    }
-
-    /// Where a call comes from: of the addresses that it was passed on by, the last one that is not
-    /// a trusted proxy's; `None` for the other end of a socket that is a file.
-    pub(super) fn client(&self, call: &Call) -> Option<IpAddr> {
-        let mut client = call.connection.peer.ip();
-        let passed = call.headers.get_all(FORWARDED_FOR).iter().rev();
-        // What stands before something that cannot be read cannot be believed.
-        let texts = passed.flat_map(|value| value.to_str().unwrap_or("?").rsplit(','));
-        for text in texts {
-            if !self.trusts(client) {
-                break;
-            }
-            match text.trim().parse() {
-                Ok(address) => client = Some(address),
-                Err(_) => break,
-            }
+    /// The origin for the answer to a call that came by way of some of these proxies.
+    pub(super) fn of(&self, call: &Call, proxies: &Proxies) -> Origin {
+        let prefix = &self.prefix;
+        if self.relative {
+            return Origin { location: prefix.clone(), elsewhere: None };
         }
-        client
-    }
-
-    /// Whether a proxy of this address, or one behind a file, is believed.
-    fn trusts(&self, address: Option<IpAddr>) -> bool {
-        let address = address.map(|address| address.to_canonical());
-        self.trusted.iter().any(|proxy| match (proxy, &address) {
-            (Proxy::Network(network), Some(address)) => network.contains(address),
-            (Proxy::Unix, None) => true,
-            (Proxy::Network(_), None) | (Proxy::Unix, Some(_)) => false,
-        })
-    }
-
-    fn absolute(&self, call: &Call) -> Option<String> {
         if let Some(fixed) = &self.fixed {
-            return Some(fixed.clone());
+            return Origin { location: format!("{fixed}{prefix}"), elsewhere: None };
         }
-        let trusted = self.trusts(call.connection.peer.ip());
-        let forwarded = |name| {
-            let first = call.header(HeaderName::from_static(name))?.split(',').next()?;
-            trusted.then_some(first.trim())
+        let asked = || {
+            let authority = call.uri.authority().map(|authority| authority.as_str());
+            authority.or_else(|| call.header(header::HOST)).unwrap_or_default()
         };
-        let authority = forwarded("x-forwarded-host")
-            .or_else(|| call.uri.authority().map(|authority| authority.as_str()))
-            .or_else(|| call.header(header::HOST))
-            .filter(|authority| is_authority(authority))?;
-        let scheme = forwarded("x-forwarded-proto")
-            .filter(|scheme| matches!(*scheme, "http" | "https"))
-            .unwrap_or_else(|| scheme(self.secure));
-        Some(format!("{scheme}://{authority}"))
+        let own = scheme(self.secure);
+        let absolute = |scheme, host: &str| {
+            // Without a host there is no address.
+            let base = is_authority(host).then(|| format!("{scheme}://{host}{prefix}"));
+            base.unwrap_or_else(|| prefix.clone())
+        };
+        match proxies.named(&call.headers, call.connection.peer) {
+            Named::Nothing => Origin { location: absolute(own, asked()), elsewhere: None },
+            Named::Trusted(place) => {
+                let host = place.host.as_deref().unwrap_or_else(asked);
+                let location = absolute(place.scheme.unwrap_or(own), host);
+                Origin { location, elsewhere: None }
+            }
+            Named::Claimed(claims) => {
+                let address = absolute(own, asked());
+                if proxies::differs(&claims, own, asked()) {
+                    return Origin { location: prefix.clone(), elsewhere: Some(address) };
+                }
+                Origin { location: address, elsewhere: None }
+            }
+        }
     }
 }
 

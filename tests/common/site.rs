@@ -143,6 +143,8 @@ storage:
     enabled: true
 http:
   addr: {address}
+  # One machine is the clients of many addresses.
+  trustedproxies: [127.0.0.0/8]
   draintimeout: 2m
   tls:
     certificate: certs/server.crt

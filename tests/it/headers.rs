@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use portcullis::{gate::htpasswd::BcryptHash, server::TlsOptions};
+use portcullis::{config::Config, gate::htpasswd::BcryptHash, http::Proxy, server::TlsOptions};
 
 use crate::support::{
     Answered as _, TestServer,
     content::{OCI_INDEX, OCI_MANIFEST, closing, descriptor, empty_index, trifle},
     digest, h2,
-    process::Process,
+    process::{Process, TRUSTED},
     raw,
     server::PASSWORD,
 };
@@ -33,7 +33,7 @@ async fn open_with(server: &TestServer, line: &str, headers: &str) -> String {
 const OPEN: &str = "POST /v2/app/blobs/uploads/";
 
 #[tokio::test]
-async fn no_header_but_two_and_from_no_stranger_moves_a_location() {
+async fn no_header_but_three_and_from_no_stranger_moves_a_location() {
     for trusted in [false, true] {
         let server = TestServer::with(|config| {
             if !trusted {
@@ -54,13 +54,19 @@ async fn no_header_but_two_and_from_no_stranger_moves_a_location() {
             let answer =
                 open_with(&server, OPEN, &format!("host: good.example\r\n{headers}")).await;
             let location = header(&answer, "location").expect(headers);
-            assert!(location.starts_with("https://good.example/v2/app/blobs/uploads/"), "{answer}");
+            let start = match (headers.starts_with("forwarded:"), trusted) {
+                (true, true) => "http://evil.example",
+                (true, false) => "",
+                (false, _) => "https://good.example",
+            };
+            let start = format!("{start}/v2/app/blobs/uploads/");
+            assert!(location.starts_with(&start), "{answer}");
         }
         // A client cannot make itself trusted by claiming an address that is.
         let claimed = "host: good.example\r\nx-forwarded-for: 127.0.0.1\r\n\
                        x-forwarded-host: other.example\r\nx-forwarded-proto: http\r\n";
         let answer = open_with(&server, OPEN, claimed).await;
-        let start = if trusted { "http://other.example/" } else { "https://good.example/" };
+        let start = if trusted { "http://other.example/" } else { "/v2/" };
         assert!(header(&answer, "location").unwrap().starts_with(start), "{answer}");
     }
 }
@@ -444,4 +450,55 @@ async fn headers_of_the_configuration_are_on_every_response() {
             assert_eq!(all("x-two"), ["a", "b"], "{path}");
         }
     }
+}
+
+/// Asks three times with these headers, from this machine, and gives the log.
+async fn log_after(trusted: &str, headers: &[(&str, &str)]) -> String {
+    let server = Process::start(&[(TRUSTED.0, trusted)]);
+    for _ in 0..3 {
+        let request = server.request("GET", "/v2/");
+        let request = headers.iter().fold(request, |it, (name, value)| it.header(*name, *value));
+        request.answer().await.expect(200);
+    }
+    server.end().await
+}
+
+#[tokio::test]
+async fn a_proxy_that_nobody_has_named_is_named_once_in_the_log_with_what_to_write() {
+    for (trusted, all) in [("", "127.0.0.1/32"), ("[10.0.0.0/8]", "10.0.0.0/8, 127.0.0.1/32")] {
+        for header in
+            ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip", "forwarded"]
+        {
+            let log = log_after(trusted, &[("x-x", "y"), (header, "192.0.2.1")]).await;
+            let lines: Vec<_> = log.lines().filter(|line| line.contains("not believed")).collect();
+            let [line] = lines[..] else { panic!("{log}") };
+            assert!(
+                line.contains(" level=warning ") && line.contains(" peer=127.0.0.1 "),
+                "{line}"
+            );
+            assert!(line.contains(&format!(" header={header} ")), "{line}");
+            let (_, write) = line.split_once(" write=\"").unwrap();
+            let write = write.split_once('"').unwrap().0;
+            assert_eq!(write, format!("http: {{trustedproxies: [{all}]}}"));
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("config.yml");
+            std::fs::write(&path, format!("version: 0.1\n{write}\n")).unwrap();
+            let config = Config::load(Some(&path), []).unwrap();
+            let here: Proxy = "127.0.0.1/32".parse().unwrap();
+            assert_eq!(config.http.api.trustedproxies.last(), Some(&here));
+        }
+    }
+    let log = log_after("[127.0.0.0/8]", &[("x-forwarded-for", "192.0.2.1")]).await;
+    assert!(!log.contains("trustedproxies"), "{log}");
+    let log = log_after("", &[("x-forwarded-by", "192.0.2.1"), ("from", "x")]).await;
+    assert!(!log.contains("trustedproxies"), "{log}");
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_that_passes_a_header_through_is_named_once_in_the_log() {
+    let headers = [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.2")];
+    let log = log_after(TRUSTED.1, &headers).await;
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("different clients")).collect();
+    let [line] = lines[..] else { panic!("{log}") };
+    assert!(line.contains(" level=warning ") && line.ends_with(" peer=127.0.0.1"), "{line}");
 }

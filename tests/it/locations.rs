@@ -1,6 +1,6 @@
 //! Where answers point, and the headers that all of them have.
 
-use portcullis::server::TlsOptions;
+use portcullis::{http, server::TlsOptions};
 use reqwest::header::HeaderMap;
 
 use crate::support::{
@@ -119,18 +119,96 @@ async fn a_trusted_proxy_says_where_clients_are() {
     assert_starts(&location, "https://outside.example/v2/app/");
 }
 
+/// A proxy that nobody has named: what it says is not repeated, and what is not so is not said. Every
+/// client follows a path.
 #[tokio::test]
-async fn nobody_else_says_where_clients_are() {
+async fn where_somebody_else_says_where_clients_are_locations_are_relative() {
+    for trusted in [vec!["192.0.2.0/24".parse().unwrap()], http::Options::default().trustedproxies]
+    {
+        for (own, other) in [("http", "https"), ("https", "http")] {
+            let server = TestServer::with(|config| {
+                config.http.api.trustedproxies = trusted.clone();
+                if own == "http" {
+                    config.http.server.tls = TlsOptions::Off;
+                }
+            })
+            .await;
+            let here = format!("{}/v2/app/", server.base);
+            let elsewhere = format!("for=192.0.2.1;proto={other}");
+            for (name, value) in [
+                ("x-forwarded-proto", other),
+                ("x-forwarded-host", "evil.example"),
+                ("forwarded", &elsewhere),
+                ("forwarded", "for=192.0.2.1, for=192.0.2.2;host=evil.example"),
+            ] {
+                let location = location_with(&server, &[(name, value)]).await;
+                assert_starts(&location, UPLOADS);
+            }
+            let same = server.base.split_once("://").unwrap().1;
+            for (name, value) in [
+                ("x-forwarded-proto", own),
+                ("x-forwarded-host", same),
+                ("x-forwarded-for", "192.0.2.1"),
+                ("x-real-ip", "192.0.2.1"),
+                ("forwarded", "for=192.0.2.1"),
+                ("x-forwarded-proto", "gopher"),
+                ("x-forwarded-host", "evil.example/x"),
+            ] {
+                let location = location_with(&server, &[(name, value)]).await;
+                assert_starts(&location, &here);
+            }
+        }
+    }
+}
+
+/// The smallest of what Traefik and compose do: TLS ends elsewhere, and nobody has said so here.
+#[tokio::test]
+async fn a_push_through_a_proxy_that_nobody_has_named_works() {
     let server = TestServer::with(|config| {
-        config.http.api.trustedproxies = vec!["192.0.2.0/24".parse().unwrap()];
+        config.http.server.tls = TlsOptions::Off;
+        config.http.api.trustedproxies.clear();
     })
     .await;
-    let forwarded = [("x-forwarded-proto", "http"), ("x-forwarded-host", "evil.example")];
-    let location = location_with(&server, &forwarded).await;
-    assert_starts(&location, &format!("{}/v2/app/", server.base));
-    let server = TestServer::with(|config| config.http.api.trustedproxies = Vec::new()).await;
-    let location = location_with(&server, &forwarded).await;
-    assert_starts(&location, &format!("{}/v2/app/", server.base));
+    let proxied = |method: &str, target: &str| {
+        let target = target.strip_prefix(&server.base).unwrap_or(target);
+        let request = server.request(method, target).header("host", "registry.example");
+        request.header("x-forwarded-proto", "https").header("x-forwarded-for", "192.0.2.1")
+    };
+    let begun = proxied("POST", UPLOADS).answer().await.expect(202);
+    let upload = begun.header("location");
+    assert_starts(upload, UPLOADS);
+    let patched = proxied("PATCH", upload).body("ab").answer().await.expect(202);
+    assert_starts(patched.header("location"), UPLOADS);
+    let closing = closing(patched.header("location"), &digest("abc"));
+    let blob = proxied("PUT", &closing).body("c").answer().await.expect(201);
+    assert_eq!(blob.header("location"), format!("/v2/app/blobs/{}", digest("abc")));
+    let manifest = proxied("PUT", "/v2/app/manifests/latest").header("content-type", OCI_INDEX);
+    let manifest = manifest.body(empty_index("x")).answer().await.expect(201);
+    assert_starts(manifest.header("location"), "/v2/app/manifests/sha256:");
+}
+
+#[tokio::test]
+async fn what_a_trusted_proxy_does_not_write_itself_moves_no_location() {
+    let server = TestServer::with(|config| config.http.server.tls = TlsOptions::Off).await;
+    let inside = [("host", "inside.example")];
+    let with =
+        async |more: &[(&str, &str)]| location_with(&server, &[&inside, more].concat()).await;
+    let forwarded = ("forwarded", "for=192.0.2.1;proto=https;host=\"outside.example:443\"");
+    assert_starts(&with(&[forwarded]).await, "https://outside.example:443/v2/app/");
+    assert_starts(&with(&[("forwarded", "for=192.0.2.1")]).await, "http://inside.example/v2/app/");
+    // The last proxy says how it was asked; what stands before it was sent by its client.
+    let added = ("forwarded", "for=x;host=evil.example, for=192.0.2.1;proto=https");
+    assert_starts(&with(&[added]).await, "https://inside.example/v2/app/");
+    // One of the two is the client's own.
+    let (proto, host) = (("x-forwarded-proto", "https"), ("x-forwarded-host", "evil.example"));
+    for headers in [
+        &[forwarded, host][..],
+        &[proto, ("forwarded", "for=192.0.2.1;host=evil.example")],
+        &[("x-real-ip", "192.0.2.1"), ("forwarded", "for=192.0.2.1;host=evil.example")],
+        &[("x-forwarded-for", "192.0.2.1"), ("forwarded", "host=evil.example")],
+    ] {
+        assert_starts(&with(headers).await, UPLOADS);
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::{
 
 use portcullis::{
     config::Config,
-    http::Proxy,
+    http::{self, Proxy},
     server::{Address, Net, TlsOptions},
 };
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
@@ -97,18 +97,14 @@ async fn tls_is_spoken_through_a_file_where_it_is_not_off() {
 async fn who_comes_through_a_file_is_believed_where_the_configuration_says_so() {
     let forwarded = "X-Forwarded-Host: other.example\r\nX-Forwarded-Proto: https\r\n";
     for (proxies, start) in [
-        (None, "https://other.example/v2/"),
-        (Some(vec!["unix".parse::<Proxy>().unwrap()]), "https://other.example/v2/"),
-        (Some(vec!["127.0.0.0/8".parse().unwrap()]), "http://r.example/v2/"),
-        (Some(Vec::new()), "http://r.example/v2/"),
+        (vec!["unix".parse::<Proxy>().unwrap()], "https://other.example/v2/"),
+        (vec!["127.0.0.0/8".parse().unwrap()], "/v2/"),
+        (http::Options::default().trustedproxies, "/v2/"),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let _server = on_a_file(folder.path(), |config| {
-            if let Some(proxies) = proxies.clone() {
-                config.http.api.trustedproxies = proxies;
-            }
-        })
-        .await;
+        let trusted = proxies.clone();
+        let _server =
+            on_a_file(folder.path(), |config| config.http.api.trustedproxies = trusted).await;
         let headers = format!("{}{forwarded}Content-Length: 0\r\n", known());
         let socket = folder.path().join("socket");
         let answer = ask(&socket, "POST /v2/a/blobs/uploads/", &headers).await;
@@ -200,7 +196,7 @@ fn serve_on_a_file(socket: PathBuf) -> impl FnOnce(&Path) -> Command {
     move |program| {
         let mut shell = Command::new("/bin/sh");
         shell.arg("-c").arg(format!(
-            "REGISTRY_HTTP_NET=unix REGISTRY_HTTP_ADDR={} exec {} serve",
+            "REGISTRY_HTTP_NET=unix REGISTRY_HTTP_TRUSTEDPROXIES=[unix] REGISTRY_HTTP_ADDR={} exec {} serve",
             socket.display(),
             program.display()
         ));

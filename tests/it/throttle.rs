@@ -13,13 +13,14 @@ use portcullis::{
     gate::{
         self, EverythingAllowed, Gate, HtpasswdOptions, Refusal, Session, ThrottleOptions, htpasswd,
     },
+    http,
     oci::ErrorCode,
 };
 
 use crate::support::{
     Answer, Answered as _, TestServer,
     raw::basic,
-    server::{self, PASSWORD, USER, write_user},
+    server::{self, PASSWORD, USER, trusting_this_machine, write_user},
 };
 
 const HERE: &str = "192.0.2.1";
@@ -232,12 +233,50 @@ async fn a_client_cannot_choose_the_address_that_it_comes_from() {
         |guess| format!("192.0.2.{guess}, 203.0.113.1"),
         |guess| format!("192.0.2.{guess}, 203.0.113.2, 127.0.0.1"),
         |guess| format!("192.0.2.{guess}, no address"),
+        |guess| format!("192.0.2.{guess}, unknown"),
+        |guess| format!("192.0.2.{guess}, 203.0.113.1:{}", 1000 + u16::from(guess)),
     ] {
         let server = TestServer::with(strict).await;
         assert_eq!(statuses(&server, from).await, throttled);
     }
     let trusting = TestServer::with(strict).await;
     assert_eq!(statuses(&trusting, |guess| format!("192.0.2.{guess}")).await, [401; 5]);
+    assert_eq!(statuses(&trusting, |guess| format!("198.51.100.{guess}:4321")).await, [401; 5]);
+}
+
+/// By default; and through a proxy that is trusted and writes only one of the headers.
+#[tokio::test]
+async fn a_client_that_adds_headers_of_proxies_chooses_no_address_either() {
+    let written = ("x-real-ip", "198.51.100.5");
+    for (trusted, written, count) in [
+        (http::Options::default().trustedproxies, None, 3),
+        (trusting_this_machine(), Some(written), 3),
+        (trusting_this_machine(), Some(("forwarded", "for=\"198.51.100.5:80\"")), 3),
+    ] {
+        for name in ["x-forwarded-for", "forwarded", "x-real-ip"] {
+            if written.is_some_and(|(own, _)| own == name) {
+                continue;
+            }
+            let server = TestServer::with(|config| {
+                strict(config);
+                config.http.api.trustedproxies = trusted.clone();
+            })
+            .await;
+            let mut wrong = 0;
+            for guess in 0..5 {
+                let request = server.anonymous("GET", "/v2/").basic_auth(USER, Some("wrong"));
+                let chosen = format!("192.0.2.{guess}");
+                let chosen = if name == "forwarded" { format!("for={chosen}") } else { chosen };
+                let request = request.header(name, chosen);
+                let request = match written {
+                    Some((name, value)) => request.header(name, value),
+                    None => request,
+                };
+                wrong += usize::from(request.answer().await.status == 401);
+            }
+            assert_eq!(wrong, count, "{written:?} {name}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -23,6 +23,8 @@ storage:
     enabled: true
 http:
   addr: {address}
+  # So that one machine can be the clients of many addresses.
+  trustedproxies: [127.0.0.0/8]
   tls:
     certificate: {certificate}
     key: {key}

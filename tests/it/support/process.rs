@@ -21,6 +21,9 @@ use super::{
 /// What the server prints goes there.
 const ACCESS_LOG: &str = "access.log";
 
+/// So that one test can be several clients, by X-Forwarded-For; empty, it is the default: nobody.
+pub const TRUSTED: (&str, &str) = ("REGISTRY_HTTP_TRUSTEDPROXIES", "[127.0.0.0/8]");
+
 /// More than this a flood must not add to the memory of a server, in MiB. Some allocators give
 /// nothing back, so it is generous; what is sent is more.
 pub const ROOM: usize = 96;
@@ -84,7 +87,7 @@ impl Launched {
     }
 }
 
-/// A server with the program's defaults and one user.
+/// A server with the program's defaults, but for [`TRUSTED`], and one user.
 pub struct Process {
     child: Child,
     folder: TempDir,
@@ -112,7 +115,8 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         command.current_dir(folder.path()).env_clear().arg("serve");
         command.env("REGISTRY_HTTP_ADDR", "127.0.0.1:0").env("REGISTRY_LOG_FORMATTER", "text");
-        command.env("REGISTRY_HTTP_DRAINTIMEOUT", "5s").envs(variables.iter().copied());
+        command.env("REGISTRY_HTTP_DRAINTIMEOUT", "5s").env(TRUSTED.0, TRUSTED.1);
+        command.envs(variables.iter().copied());
         command.stdout(File::create(folder.path().join(ACCESS_LOG)).unwrap());
         let Launched { child, port, log } = Launched::new(command);
         let ca = fs::read(folder.path().join("certs/ca.crt")).unwrap();

@@ -10,7 +10,7 @@ use std::{
 use portcullis::{
     app::App,
     config::Config,
-    gate,
+    gate, http,
     oci::ErrorCode,
     server::{CertificateSource, TlsOptions, authority},
     storage::{
@@ -281,6 +281,8 @@ pub fn config(folder: &Path) -> Config {
         path: users,
         ..gate::HtpasswdOptions::default()
     });
+    // So that one test can be several clients, by X-Forwarded-For. By default nobody is trusted.
+    config.http.api.trustedproxies = trusting_this_machine();
     config.http.server.addr = "127.0.0.1:0".to_owned();
     config.http.server.draintimeout = Duration::from_secs(5);
     config.http.server.tls = TlsOptions::with(CertificateSource::Files {
@@ -288,6 +290,11 @@ pub fn config(folder: &Path) -> Config {
         key: certificates().join("server.key"),
     });
     config
+}
+
+/// Proxies on this machine.
+pub fn trusting_this_machine() -> Vec<http::Proxy> {
+    ["127.0.0.0/8", "::1/128", "unix"].map(|proxy| proxy.parse().unwrap()).to_vec()
 }
 
 /// Makes a password file with one user, at the least cost that there is.
