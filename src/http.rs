@@ -41,6 +41,7 @@ use crate::{
 
 mod blobs;
 mod body;
+mod browsers;
 mod byteranges;
 mod call;
 mod conditional;
@@ -103,8 +104,7 @@ struct Adjustable {
 
 impl Adjustable {
     fn new(options: &Options, readonly: &ReadOnlyOptions) -> Result<Self, InvalidOptions> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let mut headers = browsers::policies();
         for (name, values) in &options.headers {
             let invalid = || InvalidOptions::Header(name.clone());
             let parsed: HeaderName = name.parse().map_err(|_| invalid())?;
@@ -230,7 +230,8 @@ impl Api {
         })
     }
 
-    /// Answers a request. What does not lie below `/v2/` is open and says nothing of the registry.
+    /// Answers a request. What does not lie below `/v2/` is open and says nothing of the registry;
+    /// neither does what a browser asks before a page may send a request.
     async fn answer(&self, call: &mut Call, body: Body) -> Result<Response<Body>, Error> {
         if !self.health.is_well() {
             // As in registry:2, whatever is asked for.
@@ -241,12 +242,15 @@ impl Api {
             return Err(Error::Host);
         }
         call.client = self.proxies.client(&call.headers, call.connection.peer);
+        if browsers::is_preflight(call) {
+            return Ok(status(StatusCode::NO_CONTENT));
+        }
         let path = call.path(&self.prefix);
         match path.as_deref() {
-            Some("/") => return Ok(open(&call.method, "text/plain; charset=utf-8", "")),
+            Some("/") => return open(&call.method, "text/plain; charset=utf-8", ""),
             Some("/v1/_ping") => {
                 let body = "{\"standalone\":true}\n";
-                let mut response = open(&call.method, "application/json", body);
+                let mut response = open(&call.method, "application/json", body)?;
                 // docker sends its credentials with a search only to a registry that says this.
                 let standalone = HeaderName::from_static("x-docker-registry-standalone");
                 response.headers_mut().insert(standalone, HeaderValue::from_static("true"));
@@ -254,7 +258,16 @@ impl Api {
             }
             Some("/v2") => return Ok(redirect(&format!("{}/v2/", self.prefix))),
             Some(path) if path == "/v1/search" || path.starts_with("/v2/") => {}
+            // Of the server as a whole (RFC 9110 §9.3.7).
+            None if call.method == Method::OPTIONS && call.uri.path() == "*" => {
+                return Ok(options(&METHODS));
+            }
             _ => return Err(Error::NotFound),
+        }
+        if browsers::is_forged(call, &self.adjustable.load().headers) {
+            let why = "a page of another site has a browser send this; http.headers lets it with \
+                       an Access-Control-Allow-Origin of its own";
+            return Err(Error::refused(ErrorCode::Denied).because(why));
         }
         let authorization = call.sole(&header::AUTHORIZATION).map(HeaderValue::as_bytes);
         // Those on this machine whom no proxy tells apart count as one.
@@ -368,16 +381,26 @@ impl Api {
 }
 
 /// A response that has no secrets and needs no credentials.
-fn open(method: &Method, content_type: &'static str, body: &'static str) -> Response<Body> {
+fn open(
+    method: &Method,
+    content_type: &'static str,
+    body: &'static str,
+) -> Result<Response<Body>, Error> {
+    const ALLOWED: &[Method] = &[Method::GET, Method::HEAD];
     let mut response = match *method {
         Method::GET | Method::HEAD => response(Body::from(body)),
-        _ => status(StatusCode::METHOD_NOT_ALLOWED),
+        Method::OPTIONS => return Ok(options(ALLOWED)),
+        _ => return Err(Error::MethodNotAllowed(ALLOWED)),
     };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
+    Ok(response)
 }
+
+/// The methods that there are.
+const METHODS: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 /// What `OPTIONS` of an endpoint is answered with (RFC 9110 §9.3.7).
 fn options(allowed: &[Method]) -> Response<Body> {
@@ -419,8 +442,8 @@ fn json(method: &Method, body: String) -> Response<Body> {
     response
 }
 
-/// A response to a read has nine headers.
-const HEADERS: usize = 12;
+/// A response to a read has eleven headers and a date; operators add some.
+const HEADERS: usize = 16;
 
 /// The header that says which content a response is about.
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");

@@ -81,6 +81,8 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         differences: &[
             expected("*", "x-of-the-file", "–", "one, two"),
             expected("*", "x-content-type-options", "–", "nosniff"),
+            expected("*", "content-security-policy", "–", "sandbox; default-src 'none'"),
+            expected("*", "cross-origin-resource-policy", "–", "same-origin"),
             expected("*", "docker-distribution-api-version", "–", "registry/2.0"),
         ],
     },
@@ -130,7 +132,6 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         differences: &[
             expected("*", "outcome", "405", "405 UNSUPPORTED"),
             expected("version: *|methods: *", "outcome", "200", "405 UNSUPPORTED"),
-            expected("version: the root, post", "outcome", "200", "405"),
             expected("uploads: *", "outcome", "404 BLOB_UPLOAD_UNKNOWN", "405 UNSUPPORTED"),
             expected(
                 "sessions: post to an upload|methods: *",
@@ -163,7 +164,35 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
                 "DELETE, GET, HEAD, PATCH, POST, PUT",
                 "POST",
             ),
+            expected("methods: OPTIONS the root*", "allow", "–", "GET, HEAD"),
+            expected("methods: OPTIONS the root*", "cache-control", "no-cache", "–"),
+            expected(
+                "methods: OPTIONS the server*",
+                "allow",
+                "–",
+                "DELETE, GET, HEAD, PATCH, POST, PUT",
+            ),
         ],
+    },
+    Deviation {
+        title: "a browser that asks first (CORS preflight)",
+        reason: "nginx answered so, and pages that show a registry need it.",
+        differences: &[expected(
+            "methods: preflight of *|gate: of nobody: a browser that asks first",
+            "outcome",
+            "*",
+            "204",
+        )],
+    },
+    Deviation {
+        title: "what a page of another site has a browser change (`Sec-Fetch-Site: cross-site`)",
+        reason: "The browser sends the user's password along.",
+        differences: &[expected(
+            "gate: begin an upload for a page of another site",
+            "outcome",
+            "202",
+            "403 DENIED",
+        )],
     },
     Deviation {
         title: "where a proxy that nobody has named says clients are",

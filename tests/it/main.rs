@@ -13,6 +13,7 @@
 
 mod architecture;
 mod blobs;
+mod browsers;
 mod certificate_files;
 mod cli_certs;
 mod cli_config;

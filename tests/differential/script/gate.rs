@@ -80,5 +80,11 @@ pub(super) fn steps() -> Vec<Step> {
             .header("Access-Control-Request-Method", "GET")
             .header("Access-Control-Request-Headers", "authorization"),
     );
+    let begin = || post("begin an upload", "/v2/app/blobs/uploads/");
+    for (whose, site) in [("another site", "cross-site"), ("the same site", "same-site")] {
+        let mut step = begin().header("Origin", "https://evil.example.com");
+        step.name = format!("{} for a page of {whose}", step.name);
+        steps.push(step.header("Sec-Fetch-Site", site));
+    }
     steps
 }

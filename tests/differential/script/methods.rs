@@ -25,5 +25,20 @@ pub(super) fn steps() -> Vec<Step> {
     for (what, target) in &endpoints[1..] {
         steps.push(Step::new("OPTIONS", format!("OPTIONS {what}"), target));
     }
+    // Of the server, as balancers ask to see whether it is there.
+    for (what, target) in [("the root", "/"), ("the server", "*")] {
+        let step = |name| Step::new("OPTIONS", name, target);
+        steps.push(step(format!("OPTIONS {what}")));
+        steps.push(step(format!("OPTIONS {what}, of nobody")).by(None));
+    }
+    // A browser asks whether a page may, which it does without credentials.
+    for (what, target) in endpoints.iter().chain(&[("the root", "/".to_owned())]) {
+        let preflight = Step::new("OPTIONS", format!("preflight of {what}"), target)
+            .header("Origin", "https://ui.example.com")
+            .header("Access-Control-Request-Method", "DELETE");
+        let of_nobody = Step::new("OPTIONS", format!("{}, of nobody", preflight.name), target);
+        let of_nobody = Step { headers: preflight.headers.clone(), ..of_nobody }.by(None);
+        steps.extend([preflight, of_nobody]);
+    }
     steps
 }
