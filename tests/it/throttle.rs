@@ -264,7 +264,9 @@ async fn a_client_that_adds_headers_of_proxies_chooses_no_address_either() {
             .await;
             let mut wrong = 0;
             for guess in 0..5 {
-                let request = server.anonymous("GET", "/v2/").basic_auth(USER, Some("wrong"));
+                // The same again would count once.
+                let password = format!("wrong {guess}");
+                let request = server.anonymous("GET", "/v2/").basic_auth(USER, Some(password));
                 let chosen = format!("192.0.2.{guess}");
                 let chosen = if name == "forwarded" { format!("for={chosen}") } else { chosen };
                 let request = request.header(name, chosen);
