@@ -28,6 +28,7 @@ mod catalog;
 mod collection;
 mod contents;
 mod error;
+mod foreign;
 mod immutable;
 mod layout;
 mod link;

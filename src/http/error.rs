@@ -10,13 +10,14 @@ use axum::{
     body::Body,
     http::{HeaderValue, Method, Response, StatusCode, header},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{RequestId, range};
 use crate::{
     chain::Chain,
     gate::{Denied, Refusal},
-    oci::{Digest, ErrorCode},
+    oci::ErrorCode,
     registry::{self, BodyError, TagImmutable, Unacceptable},
     storage,
 };
@@ -169,7 +170,8 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
     let refused = |code, detail: Value| respond(status(code), &[(code, Some(detail))]);
     let told = || json!(error.to_string());
     match error {
-        E::BlobNeeded(manifests) => needed(manifests),
+        E::BlobNeeded(manifests) => needed(NEEDED, manifests),
+        E::BlobMayBeNeeded(manifests) => needed(MAY_BE_NEEDED, manifests),
         E::Body(BodyError::Gone(_)) => refused(ErrorCode::SizeInvalid, told()),
         E::Body(BodyError::Stalled(_)) => {
             respond(StatusCode::REQUEST_TIMEOUT, &[(ErrorCode::SizeInvalid, Some(told()))])
@@ -232,14 +234,19 @@ fn immutable(moved: &TagImmutable) -> Response<Body> {
     json_response(StatusCode::CONFLICT, &json!({ "errors": [entry] }))
 }
 
-/// The response to a deletion that would break images. What to do stands in the message, which is
-/// what clients show.
-fn needed(manifests: &[Digest]) -> Response<Body> {
+const NEEDED: &str = "manifests of this repository need the blob; delete them first, or set \
+                      storage.delete.blobs: force";
+
+const MAY_BE_NEEDED: &str = "manifests of this repository cannot be read and may need the blob; push \
+                             them again or delete them first, or set storage.delete.blobs: force";
+
+/// The response to a deletion that would break images, or might. What to do stands in the message,
+/// which is what clients show.
+fn needed(message: &str, manifests: &[impl Serialize]) -> Response<Body> {
     let told = &manifests[..manifests.len().min(MAX_REPORTED)];
     let entry = json!({
         "code": ErrorCode::Denied.as_str(),
-        "message": "manifests of this repository need the blob; delete them first, or set \
-                    storage.delete.blobs: force",
+        "message": message,
         "detail": { "manifests": told },
     });
     json_response(StatusCode::CONFLICT, &json!({ "errors": [entry] }))

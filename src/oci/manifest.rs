@@ -4,14 +4,22 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use self::object::Object;
+use self::{object::Object, raw::Raw};
 use super::{Digest, MediaType, Schema1};
 
+mod annotations;
+mod descriptor;
+#[cfg(test)]
+mod go;
+mod keys;
 mod object;
+mod raw;
 mod references;
+mod stored;
 
+pub use descriptor::{Descriptor, Platform};
 pub use references::References;
 
 /// What a manifest says that a registry acts on.
@@ -46,43 +54,6 @@ pub enum ManifestKind {
     },
 }
 
-/// A reference to content (image-spec, descriptor.md).
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Descriptor {
-    /// The type of the content.
-    #[serde(default)]
-    pub media_type: String,
-    /// The name of the content.
-    pub digest: Digest,
-    /// Its length in bytes.
-    pub size: u64,
-    /// Where else it can be had; a layer with such addresses need not be here.
-    #[serde(default)]
-    pub urls: Option<Vec<String>>,
-    /// What a child of an index runs on.
-    #[serde(default)]
-    pub platform: Option<Platform>,
-}
-
-/// What an image runs on, of what an index says about it (image-spec, image-index.md).
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default)]
-pub struct Platform {
-    /// The processor, as Go names it: `amd64`.
-    pub architecture: String,
-    /// The operating system, as Go names it: `linux`.
-    pub os: String,
-}
-
-impl Descriptor {
-    /// Whether the content may live outside of the registry (image-spec, "non-distributable").
-    #[must_use]
-    pub fn is_foreign(&self) -> bool {
-        self.urls.as_ref().is_some_and(|urls| !urls.is_empty())
-    }
-}
-
 impl Manifest {
     /// The largest manifest that is accepted, in bytes (distribution-spec, "Pushing Manifests").
     pub const MAX_SIZE: usize = 4 * 1024 * 1024;
@@ -92,7 +63,9 @@ impl Manifest {
     /// # Errors
     ///
     /// When the bytes are no manifest of a known type, or the type that they give themselves, the
-    /// one that was declared and their shape are not the same.
+    /// one that was declared and their shape are not the same; and when an object in them has a key
+    /// twice, or one that differs from a known one only by case, for programs would read different
+    /// manifests from the same bytes.
     pub fn parse(bytes: &[u8], declared: Option<&str>) -> Result<Self, InvalidManifest> {
         // serde_json passes over the bytes of a string that nobody reads; a client may not.
         let text = std::str::from_utf8(bytes)?;
@@ -109,7 +82,7 @@ impl Manifest {
             }
             None => None,
         };
-        let own = match &raw.media_type {
+        let own = match raw.media_type() {
             Some(text) => {
                 Some(MediaType::parse(text).ok_or_else(|| InvalidManifest::unknown_type(text))?)
             }
@@ -131,38 +104,11 @@ impl Manifest {
     }
 
     /// Reads the type of stored bytes, for those that [`parse`](Self::parse) accepted and for those
-    /// that other registries did: any `mediaType` stands as it is, schema 1 is recognised.
+    /// that other registries did: any `mediaType` stands as it is, schema 1 is recognised. Keys are
+    /// read as Go programs do, without regard to case, and the last wins.
     #[must_use]
     pub fn stored_media_type(bytes: &[u8]) -> String {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Stored {
-            media_type: Option<String>,
-            schema_version: Option<u64>,
-            manifests: Option<serde::de::IgnoredAny>,
-            signatures: Option<serde::de::IgnoredAny>,
-        }
-        match serde_json::from_slice(bytes).map(|Object::<Stored>(stored)| stored) {
-            // It becomes a header: what cannot be one is as good as absent.
-            Ok(Stored { media_type: Some(text), .. })
-                if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) =>
-            {
-                text
-            }
-            // With white space in it, but one that `parse` takes: the shape may be another's.
-            Ok(Stored { media_type: Some(text), .. })
-                if let Some(known) = MediaType::parse(&text) =>
-            {
-                known.to_string()
-            }
-            Ok(Stored { schema_version: Some(1), signatures, .. }) => {
-                let signed = if signatures.is_some() { Schema1::Signed } else { Schema1::Bare };
-                signed.as_str().to_owned()
-            }
-            Ok(Stored { manifests: Some(_), .. }) => MediaType::OciIndex.to_string(),
-            Ok(_) => MediaType::OciManifest.to_string(),
-            Err(_) => "application/octet-stream".to_owned(),
-        }
+        stored::media_type(bytes)
     }
 
     /// The type.
@@ -189,7 +135,9 @@ impl Manifest {
     pub fn artifact_type(&self) -> Option<&str> {
         match (&self.artifact_type, &self.kind) {
             (Some(own), _) if !own.is_empty() => Some(own),
-            (_, ManifestKind::Image { config, .. }) => Some(&config.media_type),
+            (_, ManifestKind::Image { config, .. }) if !config.media_type.is_empty() => {
+                Some(&config.media_type)
+            }
             _ => None,
         }
     }
@@ -224,74 +172,6 @@ impl Manifest {
             artifact_type: self.artifact_type(),
             annotations: self.annotations(),
         }
-    }
-}
-
-/// The fields of every manifest type at once.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Raw {
-    schema_version: Option<u64>,
-    media_type: Option<String>,
-    config: Option<Object<Descriptor>>,
-    layers: Option<Vec<Object<Descriptor>>>,
-    manifests: Option<Vec<Object<Descriptor>>>,
-    blobs: Option<Vec<Object<Descriptor>>>,
-    subject: Option<Object<Descriptor>>,
-    artifact_type: Option<String>,
-    annotations: Option<BTreeMap<String, String>>,
-    /// Schema 1's: read here so that what [`Manifest::stored_media_type`] cannot read is refused.
-    #[serde(rename = "signatures")]
-    _signatures: Option<serde::de::IgnoredAny>,
-}
-
-impl Raw {
-    /// The OCI type that the fields are those of. Fields of two types at once are refused: what a
-    /// client makes of them is anybody's guess (GHSA-mc8v-mgrf-8f4m).
-    fn shape(&self) -> Result<MediaType, InvalidManifest> {
-        let image = self.config.is_some() || self.layers.is_some();
-        match (image, self.manifests.is_some()) {
-            (true, true) => Err(InvalidManifest::Ambiguous),
-            (true, false) => Ok(MediaType::OciManifest),
-            (false, true) => Ok(MediaType::OciIndex),
-            (false, false)
-                if self.media_type.as_deref().and_then(MediaType::parse)
-                    == Some(MediaType::OciArtifact) =>
-            {
-                Ok(MediaType::OciArtifact)
-            }
-            (false, false) => Err(InvalidManifest::Shapeless),
-        }
-    }
-
-    fn into_manifest(self, media_type: MediaType) -> Result<Manifest, InvalidManifest> {
-        // Artifact manifests alone had no schema version.
-        if self.schema_version != Some(2) && media_type != MediaType::OciArtifact {
-            return Err(InvalidManifest::SchemaVersion);
-        }
-        let missing = |field| InvalidManifest::MissingField { media_type, field };
-        let list = |objects: Vec<Object<Descriptor>>| {
-            objects.into_iter().map(|Object(descriptor)| descriptor).collect()
-        };
-        let kind = match media_type {
-            MediaType::OciManifest | MediaType::DockerManifest => ManifestKind::Image {
-                config: self.config.ok_or_else(|| missing("config"))?.0,
-                layers: list(self.layers.ok_or_else(|| missing("layers"))?),
-            },
-            MediaType::OciIndex | MediaType::DockerManifestList => ManifestKind::Index {
-                manifests: list(self.manifests.ok_or_else(|| missing("manifests"))?),
-            },
-            MediaType::OciArtifact => {
-                ManifestKind::Artifact { blobs: list(self.blobs.unwrap_or_default()) }
-            }
-        };
-        Ok(Manifest {
-            media_type,
-            kind,
-            subject: self.subject.map(|Object(subject)| subject),
-            artifact_type: self.artifact_type,
-            annotations: self.annotations,
-        })
     }
 }
 

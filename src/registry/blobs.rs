@@ -132,7 +132,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// When manifests of the repository need it and it is to stay then; when storage fails.
+    /// When manifests of the repository need it, or cannot be read and may need it, and it is to stay
+    /// then; when storage fails.
     pub async fn delete_blob(
         &self,
         name: &RepositoryName,
@@ -146,10 +147,7 @@ impl Registry {
             if if_needed == IfNeeded::Refuse
                 && registry.length_of_blob(&name, &digest).await?.is_some()
             {
-                let manifests = registry.needing(&name, &digest).await?;
-                if !manifests.is_empty() {
-                    return Err(Error::BlobNeeded(manifests));
-                }
+                registry.refuse_needed(&name, &digest).await?;
             }
             Ok(registry.storage().delete(&Place::Layer(&name, &digest).key()).await?)
         })

@@ -30,8 +30,11 @@ use self::{marks::Marks, repository::Memory, walk::Folders};
 use super::{Error, Registry, renewal};
 use crate::oci::{Digest, RepositoryName};
 
+mod content;
 mod judgement;
 mod marks;
+#[cfg(test)]
+mod odd;
 #[cfg(test)]
 mod races;
 mod removal;

@@ -16,6 +16,10 @@ pub enum Error {
     /// Manifests of the repository need the blob: these, and more where they are many.
     #[error("{} need the blob", count(.0, "manifests"))]
     BlobNeeded(Vec<Digest>),
+    /// Manifests of the repository cannot be read, so that it is not known whether they need the
+    /// blob: these, and more where they are many.
+    #[error("{} cannot be read and may need the blob", count(.0, "manifests"))]
+    BlobMayBeNeeded(Vec<String>),
     /// The client's bytes did not arrive.
     #[error("the request body did not arrive whole")]
     Body(#[from] BodyError),
@@ -85,7 +89,7 @@ pub enum Error {
     UploadUnknown,
 }
 
-fn count(digests: &[Digest], what: &str) -> String {
+fn count(digests: &[impl ToString], what: &str) -> String {
     match digests {
         [digest] => digest.to_string(),
         _ => format!("{} {what}", digests.len()),

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::{Error, Registry, contents::Content, layout::Place};
 use crate::{
-    oci::{Algorithm, Digest, Manifest, ManifestKind, Reference, RepositoryName, Tag},
+    oci::{Algorithm, Digest, Manifest, ManifestKind, Reference, References, RepositoryName, Tag},
     storage::{Durability, ErrorKind},
 };
 
@@ -191,25 +191,58 @@ impl Registry {
         name: &RepositoryName,
         kind: &ManifestKind,
     ) -> Result<Vec<Digest>, Error> {
-        let in_manifests = matches!(kind, ManifestKind::Index { .. });
-        let missing: Vec<Option<Digest>> = stream::iter(self.needed(kind))
+        let needed = self.needed(kind);
+        match kind {
+            ManifestKind::Index { .. } => self.absent_children(name, needed).await,
+            ManifestKind::Image { .. } | ManifestKind::Artifact { .. } => {
+                self.absent_blobs(name, needed).await
+            }
+        }
+    }
+
+    /// Those of some blobs that a repository does not have.
+    pub(super) async fn absent_blobs(
+        &self,
+        name: &RepositoryName,
+        blobs: BTreeSet<Digest>,
+    ) -> Result<Vec<Digest>, Error> {
+        let absent: Vec<Option<Digest>> = stream::iter(blobs)
             .map(|digest| async move {
-                let place = match in_manifests {
-                    true => Place::Revision(name, &digest),
-                    false => Place::Layer(name, &digest),
-                };
-                let present = match self.link(place).await? {
-                    Some(target) => {
-                        self.storage().size(&Place::Data(&target).key()).await?.is_some()
-                    }
-                    None => false,
-                };
-                Ok::<_, Error>((!present).then_some(digest))
+                let is_here = self.is_here(Place::Layer(name, &digest)).await?;
+                Ok::<_, Error>((!is_here).then_some(digest))
             })
             .buffered(LOOKUPS)
             .try_collect()
             .await?;
-        Ok(missing.into_iter().flatten().collect())
+        Ok(absent.into_iter().flatten().collect())
+    }
+
+    /// Those of some children of an index that a repository does not have. A blob is a child as well
+    /// as a manifest is: `BuildKit` exports build caches as indexes of layers. registry:2 looks in the
+    /// same two places.
+    pub(super) async fn absent_children(
+        &self,
+        name: &RepositoryName,
+        children: BTreeSet<Digest>,
+    ) -> Result<Vec<Digest>, Error> {
+        let absent: Vec<Option<Digest>> = stream::iter(children)
+            .map(|digest| async move {
+                let is_here = self.is_here(Place::Revision(name, &digest)).await?
+                    || self.is_here(Place::Layer(name, &digest)).await?;
+                Ok::<_, Error>((!is_here).then_some(digest))
+            })
+            .buffered(LOOKUPS)
+            .try_collect()
+            .await?;
+        Ok(absent.into_iter().flatten().collect())
+    }
+
+    /// Whether there is a link at a place, and the bytes that it leads to.
+    async fn is_here(&self, place: Place<'_>) -> Result<bool, Error> {
+        match self.link(place).await? {
+            Some(target) => Ok(self.storage().size(&Place::Data(&target).key()).await?.is_some()),
+            None => Ok(false),
+        }
     }
 
     /// Takes a manifest and its tags from a repository (end-9); `false` when it was not there. Where
@@ -239,16 +272,14 @@ impl Registry {
         if self.storage().size(&Place::Revision(name, digest).key()).await?.is_none() {
             return Ok(false);
         }
-        let subject = match self.revision(name, digest).await? {
-            Some(content) => Manifest::parse(&content.bytes, None)
-                .ok()
-                .and_then(|manifest| manifest.subject().map(|subject| subject.digest.clone())),
-            None => None,
+        let subjects = match self.revision(name, digest).await? {
+            Some(content) => References::of(&content.bytes).unwrap_or_default().subjects,
+            None => Vec::new(),
         };
         self.remove_tags_of(name, digest, untagged.as_ref()).await?;
         let deleted = self.storage().delete(&Place::Revision(name, digest).key()).await?;
         self.storage().delete_all(&Place::RevisionFolder(name, digest).key()).await?;
-        if let Some(subject) = &subject {
+        for subject in &subjects {
             // Tidying up: an entry without its revision is passed over.
             let place = Place::ReferrerFolder { name, subject, referrer: digest };
             self.storage().delete_all(&place.key()).await?;

@@ -27,24 +27,24 @@ const BATCH: usize = 100;
 const LOOKUPS: usize = 16;
 
 impl Registry {
-    /// Some of the manifests that need a blob of their repository; none when nobody does. The
-    /// caller holds the lock for deleting, so that none comes meanwhile.
+    /// Refuses to delete a blob that manifests of its repository need. The caller holds the lock for
+    /// deleting, so that none comes meanwhile.
     ///
-    /// A manifest needs the blob by the digest that it names: whether the same bytes have a link by
-    /// a digest of another algorithm is all one. One whose bytes are not there, or are those of no
-    /// manifest, is an image for nobody and needs nothing; it must not keep blobs for ever.
+    /// A manifest needs the blob by the digest that it names; and where that is a sha512 which
+    /// registry:2 has linked to the blob's sha256, by this one as well, for registry:2 looks for both.
     ///
     /// # Errors
     ///
-    /// When storage fails. What cannot be read now may be a manifest that needs it.
-    pub(super) async fn needing(
+    /// When some need it; else when some cannot be read and may need it: their bytes are not there,
+    /// are those of no manifest, or name something that is not understood. When storage fails.
+    pub(super) async fn refuse_needed(
         &self,
         name: &RepositoryName,
         blob: &Digest,
-    ) -> Result<Vec<Digest>, Error> {
+    ) -> Result<(), Error> {
         // An index names manifests, which a blob of the same digest has nothing to do with.
         let is_manifest = self.revision(name, blob).await?.is_some();
-        let mut needing = Vec::new();
+        let (mut needing, mut unclear) = (Vec::new(), Vec::new());
         for algorithm in Algorithm::ALL {
             let folder = Place::Revisions(name, algorithm).key();
             let mut after = None;
@@ -57,31 +57,67 @@ impl Registry {
                     .iter()
                     .filter_map(|hex| Digest::from_parts(algorithm.as_str(), hex).ok())
                     .collect();
-                let found: Vec<Option<Digest>> = stream::iter(revisions)
+                let found: Vec<(Digest, Need)> = stream::iter(revisions)
                     .map(|revision| async move {
-                        let references = self.references(name, &revision).await?;
-                        let needs = references.blobs.contains(blob)
-                            || !is_manifest && references.manifests.contains(blob);
-                        Ok::<_, Error>(needs.then_some(revision))
+                        let need = self.need(name, &revision, blob, is_manifest).await?;
+                        Ok::<_, Error>((revision, need))
                     })
                     .buffered(LOOKUPS)
                     .try_collect()
                     .await?;
-                needing.extend(found.into_iter().flatten());
+                for (revision, need) in found {
+                    match need {
+                        Need::No => {}
+                        Need::Yes => needing.push(revision),
+                        Need::Unclear => unclear.push(revision.to_string()),
+                    }
+                }
+                unclear.truncate(ENOUGH);
             }
         }
-        needing.truncate(ENOUGH);
-        Ok(needing)
+        if !needing.is_empty() {
+            needing.truncate(ENOUGH);
+            return Err(Error::BlobNeeded(needing));
+        }
+        let revisions = Place::Manifests(name).key().child("revisions");
+        let foreign = self.foreign_links(&revisions).await?;
+        unclear.extend(foreign.into_iter().map(|link| link.digest));
+        unclear.truncate(ENOUGH);
+        if unclear.is_empty() { Ok(()) } else { Err(Error::BlobMayBeNeeded(unclear)) }
     }
 
-    async fn references(
+    async fn need(
         &self,
         name: &RepositoryName,
         revision: &Digest,
-    ) -> Result<References, Error> {
+        blob: &Digest,
+        is_manifest: bool,
+    ) -> Result<Need, Error> {
         let content = self.revision(name, revision).await?;
-        Ok(content.and_then(|content| References::of(&content.bytes)).unwrap_or_default())
+        let Some(references) = content.and_then(|content| References::of(&content.bytes)) else {
+            return Ok(Need::Unclear);
+        };
+        if references.blobs.contains(blob) || !is_manifest && references.manifests.contains(blob) {
+            return Ok(Need::Yes);
+        }
+        if blob.algorithm() == Algorithm::Sha256 {
+            let named = references.blobs.iter().chain(&references.manifests);
+            for alias in named.filter(|digest| digest.algorithm() != Algorithm::Sha256) {
+                if self.link(Place::Layer(name, alias)).await?.as_ref() == Some(blob) {
+                    return Ok(Need::Yes);
+                }
+            }
+        }
+        Ok(Need::No)
     }
+}
+
+/// Whether a manifest needs a blob.
+enum Need {
+    No,
+    Yes,
+    /// The manifest cannot be read.
+    Unclear,
 }
 
 #[cfg(test)]
@@ -165,17 +201,69 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_can_pull_keeps_no_blob() {
+    async fn a_manifest_that_cannot_be_read_keeps_every_blob_until_it_is_deleted() {
+        let needed = |needed: &Digest| image(needed, 0).to_string();
+        let sha384 = format!("sha384:{}", "0".repeat(96));
+        let unknown = json!({ "digest": sha384 });
+        for odd in [
+            "not JSON".to_owned(),
+            needed(&of("a"))[1..].to_owned(),
+            "{}".to_owned(),
+            json!({ "schemaVersion": 2, "mediaType": "future" }).to_string(),
+            json!({ "config": unknown, "layers": [] }).to_string(),
+            json!({ "manifests": [unknown] }).to_string(),
+            json!({ "manifests": [], "subject": unknown }).to_string(),
+        ] {
+            let (memory, registry) = registry();
+            let app = name("app");
+            let blob = blob(&memory, "app", "a").await;
+            let unclear = manifest(&memory, "app", &odd).await;
+            let refused = registry.delete_blob(&app, &blob, IfNeeded::Refuse).await;
+            match refused {
+                Err(Error::BlobMayBeNeeded(told)) => assert_eq!(told, [unclear.to_string()]),
+                other => panic!("{other:?}: {odd}"),
+            }
+            assert!(registry.blob_size(&app, &blob).await.unwrap().is_some());
+            assert!(registry.delete_manifest(&app, &unclear, None).await.unwrap());
+            assert!(registry.delete_blob(&app, &blob, IfNeeded::Refuse).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_manifest_whose_bytes_are_not_there_may_need_a_blob() {
         let (memory, registry) = registry();
         let app = name("app");
         let needed = blob(&memory, "app", "a").await;
-        let image = image(&needed, 0).to_string();
-        // No bytes, none of a manifest, a link to something else.
-        let absent = manifest(&memory, "app", &image).await;
+        let absent = manifest(&memory, "app", &image(&needed, 0).to_string()).await;
         memory.delete(&Place::Data(&absent).key()).await.unwrap();
-        manifest(&memory, "app", &image[1..]).await;
-        put(&memory, Place::Revision(&app, &of("x")), of("y").to_string()).await;
-        assert!(registry.delete_blob(&app, &needed, IfNeeded::Refuse).await.unwrap());
+        let elsewhere = of("x");
+        put(&memory, Place::Revision(&app, &elsewhere), of("y").to_string()).await;
+        let foreign = Place::Manifests(&app).key().child("revisions/sha384/00/link");
+        memory.put(&foreign, "sha384:00".into(), Durability::Lazy).await.unwrap();
+        let mut expected = vec![absent.to_string(), elsewhere.to_string()];
+        expected.sort_unstable();
+        expected.push("sha384:00".to_owned());
+        match registry.delete_blob(&app, &needed, IfNeeded::Refuse).await {
+            Err(Error::BlobMayBeNeeded(told)) => assert_eq!(told, expected),
+            other => panic!("{other:?}"),
+        }
+        assert!(registry.delete_blob(&app, &needed, IfNeeded::Delete).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn keys_in_another_case_and_several_of_one_key_are_needs() {
+        let digest = of("a");
+        for by in [
+            format!(r#"{{"SchemaVersion":2,"Config":{{"Digest":"{digest}"}},"Layers":[]}}"#),
+            format!(r#"{{"layers":[{{"digest":"{digest}"}}],"Layers":[],"layers":[]}}"#),
+            format!(r#"{{"layers":[{{"digest":"{}","DIGEST":"{digest}"}}]}}"#, of("b")),
+        ] {
+            let (memory, registry) = registry();
+            let needed = blob(&memory, "app", "a").await;
+            let by = manifest(&memory, "app", &by).await;
+            let refused = registry.delete_blob(&name("app"), &needed, IfNeeded::Refuse).await;
+            assert!(matches!(refused, Err(Error::BlobNeeded(told)) if told == [by]));
+        }
     }
 
     #[tokio::test]
@@ -192,28 +280,32 @@ mod tests {
     async fn a_manifest_that_an_index_names_does_not_keep_a_blob_of_its_digest() {
         let (memory, registry) = registry();
         let app = name("app");
-        let child = manifest(&memory, "app", "{}").await;
+        let nothing = r#"{"manifests":[]}"#;
+        let child = manifest(&memory, "app", nothing).await;
         let index = json!({ "manifests": [{ "digest": child }] }).to_string();
         manifest(&memory, "app", &index).await;
-        let as_blob = blob(&memory, "app", "{}").await;
+        let as_blob = blob(&memory, "app", nothing).await;
         assert_eq!(child, as_blob);
         assert!(registry.delete_blob(&app, &as_blob, IfNeeded::Refuse).await.unwrap());
         assert!(registry.manifest(&app, &Reference::Digest(child)).await.unwrap().is_some());
     }
 
     #[tokio::test]
-    async fn the_digest_that_a_manifest_names_is_what_counts() {
+    async fn a_sha512_name_needs_the_link_by_the_sha256_that_it_leads_to() {
         let (memory, registry) = registry();
         let app = name("app");
         let sha256 = blob(&memory, "app", "a").await;
         let sha512 = Digest::of(Algorithm::Sha512, b"a");
-        // As registry:2 files what was pushed by its sha512.
+        // As registry:2 files what was pushed by its sha512; it looks for both links.
         put(&memory, Place::Layer(&app, &sha512), sha256.to_string()).await;
-        manifest(&memory, "app", &image(&sha512, 0).to_string()).await;
-        let refused = registry.delete_blob(&app, &sha512, IfNeeded::Refuse).await;
-        assert!(matches!(refused, Err(Error::BlobNeeded(_))));
+        let by = manifest(&memory, "app", &image(&sha512, 0).to_string()).await;
+        for needed in [&sha512, &sha256] {
+            let refused = registry.delete_blob(&app, needed, IfNeeded::Refuse).await;
+            assert!(matches!(refused, Err(Error::BlobNeeded(told)) if told == [by.clone()]));
+        }
+        // Bytes that are kept by their sha512 need no other link.
+        put(&memory, Place::Layer(&app, &sha512), sha512.to_string()).await;
         assert!(registry.delete_blob(&app, &sha256, IfNeeded::Refuse).await.unwrap());
-        assert!(registry.blob_size(&app, &sha512).await.unwrap().is_some());
     }
 
     #[tokio::test]

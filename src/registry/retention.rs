@@ -2,7 +2,8 @@
 //!
 //! A tag is under the first rule that is about it, and stays if any of that rule's conditions holds.
 //! When it was pushed is when its link was last written. With its last tag a manifest goes, and what
-//! is there for that manifest alone; the blobs are the collector's.
+//! is there for that manifest alone; the blobs are the collector's. A tag stays whatever the rules say
+//! while its manifest cannot be read.
 //!
 //! A repository is looked at without a lock. What is to go is looked at again, a few tags at a time,
 //! while nobody can push, pull on record or delete there: a tag may have been pushed again, and one
@@ -25,7 +26,7 @@ use super::{
     layout::{CURRENT, Place},
 };
 use crate::{
-    oci::{Digest, RepositoryName, Tag},
+    oci::{Digest, References, RepositoryName, Tag},
     storage::Look,
 };
 
@@ -349,6 +350,11 @@ impl Registry {
             return Ok(None);
         }
         let digest = self.link(Place::TagCurrent(name, &tag)).await?;
+        if let Some(digest) = &digest
+            && self.is_unclear(name, digest).await?
+        {
+            return Ok(None);
+        }
         let mut pulled = None;
         if let Some(within) = keep.pulled_within {
             let last = match &digest {
@@ -363,6 +369,21 @@ impl Registry {
             pulled = Some(last.map(since));
         }
         Ok(Some(Expired { tag, digest, latest: keep.latest, pushed: since(pushed), pulled }))
+    }
+
+    /// Whether a repository has a manifest that cannot be read. Of such a manifest everything stays,
+    /// and a tag is all that people know it by.
+    async fn is_unclear(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
+        let key = Place::Revision(name, digest).key();
+        if self.storage().size(&key).await?.is_none() {
+            return Ok(false);
+        }
+        let content = self.revision(name, digest).await?;
+        let is_clear = content.is_some_and(|content| References::of(&content.bytes).is_some());
+        if !is_clear {
+            self.skip(&key, "a manifest that cannot be read; it and its tags stay");
+        }
+        Ok(!is_clear)
     }
 }
 

@@ -17,6 +17,7 @@ mod content;
 mod damaged;
 mod ledger;
 mod migration;
+mod odd;
 mod place;
 #[path = "../common/process.rs"]
 #[expect(dead_code, reason = "other suites need more")]

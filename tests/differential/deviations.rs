@@ -95,7 +95,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         title: "the challenge",
         reason: "RFC 7617 §2.1 has it for passwords that are not ASCII.",
         differences: &[expected(
-            "gate: *|chunks: *, of nobody|blobs: of nobody, *",
+            "gate: *|chunks: *, of nobody|blobs: of nobody, *|*: of nobody: *",
             "www-authenticate",
             "Basic realm=\"A \\\"quoted\\\" realm\"",
             "Basic realm=\"A \\\"quoted\\\" realm\", charset=\"UTF-8\"",
@@ -501,7 +501,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "manifests that are none",
-        reason: "It is the client's fault, and an image has layers by the image specification.",
+        reason: "It is the client's fault.",
         differences: &[
             expected("bad pushes: *", "outcome", "500 UNKNOWN*", "400 MANIFEST_INVALID"),
             expected(
@@ -510,13 +510,12 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
                 "400 DIGEST_INVALID, MANIFEST_BLOB_UNKNOWN",
                 "400 MANIFEST_INVALID",
             ),
-            expected(
-                "bad pushes: an image with no layers at all",
-                "outcome",
-                "201",
-                "400 MANIFEST_INVALID",
-            ),
         ],
+    },
+    Deviation {
+        title: "keys of a manifest in another case, or twice",
+        reason: "Go programs read other content from them than others do, which would pass for checked.",
+        differences: &[expected("ambiguous: *", "outcome", "201", "400 MANIFEST_INVALID")],
     },
     Deviation {
         title: "a blob that is asked for as a manifest",

@@ -7,6 +7,7 @@ mod gate;
 mod manifests;
 mod methods;
 mod mounts;
+mod odd;
 mod paths;
 mod pulls;
 mod pushes;
@@ -29,6 +30,8 @@ pub(crate) fn all() -> Vec<Step> {
         ("blobs", blobs::steps()),
         ("pushes", pushes::steps()),
         ("bad pushes", pushes::bad()),
+        ("odd", odd::steps()),
+        ("ambiguous", odd::ambiguous()),
         ("manifests", manifests::steps()),
         ("pulls", pulls::steps()),
         ("tags", tags::steps()),

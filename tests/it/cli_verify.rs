@@ -238,6 +238,42 @@ fn write(path: &Path, content: impl AsRef<[u8]>) {
 }
 
 #[tokio::test]
+async fn a_manifest_that_cannot_be_read_is_a_problem_and_an_odd_one_a_note() {
+    let tree = Tree::new().await;
+    let named = format!(r#"{{"digest":"{}"}}"#, tree.image.layer);
+    let absent = format!(r#"{{"digest":"{}"}}"#, digest(b"absent"));
+    let unknown = format!(r#"{{"digest":"sha384:{}"}}"#, "0".repeat(96));
+    for (text, severity, kind) in [
+        (
+            format!(r#"{{"SchemaVersion":2,"Config":{named},"Layers":[]}}"#),
+            "note",
+            "manifest_invalid",
+        ),
+        (
+            format!(r#"{{"schemaVersion":2,"config":{named},"layers":[],"Layers":[{absent}]}}"#),
+            "problem",
+            "manifest_incomplete",
+        ),
+        (
+            format!(r#"{{"schemaVersion":2,"config":{named},"layers":[{unknown}]}}"#),
+            "problem",
+            "manifest_invalid",
+        ),
+        (r#"{"schemaVersion":2}"#.to_owned(), "problem", "manifest_invalid"),
+    ] {
+        let digest = digest(text.as_bytes());
+        let link = in_app(&format!("_manifests/revisions/sha256/{}/link", hex(&digest)));
+        tree.write(&data(&digest), &text);
+        tree.write(&link, &digest);
+        let ended = verify(&tree.root(), &[]);
+        let start = format!("{severity} {kind} \"{link}\": ");
+        assert!(ended.stdout.lines().any(|line| line.starts_with(&start)), "{start}: {ended:?}");
+        assert_eq!(ended.code, Some(i32::from(severity == "problem")), "{ended:?}");
+        fs::remove_file(tree.root().join(&link)).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_was_quarantined_is_not_served_and_can_be_pushed_again() {
     let server = TestServer::start().await;
     let Image { manifest, digest: name, layer, .. } = image(&server, "team/app", "latest").await;

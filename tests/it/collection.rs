@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use portcullis::config::Config;
+use portcullis::{config::Config, oci::ErrorCode};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -241,6 +241,73 @@ async fn of_a_damaged_repository_all_stays_and_the_rest_is_collected() {
         assert_eq!(status(&server, &there("broken", blob)).await, StatusCode::OK);
     }
     assert_eq!(status(&server, &there("whole", loose)).await, StatusCode::NOT_FOUND);
+}
+
+/// Stores a manifest as another registry has taken it, at the tag `odd`.
+fn store(server: &TestServer, name: &str, text: &str) -> String {
+    let digest = digest(text);
+    let hex = &digest["sha256:".len()..];
+    let manifests = format!("repositories/{name}/_manifests");
+    for (path, content) in [
+        (format!("blobs/sha256/{}/{hex}/data", &hex[..2]), text),
+        (format!("{manifests}/revisions/sha256/{hex}/link"), &digest),
+        (format!("{manifests}/tags/odd/index/sha256/{hex}/link"), &digest),
+        (format!("{manifests}/tags/odd/current/link"), &digest),
+    ] {
+        let path = server.tree().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    digest
+}
+
+#[tokio::test]
+async fn what_a_manifest_with_keys_in_another_case_names_stays() {
+    let server = TestServer::with(never).await;
+    let config = server.push_blob("cased", "{}").await;
+    let layer = server.push_blob("cased", "layer").await;
+    let loose = server.push_blob("cased", "nobody needs it").await;
+    let kind = "application/vnd.docker.distribution.manifest.v2+json";
+    let text = format!(
+        r#"{{"SchemaVersion":2,"MediaType":"{kind}","Config":{{"digest":"{config}"}},
+            "Layers":[{{"digest":"{layer}"}}]}}"#
+    );
+    store(&server, "cased", &text);
+    a_moment().await;
+    let output = collect(&server.folder().join("data"), &["-m"]);
+    assert!(output.status.success(), "{output:?}");
+    let there = |blob: &str| format!("/v2/cased/blobs/{blob}");
+    for needed in [&config, &layer] {
+        assert_eq!(status(&server, &there(needed)).await, StatusCode::OK);
+        server.delete(&there(needed)).await.expect_error(409, ErrorCode::Denied);
+    }
+    assert_eq!(status(&server, &there(&loose)).await, StatusCode::NOT_FOUND);
+    let served = server.get("/v2/cased/manifests/odd").await.expect(200);
+    assert_eq!((served.header("content-type"), served.text()), (kind, text));
+}
+
+#[tokio::test]
+async fn a_manifest_that_names_an_unknown_digest_keeps_its_repository() {
+    let server = TestServer::with(never).await;
+    let config = server.push_blob("app", "{}").await;
+    let unknown = format!("sha384:{}", "0".repeat(96));
+    let odd = format!(
+        r#"{{"schemaVersion":2,"config":{{"digest":"{config}"}},"layers":[{{"digest":"{unknown}"}}]}}"#
+    );
+    let odd = store(&server, "app", &odd);
+    let blob = server.push_blob("app", "the layer, maybe").await;
+    a_moment().await;
+    let output = collect(&server.folder().join("data"), &["-m"]);
+    let line = format!("app: nothing is deleted here: the manifest {odd} cannot be read\n");
+    assert!(text(&output.stdout).contains(&line), "{output:?}");
+    let target = format!("/v2/app/blobs/{blob}");
+    let refused = server.delete(&target).await.expect_error(409, ErrorCode::Denied);
+    let error = &refused.json()["errors"][0];
+    assert_eq!(error["detail"]["manifests"], serde_json::json!([odd]));
+    assert!(error["message"].as_str().unwrap().contains("cannot be read"), "{error}");
+    server.get(&target).await.expect(200);
+    server.delete(&format!("/v2/app/manifests/{odd}")).await.expect(202);
+    server.delete(&target).await.expect(202);
 }
 
 #[test]

@@ -475,6 +475,83 @@ async fn what_is_no_manifest_is_refused() {
 }
 
 #[tokio::test]
+async fn a_key_in_another_case_or_twice_is_refused_and_named() {
+    let server = TestServer::start().await;
+    server.push_blob("app", "{}").await;
+    server.push_blob("app", "layer").await;
+    let text = manifest_of("{}", &["layer"]).to_string();
+    server.push_manifest("app", "right", OCI_MANIFEST, text.clone()).await.expect(201);
+    let never = json!([descriptor(LAYER, "never pushed")]);
+    for (from, to, key) in [
+        ("{", format!(r#"{{"Layers":{never},"#), "Layers"),
+        ("{", format!("{{\"layer\u{17f}\":{never},"), "layer\u{17f}"),
+        ("\"layers\"", "\"LAYERS\"".to_owned(), "LAYERS"),
+        ("{", r#"{"Manifests":[],"#.to_owned(), "Manifests"),
+        ("{", format!(r#"{{"MediaType":"{OCI_INDEX}","#), "MediaType"),
+        ("{", r#"{"SchemaVersion":1,"#.to_owned(), "SchemaVersion"),
+        ("{", format!(r#"{{"Subject":{},"#, never[0]), "Subject"),
+        ("\"digest\"", format!(r#""Digest":{},"digest""#, never[0]["digest"]), "Digest"),
+        ("\"digest\"", r#""URLs":["https://evil.example/"],"digest""#.to_owned(), "URLs"),
+        ("{", format!(r#"{{"layers":{never},"#), "layers"),
+        ("{", r#"{"annotations":{"a":"b","a":"c"},"#.to_owned(), "a"),
+        ("{", r#"{"x":1,"x":2,"#.to_owned(), "x"),
+    ] {
+        let body = text.replacen(from, &to, 1);
+        assert_ne!(body, text);
+        let answer = server.push_manifest("app", "refused", OCI_MANIFEST, body.clone()).await;
+        assert_eq!(answer.status, 400, "{body}: {answer:?}");
+        assert!(answer.text().contains(&format!("`{key}`")), "{key}: {}", answer.text());
+        answer.expect_error(400, ErrorCode::ManifestInvalid);
+    }
+    server.get("/v2/app/manifests/refused").await.expect(404);
+}
+
+#[tokio::test]
+async fn lists_that_are_null_or_missing_are_empty() {
+    let server = TestServer::start().await;
+    server.push_blob("app", "{}").await;
+    for (kind, is_image) in
+        [(OCI_MANIFEST, true), (DOCKER_MANIFEST, true), (OCI_INDEX, false), (DOCKER_LIST, false)]
+    {
+        let list = if is_image { "layers" } else { "manifests" };
+        let mut body = json!({ "schemaVersion": 2, "mediaType": kind, "annotations": null });
+        if is_image {
+            body["config"] = json!({ "digest": digest("{}"), "mediaType": CONFIG });
+        }
+        for body in [body.clone(), {
+            body[list] = Value::Null;
+            body
+        }] {
+            let body = body.to_string();
+            server.push_manifest("app", "empty", kind, body.clone()).await.expect(201);
+            assert_manifest(&server, "/v2/app/manifests/empty", kind, &body).await;
+        }
+    }
+    let untyped = r#"{"schemaVersion":2,"mediaType":"","manifests":null}"#;
+    server.push_manifest("app", "untyped", OCI_INDEX, untyped).await.expect(201);
+    assert_manifest(&server, "/v2/app/manifests/untyped", OCI_INDEX, untyped).await;
+}
+
+#[tokio::test]
+async fn an_index_may_list_blobs_of_its_repository() {
+    let server = TestServer::start().await;
+    server.push_blob("app", "cache").await;
+    server.push_blob("app", "layer").await;
+    server.push_blob("other", "elsewhere").await;
+    let cache = "application/vnd.buildkit.cacheconfig.v0";
+    for kind in [OCI_INDEX, DOCKER_LIST] {
+        let index = index_of(kind, &[(LAYER, "layer"), (cache, "cache")]);
+        server.push_manifest("app", "cache", kind, index.clone()).await.expect(201);
+        assert_manifest(&server, "/v2/app/manifests/cache", kind, &index).await;
+    }
+    for (media_type, child) in [(LAYER, "absent"), (LAYER, "elsewhere")] {
+        let index = index_of(OCI_INDEX, &[(LAYER, "layer"), (media_type, child)]);
+        let answer = server.push_manifest("app", "lacking", OCI_INDEX, index).await;
+        assert_eq!(missing(&answer), [digest(child)]);
+    }
+}
+
+#[tokio::test]
 async fn a_media_type_that_contradicts_is_refused() {
     let server = TestServer::start().await;
     let Image { manifest, .. } = image(&server, "app", "image").await;

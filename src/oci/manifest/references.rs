@@ -1,74 +1,217 @@
 //! What a stored manifest refers to, whatever kind it is and whoever took it.
 
-use serde::Deserialize;
+use std::fmt;
 
-use super::{Digest, object::Object};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
+
+use super::{
+    Digest, MediaType,
+    keys::{Key, folds_to},
+};
 
 /// The digests that a stored manifest names.
 ///
 /// Read more leniently than [`Manifest`](super::Manifest): what other registries stored counts, schema
-/// 1 too, and what is wrong with a manifest beside its references is of no account. A name that
-/// nothing here can have, such as one by another algorithm, is left out.
+/// 1 too, and what is wrong with a manifest beside its references is of no account. Where programs
+/// read different references from the same bytes, because a key stands twice or in another case,
+/// these are the references of all such readings together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
-    /// Manifests, in the order of an index. Some builders list the blobs of their caches here.
+    /// Children of an index. Most are manifests; build caches list blobs.
     pub manifests: Vec<Digest>,
     /// Blobs: the configuration, then the layers.
     pub blobs: Vec<Digest>,
-    /// What it is about.
-    pub subject: Option<Digest>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Stored {
-    config: Option<Object<Named>>,
-    layers: Option<Vec<Object<Named>>>,
-    manifests: Option<Vec<Object<Named>>>,
-    blobs: Option<Vec<Object<Named>>>,
-    subject: Option<Object<Named>>,
-    /// Schema 1.
-    fs_layers: Option<Vec<Object<Layer>>>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    digest: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Layer {
-    blob_sum: Option<String>,
+    /// Those of the blobs that have addresses elsewhere, and need not be in the registry.
+    pub elsewhere: Vec<Digest>,
+    /// What it is about: one manifest at most, unless its key stands there several times.
+    pub subjects: Vec<Digest>,
 }
 
 impl References {
-    /// Reads them from the bytes of a stored manifest; `None` when those are not JSON, or not that of
-    /// a manifest.
+    /// Reads them from the bytes of a stored manifest.
+    ///
+    /// `None` when it cannot be known what the manifest refers to, so that nothing may be removed for
+    /// want of a reference: the bytes are not JSON, they have the fields of no known manifest type,
+    /// or a descriptor names nothing or has a digest of an unknown form or algorithm.
     #[must_use]
     pub fn of(stored: &[u8]) -> Option<Self> {
-        let Object(stored): Object<Stored> = serde_json::from_slice(stored).ok()?;
-        let digest = |text: Option<String>| text?.parse().ok();
-        let named = |list: Option<Vec<Object<Named>>>| {
-            list.into_iter().flatten().filter_map(move |Object(named)| digest(named.digest))
-        };
-        let layers = stored.fs_layers.into_iter().flatten();
-        let blobs = named(stored.config.map(|config| vec![config]))
-            .chain(named(stored.layers))
-            .chain(named(stored.blobs))
-            .chain(layers.filter_map(|Object(layer)| digest(layer.blob_sum)))
-            .collect();
-        Some(Self {
-            manifests: named(stored.manifests).collect(),
-            blobs,
-            subject: stored.subject.and_then(|Object(subject)| digest(subject.digest)),
+        let mut json = serde_json::Deserializer::from_slice(stored);
+        let stored = Stored::deserialize(&mut json).ok()?;
+        json.end().ok()?;
+        let is_clear = stored.is_of_known_shape && !stored.is_unclear;
+        is_clear.then(|| {
+            let Stored { config, mut references, .. } = stored;
+            references.blobs.splice(..0, config);
+            references
         })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.manifests.len() + self.blobs.len() + self.subjects.len()
+    }
+}
+
+/// The fields of all manifest types.
+const FIELDS: [&str; 7] =
+    ["config", "layers", "manifests", "blobs", "fsLayers", "subject", "mediaType"];
+
+#[derive(Default)]
+struct Stored {
+    config: Vec<Digest>,
+    references: References,
+    is_of_known_shape: bool,
+    /// Whether it names something that is not understood.
+    is_unclear: bool,
+}
+
+impl<'de> Deserialize<'de> for Stored {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(StoredVisitor)
+    }
+}
+
+struct StoredVisitor;
+
+impl<'de> Visitor<'de> for StoredVisitor {
+    type Value = Stored;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a manifest")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Stored, A::Error> {
+        let mut stored = Stored::default();
+        while let Some(Key(key)) = map.next_key()? {
+            match FIELDS.into_iter().find(|field| folds_to(&key, field)) {
+                Some("config") => {
+                    if let Some(config) = map.next_value::<Option<Named>>()? {
+                        stored.is_of_known_shape = true;
+                        let found = stored.read(config);
+                        stored.config.extend(found);
+                    }
+                }
+                Some("subject") => {
+                    if let Some(subject) = map.next_value::<Option<Named>>()? {
+                        let found = stored.read(subject);
+                        stored.references.subjects.extend(found);
+                    }
+                }
+                Some("mediaType") => {
+                    let text = map.next_value::<Option<String>>()?;
+                    // Their lists may be absent: an index of nothing is one all the same.
+                    stored.is_of_known_shape |= matches!(
+                        text.as_deref().and_then(MediaType::parse),
+                        Some(
+                            MediaType::OciIndex
+                                | MediaType::DockerManifestList
+                                | MediaType::OciArtifact
+                        )
+                    );
+                }
+                Some("manifests") => {
+                    stored.is_of_known_shape = true;
+                    for child in map.next_value::<Option<Vec<Named>>>()?.into_iter().flatten() {
+                        let found = stored.read(child);
+                        stored.references.manifests.extend(found);
+                    }
+                }
+                Some("fsLayers") => {
+                    stored.is_of_known_shape = true;
+                    let layers = map.next_value::<Option<Vec<NamedBySum>>>()?;
+                    for NamedBySum(layer) in layers.into_iter().flatten() {
+                        let found = stored.read(layer);
+                        stored.references.blobs.extend(found);
+                    }
+                }
+                Some(_) => {
+                    let blobs = map.next_value::<Option<Vec<Named>>>()?;
+                    stored.is_of_known_shape |= blobs.is_some();
+                    for blob in blobs.into_iter().flatten() {
+                        let found = stored.read(blob);
+                        stored.references.blobs.extend(found);
+                    }
+                }
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(stored)
+    }
+}
+
+impl Stored {
+    /// The digests of a descriptor.
+    fn read(&mut self, named: Named) -> Vec<Digest> {
+        self.is_unclear |= named.is_unclear || named.digests.is_empty();
+        if named.has_urls {
+            self.references.elsewhere.extend_from_slice(&named.digests);
+        }
+        named.digests
+    }
+}
+
+/// A descriptor.
+#[derive(Default)]
+struct Named {
+    digests: Vec<Digest>,
+    /// Whether one of its digests is not understood.
+    is_unclear: bool,
+    has_urls: bool,
+}
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(NamedVisitor("digest"))
+    }
+}
+
+/// An entry of schema 1's `fsLayers`.
+struct NamedBySum(Named);
+
+impl<'de> Deserialize<'de> for NamedBySum {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(NamedVisitor("blobSum")).map(Self)
+    }
+}
+
+/// Reads the digests that stand under a key.
+struct NamedVisitor(&'static str);
+
+impl<'de> Visitor<'de> for NamedVisitor {
+    type Value = Named;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a descriptor")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named, A::Error> {
+        let mut named = Named::default();
+        while let Some(Key(key)) = map.next_key()? {
+            if folds_to(&key, self.0) {
+                match map.next_value::<Option<Key<'_>>>()?.map(|Key(text)| text.parse()) {
+                    Some(Ok(digest)) => named.digests.push(digest),
+                    Some(Err(_)) => named.is_unclear = true,
+                    // To Go it changes nothing.
+                    None => {}
+                }
+            } else if folds_to(&key, "urls") {
+                let urls = map.next_value::<Option<Vec<IgnoredAny>>>()?;
+                named.has_urls |= urls.is_some_and(|urls| !urls.is_empty());
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(named)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::oci::Algorithm;
@@ -77,19 +220,23 @@ mod tests {
         Digest::of(Algorithm::Sha256, &[n])
     }
 
-    fn of(json: &serde_json::Value) -> Option<References> {
+    fn named(n: u8) -> Value {
+        json!({ "digest": digest(n), "size": 1, "mediaType": "x" })
+    }
+
+    fn of(json: &Value) -> Option<References> {
         References::of(json.to_string().as_bytes())
     }
 
     #[test]
     fn every_kind_of_manifest_tells_what_it_refers_to() {
-        let named = |n| json!({ "digest": digest(n), "size": 1, "mediaType": "x" });
         let image = json!({
             "schemaVersion": 2, "config": named(1), "layers": [named(2), named(3)],
             "subject": named(4),
         });
         let blobs = vec![digest(1), digest(2), digest(3)];
-        let found = References { manifests: vec![], blobs, subject: Some(digest(4)) };
+        let subjects = vec![digest(4)];
+        let found = References { blobs, subjects, ..References::default() };
         assert_eq!(of(&image), Some(found));
         let index = json!({ "manifests": [named(1), named(2)] });
         assert_eq!(of(&index).unwrap().manifests, [digest(1), digest(2)]);
@@ -97,22 +244,107 @@ mod tests {
         assert_eq!(of(&artifact).unwrap().blobs, [digest(1)]);
         let schema1 = json!({ "fsLayers": [{ "blobSum": digest(1) }, { "blobSum": digest(1) }] });
         assert_eq!(of(&schema1).unwrap().blobs, [digest(1), digest(1)]);
+        let far = json!({ "digest": digest(2), "urls": ["https://far.example/"] });
+        let foreign = of(&json!({ "config": named(1), "layers": [far] })).unwrap();
+        assert_eq!(
+            (foreign.blobs, foreign.elsewhere),
+            (vec![digest(1), digest(2)], vec![digest(2)])
+        );
     }
 
     #[test]
-    fn what_cannot_be_here_is_left_out_and_what_is_no_manifest_is_none() {
-        let layers = json!({ "layers": [{ "digest": "md5:00" }, { "digest": digest(1) }] });
-        assert_eq!(of(&layers).unwrap().blobs, [digest(1)]);
-        for broken in [
+    fn a_list_of_nothing_is_empty_whether_it_is_null_or_missing() {
+        let index = "application/vnd.oci.image.index.v1+json";
+        for nothing in [
+            json!({ "schemaVersion": 2, "mediaType": index }),
+            json!({ "schemaVersion": 2, "mediaType": index, "manifests": null }),
+            json!({ "schemaVersion": 2, "mediaType": "", "manifests": null }),
+            json!({ "schemaVersion": 2, "manifests": [], "annotations": null, "subject": null }),
+            json!({ "mediaType": "application/vnd.oci.artifact.manifest.v1+json" }),
+            json!({ "schemaVersion": 1, "fsLayers": null }),
+        ] {
+            assert_eq!(of(&nothing), Some(References::default()), "{nothing}");
+        }
+        for layers in [json!({ "config": named(1), "layers": null }), json!({ "config": named(1) })]
+        {
+            assert_eq!(of(&layers).unwrap().blobs, [digest(1)]);
+        }
+    }
+
+    #[test]
+    fn keys_in_any_case_and_all_of_several_count() {
+        let text = |body: &str| {
+            let named = |n: u8| format!(r#"{{"digest":"{}"}}"#, digest(n));
+            let body = (1..=4).fold(body.to_owned(), |body, n| {
+                body.replace(&format!("<{n}>"), &named(n))
+                    .replace(&format!("${n}"), &digest(n).to_string())
+            });
+            let found = References::of(body.as_bytes()).unwrap_or_else(|| panic!("{body}"));
+            (found.blobs, found.manifests, found.subjects)
+        };
+        let digests = |ns: &[u8]| ns.iter().copied().map(digest).collect::<Vec<_>>();
+        for (body, blobs, manifests, subjects) in [
+            (r#"{"SchemaVersion":2,"Config":<1>,"LAYERS":[<2>]}"#, &[1, 2][..], &[][..], &[][..]),
+            (r#"{"config":<1>,"layers":[<2>],"Layers":[<3>]}"#, &[1, 2, 3], &[], &[]),
+            (
+                r#"{"layers":[<2>],"config":<1>,"layers":[<3>],"config":<4>}"#,
+                &[1, 4, 2, 3],
+                &[],
+                &[],
+            ),
+            (r#"{"layers":[{"digest":"$1","Digest":"$2"}]}"#, &[1, 2], &[], &[]),
+            ("{\"layer\u{17f}\":[<1>]}", &[1], &[], &[]),
+            (r#"{"\u006cayer\u017f":[<1>]}"#, &[1], &[], &[]),
+            (r#"{"Manifests":[<1>],"layers":[<2>]}"#, &[2], &[1], &[]),
+            (r#"{"FSLayers":[{"BlobSum":"$1"}]}"#, &[1], &[], &[]),
+            (r#"{"manifests":null,"Subject":<1>,"subject":<2>}"#, &[], &[], &[1, 2]),
+        ] {
+            assert_eq!(
+                text(body),
+                (digests(blobs), digests(manifests), digests(subjects)),
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_none() {
+        let sha384 = format!("sha384:{}", "0".repeat(96));
+        for unclear in [
+            // No known shape.
+            json!({}),
+            json!({ "schemaVersion": 2 }),
+            json!({ "schemaVersion": 1, "signatures": [] }),
+            json!({ "subject": named(1), "annotations": { "digest": "x" } }),
+            json!({ "layers": null }),
+            json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json" }),
+            json!({ "payload": "eyJ9", "signatures": [{}] }),
+            // Digests of an unknown algorithm or form, or none.
+            json!({ "config": named(1), "layers": [named(2), { "digest": sha384 }] }),
+            json!({ "config": { "digest": sha384 }, "layers": [] }),
+            json!({ "manifests": [{ "digest": sha384 }] }),
+            json!({ "manifests": [], "subject": { "digest": sha384 } }),
+            json!({ "blobs": [{ "digest": "md5:00" }] }),
+            json!({ "fsLayers": [{ "blobSum": "tarsum.v1+sha256:00" }] }),
+            json!({ "layers": [{ "digest": "" }, named(1)] }),
+            json!({ "layers": [{}, named(1)] }),
+            json!({ "layers": [{ "digest": null }] }),
+            json!({ "config": {}, "layers": [named(1)] }),
+            json!({ "layers": [{ "digest": digest(1), "Digest": sha384 }] }),
+            // Not a manifest.
             json!([]),
             json!([null, null, null, null, null, null]),
             json!({ "layers": 1 }),
+            json!({ "layers": [null] }),
             json!({ "config": "x" }),
+            json!({ "config": named(1), "mediaType": 7 }),
             json!("x"),
+            json!(7),
         ] {
-            assert_eq!(of(&broken), None, "{broken}");
+            assert_eq!(of(&unclear), None, "{unclear}");
         }
-        assert_eq!(References::of(b"{"), None);
-        assert_eq!(References::of(b""), None);
+        for broken in ["{", "", r#"{"manifests":[]}x"#] {
+            assert_eq!(References::of(broken.as_bytes()), None, "{broken}");
+        }
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn judge(revisions: &[Revision], roots: Roots<'_>) -> Vec<Vec<usize>>
 /// Who refers to whom, by places.
 struct Relations {
     children: Vec<Vec<usize>>,
-    subject: Vec<Option<usize>>,
+    subjects: Vec<Vec<usize>>,
     referrers: Vec<Vec<usize>>,
 }
 
@@ -66,17 +66,18 @@ impl Relations {
         let count = revisions.len();
         let mut relations = Self {
             children: vec![Vec::new(); count],
-            subject: vec![None; count],
+            subjects: vec![Vec::new(); count],
             referrers: vec![Vec::new(); count],
         };
         for (at, revision) in revisions.iter().enumerate() {
             let Some(references) = &revision.references else { continue };
-            let here = references.manifests.iter().filter_map(|child| places.get(child).copied());
-            relations.children[at] = here.collect();
-            let subject = references.subject.as_ref().and_then(|subject| places.get(subject));
-            if let Some(&subject) = subject {
-                relations.subject[at] = Some(subject);
-                relations.referrers[subject].push(at);
+            let here = |named: &[Digest]| -> Vec<usize> {
+                named.iter().filter_map(|digest| places.get(digest).copied()).collect()
+            };
+            relations.children[at] = here(&references.manifests);
+            relations.subjects[at] = here(&references.subjects);
+            for subject in &relations.subjects[at] {
+                relations.referrers[*subject].push(at);
             }
         }
         relations
@@ -84,7 +85,7 @@ impl Relations {
 
     /// What stays because this one does.
     fn kept_by(&self, at: usize) -> impl Iterator<Item = usize> {
-        self.children[at].iter().chain(&self.subject[at]).chain(&self.referrers[at]).copied()
+        self.children[at].iter().chain(&self.subjects[at]).chain(&self.referrers[at]).copied()
     }
 
     /// Those that a step leads to from one of the first, and these.
@@ -150,8 +151,8 @@ mod tests {
             young: false,
             references: Some(Arc::new(References {
                 manifests: children.iter().copied().map(digest).collect(),
-                blobs: Vec::new(),
-                subject: subject.map(digest),
+                subjects: subject.map(digest).into_iter().collect(),
+                ..References::default()
             })),
         };
         of.iter().enumerate().map(revision).collect()

@@ -1,25 +1,22 @@
 //! One repository: what is in it, and what stays.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use moka::sync::Cache;
 
 use super::{
     Collection, Found,
+    content::{Aliases, Content},
     judgement::{Revision, Roots, judge},
     marks::Id,
     walk::Place,
 };
 use crate::{
-    oci::{Algorithm, Digest, References, RepositoryName},
+    oci::{Digest, References, RepositoryName},
     registry::{
         Error, Registry,
-        layout::{self, CURRENT, LINK},
+        layout::{self, CURRENT},
         link,
         manifests::MAX_STORED,
     },
@@ -39,22 +36,10 @@ pub(super) struct Memory(Cache<Id, Arc<References>>);
 impl Default for Memory {
     fn default() -> Self {
         let weight = |_: &Id, references: &Arc<References>| {
-            let count = references.blobs.len() + references.manifests.len();
-            u32::try_from(count + 1).unwrap_or(u32::MAX)
+            u32::try_from(references.count() + 1).unwrap_or(u32::MAX)
         };
         Self(Cache::builder().weigher(weight).max_capacity(REMEMBERED).build())
     }
-}
-
-/// What was seen of a repository.
-#[derive(Debug, Default)]
-pub(super) struct Content {
-    /// What it has links to, or has had.
-    layers: Vec<Digest>,
-    /// Those that it has links to, and since when, where that was looked at.
-    links: HashMap<Digest, SystemTime>,
-    /// Its manifests, and since when.
-    revisions: Vec<(Digest, SystemTime)>,
 }
 
 /// What is to become of a repository.
@@ -69,6 +54,10 @@ pub(super) struct Plan {
     pub(super) links: Vec<Digest>,
     /// Folders of links that are not there any more.
     pub(super) leftovers: Vec<Digest>,
+    /// Bytes that links by other digests lead to.
+    targets: Vec<Digest>,
+    /// Whether there are links by digests of unknown algorithms, which stay.
+    has_foreign: bool,
     /// Why all stays.
     kept: Option<String>,
 }
@@ -79,6 +68,18 @@ impl Plan {
         self.layers.append(&mut self.links);
         self.leftovers.clear();
         self.kept = Some(why);
+    }
+
+    /// Keeps what links by other digests lead to: a blob that registry:2 has taken by its sha512 has
+    /// a link by its sha256 as well, which registry:2 cannot serve it without. Tells why it is not
+    /// clear what has to stay.
+    fn alias(&mut self, aliases: Aliases) -> Option<String> {
+        let Aliases { targets, has_foreign, unclear } = aliases;
+        let needed: HashSet<&Digest> = targets.iter().collect();
+        self.layers.extend(self.links.extract_if(.., |link| needed.contains(link)));
+        self.targets = targets;
+        self.has_foreign = has_foreign;
+        unclear
     }
 
     /// Leaves some of the manifests that go for later, and with them the links; whether none is
@@ -100,9 +101,10 @@ impl Plan {
 
     /// Those that go and are about something, with that.
     pub(super) fn going_about(&self) -> impl Iterator<Item = (&Digest, &Digest)> {
-        self.untagged.iter().flatten().filter_map(|at| {
+        self.untagged.iter().flatten().flat_map(|at| {
             let Revision { digest, references, .. } = &self.revisions[*at];
-            Some((digest, references.as_ref()?.subject.as_ref()?))
+            let subjects = references.iter().flat_map(|references| &references.subjects);
+            subjects.map(move |subject| (digest, subject))
         })
     }
 
@@ -118,7 +120,10 @@ impl Plan {
 
     /// Whether nothing stays but folders.
     pub(super) fn is_emptied(&self) -> bool {
-        self.kept.is_none() && self.layers.is_empty() && self.staying().next().is_none()
+        self.kept.is_none()
+            && self.layers.is_empty()
+            && !self.has_foreign
+            && self.staying().next().is_none()
     }
 }
 
@@ -129,40 +134,6 @@ fn names(revision: &Revision) -> impl Iterator<Item = Id> {
 }
 
 impl Collection<'_> {
-    /// Looks at repositories; where `closely`, at each link to a blob as well.
-    pub(super) async fn look(
-        &self,
-        places: &[Place],
-        closely: bool,
-    ) -> Result<Vec<Content>, Error> {
-        let mut looks = Vec::new();
-        for Place { folder, .. } in places {
-            for algorithm in Algorithm::ALL.map(Algorithm::as_str) {
-                let layers = folder.child("_layers").child(algorithm);
-                let revisions = folder.child("_manifests/revisions").child(algorithm);
-                let links = closely.then_some(LINK);
-                looks.push(Look { folder: layers.clone(), object: None });
-                looks.push(Look { folder: revisions, object: Some(LINK) });
-                looks.extend(links.map(|link| Look { folder: layers, object: Some(link) }));
-            }
-        }
-        let mut seen = self.registry.storage().survey(looks).await?.into_iter();
-        let contents = places.iter().map(|_| {
-            let mut content = Content::default();
-            for algorithm in Algorithm::ALL {
-                let layers = digests(algorithm, seen.next());
-                content.layers.extend(layers.map(|(digest, _)| digest));
-                let since = |(digest, since): (_, Option<_>)| Some((digest, since?));
-                content.revisions.extend(digests(algorithm, seen.next()).filter_map(since));
-                if closely {
-                    content.links.extend(digests(algorithm, seen.next()).filter_map(since));
-                }
-            }
-            content
-        });
-        Ok(contents.collect())
-    }
-
     /// Takes away from a repository what is not needed, and marks the rest.
     pub(super) async fn repository(
         &mut self,
@@ -171,16 +142,20 @@ impl Collection<'_> {
     ) -> Result<(), Error> {
         self.collected.repositories += 1;
         self.watch.found(Found::Repository(&place.text));
-        let Content { layers, revisions, .. } = content;
+        let Content { layers, revisions, may_have_foreign, .. } = content;
         let revisions = self.revisions(revisions).await?;
         let needed: HashSet<Id> = revisions.iter().flat_map(names).collect();
         // The usual case, in which nothing is locked.
         let all_stays = !self.how.untagged
+            && !may_have_foreign
             && !revisions.is_empty()
             && revisions.iter().all(|revision| revision.references.is_some())
             && layers.iter().all(|layer| needed.contains(&Id::of(layer)));
         let plan = match &place.name {
-            _ if all_stays => Plan { revisions, layers, ..Plan::default() },
+            _ if all_stays => {
+                let Aliases { targets, .. } = self.aliases(place, &layers, false).await?;
+                Plan { revisions, layers, targets, ..Plan::default() }
+            }
             Some(name) if !self.how.dry_run => self.take_away(place, name, None).await?,
             _ => {
                 let plan = self.consider(place, None).await?;
@@ -195,8 +170,9 @@ impl Collection<'_> {
             named.for_each(|digest| self.watch.found(Found::Named(digest)));
             names(revision).for_each(|id| self.marks.add(id));
         }
-        plan.layers.iter().for_each(|layer| self.marks.add(Id::of(layer)));
-        self.mark_targets(place, &plan.layers).await
+        let bytes = plan.layers.iter().chain(&plan.targets);
+        bytes.for_each(|digest| self.marks.add(Id::of(digest)));
+        Ok(())
     }
 
     /// Takes away what nothing keeps since these have lost a tag.
@@ -215,7 +191,7 @@ impl Collection<'_> {
         released: Option<&HashSet<Digest>>,
     ) -> Result<Plan, Error> {
         let content = self.look(std::slice::from_ref(place), true).await?.pop().unwrap_or_default();
-        let Content { mut layers, links, revisions } = content;
+        let Content { mut layers, links, revisions, may_have_foreign } = content;
         let tagged = match self.how.untagged {
             true => self.tagged(place).await?,
             false => Some(HashSet::new()),
@@ -242,15 +218,24 @@ impl Collection<'_> {
             }
         }
         let unread = plan.revisions.iter().find(|revision| revision.references.is_none());
-        if let Some(unread) = unread {
-            let why = format!("the manifest {} cannot be read", unread.digest);
-            plan.keep(why);
-        } else if tagged.is_none() {
-            plan.keep("a tag leads nowhere".to_owned());
+        let mut why = unread.map(|unread| format!("the manifest {} cannot be read", unread.digest));
+        if tagged.is_none() {
+            why.get_or_insert_with(|| "a tag leads nowhere".to_owned());
         } else if place.name.is_none() {
-            plan.keep("no repository can be called so".to_owned());
-        } else if released.is_some() || self.is_being_pushed_to(place, &plan).await? {
+            why.get_or_insert_with(|| "no repository can be called so".to_owned());
+        }
+        let all_links_stay =
+            why.is_some() || released.is_some() || self.is_being_pushed_to(place, &plan).await?;
+        if all_links_stay {
             plan.layers.append(&mut plan.links);
+        }
+        let mut unclear = plan.alias(self.aliases(place, &plan.layers, may_have_foreign).await?);
+        if unclear.is_some() && !plan.links.is_empty() {
+            plan.layers.append(&mut plan.links);
+            unclear = plan.alias(self.aliases(place, &plan.layers, may_have_foreign).await?);
+        }
+        if let Some(why) = why.or(unclear) {
+            plan.keep(why);
         }
         Ok(plan)
     }
@@ -310,23 +295,6 @@ impl Collection<'_> {
             .await
     }
 
-    /// Marks where links by another algorithm lead: registry:2 links a sha512 name to what it keeps
-    /// under its sha256. What is called sha256 leads to itself.
-    async fn mark_targets(&mut self, place: &Place, layers: &[Digest]) -> Result<(), Error> {
-        for layer in layers.iter().filter(|layer| layer.algorithm() != Algorithm::Sha256) {
-            let folder = place.folder.child("_layers").child(layer.algorithm().as_str());
-            let link = folder.child(layer.hex()).child(LINK);
-            let read = match self.registry.storage().read(&link, link::MAX_LEN).await {
-                Err(error) if error.kind() == ErrorKind::TooLong => None,
-                read => read?,
-            };
-            if let Some(target) = read.as_deref().and_then(link::parse) {
-                self.marks.add(Id::of(&target));
-            }
-        }
-        Ok(())
-    }
-
     /// Tells of what goes, and counts it.
     pub(super) fn tell(&mut self, plan: &Plan) {
         for digest in plan.going() {
@@ -367,15 +335,4 @@ impl Memory {
         }
         Ok(references)
     }
-}
-
-/// The digests among some names, and since when the object is there that was asked for.
-fn digests(
-    algorithm: Algorithm,
-    seen: Option<Vec<Seen>>,
-) -> impl Iterator<Item = (Digest, Option<SystemTime>)> {
-    seen.into_iter().flatten().filter_map(move |Seen { name, object, .. }| {
-        let digest = Digest::from_parts(algorithm.as_str(), &name).ok()?;
-        Some((digest, object.map(|(_, since)| since)))
-    })
 }

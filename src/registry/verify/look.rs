@@ -1,8 +1,6 @@
 //! Looks at one place, and tells what is wrong there at this moment.
 
-use std::collections::BTreeMap;
-
-use serde::de::IgnoredAny;
+use std::collections::BTreeSet;
 
 use super::{
     Verifier,
@@ -10,7 +8,7 @@ use super::{
     spot::{Linked, Spot},
 };
 use crate::{
-    oci::{Digest, Manifest, RepositoryName, Schema1},
+    oci::{Digest, InvalidManifest, Manifest, References, RepositoryName, Schema1},
     registry::{
         Error as RegistryError,
         layout::{PULLED, Place},
@@ -233,18 +231,61 @@ impl Verifier<'_> {
         };
         let manifest = match Manifest::parse(&bytes, None) {
             Ok(manifest) => manifest,
-            // Stored by old registries, and served as it is.
-            Err(_) if Schema1::parse(&Manifest::stored_media_type(&bytes)).is_some() => {
-                return Ok(None);
-            }
-            Err(why) => {
-                let finding = Finding::new(Kind::ManifestInvalid, key, causes(&why));
-                let is_json = serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&bytes);
-                // Whoever accepted it knew better: it is served as it was sent.
-                return Ok(Some(if is_json.is_ok() { finding.into_note() } else { finding }));
-            }
+            Err(why) => return self.unaccepted(name, key, &bytes, &why).await,
         };
-        let mut missing = match self.registry.missing(name, manifest.kind()).await {
+        let needed = self.registry.needed(manifest.kind());
+        let missing = self.registry.missing(name, manifest.kind()).await;
+        self.incomplete(key, missing, needed)
+    }
+
+    /// Judges a manifest that would not be accepted here. Whoever accepted it knew better: it is
+    /// served as it was sent, as long as it can be known what it needs.
+    async fn unaccepted(
+        &self,
+        name: &RepositoryName,
+        key: Key,
+        bytes: &[u8],
+        why: &InvalidManifest,
+    ) -> Result<Option<Finding>, Error> {
+        let Some(references) = References::of(bytes) else {
+            let message = format!(
+                "{}: what the manifest needs is not known, so that nothing of the repository is \
+                 collected; push the image again, or delete the manifest",
+                causes(why)
+            );
+            return Ok(Some(Finding::new(Kind::ManifestInvalid, key, message)));
+        };
+        // Stored by old registries.
+        if Schema1::parse(&Manifest::stored_media_type(bytes)).is_some() {
+            return Ok(None);
+        }
+        let References { manifests, blobs, elsewhere, .. } = references;
+        let elsewhere: BTreeSet<Digest> = elsewhere.into_iter().collect();
+        let blobs: BTreeSet<Digest> =
+            blobs.into_iter().filter(|blob| !elsewhere.contains(blob)).collect();
+        let manifests: BTreeSet<Digest> = manifests.into_iter().collect();
+        let needed = blobs.union(&manifests).cloned().collect();
+        let missing = match self.registry.absent_blobs(name, blobs).await {
+            Ok(mut missing) => {
+                self.registry.absent_children(name, manifests).await.map(|children| {
+                    missing.extend(children);
+                    missing
+                })
+            }
+            Err(error) => Err(error),
+        };
+        let note = || Finding::new(Kind::ManifestInvalid, key.clone(), causes(why)).into_note();
+        Ok(Some(self.incomplete(key.clone(), missing, needed)?.unwrap_or_else(note)))
+    }
+
+    /// What is wrong with a manifest that needs some digests, of which some may be missing.
+    fn incomplete(
+        &self,
+        key: Key,
+        missing: Result<Vec<Digest>, RegistryError>,
+        needed: BTreeSet<Digest>,
+    ) -> Result<Option<Finding>, Error> {
+        let mut missing = match missing {
             Ok(missing) => missing,
             Err(RegistryError::Storage(error)) => return Err(error),
             Err(error) => {
@@ -252,8 +293,7 @@ impl Verifier<'_> {
             }
         };
         let absent = missing.len();
-        let corrupt = self.registry.needed(manifest.kind());
-        missing.extend(corrupt.into_iter().filter(|digest| self.is_condemned(digest)));
+        missing.extend(needed.into_iter().filter(|digest| self.is_condemned(digest)));
         missing.sort_unstable();
         missing.dedup();
         let Some(first) = missing.first() else { return Ok(None) };

@@ -265,10 +265,25 @@ async fn a_manifest_is_read_as_far_as_it_must_be() {
     let index = tree.manifest(&index.to_string(), "index").await;
     assert_eq!(tree.found().await, [""; 0]);
     let schema1 = r#"{"schemaVersion":1,"fsLayers":[],"signatures":[]}"#;
+    let named = json!({ "digest": tree.layer }).to_string();
+    let cased = |layers: &str| {
+        format!(r#"{{"schemaVersion":2,"SCHEMAVERSION":2,"config":{named},"{layers}":[{named}]}}"#)
+    };
     for (bytes, found) in [
         (schema1, None),
-        (r#"{"schemaVersion":2,"mediaType":"odd/type"}"#, Some("manifest_invalid?")),
+        (r#"{"schemaVersion":2,"mediaType":"odd/type","layers":[]}"#, Some("manifest_invalid?")),
+        (r#"{"SchemaVersion":2,"Manifests":[]}"#, Some("manifest_invalid?")),
+        (&cased("Layers"), Some("manifest_invalid?")),
+        (&cased("layers").replace("layers", "layerx"), Some("manifest_invalid?")),
+        (&cased("LAYERS").replace(tree.layer.hex(), &"0".repeat(64)), Some("manifest_incomplete")),
+        (&cased("layers").replace("sha256:", "sha384:"), Some("manifest_invalid")),
+        (r#"{"schemaVersion":2,"mediaType":"odd/type"}"#, Some("manifest_invalid")),
+        (r#"{"schemaVersion":1,"signatures":[]}"#, Some("manifest_invalid")),
+        ("{}", Some("manifest_invalid")),
         ("not JSON", Some("manifest_invalid")),
+        // What is null or missing is an empty list, and a blob is a child as well.
+        (r#"{"schemaVersion":2,"manifests":null}"#, None),
+        (&format!(r#"{{"schemaVersion":2,"manifests":[{named}]}}"#), None),
     ] {
         let digest = sha256(bytes.as_bytes());
         let revision = Place::Revision(&tree.name, &digest);
