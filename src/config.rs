@@ -14,7 +14,7 @@
 //! closed. A new option needs a field in the options of its part, a line in `schema`, and a line
 //! in `portcullis.example.yml`; tests hold the three together.
 
-use std::path::Path;
+use std::{net::IpAddr, path::Path};
 
 use serde_json::{Value as Json, json};
 
@@ -368,6 +368,16 @@ impl Checked {
                  names those who issue them",
             );
         }
+        if let Some(port) = beyond_this_machine(&config.http.api.debug.addr) {
+            warn(
+                &["http", "debug", "addr"],
+                &format!(
+                    "is not on loopback: whoever reaches it reads metrics and health without a \
+                     password; write 127.0.0.1:{port} for programs on this machine, or let a \
+                     firewall keep others away"
+                ),
+            );
+        }
         if matches!(config.auth, gate::Options::None) {
             warn(&["auth", "none"], "lets everybody pull, push and delete without a password");
         }
@@ -400,4 +410,13 @@ impl Checked {
         let (key, at) = self.nearest(&path);
         format!("{key} ({at}) {what}")
     }
+}
+
+/// The port of an address that others than programs on this machine can reach.
+fn beyond_this_machine(addr: &str) -> Option<&str> {
+    let (host, port) = addr.rsplit_once(':')?;
+    let host = host.trim_matches(['[', ']']);
+    let is_loopback = host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|host| host.to_canonical().is_loopback());
+    (!is_loopback).then_some(port)
 }

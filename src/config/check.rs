@@ -74,7 +74,7 @@ impl Check<'_> {
                 json!(word)
             }
             Kind::TextList => texts(path, node)?,
-            Kind::Headers => headers(path, kind, node)?,
+            Kind::Headers | Kind::SentHeaders => headers(path, kind, node)?,
             Kind::Free => free(node),
             Kind::List(_) if !matches!(node.value, Value::List(_)) => {
                 return Err(mismatch(path, kind, node));

@@ -133,7 +133,7 @@ impl Variable<'_> {
     fn resolve(&self, at: Place<'_>, rest: &str) -> Result<Vec<Step>, Miss> {
         match at.kind {
             Kind::List(_) | Kind::TextList => self.item(at, rest),
-            Kind::Headers | Kind::Free => self.free(at, rest),
+            Kind::Headers | Kind::SentHeaders | Kind::Free => self.free(at, rest),
             _ => self.key(at, rest),
         }
     }
@@ -191,7 +191,7 @@ impl Variable<'_> {
             return self.item(at, rest);
         }
         let below = match at.kind {
-            Kind::Headers => &Kind::TextList,
+            Kind::Headers | Kind::SentHeaders => &Kind::TextList,
             _ => &Kind::Free,
         };
         let entries = at.node.map_or(&[][..], Node::entries);

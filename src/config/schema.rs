@@ -41,6 +41,8 @@ pub(super) enum Kind {
     TextList,
     /// Names of any kind, each with texts.
     Headers,
+    /// Such, of requests to others: no message may show what is sent to them.
+    SentHeaders,
     /// Anything.
     Free,
     Section(&'static [Key]),

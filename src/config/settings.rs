@@ -233,7 +233,7 @@ impl Walk<'_> {
                 if let Some(node) = assumed.as_ref().or(written).or(default) {
                     let hides = match kind {
                         Kind::Headers => node.entries().iter().any(|entry| is_secret(&entry.key)),
-                        kind => matches!(kind, Kind::Secret),
+                        kind => matches!(kind, Kind::Secret | Kind::SentHeaders),
                     };
                     let hidden = hides.then(|| Hidden(check::free(node).to_string()));
                     let line = spot.line(Some(shown(kind, node)), node);
@@ -295,9 +295,9 @@ fn child<'a>(node: Option<&'a Node>, key: &Key) -> Option<&'a Node> {
 fn shown(kind: &Kind, node: &Node) -> String {
     match (kind, &node.value) {
         (Kind::Secret, _) => HIDDEN.to_owned(),
-        (Kind::Headers, Value::Map(entries)) => {
+        (Kind::Headers | Kind::SentHeaders, Value::Map(entries)) => {
             let headers = entries.iter().map(|entry| {
-                let values = match is_secret(&entry.key) {
+                let values = match matches!(kind, Kind::SentHeaders) || is_secret(&entry.key) {
                     true => HIDDEN.to_owned(),
                     false => shown(&Kind::TextList, &entry.node),
                 };
@@ -317,7 +317,7 @@ fn shown(kind: &Kind, node: &Node) -> String {
             let items: Vec<_> = items.iter().filter_map(Node::written).map(quoted).collect();
             format!("[{}]", items.join(", "))
         }
-        (Kind::Headers | Kind::Free, Value::Null) => "{}".to_owned(),
+        (Kind::Headers | Kind::SentHeaders | Kind::Free, Value::Null) => "{}".to_owned(),
         _ => check::free(node).to_string(),
     }
 }

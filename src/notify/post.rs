@@ -67,6 +67,9 @@ pub(super) struct Webhook {
     client: Client,
     url: Url,
     headers: HeaderMap,
+    /// Whether the operator has headers sent, any of which may let us in, or names a user in the
+    /// address.
+    has_credentials: bool,
     timeout: Duration,
 }
 
@@ -82,7 +85,10 @@ impl Webhook {
             .ok_or_else(|| InvalidEndpoint::Url(name()))?;
         let client = client(&options.name, &url)
             .map_err(|error| InvalidEndpoint::Client(name(), chain(&error)))?;
-        Ok(Self { client, url, headers: headers(options)?, timeout: options.timeout })
+        let has_credentials =
+            !options.headers.is_empty() || !url.username().is_empty() || url.password().is_some();
+        let headers = headers(options)?;
+        Ok(Self { client, url, headers, has_credentials, timeout: options.timeout })
     }
 
     /// Sends the request, again where the answer sends it on with its body (307 and 308). Other
@@ -101,14 +107,22 @@ impl Webhook {
                 return Ok(response);
             };
             let next = url.join(location).map_err(|_| NotTaken::Elsewhere(status.as_u16()))?;
-            let same_server = next.host() == url.host()
-                && (next.scheme() == url.scheme() || next.scheme() == "https");
-            if !same_server {
+            if !self.follows(&url, &next) {
                 return Err(NotTaken::Elsewhere(status.as_u16()));
             }
             url = next;
         }
         Err(NotTaken::NoAnswer(format!("it passes the request on more than {PASSED_ON} times")))
+    }
+
+    /// Whether a request goes on from one address to the other. What lets us in goes to the server
+    /// that it is for, which its port tells from others on the same machine; without any, another
+    /// port of the host will do, and HTTPS in place of HTTP.
+    fn follows(&self, from: &Url, to: &Url) -> bool {
+        let scheme = to.scheme() == from.scheme() || to.scheme() == "https";
+        let port = to.port_or_known_default() == from.port_or_known_default();
+        let same_server = to.scheme() == from.scheme() && port;
+        to.host() == from.host() && scheme && (same_server || !self.has_credentials)
     }
 }
 
@@ -292,5 +306,31 @@ mod tests {
         assert_eq!(status_text(200), "200 OK");
         assert_eq!(status_text(503), "503 Service Unavailable");
         assert_eq!(status_text(299), "299 ");
+    }
+
+    #[test]
+    fn what_lets_us_in_goes_to_no_other_port_scheme_or_host() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        for (from, to, bare, with_headers) in [
+            ("http://a:8080/x", "http://a:8080/y", true, true),
+            ("https://a/x", "https://a:443/y", true, true),
+            ("http://a:8080/", "http://a:8081/", true, false),
+            ("http://a/", "https://a/", true, false),
+            ("http://a:80/", "https://a:80/", true, false),
+            ("https://a/", "http://a/", false, false),
+            ("http://a/", "http://b/", false, false),
+            ("http://a/", "http://a.b/", false, false),
+        ] {
+            for (headers, user, expected) in [
+                (&[][..], "", bare),
+                (&[("Authorization", "Bearer x")], "", with_headers),
+                (&[("X-Pwd", "x")], "", with_headers),
+                (&[], "user:password@", with_headers),
+            ] {
+                let from = url(&from.replace("://", &format!("://{user}")));
+                let webhook = Webhook::new(&endpoint(from.as_str(), headers)).unwrap();
+                assert_eq!(webhook.follows(&from, &url(to)), expected, "{from} {to} {headers:?}");
+            }
+        }
     }
 }

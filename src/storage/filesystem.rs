@@ -8,8 +8,9 @@
 //! `fsync` for directories the promises of [`Storage`] are those of that file system.
 
 use std::{
-    fs::{self, File},
+    fs::{DirBuilder, File},
     io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -129,8 +130,13 @@ impl Filesystem {
 /// Where what is taken away goes first, below the root.
 const TRASH: &str = "portcullis-trash";
 
-/// Makes the root and what is missing above it, durably.
+/// Makes the root, which nobody else may look into, and what is missing above it, durably. A root
+/// that is there keeps its mode: images may be read by others if somebody wants that.
 fn make_root(root: &Path) -> io::Result<()> {
+    make_folder(root, 0o700)
+}
+
+fn make_folder(root: &Path, mode: u32) -> io::Result<()> {
     if root.is_dir() {
         return Ok(());
     }
@@ -138,8 +144,8 @@ fn make_root(root: &Path) -> io::Result<()> {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    make_root(parent)?;
-    match fs::create_dir(root) {
+    make_folder(parent, 0o777)?;
+    match DirBuilder::new().mode(mode).create(root) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && root.is_dir() => {}
         result => result?,
     }

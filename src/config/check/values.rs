@@ -106,7 +106,9 @@ pub(super) fn expected(kind: &Kind) -> String {
         Kind::Duration => "a duration such as `30s` or `1h30m`".to_owned(),
         Kind::Word(words) => alternatives(words.iter().copied()),
         Kind::TextList => "a list of texts".to_owned(),
-        Kind::Headers => "a section of names, each with a list of texts".to_owned(),
+        Kind::Headers | Kind::SentHeaders => {
+            "a section of names, each with a list of texts".to_owned()
+        }
         Kind::Free | Kind::Section(_) => "a section".to_owned(),
         Kind::Switch(_) => "a section, or `off`".to_owned(),
         Kind::OneOf { of, .. } => {

@@ -239,7 +239,7 @@ const NOTIFICATIONS: Kind = Section(&[
             works("name", Text),
             works("disabled", Bool),
             works("url", Secret),
-            works("headers", Headers),
+            works("headers", SentHeaders),
             works("timeout", Duration),
             works("threshold", Limit),
             works("backoff", Duration),

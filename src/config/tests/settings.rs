@@ -113,3 +113,38 @@ fn headers_that_let_somebody_in_and_passwords_in_addresses_are_not_shown() {
     assert!(!text.contains("sesame"), "{text}");
     assert!(text.contains("https://ann:***@a.example") && text.contains("X: [y]"), "{text}");
 }
+
+#[test]
+fn of_headers_that_are_sent_to_others_the_names_are_shown_and_no_value() {
+    let config = |value: &str| {
+        load(&format!(
+            "notifications: {{endpoints: [{{name: a, url: 'http://a', headers: {{X-Password: \
+             [{value}], X-Pwd: {value}}}}}]}}\n\
+             health: {{http: [{{uri: 'http://b', headers: {{X-Hub-Signature: [{value}], X-Pass: []}}}}]}}\n"
+        ))
+        .unwrap()
+    };
+    let text = config("sesame").settings.to_string();
+    assert!(!text.contains("sesame"), "{text}");
+    for shown in ["X-Password: \"***\"", "X-Pwd: \"***\"", "X-Hub-Signature: \"***\""] {
+        assert!(text.contains(shown), "{shown}: {text}");
+    }
+    let changed = config("sesame").settings.changed(&config("other").settings);
+    assert_eq!(changed, ["health.http[0].headers", "notifications.endpoints[0].headers"]);
+}
+
+#[test]
+fn a_debug_listener_that_others_reach_is_warned_of() {
+    for addr in [":5001", "0.0.0.0:5001", "[::]:5001", "192.168.0.1:5001", "registry.example:5001"]
+    {
+        let config = load(&format!("http: {{debug: {{addr: '{addr}'}}}}")).unwrap();
+        assert!(
+            warns(&config, "http.debug.addr (") && warns(&config, "write 127.0.0.1:5001"),
+            "{addr}"
+        );
+    }
+    for addr in ["", "127.0.0.1:5001", "127.1.2.3:5001", "[::1]:5001", "localhost:5001"] {
+        let config = load(&format!("http: {{debug: {{addr: '{addr}'}}}}")).unwrap();
+        assert!(!warns(&config, "http.debug"), "{addr}");
+    }
+}

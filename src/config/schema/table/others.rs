@@ -88,7 +88,7 @@ pub(super) const HEALTH: Kind = Section(&[
         "http",
         List(&Section(&[
             works("uri", Secret),
-            works("headers", Headers),
+            works("headers", SentHeaders),
             works("statuscode", Integer),
             works("timeout", Duration),
             works("interval", Duration),
