@@ -19,17 +19,17 @@ pub(super) enum Renewal {
 
 impl Renewal {
     /// How long before the end there is something to say. What renews files by itself does so long
-    /// before.
-    const fn warning(self) -> SignedDuration {
+    /// before; where it does so every few days, before three quarters of the time are over. The local
+    /// authority renews within the last 30 days.
+    fn warning(self, lifetime: SignedDuration) -> SignedDuration {
         match self {
-            Self::Files => SignedDuration::from_hours(7 * 24),
+            Self::Files => SignedDuration::from_hours(7 * 24).min(lifetime / 4),
             Self::Authority | Self::KeyElsewhere => SignedDuration::from_hours(30 * 24),
         }
     }
 }
 
 /// What to say about a certificate that has ended, ends soon or has not begun; `None` for others.
-/// One for a few days only ends soon when a quarter of its time is left.
 pub(super) fn told(
     leaf: &Description,
     now: Timestamp,
@@ -44,7 +44,7 @@ pub(super) fn told(
         format!("is not valid before {}: is the clock right?", day(leaf.not_before))
     } else if left <= SignedDuration::ZERO {
         format!("has expired at {}, and clients refuse it", day(leaf.not_after))
-    } else if left <= renewal.warning().min(lifetime / 4) {
+    } else if left <= renewal.warning(lifetime) {
         format!("expires at {}", day(leaf.not_after))
     } else {
         return None;

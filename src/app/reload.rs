@@ -20,6 +20,7 @@ use crate::{
     notify::Notifier,
     server::{
         CertificateSource, ClientCertificates, TlsOptions, authority,
+        authority::ServerCertificate,
         certificates::{self, Authorities, CertificateError},
         tls,
     },
@@ -55,6 +56,15 @@ pub(super) fn secure(
     };
     if *source == CertificateSource::BuiltIn {
         let made = authority::ensure(Path::new(CERTIFICATES), &hosts(config))?;
+        if let ServerCertificate::Outdated(reason) = &made.certificate {
+            tracing::warn!(
+                "the certificate in {CERTIFICATES}/{} should be renewed ({reason}), and {} is kept \
+                 elsewhere: run `portcullis certs` there, and put {0} and {} into {CERTIFICATES}",
+                authority::SERVER_CERTIFICATE,
+                authority::CA_KEY,
+                authority::SERVER_KEY,
+            );
+        }
         provisioned.certificates = Some(made);
     }
     let files = files(source);

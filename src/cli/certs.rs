@@ -10,7 +10,7 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::failure::Failure;
 use crate::server::{
-    authority::{CA_CERTIFICATE, DEFAULT_DAYS, Outcome, SERVER_CERTIFICATE, renew},
+    authority::{CA_CERTIFICATE, DEFAULT_DAYS, Outcome, Renew, SERVER_CERTIFICATE, renew},
     certificates::{Description, describe, load_chain},
 };
 
@@ -19,6 +19,11 @@ The first run makes a certificate authority (ca.crt, ca.key); later runs keep it
 go on trusting it. Each run makes a new server certificate (server.crt, server.key). It is for \
 localhost, for this machine's name, for the names given here and for those of the certificate it \
 replaces. Delete server.crt to begin anew with the names.
+
+The authority is for the names that its first run was given, their parent domains, this machine's name, \
+loopback and private addresses; clients refuse what it signs for others. --new-authority makes one for \
+more names, and keeps the old files beside the new ones. ca.key may be kept elsewhere: the server needs \
+it only to renew its certificate.
 
 Examples:
   portcullis certs --host registry.example.com --host 192.0.2.10
@@ -46,6 +51,9 @@ pub(super) struct Certs {
     /// The directory of the certificates
     #[arg(long, value_name = "DIR", default_value = "certs")]
     out: PathBuf,
+    /// Make another authority too, which clients have to trust in place of the old one
+    #[arg(long)]
+    new_authority: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -72,7 +80,8 @@ impl Certs {
         match self.command {
             Some(Command::Show { out: directory }) => show(&mut out, &directory, Timestamp::now()),
             None => {
-                let outcome = renew(&self.out, &self.hosts, self.days)?;
+                let what = if self.new_authority { Renew::Authority } else { Renew::Certificate };
+                let outcome = renew(&self.out, &self.hosts, self.days, what)?;
                 let leaf = read(&self.out.join(SERVER_CERTIFICATE))?;
                 report(&mut out, &self.out, &outcome, &leaf)?;
                 // The first host that was given, as a bare name.

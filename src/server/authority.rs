@@ -3,14 +3,16 @@
 //! One directory holds four files: `ca.crt` and `ca.key`, the authority, made once and never
 //! overwritten, because clients are told to trust it; and `server.crt` and `server.key`, which the
 //! authority issues and renews. [`ensure`] makes and renews what needs it, [`renew`] makes a new
-//! server certificate in any case.
+//! server certificate in any case. `ca.key` may be kept elsewhere: a server certificate that is valid
+//! is served without it.
 
+mod constraints;
 mod error;
 mod files;
 mod names;
 mod upkeep;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand;
 use rcgen::{
@@ -22,11 +24,11 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 use zeroize::Zeroizing;
 
+use self::{constraints::Constraints, files::Access, names::Name};
 pub use self::{
     error::AuthorityError,
-    upkeep::{Outcome, Reason, ServerCertificate, ensure, examine, renew},
+    upkeep::{Outcome, Reason, Renew, ServerCertificate, ensure, examine, renew},
 };
-use self::{files::Access, names::Name};
 
 /// The authority's certificate, which clients are told to trust.
 pub const CA_CERTIFICATE: &str = "ca.crt";
@@ -52,9 +54,17 @@ const MAX_COMMON_NAME: usize = 64;
 
 /// A certificate authority: a certificate and its key.
 pub struct Authority {
+    root: Root,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// The certificate of an authority, whose key may be kept elsewhere.
+struct Root {
+    /// The file that it is from.
+    path: PathBuf,
     certificate: CertificateDer<'static>,
     not_after: OffsetDateTime,
-    issuer: Issuer<'static, KeyPair>,
+    constraints: Constraints,
 }
 
 /// A certificate and its private key, both PEM.
@@ -66,26 +76,32 @@ pub struct Issued {
 }
 
 impl Authority {
-    /// Loads the authority in a directory, or makes one if neither of its files is there; true if
-    /// it was made.
+    /// Loads the authority in a directory, or makes one for `hosts` if neither of its files is there;
+    /// true if it was made.
     ///
     /// A new authority is an ECDSA P-256 key (mode 0600) with a certificate for ten years that may
-    /// sign server certificates and revocation lists and no further authorities. The key is durable
-    /// before the certificate appears. An existing one may also be made by other tools.
+    /// sign certificates of servers, and revocation lists, and no further authorities; for the names
+    /// given, their parent domains, this machine and local addresses, and for no others. The key is
+    /// durable before the certificate appears. An existing one may also be made by other tools.
     ///
     /// Of two processes that do this at the same time one may find the other's work half-done;
     /// [`ensure`] and [`renew`] hold a lock against that.
     ///
     /// # Errors
     ///
-    /// When only one of the files is there, when they do not belong together or cannot be used, and
-    /// when they cannot be read or written.
-    pub fn load_or_create(directory: &Path) -> Result<(Self, bool), AuthorityError> {
-        Self::load_or_create_at(directory, OffsetDateTime::now_utc())
+    /// When a name is none, when only one of the files is there, when they do not belong together or
+    /// cannot be used, and when they cannot be read or written.
+    pub fn load_or_create(
+        directory: &Path,
+        hosts: &[String],
+    ) -> Result<(Self, bool), AuthorityError> {
+        let names: Vec<_> = hosts.iter().map(|host| Name::parse(host)).collect::<Result<_, _>>()?;
+        Self::load_or_create_at(directory, &names, OffsetDateTime::now_utc())
     }
 
     fn load_or_create_at(
         directory: &Path,
+        names: &[Name],
         now: OffsetDateTime,
     ) -> Result<(Self, bool), AuthorityError> {
         if let Some(authority) = Self::load(directory)? {
@@ -93,53 +109,39 @@ impl Authority {
         }
         let (certificate, key) = (directory.join(CA_CERTIFICATE), directory.join(CA_KEY));
         let signing = new_key()?;
-        let own = ca_params(now)?.self_signed(&signing).map_err(AuthorityError::Make)?;
+        let params = ca_params(now, &Constraints::around(names))?;
+        let own = params.self_signed(&signing).map_err(AuthorityError::Make)?;
         let pem = Zeroizing::new(signing.serialize_pem());
         files::write(&key, pem.as_bytes(), Access::Private)?;
         files::write(&certificate, own.pem().as_bytes(), Access::Public)?;
-        let authority = Self::new(own.into(), signing)
-            .map_err(|_| AuthorityError::NotAnAuthority { path: certificate })?;
-        Ok((authority, true))
+        let root = Root::new(own.into(), certificate)?;
+        Ok((Self::new(root, signing, &key)?, true))
     }
 
     /// The authority in a directory; `None` if neither of its files is there.
     fn load(directory: &Path) -> Result<Option<Self>, AuthorityError> {
-        let (certificate, key) = (directory.join(CA_CERTIFICATE), directory.join(CA_KEY));
-        match (files::read(&certificate)?, files::read(&key)?) {
-            (Some(crt), Some(pem)) => {
-                let not_an_authority =
-                    || AuthorityError::NotAnAuthority { path: certificate.clone() };
-                let der = CertificateDer::from_pem_slice(&crt).map_err(|_| not_an_authority())?;
-                let signing = read_key(&pem, &key)?;
-                match Self::new(der, signing) {
-                    Ok(authority) => Ok(Some(authority)),
-                    Err(Unfit::NotAnAuthority) => Err(not_an_authority()),
-                    Err(Unfit::Mismatch) => Err(AuthorityError::Mismatch { certificate, key }),
-                }
-            }
+        let key = directory.join(CA_KEY);
+        match (Root::load(directory)?, files::read(&key)?) {
+            (Some(root), Some(pem)) => Self::new(root, read_key(&pem, &key)?, &key).map(Some),
             (None, None) => Ok(None),
-            (Some(_), None) => {
-                Err(AuthorityError::Incomplete { present: certificate, missing: key })
+            (Some(root), None) => {
+                Err(AuthorityError::Incomplete { present: root.path, missing: key })
             }
             (None, Some(_)) => {
-                Err(AuthorityError::Incomplete { present: key, missing: certificate })
+                let missing = directory.join(CA_CERTIFICATE);
+                Err(AuthorityError::Incomplete { present: key, missing })
             }
         }
     }
 
-    fn new(certificate: CertificateDer<'static>, key: KeyPair) -> Result<Self, Unfit> {
-        let (_, parsed) =
-            X509Certificate::from_der(&certificate).map_err(|_| Unfit::NotAnAuthority)?;
-        if !parsed.is_ca() {
-            return Err(Unfit::NotAnAuthority);
+    fn new(root: Root, key: KeyPair, path: &Path) -> Result<Self, AuthorityError> {
+        if root.public_key()? != key.subject_public_key_info() {
+            let (certificate, key) = (root.path, path.to_owned());
+            return Err(AuthorityError::Mismatch { certificate, key });
         }
-        if parsed.public_key().raw != key.subject_public_key_info() {
-            return Err(Unfit::Mismatch);
-        }
-        let not_after = parsed.validity().not_after.to_datetime();
-        let issuer =
-            Issuer::from_ca_cert_der(&certificate, key).map_err(|_| Unfit::NotAnAuthority)?;
-        Ok(Self { certificate, not_after, issuer })
+        let issuer = Issuer::from_ca_cert_der(&root.certificate, key)
+            .map_err(|_| AuthorityError::NotAnAuthority { path: root.path.clone() })?;
+        Ok(Self { root, issuer })
     }
 
     /// Makes a key and a server certificate for the names (host names and IP addresses, as people
@@ -148,9 +150,10 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// When a name is neither, or the authority has expired.
+    /// When a name is neither, or outside of the authority's constraints, or the authority has expired.
     pub fn issue(&self, names: &[String], days: u16) -> Result<Issued, AuthorityError> {
         let names: Vec<_> = names.iter().map(|name| Name::parse(name)).collect::<Result<_, _>>()?;
+        self.root.must_permit(&names)?;
         let key = new_key()?;
         let chain = self.certify(&key, &names, days, OffsetDateTime::now_utc())?;
         Ok(Issued { chain, key: Zeroizing::new(key.serialize_pem()) })
@@ -164,7 +167,7 @@ impl Authority {
         days: u16,
         now: OffsetDateTime,
     ) -> Result<String, AuthorityError> {
-        if self.not_after <= now {
+        if self.root.not_after <= now {
             return Err(AuthorityError::Expired);
         }
         let mut params = CertificateParams::default();
@@ -172,7 +175,7 @@ impl Authority {
         // Counted from the beginning: Apple's limit of 825 days is exact. And no client accepts a
         // certificate that outlives its authority.
         let end = params.not_before + Duration::days(days.into());
-        params.not_after = end.min(self.not_after);
+        params.not_after = end.min(self.root.not_after);
         params.serial_number = Some(serial()?);
         params.subject_alt_names = names
             .iter()
@@ -192,6 +195,51 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let leaf = params.signed_by(key, &self.issuer);
         Ok(leaf.map_err(AuthorityError::Make)?.pem())
+    }
+}
+
+impl Root {
+    /// The certificate in a directory; `None` if its file is not there.
+    fn load(directory: &Path) -> Result<Option<Self>, AuthorityError> {
+        let path = directory.join(CA_CERTIFICATE);
+        let Some(pem) = files::read(&path)? else { return Ok(None) };
+        match CertificateDer::from_pem_slice(&pem) {
+            Ok(certificate) => Self::new(certificate, path).map(Some),
+            Err(_) => Err(AuthorityError::NotAnAuthority { path }),
+        }
+    }
+
+    fn new(certificate: CertificateDer<'static>, path: PathBuf) -> Result<Self, AuthorityError> {
+        let read = match X509Certificate::from_der(&certificate) {
+            Ok((_, parsed)) if parsed.is_ca() => {
+                Some((parsed.validity().not_after.to_datetime(), Constraints::of(&parsed)))
+            }
+            _ => None,
+        };
+        match read {
+            Some((not_after, constraints)) => {
+                Ok(Self { path, certificate, not_after, constraints })
+            }
+            None => Err(AuthorityError::NotAnAuthority { path }),
+        }
+    }
+
+    fn public_key(&self) -> Result<Vec<u8>, AuthorityError> {
+        match X509Certificate::from_der(&self.certificate) {
+            Ok((_, parsed)) => Ok(parsed.public_key().raw.to_vec()),
+            Err(_) => Err(AuthorityError::NotAnAuthority { path: self.path.clone() }),
+        }
+    }
+
+    /// Refuses names that the authority may not vouch for.
+    fn must_permit(&self, names: &[Name]) -> Result<(), AuthorityError> {
+        match names.iter().find(|name| !self.constraints.permit(name)) {
+            None => Ok(()),
+            Some(name) => Err(AuthorityError::Outside {
+                name: name.to_string(),
+                directory: self.path.parent().unwrap_or_else(|| Path::new(".")).to_owned(),
+            }),
+        }
     }
 
     /// Whether this authority's key has signed the certificate, be it expired or not.
@@ -222,7 +270,7 @@ impl Authority {
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("not_after", &self.not_after).finish_non_exhaustive()
+        f.debug_struct("Authority").field("not_after", &self.root.not_after).finish_non_exhaustive()
     }
 }
 
@@ -232,16 +280,14 @@ impl std::fmt::Debug for Issued {
     }
 }
 
-enum Unfit {
-    NotAnAuthority,
-    Mismatch,
-}
-
 fn webpki_algorithms() -> &'static [&'static dyn rustls_pki_types::SignatureVerificationAlgorithm] {
     rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all
 }
 
-fn ca_params(now: OffsetDateTime) -> Result<CertificateParams, AuthorityError> {
+fn ca_params(
+    now: OffsetDateTime,
+    constraints: &Constraints,
+) -> Result<CertificateParams, AuthorityError> {
     let host = names::of_this_machine().map_or_else(|| "localhost".to_owned(), |n| n.to_string());
     let full = format!("Portcullis local CA ({host})");
     let mut params = CertificateParams::default();
@@ -255,6 +301,9 @@ fn ca_params(now: OffsetDateTime) -> Result<CertificateParams, AuthorityError> {
     });
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    // Whoever trusts it does not trust it for mail, or for code.
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.name_constraints = Some(constraints.to_rcgen());
     Ok(params)
 }
 

@@ -56,19 +56,19 @@ fn the_first_run_makes_everything_and_says_where_clients_look() {
 fn a_later_run_makes_a_new_certificate_by_the_same_authority() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| fs::read(dir.path().join("tls").join(name)).unwrap();
-    certs(dir.path(), &["--out", "tls", "--host", "one.example"]);
+    certs(dir.path(), &["--out", "tls", "--host", "one.corp.example"]);
     let (ca, key, leaf) = (file("ca.crt"), file("ca.key"), file("server.crt"));
 
-    let (code, out, _) = certs(dir.path(), &["--out", "tls", "--days", "10", "--host", "::2"]);
+    let (code, out, _) = certs(dir.path(), &["--out", "tls", "--days", "10", "--host", "fd00::2"]);
     assert_eq!(code, Some(0), "{out}");
     assert!(out.contains("Authority tls/ca.crt: kept"), "{out}");
-    assert!(out.contains("certs.d/[::2]:5000/ca.crt"), "{out}");
+    assert!(out.contains("certs.d/[fd00::2]:5000/ca.crt"), "{out}");
     assert_eq!((file("ca.crt"), file("ca.key")), (ca, key));
     assert_ne!(file("server.crt"), leaf);
 
     let told = described(&dir.path().join("tls/server.crt"));
     assert_eq!(told.not_after.as_second() - told.not_before.as_second(), 864_000);
-    for name in ["::2", "one.example"] {
+    for name in ["fd00::2", "one.corp.example"] {
         assert!(told.names.contains(&name.to_owned()), "{told:?}");
     }
 }

@@ -41,6 +41,7 @@ mod legacy_formats;
 mod limits;
 mod links;
 mod lists;
+mod local_authority;
 mod locations;
 mod manifests;
 mod metrics;

@@ -398,7 +398,7 @@ async fn the_end_of_the_certificate_follows_a_reload() {
         end
     };
     let first = assert_told().await;
-    authority::renew(folder.path(), &[], 7).unwrap();
+    authority::renew(folder.path(), &[], 7, authority::Renew::Certificate).unwrap();
     server.app().reload().await;
     assert!(assert_told().await < first);
     // One that cannot be used changes nothing.

@@ -266,7 +266,7 @@ async fn a_changed_certificate_is_in_force_and_a_broken_one_is_not() {
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
     };
     let first = served().await;
-    authority::renew(folder.path(), &[], 30).unwrap();
+    authority::renew(folder.path(), &[], 30, authority::Renew::Certificate).unwrap();
     server.app().reload().await;
     let second = served().await;
     assert_ne!(first, second);
@@ -276,7 +276,7 @@ async fn a_changed_certificate_is_in_force_and_a_broken_one_is_not() {
     assert_eq!(served().await, second);
 
     // And by itself, without being told.
-    authority::renew(folder.path(), &[], 30).unwrap();
+    authority::renew(folder.path(), &[], 30, authority::Renew::Certificate).unwrap();
     let noticed = async {
         while served().await == second {
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -85,7 +85,7 @@ impl Changes {
                 "certificate, by `portcullis certs`"
             }
             way => {
-                let (authority, _) = Authority::load_or_create(&site.path("certs")).unwrap();
+                let (authority, _) = Authority::load_or_create(&site.path("certs"), &[]).unwrap();
                 let issued = authority.issue(&[host], 30).unwrap();
                 let write = if way == 1 { renamed } else { overwritten };
                 write(&site.path(KEY), issued.key.as_bytes());

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::{CA_CERTIFICATE, CA_KEY};
+use super::{CA_CERTIFICATE, CA_KEY, Reason, SERVER_CERTIFICATE, SERVER_KEY};
 
 /// Why the authority could not do what it was asked for. Each variant is a sentence that says what
 /// to do where that is not plain; causes from below are in `source()`.
@@ -43,6 +43,30 @@ pub enum AuthorityError {
         /// The file that is not.
         missing: PathBuf,
     },
+    /// The authority's key is kept elsewhere, and the server certificate cannot do any more without it.
+    #[error(
+        "the certificate in {} cannot be used ({reason}), and {CA_KEY} is not there to make another: \
+         run `portcullis certs` where it is kept, and put {SERVER_CERTIFICATE} and {SERVER_KEY} here",
+        path.display()
+    )]
+    KeyElsewhere {
+        /// The server certificate's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: Reason,
+    },
+    /// A name is outside of what the authority may vouch for.
+    #[error(
+        "{} may not vouch for `{name}`: `portcullis certs --out {} --new-authority --host {name}` makes \
+         another authority, whose {CA_CERTIFICATE} clients have to trust in place of the old one",
+        directory.join(CA_CERTIFICATE).display(), directory.display()
+    )]
+    Outside {
+        /// The name.
+        name: String,
+        /// The directory of the authority.
+        directory: PathBuf,
+    },
     /// The authority's certificate is not PEM, or not that of an authority.
     #[error("{} is not the certificate of a certificate authority", path.display())]
     NotAnAuthority {
@@ -67,7 +91,7 @@ pub enum AuthorityError {
     },
     /// The authority's time is over, and with it that of everything it could issue.
     #[error(
-        "the certificate authority has expired: move {CA_CERTIFICATE} and {CA_KEY} away so that a new one is made, and hand out its {CA_CERTIFICATE}"
+        "the certificate authority has expired: `portcullis certs --new-authority` makes another, whose {CA_CERTIFICATE} clients have to trust in place of the old one"
     )]
     Expired,
     /// A name cannot stand in a certificate.

@@ -44,6 +44,23 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, AuthorityE
     }
 }
 
+/// Gives those of the files that are there other names, which end with `suffix`.
+pub(super) fn set_aside(
+    directory: &Path,
+    names: &[&str],
+    suffix: &str,
+) -> Result<(), AuthorityError> {
+    for name in names {
+        let (path, aside) = (directory.join(name), directory.join(format!("{name}.{suffix}")));
+        match fs::rename(&path, aside) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(AuthorityError::Write { path, source }),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Writes a file: it is there whole or, after a crash, as it was before, and it stays after a power
 /// cut. A file that was there before keeps its owner, where the caller may set one.
 pub(super) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), AuthorityError> {

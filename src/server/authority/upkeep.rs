@@ -12,7 +12,7 @@ use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
 use super::{
-    Authority, AuthorityError, CA_CERTIFICATE, CA_KEY, DEFAULT_DAYS, SERVER_CERTIFICATE,
+    Authority, AuthorityError, CA_CERTIFICATE, CA_KEY, DEFAULT_DAYS, Root, SERVER_CERTIFICATE,
     SERVER_KEY,
     files::{self, Access},
     names::{self, Name},
@@ -39,6 +39,8 @@ pub enum ServerCertificate {
     Kept,
     /// It was not issued by this authority and is left alone, whatever state it is in.
     Foreign,
+    /// It is valid and should be another, for this reason, and the authority's key is kept elsewhere.
+    Outdated(Reason),
     /// A new one was written.
     Issued(Reason),
 }
@@ -67,24 +69,41 @@ pub enum Reason {
 /// since that of a container changes with every start.
 ///
 /// A certificate of other origin is never touched, and if it is there without any authority, none is
-/// made. Two processes that do this at the same time follow one another. This call blocks.
+/// made. Where `ca.key` is kept elsewhere, a certificate that is valid is left as it is. A new
+/// authority is for the names that it is made for and what is near to them
+/// ([`Authority::load_or_create`]). Two processes that do this at the same time follow one another. This call blocks.
 ///
 /// # Errors
 ///
-/// When a name cannot stand in a certificate, when the authority is incomplete, unusable or expired,
-/// and when files cannot be read or written.
+/// When a name cannot stand in a certificate or is outside of what the authority may vouch for, when
+/// the authority is incomplete, unusable or expired, and when files cannot be read or written.
 pub fn ensure(directory: &Path, hosts: &[String]) -> Result<Outcome, AuthorityError> {
     ensure_at(directory, hosts, OffsetDateTime::now_utc())
 }
 
+/// What [`renew`] makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renew {
+    /// A server certificate, and the authority where there is none.
+    Certificate,
+    /// Another authority, which clients have to be told to trust, and its server certificate. The
+    /// files of the old ones stay beside the new ones, with the time in their names.
+    Authority,
+}
+
 /// Makes a new server certificate with a new key, valid for so many days, and the authority if there
-/// is none. The names are those of [`ensure`].
+/// is none, or another one if that is asked for. The names are those of [`ensure`].
 ///
 /// # Errors
 ///
 /// Those of [`ensure`], and [`AuthorityError::Foreign`] when the certificate that is there was not
 /// issued by this authority.
-pub fn renew(directory: &Path, hosts: &[String], days: u16) -> Result<Outcome, AuthorityError> {
+pub fn renew(
+    directory: &Path,
+    hosts: &[String],
+    days: u16,
+    what: Renew,
+) -> Result<Outcome, AuthorityError> {
     let required = names::required(hosts)?;
     let _lock = files::lock(directory)?;
     let place = Place::look(directory)?;
@@ -93,13 +112,30 @@ pub fn renew(directory: &Path, hosts: &[String], days: u16) -> Result<Outcome, A
         return Err(foreign);
     }
     let now = OffsetDateTime::now_utc();
-    let (authority, created_authority) = Authority::load_or_create_at(directory, now)?;
-    let old = match place.leaf(&authority) {
-        Leaf::None => None,
-        Leaf::Foreign => return Err(foreign),
-        Leaf::Ours(old) => Some(old),
+    let old = match (&place.certificate_pem, Root::load(directory)?) {
+        (None, _) => None,
+        (Some(_), None) => {
+            let (present, missing) = (directory.join(CA_KEY), directory.join(CA_CERTIFICATE));
+            return Err(AuthorityError::Incomplete { present, missing });
+        }
+        (Some(_), Some(root)) => match place.leaf(&root) {
+            Leaf::None => None,
+            Leaf::Foreign => return Err(foreign),
+            Leaf::Ours(old) => Some(old),
+        },
     };
-    let names = names_for(required, old.as_ref());
+    if what == Renew::Authority {
+        files::set_aside(
+            directory,
+            &[CA_KEY, CA_CERTIFICATE, SERVER_KEY, SERVER_CERTIFICATE],
+            &now.unix_timestamp().to_string(),
+        )?;
+    }
+    let mut wanted = required.clone();
+    add_old(&mut wanted, old.as_ref());
+    let (authority, created_authority) = Authority::load_or_create_at(directory, &wanted, now)?;
+    authority.root.must_permit(&required)?;
+    let names = names_for(required, old.as_ref(), &authority.root);
     let key = new_key()?;
     place.write(&key, &authority.certify(&key, &names, days, now)?)?;
     Ok(Outcome { created_authority, certificate: ServerCertificate::Issued(Reason::Asked) })
@@ -111,17 +147,20 @@ pub fn renew(directory: &Path, hosts: &[String], days: u16) -> Result<Outcome, A
 ///
 /// Those of [`ensure`], but for a directory that it could not make and files that it could not write.
 pub fn examine(directory: &Path, hosts: &[String]) -> Result<(), AuthorityError> {
-    names::required(hosts)?;
+    let required = names::required(hosts)?;
     let place = Place::look(directory)?;
+    let now = OffsetDateTime::now_utc();
     if place.holds_only_foreign() {
         return Ok(());
     }
-    match Authority::load(directory)? {
-        Some(authority) if authority.not_after <= OffsetDateTime::now_utc() => {
-            Err(AuthorityError::Expired)
-        }
-        _ => Ok(()),
+    if let Some(root) = place.root_alone(directory)? {
+        return place.without_key(&root, &required, now).map(|_| ());
     }
+    let Some(authority) = Authority::load(directory)? else { return Ok(()) };
+    if authority.root.not_after <= now {
+        return Err(AuthorityError::Expired);
+    }
+    authority.root.must_permit(&required)
 }
 
 fn ensure_at(
@@ -135,17 +174,23 @@ fn ensure_at(
     if place.holds_only_foreign() {
         return Ok(Outcome { created_authority: false, certificate: ServerCertificate::Foreign });
     }
-    let (authority, created_authority) = Authority::load_or_create_at(directory, now)?;
+    if let Some(root) = place.root_alone(directory)? {
+        let certificate = place.without_key(&root, &required, now)?;
+        return Ok(Outcome { created_authority: false, certificate });
+    }
+    let (authority, created_authority) = Authority::load_or_create_at(directory, &required, now)?;
     let done = |certificate| Outcome { created_authority, certificate };
-    let (reason, old) = match place.leaf(&authority) {
+    let root = &authority.root;
+    let (reason, old) = match place.leaf(root) {
         Leaf::None => (Reason::Missing, None),
         Leaf::Foreign => return Ok(done(ServerCertificate::Foreign)),
-        Leaf::Ours(old) => match place.fault(&old, &required, &authority, now)? {
+        Leaf::Ours(old) => match place.fault(&old, &required, root, now)? {
             None => return Ok(done(ServerCertificate::Kept)),
             Some(reason) => (reason, Some(old)),
         },
     };
-    let names = names_for(required, old.as_ref());
+    root.must_permit(&required)?;
+    let names = names_for(required, old.as_ref(), root);
     let key = match &place.key_pem {
         // A key without a certificate may be somebody's, waiting for one: it is certified, not
         // replaced.
@@ -191,14 +236,51 @@ impl Place {
         self.certificate_pem.is_some() && !self.has_authority
     }
 
-    fn leaf(&self, authority: &Authority) -> Leaf {
+    /// The authority's certificate, where that is here and the key is not, beside a certificate for
+    /// the server: the key is kept elsewhere.
+    fn root_alone(&self, directory: &Path) -> Result<Option<Root>, AuthorityError> {
+        if self.certificate_pem.is_none() || directory.join(CA_KEY).exists() {
+            return Ok(None);
+        }
+        Root::load(directory)
+    }
+
+    /// What becomes of the server certificate where nothing can be signed.
+    fn without_key(
+        &self,
+        root: &Root,
+        required: &[Name],
+        now: OffsetDateTime,
+    ) -> Result<ServerCertificate, AuthorityError> {
+        let old = match self.leaf(root) {
+            Leaf::None | Leaf::Foreign => return Ok(ServerCertificate::Foreign),
+            Leaf::Ours(old) => old,
+        };
+        let over = old.not_after.as_second() <= now.unix_timestamp();
+        match self.fault(&old, required, root, now)? {
+            None => Ok(ServerCertificate::Kept),
+            // That it ends is said in time by whoever looks at what is served.
+            Some(Reason::Expires(_)) if !over => {
+                let lacking = lacking(&old, required);
+                Ok(lacking.map_or(ServerCertificate::Kept, |name| {
+                    ServerCertificate::Outdated(Reason::LacksName(name))
+                }))
+            }
+            Some(reason @ Reason::LacksName(_)) => Ok(ServerCertificate::Outdated(reason)),
+            Some(reason) => {
+                Err(AuthorityError::KeyElsewhere { path: self.certificate.clone(), reason })
+            }
+        }
+    }
+
+    fn leaf(&self, root: &Root) -> Leaf {
         use rustls_pki_types::pem::PemObject as _;
 
         let Some(pem) = &self.certificate_pem else {
             return Leaf::None;
         };
         let parsed = CertificateDer::from_pem_slice(pem).ok();
-        match parsed.filter(|leaf| authority.has_issued(leaf)) {
+        match parsed.filter(|leaf| root.has_issued(leaf)) {
             Some(leaf) => certificates::describe(&leaf).map_or(Leaf::Foreign, Leaf::Ours),
             None => Leaf::Foreign,
         }
@@ -209,7 +291,7 @@ impl Place {
         &self,
         old: &Description,
         required: &[Name],
-        authority: &Authority,
+        root: &Root,
         now: OffsetDateTime,
     ) -> Result<Option<Reason>, AuthorityError> {
         match certificates::load(&self.certificate, &self.key) {
@@ -223,12 +305,11 @@ impl Place {
         let end = old.not_after.as_second();
         // What the authority's own end has cut short cannot be made longer; one that is expired is
         // tried, for the sake of the message.
-        let renewable = end < authority.not_after.unix_timestamp() || end <= now.unix_timestamp();
+        let renewable = end < root.not_after.unix_timestamp() || end <= now.unix_timestamp();
         if renewable && end < (now + RENEW_BEFORE).unix_timestamp() {
             return Ok(Some(Reason::Expires(old.not_after)));
         }
-        let lacking = required.iter().map(Name::to_string).find(|name| !old.names.contains(name));
-        Ok(lacking.map(Reason::LacksName))
+        Ok(lacking(old, required).map(Reason::LacksName))
     }
 
     /// Writes both files, the key first: after a crash in between the key does not fit, which
@@ -240,17 +321,33 @@ impl Place {
     }
 }
 
-fn names_for(mut names: Vec<Name>, old: Option<&Description>) -> Vec<Name> {
-    if let Some(own) = names::of_this_machine() {
-        names::add(&mut names, own);
-    }
-    for name in old.iter().flat_map(|old| &old.names) {
-        // Names of other kinds were not written by this code.
-        if let Ok(name) = Name::parse(name) {
+/// The first of the names that a certificate is not for.
+fn lacking(old: &Description, required: &[Name]) -> Option<String> {
+    required.iter().map(Name::to_string).find(|name| !old.names.contains(name))
+}
+
+/// The names of a new certificate: beside those that it must have, the machine's own and those of the
+/// one that it replaces, as far as the authority may vouch for them. That of a container changes with
+/// every start, and is then outside.
+fn names_for(mut names: Vec<Name>, old: Option<&Description>, root: &Root) -> Vec<Name> {
+    let mut more = Vec::new();
+    more.extend(names::of_this_machine());
+    add_old(&mut more, old);
+    for name in more {
+        if root.constraints.permit(&name) {
             names::add(&mut names, name);
         }
     }
     names
+}
+
+fn add_old(names: &mut Vec<Name>, old: Option<&Description>) {
+    for name in old.iter().flat_map(|old| &old.names) {
+        // Names of other kinds were not written by this code.
+        if let Ok(name) = Name::parse(name) {
+            names::add(names, name);
+        }
+    }
 }
 
 impl fmt::Display for Reason {

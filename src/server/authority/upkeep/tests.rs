@@ -92,11 +92,11 @@ fn what_is_as_it_should_be_is_left_byte_for_byte() {
 fn a_certificate_near_its_end_or_without_a_name_is_renewed_and_keeps_its_names() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    ensure(dir, &hosts(&["one.example"])).unwrap();
+    ensure(dir, &hosts(&["one.corp.example"])).unwrap();
     let authority = files(dir)[CA_KEY].clone();
 
-    let outcome = ensure(dir, &hosts(&["two.example"])).unwrap();
-    assert_eq!(issued(outcome), Reason::LacksName("two.example".to_owned()));
+    let outcome = ensure(dir, &hosts(&["two.corp.example"])).unwrap();
+    assert_eq!(issued(outcome), Reason::LacksName("two.corp.example".to_owned()));
 
     let at = now() + Duration::days(825 - 31);
     let kept = ensure_at(dir, &[], at).unwrap();
@@ -107,7 +107,7 @@ fn a_certificate_near_its_end_or_without_a_name_is_renewed_and_keeps_its_names()
         assert_eq!(issued(outcome), Reason::Expires(old.not_after));
         let new = described(dir, SERVER_CERTIFICATE);
         assert!(new.not_after > old.not_after);
-        for name in ["one.example", "two.example"] {
+        for name in ["one.corp.example", "two.corp.example"] {
             assert!(new.names.contains(&name.to_owned()), "{:?}", new.names);
         }
     }
@@ -148,17 +148,17 @@ fn somebody_elses_certificate_is_never_touched() {
         fs::copy(other.path().join(file), dir.join(file)).unwrap();
     }
     let before = files(dir);
-    let outcome = ensure(dir, &hosts(&["new.example"])).unwrap();
+    let outcome = ensure(dir, &hosts(&["new.corp.example"])).unwrap();
     assert_eq!(outcome.certificate, ServerCertificate::Foreign);
-    assert!(matches!(renew(dir, &[], 90), Err(AuthorityError::Foreign { .. })));
+    assert!(matches!(renew(dir, &[], 90, Renew::Certificate), Err(AuthorityError::Foreign { .. })));
     assert_eq!(files(dir), before);
 
     // Beside an authority, which has the same name and another key.
-    Authority::load_or_create(dir).unwrap();
+    Authority::load_or_create(dir, &[]).unwrap();
     let before = files(dir);
-    let outcome = ensure(dir, &hosts(&["new.example"])).unwrap();
+    let outcome = ensure(dir, &hosts(&["new.corp.example"])).unwrap();
     assert_eq!(outcome.certificate, ServerCertificate::Foreign);
-    assert!(matches!(renew(dir, &[], 90), Err(AuthorityError::Foreign { .. })));
+    assert!(matches!(renew(dir, &[], 90, Renew::Certificate), Err(AuthorityError::Foreign { .. })));
     fs::write(dir.join(SERVER_CERTIFICATE), "not a certificate").unwrap();
     let outcome = ensure(dir, &[]).unwrap();
     assert_eq!(outcome.certificate, ServerCertificate::Foreign);
@@ -173,12 +173,14 @@ fn half_an_authority_and_a_strange_one_are_errors_that_change_nothing() {
     ensure(dir, &[]).unwrap();
     let whole = files(dir);
 
+    fs::remove_file(dir.join(SERVER_CERTIFICATE)).unwrap();
     for (file, told) in [(CA_KEY, "ca.crt but no"), (CA_CERTIFICATE, "ca.key but no")] {
         fs::remove_file(dir.join(file)).unwrap();
         let error = ensure(dir, &[]).unwrap_err().to_string();
         assert!(error.contains(told), "{error}");
         fs::write(dir.join(file), &whole[file]).unwrap();
     }
+    fs::write(dir.join(SERVER_CERTIFICATE), &whole[SERVER_CERTIFICATE]).unwrap();
     fs::copy(other.path().join(CA_KEY), dir.join(CA_KEY)).unwrap();
     assert!(matches!(ensure(dir, &[]), Err(AuthorityError::Mismatch { .. })));
     fs::write(dir.join(CA_KEY), "").unwrap();
@@ -210,19 +212,102 @@ fn nothing_outlives_the_authority() {
 fn renewing_makes_a_new_key_and_nothing_prints_one() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    let outcome = renew(dir, &hosts(&["one.example"]), 10).unwrap();
+    let outcome = renew(dir, &hosts(&["one.corp.example"]), 10, Renew::Certificate).unwrap();
     assert!(outcome.created_authority);
     let before = files(dir);
-    renew(dir, &hosts(&["two.example"]), 90).unwrap();
+    renew(dir, &hosts(&["two.corp.example"]), 90, Renew::Certificate).unwrap();
     let after = files(dir);
     assert_eq!(before[CA_CERTIFICATE], after[CA_CERTIFICATE]);
     assert_ne!(before[SERVER_KEY], after[SERVER_KEY]);
     let names = described(dir, SERVER_CERTIFICATE).names;
-    assert!(names.contains(&"one.example".to_owned()), "{names:?}");
+    assert!(names.contains(&"one.corp.example".to_owned()), "{names:?}");
 
-    let (authority, _) = Authority::load_or_create(dir).unwrap();
-    let pair = authority.issue(&hosts(&["x.example", "192.0.2.7"]), 1).unwrap();
+    let (authority, _) = Authority::load_or_create(dir, &[]).unwrap();
+    let pair = authority.issue(&hosts(&["x.corp.example", "192.168.2.7"]), 1).unwrap();
     let shown = format!("{authority:?} {pair:?}");
     assert!(!shown.contains("PRIVATE KEY"), "{shown}");
     assert!(authority.issue(&hosts(&["a b"]), 1).is_err());
+}
+
+#[test]
+fn a_valid_certificate_is_served_without_the_authoritys_key_and_an_expired_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    ensure(dir, &hosts(&["one.corp.example"])).unwrap();
+    fs::remove_file(dir.join(CA_KEY)).unwrap();
+    let before = files(dir);
+
+    // Near its end, too: that is said elsewhere.
+    for days in [0, 825 - 29] {
+        let outcome = ensure_at(dir, &[], now() + Duration::days(days)).unwrap();
+        assert_eq!(outcome.certificate, ServerCertificate::Kept);
+        assert!(!outcome.created_authority);
+        let outcome = ensure_at(dir, &hosts(&["two.corp.example"]), now() + Duration::days(days));
+        let lacks = Reason::LacksName("two.corp.example".to_owned());
+        assert_eq!(outcome.unwrap().certificate, ServerCertificate::Outdated(lacks));
+    }
+    examine(dir, &[]).unwrap();
+    let over = ensure_at(dir, &[], now() + Duration::days(826)).unwrap_err();
+    assert!(matches!(over, AuthorityError::KeyElsewhere { .. }), "{over}");
+    assert!(over.to_string().contains("run `portcullis certs` where it is kept"), "{over}");
+    assert_eq!(files(dir), before);
+
+    fs::remove_file(dir.join(SERVER_KEY)).unwrap();
+    let error = ensure(dir, &[]).unwrap_err();
+    assert!(matches!(error, AuthorityError::KeyElsewhere { .. }), "{error}");
+    assert!(matches!(examine(dir, &[]), Err(AuthorityError::KeyElsewhere { .. })));
+}
+
+#[test]
+fn a_name_outside_of_the_constraints_is_refused_with_the_way_to_another_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    ensure(dir, &hosts(&["registry.corp.example"])).unwrap();
+    ensure(dir, &hosts(&["other.corp.example", "192.168.7.7"])).unwrap();
+    let before = files(dir);
+    for name in ["bank.example", "203.0.113.9"] {
+        for error in [
+            ensure(dir, &hosts(&[name])).unwrap_err(),
+            examine(dir, &hosts(&[name])).unwrap_err(),
+            renew(dir, &hosts(&[name]), 90, Renew::Certificate).unwrap_err(),
+        ] {
+            let command =
+                format!("`portcullis certs --out {} --new-authority --host {name}`", dir.display());
+            assert!(error.to_string().contains(&command), "{error}");
+        }
+    }
+    assert_eq!(files(dir), before);
+
+    let outcome = renew(dir, &hosts(&["bank.example"]), 90, Renew::Authority).unwrap();
+    assert!(outcome.created_authority);
+    let names = described(dir, SERVER_CERTIFICATE).names;
+    for name in ["bank.example", "registry.corp.example", "192.168.7.7"] {
+        assert!(names.contains(&name.to_owned()), "{names:?}");
+    }
+    let after = files(dir);
+    assert_ne!(after[CA_CERTIFICATE], before[CA_CERTIFICATE]);
+    // The old ones are kept.
+    assert_eq!(after.len(), 8);
+    for (name, bytes) in &before {
+        let aside = after.iter().find(|(other, _)| other.starts_with(&format!("{name}.")));
+        assert_eq!(aside.unwrap().1, bytes, "{name}");
+    }
+    let outcome = ensure(dir, &hosts(&["bank.example"])).unwrap();
+    assert_eq!(outcome.certificate, ServerCertificate::Kept);
+}
+
+#[test]
+fn an_authority_without_constraints_goes_on_vouching_for_any_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let key = new_key().unwrap();
+    let mut params = super::super::ca_params(now(), &super::super::Constraints::default()).unwrap();
+    params.name_constraints = None;
+    params.extended_key_usages.clear();
+    fs::write(dir.join(CA_CERTIFICATE), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(dir.join(CA_KEY), key.serialize_pem()).unwrap();
+    for name in ["registry.corp.example", "bank.example", "203.0.113.9"] {
+        ensure(dir, &hosts(&[name])).unwrap();
+        assert!(described(dir, SERVER_CERTIFICATE).names.contains(&name.to_owned()));
+    }
 }
