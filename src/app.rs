@@ -3,7 +3,7 @@
 //! Nobody else constructs a part, and no part knows another that it was not given here.
 
 use std::{
-    fmt, io,
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::Config,
-    gate::{self, EverythingAllowed, Gate, UserFile, htpasswd, htpasswd::UserName},
+    gate::{self, EverythingAllowed, Gate, UserFile, htpasswd},
     health::Health,
     http::{self, Api, Limits, Redirect},
     jobs::Jobs,
@@ -31,6 +31,8 @@ mod error;
 mod expiry;
 mod inspect;
 mod listeners;
+mod permissions;
+mod provision;
 mod reload;
 mod work;
 
@@ -41,6 +43,8 @@ use listeners::{Listeners, serve_debug, serve_redirect};
 use reload::{RELOADED, Reloads, secure};
 use work::{checks, start_jobs};
 
+/// Whoever starts a server says what becomes of a first password.
+pub use crate::gate::htpasswd::file::FirstPassword;
 /// Commands know the core through this room only.
 pub use crate::registry::{
     Ago, Collect, Collected, Decision, Found, OldUpload, Purged, Registry, Retained, Watch, verify,
@@ -50,9 +54,6 @@ pub use crate::registry::{
 pub const CERTIFICATES: &str = "certs";
 /// Where events wait, below the root of the storage.
 const EVENTS: &str = "portcullis-notifications";
-
-/// The user that is made when there is no password file.
-const FIRST_USER: &str = "admin";
 
 /// A registry that is serving.
 #[derive(Debug)]
@@ -85,10 +86,12 @@ pub struct Provisioned {
 pub struct FirstUser {
     /// Their name.
     pub name: &'static str,
-    /// Their password, which is kept nowhere else.
+    /// Their password, which is nowhere else but where it is kept.
     pub password: Password,
     /// The file that was made.
     pub file: PathBuf,
+    /// The file that the password is kept in, where it is.
+    pub kept: Option<PathBuf>,
 }
 
 /// A password that only whoever asks for it in so many words can print.
@@ -123,11 +126,12 @@ impl App {
     ///
     /// When a part cannot be built; nothing is left running then.
     pub fn start(config: &Config) -> Result<(Self, Provisioned), StartError> {
-        Self::start_on(None, config)
+        Self::start_on(None, config, FirstPassword::Shown)
     }
 
     /// As [`start`](Self::start), on a listener of the caller's, where there is one; `http.net` and
-    /// `http.addr` count for nothing then.
+    /// `http.addr` count for nothing then. The caller says what becomes of the password of a first
+    /// user.
     ///
     /// # Errors
     ///
@@ -135,8 +139,10 @@ impl App {
     pub fn start_on(
         listener: Option<Listener>,
         config: &Config,
+        password: FirstPassword,
     ) -> Result<(Self, Provisioned), StartError> {
-        Self::assemble(open_storage(&config.storage.backend)?, listener, config)
+        let storage = open_storage(&config.storage.backend)?;
+        Self::assemble(storage, listener, config, password)
     }
 
     /// As [`start`](Self::start), over a storage of the caller's.
@@ -148,17 +154,18 @@ impl App {
         storage: Arc<dyn Storage>,
         config: &Config,
     ) -> Result<(Self, Provisioned), StartError> {
-        Self::assemble(storage, None, config)
+        Self::assemble(storage, None, config, FirstPassword::Shown)
     }
 
     fn assemble(
         storage: Arc<dyn Storage>,
         listener: Option<Listener>,
         config: &Config,
+        password: FirstPassword,
     ) -> Result<(Self, Provisioned), StartError> {
         let mut provisioned = Provisioned::default();
         let registry = core(Arc::clone(&storage), config);
-        let (gate, users) = open_gate(&config.auth, &mut provisioned)?;
+        let (gate, users) = open_gate(config, password, &mut provisioned)?;
         let (tls, certificates) = secure(config, &mut provisioned)?;
         let limits = limits(config);
         let silent = limits.silent;
@@ -399,27 +406,28 @@ fn open_storage(options: &storage::Options) -> Result<Arc<dyn Storage>, StartErr
 
 /// Builds the gate, and makes the password file when it is missing.
 fn open_gate(
-    options: &gate::Options,
+    config: &Config,
+    password: FirstPassword,
     provisioned: &mut Provisioned,
 ) -> Result<(Arc<Gate>, Option<Mutex<UserFile>>), StartError> {
-    let gate::Options::Htpasswd(options) = options else {
+    let gate::Options::Htpasswd(options) = &config.auth else {
         return Ok((Arc::new(Gate::open(EverythingAllowed)), None));
     };
-    let failed = |source| StartError::Users { path: options.path.clone(), source };
     if !options.path.exists() {
-        let user: UserName = FIRST_USER.parse().map_err(|error| failed(io::Error::other(error)))?;
-        let password = htpasswd::file::provision(&options.path, &user).map_err(failed)?;
-        let file = options.path.clone();
-        provisioned.user = Some(FirstUser { name: FIRST_USER, password: Password(password), file });
+        let is_named = provision::is_named(config);
+        provisioned.user = Some(provision::first_user(&options.path, is_named, password)?);
     }
+    let failed = |source| StartError::Users { path: options.path.clone(), source };
     let (source, users) = UserFile::open(options).map_err(failed)?;
     report(&options.path, &users);
     let gate = Gate::htpasswd(options, &users, EverythingAllowed)?;
     Ok((Arc::new(gate), Some(Mutex::new(source))))
 }
 
-/// Says in the log which lines of a password file let nobody in, and which should not for long.
+/// Says in the log which lines of a password file let nobody in, and which should not for long; and
+/// who else may touch it.
 fn report(path: &Path, users: &htpasswd::Htpasswd) {
+    permissions::warn(path, permissions::What::Passwords);
     report_to(path, users, |line, what| tracing::warn!(file = %path.display(), line, "{what}"));
 }
 

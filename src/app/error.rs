@@ -62,13 +62,37 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
-    /// The password file can be neither read nor made.
+    /// The password file cannot be read.
     #[error(
         "cannot use the password file {}; make it readable for this user, or choose \
          another auth.htpasswd.path",
         .path.display()
     )]
     Users {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The folder of the password file that the configuration names is missing.
+    #[error(
+        "there is no folder {} for the password file {}: is its volume mounted? Else `mkdir -m 700 {0}` \
+         makes it; or correct auth.htpasswd.path",
+        .folder.display(), .path.display()
+    )]
+    UsersFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no password file, and none can be made.
+    #[error(
+        "there is no password file {}, and it cannot be made: put it there, make its folder writable \
+         for this user, or correct auth.htpasswd.path",
+        .path.display()
+    )]
+    NoUsers {
         /// The file.
         path: PathBuf,
         /// Why.

@@ -11,7 +11,11 @@ use std::{
 use jiff::Timestamp;
 use rustix::fs::{Access, access};
 
-use super::{StartError, expiry, reload};
+use super::{
+    StartError, expiry,
+    permissions::{self, What},
+    provision, reload,
+};
 use crate::{
     chain::Chain,
     config::{Config, Origin},
@@ -102,12 +106,17 @@ impl Inspection<'_> {
         const KEY: &str = "auth.htpasswd.path";
         let path = &options.path;
         if !path.exists() {
-            self.warn(
-                KEY,
-                &format!("there is no file {}: a start makes it, with one user", path.display()),
-            );
+            match provision::could_make(path, provision::is_named(self.config)) {
+                Ok(()) => {
+                    let path = path.display();
+                    let told = format!("there is no file {path}: a start makes it, with one user");
+                    self.warn(KEY, &told);
+                }
+                Err(error) => self.problem(KEY, &error),
+            }
             return;
         }
+        self.permissions(KEY, path, What::Passwords);
         match UserFile::open(options) {
             Ok((_, users)) => {
                 let mut told = Vec::new();
@@ -123,8 +132,15 @@ impl Inspection<'_> {
         }
     }
 
+    fn permissions(&mut self, key: &str, path: &Path, what: What) {
+        if let Ok(Some(told)) = permissions::told(path, what) {
+            self.warn(key, &told);
+        }
+    }
+
     fn certificate(&mut self, certificate: &Path, key: &Path) {
         const KEY: &str = "http.tls.certificate";
+        self.permissions("http.tls.key", key, What::Key);
         let mut source = certificates::Source::new(certificate.to_owned(), key.to_owned());
         let pair = match source.load() {
             Ok(pair) => pair,

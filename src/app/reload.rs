@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     CERTIFICATES, Provisioned, StartError,
     expiry::{self, Renewal},
+    permissions::{self, What},
     report,
 };
 use crate::{
@@ -71,6 +72,7 @@ pub(super) fn secure(
     let mut source = certificates::Source::new(files.0.clone(), files.1.clone());
     let resolver = Arc::new(certificates::Resolver::new(source.load()?));
     remark(&source);
+    permissions::warn(&files.1, What::Key);
     let mut authorities = Authorities::new(clients.clone());
     let clients = authorities.load().map_err(StartError::ClientAuthorities)?;
     let resolving = Arc::clone(&resolver) as Arc<_>;
@@ -146,6 +148,7 @@ impl Certificates {
         let mut source = certificates::Source::new(files.0.clone(), files.1.clone());
         self.resolver.replace(source.load()?);
         remark(&source);
+        permissions::warn(&files.1, What::Key);
         (self.files, self.source, self.renewal) = (files, source, renewal);
         self.told_of_end = None;
         Ok(())
@@ -240,6 +243,7 @@ impl Reloads {
         let Some(source) = &self.users else { return };
         let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
         match source.reload(unchanged_too) {
+            Ok(None) if unchanged_too => permissions::warn(source.path(), What::Passwords),
             Ok(None) => {}
             Ok(Some(users)) => {
                 tracing::info!(users = users.entries().len(), "the password file is in force");
@@ -274,6 +278,9 @@ impl Reloads {
             Err(error) => {
                 tracing::error!(%error, "the new certificate cannot be used; the old one stays");
             }
+        }
+        if unchanged_too {
+            permissions::warn(&certificates.files.1, What::Key);
         }
         certificates.tell_of_end(Timestamp::now());
         certificates.reload_authorities(unchanged_too);

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{configuration, failure::Failure};
 use crate::{
-    app::{App, CERTIFICATES, FirstUser, Provisioned},
+    app::{App, CERTIFICATES, FirstPassword, FirstUser, Provisioned},
     config::{Config, Settings},
     server::{Address, Listener, TlsOptions},
     telemetry::{self, Log},
@@ -22,7 +22,8 @@ use crate::{
 ///
 /// Without CONFIG it listens on 0.0.0.0:5000, with certificates in certs/, users in auth/htpasswd
 /// and data in data/, all below the working directory. What is missing is made: a local certificate
-/// authority, a certificate, a user `admin` with a random password that is printed once.
+/// authority, a certificate, a user `admin` with a random password. A terminal shows that once; where
+/// standard output goes elsewhere, it is in auth/admin.password.
 ///
 /// Where systemd passes a socket (`LISTEN_FDS`) it serves that one, whatever the configuration says;
 /// where it wants to know (`NOTIFY_SOCKET`) it is told when clients can connect, and of the end.
@@ -122,7 +123,12 @@ async fn serve(config: &Config, settings: &mut Watched) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
-    let (app, provisioned) = App::start_on(Listener::inherited()?, config)?;
+    // What is not a terminal keeps what it gets: a journal, `docker logs`.
+    let password = match std::io::stdout().is_terminal() {
+        true => FirstPassword::Shown,
+        false => FirstPassword::Kept,
+    };
+    let (app, provisioned) = App::start_on(Listener::inherited()?, config, password)?;
     tracing::info!(
         addr = %app.addr(),
         tls = !matches!(config.http.server.tls, TlsOptions::Off),
@@ -168,14 +174,23 @@ fn next_steps(config: &Config, addr: &Address, provisioned: &Provisioned) -> Str
     };
     let mut text = format!("\nThe registry is at {scheme}://{host}\n\n");
     let user = match &provisioned.user {
-        Some(FirstUser { name: user, password, file }) => {
-            let (password, file) = (password.reveal(), file.display());
-            let _ = write!(
-                text,
-                "  user      {user}\n  password  {password}\n\n\
-                 The password is shown this once. `portcullis htpasswd {file} {user}` sets \
-                 another.\n\n"
-            );
+        Some(FirstUser { name: user, password, file, kept }) => {
+            let file = file.display();
+            let _ = match kept {
+                None => write!(
+                    text,
+                    "  user      {user}\n  password  {}\n\n\
+                     The password is shown this once.",
+                    password.reveal()
+                ),
+                Some(kept) => write!(
+                    text,
+                    "  user      {user}\n  password  in {}\n\n\
+                     Remove that file when you have read it.",
+                    kept.display()
+                ),
+            };
+            let _ = write!(text, " `portcullis htpasswd {file} {user}` sets another.\n\n");
             user
         }
         None => "USER",
@@ -203,7 +218,8 @@ fn trust(host: &str) -> String {
          \x20 oras              --ca-file ca.crt\n\n\
          docker trusts 127.0.0.1 and localhost as they are. oras speaks plain HTTP to localhost:PORT:\n\
          call it 127.0.0.1:PORT, or say --plain-http=false. `portcullis certs --host NAME` adds the \
-         name\nthat other machines know this one by.\n\n"
+         name\nthat other machines know this one by; a name outside of this machine's own and of private \
+         addresses\nneeds another authority, which --new-authority makes.\n\n"
     )
 }
 

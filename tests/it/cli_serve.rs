@@ -86,17 +86,25 @@ async fn the_first_start_makes_what_is_missing_and_says_so_once() {
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("certs/ca.crt");
     let first = Process::start(folder.path(), None, &[]);
-    for (file, mode) in
-        [("certs/ca.key", 0o600), ("certs/server.key", 0o600), ("auth/htpasswd", 0o600)]
-    {
+    for (file, mode) in [
+        ("certs/ca.key", 0o600),
+        ("certs/server.key", 0o600),
+        ("auth/htpasswd", 0o600),
+        ("auth/admin.password", 0o600),
+        ("auth", 0o700),
+        ("data", 0o700),
+    ] {
         let found = fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
         assert_eq!(found & 0o777, mode, "{file}");
     }
     let port = first.port;
-    // The password stands in what was printed, which can be read to its end when it has ended.
+    // What was printed can be read to its end when it has ended. It is no terminal, so that it is kept.
     let (printed, log) = first.end("TERM").await;
-    let password = printed.split("password  ").nth(1).unwrap().split('\n').next().unwrap();
-    assert!(password.len() >= 20, "{printed}");
+    let kept = folder.path().join("auth/admin.password");
+    let password = fs::read_to_string(&kept).unwrap();
+    let password = password.trim_end();
+    assert!(password.len() >= 20 && !printed.contains(password), "{printed}");
+    assert!(printed.contains(&format!("password  in {}\n", kept.display())), "{printed}");
     for part in [
         format!("https://localhost:{port}").replace("localhost", "127.0.0.1"),
         format!("docker login 127.0.0.1:{port} -u admin"),

@@ -32,6 +32,7 @@ mod errors;
 mod excess;
 mod fail2ban;
 mod faults;
+mod first_start;
 mod floods;
 mod gate;
 mod headers;

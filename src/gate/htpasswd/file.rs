@@ -86,15 +86,36 @@ pub fn store(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// What becomes of the password of a first user, beside its hash in the password file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstPassword {
+    /// Somebody who looks at a terminal is shown it.
+    Shown,
+    /// It is written to a file of its own beside the password file: see [`first_password_file`].
+    Kept,
+}
+
+/// Where the password of a first user is kept: `admin.password` beside the password file.
+#[must_use]
+pub fn first_password_file(path: &Path, user: &UserName) -> PathBuf {
+    path.with_file_name(format!("{user}.password"))
+}
+
 /// Makes the password file of a first start, with one user, and returns their random password:
 /// 256 bits as 43 characters of base64url.
 ///
-/// The directory is made too, with mode 0700. An existing file is never touched.
+/// The directory is made too, with mode 0700. An existing password file is never touched. Where the
+/// password is kept, its file (mode 0600) is durable before the password file appears: whoever finds
+/// the user finds the password.
 ///
 /// # Errors
 ///
 /// `AlreadyExists` when there is a file, be it empty; else when directory or file cannot be made.
-pub fn provision(path: &Path, user: &UserName) -> io::Result<Zeroizing<String>> {
+pub fn provision(
+    path: &Path,
+    user: &UserName,
+    becomes: FirstPassword,
+) -> io::Result<Zeroizing<String>> {
     let mut random = Zeroizing::new([0; 32]);
     rand::fill(random.as_mut()).map_err(io::Error::other)?;
     let password = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(random.as_ref()));
@@ -104,6 +125,21 @@ pub fn provision(path: &Path, user: &UserName) -> io::Result<Zeroizing<String>> 
 
     let directory = directory_of(path);
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    if path.try_exists()? {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    if becomes == FirstPassword::Kept {
+        let kept = first_password_file(path, user);
+        // One of an earlier first start, whose password file is gone.
+        match fs::remove_file(&kept) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = create_new(&kept)?;
+        file.write_all(password.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+    }
     // The hash is computed by now: what a crash can leave is an empty file, which lets nobody in.
     let mut file = create_new(path)?;
     let written = file.write_all(&lines.to_bytes()).and_then(|()| file.sync_all());
@@ -277,7 +313,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/auth/htpasswd");
         let user: UserName = "docker".parse().unwrap();
-        let password = provision(&path, &user).unwrap();
+        let password = provision(&path, &user, FirstPassword::Shown).unwrap();
+        assert_eq!(names(path.parent().unwrap()), ["htpasswd"]);
         assert_eq!(password.len(), 43);
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(path.parent().unwrap()), 0o700);
@@ -289,9 +326,27 @@ mod tests {
 
         for content in [&b"mine"[..], b""] {
             fs::write(&path, content).unwrap();
-            let refused = provision(&path, &user).unwrap_err();
-            assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
-            assert_eq!(fs::read(&path).unwrap(), content);
+            for becomes in [FirstPassword::Shown, FirstPassword::Kept] {
+                let refused = provision(&path, &user, becomes).unwrap_err();
+                assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+                assert_eq!(fs::read(&path).unwrap(), content);
+            }
+            assert_eq!(names(path.parent().unwrap()), ["htpasswd"]);
         }
+    }
+
+    #[test]
+    fn a_first_password_that_is_kept_is_private_and_replaces_an_older_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("htpasswd");
+        let user: UserName = "admin".parse().unwrap();
+        let kept = dir.path().join("admin.password");
+        fs::write(&kept, "old").unwrap();
+        fs::set_permissions(&kept, Permissions::from_mode(0o644)).unwrap();
+        let password = provision(&path, &user, FirstPassword::Kept).unwrap();
+        assert_eq!(first_password_file(&path, &user), kept);
+        assert_eq!(fs::read_to_string(&kept).unwrap(), format!("{}\n", *password));
+        assert_eq!(mode(&kept), 0o600);
+        assert_eq!(names(dir.path()), ["admin.password", "htpasswd"]);
     }
 }

@@ -1,0 +1,112 @@
+//! Who else may touch a file that decides who gets in: said, with what to type.
+
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
+
+use rustix::process::{getegid, geteuid, getgroups};
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// Whoever may write to it lets themselves in; whoever may read it can guess.
+    Passwords,
+    /// Whoever may read it can be this server.
+    Key,
+}
+
+impl What {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Passwords => "password file",
+            Self::Key => "private key",
+        }
+    }
+}
+
+/// Who runs this process, to whom a file must stay readable.
+struct Reader {
+    user: u32,
+    groups: Vec<u32>,
+}
+
+impl Reader {
+    fn this_process() -> Self {
+        let mut groups = vec![getegid().as_raw()];
+        groups.extend(getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw()));
+        Self { user: geteuid().as_raw(), groups }
+    }
+}
+
+/// Says in the log that others than those who need it may touch a file. One that cannot be looked at
+/// is for whoever reads it to complain about.
+pub(super) fn warn(path: &Path, what: What) {
+    if let Ok(Some(told)) = told(path, what) {
+        tracing::warn!("{told}");
+    }
+}
+
+/// What to say about the mode of a file, through symbolic links.
+pub(super) fn told(path: &Path, what: What) -> io::Result<Option<String>> {
+    let found = fs::metadata(path)?;
+    let owner = (found.uid(), found.gid());
+    let path = std::path::absolute(path)?;
+    Ok(sentence(&path, what, found.mode() & 0o777, owner, &Reader::this_process()))
+}
+
+fn sentence(
+    path: &Path,
+    what: What,
+    mode: u32,
+    (uid, gid): (u32, u32),
+    reader: &Reader,
+) -> Option<String> {
+    let who = match mode {
+        mode if mode & 0o002 != 0 => "written to by every user of this machine",
+        mode if mode & 0o020 != 0 => "written to by its group",
+        mode if mode & 0o004 != 0 => "read by every user of this machine",
+        _ => return None,
+    };
+    let (name, path) = (what.name(), path.display());
+    // Whoever may read the file now must be able to afterwards.
+    let command = if reader.user == uid || reader.user == 0 {
+        format!("chmod 600 {path}")
+    } else if reader.groups.contains(&gid) {
+        format!("chmod 640 {path}")
+    } else {
+        format!("chown {} {path} && chmod 600 {path}", reader.user)
+    };
+    Some(format!("the {name} {path} can be {who} (mode {mode:04o}): `{command}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_that_lets_others_in_is_told_with_a_command_that_keeps_us_in() {
+        let path = Path::new("/auth/htpasswd");
+        let reader = |user| Reader { user, groups: vec![70] };
+        let told = |mode, user| sentence(path, What::Passwords, mode, (5, 7), &reader(user));
+        for mode in [0o600, 0o400, 0o640, 0o440] {
+            assert_eq!(told(mode, 5), None, "{mode:o}");
+        }
+        for (mode, who) in [
+            (0o666, "written to by every user"),
+            (0o602, "written to by every user"),
+            (0o664, "written to by its group"),
+            (0o660, "written to by its group"),
+            (0o644, "read by every user"),
+        ] {
+            let told = told(mode, 5).unwrap();
+            assert!(told.starts_with("the password file /auth/htpasswd can be "), "{told}");
+            assert!(told.contains(who) && told.contains(&format!("mode {mode:04o}")), "{told}");
+            assert!(told.ends_with("`chmod 600 /auth/htpasswd`"), "{told}");
+        }
+        assert!(told(0o644, 0).unwrap().ends_with("`chmod 600 /auth/htpasswd`"));
+        let by_chown = "`chown 9 /auth/htpasswd && chmod 600 /auth/htpasswd`";
+        assert!(told(0o644, 9).unwrap().ends_with(by_chown));
+        let group = Reader { user: 9, groups: vec![70, 7] };
+        let told = sentence(path, What::Key, 0o644, (5, 7), &group).unwrap();
+        assert!(told.starts_with("the private key "), "{told}");
+        assert!(told.ends_with("`chmod 640 /auth/htpasswd`"), "{told}");
+    }
+}

@@ -1,0 +1,147 @@
+//! What a start makes where something is missing, what it refuses to make, and what it warns of.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use crate::support::{
+    process::{Launched, Log},
+    raw::GUARD,
+    server::write_user,
+};
+
+fn portcullis(folder: &Path, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command.current_dir(folder).env_clear().arg("serve").env("REGISTRY_HTTP_ADDR", "127.0.0.1:0");
+    command.envs(variables.iter().copied()).stdout(Stdio::null());
+    command
+}
+
+/// The log of a server, from its start to its end.
+fn log_of(folder: &Path, variables: &[(&str, &str)]) -> String {
+    let Launched { mut child, log, .. } = Launched::new(portcullis(folder, variables));
+    let _ = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(child.wait().unwrap().success());
+    log.whole()
+}
+
+/// What a server that does not start says.
+fn refusal(folder: &Path, variables: &[(&str, &str)]) -> String {
+    let Output { status, stderr, .. } = portcullis(folder, variables).output().unwrap();
+    let told = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{told}");
+    told
+}
+
+const NAMED: [(&str, &str); 1] = [("REGISTRY_AUTH_HTPASSWD_PATH", "users/htpasswd")];
+
+#[test]
+fn a_password_file_that_is_named_is_made_in_its_folder_and_said_at_warn() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("users")).unwrap();
+    let log = log_of(folder.path(), &NAMED);
+    let line = log.lines().find(|line| line.contains("is its volume mounted?")).unwrap_or(&log);
+    assert!(line.contains("level=warning"), "{line}");
+    let path = folder.path().join("users/htpasswd");
+    assert!(line.contains(&format!("file={}", path.display())), "{line}");
+    for name in ["htpasswd", "admin.password"] {
+        let mode =
+            fs::metadata(folder.path().join("users").join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    assert!(!log_of(folder.path(), &NAMED).contains("volume"), "it is there");
+}
+
+#[test]
+fn a_password_file_whose_folder_is_missing_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = refusal(folder.path(), &NAMED);
+    let users = folder.path().join("users");
+    assert!(told.contains(&format!("there is no folder {}", users.display())), "{told}");
+    assert!(told.contains("is its volume mounted?"), "{told}");
+    let command = format!("`mkdir -m 700 {}`", users.display());
+    assert!(told.contains(&command), "{told}");
+    assert!(!users.exists());
+    // A file in its place is no folder.
+    fs::write(&users, "").unwrap();
+    assert!(refusal(folder.path(), &NAMED).contains("there is no folder"));
+}
+
+/// Runs a command of the shell on a terminal; gives what that shows. `None` where none can be had.
+fn on_a_terminal(folder: &Path, command: &str) -> Option<String> {
+    if !crate::cli_htpasswd::is_there("script", "util-linux") {
+        return None;
+    }
+    let mut script = Command::new("script");
+    script.current_dir(folder).args(["-qec", command, "/dev/null"]).stdin(Stdio::null());
+    let output = script.output().unwrap();
+    Some(String::from_utf8(output.stdout).unwrap().replace('\r', ""))
+}
+
+#[test]
+fn a_terminal_is_shown_the_first_password_and_no_file_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_portcullis");
+    // It is ended when it has said what there is to say.
+    let command = format!(
+        "REGISTRY_HTTP_ADDR=127.0.0.1:0 {program} serve 2>log & \
+         while ! grep -q listening log; do sleep 0.05; done; kill $!; wait $!"
+    );
+    let Some(shown) = on_a_terminal(folder.path(), &command) else { return };
+    let password = shown.split("password  ").nth(1).and_then(|rest| rest.lines().next());
+    assert_eq!(password.map(str::len), Some(43), "{shown}");
+    assert!(shown.contains("The password is shown this once."), "{shown}");
+    assert!(!folder.path().join("auth/admin.password").exists());
+}
+
+fn until(log: &Log, what: &str) {
+    let begun = std::time::Instant::now();
+    while !log.so_far().contains(what) {
+        assert!(begun.elapsed() < GUARD, "{what}: {}", log.so_far());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn files_that_others_may_touch_are_warned_of_at_the_start_and_at_a_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("auth")).unwrap();
+    let users = folder.path().join("auth/htpasswd");
+    write_user(&users, "carol", "password");
+    let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    set(&users, 0o600);
+    let Launched { mut child, log, .. } = Launched::new(portcullis(folder.path(), &[]));
+    assert!(!log.so_far().contains("chmod"), "{}", log.so_far());
+    set(&users, 0o666);
+    let key = folder.path().join("certs/server.key");
+    set(&key, 0o644);
+    let _ = Command::new("kill").args(["-s", "HUP", &child.id().to_string()]).status();
+    let told = |path: &Path, what: &str| format!("{} can be {what}", path.display());
+    until(&log, &told(&users, "written to by every user of this machine (mode 0666)"));
+    until(&log, &told(&key, "read by every user of this machine (mode 0644)"));
+    let _ = Command::new("kill").arg(child.id().to_string()).status();
+    child.wait().unwrap();
+    drop(log);
+
+    let log = log_of(folder.path(), &[]);
+    for (path, name) in [(&users, "password file"), (&key, "private key")] {
+        let path = path.display();
+        let line = log.lines().find(|line| line.contains(&format!("the {name} {path} can be")));
+        let line = line.unwrap_or_else(|| panic!("{name}: {log}"));
+        assert!(line.contains("level=warning"), "{line}");
+        assert!(line.contains(&format!("`chmod 600 {path}`")), "{line}");
+    }
+}
+
+#[test]
+fn a_root_that_is_there_keeps_its_mode() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("data");
+    fs::create_dir(&root).unwrap();
+    fs::set_permissions(&root, Permissions::from_mode(0o755)).unwrap();
+    log_of(folder.path(), &[]);
+    assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o755);
+}
