@@ -249,9 +249,8 @@ impl Verifier<'_> {
     ) -> Result<Option<Finding>, Error> {
         let Some(references) = References::of(bytes) else {
             let message = format!(
-                "{}: what the manifest needs is not known, so that nothing of the repository is \
-                 collected; push the image again, or delete the manifest",
-                causes(why)
+                "{why}: what the manifest needs is not known, so that nothing of the repository is \
+                 collected; push the image again, or delete the manifest"
             );
             return Ok(Some(Finding::new(Kind::ManifestInvalid, key, message)));
         };
@@ -274,7 +273,7 @@ impl Verifier<'_> {
             }
             Err(error) => Err(error),
         };
-        let note = || Finding::new(Kind::ManifestInvalid, key.clone(), causes(why)).into_note();
+        let note = || Finding::new(Kind::ManifestInvalid, key.clone(), why.to_string()).into_note();
         Ok(Some(self.incomplete(key.clone(), missing, needed)?.unwrap_or_else(note)))
     }
 
