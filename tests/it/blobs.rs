@@ -216,6 +216,20 @@ async fn a_thousand_ranges_are_answered_in_one_response() {
     assert!(answer.body == bytes);
 }
 
+/// 1024 ranges of a blob of a gigabyte are 22 KB of a request. podman, over HTTP/1.1, gives the pull up
+/// when that is refused.
+#[tokio::test]
+async fn a_range_header_as_long_as_podman_sends_is_read() {
+    let server = TestServer::start().await;
+    let digest = server.push_blob("app", noise(66, 1000)).await;
+    let ranges = vec!["1234567890-1234567999"; 1024].join(",");
+    let old = crate::support::server::client_builder().http1_only().build().unwrap();
+    let request = old.get(format!("{}/v2/app/blobs/{digest}", server.base));
+    let request = request.basic_auth(USER, Some(PASSWORD));
+    let answer = request.header("range", format!("bytes={ranges}")).answer().await.expect(416);
+    assert_eq!(answer.header("content-range"), "bytes */1000");
+}
+
 /// RFC 9110 §17.15: what overlaps until it is more than the blob costs no more than the blob.
 #[tokio::test]
 async fn ranges_that_add_up_to_more_than_the_blob_give_the_blob() {
