@@ -237,6 +237,15 @@ pub trait Appender: fmt::Debug + Send {
     /// the next write goes there.
     async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), Error>;
 
+    /// Says that `length` bytes may follow.
+    ///
+    /// # Errors
+    ///
+    /// When they are more than the backend can take. Nothing has changed in either case.
+    async fn announce(&mut self, _length: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Says that about `length` bytes will follow, so that there is room for them. What of it is
     /// not used is given back by [`Appender::truncate`], or when the object goes.
     ///

@@ -155,7 +155,7 @@ impl Intake {
         body: Body,
         limit: u64,
     ) -> Result<(), Error> {
-        self.room.expect(self.length(), length);
+        self.room.expect(&mut *self.appender, length).await?;
         let received = self.receive(body, limit).await;
         // The client hears of what went wrong first. Room that stays goes with the upload.
         let _ = self.room.give_back(&mut *self.appender).await;

@@ -25,6 +25,10 @@ const LEAST: u64 = 8 * 1024 * 1024;
 /// The most room that one upload is ahead of what has arrived.
 const MOST: u64 = 256 * 1024 * 1024;
 
+/// When a client announces more than is free it is refused before it has sent that. Looking further
+/// ahead than this would refuse what a file system that compresses has room for.
+const FORESEEN: u64 = 1024 * 1024 * 1024;
+
 /// All uploads together hold at most one in so many of the bytes that are free.
 const SHARE: u64 = 4;
 
@@ -79,11 +83,24 @@ impl Room {
         Self { rooms, end: None, held: 0, next: 0 }
     }
 
-    /// From now on so many bytes are expected behind `position`, where it is known.
-    pub(super) fn expect(&mut self, position: u64, length: Option<u64>) {
+    /// From now on so many bytes are expected, where it is known.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for them; when storage fails.
+    pub(super) async fn expect(
+        &mut self,
+        appender: &mut dyn Appender,
+        length: Option<u64>,
+    ) -> Result<(), Error> {
+        let position = appender.position();
         let length = length.filter(|&length| length >= LEAST);
+        if let Some(length) = length {
+            appender.announce(length.min(FORESEEN)).await?;
+        }
         self.end = length.map(|length| position.saturating_add(length));
         self.next = position;
+        Ok(())
     }
 
     /// Makes room when `arrived` bytes are about to be written that lead beyond it.
@@ -197,7 +214,7 @@ mod tests {
     async fn room_is_made_behind_what_has_arrived() {
         let rooms = rooms(1 << 50);
         let (mut room, mut appender) = (Room::new(rooms.clone()), Asked::default());
-        room.expect(0, Some(10 << 30));
+        room.expect(&mut appender, Some(10 << 30)).await.unwrap();
         room.make(&mut appender, 1).await.unwrap();
         assert_eq!(appender.reserved, [8 * MIB], "one byte came");
         receive(&mut room, &mut appender, 600 * MIB).await;
@@ -215,11 +232,11 @@ mod tests {
         let rooms = rooms(1 << 50);
         let (mut room, mut appender) = (Room::new(rooms.clone()), Asked::default());
         for little in [None, Some(LEAST - 1)] {
-            room.expect(0, little);
+            room.expect(&mut appender, little).await.unwrap();
             room.make(&mut appender, 1).await.unwrap();
         }
         assert!(appender.reserved.is_empty());
-        room.expect(0, Some(10 * MIB));
+        room.expect(&mut appender, Some(10 * MIB)).await.unwrap();
         receive(&mut room, &mut appender, 10 * MIB).await;
         assert_eq!(appender.reserved, [8 * MIB, 2 * MIB]);
         assert_eq!(rooms.held.load(Ordering::Relaxed), 0);
@@ -233,7 +250,7 @@ mod tests {
         let mut held = Vec::new();
         for _ in 0..10 {
             let (mut room, mut appender) = (Room::new(rooms.clone()), Asked::default());
-            room.expect(0, Some(10 << 30));
+            room.expect(&mut appender, Some(10 << 30)).await.unwrap();
             // It is no error: the bytes themselves may have room.
             room.make(&mut appender, MIB).await.unwrap();
             held.push((room, appender));
@@ -248,7 +265,7 @@ mod tests {
     async fn room_that_was_given_back_is_made_again_only_for_who_goes_on() {
         let rooms = rooms(1 << 50);
         let (mut room, mut appender) = (Room::new(rooms.clone()), Asked::default());
-        room.expect(0, Some(10 << 30));
+        room.expect(&mut appender, Some(10 << 30)).await.unwrap();
         receive(&mut room, &mut appender, MIB).await;
         room.give_back(&mut appender).await.unwrap();
         assert_eq!((appender.truncated.as_slice(), appender.reserved.len()), (&[MIB][..], 1));
@@ -264,7 +281,7 @@ mod tests {
         let rooms = Rooms::new(Arc::new(Memory::default()));
         let mut appender = rooms.storage.append(&Key::new("a".to_owned())).await.unwrap();
         let mut room = Room::new(rooms.clone());
-        room.expect(0, Some(10 << 30));
+        room.expect(&mut *appender, Some(10 << 30)).await.unwrap();
         room.make(&mut *appender, MIB).await.unwrap();
         room.give_back(&mut *appender).await.unwrap();
         assert_eq!(rooms.held.load(Ordering::Relaxed), 0);

@@ -79,6 +79,15 @@ impl Appender for FileAppender {
         Ok(())
     }
 
+    async fn announce(&mut self, length: u64) -> Result<(), Error> {
+        let disk = Arc::clone(&self.disk);
+        let looked = run(move || match disk.free()? {
+            free if free < length => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        });
+        looked.await.map_err(|source| self.error("make room for", source))
+    }
+
     async fn reserve(&mut self, length: u64) -> Result<(), Error> {
         let ((disk, file), position) = (self.shared(), self.position);
         let reserved = run(move || disk.allocate(&file, position, length));
