@@ -144,7 +144,7 @@ fn architecture() -> &'static str {
     }
 }
 
-fn pack(directory: &Path, archive: &Path) {
+pub(crate) fn pack(directory: &Path, archive: &Path) {
     Outcome::of(Command::new("tar").arg("-C").arg(directory).arg("-cf").arg(archive).arg("."))
         .succeeds();
 }

@@ -1,7 +1,10 @@
 //! Podman with a storage of its own.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -9,6 +12,10 @@ use crate::image;
 use crate::process::{Outcome, client};
 use crate::require::{self, Need};
 use crate::server::{PASSWORD, Server, USER, WRONG_PASSWORD};
+use crate::skip;
+
+/// A hang guard: nothing that works takes so long.
+const LOG_LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
 fn podman_does_not_trust_the_registry_without_the_ca() {
@@ -62,11 +69,86 @@ fn podman_push_after_logout_is_refused() {
     bench.transfer("pull", &image).fails_saying("unauthorized");
 }
 
+/// podman asks for the ranges that it lacks in one request, and wants them in parts and in order.
+#[test]
+fn podman_pulls_of_a_zstd_chunked_layer_only_what_it_lacks() {
+    let Some(bench) = Bench::new() else { return };
+    let storage = bench.path().join("partial").display().to_string();
+    let configuration = format!(
+        "[storage]\ndriver = \"overlay\"\ngraphroot = \"{storage}/root\"\n\
+         runroot = \"{storage}/run\"\n[storage.options]\n\
+         pull_options = {{enable_partial_images = \"true\", use_hard_links = \"false\"}}\n"
+    );
+    fs::write(bench.path().join("storage.conf"), configuration).expect("a file can be written");
+    if !bench.partial("info").output().expect("podman starts").status.success() {
+        return skip::skip("podman, partial pulls", "overlayfs cannot be used here", false);
+    }
+    let login = ["--username", USER, "--password", PASSWORD, &bench.server.name()];
+    Outcome::of(bench.partial("login").arg("--cert-dir").arg(bench.server.trust()).args(login))
+        .succeeds();
+    let content = bench.path().join("content");
+    fs::create_dir(&content).expect("a directory can be made");
+    let mut pulled = Vec::new();
+    for (tag, changed) in [("a", 0..60), ("b", 20..23)] {
+        for file in changed {
+            let bytes = noise(tag.len() + file + usize::from(tag == "b") * 1000);
+            fs::write(content.join(format!("file-{file:02}")), bytes)
+                .expect("a file can be written");
+        }
+        let image = bench.server.image(&format!("podman/chunked:{tag}"));
+        let tar = bench.path().join("content.tar");
+        image::pack(&content, &tar);
+        Outcome::of(bench.partial("import").arg("--quiet").arg(tar).arg(&image)).succeeds();
+        let mut push = bench.partial("push");
+        push.args(["--compression-format", "zstd:chunked", "--cert-dir"]);
+        Outcome::of(push.arg(bench.server.trust()).arg(&image)).succeeds();
+        pulled.push(image);
+    }
+    Outcome::of(bench.partial("rmi").args(["--all", "--force"])).succeeds();
+    // 60 files of 40 kB, and 3; besides, in either case, the list of them.
+    for (image, least, most) in [(&pulled[0], 2_400_000, 3_000_000), (&pulled[1], 120_000, 400_000)]
+    {
+        let before = bench.parts_sent();
+        let mut pull = bench.partial("pull");
+        Outcome::of(pull.arg("--cert-dir").arg(bench.server.trust()).arg(image)).succeeds();
+        let started = Instant::now();
+        // A line of the log is written when its response has left.
+        while bench.parts_sent() - before < least && started.elapsed() < LOG_LIMIT {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let sent = bench.parts_sent() - before;
+        assert!((least..most).contains(&sent), "{image}: {sent}");
+    }
+}
+
+/// 40,000 bytes that do not compress, and that no other seed gives.
+fn noise(seed: usize) -> Vec<u8> {
+    let mut state = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[0]
+    })
+    .take(40_000)
+    .collect()
+}
+
 /// A server, and a place for podman's images and credentials.
 struct Bench {
     server: Server,
     directory: TempDir,
     storage: &'static str,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // podman leaves its storage mounted on itself; where it has not, there is nothing to do.
+        let mounted = self.path().join("partial/root/overlay");
+        if mounted.is_dir() {
+            let _ = Command::new("umount").arg("-l").arg(mounted).output();
+        }
+    }
 }
 
 impl Bench {
@@ -90,6 +172,22 @@ impl Bench {
         podman.arg("--runroot").arg(storage.join("run"));
         podman.args(["--storage-driver", "vfs", subcommand]);
         podman
+    }
+
+    /// podman with a storage that takes parts of layers, which `vfs` does not.
+    fn partial(&self, subcommand: &str) -> Command {
+        let mut podman = client("podman");
+        podman.env("HOME", self.path()).env("REGISTRY_AUTH_FILE", self.path().join("auth.json"));
+        podman.env("CONTAINERS_STORAGE_CONF", self.path().join("storage.conf")).arg(subcommand);
+        podman
+    }
+
+    /// How many bytes have left in answers with a part of a blob, or several.
+    fn parts_sent(&self) -> u64 {
+        let log = self.server.log();
+        let sizes = log.lines().filter_map(|line| line.split_once("HTTP/1.1\" 206 "));
+        let size = |rest: &str| rest.split(' ').next().and_then(|size| size.parse::<u64>().ok());
+        sizes.filter_map(|(_, rest)| size(rest)).sum()
     }
 
     fn login(&self, password: &str) -> Outcome {

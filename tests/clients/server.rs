@@ -95,6 +95,11 @@ impl Server {
         format!("{}/{repository_and_tag}", self.address)
     }
 
+    /// Everything it has said so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// A directory with `ca.crt` and nothing else, as every client wants its trust.
     pub(crate) fn trust(&self) -> PathBuf {
         self.directory.path().join("trust")
