@@ -19,7 +19,6 @@ use crate::oci::RepositoryName;
 pub mod basic;
 mod checks;
 pub mod htpasswd;
-mod network;
 mod outcomes;
 mod queue;
 mod refused;

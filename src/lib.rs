@@ -21,8 +21,8 @@
 //! - [`storage`] keeps bytes at keys and knows nothing of registries.
 //! - [`oci`] is the vocabulary of the specifications, valid by construction.
 //! - [`jobs`] runs what happens by itself; [`health`] says whether the server is fit to serve;
-//!   [`telemetry`] writes the log; `stamp` tells whether a file has changed, `chain` what caused
-//!   an error.
+//!   [`telemetry`] writes the log; [`network`] says which addresses are one customer's; `stamp` tells
+//!   whether a file has changed, `chain` what caused an error.
 //!
 //! `docs/ARCHITECTURE.md` has the whole map; `tests/it/architecture.rs` keeps the arrows true.
 
@@ -34,6 +34,7 @@ pub mod gate;
 pub mod health;
 pub mod http;
 pub mod jobs;
+pub mod network;
 pub mod notify;
 pub mod oci;
 pub mod registry;

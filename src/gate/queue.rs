@@ -22,10 +22,8 @@ use std::{
 use tokio::sync::oneshot;
 
 use self::lines::Lines;
-use super::{
-    network::{Network, Site},
-    verifier::Tag,
-};
+use super::verifier::Tag;
+use crate::network::{Network, Site};
 
 /// How long a caller waits. docker gives up after 15 seconds.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -12,7 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Refusal, network::Network};
+use super::Refusal;
+use crate::network::Network;
 
 /// How long lines are counted before the count begins anew.
 const PERIOD: Duration = Duration::from_secs(60);

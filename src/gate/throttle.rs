@@ -23,10 +23,8 @@ use std::{
 use moka::{policy::EvictionPolicy, sync::Cache};
 use serde::Deserialize;
 
-use super::{
-    network::{Network, Site},
-    verifier::Tag,
-};
+use super::verifier::Tag;
+use crate::network::{Network, Site};
 
 /// So many addresses, users and pairs of them are counted at a time; the least recently used make
 /// room.

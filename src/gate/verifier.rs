@@ -29,12 +29,12 @@ use super::{
     basic::Credentials,
     checks::{Check, Checks},
     htpasswd::Htpasswd,
-    network::Network,
     outcomes::Outcome,
     queue::{Caller, Full, Queue, Turn, Waited},
     session::Session,
     throttle::{Attempt, Claim, Throttle, Throttled},
 };
+use crate::network::Network;
 
 /// A keyed hash, of credentials with the line that they are held against or of a user's name.
 pub(super) type Tag = [u8; 32];

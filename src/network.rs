@@ -1,22 +1,29 @@
-//! Which network an address belongs to: the unit in which attempts and places are counted.
+//! Which network an address belongs to: the unit in which connections, attempts and places are counted
+//! of those who have no password yet.
 //!
 //! One customer of IPv6 has a /64 at least, and an organisation often has a /48, so a single address
 //! of IPv6 says little. Where an address of IPv6 stands for one of IPv4, the address of IPv4 is the
 //! unit: otherwise all of the IPv4 internet would be one /64.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// An address of IPv4, or a /64 of IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Network(IpAddr);
+pub struct Network(IpAddr);
 
 /// An address of IPv4, or a /48 of IPv6: what one organisation has, and sometimes the customers of
 /// one host share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Site(IpAddr);
+pub struct Site(IpAddr);
 
 impl Network {
-    pub(super) fn of(address: IpAddr) -> Self {
+    /// The network that an address belongs to. Where an address of IPv6 stands for one of IPv4
+    /// (mapped, NAT64, 6to4, Teredo) it is that one.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V4(address) => address.into(),
             IpAddr::V6(address) => match embedded(address) {
@@ -26,7 +33,9 @@ impl Network {
         })
     }
 
-    pub(super) fn site(self) -> Site {
+    /// The site that the network is a part of, or is.
+    #[must_use]
+    pub fn site(self) -> Site {
         Site(match self.0 {
             IpAddr::V4(address) => address.into(),
             IpAddr::V6(address) => masked(address, 48).into(),
@@ -34,8 +43,27 @@ impl Network {
     }
 
     /// Whether there are other networks of the same site.
-    pub(super) const fn is_part_of_site(self) -> bool {
+    #[must_use]
+    pub const fn is_part_of_site(self) -> bool {
         self.0.is_ipv6()
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => address.fmt(f),
+            IpAddr::V6(address) => write!(f, "{address}/64"),
+        }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => address.fmt(f),
+            IpAddr::V6(address) => write!(f, "{address}/48"),
+        }
     }
 }
 
@@ -96,5 +124,11 @@ mod tests {
         assert_eq!(network("2001:db8:1:2::1").site(), network("2001:db8:1:3::1").site());
         assert_ne!(network("2001:db8:1:2::1").site(), network("2001:db8:2:2::1").site());
         assert_ne!(network("192.0.2.1").site(), network("192.0.2.2").site());
+        let one = network("2001:db8:1:2::1");
+        assert_eq!(
+            (one.to_string(), one.site().to_string()),
+            ("2001:db8:1:2::/64".to_owned(), "2001:db8:1::/48".to_owned())
+        );
+        assert_eq!(network("64:ff9b::192.0.2.33").to_string(), "192.0.2.33");
     }
 }
