@@ -250,6 +250,13 @@ impl App {
         self.server.connections()
     }
 
+    /// How many tasks are alive on the threads that serve connections: none stays behind for a
+    /// client that is gone.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.workers.tasks()
+    }
+
     /// Who is let in, and how often bcrypt was asked.
     #[must_use]
     pub fn gate(&self) -> &Gate {

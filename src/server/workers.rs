@@ -78,6 +78,13 @@ impl Workers {
         }
     }
 
+    /// How many tasks are alive on them all: a connection is one, and so are a stream of HTTP/2 that
+    /// waits for something and work that goes on when its client is gone.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.crew.0.iter().map(|worker| worker.runtime.metrics().num_alive_tasks()).sum()
+    }
+
     pub(super) fn crew(&self) -> Crew {
         self.crew.clone()
     }

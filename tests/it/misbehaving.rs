@@ -23,10 +23,9 @@ fn content(server: &TestServer) -> Vec<String> {
     files(&server.tree()).into_iter().filter(|file| !file.contains("/_uploads/")).collect()
 }
 
-/// Waits until this test's runtime has no more tasks than it had: none waits for a client that is
-/// gone.
-async fn tasks_come_down_to(tasks: usize) {
-    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+/// Waits until the server has no more tasks than it had: none waits for a client that is gone.
+async fn tasks_come_down_to(server: &TestServer, tasks: usize) {
+    let alive = || server.app().tasks();
     let coming = async {
         while alive() > tasks {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -72,7 +71,8 @@ async fn who_hangs_up_at_any_stage_leaves_nothing_half_done() {
     let server = TestServer::start().await;
     let whole = digest("abcdefghi");
     server.get("/v2/").await.expect(200);
-    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks = server.app().tasks();
+    assert!(tasks > 0, "the client's connection is one");
     let location = server.open_upload("app").await;
     for (head, part) in stages(path(&server, &location), &whole) {
         vanish(server.begin(&head).await, part).await;
@@ -82,7 +82,7 @@ async fn who_hangs_up_at_any_stage_leaves_nothing_half_done() {
         stream.write_all(&head.as_bytes()[..head.len() / 2]).await.unwrap();
         vanish(stream, b"").await;
     }
-    tasks_come_down_to(tasks).await;
+    tasks_come_down_to(&server, tasks).await;
     server.settles().await;
     assert_eq!(content(&server), Vec::<String>::new());
     // Only the session that its client knows keeps what came.
