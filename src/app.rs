@@ -17,7 +17,7 @@ use crate::{
     config::Config,
     gate::{self, EverythingAllowed, Gate, UserFile, htpasswd},
     health::Health,
-    http::{self, Api, Limits, Redirect},
+    http::{self, Api, Limits, Proxy, Redirect},
     jobs::Jobs,
     notify::{self, Notifier},
     registry::{self, SystemClock},
@@ -186,7 +186,7 @@ impl App {
             let addr = peer.addr();
             serving.service(http::Connection::new(addr, move || peer.authenticated()))
         };
-        let options = &config.http.server;
+        let options = &of_sockets(config);
         let server = Server::start(listeners.registry, options, tls, &workers, service);
         let redirect = listeners
             .redirect
@@ -364,6 +364,12 @@ fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
         tags: config.storage.tags.clone(),
     };
     Registry::new(storage, Arc::new(SystemClock), options)
+}
+
+/// What the server is told, with what it needs to know of the part about requests.
+fn of_sockets(config: &Config) -> server::Options {
+    let proxies = config.http.api.trustedproxies.iter().filter_map(Proxy::network).collect();
+    server::Options { proxies, ..config.http.server.clone() }
 }
 
 fn limits(config: &Config) -> Limits {

@@ -10,10 +10,12 @@ use std::{
 
 use axum::http::{Request, Response};
 use hyper::{body::Body, service::Service};
+use ipnet::IpNet;
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
+use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
@@ -47,11 +49,15 @@ mod received;
 mod slots;
 mod through;
 pub mod tls;
+mod unauthenticated;
 mod unread;
 mod workers;
 
 /// How long to wait when no connection can be accepted, for want of file descriptors mostly.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// When none could be accepted for a while, and then for so long none failed, it is said again.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
 
 /// A server that is listening.
 #[derive(Debug)]
@@ -88,21 +94,22 @@ impl Server {
         let tasks = TaskTracker::new();
         let http = Http::new(options.idletimeout, tasks.clone(), stopping.clone());
         let http = Arc::new(http);
-        let slots = Slots::new(options.maxconnections.unwrap_or_else(descriptors::for_connections));
+        let slots = Slots::new(options, stopped.clone());
         let connect = {
-            let (tasks, stopped, crew) = (tasks.clone(), stopped.clone(), workers.crew());
+            let (tasks, crew) = (tasks.clone(), workers.crew());
             let h2c = options.h2c.enabled;
-            move |caller: Caller, slot| {
+            move |caller: Caller, slot: Slot| {
                 let place = crew.place();
                 let runtime = place.runtime.clone();
                 let (tls, http) = (tls.clone(), Arc::clone(&http));
                 let addr = caller.peer();
-                let peer = Peer::new(addr);
+                let (peer, activity) = (slot.peer.clone(), Arc::clone(&slot.activity));
+                let end = slot.end.clone();
                 let service = service(peer.clone());
                 let serve = async move {
                     let _held = (slot, place);
                     match door::open(caller, tls.as_ref(), h2c).await {
-                        Ok(opened) => http.serve(opened, peer, service).await,
+                        Ok(opened) => http.serve(opened, (peer, activity), service).await,
                         Err(error) if tls::is_about_certificate(&error) => {
                             tracing::info!(%error, peer = ?addr, "a client was refused for its certificate");
                         }
@@ -112,7 +119,7 @@ impl Server {
                 };
                 // Moved as it is, each of these would have room for it once more.
                 let serve = Box::pin(serve);
-                tasks.spawn_on(stopped.clone().run_until_cancelled_owned(serve), &runtime);
+                tasks.spawn_on(end.run_until_cancelled_owned(serve), &runtime);
             }
         };
         let (until, free) = (stopping.clone(), Arc::clone(&slots));
@@ -156,28 +163,28 @@ impl Server {
     }
 }
 
-/// Accepts connections for ever, each when there is a slot for it: until then clients wait where
-/// the system keeps them.
+/// Accepts connections for ever. Where there is no slot for one, further clients wait where the system
+/// keeps them.
 async fn accept(socket: &Socket, slots: &Arc<Slots>, connect: impl Fn(Caller, Slot)) {
-    let mut failing = false;
+    let mut failed: Option<Instant> = None;
     loop {
-        let slot = slots.take().await;
         match socket.accept().await {
             Ok(caller) => {
-                failing = false;
-                connect(caller, slot.accepted());
+                let slot = slots.admit(caller.peer()).await;
+                connect(caller, slot);
             }
             // The client has gone already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                if !failing {
+                if failed.is_none_or(|failed| failed.elapsed() > SAY_AGAIN) {
                     tracing::error!(
                         %error,
                         "cannot accept connections and keeps trying; if descriptors have run out, \
                          raise their limit (ulimit -n, LimitNOFILE=) or lower http.maxconnections"
                     );
                 }
-                failing = true;
+                failed = Some(Instant::now());
+                slots.make_room();
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -200,11 +207,23 @@ pub struct Options {
     /// How long requests that run when the server is told to stop may take to finish.
     pub draintimeout: Duration,
     /// How long a client may neither ask for anything nor send what it announced. One that takes
-    /// nothing of what it asked for has five times as long.
+    /// nothing of what it asked for has five times as long. Where no request was let in yet it is ten
+    /// seconds at most, for either.
     pub idletimeout: Duration,
-    /// How many connections there may be at a time; further clients wait. `None`: half of the
-    /// descriptors that the process may have, and at most 10,000.
+    /// How many connections there may be at a time. On three quarters of them, at most, no request
+    /// was let in yet; of those one is closed where there is no room for another client, and
+    /// without any further clients wait. `None`: half of the descriptors that the process may have,
+    /// and at most 10,000.
     pub maxconnections: Option<NonZeroU32>,
+    /// How many connections an address may have on which no request was let in yet: an IPv4 address
+    /// or a /64 of IPv6, and four times as many a /48. Beyond, one of the same is closed for a new one.
+    /// `None`: an eighth of all connections, and at least 8.
+    pub maxconnectionsperaddress: Option<NonZeroU32>,
+    /// The networks of proxies, whose addresses many clients share: neither the limit for each
+    /// address nor the shorter time is for those, nor for whoever comes through a socket that is a
+    /// file. It is for the caller to set.
+    #[serde(skip)]
+    pub proxies: Vec<IpNet>,
     /// HTTP/2.
     pub http2: Http2Options,
     /// HTTP/2 without TLS.
@@ -221,6 +240,8 @@ impl Default for Options {
             draintimeout: Duration::from_secs(30),
             idletimeout: Duration::from_secs(60),
             maxconnections: None,
+            maxconnectionsperaddress: None,
+            proxies: Vec::new(),
             http2: Http2Options::default(),
             h2c: H2cOptions::default(),
         }

@@ -59,14 +59,20 @@ fn version(metrics: &mut Metrics) {
 
 fn connections(metrics: &mut Metrics, server: &Server) {
     let connections = server.count_connections();
-    let (open, limit, accepted, full) =
-        (connections.clone(), connections.clone(), connections.clone(), connections);
+    let [open, unauthenticated, limit, accepted, closed, full] =
+        std::array::from_fn(|_| connections.clone());
     metrics.gauge("connections", "Connections that are open", move || open().open as u64);
+    let help = "Connections that are open and on which no request was let in yet";
+    metrics.gauge("connections_unauthenticated", help, move || {
+        unauthenticated().unauthenticated as u64
+    });
     let help = "Connections that may be open at a time";
     metrics.gauge("connections_limit", help, move || limit().limit as u64);
     let help = "Connections that were accepted";
     metrics.counter("connections_accepted", help, move || accepted().accepted);
-    let help = "Times that clients had to wait for a connection to end";
+    let help = "Connections without a request that was let in that were closed to make room";
+    metrics.counter("connections_closed_for_room", help, move || closed().closed_for_room);
+    let help = "Times that a client came when as many connections were open as may be";
     metrics.counter("connections_full", help, move || full().full);
 }
 

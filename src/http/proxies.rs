@@ -38,6 +38,17 @@ pub enum Proxy {
     Unix,
 }
 
+impl Proxy {
+    /// The addresses; `None` for whoever comes through a socket that is a file.
+    #[must_use]
+    pub const fn network(&self) -> Option<IpNet> {
+        match self {
+            Self::Network(network) => Some(*network),
+            Self::Unix => None,
+        }
+    }
+}
+
 impl FromStr for Proxy {
     type Err = NotAProxy;
 

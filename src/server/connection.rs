@@ -30,9 +30,13 @@ use super::{
     unread::{Backpressure, Unread},
 };
 
-/// What waits for a slow HTTP/1 client, besides one piece of a blob; and how long a request's head
-/// may be.
+/// What waits for a slow HTTP/1 client, besides one piece of a blob.
 const BUFFER: usize = 32 * 1024;
+
+/// How long the head of a request may be: what clients send is below 2 KiB. It is a power of two below
+/// [`BUFFER`], so that a head that is too long and has come whole is told apart from one without end.
+const HEAD: usize = 16 * 1024;
+const HEADER_LIST: u32 = 16 * 1024;
 
 /// What a client may send on one HTTP/2 stream, and on all of a connection, before it has to wait:
 /// enough for one upload at full rate and not all of the connection, whose window is what it can
@@ -48,7 +52,6 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub(super) struct Http {
     http1: http1::Builder,
     http2: http2::Builder<Streams>,
-    patience: Duration,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -61,21 +64,26 @@ impl Http {
         let mut http1 = http1::Builder::new();
         // A keep-alive connection may be idle this long, and a request's head may take this long:
         // hyper has one timer for both.
-        http1.timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(BUFFER);
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(patience)
+            .max_buf_size(BUFFER)
+            .max_header_size(HEAD);
         let mut http2 = http2::Builder::new(Streams(tasks.clone()));
         http2
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(MAX_STREAMS);
-        Self { http1, http2, patience, tasks, stopping }
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(HEADER_LIST);
+        Self { http1, http2, tasks, stopping }
     }
 
-    /// Serves a connection to `peer` until it is over.
+    /// Serves a connection to `peer` until it is over, and notes in `activity` what it does.
     pub(super) fn serve<S, B>(
         &self,
         opened: Opened,
-        peer: Peer,
+        (peer, activity): (Peer, Arc<Activity>),
         service: S,
     ) -> impl Future<Output = ()> + Send + use<S, B>
     where
@@ -84,7 +92,7 @@ impl Http {
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
     {
         let Opened { connection, version } = opened;
-        let activity = Activity::new(self.patience);
+        activity.opened();
         let connection = Lingering::new(connection, Arc::clone(&activity));
         let unread = Unread::new(peer);
         let service = {
@@ -100,6 +108,9 @@ impl Http {
                 async move {
                     let response = response.await?;
                     drop(undecided);
+                    if ending.waits(&response) {
+                        answering.waits_for_client(true);
+                    }
                     Ok::<_, Infallible>(answering.watch(ending.await_rest(response).await))
                 }
             })
@@ -111,7 +122,8 @@ impl Http {
                 Either::Left(run(connection, activity, stopping))
             }
             Version::Http2 => {
-                let connection = TokioIo::new(Backpressure::new(connection, unread));
+                let connection = Backpressure::new(connection, unread);
+                let connection = TokioIo::new(connection);
                 let connection = self.http2.serve_connection(connection, service);
                 Either::Right(run(connection, activity, stopping))
             }
@@ -155,7 +167,7 @@ async fn run(connection: impl Ends, activity: Arc<Activity>, stopping: Cancellat
     let enough = async {
         tokio::select! {
             () = stopping.cancelled() => {}
-            () = activity.is_idle(1) => {}
+            () = activity.is_idle() => {}
         }
     };
     // A client that is told to end and does not is given up when it asks for nothing more.
@@ -164,7 +176,7 @@ async fn run(connection: impl Ends, activity: Arc<Activity>, stopping: Cancellat
             tokio::time::sleep(GOODBYE).await;
             activity.is_idle_for(GOODBYE).await;
         } else {
-            activity.is_idle(2).await;
+            activity.is_gone().await;
         }
     };
     let (mut enough, mut farewell, mut told) = (pin!(enough), pin!(farewell), false);
@@ -226,7 +238,9 @@ mod tests {
     async fn a_slow_client_gets_the_end_of_its_response_when_the_server_stops() {
         let (mut client, connection) = duplex(1000);
         let stopping = CancellationToken::new();
-        let http = Http::new(Duration::from_secs(60), TaskTracker::new(), stopping.clone());
+        let patience = Duration::from_secs(60);
+        let http = Http::new(patience, TaskTracker::new(), stopping.clone());
+        let activity = Activity::new(patience);
         let service = service_fn(|_| async {
             Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(&[b'x'; BODY]))))
         });
@@ -244,7 +258,8 @@ mod tests {
                 }
             }
         };
-        let ((), taken) = tokio::join!(http.serve(opened, Peer::new(None), service), reading);
+        let client = (Peer::new(None), activity);
+        let ((), taken) = tokio::join!(http.serve(opened, client, service), reading);
         assert!(taken.len() > BODY, "it took {} bytes and was cut off", taken.len());
     }
 }

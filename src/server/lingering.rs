@@ -166,7 +166,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_client_has_not_taken_and_a_connection_that_lingers_are_not_idle() {
         let (mut client, mut server, activity) = connection();
-        let idle = || activity.is_idle(1).now_or_never().is_some();
+        let idle = || activity.is_idle().now_or_never().is_some();
         let stuck = || activity.is_stuck().now_or_never().is_some();
         assert!(server.write_all(&[0; 100]).now_or_never().is_none(), "64 bytes have room");
         sleep(PATIENCE * 4).await;

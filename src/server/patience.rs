@@ -5,10 +5,16 @@
 //! a descriptor, and the second a file. So what a connection does is noted here: how many requests
 //! are being answered, since when there is none, and which responses wait for their client. What
 //! the server itself takes its time for is never held against a client.
+//!
+//! Where no request was let in yet a client is waited for only a short time, in whatever it does: a
+//! connection costs nothing to somebody without a password.
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,6 +27,13 @@ use tokio::time::{Instant, sleep_until};
 /// megabytes, and may take longer to drain than a client may be silent.
 const SLOWNESS: u32 = 5;
 
+/// How long an unauthenticated client may be silent, or not take an answer: docker begins with a
+/// request, and goes on as soon as it has read the answer.
+const UNAUTHENTICATED: Duration = Duration::from_secs(10);
+
+/// How long an unauthenticated client has to go when it is told that this is the end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// How often a connection is asked that nothing can be said of yet.
 const NOW_AND_THEN: Duration = Duration::from_secs(5);
 
@@ -28,13 +41,17 @@ const NOW_AND_THEN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Activity {
     patience: Duration,
+    /// Whether the client is waited for as long as that.
+    is_patient: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Requests that are being answered.
+    /// Requests that are being answered, and bodies that are discarded.
     open: usize,
+    /// Bodies that are discarded: what is left of requests that were answered.
+    discarded: usize,
     /// Since when there is none, and nothing waits to be written.
     idle_since: Instant,
     /// Responses of which the client may take more, and since when. There is one in most cases, and
@@ -49,6 +66,19 @@ struct State {
 }
 
 impl State {
+    /// Whether nothing is asked for and nothing waits for the client.
+    const fn is_idle(&self) -> bool {
+        self.open == 0 && self.unwritten.is_none() && !self.lingers
+    }
+
+    /// Notes that a request, or what is left of its body, is done with.
+    fn end(&mut self) {
+        self.open -= 1;
+        if self.open == 0 {
+            self.idle_since = Instant::now();
+        }
+    }
+
     /// Notes that a response does not wait for the client.
     fn take(&mut self, id: u64) {
         if let Some(index) = self.untaken.iter().position(|(untaken, _)| *untaken == id) {
@@ -60,15 +90,57 @@ impl State {
 impl Activity {
     /// A connection that begins, with a client that may be silent for so long.
     pub(super) fn new(patience: Duration) -> Arc<Self> {
+        Self::begun(patience, true)
+    }
+
+    /// As [`new`](Self::new), but the client may be silent only for a short time until it is
+    /// [`authenticated`](Self::authenticated).
+    pub(super) fn unauthenticated(patience: Duration) -> Arc<Self> {
+        Self::begun(patience, false)
+    }
+
+    fn begun(patience: Duration, is_patient: bool) -> Arc<Self> {
         let state = State {
             open: 0,
+            discarded: 0,
             idle_since: Instant::now(),
             untaken: Vec::new(),
             responses: 0,
             unwritten: None,
             lingers: false,
         };
-        Arc::new(Self { patience, state: Mutex::new(state) })
+        let is_patient = AtomicBool::new(is_patient);
+        Arc::new(Self { patience, is_patient, state: Mutex::new(state) })
+    }
+
+    /// Notes that a request was let in.
+    pub(super) fn authenticated(&self) {
+        self.is_patient.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that the client has come through the door: its time to ask for something begins.
+    pub(super) fn opened(&self) {
+        self.state().idle_since = Instant::now();
+    }
+
+    fn is_patient(&self) -> bool {
+        self.is_patient.load(Ordering::Relaxed)
+    }
+
+    /// How long the client may be silent as things are.
+    fn patience(&self) -> Duration {
+        if self.is_patient() { self.patience } else { self.patience.min(UNAUTHENTICATED) }
+    }
+
+    /// Since when nothing but the client is waited for: until it asks for something, sends what
+    /// nobody wants, or takes an answer. `None` while the server is at work on a request.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        let state = self.state();
+        if state.open > state.untaken.len() + state.discarded {
+            return None;
+        }
+        let untaken = state.untaken.iter().map(|(_, since)| *since);
+        Some(untaken.chain(state.unwritten).min().unwrap_or(state.idle_since))
     }
 
     /// Notes a request.
@@ -77,6 +149,15 @@ impl Activity {
         state.open += 1;
         state.responses += 1;
         Answering { id: state.responses, activity: Arc::clone(self) }
+    }
+
+    /// Notes that what is left of a request's body is read and dropped. The connection is not idle
+    /// meanwhile, but nothing is waited for except the client.
+    pub(super) fn discard(self: &Arc<Self>) -> Discarding {
+        let mut state = self.state();
+        state.open += 1;
+        state.discarded += 1;
+        Discarding(Arc::clone(self))
     }
 
     /// Notes whether a write has to wait until the client takes something.
@@ -93,24 +174,35 @@ impl Activity {
         self.state().lingers = true;
     }
 
-    /// Ends when nothing was asked for so many times as long as a client may be silent.
-    pub(super) async fn is_idle(&self, times: u32) {
-        self.is_idle_for(self.patience * times).await;
+    /// Ends when nothing was asked for as long as a client may be silent.
+    pub(super) async fn is_idle(&self) {
+        self.until(|state| state.is_idle().then(|| state.idle_since + self.patience())).await;
     }
 
-    /// Ends when for so long nothing was asked for and nothing waited for the client.
-    pub(super) async fn is_idle_for(&self, long: Duration) {
+    /// Ends when a client that was told that this is the end has had time to go: as long again, and
+    /// when it is unauthenticated very little, for whatever else it does.
+    pub(super) async fn is_gone(&self) {
         self.until(|state| {
-            let is_idle = state.open == 0 && state.unwritten.is_none() && !state.lingers;
-            is_idle.then(|| state.idle_since + long)
+            if self.is_patient() {
+                state.is_idle().then(|| state.idle_since + 2 * self.patience)
+            } else {
+                (state.open == 0).then(|| state.idle_since + self.patience() + FAREWELL)
+            }
         })
         .await;
     }
 
+    /// Ends when for so long nothing was asked for and nothing waited for the client.
+    pub(super) async fn is_idle_for(&self, long: Duration) {
+        self.until(|state| state.is_idle().then(|| state.idle_since + long)).await;
+    }
+
     /// Ends when something waits for the client, and has for too long.
     pub(super) async fn is_stuck(&self) {
-        let patience = self.patience * SLOWNESS;
         self.until(|state| {
+            // What is answered to whoever was not let in is small.
+            let slowness = if self.is_patient() { SLOWNESS } else { 1 };
+            let patience = self.patience() * slowness;
             let untaken = state.untaken.iter().map(|(_, since)| since);
             untaken.chain(&state.unwritten).min().map(|since| *since + patience)
         })
@@ -135,6 +227,18 @@ impl Activity {
     }
 }
 
+/// A body that is discarded, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Discarding(Arc<Activity>);
+
+impl Drop for Discarding {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.discarded -= 1;
+        state.end();
+    }
+}
+
 /// A request that is being answered, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Answering {
@@ -149,7 +253,9 @@ impl Answering {
         response.map(|body| Watched { body, answering: self })
     }
 
-    fn waits_for_client(&self, waits: bool) {
+    /// Notes whether nothing but the client is waited for: that it sends the rest of the request, or
+    /// takes what there is of the response.
+    pub(super) fn waits_for_client(&self, waits: bool) {
         let mut state = self.activity.state();
         state.take(self.id);
         if waits {
@@ -162,10 +268,7 @@ impl Drop for Answering {
     fn drop(&mut self) {
         let mut state = self.activity.state();
         state.take(self.id);
-        state.open -= 1;
-        if state.open == 0 {
-            state.idle_since = Instant::now();
-        }
+        state.end();
     }
 }
 
@@ -185,8 +288,8 @@ impl<B: Body + Unpin> Body for Watched<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let poll = Pin::new(&mut self.body).poll_frame(cx);
-        let has_more = matches!(poll, Poll::Ready(Some(Ok(_)))) && !self.body.is_end_stream();
-        self.answering.waits_for_client(has_more);
+        // The last piece waits as well, in hyper, and when it is taken this is dropped.
+        self.answering.waits_for_client(matches!(poll, Poll::Ready(Some(Ok(_)))));
         poll
     }
 
@@ -224,12 +327,12 @@ mod tests {
         after(0.9).await;
         let request = activity.begin();
         after(9.0).await;
-        assert!(activity.is_idle(1).now_or_never().is_none(), "something is being answered");
+        assert!(activity.is_idle().now_or_never().is_none(), "something is being answered");
         drop(request);
         after(0.9).await;
-        assert!(activity.is_idle(1).now_or_never().is_none());
+        assert!(activity.is_idle().now_or_never().is_none());
         after(0.2).await;
-        assert!(activity.is_idle(1).now_or_never().is_some());
+        assert!(activity.is_idle().now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -268,6 +371,6 @@ mod tests {
         drop(activity.begin().watch(Response::new(body)));
         after(9.0).await;
         assert!(activity.is_stuck().now_or_never().is_none());
-        assert!(activity.is_idle(1).now_or_never().is_some());
+        assert!(activity.is_idle().now_or_never().is_some());
     }
 }

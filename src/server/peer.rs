@@ -11,6 +11,8 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
+use super::slots::Entry;
+
 /// The other end of a connection. Clones are about the same connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -23,11 +25,21 @@ struct Shared {
     authenticated: AtomicBool,
     /// Whoever reads the connection, while it waits to be allowed to.
     reader: AtomicWaker,
+    /// What is told of it; nobody is in tests.
+    entry: Option<Arc<Entry>>,
 }
 
 impl Peer {
+    /// One that nobody is told of.
+    #[cfg(test)]
     pub(super) fn new(addr: Option<SocketAddr>) -> Self {
         Self { addr, shared: Arc::default() }
+    }
+
+    /// The other end of a connection that is entered among the unauthenticated ones.
+    pub(super) fn of(addr: Option<SocketAddr>, entry: Arc<Entry>) -> Self {
+        let shared = Shared { entry: Some(entry), ..Shared::default() };
+        Self { addr, shared: Arc::new(shared) }
     }
 
     /// Its address; `None` where it came through a socket that is a file.
@@ -42,6 +54,9 @@ impl Peer {
         // Each request says so; a store would take the line of the cache from other processors.
         if !self.is_authenticated() {
             self.shared.authenticated.store(true, Ordering::Release);
+            if let Some(entry) = &self.shared.entry {
+                entry.authenticated();
+            }
             self.wake_reader();
         }
     }

@@ -130,11 +130,18 @@ impl Progress {
 }
 
 impl Ending {
+    /// Whether an answer may leave only when the client has sent the rest of the body.
+    pub(super) fn waits<B>(&self, response: &Response<B>) -> bool {
+        let waits = |progress: &Arc<Progress>| !progress.has_ended() && !progress.is_held_back();
+        response.status().is_success() && self.progress.as_ref().is_some_and(waits)
+    }
+
     /// Gives an answer that may leave now, and that tells the client whether there will be others
     /// after it.
     pub(super) async fn await_rest<B>(self, mut response: Response<B>) -> Response<B> {
+        let waits = self.waits(&response);
         let Some(progress) = self.progress else { return response };
-        if response.status().is_success() && !progress.has_ended() && !progress.is_held_back() {
+        if waits {
             progress.over.cancelled().await;
         }
         let stays = progress.has_ended()
@@ -193,7 +200,7 @@ impl Drop for Received {
 /// meanwhile.
 async fn discard(mut incoming: Incoming, progress: Arc<Progress>) {
     let _over = progress.over.clone().drop_guard();
-    let _busy = progress.connection.activity.begin();
+    let _discarding = progress.connection.activity.discard();
     let mut discard = Discard::new();
     poll_fn(|cx| {
         discard.poll(cx, |cx| {

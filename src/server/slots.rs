@@ -1,25 +1,50 @@
-//! How many connections there may be.
+//! How many connections there may be, and who gets one.
+//!
+//! A client is accepted before there is a slot for it, because which connection makes room depends on
+//! whose it is. When there is no slot left, an unauthenticated connection is closed for it; an
+//! authenticated one never is, so that where all are authenticated the client waits.
 
 use std::{
+    net::SocketAddr,
     num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
+use ipnet::IpNet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Options, descriptors,
+    patience::Activity,
+    peer::Peer,
+    unauthenticated::{Limits, Unauthenticated},
+};
+use crate::network::Network;
+
+/// Without a limit in words a network may have this part of all connections, and at least so many:
+/// docker opens several at once, and all begin unauthenticated.
+const PART_OF_A_NETWORK: usize = 8;
+const LEAST_OF_A_NETWORK: usize = 8;
 
 /// How many connections a server has and had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connections {
     /// How many there are.
     pub open: usize,
+    /// On how many of them no request was let in yet.
+    pub unauthenticated: usize,
     /// How many there may be.
     pub limit: usize,
     /// How many there were since the start, with those that there are.
     pub accepted: u64,
-    /// How many times the limit was reached, so that clients had to wait.
+    /// How many unauthenticated ones were closed to make room for others.
+    pub closed_for_room: u64,
+    /// How many times the limit was reached and somebody else came.
     pub full: u64,
 }
 
@@ -28,6 +53,13 @@ pub struct Connections {
 pub(super) struct Slots {
     free: Arc<Semaphore>,
     limit: usize,
+    unauthenticated: Unauthenticated,
+    /// Networks of proxies.
+    proxies: Vec<IpNet>,
+    /// How long a client may be silent.
+    patience: Duration,
+    /// Ends all connections.
+    stopped: CancellationToken,
     open: AtomicUsize,
     accepted: AtomicU64,
     full: AtomicU64,
@@ -38,18 +70,49 @@ pub(super) struct Slots {
 /// One of them, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
+    /// Who has it.
+    pub(super) peer: Peer,
+    pub(super) activity: Arc<Activity>,
+    /// Tells that the connection has to end.
+    pub(super) end: CancellationToken,
+    entry: Arc<Entry>,
     _permit: Option<OwnedSemaphorePermit>,
-    /// Whether there is a connection on it.
-    used: bool,
+}
+
+/// A connection among the unauthenticated ones.
+#[derive(Debug)]
+pub(super) struct Entry {
+    id: u64,
     slots: Arc<Slots>,
+    activity: Arc<Activity>,
+}
+
+impl Entry {
+    /// Notes that a request on the connection was let in.
+    pub(super) fn authenticated(&self) {
+        self.slots.unauthenticated.leave(self.id);
+        self.activity.authenticated();
+    }
 }
 
 impl Slots {
-    pub(super) fn new(limit: NonZeroU32) -> Arc<Self> {
-        let limit = usize::try_from(limit.get()).unwrap_or(Semaphore::MAX_PERMITS);
+    /// `stopped` ends all connections.
+    pub(super) fn new(options: &Options, stopped: CancellationToken) -> Arc<Self> {
+        let as_count = |limit: NonZeroU32| usize::try_from(limit.get()).unwrap_or(usize::MAX);
+        let limit = as_count(options.maxconnections.unwrap_or_else(descriptors::for_connections));
+        let limit = limit.min(Semaphore::MAX_PERMITS);
+        let network = options
+            .maxconnectionsperaddress
+            .map_or_else(|| (limit / PART_OF_A_NETWORK).max(LEAST_OF_A_NETWORK), as_count);
+        // A quarter is for those who have logged in.
+        let limits = Limits { all: limit - limit / 4, network };
         Arc::new(Self {
             free: Arc::new(Semaphore::new(limit)),
             limit,
+            unauthenticated: Unauthenticated::new(limits),
+            proxies: options.proxies.clone(),
+            patience: options.idletimeout,
+            stopped,
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             full: AtomicU64::new(0),
@@ -57,52 +120,79 @@ impl Slots {
         })
     }
 
-    /// Waits for a slot.
-    pub(super) async fn take(self: &Arc<Self>) -> Slot {
-        let permit = match Arc::clone(&self.free).try_acquire_owned() {
-            Ok(permit) => Some(permit),
-            Err(_) => {
-                self.full.fetch_add(1, Ordering::Relaxed);
-                if !self.said.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(
-                        limit = self.limit,
-                        "as many connections as there may be; further clients wait \
-                         (http.maxconnections)"
-                    );
-                }
-                // Nobody closes it.
-                Arc::clone(&self.free).acquire_owned().await.ok()
-            }
+    /// A slot for a client that was accepted from `addr`, which is none where it came through a
+    /// file. Closes an unauthenticated connection for it where there are too many, and waits where all
+    /// are authenticated. Who comes by a proxy, or through a file, shares the address with others: only
+    /// the limits of all are for those.
+    pub(super) async fn admit(self: &Arc<Self>, addr: Option<SocketAddr>) -> Slot {
+        let own = addr.map(|addr| addr.ip().to_canonical());
+        let own = own.filter(|ip| !self.proxies.iter().any(|proxies| proxies.contains(ip)));
+        let network = own.map(Network::of);
+        let has_room = self.unauthenticated.make_room(network);
+        let permit = self.permit(has_room).await;
+        // A proxy keeps connections for whoever comes next.
+        let activity = match network {
+            Some(_) => Activity::unauthenticated(self.patience),
+            None => Activity::new(self.patience),
         };
-        Slot { _permit: permit, used: false, slots: Arc::clone(self) }
+        let end = self.stopped.child_token();
+        let id = self.unauthenticated.enter(network, Arc::clone(&activity), end.clone());
+        let entry =
+            Arc::new(Entry { id, slots: Arc::clone(self), activity: Arc::clone(&activity) });
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        let peer = Peer::of(addr, Arc::clone(&entry));
+        Slot { peer, activity, end, entry, _permit: permit }
+    }
+
+    /// Waits for a slot; `has_room` says that one is about to be free.
+    async fn permit(&self, has_room: bool) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
+            return Some(permit);
+        }
+        if !has_room {
+            self.full.fetch_add(1, Ordering::Relaxed);
+            let is_closed = self.unauthenticated.close_first();
+            if !self.said.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    limit = self.limit,
+                    "as many connections as there may be; those on which nobody has logged in make \
+                     room for new ones, the longest idle first, and without any further clients \
+                     wait (http.maxconnections)"
+                );
+            }
+            if !is_closed {
+                tracing::debug!("all connections are authenticated; a client waits");
+            }
+        }
+        // Nobody closes it.
+        Arc::clone(&self.free).acquire_owned().await.ok()
+    }
+
+    /// Closes an unauthenticated connection, where there is one, because something else has run out
+    /// that each connection takes.
+    pub(super) fn make_room(&self) {
+        self.unauthenticated.close_first();
     }
 
     pub(super) fn count(&self) -> Connections {
+        let (unauthenticated, closed_for_room) = self.unauthenticated.count();
         Connections {
             open: self.open.load(Ordering::Relaxed),
+            unauthenticated,
             limit: self.limit,
             accepted: self.accepted.load(Ordering::Relaxed),
+            closed_for_room,
             full: self.full.load(Ordering::Relaxed),
         }
     }
 }
 
-impl Slot {
-    /// Notes that there is a connection.
-    pub(super) fn accepted(mut self) -> Self {
-        self.used = true;
-        self.slots.open.fetch_add(1, Ordering::Relaxed);
-        self.slots.accepted.fetch_add(1, Ordering::Relaxed);
-        self
-    }
-}
-
 impl Drop for Slot {
     fn drop(&mut self) {
-        let slots = &self.slots;
-        if self.used {
-            slots.open.fetch_sub(1, Ordering::Relaxed);
-        }
+        let Entry { id, slots, .. } = &*self.entry;
+        slots.unauthenticated.leave(*id);
+        slots.open.fetch_sub(1, Ordering::Relaxed);
         // Not for each client that comes and goes at the limit.
         let has_room = slots.free.available_permits() >= slots.limit / 10;
         if has_room && slots.said.swap(false, Ordering::Relaxed) {

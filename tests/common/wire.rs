@@ -12,12 +12,16 @@ pub(crate) const GUARD: Duration = Duration::from_secs(120);
 
 /// Connects to a server whose authority is in the file `ca`.
 pub(crate) async fn connect(addr: SocketAddr, ca: &Path, alpn: &[&[u8]]) -> Stream {
+    secured(TcpStream::connect(addr).await.unwrap(), ca, alpn).await
+}
+
+/// As [`connect`], over a connection that there is.
+pub(crate) async fn secured(socket: TcpStream, ca: &Path, alpn: &[&[u8]]) -> Stream {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let mut config =
         rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    let socket = TcpStream::connect(addr).await.unwrap();
     // A request behind the end of a handshake would wait for what the server acknowledges late.
     socket.set_nodelay(true).unwrap();
     tokio_rustls::TlsConnector::from(Arc::new(config))

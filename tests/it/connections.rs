@@ -1,13 +1,25 @@
 //! How many connections and uploads there may be, and what happens when descriptors run out.
 
-use std::{fs, num::NonZeroU32, time::Duration};
+use std::{fs, net::IpAddr, num::NonZeroU32, time::Duration};
 
-use portcullis::{http, oci::ErrorCode};
+use futures_util::future::join_all;
+use portcullis::{config::Config, http, oci::ErrorCode};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, WriteHalf},
+    net::{TcpSocket, TcpStream},
+};
 
-use crate::support::{
-    Answered as _, TestServer, content::closing, process::Process, raw::GUARD, server::PASSWORD,
+use crate::{
+    headers::header,
+    support::{
+        Answered as _, TestServer,
+        content::closing,
+        h2,
+        process::Process,
+        raw::{self, GUARD, Stream},
+        server::{PASSWORD, USER, client_builder},
+    },
 };
 
 /// Waits for something that must happen.
@@ -20,25 +32,257 @@ async fn until(what: &str, mut happened: impl FnMut() -> bool) {
     assert!(tokio::time::timeout(GUARD, waiting).await.is_ok(), "{what}");
 }
 
+/// Connects from an address of this machine: all of 127.0.0.0/8 are.
+async fn connect_from(server: &TestServer, from: [u8; 4]) -> Stream {
+    raw::secured(silent(server, from).await, &server.authority(), &[]).await
+}
+
+/// Asks for something and takes the answer, whose status is given; `None` where there is none.
+async fn ask(stream: &mut Stream, target: &str, headers: &str) -> Option<u16> {
+    let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
+    stream.write_all(head.as_bytes()).await.ok()?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.ok()?);
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    let length = header(&answer, "content-length").unwrap().parse().unwrap();
+    stream.read_exact(&mut vec![0; length]).await.ok()?;
+    raw::status(&answer)
+}
+
+/// What a probe of a balancer asks for, which needs no password.
+async fn probe(stream: &mut Stream) -> Option<u16> {
+    ask(stream, "/", "").await
+}
+
+/// Logs in.
+async fn log_in(stream: &mut Stream) -> Option<u16> {
+    ask(stream, "/v2/", &format!("Authorization: {}\r\n", raw::authorization())).await
+}
+
+/// A connection on which somebody has logged in.
+async fn known(server: &TestServer, from: [u8; 4]) -> Stream {
+    let mut stream = connect_from(server, from).await;
+    assert_eq!(log_in(&mut stream).await, Some(200));
+    stream
+}
+
+/// So many connections, and no address of this machine is a proxy's.
+fn limited(limit: u32) -> impl FnOnce(&mut Config) {
+    move |config| {
+        config.http.server.maxconnections = NonZeroU32::new(limit);
+        config.http.api.trustedproxies = Vec::new();
+    }
+}
+
 #[tokio::test]
-async fn a_client_waits_until_there_is_room_for_its_connection() {
-    let server = TestServer::with(|config| {
-        config.http.server.maxconnections = NonZeroU32::new(2);
-    })
-    .await;
+async fn a_client_waits_where_users_have_all_connections() {
+    let server = TestServer::with(limited(2)).await;
     let connections = || server.app().connections();
-    let first = server.connect(&[]).await;
-    let second = server.connect(&[]).await;
-    until("the limit is reached", || connections().full == 1).await;
-    let mut third = std::pin::pin!(server.connect(&[]));
-    assert!(futures_util::poll!(third.as_mut()).is_pending());
+    let first = known(&server, [127, 0, 0, 2]).await;
+    let mut second = known(&server, [127, 0, 0, 2]).await;
+    assert_eq!((connections().unauthenticated, connections().full), (0, 0));
+    let mut third = std::pin::pin!(known(&server, [127, 0, 0, 3]));
+    let waiting = async {
+        tokio::select! {
+            _ = &mut third => panic!("there is no room for it"),
+            () = until("the limit is reached", || connections().full == 1) => {}
+        }
+    };
+    waiting.await;
     let now = connections();
-    assert_eq!((now.open, now.limit, now.accepted), (2, 2, 2));
+    assert_eq!((now.open, now.limit, now.accepted, now.closed_for_room), (2, 2, 2, 0));
+    assert_eq!(log_in(&mut second).await, Some(200), "those that there are go on");
     drop(first);
     let third = third.await;
     until("it was counted", || connections().accepted == 3).await;
     drop((second, third));
     server.get("/v2/").await.expect(200);
+}
+
+/// Connects from an address of this machine and says nothing.
+async fn silent(server: &TestServer, from: [u8; 4]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    socket.connect(server.addr()).await.unwrap()
+}
+
+/// One address opens as many as it can, silent ones first, and then such on which it asks for what
+/// needs no password.
+#[tokio::test]
+async fn an_address_without_a_password_has_a_share_and_another_logs_in_and_pulls_at_once() {
+    let server = TestServer::with(limited(60)).await;
+    let digest = server.push_blob("app", "content").await;
+    let connections = || server.app().connections();
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        held.push(silent(&server, [127, 0, 0, 2]).await);
+    }
+    let share = || (connections().unauthenticated, connections().closed_for_room) == (8, 92);
+    until("the others were closed for them", share).await;
+    assert_eq!(connections().full, 0);
+    for closed in &mut held[..92] {
+        let read = tokio::time::timeout(GUARD, closed.read(&mut [0])).await;
+        assert!(matches!(read, Ok(Ok(0) | Err(_))), "{read:?}");
+    }
+    let mut held = Vec::new();
+    for _ in 0..50 {
+        let mut stream = connect_from(&server, [127, 0, 0, 2]).await;
+        assert_eq!(probe(&mut stream).await, Some(200), "a new one is served");
+        assert!(connections().unauthenticated <= 8, "{:?}", connections());
+        held.push(stream);
+    }
+    let client = client_builder().local_address(IpAddr::from([127, 0, 0, 3])).build().unwrap();
+    let pull = client.get(format!("{}/v2/app/blobs/{digest}", server.base));
+    let pull = pull.basic_auth(USER, Some(PASSWORD)).answer();
+    let pulled = tokio::time::timeout(GUARD, pull).await.expect("nobody is in the way");
+    assert_eq!(pulled.expect(200).text(), "content");
+}
+
+/// Many addresses take what there is for them; who has logged in keeps the connection.
+#[tokio::test]
+async fn connections_of_users_are_never_closed_for_strangers() {
+    let server = TestServer::with(limited(40)).await;
+    let connections = || server.app().connections();
+    let mut users = Vec::new();
+    for _ in 0..10 {
+        users.push(known(&server, [127, 0, 0, 2]).await);
+    }
+    let mut strangers = Vec::new();
+    for nth in 0..100 {
+        strangers.push(silent(&server, [127, 0, 1, nth % 20]).await);
+    }
+    let three_quarters = || (connections().unauthenticated, connections().closed_for_room);
+    until("three quarters are theirs", || three_quarters() == (30, 70)).await;
+    assert_eq!(connections().open, 40);
+    // Users who come now take the places of strangers, even beyond the quarter.
+    for _ in 0..5 {
+        users.push(known(&server, [127, 0, 0, 3]).await);
+    }
+    for _ in 0..50 {
+        strangers.push(silent(&server, [127, 0, 2, 1]).await);
+    }
+    until("all have come", || connections().accepted == 165).await;
+    for stream in &mut users {
+        assert_eq!(log_in(stream).await, Some(200), "it is the same connection");
+    }
+    assert!(connections().open <= 40, "{:?}", connections());
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_trusted_has_more_than_an_address_and_no_more_than_all() {
+    let server = TestServer::with(|config| {
+        limited(60)(config);
+        config.http.server.maxconnectionsperaddress = NonZeroU32::new(3);
+        config.http.api.trustedproxies = vec!["127.0.0.5/32".parse().unwrap()];
+    })
+    .await;
+    let connections = || server.app().connections();
+    let mut held = Vec::new();
+    for (from, expected) in [([127, 0, 0, 2], 3), ([127, 0, 0, 5], 33)] {
+        for _ in 0..30 {
+            held.push(silent(&server, from).await);
+        }
+        until("each has its own", || connections().unauthenticated == expected).await;
+    }
+    for _ in 0..30 {
+        held.push(silent(&server, [127, 0, 0, 5]).await);
+    }
+    until("all have a limit", || connections().unauthenticated == 45).await;
+}
+
+/// Says something over HTTP/1.1, and more of it bit by bit, until the server closes.
+async fn hold_http1(server: &TestServer, name: &str, said: &str, more: &[u8]) {
+    let mut stream = server.connect(&[]).await;
+    stream.write_all(said.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let (mut reader, writer) = tokio::io::split(stream);
+    let mut answers = Vec::new();
+    let closed = async {
+        let _ = reader.read_to_end(&mut answers).await;
+    };
+    until_closed(name, closed, say_now_and_then(writer, more)).await;
+}
+
+/// As [`hold_http1`], over HTTP/2.
+async fn hold_http2(server: &TestServer, name: &str, said: &[u8], more: &[u8]) {
+    let (addr, ca) = (server.addr(), server.authority());
+    let connection = h2::Connection::open(addr, &ca, said).await;
+    let h2::Connection { mut reader, writer } = connection;
+    let closed = async { while reader.next().await.is_some() {} };
+    until_closed(name, closed, say_now_and_then(writer, more)).await;
+}
+
+async fn say_now_and_then(mut writer: WriteHalf<Stream>, more: &[u8]) {
+    while writer.write_all(more).await.is_ok() && writer.flush().await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    std::future::pending().await
+}
+
+async fn until_closed(name: &str, closed: impl Future<Output = ()>, saying: impl Future) {
+    tokio::select! {
+        closed = tokio::time::timeout(GUARD, closed) => {
+            assert!(closed.is_ok(), "held by: {name}");
+        }
+        _ = saying => {}
+    }
+}
+
+/// Ways to hold a connection without a password, all at once because each takes as long as a stranger
+/// is waited for; and a user and a balancer's probe, who are not given up meanwhile.
+#[tokio::test]
+async fn strangers_are_let_go_after_seconds_in_whatever_they_do_and_users_and_probes_are_not() {
+    let server = TestServer::with(|config| {
+        let patience = 10 * GUARD;
+        (config.http.server.idletimeout, config.http.api.idletimeout) = (patience, patience);
+        config.http.api.trustedproxies = Vec::new();
+    })
+    .await;
+    let mut user = known(&server, [127, 0, 0, 1]).await;
+    let server = &server;
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n";
+    let post = "POST /v2/ HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n";
+    let over_http1 = [
+        ("silence", String::new(), ""),
+        ("half a head", get.to_owned(), ""),
+        ("a head that never ends", format!("{get}X: "), "x"),
+        ("nothing behind a request", format!("{get}\r\n"), ""),
+        ("half a head behind a request", format!("{get}\r\nGET"), "x"),
+        ("a body that is not wanted", post.to_owned(), "x"),
+    ];
+    // What is asked for is nowhere, so that nobody looks at the password.
+    let head = |method, flags| {
+        let block = h2::block(method, "/nowhere", &[]);
+        h2::frame(h2::HEADERS, h2::END_HEADERS | flags, 1, &block)
+    };
+    let get = head("GET", h2::END_STREAM);
+    let settings = h2::frame(h2::SETTINGS, 0, 0, &[]);
+    let ping = h2::frame(h2::PING, 0, 0, b"whatever");
+    let data = h2::frame(h2::DATA, 0, 1, b"x");
+    let untaken = [h2::setting(4, 0), get.clone()].concat();
+    let over_http2 = [
+        ("the preface alone", settings.clone(), Vec::new()),
+        ("PING now and then", settings.clone(), ping.clone()),
+        ("SETTINGS now and then", [settings.clone(), get].concat(), settings.clone()),
+        ("data of a refused stream", [settings, head("POST", 0)].concat(), data),
+        ("an answer that is not taken", untaken.clone(), Vec::new()),
+        ("an answer that is not taken, and PING", untaken, ping),
+    ];
+    let over_http1 =
+        over_http1.iter().map(|(name, said, more)| hold_http1(server, name, said, more.as_bytes()));
+    let over_http2 =
+        over_http2.iter().map(|(name, said, more)| hold_http2(server, name, said, more));
+    let probing = async {
+        let mut stream = server.connect(&[]).await;
+        for _ in 0..5 {
+            assert_eq!(probe(&mut stream).await, Some(200), "it is the same connection");
+            tokio::time::sleep(Duration::from_secs(4)).await;
+        }
+    };
+    tokio::join!(join_all(over_http1), join_all(over_http2), probing);
+    assert_eq!(log_in(&mut user).await, Some(200), "it is the same connection");
 }
 
 #[tokio::test]
@@ -68,6 +312,8 @@ async fn metrics_say_how_many_connections_there_are_and_how_many_passwords_were_
     let text = answer.text().await.unwrap();
     for line in [
         "portcullis_connections 1",
+        "portcullis_connections_unauthenticated 0",
+        "portcullis_connections_closed_for_room_total 0",
         "portcullis_connections_limit 7",
         "portcullis_connections_accepted_total 1",
         "portcullis_connections_full_total 0",

@@ -221,6 +221,7 @@ const HTTP: Kind = Section(&[
     works("trustedproxies", TextList),
     works("idletimeout", Duration),
     works("maxconnections", Limit),
+    works("maxconnectionsperaddress", Limit),
     works("h2c", Section(&[works("enabled", Bool)])),
     works(
         "debug",

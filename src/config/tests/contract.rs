@@ -205,6 +205,7 @@ const OURS: &[&str] = &[
     "http.trustedproxies",
     "http.idletimeout",
     "http.maxconnections",
+    "http.maxconnectionsperaddress",
     "notifications.maxpending",
     "uploads.maxopen",
     "uploads.maxperhour",

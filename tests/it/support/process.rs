@@ -229,7 +229,11 @@ impl Before {
 
     pub async fn with(variables: &[(&str, &str)]) -> Self {
         let quiet = [("REGISTRY_LOG_ACCESSLOG_DISABLED", "true")];
-        let server = Process::start(&[&quiet, variables].concat());
+        Self::of(Process::start(&[&quiet, variables].concat())).await
+    }
+
+    /// As [`with`](Self::with), of a server that there is.
+    pub async fn of(server: Process) -> Self {
         for _ in 0..20 {
             server.request("GET", "/v2/").answer().await.expect(200);
         }

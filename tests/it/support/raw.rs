@@ -7,7 +7,7 @@ use super::server::{PASSWORD, USER};
 #[path = "../../common/wire.rs"]
 mod wire;
 
-pub(crate) use self::wire::{GUARD, Stream, basic, connect};
+pub(crate) use self::wire::{GUARD, Stream, basic, connect, secured};
 
 /// The value of `Authorization` of the user that all servers of the tests have.
 pub fn authorization() -> String {
