@@ -37,6 +37,7 @@ mod ahead;
 pub mod authority;
 pub mod certificates;
 mod connection;
+mod control;
 mod descriptors;
 mod discard;
 mod door;

@@ -22,6 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    control::ControlFrames,
     door::{Opened, Version},
     lingering::Lingering,
     patience::Activity,
@@ -122,7 +123,7 @@ impl Http {
                 Either::Left(run(connection, activity, stopping))
             }
             Version::Http2 => {
-                let connection = Backpressure::new(connection, unread);
+                let connection = Backpressure::new(ControlFrames::new(connection), unread);
                 let connection = TokioIo::new(connection);
                 let connection = self.http2.serve_connection(connection, service);
                 Either::Right(run(connection, activity, stopping))

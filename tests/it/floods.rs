@@ -12,7 +12,7 @@ use crate::support::{
     noise,
     process::{Before, Process, ROOM},
     raw,
-    server::{PASSWORD, USER},
+    server::{PASSWORD, USER, client_builder},
 };
 
 /// Clients are waited for no longer than a test can wait.
@@ -222,7 +222,7 @@ async fn a_head_of_megabytes_is_refused_in_http_2() {
 }
 
 #[tokio::test]
-async fn frames_that_only_ask_for_answers_do_no_harm() {
+async fn frames_that_ask_for_nothing_end_the_connection_when_they_do_not_end() {
     let before = Before::start().await;
     let idle = |kind, flags, stream, payload: &[u8]| h2::frame(kind, flags, stream, payload);
     let upload = h2::block("PATCH", "/v2/a/blobs/uploads/x", &[("authorization", "none")]);
@@ -238,10 +238,42 @@ async fn frames_that_only_ask_for_answers_do_no_harm() {
         (empty_settings(), idle(h2::WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())),
     ] {
         let pieces = std::iter::once(first).chain(std::iter::repeat_n(again.repeat(100), 500));
-        // Whether it closes or bears it is the server's choice.
-        flood(&before.server, &empty_settings(), pieces).await;
+        let outcome = flood(&before.server, &empty_settings(), pieces).await;
+        assert!(outcome.closed, "{again:?}: {outcome:?}");
     }
     before.is_back().await;
+}
+
+/// A client that takes a blob in small pieces raises its windows for each of them.
+#[tokio::test]
+async fn windows_that_are_raised_for_what_was_taken_end_nothing() {
+    let before = Before::start().await;
+    let bytes = noise(82, 6 << 20);
+    let target = format!("/v2/app/blobs/uploads/?digest={}", digest(&bytes));
+    before.server.request("POST", &target).body(bytes.clone()).answer().await.expect(201);
+    let blob = format!("/v2/app/blobs/{}", digest(&bytes));
+    let (addr, ca) = (before.server.addr, before.server.ca());
+    let mut connection = Connection::open(addr, &ca, &empty_settings()).await;
+    connection.send(&h2::request(1, "GET", &blob)).await;
+    let (mut taken, mut raised) = (0, 0);
+    while taken < bytes.len() {
+        let frames = connection.until(|frame| frame.kind == h2::DATA).await;
+        let length = frames.last().expect("the connection goes on").payload.len();
+        taken += length;
+        let piece = |stream| h2::frame(h2::WINDOW_UPDATE, 0, stream, &512_u32.to_be_bytes());
+        let both = [piece(0), piece(1)].concat().repeat(length / 512);
+        raised += 2 * (length / 512);
+        connection.send(&both).await;
+        let rest = u32::try_from(length % 512).unwrap();
+        if rest > 0 {
+            let piece = |stream| h2::frame(h2::WINDOW_UPDATE, 0, stream, &rest.to_be_bytes());
+            connection.send(&[piece(0), piece(1)].concat()).await;
+        }
+    }
+    assert!(raised > 20_000, "{raised}");
+    connection.send(&h2::request(3, "GET", "/v2/")).await;
+    let frames = connection.until(|frame| frame.stream == 3).await;
+    assert!(frames.last().is_some_and(|frame| frame.is_status(8)), "{frames:?}");
 }
 
 /// The client asks and does not read.
@@ -426,6 +458,27 @@ async fn a_head_that_is_too_long_or_has_too_many_headers_is_refused() {
     server.get("/v2/").await.expect(200);
 }
 
+/// Both versions of HTTP have the same limit, and say which it was.
+#[tokio::test]
+async fn a_head_of_more_than_16_kib_is_answered_with_431_and_a_shorter_one_is_served() {
+    let server = TestServer::start().await;
+    let user = raw::authorization();
+    for (length, expected) in [(15_000, "200"), (17_000, "431"), (30_000, "431")] {
+        let long = "x".repeat(length);
+        let head = format!(
+            "GET /v2/ HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
+             authorization: {user}\r\nx-long: {long}\r\n\r\n"
+        );
+        let answer = raw::exchange(server.connect(&[]).await, head.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{length}: {answer}");
+
+        let client = client_builder().http2_prior_knowledge().build().unwrap();
+        let request = client.get(format!("{}/v2/", server.base)).header("x-long", long);
+        let answer = request.basic_auth(USER, Some(PASSWORD)).answer().await;
+        assert_eq!(answer.status.as_str(), expected, "{length}");
+    }
+}
+
 #[tokio::test]
 async fn a_head_without_end_is_not_kept() {
     let before = Before::start().await;
@@ -484,10 +537,12 @@ async fn connections_of_http_2_that_ask_nothing_are_given_up() {
 /// A pull whose client takes nothing must be given up: it holds a file and a connection.
 #[tokio::test]
 async fn pulls_that_are_never_taken_are_given_up() {
+    // Whoever pushes may be slower than the pulls are waited for.
+    let patient = Process::start(&[]);
     let bytes = noise(81, 32 << 20);
-    let before = Before::with(&IMPATIENT).await;
     let target = format!("/v2/app/blobs/uploads/?digest={}", digest(&bytes));
-    before.server.request("POST", &target).body(bytes.clone()).answer().await.expect(201);
+    patient.request("POST", &target).body(bytes.clone()).answer().await.expect(201);
+    let before = Before::of(Process::on(patient.kill(), &IMPATIENT)).await;
     let blob = format!("/v2/app/blobs/{}", digest(&bytes));
     let (addr, ca) = (before.server.addr, before.server.ca());
     let mut second = Connection::open(addr, &ca, &h2::setting(4, 0)).await;
