@@ -187,8 +187,8 @@ impl Process {
         let access = File::open(self.folder.path().join(ACCESS_LOG)).unwrap();
         let log = self.end().await;
         let printed = std::io::read_to_string(access).unwrap();
-        // What the first start has to say comes before.
-        let (_, access) = printed.split_once("know this one by.\n\n").unwrap();
+        // What the first start has to say comes before, and ends with an empty line.
+        let (_, access) = printed.rsplit_once("\n\n").unwrap();
         (log, access.to_owned())
     }
 
