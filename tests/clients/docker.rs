@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -34,6 +35,24 @@ fn docker_login_with_a_wrong_password_is_unauthorized() {
     bench.login(WRONG_PASSWORD).fails_saying("unauthorized");
 
     bench.login(PASSWORD).succeeds();
+}
+
+/// Between a login and a push, people build. The daemon keeps its connections meanwhile, and a server
+/// that waits for them no longer closes them.
+#[test]
+fn docker_pushes_after_a_pause_longer_than_unauthenticated_clients_are_waited_for() {
+    let Some(bench) = Bench::trusting() else {
+        return;
+    };
+    let image = bench.server.image("after/pause:1");
+    bench.build(&image, &["one", "two", "three"]);
+    bench.docker(["push", &image]).fails_saying("no basic auth credentials");
+    bench.login(PASSWORD).succeeds();
+
+    std::thread::sleep(Duration::from_secs(15));
+    bench.docker(["push", &image]).succeeds();
+    std::thread::sleep(Duration::from_secs(15));
+    bench.docker(["pull", &image]).succeeds();
 }
 
 #[test]
