@@ -110,7 +110,7 @@ impl Server {
                 let serve = async move {
                     let _held = (slot, place);
                     match door::open(caller, tls.as_ref(), h2c).await {
-                        Ok(opened) => http.serve(opened, (peer, activity), service).await,
+                        Ok(opened) => http.serve(opened, peer, activity, service).await,
                         Err(error) if tls::is_about_certificate(&error) => {
                             tracing::info!(%error, peer = ?addr, "a client was refused for its certificate");
                         }

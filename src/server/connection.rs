@@ -84,7 +84,8 @@ impl Http {
     pub(super) fn serve<S, B>(
         &self,
         opened: Opened,
-        (peer, activity): (Peer, Arc<Activity>),
+        peer: Peer,
+        activity: Arc<Activity>,
         service: S,
     ) -> impl Future<Output = ()> + Send + use<S, B>
     where
@@ -259,8 +260,8 @@ mod tests {
                 }
             }
         };
-        let client = (Peer::new(None), activity);
-        let ((), taken) = tokio::join!(http.serve(opened, client, service), reading);
+        let serving = http.serve(opened, Peer::new(None), activity, service);
+        let ((), taken) = tokio::join!(serving, reading);
         assert!(taken.len() > BODY, "it took {} bytes and was cut off", taken.len());
     }
 }
