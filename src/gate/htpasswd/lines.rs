@@ -57,13 +57,13 @@ pub(super) fn without_bom(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BOM).unwrap_or(bytes)
 }
 
-/// The encoding, where the file is in UTF-16: it begins with that mark, or with one of the ASCII
-/// characters that begin a line, as UTF-16 has it.
+/// The encoding, where the file is in UTF-16: it begins with that mark, or with a visible ASCII
+/// character or a line end as UTF-16 has it.
 pub(super) fn utf16(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
-        [1..=0x7f, 0, ..] => Some("UTF-16LE"),
-        [0, 1..=0x7f, ..] => Some("UTF-16BE"),
+        [b'\r' | b'\n' | b'!'..=b'~', 0, ..] => Some("UTF-16LE"),
+        [0, b'\r' | b'\n' | b'!'..=b'~', ..] => Some("UTF-16BE"),
         _ => None,
     }
 }
