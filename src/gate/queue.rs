@@ -33,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_CHECKS: usize = 64;
 
 /// Callers of a network, of a site and of all, for those who are known and for strangers each. A
-/// caller holds its request's head while it waits (its body waits in the client): 16 KiB at most,
-/// so all together hold 16 MiB at most, and those of one network 1 MiB.
+/// caller holds its request's head while it waits (its body waits in the client): 32 KiB at most,
+/// so strangers hold 16 MiB at most, and those of one network 2 MiB.
 const MAX_CALLERS_OF_NETWORK: usize = 64;
 const MAX_CALLERS_OF_SITE: usize = 256;
 const MAX_CALLERS: usize = 512;

@@ -31,12 +31,11 @@ use super::{
     unread::{Backpressure, Unread},
 };
 
-/// What waits for a slow HTTP/1 client, besides one piece of a blob.
+/// What waits for a slow HTTP/1 client, besides one piece of a blob; and how long a request's head
+/// may be. podman asks for 1,024 ranges of a blob in one head of 22 KiB, over HTTP/1.1 only.
 const BUFFER: usize = 32 * 1024;
 
-/// How long the head of a request may be: what clients send is below 2 KiB. It is a power of two below
-/// [`BUFFER`], so that a head that is too long and has come whole is told apart from one without end.
-const HEAD: usize = 16 * 1024;
+/// How long the head of a request over HTTP/2 may be, unpacked. What clients send is below 2 KiB.
 const HEADER_LIST: u32 = 16 * 1024;
 
 /// What a client may send on one HTTP/2 stream, and on all of a connection, before it has to wait:
@@ -69,7 +68,7 @@ impl Http {
             .timer(TokioTimer::new())
             .header_read_timeout(patience)
             .max_buf_size(BUFFER)
-            .max_header_size(HEAD);
+            .max_header_size(BUFFER);
         let mut http2 = http2::Builder::new(Streams(tasks.clone()));
         http2
             .timer(TokioTimer::new())
