@@ -103,12 +103,12 @@ impl Http {
                 tasks: self.tasks.clone(),
             };
             service_fn(move |request| {
-                let (answering, undecided) = (on.activity.begin(), on.unread.begin());
+                let (answering, under_way) = (on.activity.begin(), on.unread.begin());
                 let (request, ending) = Received::of(request, &on);
                 let response = service.call(request);
                 async move {
                     let response = response.await?;
-                    drop(undecided);
+                    drop(under_way);
                     if ending.waits(&response) {
                         answering.waits_for_client(true);
                     }

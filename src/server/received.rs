@@ -26,7 +26,11 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{discard::Discard, patience::Activity, unread::Unread};
+use super::{
+    discard::Discard,
+    patience::Activity,
+    unread::{UnderWay, Unread},
+};
 
 /// A client that has announced more than this is told to make another connection: what it sends on
 /// this one is not going to be read to its end.
@@ -192,13 +196,15 @@ impl Drop for Received {
         // Without a runtime the connection is gone as well.
         let Ok(runtime) = Handle::try_current() else { return progress.over.cancel() };
         let tasks = progress.connection.tasks.clone();
-        tasks.spawn_on(discard(incoming, progress), &runtime);
+        // Before the request counts as answered, so that what has come of its body still counts.
+        let under_way = progress.connection.unread.begin();
+        tasks.spawn_on(discard(incoming, progress, under_way), &runtime);
     }
 }
 
 /// Reads what is left of a body, for as long as that is worth it. The connection is not idle
 /// meanwhile.
-async fn discard(mut incoming: Incoming, progress: Arc<Progress>) {
+async fn discard(mut incoming: Incoming, progress: Arc<Progress>, _under_way: UnderWay) {
     let _over = progress.over.clone().drop_guard();
     let _discarding = progress.connection.activity.discard();
     let mut discard = Discard::new();

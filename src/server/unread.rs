@@ -19,8 +19,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{peer::Peer, through::writes_pass_through};
 
-/// How many bytes of a stranger may wait. All that comes while a request is being answered counts,
-/// until it is taken or no request is.
+/// How many bytes of a stranger may wait. All that comes while a request is under way counts, until it
+/// is taken or no request is.
 const MOST: usize = 64 * 1024;
 
 /// What comes before the data of a frame (RFC 9113 §4.1).
@@ -31,23 +31,23 @@ const FRAME: usize = 9;
 pub(super) struct Unread {
     peer: Peer,
     bytes: AtomicUsize,
-    /// Requests that are being answered.
+    /// Requests that are being answered, and bodies that are discarded.
     requests: AtomicUsize,
 }
 
-/// A request, until it has been answered.
+/// A request until it has been answered, or what is left of its body until that is discarded.
 #[derive(Debug)]
-pub(super) struct Undecided(Arc<Unread>);
+pub(super) struct UnderWay(Arc<Unread>);
 
 impl Unread {
     pub(super) fn new(peer: Peer) -> Arc<Self> {
         Arc::new(Self { peer, bytes: AtomicUsize::new(0), requests: AtomicUsize::new(0) })
     }
 
-    /// Notes a request.
-    pub(super) fn begin(self: &Arc<Self>) -> Undecided {
+    /// Notes a request, or a body that is discarded.
+    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Undecided(Arc::clone(self))
+        UnderWay(Arc::clone(self))
     }
 
     /// Notes that so many bytes of a body were asked for, which came in one frame.
@@ -69,7 +69,7 @@ impl Unread {
     }
 }
 
-impl Drop for Undecided {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         let unread = &self.0;
         if unread.requests.fetch_sub(1, Ordering::Relaxed) == 1 && !unread.peer.is_authenticated() {
