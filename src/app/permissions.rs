@@ -22,6 +22,13 @@ impl What {
     }
 }
 
+/// Who may do what with a file.
+struct Access {
+    mode: u32,
+    user: u32,
+    group: u32,
+}
+
 /// Who runs this process, to whom a file must stay readable.
 struct Reader {
     user: u32,
@@ -47,18 +54,13 @@ pub(super) fn warn(path: &Path, what: What) {
 /// What to say about the mode of a file, through symbolic links.
 pub(super) fn told(path: &Path, what: What) -> io::Result<Option<String>> {
     let found = fs::metadata(path)?;
-    let owner = (found.uid(), found.gid());
+    let access = Access { mode: found.mode() & 0o777, user: found.uid(), group: found.gid() };
     let path = std::path::absolute(path)?;
-    Ok(sentence(&path, what, found.mode() & 0o777, owner, &Reader::this_process()))
+    Ok(sentence(&path, what, &access, &Reader::this_process()))
 }
 
-fn sentence(
-    path: &Path,
-    what: What,
-    mode: u32,
-    (uid, gid): (u32, u32),
-    reader: &Reader,
-) -> Option<String> {
+fn sentence(path: &Path, what: What, access: &Access, reader: &Reader) -> Option<String> {
+    let Access { mode, user, group } = *access;
     let who = match mode {
         mode if mode & 0o002 != 0 => "written to by every user of this machine",
         mode if mode & 0o020 != 0 => "written to by its group",
@@ -67,9 +69,9 @@ fn sentence(
     };
     let (name, path) = (what.name(), path.display());
     // Whoever may read the file now must be able to afterwards.
-    let command = if reader.user == uid || reader.user == 0 {
+    let command = if reader.user == user || reader.user == 0 {
         format!("chmod 600 {path}")
-    } else if reader.groups.contains(&gid) {
+    } else if reader.groups.contains(&group) {
         format!("chmod 640 {path}")
     } else {
         format!("chown {} {path} && chmod 600 {path}", reader.user)
@@ -85,7 +87,8 @@ mod tests {
     fn a_mode_that_lets_others_in_is_told_with_a_command_that_keeps_us_in() {
         let path = Path::new("/auth/htpasswd");
         let reader = |user| Reader { user, groups: vec![70] };
-        let told = |mode, user| sentence(path, What::Passwords, mode, (5, 7), &reader(user));
+        let access = |mode| Access { mode, user: 5, group: 7 };
+        let told = |mode, user| sentence(path, What::Passwords, &access(mode), &reader(user));
         for mode in [0o600, 0o400, 0o640, 0o440] {
             assert_eq!(told(mode, 5), None, "{mode:o}");
         }
@@ -105,7 +108,7 @@ mod tests {
         let by_chown = "`chown 9 /auth/htpasswd && chmod 600 /auth/htpasswd`";
         assert!(told(0o644, 9).unwrap().ends_with(by_chown));
         let group = Reader { user: 9, groups: vec![70, 7] };
-        let told = sentence(path, What::Key, 0o644, (5, 7), &group).unwrap();
+        let told = sentence(path, What::Key, &access(0o644), &group).unwrap();
         assert!(told.starts_with("the private key "), "{told}");
         assert!(told.ends_with("`chmod 640 /auth/htpasswd`"), "{told}");
     }

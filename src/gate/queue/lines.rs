@@ -8,7 +8,7 @@ use super::{Network, Site, Tag};
 /// it.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    /// In the order of their turns. There is none without a line, and no line without a check.
+    /// In the order of their turns. Each has a line, and each line has a check.
     sites: VecDeque<(Site, VecDeque<Line>)>,
 }
 

@@ -49,7 +49,7 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 }
 
 impl Raw {
-    /// The type that it gives itself; the empty text is none, as in Go.
+    /// The `mediaType` of the manifest itself; an empty text counts as absent, as in Go.
     pub(super) fn media_type(&self) -> Option<&str> {
         self.media_type.as_deref().filter(|text| !text.is_empty())
     }

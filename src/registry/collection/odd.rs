@@ -284,7 +284,7 @@ async fn an_index_of_blobs_is_taken_and_kept_whole() {
     }
     let reference = Reference::Digest(child);
     assert!(process.registry.manifest(&name(APP), &reference).await.unwrap().is_some());
-    // A blob of another repository is none of this one.
+    // A blob of another repository does not belong to this one.
     let elsewhere = process.blob("elsewhere", b"elsewhere").await;
     let refused = process.try_put(APP, Some("cache"), index(&[&elsewhere])).await;
     assert!(matches!(refused, Err(Error::ManifestBlobUnknown(missing)) if missing == [elsewhere]));

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// As much less than one is none.
+/// An allowance that is short of a whole upload by no more than this counts as whole.
 const ROUNDING: f64 = 1e-6;
 
 /// So many times at once, and then as often as they come back: all of them within an hour, evenly.
