@@ -89,7 +89,7 @@ impl Authority {
     ///
     /// # Errors
     ///
-    /// When a name is none, when only one of the files is there, when they do not belong together or
+    /// When a name is malformed, when only one of the files is there, when they do not belong together or
     /// cannot be used, and when they cannot be read or written.
     pub fn load_or_create(
         directory: &Path,

@@ -249,7 +249,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn frames_are_told_apart_however_they_are_cut() {
-        // Content that looks like frames is none.
+        // The content of DATA may look like frames, and must not be read as such.
         let push = [frame(HEADERS, 30), frame(DATA, 16_384), frame(PING, 8)].concat();
         for step in [1, 8, 9, 10, 1000, 16_384, 100_000] {
             let mut frames = begun();

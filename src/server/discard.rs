@@ -2,7 +2,7 @@
 //!
 //! Many clients send all of a request before they look for its answer. One whose connection is
 //! closed or whose stream is reset meanwhile loses the answer: with something unread in it, a socket
-//! that is closed throws away what was not yet sent (RFC 9112 §9.6). So what nobody wants is read
+//! that is closed throws away what was not yet sent (RFC 9112 §9.6). So unwanted bytes are read
 //! for a while, as nginx does (`lingering_time`, `lingering_timeout`), and no faster than a stranger
 //! may use up processor time.
 

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{discard::Discard, patience::Activity};
 
-/// So much of what nobody wants is read at a time.
+/// How many unwanted bytes are read at a time.
 const ROOM: usize = 4 * 1024;
 
 /// A connection that lingers when it is shut down.

@@ -66,7 +66,7 @@ struct Progress {
 pub(super) struct OnConnection {
     pub(super) activity: Arc<Activity>,
     pub(super) unread: Arc<Unread>,
-    /// Where those are waited for that read what nobody wants.
+    /// The tasks that read unwanted bodies; the server waits for them when it stops.
     pub(super) tasks: TaskTracker,
 }
 

@@ -84,15 +84,15 @@ pub fn ensure(directory: &Path, hosts: &[String]) -> Result<Outcome, AuthorityEr
 /// What [`renew`] makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renew {
-    /// A server certificate, and the authority where there is none.
+    /// A server certificate, and an authority where one is missing.
     Certificate,
     /// Another authority, which clients have to be told to trust, and its server certificate. The
     /// files of the old ones stay beside the new ones, with the time in their names.
     Authority,
 }
 
-/// Makes a new server certificate with a new key, valid for so many days, and the authority if there
-/// is none, or another one if that is asked for. The names are those of [`ensure`].
+/// Makes a new server certificate with a new key, valid for so many days, and an authority if it
+/// is missing, or another one if that is asked for. The names are those of [`ensure`].
 ///
 /// # Errors
 ///
