@@ -19,16 +19,15 @@ use hyper::{
     service::{HttpService, Service, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    control::ControlFrames,
-    door::{Opened, Version},
-    lingering::Lingering,
-    patience::Activity,
+    acceptor::{Accepted, Version},
+    idle::Activity,
     peer::Peer,
     received::{OnConnection, Received},
-    unread::{Backpressure, Unread},
+    transport::{Backpressure, ControlFrames, Lingering, Unread},
 };
 
 /// What waits for a slow HTTP/1 client, besides one piece of a blob; and how long a request's head
@@ -46,7 +45,7 @@ const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const MAX_STREAMS: u32 = 200;
 
 /// How long a client that asks for nothing has to go when the server stops.
-const GOODBYE: Duration = Duration::from_secs(5);
+const LINGER_ON_SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// How HTTP is spoken.
 pub(super) struct Http {
@@ -57,16 +56,20 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// `patience` is how long a client may neither ask nor send; `tasks` is where those are waited
+    /// `idle_timeout` is how long a client may neither ask nor send; `tasks` is where those are waited
     /// for that begin here; when the server is `stopping`, requests that run may finish and no
     /// others begin.
-    pub(super) fn new(patience: Duration, tasks: TaskTracker, stopping: CancellationToken) -> Self {
+    pub(super) fn new(
+        idle_timeout: Duration,
+        tasks: TaskTracker,
+        stopping: CancellationToken,
+    ) -> Self {
         let mut http1 = http1::Builder::new();
         // A keep-alive connection may be idle this long, and a request's head may take this long:
         // hyper has one timer for both.
         http1
             .timer(TokioTimer::new())
-            .header_read_timeout(patience)
+            .header_read_timeout(idle_timeout)
             .max_buf_size(BUFFER)
             .max_header_size(BUFFER);
         let mut http2 = http2::Builder::new(Streams(tasks.clone()));
@@ -80,21 +83,22 @@ impl Http {
     }
 
     /// Serves a connection to `peer` until it is over, and notes in `activity` what it does.
-    pub(super) fn serve<S, B>(
+    pub(super) fn serve<T, S, B>(
         &self,
-        opened: Opened,
+        accepted: Accepted<T>,
         peer: Peer,
         activity: Arc<Activity>,
         service: S,
-    ) -> impl Future<Output = ()> + Send + use<S, B>
+    ) -> impl Future<Output = ()> + Send + use<T, S, B>
     where
+        T: AsyncRead + AsyncWrite + Send + Unpin,
         S: Service<Request<Received>, Response = Response<B>, Error = Infallible> + Send,
         S::Future: Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
     {
-        let Opened { connection, version } = opened;
+        let Accepted { stream, version } = accepted;
         activity.opened();
-        let connection = Lingering::new(connection, Arc::clone(&activity));
+        let connection = Lingering::new(stream, Arc::clone(&activity));
         let unread = Unread::new(peer);
         let service = {
             let on = OnConnection {
@@ -164,20 +168,20 @@ where
 /// Runs a connection until it is over, its client is waited for no longer, or the server stops.
 async fn run(connection: impl Ends, activity: Arc<Activity>, stopping: CancellationToken) {
     let mut connection = pin!(connection);
-    let mut stuck = pin!(activity.is_stuck());
+    let mut stuck = pin!(activity.wait_stalled());
     let enough = async {
         tokio::select! {
             () = stopping.cancelled() => {}
-            () = activity.is_idle() => {}
+            () = activity.wait_idle() => {}
         }
     };
     // A client that is told to end and does not is given up when it asks for nothing more.
     let farewell = async {
         if stopping.is_cancelled() {
-            tokio::time::sleep(GOODBYE).await;
-            activity.is_idle_for(GOODBYE).await;
+            tokio::time::sleep(LINGER_ON_SHUTDOWN).await;
+            activity.wait_idle_for(LINGER_ON_SHUTDOWN).await;
         } else {
-            activity.is_gone().await;
+            activity.wait_gone().await;
         }
     };
     let (mut enough, mut farewell, mut told) = (pin!(enough), pin!(farewell), false);
@@ -239,13 +243,13 @@ mod tests {
     async fn a_slow_client_gets_the_end_of_its_response_when_the_server_stops() {
         let (mut client, connection) = duplex(1000);
         let stopping = CancellationToken::new();
-        let patience = Duration::from_secs(60);
-        let http = Http::new(patience, TaskTracker::new(), stopping.clone());
-        let activity = Activity::new(patience);
+        let idle_timeout = Duration::from_secs(60);
+        let http = Http::new(idle_timeout, TaskTracker::new(), stopping.clone());
+        let activity = Activity::new(idle_timeout);
         let service = service_fn(|_| async {
             Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(&[b'x'; BODY]))))
         });
-        let opened = Opened { connection: Box::new(connection), version: Version::Http1 };
+        let accepted = Accepted { stream: connection, version: Version::Http1 };
         let reading = async {
             client.write_all(b"GET / HTTP/1.1\r\nHost: registry\r\n\r\n").await.unwrap();
             sleep(Duration::from_secs(1)).await;
@@ -259,7 +263,7 @@ mod tests {
                 }
             }
         };
-        let serving = http.serve(opened, Peer::new(None), activity, service);
+        let serving = http.serve(accepted, Peer::new(None), activity, service);
         let ((), taken) = tokio::join!(serving, reading);
         assert!(taken.len() > BODY, "it took {} bytes and was cut off", taken.len());
     }

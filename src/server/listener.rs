@@ -20,16 +20,11 @@ use std::{
 use listenfd::ListenFd;
 use rustix::{
     fs::Access,
-    net::{
-        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with, sockopt,
-    },
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt},
 };
-use tokio::{
-    io::Interest,
-    net::{TcpStream, UnixStream},
-};
+use tokio::net::{TcpStream, UnixStream};
 
-use super::{Net, Options};
+use super::{Net, Options, transport::SocketStream};
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,28 +189,28 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    pub(super) async fn accept(&self) -> io::Result<Caller> {
+    pub(super) async fn accept(&self) -> io::Result<AcceptedSocket> {
         match self {
             Self::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
                 // On a socket for both families the others look like one of IPv6.
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                Ok(Caller::Tcp(stream.into_std()?, peer))
+                Ok(AcceptedSocket::Tcp(stream.into_std()?, peer))
             }
-            Self::Unix(socket) => Ok(Caller::Unix(socket.accept().await?.0.into_std()?)),
+            Self::Unix(socket) => Ok(AcceptedSocket::Unix(socket.accept().await?.0.into_std()?)),
         }
     }
 }
 
-/// Somebody who has connected and belongs to no runtime yet.
+/// A socket that was accepted and belongs to no runtime yet.
 #[derive(Debug)]
-pub(super) enum Caller {
+pub(super) enum AcceptedSocket {
     Tcp(net::TcpStream, SocketAddr),
     Unix(unix::net::UnixStream),
 }
 
-impl Caller {
-    /// The address; whoever comes through a file has none.
+impl AcceptedSocket {
+    /// The client's address; a connection through a socket file has none.
     pub(super) const fn peer(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(_, peer) => Some(*peer),
@@ -223,37 +218,12 @@ impl Caller {
         }
     }
 
-    /// A client of the runtime that this is called on.
-    pub(super) fn enter(self) -> io::Result<Client> {
+    /// Registers the socket with the runtime of the calling task.
+    pub(super) fn register(self) -> io::Result<SocketStream> {
         Ok(match self {
-            Self::Tcp(stream, _) => Client::Tcp(TcpStream::from_std(stream)?),
-            Self::Unix(stream) => Client::Unix(UnixStream::from_std(stream)?),
+            Self::Tcp(stream, _) => SocketStream::Tcp(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => SocketStream::Unix(UnixStream::from_std(stream)?),
         })
-    }
-}
-
-/// Somebody who has connected.
-#[derive(Debug)]
-pub(super) enum Client {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Client {
-    /// Waits for the first byte and leaves it where it is; `None` at the end.
-    pub(super) async fn first_byte(&self) -> io::Result<Option<u8>> {
-        let mut first = [0];
-        let read = match self {
-            Self::Tcp(stream) => stream.peek(&mut first).await?,
-            Self::Unix(stream) => {
-                let peek = || {
-                    let (_, read) = recv(stream, &mut first, rustix::net::RecvFlags::PEEK)?;
-                    Ok(read)
-                };
-                stream.async_io(Interest::READABLE, peek).await?
-            }
-        };
-        Ok((read == 1).then_some(first[0]))
     }
 }
 

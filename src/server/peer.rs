@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::slots::Entry;
+use super::connection_limit::Entry;
 
 /// The other end of a connection. Clones are about the same connection.
 #[derive(Clone, Debug)]

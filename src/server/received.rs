@@ -28,8 +28,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     discard::Discard,
-    patience::Activity,
-    unread::{UnderWay, Unread},
+    idle::Activity,
+    transport::{UnderWay, Unread},
 };
 
 /// A client that has announced more than this is told to make another connection: what it sends on

@@ -20,14 +20,14 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::patience::Activity;
+use super::idle::Activity;
 use crate::network::{Network, Site};
 
 /// Whoever is given a /48 of IPv6 may have so many times what a /64 may have.
 const NETWORKS_OF_A_SITE: usize = 4;
 
 /// That connections are being closed is said again after so long.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
+const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
 
 /// How many unauthenticated connections there may be.
 #[derive(Clone, Copy, Debug)]
@@ -163,7 +163,7 @@ impl State {
     fn say(&mut self) -> Option<u64> {
         let now = Instant::now();
         let before = match self.said {
-            Some((said, _)) if now < said + SAY_AGAIN => return None,
+            Some((said, _)) if now < said + REPEAT_LOG_AFTER => return None,
             Some((_, closed)) => closed,
             None => 0,
         };
@@ -254,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
     fn network(address: &str) -> Option<Network> {
         Some(Network::of(address.parse::<IpAddr>().unwrap()))
@@ -276,7 +276,7 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let network = network(address);
             self.all.make_room(network);
-            let (activity, end) = (Activity::new(PATIENCE), CancellationToken::new());
+            let (activity, end) = (Activity::new(TIMEOUT), CancellationToken::new());
             self.all.enter(network, Arc::clone(&activity), end.clone());
             self.open.push((name, Arc::clone(&activity), end));
             activity

@@ -33,7 +33,7 @@ const LAST_WORK: Duration = Duration::from_secs(2);
 /// where it waits.
 #[derive(Debug)]
 pub struct Workers {
-    crew: Crew,
+    pool: WorkerPool,
     threads: Vec<JoinHandle<()>>,
     end: DropGuard,
 }
@@ -46,7 +46,7 @@ impl Workers {
     /// When the system has no room for more threads or descriptors.
     pub fn start() -> io::Result<Self> {
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let (end, mut crew, mut threads) = (CancellationToken::new(), Vec::new(), Vec::new());
+        let (end, mut pool, mut threads) = (CancellationToken::new(), Vec::new(), Vec::new());
         // From here on an early return ends those that run.
         let guard = end.clone().drop_guard();
         for _ in 0..processors.max(AT_LEAST) {
@@ -55,7 +55,7 @@ impl Workers {
                 .max_blocking_threads(BLOCKING)
                 .thread_name("disk")
                 .build()?;
-            crew.push(Worker {
+            pool.push(Worker {
                 runtime: runtime.handle().clone(),
                 connections: Arc::new(AtomicUsize::new(0)),
             });
@@ -65,12 +65,12 @@ impl Workers {
                 runtime.shutdown_timeout(LAST_WORK);
             })?);
         }
-        Ok(Self { crew: Crew(crew.into()), threads, end: guard })
+        Ok(Self { pool: WorkerPool(pool.into()), threads, end: guard })
     }
 
     /// Ends them, and waits for what they have begun to do on the disk.
     pub async fn stop(self) {
-        let Self { crew: _, threads, end } = self;
+        let Self { pool: _, threads, end } = self;
         drop(end);
         let join = move || threads.into_iter().all(|thread| thread.join().is_ok());
         if !tokio::task::spawn_blocking(join).await.unwrap_or(false) {
@@ -82,17 +82,17 @@ impl Workers {
     /// waits for something and work that goes on when its client is gone.
     #[must_use]
     pub fn tasks(&self) -> usize {
-        self.crew.0.iter().map(|worker| worker.runtime.metrics().num_alive_tasks()).sum()
+        self.pool.0.iter().map(|worker| worker.runtime.metrics().num_alive_tasks()).sum()
     }
 
-    pub(super) fn crew(&self) -> Crew {
-        self.crew.clone()
+    pub(super) fn pool(&self) -> WorkerPool {
+        self.pool.clone()
     }
 }
 
 /// Who connections are given to.
 #[derive(Clone, Debug)]
-pub(super) struct Crew(Arc<[Worker]>);
+pub(super) struct WorkerPool(Arc<[Worker]>);
 
 #[derive(Debug)]
 struct Worker {
@@ -102,23 +102,23 @@ struct Worker {
 
 /// Where a connection is served, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Assignment {
     pub(super) runtime: Handle,
     connections: Arc<AtomicUsize>,
 }
 
-impl Crew {
+impl WorkerPool {
     /// A place for one more connection: where there are fewest.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn assign(&self) -> Assignment {
         let connections = |&at: &usize| self.0[at].connections.load(Ordering::Relaxed);
         let fewest = (0..self.0.len()).min_by_key(connections).unwrap_or(0);
         let Worker { runtime, connections } = &self.0[fewest];
         connections.fetch_add(1, Ordering::Relaxed);
-        Place { runtime: runtime.clone(), connections: Arc::clone(connections) }
+        Assignment { runtime: runtime.clone(), connections: Arc::clone(connections) }
     }
 }
 
-impl Drop for Place {
+impl Drop for Assignment {
     fn drop(&mut self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
@@ -133,14 +133,14 @@ mod tests {
     #[tokio::test]
     async fn a_connection_goes_where_there_are_fewest() {
         let workers = Workers::start().unwrap();
-        let crew = workers.crew();
-        let count = crew.0.len();
-        let mut places: Vec<_> = (0..2 * count).map(|_| crew.place()).collect();
-        let open = || crew.0.iter().map(|worker| worker.connections.load(Ordering::Relaxed));
+        let pool = workers.pool();
+        let count = pool.0.len();
+        let mut assignments: Vec<_> = (0..2 * count).map(|_| pool.assign()).collect();
+        let open = || pool.0.iter().map(|worker| worker.connections.load(Ordering::Relaxed));
         assert!(open().all(|open| open == 2), "{:?}", open().collect::<Vec<_>>());
-        let left = Arc::clone(&places.swap_remove(3).connections);
+        let left = Arc::clone(&assignments.swap_remove(3).connections);
         assert_eq!(left.load(Ordering::Relaxed), 1);
-        let next = crew.place();
+        let next = pool.assign();
         assert!(Arc::ptr_eq(&next.connections, &left));
         workers.stop().await;
     }
@@ -148,11 +148,11 @@ mod tests {
     #[tokio::test]
     async fn what_has_been_begun_on_the_disk_is_done_when_they_have_stopped() {
         let workers = Workers::start().unwrap();
-        let place = workers.crew().place();
+        let assignment = workers.pool().assign();
         let (begun, has_begun) = oneshot::channel();
         let done = Arc::new(AtomicUsize::new(0));
         let told = Arc::clone(&done);
-        place.runtime.spawn_blocking(move || {
+        assignment.runtime.spawn_blocking(move || {
             begun.send(()).unwrap();
             thread::sleep(Duration::from_millis(100));
             told.store(1, Ordering::SeqCst);
@@ -165,9 +165,9 @@ mod tests {
     #[tokio::test]
     async fn they_end_when_they_are_dropped() {
         let workers = Workers::start().unwrap();
-        let place = workers.crew().place();
+        let assignment = workers.pool().assign();
         let (waiting, ends) = oneshot::channel::<()>();
-        let _waits = place.runtime.spawn(async move {
+        let _waits = assignment.runtime.spawn(async move {
             let _waiting = waiting;
             std::future::pending::<()>().await;
         });

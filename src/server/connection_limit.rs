@@ -19,9 +19,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Options, descriptors,
-    patience::Activity,
+    Options,
+    idle::Activity,
     peer::Peer,
+    rlimit,
     unauthenticated::{Limits, Unauthenticated},
 };
 use crate::network::Network;
@@ -50,14 +51,14 @@ pub struct Connections {
 
 /// The slots of a server, one for each connection.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(super) struct ConnectionLimit {
     free: Arc<Semaphore>,
     limit: usize,
     unauthenticated: Unauthenticated,
     /// Networks of proxies.
     proxies: Vec<IpNet>,
     /// How long a client may be silent.
-    patience: Duration,
+    idle_timeout: Duration,
     /// Ends all connections.
     stopped: CancellationToken,
     open: AtomicUsize,
@@ -69,7 +70,7 @@ pub(super) struct Slots {
 
 /// One of them, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct ConnectionPermit {
     /// Who has it.
     pub(super) peer: Peer,
     pub(super) activity: Arc<Activity>,
@@ -83,23 +84,23 @@ pub(super) struct Slot {
 #[derive(Debug)]
 pub(super) struct Entry {
     id: u64,
-    slots: Arc<Slots>,
+    connection_limit: Arc<ConnectionLimit>,
     activity: Arc<Activity>,
 }
 
 impl Entry {
     /// Notes that a request on the connection was let in.
     pub(super) fn authenticated(&self) {
-        self.slots.unauthenticated.leave(self.id);
+        self.connection_limit.unauthenticated.leave(self.id);
         self.activity.authenticated();
     }
 }
 
-impl Slots {
+impl ConnectionLimit {
     /// `stopped` ends all connections.
     pub(super) fn new(options: &Options, stopped: CancellationToken) -> Arc<Self> {
         let as_count = |limit: NonZeroU32| usize::try_from(limit.get()).unwrap_or(usize::MAX);
-        let limit = as_count(options.maxconnections.unwrap_or_else(descriptors::for_connections));
+        let limit = as_count(options.maxconnections.unwrap_or_else(rlimit::for_connections));
         let limit = limit.min(Semaphore::MAX_PERMITS);
         let network = options
             .maxconnectionsperaddress
@@ -111,7 +112,7 @@ impl Slots {
             limit,
             unauthenticated: Unauthenticated::new(limits),
             proxies: options.proxies.clone(),
-            patience: options.idletimeout,
+            idle_timeout: options.idletimeout,
             stopped,
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
@@ -124,7 +125,7 @@ impl Slots {
     /// file. Closes an unauthenticated connection for it where there are too many, and waits where all
     /// are authenticated. Who comes by a proxy, or through a file, shares the address with others: only
     /// the limits of all are for those.
-    pub(super) async fn admit(self: &Arc<Self>, addr: Option<SocketAddr>) -> Slot {
+    pub(super) async fn admit(self: &Arc<Self>, addr: Option<SocketAddr>) -> ConnectionPermit {
         let own = addr.map(|addr| addr.ip().to_canonical());
         let own = own.filter(|ip| !self.proxies.iter().any(|proxies| proxies.contains(ip)));
         let network = own.map(Network::of);
@@ -132,17 +133,20 @@ impl Slots {
         let permit = self.permit(has_room).await;
         // A proxy keeps connections for whoever comes next.
         let activity = match network {
-            Some(_) => Activity::unauthenticated(self.patience),
-            None => Activity::new(self.patience),
+            Some(_) => Activity::unauthenticated(self.idle_timeout),
+            None => Activity::new(self.idle_timeout),
         };
         let end = self.stopped.child_token();
         let id = self.unauthenticated.enter(network, Arc::clone(&activity), end.clone());
-        let entry =
-            Arc::new(Entry { id, slots: Arc::clone(self), activity: Arc::clone(&activity) });
+        let entry = Arc::new(Entry {
+            id,
+            connection_limit: Arc::clone(self),
+            activity: Arc::clone(&activity),
+        });
         self.open.fetch_add(1, Ordering::Relaxed);
         self.accepted.fetch_add(1, Ordering::Relaxed);
         let peer = Peer::of(addr, Arc::clone(&entry));
-        Slot { peer, activity, end, entry, _permit: permit }
+        ConnectionPermit { peer, activity, end, entry, _permit: permit }
     }
 
     /// Waits for a slot; `has_room` says that one is about to be free.
@@ -188,15 +192,15 @@ impl Slots {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let Entry { id, slots, .. } = &*self.entry;
-        slots.unauthenticated.leave(*id);
-        slots.open.fetch_sub(1, Ordering::Relaxed);
+        let Entry { id, connection_limit: limit, .. } = &*self.entry;
+        limit.unauthenticated.leave(*id);
+        limit.open.fetch_sub(1, Ordering::Relaxed);
         // Not for each client that comes and goes at the limit.
-        let has_room = slots.free.available_permits() >= slots.limit / 10;
-        if has_room && slots.said.swap(false, Ordering::Relaxed) {
-            tracing::info!(limit = slots.limit, "there is room for connections again");
+        let has_room = limit.free.available_permits() >= limit.limit / 10;
+        if has_room && limit.said.swap(false, Ordering::Relaxed) {
+            tracing::info!(limit = limit.limit, "there is room for connections again");
         }
     }
 }

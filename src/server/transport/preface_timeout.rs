@@ -1,10 +1,10 @@
-//! A connection that is given up when nobody speaks on it.
+//! A connection whose client has to show in time which version of HTTP it speaks.
 //!
-//! hyper looks at the first bytes to tell HTTP/1 from HTTP/2 and sets no timer while it waits for
-//! them. So a timer runs here until enough has come to tell: any byte that is not the preface of
-//! HTTP/2, or the whole preface. After that hyper's own timers are at work.
+//! hyper reads the first bytes to tell HTTP/1 from HTTP/2 and sets no timer while it waits for them.
+//! So a timer runs here until enough bytes have come to tell: any byte that is not of the preface of
+//! HTTP/2, or the whole preface. From then on hyper's own timers run.
 //!
-//! Where a client of plain HTTP may speak either, the same bytes say which it is.
+//! On a plain connection that may carry either version, the same bytes choose it.
 
 use std::{
     future::Future as _,
@@ -20,13 +20,13 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{door::Version, through::writes_pass_through};
+use super::delegate_write::delegate_write;
 
 /// RFC 9113 §3.4
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A connection with a timer.
-pub(super) struct Impatient<S> {
+pub(in crate::server) struct PrefaceTimeout<S> {
     stream: S,
     /// Runs out unless the client says what it speaks.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -36,9 +36,9 @@ pub(super) struct Impatient<S> {
     ahead: Bytes,
 }
 
-impl<S> Impatient<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
-        let deadline = Some(Box::pin(sleep(patience)));
+impl<S> PrefaceTimeout<S> {
+    pub(in crate::server) fn new(stream: S, timeout: Duration) -> Self {
+        let deadline = Some(Box::pin(sleep(timeout)));
         Self { stream, deadline, matched: 0, ahead: Bytes::new() }
     }
 
@@ -52,19 +52,19 @@ impl<S> Impatient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Impatient<S> {
-    /// Waits until it is known what the client speaks: HTTP/2, if it begins with its preface. What
-    /// it said will be read again.
-    pub(super) async fn version(&mut self) -> io::Result<Version> {
-        let mut said = Vec::with_capacity(PREFACE.len());
-        while self.deadline.is_some() && self.read_buf(&mut said).await? > 0 {}
-        let version = if said.starts_with(PREFACE) { Version::Http2 } else { Version::Http1 };
-        self.ahead = said.into();
-        Ok(version)
+impl<S: AsyncRead + Unpin> PrefaceTimeout<S> {
+    /// Waits until the first bytes show whether the client speaks HTTP/2, whose preface they then
+    /// are. They will be read again.
+    pub(in crate::server) async fn begins_with_preface(&mut self) -> io::Result<bool> {
+        let mut first = Vec::with_capacity(PREFACE.len());
+        while self.deadline.is_some() && self.read_buf(&mut first).await? > 0 {}
+        let is_http2 = first.starts_with(PREFACE);
+        self.ahead = first.into();
+        Ok(is_http2)
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for PrefaceTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -92,7 +92,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     }
 }
 
-writes_pass_through!(Impatient);
+delegate_write!(PrefaceTimeout);
 
 #[cfg(test)]
 mod tests {
@@ -100,12 +100,12 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
     /// Whether a client that sends `bytes` and then nothing is given up.
     async fn gives_up(bytes: &[u8]) -> bool {
         let (mut client, server) = duplex(64);
-        let mut server = Impatient::new(server, PATIENCE);
+        let mut server = PrefaceTimeout::new(server, TIMEOUT);
         client.write_all(bytes).await.unwrap();
         let read = async {
             let mut buffer = [0; 16];
@@ -117,7 +117,7 @@ mod tests {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE * 100, read).await.unwrap_or(false)
+        tokio::time::timeout(TIMEOUT * 100, read).await.unwrap_or(false)
     }
 
     /// The clock jumps ahead when there is nothing else to do.
@@ -145,7 +145,7 @@ mod tests {
         ] {
             for step in [1, 7, 1000] {
                 let (mut client, server) = duplex(5);
-                let mut server = Impatient::new(server, PATIENCE);
+                let mut server = PrefaceTimeout::new(server, TIMEOUT);
                 let speaking = async {
                     for piece in said.as_bytes().chunks(step) {
                         client.write_all(piece).await.unwrap();
@@ -153,10 +153,10 @@ mod tests {
                     drop(client);
                 };
                 let listening = async {
-                    let version = server.version().await.unwrap();
+                    let is_http2 = server.begins_with_preface().await.unwrap();
                     let mut heard = String::new();
                     server.read_to_string(&mut heard).await.unwrap();
-                    (matches!(version, Version::Http2), heard)
+                    (is_http2, heard)
                 };
                 let ((), heard) = tokio::join!(speaking, listening);
                 assert_eq!(heard, (is_http2, said.clone()), "{step}");

@@ -17,7 +17,7 @@ use std::{
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{peer::Peer, through::writes_pass_through};
+use super::{super::peer::Peer, delegate_write::delegate_write};
 
 /// How many bytes of a stranger may wait. All that comes while a request is under way counts, until it
 /// is taken or no request is.
@@ -28,7 +28,7 @@ const FRAME: usize = 9;
 
 /// What has been read from a connection and not been asked for.
 #[derive(Debug)]
-pub(super) struct Unread {
+pub(in crate::server) struct Unread {
     peer: Peer,
     bytes: AtomicUsize,
     /// Requests that are being answered, and bodies that are discarded.
@@ -37,21 +37,21 @@ pub(super) struct Unread {
 
 /// A request until it has been answered, or what is left of its body until that is discarded.
 #[derive(Debug)]
-pub(super) struct UnderWay(Arc<Unread>);
+pub(in crate::server) struct UnderWay(Arc<Unread>);
 
 impl Unread {
-    pub(super) fn new(peer: Peer) -> Arc<Self> {
+    pub(in crate::server) fn new(peer: Peer) -> Arc<Self> {
         Arc::new(Self { peer, bytes: AtomicUsize::new(0), requests: AtomicUsize::new(0) })
     }
 
     /// Notes a request, or a body that is discarded.
-    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
+    pub(in crate::server) fn begin(self: &Arc<Self>) -> UnderWay {
         self.requests.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
     }
 
     /// Notes that so many bytes of a body were asked for, which came in one frame.
-    pub(super) fn taken(&self, bytes: usize) {
+    pub(in crate::server) fn taken(&self, bytes: usize) {
         if !self.peer.is_authenticated() {
             let less = |before: usize| Some(before.saturating_sub(bytes + FRAME));
             let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
@@ -81,13 +81,13 @@ impl Drop for UnderWay {
 
 /// A connection that is read no further while too much waits.
 #[derive(Debug)]
-pub(super) struct Backpressure<S> {
+pub(in crate::server) struct Backpressure<S> {
     stream: S,
     unread: Arc<Unread>,
 }
 
 impl<S> Backpressure<S> {
-    pub(super) const fn new(stream: S, unread: Arc<Unread>) -> Self {
+    pub(in crate::server) const fn new(stream: S, unread: Arc<Unread>) -> Self {
         Self { stream, unread }
     }
 }
@@ -116,7 +116,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Backpressure<S> {
     }
 }
 
-writes_pass_through!(Backpressure);
+delegate_write!(Backpressure);
 
 #[cfg(test)]
 mod tests {

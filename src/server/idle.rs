@@ -25,24 +25,24 @@ use tokio::time::{Instant, sleep_until};
 
 /// A client that takes something now and then may be slow: what the system keeps for it is some
 /// megabytes, and may take longer to drain than a client may be silent.
-const SLOWNESS: u32 = 5;
+const STALL_FACTOR: u32 = 5;
 
 /// How long an unauthenticated client may be silent, or not take an answer: docker begins with a
 /// request, and goes on as soon as it has read the answer.
 const UNAUTHENTICATED: Duration = Duration::from_secs(10);
 
 /// How long an unauthenticated client has to go when it is told that this is the end.
-const FAREWELL: Duration = Duration::from_secs(1);
+const UNAUTHENTICATED_GRACE: Duration = Duration::from_secs(1);
 
 /// How often a connection is asked that nothing can be said of yet.
-const NOW_AND_THEN: Duration = Duration::from_secs(5);
+const POLL_EVERY: Duration = Duration::from_secs(5);
 
 /// What a connection does.
 #[derive(Debug)]
 pub(super) struct Activity {
-    patience: Duration,
+    idle_timeout: Duration,
     /// Whether the client is waited for as long as that.
-    is_patient: AtomicBool,
+    is_authenticated: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -89,17 +89,17 @@ impl State {
 
 impl Activity {
     /// A connection that begins, with a client that may be silent for so long.
-    pub(super) fn new(patience: Duration) -> Arc<Self> {
-        Self::begun(patience, true)
+    pub(super) fn new(idle_timeout: Duration) -> Arc<Self> {
+        Self::begun(idle_timeout, true)
     }
 
     /// As [`new`](Self::new), but the client may be silent only for a short time until it is
     /// [`authenticated`](Self::authenticated).
-    pub(super) fn unauthenticated(patience: Duration) -> Arc<Self> {
-        Self::begun(patience, false)
+    pub(super) fn unauthenticated(idle_timeout: Duration) -> Arc<Self> {
+        Self::begun(idle_timeout, false)
     }
 
-    fn begun(patience: Duration, is_patient: bool) -> Arc<Self> {
+    fn begun(idle_timeout: Duration, is_authenticated: bool) -> Arc<Self> {
         let state = State {
             open: 0,
             discarded: 0,
@@ -109,13 +109,13 @@ impl Activity {
             unwritten: None,
             lingers: false,
         };
-        let is_patient = AtomicBool::new(is_patient);
-        Arc::new(Self { patience, is_patient, state: Mutex::new(state) })
+        let is_authenticated = AtomicBool::new(is_authenticated);
+        Arc::new(Self { idle_timeout, is_authenticated, state: Mutex::new(state) })
     }
 
     /// Notes that a request was let in.
     pub(super) fn authenticated(&self) {
-        self.is_patient.store(true, Ordering::Relaxed);
+        self.is_authenticated.store(true, Ordering::Relaxed);
     }
 
     /// Notes that the client has come through the door: its time to ask for something begins.
@@ -123,13 +123,17 @@ impl Activity {
         self.state().idle_since = Instant::now();
     }
 
-    fn is_patient(&self) -> bool {
-        self.is_patient.load(Ordering::Relaxed)
+    fn is_authenticated(&self) -> bool {
+        self.is_authenticated.load(Ordering::Relaxed)
     }
 
     /// How long the client may be silent as things are.
-    fn patience(&self) -> Duration {
-        if self.is_patient() { self.patience } else { self.patience.min(UNAUTHENTICATED) }
+    fn timeout(&self) -> Duration {
+        if self.is_authenticated() {
+            self.idle_timeout
+        } else {
+            self.idle_timeout.min(UNAUTHENTICATED)
+        }
     }
 
     /// Since when nothing but the client is waited for: until it asks for something, sends what
@@ -175,36 +179,36 @@ impl Activity {
     }
 
     /// Ends when nothing was asked for as long as a client may be silent.
-    pub(super) async fn is_idle(&self) {
-        self.until(|state| state.is_idle().then(|| state.idle_since + self.patience())).await;
+    pub(super) async fn wait_idle(&self) {
+        self.until(|state| state.is_idle().then(|| state.idle_since + self.timeout())).await;
     }
 
     /// Ends when a client that was told that this is the end has had time to go: as long again, and
     /// when it is unauthenticated very little, for whatever else it does.
-    pub(super) async fn is_gone(&self) {
+    pub(super) async fn wait_gone(&self) {
         self.until(|state| {
-            if self.is_patient() {
-                state.is_idle().then(|| state.idle_since + 2 * self.patience)
+            if self.is_authenticated() {
+                state.is_idle().then(|| state.idle_since + 2 * self.idle_timeout)
             } else {
-                (state.open == 0).then(|| state.idle_since + self.patience() + FAREWELL)
+                (state.open == 0).then(|| state.idle_since + self.timeout() + UNAUTHENTICATED_GRACE)
             }
         })
         .await;
     }
 
     /// Ends when for so long nothing was asked for and nothing waited for the client.
-    pub(super) async fn is_idle_for(&self, long: Duration) {
+    pub(super) async fn wait_idle_for(&self, long: Duration) {
         self.until(|state| state.is_idle().then(|| state.idle_since + long)).await;
     }
 
     /// Ends when something waits for the client, and has for too long.
-    pub(super) async fn is_stuck(&self) {
+    pub(super) async fn wait_stalled(&self) {
         self.until(|state| {
             // What is answered to whoever was not let in is small.
-            let slowness = if self.is_patient() { SLOWNESS } else { 1 };
-            let patience = self.patience() * slowness;
+            let factor = if self.is_authenticated() { STALL_FACTOR } else { 1 };
+            let timeout = self.timeout() * factor;
             let untaken = state.untaken.iter().map(|(_, since)| since);
-            untaken.chain(&state.unwritten).min().map(|since| *since + patience)
+            untaken.chain(&state.unwritten).min().map(|since| *since + timeout)
         })
         .await;
     }
@@ -217,7 +221,7 @@ impl Activity {
             match next {
                 Some(due) if due <= now => return,
                 Some(due) => sleep_until(due).await,
-                None => sleep_until(now + self.patience.min(NOW_AND_THEN)).await,
+                None => sleep_until(now + self.idle_timeout.min(POLL_EVERY)).await,
             }
         }
     }
@@ -309,7 +313,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const TIMEOUT: Duration = Duration::from_secs(60);
 
     type Piece = Result<Frame<bytes::Bytes>, std::io::Error>;
 
@@ -317,28 +321,28 @@ mod tests {
         Ok(Frame::data("x".into()))
     }
 
-    async fn after(patience: f32) {
-        tokio::time::sleep(PATIENCE.mul_f32(patience)).await;
+    async fn after(timeouts: f32) {
+        tokio::time::sleep(TIMEOUT.mul_f32(timeouts)).await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_idle_when_nothing_was_asked_for_long() {
-        let activity = Activity::new(PATIENCE);
+        let activity = Activity::new(TIMEOUT);
         after(0.9).await;
         let request = activity.begin();
         after(9.0).await;
-        assert!(activity.is_idle().now_or_never().is_none(), "something is being answered");
+        assert!(activity.wait_idle().now_or_never().is_none(), "something is being answered");
         drop(request);
         after(0.9).await;
-        assert!(activity.is_idle().now_or_never().is_none());
+        assert!(activity.wait_idle().now_or_never().is_none());
         after(0.2).await;
-        assert!(activity.is_idle().now_or_never().is_some());
+        assert!(activity.wait_idle().now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_stuck_and_a_slow_server_is_not() {
-        let activity = Activity::new(PATIENCE);
-        let stuck = || activity.is_stuck().now_or_never().is_some();
+        let activity = Activity::new(TIMEOUT);
+        let stuck = || activity.wait_stalled().now_or_never().is_some();
         let (send, mut receive) = tokio::sync::mpsc::unbounded_channel::<Piece>();
         let pieces = futures_util::stream::poll_fn(move |cx| receive.poll_recv(cx));
         let response = Response::new(StreamBody::new(pieces));
@@ -366,11 +370,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_response_that_is_given_up_is_not_waited_for() {
-        let activity = Activity::new(PATIENCE);
+        let activity = Activity::new(TIMEOUT);
         let body = StreamBody::new(futures_util::stream::iter([piece(), piece()]));
         drop(activity.begin().watch(Response::new(body)));
         after(9.0).await;
-        assert!(activity.is_stuck().now_or_never().is_none());
-        assert!(activity.is_idle().now_or_never().is_some());
+        assert!(activity.wait_stalled().now_or_never().is_none());
+        assert!(activity.wait_idle().now_or_never().is_some());
     }
 }

@@ -16,13 +16,13 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{discard::Discard, patience::Activity};
+use super::super::{discard::Discard, idle::Activity};
 
 /// How many unwanted bytes are read at a time.
 const ROOM: usize = 4 * 1024;
 
 /// A connection that lingers when it is shut down.
-pub(super) struct Lingering<S> {
+pub(in crate::server) struct Lingering<S> {
     stream: S,
     activity: Arc<Activity>,
     /// Whether the last write had to wait for the client.
@@ -32,7 +32,7 @@ pub(super) struct Lingering<S> {
 }
 
 impl<S> Lingering<S> {
-    pub(super) const fn new(stream: S, activity: Arc<Activity>) -> Self {
+    pub(in crate::server) const fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self { stream, activity, waits: false, farewell: None }
     }
 
@@ -119,12 +119,12 @@ mod tests {
     use super::*;
     use crate::server::discard::{LONGEST, QUIET};
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
     /// A client, our end of its connection, and what that says of it.
     fn connection() -> (DuplexStream, Lingering<DuplexStream>, Arc<Activity>) {
         let (client, server) = duplex(64);
-        let activity = Activity::new(PATIENCE);
+        let activity = Activity::new(TIMEOUT);
         (client, Lingering::new(server, Arc::clone(&activity)), activity)
     }
 
@@ -166,22 +166,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_a_client_has_not_taken_and_a_connection_that_lingers_are_not_idle() {
         let (mut client, mut server, activity) = connection();
-        let idle = || activity.is_idle().now_or_never().is_some();
-        let stuck = || activity.is_stuck().now_or_never().is_some();
+        let idle = || activity.wait_idle().now_or_never().is_some();
+        let stuck = || activity.wait_stalled().now_or_never().is_some();
         assert!(server.write_all(&[0; 100]).now_or_never().is_none(), "64 bytes have room");
-        sleep(PATIENCE * 4).await;
+        sleep(TIMEOUT * 4).await;
         assert!(!idle());
         assert!(!stuck(), "it may be slow");
-        sleep(PATIENCE * 2).await;
+        sleep(TIMEOUT * 2).await;
         assert!(stuck());
         client.read_exact(&mut [0; 64]).await.unwrap();
         server.write_all(&[0; 36]).await.unwrap();
         assert!(!idle(), "the time begins anew");
         assert!(!stuck());
-        sleep(PATIENCE).await;
+        sleep(TIMEOUT).await;
         assert!(idle());
         assert!(server.shutdown().now_or_never().is_none(), "it lingers");
-        sleep(PATIENCE).await;
+        sleep(TIMEOUT).await;
         assert!(!idle());
     }
 }

@@ -40,14 +40,14 @@ const FOR_A_SECOND: u64 = 100;
 
 /// A connection of HTTP/2 whose client may not send control frames without end.
 #[derive(Debug)]
-pub(super) struct ControlFrames<S> {
+pub(in crate::server) struct ControlFrames<S> {
     stream: S,
     frames: Frames,
 }
 
 impl<S> ControlFrames<S> {
     /// `stream` has been read up to the preface.
-    pub(super) fn new(stream: S) -> Self {
+    pub(in crate::server) fn new(stream: S) -> Self {
         Self { stream, frames: Frames::new() }
     }
 }

@@ -14,7 +14,7 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use super::through::writes_pass_through;
+use super::delegate_write::delegate_write;
 
 /// How much is read ahead: four full records of TLS (RFC 8446 §5.2).
 const AHEAD: usize = 64 * 1024;
@@ -24,7 +24,7 @@ const LITTLE: usize = 4 * 1024;
 
 /// A socket that is read ahead of.
 #[derive(Debug)]
-pub(super) struct Ahead<S> {
+pub(in crate::server) struct ReadAhead<S> {
     stream: S,
     /// What was read and not yet asked for. It has room only while there is something in it.
     buffer: BytesMut,
@@ -32,13 +32,13 @@ pub(super) struct Ahead<S> {
     much: bool,
 }
 
-impl<S> Ahead<S> {
-    pub(super) fn new(stream: S) -> Self {
+impl<S> ReadAhead<S> {
+    pub(in crate::server) fn new(stream: S) -> Self {
         Self { stream, buffer: BytesMut::new(), much: false }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Ahead<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -69,7 +69,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Ahead<S> {
     }
 }
 
-writes_pass_through!(Ahead);
+delegate_write!(ReadAhead);
 
 #[cfg(test)]
 mod tests {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     /// What `ahead` gives until it has nothing for now, by pieces of 4 KiB as rustls asks for it.
-    fn taken(ahead: &mut Ahead<Client>) -> Vec<u8> {
+    fn taken(ahead: &mut ReadAhead<Client>) -> Vec<u8> {
         let (mut all, mut piece) = (Vec::new(), [0; LITTLE]);
         loop {
             let mut buf = ReadBuf::new(&mut piece);
@@ -123,7 +123,8 @@ mod tests {
     #[test]
     fn who_sends_much_is_read_ahead_of_and_nothing_is_lost() {
         let pieces = [300_000, 20_000, 100, 70_000, 4096, 1].map(numbers);
-        let mut ahead = Ahead::new(Client { pieces: pieces.clone().into(), ..Client::default() });
+        let mut ahead =
+            ReadAhead::new(Client { pieces: pieces.clone().into(), ..Client::default() });
         for piece in &pieces {
             assert!(taken(&mut ahead) == *piece);
             assert_eq!(ahead.buffer.capacity(), 0, "an idle client has no buffer");
@@ -137,7 +138,8 @@ mod tests {
     #[test]
     fn who_sends_little_is_not_read_ahead_of() {
         let pieces = [500, 4000, 1, 300].map(numbers);
-        let mut ahead = Ahead::new(Client { pieces: pieces.clone().into(), ..Client::default() });
+        let mut ahead =
+            ReadAhead::new(Client { pieces: pieces.clone().into(), ..Client::default() });
         for piece in &pieces {
             assert!(taken(&mut ahead) == *piece);
         }

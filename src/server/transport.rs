@@ -1,0 +1,37 @@
+//! The byte stream below HTTP: a socket, TLS over it, and the wrappers that watch what passes.
+
+mod backpressure;
+mod control_frames;
+mod delegate_write;
+mod lingering;
+mod preface_timeout;
+mod read_ahead;
+mod socket_stream;
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::server::TlsStream;
+
+pub(super) use self::{
+    backpressure::{Backpressure, UnderWay, Unread},
+    control_frames::ControlFrames,
+    lingering::Lingering,
+    preface_timeout::PrefaceTimeout,
+    read_ahead::ReadAhead,
+    socket_stream::SocketStream,
+};
+
+/// What HTTP is read from and written to.
+#[derive(Debug)]
+pub(super) enum Transport {
+    Plain(SocketStream),
+    /// Boxed: a session of TLS is a kilobyte.
+    Tls(Box<TlsStream<ReadAhead<SocketStream>>>),
+}
+
+delegate_write::delegate_enum!(Transport { Plain, Tls });

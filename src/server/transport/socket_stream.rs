@@ -1,0 +1,40 @@
+//! A connected socket of TCP or of a file.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use rustix::net::{RecvFlags, recv};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::{TcpStream, UnixStream},
+};
+
+/// A connected socket, registered with the runtime that serves it.
+#[derive(Debug)]
+pub(in crate::server) enum SocketStream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl SocketStream {
+    /// Waits for the first byte and leaves it in the socket; `None` at the end of the stream.
+    pub(in crate::server) async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        let read = match self {
+            Self::Tcp(stream) => stream.peek(&mut first).await?,
+            Self::Unix(stream) => {
+                let peek = || {
+                    let (_, read) = recv(stream, &mut first, RecvFlags::PEEK)?;
+                    Ok(read)
+                };
+                stream.async_io(Interest::READABLE, peek).await?
+            }
+        };
+        Ok((read == 1).then_some(first[0]))
+    }
+}
+
+super::delegate_write::delegate_enum!(SocketStream { Tcp, Unix });
