@@ -8,8 +8,6 @@
 
 use std::{
     convert::Infallible,
-    fmt,
-    io::Write as _,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
@@ -21,17 +19,16 @@ use axum::{
     body::{Body, Bytes, HttpBody},
     http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header},
 };
-use futures_util::FutureExt as _;
 use hyper::service::{Service, service_fn};
 
 use self::{
+    base_url::{BaseUrl, BaseUrlRules},
     call::Call,
     endpoint::Endpoint,
-    origin::{Origin, OriginRules},
     proxies::Proxies,
 };
 use crate::{
-    gate::{Gate, Permit},
+    gate::Gate,
     health::Health,
     notify::Notifier,
     oci::ErrorCode,
@@ -39,7 +36,8 @@ use crate::{
     telemetry::requests::{Handler, Requests},
 };
 
-mod blobs;
+pub mod authority;
+mod base_url;
 mod body;
 mod browsers;
 mod byteranges;
@@ -50,17 +48,13 @@ mod debug;
 pub mod endpoint;
 mod error;
 mod events;
-mod lists;
-mod manifests;
+mod handlers;
 mod observe;
 mod options;
-pub mod origin;
 mod proxies;
 pub mod range;
 mod redirect;
-mod repositories;
-mod search;
-mod uploads;
+mod response;
 
 pub use call::Peer;
 pub use connection::Connection;
@@ -73,6 +67,8 @@ pub use options::{
 };
 pub use proxies::Proxy;
 pub use redirect::Redirect;
+use response::{CONTENT_DIGEST, json, options, redirect, response, status, value};
+
 /// The registry's HTTP interface.
 #[derive(Debug)]
 pub struct Api {
@@ -82,7 +78,7 @@ pub struct Api {
     /// Who is told of what happens.
     notifier: Notifier,
     limits: Limits,
-    origin: OriginRules,
+    base_url: BaseUrlRules,
     proxies: Proxies,
     /// Without a slash at its end.
     prefix: String,
@@ -153,7 +149,7 @@ impl Api {
         let prefix = options.prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
         Ok(Self {
-            origin: OriginRules::new(options, &prefix, secure)?,
+            base_url: BaseUrlRules::new(options, &prefix, secure)?,
             proxies: Proxies::new(&options.trustedproxies),
             requests: Arc::default(),
             access_log: !limits.silent,
@@ -173,7 +169,7 @@ impl Api {
     pub fn problems(options: &Options) -> Vec<InvalidOptions> {
         let timeout = options.idletimeout.is_zero().then_some(InvalidOptions::IdleTimeout);
         let headers = Adjustable::new(options, &ReadOnlyOptions::default()).err();
-        let host = OriginRules::new(options, "", true).err();
+        let host = BaseUrlRules::new(options, "", true).err();
         timeout.into_iter().chain(headers).chain(host).collect()
     }
 
@@ -305,78 +301,9 @@ impl Api {
         });
     }
 
-    /// Hands over to a handler: those that read content, which is what a registry does most, as
-    /// they are, the others on the heap, so that not every request is as large as theirs.
-    async fn dispatch(
-        &self,
-        permit: &Permit,
-        endpoint: Endpoint,
-        (call, body): (&Call, Body),
-    ) -> Result<Response<Body>, Error> {
-        match endpoint {
-            Endpoint::Base => Ok(json(&call.method, "{}".to_owned())),
-            Endpoint::ReadManifest { name, reference } => {
-                self.read_manifest(permit, &name, &reference, call).await
-            }
-            Endpoint::PutManifest { name, reference, tags } => {
-                self.put_manifest(permit, &name, (reference, tags), (call, body)).boxed().await
-            }
-            Endpoint::DeleteManifest { name, reference } => {
-                self.delete_manifest(permit, &name, &reference, call).boxed().await
-            }
-            Endpoint::DeleteRepository { name } => {
-                self.delete_repository(permit, &name, call).boxed().await
-            }
-            Endpoint::ReadBlob { name, digest } => {
-                self.read_blob(permit, &name, &digest, call).await
-            }
-            Endpoint::DeleteBlob { name, digest } => {
-                self.delete_blob(permit, &name, &digest, call).boxed().await
-            }
-            Endpoint::StartUpload { name, algorithm } => {
-                self.start_upload(permit, &name, algorithm, call).boxed().await
-            }
-            Endpoint::PutBlob { name, digest } => {
-                self.put_blob(permit, &name, &digest, (call, body)).boxed().await
-            }
-            Endpoint::MountBlob { name, digest, from } => {
-                self.mount_blob(permit, &name, (&digest, from.as_ref()), call).boxed().await
-            }
-            Endpoint::UploadStatus { name, id } => {
-                self.upload_status(permit, &name, id, call).boxed().await
-            }
-            Endpoint::AppendUpload { name, id } => {
-                self.append_upload(permit, &name, id, (call, body)).boxed().await
-            }
-            Endpoint::FinishUpload { name, id, digest } => {
-                self.finish_upload(permit, &name, (id, &digest), (call, body)).boxed().await
-            }
-            Endpoint::CancelUpload { name, id } => {
-                self.cancel_upload(permit, &name, id).boxed().await
-            }
-            Endpoint::Tags { name, page } => self.tags(permit, &name, page, call).boxed().await,
-            Endpoint::Catalog { page } => self.catalog(permit, page, call).boxed().await,
-            Endpoint::Referrers { name, query } => {
-                self.referrers(permit, &name, query, call).boxed().await
-            }
-            Endpoint::Search { term, size, page } => {
-                self.search(permit, &term, (size, page), call).boxed().await
-            }
-        }
-    }
-
     /// Where clients reach us, by what this call came with.
-    fn origin(&self, call: &Call) -> Origin {
-        self.origin.of(call, &self.proxies)
-    }
-
-    /// Refuses what deletes unless the configuration allows it.
-    fn deletion_allowed(&self) -> Result<(), Error> {
-        if self.limits.delete.enabled {
-            return Ok(());
-        }
-        let why = "deletion is off; storage.delete.enabled: true allows it";
-        Err(Error::refused(ErrorCode::Unsupported).because(why))
+    fn base_url(&self, call: &Call) -> BaseUrl {
+        self.base_url.of(call, &self.proxies)
     }
 }
 
@@ -401,64 +328,3 @@ fn open(
 /// The methods that there are.
 const METHODS: [Method; 6] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-
-/// What `OPTIONS` of an endpoint is answered with (RFC 9110 §9.3.7).
-fn options(allowed: &[Method]) -> Response<Body> {
-    let mut response = status(StatusCode::OK);
-    response.headers_mut().insert(header::ALLOW, value(&error::list(allowed)));
-    response
-}
-
-fn redirect(path: &str) -> Response<Body> {
-    let mut response = status(StatusCode::MOVED_PERMANENTLY);
-    if let Ok(location) = HeaderValue::from_str(path) {
-        response.headers_mut().insert(header::LOCATION, location);
-    }
-    response
-}
-
-/// A response with room for the headers that most have.
-fn response(body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    response.headers_mut().reserve(HEADERS);
-    response
-}
-
-/// A response of a status and nothing else.
-fn status(status: StatusCode) -> Response<Body> {
-    let mut response = response(Body::empty());
-    *response.status_mut() = status;
-    response
-}
-
-/// A JSON response. `HEAD` gets its headers.
-fn json(method: &Method, body: String) -> Response<Body> {
-    let length = body.len();
-    let body = if method == Method::HEAD { Body::empty() } else { Body::from(body) };
-    let mut response = response(body);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CONTENT_LENGTH, length.into());
-    response
-}
-
-/// A response to a read has eleven headers and a date; operators add some.
-const HEADERS: usize = 16;
-
-/// The header that says which content a response is about.
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-
-/// A header's value from text of ours, which is always one: digests, tags, names and numbers.
-fn value(text: &impl fmt::Display) -> HeaderValue {
-    // There are several in each response; few are longer than this.
-    let mut buffer = [0; 160];
-    let mut rest = buffer.as_mut_slice();
-    let value = match write!(rest, "{text}") {
-        Ok(()) => {
-            let free = rest.len();
-            HeaderValue::from_bytes(&buffer[..buffer.len() - free])
-        }
-        Err(_) => HeaderValue::from_str(&text.to_string()),
-    };
-    value.unwrap_or(HeaderValue::from_static(""))
-}

@@ -3,9 +3,8 @@
 use ::http::{HeaderValue, Method, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use portcullis::http::{
-    Error,
+    Error, authority,
     endpoint::{Endpoint, PageQuery, ReferrersQuery},
-    origin,
     range::{self, Wanted},
 };
 
@@ -248,7 +247,7 @@ pub fn content_range(data: &[u8]) {
 /// else, so that a `Location` that begins with it leads where it says.
 pub fn authority(data: &[u8]) {
     let Some(text) = text(data) else { return };
-    if !origin::is_authority(text) {
+    if !authority::is_authority(text) {
         return;
     }
     let location = format!("https://{text}/v2/");

@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header},
 };
 
-use super::{Connection, observe::RequestId, origin::is_authority};
+use super::{Connection, authority::is_authority, observe::RequestId};
 use crate::{gate::Identity, telemetry::requests::Handler};
 
 /// Whoever opened the connection.

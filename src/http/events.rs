@@ -7,7 +7,7 @@ use axum::http::header;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::{Api, Call, origin::Origin};
+use super::{Api, Call, base_url::BaseUrl};
 use crate::{
     gate::{Identity, Permit},
     notify::{Action, Event, Notifier, Request, Target},
@@ -29,7 +29,7 @@ pub(super) struct Teller {
     repository: RepositoryName,
     request: Request,
     actor: Option<std::sync::Arc<str>>,
-    origin: Origin,
+    base_url: BaseUrl,
 }
 
 /// What an event says about a manifest that is being put.
@@ -68,7 +68,7 @@ impl Api {
                 Identity::Anonymous => None,
                 Identity::User(name) => Some(std::sync::Arc::clone(name)),
             },
-            origin: self.origin(call),
+            base_url: self.base_url(call),
         })
     }
 
@@ -200,7 +200,7 @@ impl Teller {
     }
 
     fn content(&self, (kind, digest): (&str, Digest), size: u64, media_type: &str) -> Target {
-        let url = self.origin.address(&format!("/v2/{}/{kind}/{digest}", self.repository));
+        let url = self.base_url.address(&format!("/v2/{}/{kind}/{digest}", self.repository));
         Target::content(&self.repository, digest, size, media_type, url)
     }
 

@@ -13,9 +13,9 @@ use axum::{
 use hyper::service::{Service, service_fn};
 
 use super::{
-    Call, Connection, Error, InvalidOptions, Options, RequestId, observe,
-    origin::{self, is_authority, split_port},
-    status,
+    Call, Connection, Error, InvalidOptions, Options, RequestId,
+    authority::{is_authority, split_port},
+    base_url, observe, status,
 };
 use crate::telemetry::access;
 
@@ -46,7 +46,7 @@ impl Redirect {
         silent: bool,
     ) -> Result<Self, InvalidOptions> {
         let port = secure.map_or(HTTPS, |addr| addr.port());
-        let fixed = origin::fixed(options, true)?;
+        let fixed = base_url::fixed(options, true)?;
         let fixed = fixed.map(|(_, authority)| authority.to_owned());
         Ok(Self { fixed, port, access_log: !silent })
     }

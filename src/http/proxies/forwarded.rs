@@ -13,7 +13,7 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderName, header};
 
-use super::super::origin::is_authority;
+use super::super::authority::is_authority;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

@@ -7,7 +7,7 @@ use axum::{
 use futures_util::FutureExt as _;
 use serde_json::json;
 
-use super::{
+use super::super::{
     Api, CONTENT_DIGEST, Call, Error, body, conditional,
     events::{Pushed, Teller},
     response, status, value,
@@ -99,7 +99,7 @@ impl Api {
 
         let mut response = status(StatusCode::CREATED);
         let path = format!("/v2/{name}/manifests/{}", accepted.digest);
-        let location = self.origin(call).locate(&path);
+        let location = self.base_url(call).locate(&path);
         let headers = response.headers_mut();
         headers.insert(header::LOCATION, location);
         headers.insert(CONTENT_DIGEST, value(&accepted.digest));

@@ -7,7 +7,7 @@ use axum::{
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
-use super::{
+use super::super::{
     Api, CONTENT_DIGEST, Call, Error,
     byteranges::Byteranges,
     conditional,

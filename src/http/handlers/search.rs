@@ -3,7 +3,7 @@
 use axum::{body::Body, http::Response};
 use serde_json::{Value, json};
 
-use super::{Api, Call, Error, json as json_response};
+use super::super::{Api, Call, Error, json as json_response};
 use crate::{gate::Permit, oci::RepositoryName};
 
 /// Results on a page when nobody says how many, and at most.

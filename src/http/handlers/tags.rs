@@ -1,28 +1,19 @@
-//! Lists: tags (end-8), the catalog, referrers (end-12).
+//! The list of tags: end-8.
 
 use axum::{
     body::Body,
-    http::{HeaderName, HeaderValue, Method, Response, header},
+    http::{HeaderValue, Method, Response, header},
 };
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
-use super::{
-    Api, Call, Error,
-    endpoint::{PageQuery, ReferrersQuery},
-    json as json_response, response, value,
-};
+use super::super::{Api, Call, Error, endpoint::PageQuery, json as json_response, response};
 use crate::{
     gate::Permit,
-    oci::{ErrorCode, MediaType, RepositoryName, Tag},
+    oci::{ErrorCode, RepositoryName, Tag},
     registry::{self, Registry},
 };
-
-/// How many repositories a page has when nobody says how many.
-const CATALOG_PAGE: usize = 100;
-
-const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 impl Api {
     pub(super) async fn tags(
@@ -55,69 +46,6 @@ impl Api {
             self.link_next(&mut response, &next);
         }
         Ok(response)
-    }
-
-    pub(super) async fn catalog(
-        &self,
-        _: &Permit,
-        PageQuery { size, last }: PageQuery,
-        call: &Call,
-    ) -> Result<Response<Body>, Error> {
-        let largest = self.limits.catalog.maxentries;
-        let wanted = size.unwrap_or_else(|| CATALOG_PAGE.min(largest));
-        if wanted > largest {
-            let detail = json!({ "n": wanted, "largest": largest });
-            return Err(Error::refused(ErrorCode::PaginationNumberInvalid).with_detail(detail));
-        }
-        let page = self.registry.repositories(last.as_deref(), "", wanted).await?;
-        let names: Vec<&str> = page.items.iter().map(RepositoryName::as_str).collect();
-        let mut response =
-            json_response(&call.method, json!({ "repositories": names }).to_string());
-        if let (true, Some(last), true) = (page.more, page.items.last(), wanted > 0) {
-            let last = last.as_str().replace('/', "%2F");
-            self.link_next(&mut response, &format!("/v2/_catalog?last={last}&n={wanted}"));
-        }
-        Ok(response)
-    }
-
-    pub(super) async fn referrers(
-        &self,
-        _: &Permit,
-        name: &RepositoryName,
-        ReferrersQuery { subject, artifact_type, last }: ReferrersQuery,
-        call: &Call,
-    ) -> Result<Response<Body>, Error> {
-        let page = self
-            .registry
-            .referrers(name, &subject, artifact_type.as_deref(), last.as_ref())
-            .await?;
-        let body = format!(
-            "{{\"schemaVersion\":2,\"mediaType\":\"{}\",\"manifests\":[{}]}}",
-            MediaType::OciIndex,
-            page.descriptors.join(",")
-        );
-        let mut response = json_response(&call.method, body);
-        response.headers_mut().insert(header::CONTENT_TYPE, value(&MediaType::OciIndex));
-        if let Some(last) = page.next {
-            let mut query = form_urlencoded::Serializer::new(String::new());
-            query.append_pair("last", &last.to_string());
-            if let Some(artifact_type) = &artifact_type {
-                query.append_pair("artifactType", artifact_type);
-            }
-            let next = format!("/v2/{name}/referrers/{subject}?{}", query.finish());
-            self.link_next(&mut response, &next);
-        }
-        if artifact_type.is_some() {
-            let applied = HeaderValue::from_static("artifactType");
-            response.headers_mut().insert(OCI_FILTERS_APPLIED, applied);
-        }
-        Ok(response)
-    }
-
-    /// Says where the next page is (RFC 8288), relative to this one.
-    fn link_next(&self, response: &mut Response<Body>, path: &str) {
-        let link = format!("<{}{path}>; rel=\"next\"", self.prefix);
-        response.headers_mut().insert(header::LINK, value(&link));
     }
 }
 

@@ -8,7 +8,7 @@ use axum::{
 use futures_util::FutureExt as _;
 use serde_json::json;
 
-use super::{Api, Call, Error, events::Teller, status};
+use super::super::{Api, Call, Error, events::Teller, status};
 use crate::{
     gate::Permit,
     notify::Action,

@@ -1,4 +1,4 @@
-//! Where clients reach us: what a `Location` begins with.
+//! The base URL of the registry, as clients use it: what a `Location` begins with.
 //!
 //! A host that a client sends to us in a `Host` header is repeated to that client only, but
 //! `X-Forwarded-*` would let anybody who can reach the port decide it for others behind a cache;
@@ -7,18 +7,17 @@
 //! wrong; what is not a plain host and port is never repeated. Then locations are relative, which
 //! every client can follow.
 
-use std::net::Ipv6Addr;
-
 use axum::http::{HeaderValue, header};
 
 use super::{
     Call, InvalidOptions, Options,
+    authority::is_authority,
     proxies::{self, Named, Proxies},
 };
 
 /// How the beginning of a location is chosen.
 #[derive(Debug)]
-pub(super) struct OriginRules {
+pub(super) struct BaseUrlRules {
     fixed: Option<String>,
     relative: bool,
     secure: bool,
@@ -27,13 +26,13 @@ pub(super) struct OriginRules {
 
 /// The beginning of locations in the answer to one call.
 #[derive(Debug)]
-pub(super) struct Origin {
+pub(super) struct BaseUrl {
     location: String,
     /// Where that has no host: the beginning that does not go by what it was told.
     elsewhere: Option<String>,
 }
 
-impl Origin {
+impl BaseUrl {
     /// The address of a path, which begins with `/v2/`.
     pub(super) fn locate(&self, path: &str) -> HeaderValue {
         super::value(&format_args!("{}{path}", self.location))
@@ -45,7 +44,7 @@ impl Origin {
     }
 }
 
-impl OriginRules {
+impl BaseUrlRules {
     pub(super) fn new(
         options: &Options,
         prefix: &str,
@@ -60,14 +59,14 @@ impl OriginRules {
         })
     }
 
-    /// The origin for the answer to a call that came by way of some of these proxies.
-    pub(super) fn of(&self, call: &Call, proxies: &Proxies) -> Origin {
+    /// The base URL for the answer to a call that came by way of some of these proxies.
+    pub(super) fn of(&self, call: &Call, proxies: &Proxies) -> BaseUrl {
         let prefix = &self.prefix;
         if self.relative {
-            return Origin { location: prefix.clone(), elsewhere: None };
+            return BaseUrl { location: prefix.clone(), elsewhere: None };
         }
         if let Some(fixed) = &self.fixed {
-            return Origin { location: format!("{fixed}{prefix}"), elsewhere: None };
+            return BaseUrl { location: format!("{fixed}{prefix}"), elsewhere: None };
         }
         let asked = || {
             let authority = call.uri.authority().map(|authority| authority.as_str());
@@ -80,18 +79,18 @@ impl OriginRules {
             base.unwrap_or_else(|| prefix.clone())
         };
         match proxies.named(&call.headers, call.connection.peer) {
-            Named::Nothing => Origin { location: absolute(own, asked()), elsewhere: None },
+            Named::Nothing => BaseUrl { location: absolute(own, asked()), elsewhere: None },
             Named::Trusted(place) => {
                 let host = place.host.as_deref().unwrap_or_else(asked);
                 let location = absolute(place.scheme.unwrap_or(own), host);
-                Origin { location, elsewhere: None }
+                BaseUrl { location, elsewhere: None }
             }
             Named::Claimed(claims) => {
                 let address = absolute(own, asked());
                 if proxies::differs(&claims, own, asked()) {
-                    return Origin { location: prefix.clone(), elsewhere: Some(address) };
+                    return BaseUrl { location: prefix.clone(), elsewhere: Some(address) };
                 }
-                Origin { location: address, elsewhere: None }
+                BaseUrl { location: address, elsewhere: None }
             }
         }
     }
@@ -117,52 +116,4 @@ pub(super) fn fixed(
 
 const fn scheme(secure: bool) -> &'static str {
     if secure { "https" } else { "http" }
-}
-
-/// Whether a text is a host name or an address with an optional port, and nothing that could be
-/// more: no user, no path, no character that ends or begins either.
-#[must_use]
-pub fn is_authority(text: &str) -> bool {
-    let (host, port) = split_port(text);
-    let host_ok = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host.len() <= 253
-                && host
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
-        }
-    };
-    // `parse` alone would take a sign, and any number of zeros.
-    let port_ok = |port: &str| {
-        port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
-    };
-    host_ok && port.is_none_or(port_ok)
-}
-
-/// A host and what stands behind the colon, where there is one.
-pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (authority, None),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_host_with_an_optional_port_is_repeated() {
-        for text in ["a", "a.b-c:5000", "127.0.0.1:5000", "[::1]", "[::1]:5000"] {
-            assert!(is_authority(text), "{text}");
-        }
-        for text in [
-            "", ":5000", "a:", "a:b", "a:+80", "a:000080", "a/b", "a@b", "a b", "a?b", "a#b",
-            "::1", "[::1", "a:99999", "a\"b",
-        ] {
-            assert!(!is_authority(text), "{text}");
-        }
-    }
 }

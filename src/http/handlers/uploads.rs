@@ -9,7 +9,7 @@ use axum::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use serde_json::json;
 
-use super::{Api, CONTENT_DIGEST, Call, Error, body, events::Teller, range, status, value};
+use super::super::{Api, CONTENT_DIGEST, Call, Error, body, events::Teller, range, status, value};
 use crate::{
     gate::{Identity, Permit},
     notify::Action,
@@ -145,7 +145,7 @@ impl Api {
             return Err(error.into());
         }
         let mut response = Error::from(error).into_response(call.id);
-        let location = self.origin(call).locate(&format!("/v2/{name}/blobs/uploads/{id}"));
+        let location = self.base_url(call).locate(&format!("/v2/{name}/blobs/uploads/{id}"));
         response.headers_mut().insert(header::LOCATION, location);
         response.headers_mut().insert(UPLOAD_UUID, value(&id));
         Ok(response)
@@ -160,7 +160,7 @@ impl Api {
         call: &Call,
     ) -> Response<Body> {
         let mut response = status(code);
-        let location = self.origin(call).locate(&format!("/v2/{name}/blobs/uploads/{id}"));
+        let location = self.base_url(call).locate(&format!("/v2/{name}/blobs/uploads/{id}"));
         let headers = response.headers_mut();
         headers.insert(header::LOCATION, location);
         headers.insert(header::RANGE, value(&range::received(length)));
@@ -171,7 +171,7 @@ impl Api {
     /// Tells where a blob is from now on.
     fn created(&self, name: &RepositoryName, digest: &Digest, call: &Call) -> Response<Body> {
         let mut response = status(StatusCode::CREATED);
-        let location = self.origin(call).locate(&format!("/v2/{name}/blobs/{digest}"));
+        let location = self.base_url(call).locate(&format!("/v2/{name}/blobs/{digest}"));
         response.headers_mut().insert(header::LOCATION, location);
         response.headers_mut().insert(CONTENT_DIGEST, value(digest));
         response

@@ -1,0 +1,71 @@
+//! Responses that several handlers and layers make, and the headers they share.
+
+use std::{fmt, io::Write as _};
+
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, Method, Response, StatusCode, header},
+};
+
+use super::error;
+
+/// What `OPTIONS` of an endpoint is answered with (RFC 9110 §9.3.7).
+pub(super) fn options(allowed: &[Method]) -> Response<Body> {
+    let mut response = status(StatusCode::OK);
+    response.headers_mut().insert(header::ALLOW, value(&error::list(allowed)));
+    response
+}
+
+pub(super) fn redirect(path: &str) -> Response<Body> {
+    let mut response = status(StatusCode::MOVED_PERMANENTLY);
+    if let Ok(location) = HeaderValue::from_str(path) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// A response with room for the headers that most have.
+pub(super) fn response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().reserve(HEADERS);
+    response
+}
+
+/// A response of a status and nothing else.
+pub(super) fn status(status: StatusCode) -> Response<Body> {
+    let mut response = response(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+/// A JSON response. `HEAD` gets its headers.
+pub(super) fn json(method: &Method, body: String) -> Response<Body> {
+    let length = body.len();
+    let body = if method == Method::HEAD { Body::empty() } else { Body::from(body) };
+    let mut response = response(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_LENGTH, length.into());
+    response
+}
+
+/// A response to a read has eleven headers and a date; operators add some.
+const HEADERS: usize = 16;
+
+/// The header that says which content a response is about.
+pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// A header's value from text of ours, which is always one: digests, tags, names and numbers.
+pub(super) fn value(text: &impl fmt::Display) -> HeaderValue {
+    // There are several in each response; few are longer than this.
+    let mut buffer = [0; 160];
+    let mut rest = buffer.as_mut_slice();
+    let value = match write!(rest, "{text}") {
+        Ok(()) => {
+            let free = rest.len();
+            HeaderValue::from_bytes(&buffer[..buffer.len() - free])
+        }
+        Err(_) => HeaderValue::from_str(&text.to_string()),
+    };
+    value.unwrap_or(HeaderValue::from_static(""))
+}
