@@ -47,7 +47,8 @@ use work::{checks, start_jobs};
 pub use crate::gate::htpasswd::file::FirstPassword;
 /// Commands know the core through this room only.
 pub use crate::registry::{
-    Ago, Collect, Collected, Decision, Found, OldUpload, Purged, Registry, Retained, Watch, verify,
+    Ago, Collect, Collected, Decision, GcEvent, GcObserver, OldUpload, Purged, Registry, Retained,
+    verify,
 };
 
 /// Where the built-in authority keeps its files: in the working directory.

@@ -1,7 +1,7 @@
 //! The core: blobs, uploads, manifests, tags, referrers and the catalog, over a [`Storage`].
 //!
 //! It knows no HTTP and no policy: whoever calls a method may do so. One file per subject extends
-//! [`Registry`]; where things lie is written in `layout.rs` and nowhere else.
+//! [`Registry`]; where things lie is written in `tree/key.rs` and nowhere else.
 //!
 //! The order of writes is the same everywhere: a name is written after what it names is durable.
 //! Blob data, then its link; manifest data, then its referrer entry, its revision, its tag.
@@ -15,60 +15,45 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio_util::task::TaskTracker;
 
 use self::{
-    catalog::Answers, contents::Contents, immutable::ImmutableTags, locks::Locks, pulls::Pulls,
-    referrers::Entered, renewal::Renewed, sessions::Sessions, skipped::Skipped,
+    lists::{Answers, Entered},
+    manifests::{ImmutableTags, LastPulled, ManifestCache, ManifestPolicy},
+    tree::{DamageLog, Leases, Locks},
+    uploads::{Intakes, OpenUploads, Sessions},
 };
 pub use crate::storage::ByteStream;
 use crate::storage::Storage;
 
-mod acceptance;
 mod ago;
 mod blobs;
-mod catalog;
-mod collection;
-mod contents;
+mod delete_repository;
 mod error;
-mod foreign;
-mod immutable;
-mod layout;
-mod link;
-mod locks;
+mod gc;
+mod lists;
 mod manifests;
-mod needs;
-mod page;
-mod pulls;
-mod referrers;
-mod removal;
-mod renewal;
 mod retention;
-mod scope;
-mod sessions;
-mod skipped;
-mod tags;
+mod tree;
 mod uploads;
 pub mod verify;
 
-use acceptance::Acceptance;
-pub use acceptance::{
-    IndexRules, ManifestRules, Pattern, Platforms, PolicyOptions, RepositoryPolicy, Unacceptable,
-    UrlRules, Validation,
+pub use self::{
+    ago::Ago,
+    blobs::{Blob, DeleteMode},
+    error::{BodyError, Error},
+    gc::{Collect, Collected, CollectionOptions, GcEvent, GcObserver},
+    lists::{Page, Referrers, TagRules},
+    manifests::{
+        Accepted, IndexRules, ManifestRules, Pattern, Platforms, PolicyOptions, Put,
+        RepositoryPolicy, StoredManifest, TagImmutable, Unacceptable, UrlRules, Validation,
+    },
+    retention::{
+        Decision, Expired, Glob, InvalidGlob, KeepsNothing, Retained, RetentionOptions,
+        RetentionRule, TagSelector,
+    },
+    uploads::{
+        Body, Chunk, InvalidUploadId, OldUpload, PurgeOptions, Purged, Upload, UploadId,
+        UploadLimits,
+    },
 };
-pub use ago::Ago;
-pub use blobs::Blob;
-pub use collection::{Collect, Collected, CollectionOptions, Found, Watch};
-pub use error::{BodyError, Error};
-pub use immutable::TagImmutable;
-pub use manifests::{Accepted, Put, StoredManifest};
-pub use needs::IfNeeded;
-pub use page::Page;
-pub use referrers::Referrers;
-pub use retention::{Decision, Expired, KeepsNothing, Retained, RetentionOptions, RetentionRule};
-pub use scope::{Glob, InvalidGlob, Scope};
-pub use tags::TagRules;
-pub use uploads::{
-    Body, Chunk, InvalidUploadId, OldUpload, PurgeOptions, Purged, Upload, UploadId, UploadLimits,
-};
-use uploads::{Intakes, Opened};
 
 /// A registry over some storage. Clones are the same registry.
 #[derive(Clone, Debug)]
@@ -79,18 +64,18 @@ struct Inner {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     sessions: Sessions,
-    opened: Opened,
+    opened: OpenUploads,
     intakes: Intakes,
     locks: Locks,
-    contents: Contents,
+    contents: ManifestCache,
     answers: Answers,
-    acceptance: Acceptance,
+    acceptance: ManifestPolicy,
     immutable: ImmutableTags,
     /// Where a rule asks when something was pulled.
-    pulls: Option<Pulls>,
+    pulls: Option<LastPulled>,
     entered: Entered,
-    renewed: Renewed,
-    skipped: Skipped,
+    renewed: Leases,
+    skipped: DamageLog,
     /// Work that goes on when whoever asked for it has gone.
     tasks: TaskTracker,
 }
@@ -146,17 +131,17 @@ impl Registry {
             storage,
             clock,
             sessions: Sessions::default(),
-            opened: Opened::new(uploads),
+            opened: OpenUploads::new(uploads),
             intakes,
             locks: Locks::default(),
-            contents: Contents::new(),
+            contents: ManifestCache::new(),
             answers: Answers::default(),
-            acceptance: Acceptance::new(validation, policy),
-            pulls: tags.retention.asks_for_pulls().then(Pulls::new),
+            acceptance: ManifestPolicy::new(validation, policy),
+            pulls: tags.retention.asks_for_pulls().then(LastPulled::new),
             immutable: ImmutableTags::new(tags.immutabletags),
             entered: Entered::default(),
-            renewed: Renewed::new(grace),
-            skipped: Skipped::default(),
+            renewed: Leases::new(grace),
+            skipped: DamageLog::default(),
             tasks: TaskTracker::new(),
         }))
     }

@@ -11,7 +11,7 @@ use super::reload::Reloads;
 use crate::{
     chain::Chain,
     jobs::Jobs,
-    registry::{Collect, CollectionOptions, Found, Registry, Watch},
+    registry::{Collect, CollectionOptions, GcEvent, GcObserver, Registry},
 };
 
 /// Garbage is first collected this long after the start, when it is over with those who come back.
@@ -67,26 +67,26 @@ struct Log {
     stop: CancellationToken,
 }
 
-impl Watch for Log {
+impl GcObserver for Log {
     fn is_over(&self) -> bool {
         self.stop.is_cancelled()
     }
 
-    fn found(&mut self, found: Found<'_>) {
+    fn found(&mut self, found: GcEvent<'_>) {
         let repository = &self.repository;
         match found {
-            Found::Repository(name) => {
+            GcEvent::Repository(name) => {
                 self.repository.clear();
                 self.repository.push_str(name);
             }
-            Found::Untagged(digest) => tracing::info!(repository, %digest, "collects a manifest"),
-            Found::Empty => tracing::info!(repository, "collects an empty repository"),
-            Found::Kept(why) => {
+            GcEvent::Untagged(digest) => tracing::info!(repository, %digest, "collects a manifest"),
+            GcEvent::Empty => tracing::info!(repository, "collects an empty repository"),
+            GcEvent::Kept(why) => {
                 tracing::warn!(repository, why, "collects nothing here; `portcullis verify` tells");
             }
-            Found::Link(digest) => tracing::debug!(repository, %digest, "collects a link"),
-            Found::Bytes(digest) => tracing::debug!(%digest, "collects a blob"),
-            Found::Manifest(_) | Found::Named(_) | Found::Totals { .. } => {}
+            GcEvent::Link(digest) => tracing::debug!(repository, %digest, "collects a link"),
+            GcEvent::Bytes(digest) => tracing::debug!(%digest, "collects a blob"),
+            GcEvent::Manifest(_) | GcEvent::Named(_) | GcEvent::Totals { .. } => {}
         }
     }
 }

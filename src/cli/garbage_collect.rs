@@ -12,7 +12,7 @@ use super::{
     failure::{Failure, tell},
 };
 use crate::{
-    app::{self, Collect, Collected, Found, Watch},
+    app::{self, Collect, Collected, GcEvent, GcObserver},
     chain::Chain,
 };
 
@@ -132,28 +132,28 @@ impl Lines {
         Self { out, quiet, repository: String::new(), failed: None }
     }
 
-    fn print(&mut self, found: Found<'_>) -> io::Result<()> {
+    fn print(&mut self, found: GcEvent<'_>) -> io::Result<()> {
         let Self { out, repository, .. } = self;
         match found {
-            Found::Repository(name) => {
+            GcEvent::Repository(name) => {
                 repository.clear();
                 repository.push_str(name);
                 writeln!(out, "{name}")
             }
-            Found::Manifest(digest) => writeln!(out, "{repository}: marking manifest {digest} "),
-            Found::Named(digest) => writeln!(out, "{repository}: marking blob {digest}"),
-            Found::Untagged(digest) => writeln!(out, "manifest eligible for deletion: {digest}"),
-            Found::Link(digest) => {
+            GcEvent::Manifest(digest) => writeln!(out, "{repository}: marking manifest {digest} "),
+            GcEvent::Named(digest) => writeln!(out, "{repository}: marking blob {digest}"),
+            GcEvent::Untagged(digest) => writeln!(out, "manifest eligible for deletion: {digest}"),
+            GcEvent::Link(digest) => {
                 writeln!(out, "{repository}: layer link eligible for deletion: {digest}")
             }
-            Found::Empty => writeln!(out, "{repository}: empty repository deleted"),
-            Found::Kept(why) => writeln!(out, "{repository}: nothing is deleted here: {why}"),
-            Found::Totals { marked, blobs, manifests } => writeln!(
+            GcEvent::Empty => writeln!(out, "{repository}: empty repository deleted"),
+            GcEvent::Kept(why) => writeln!(out, "{repository}: nothing is deleted here: {why}"),
+            GcEvent::Totals { marked, blobs, manifests } => writeln!(
                 out,
                 "\n{marked} blobs marked, {blobs} blobs and {manifests} manifests eligible for \
                  deletion"
             ),
-            Found::Bytes(digest) => writeln!(out, "blob eligible for deletion: {digest}"),
+            GcEvent::Bytes(digest) => writeln!(out, "blob eligible for deletion: {digest}"),
         }
     }
 
@@ -165,8 +165,8 @@ impl Lines {
     }
 }
 
-impl Watch for Lines {
-    fn found(&mut self, found: Found<'_>) {
+impl GcObserver for Lines {
+    fn found(&mut self, found: GcEvent<'_>) {
         if self.quiet || self.failed.is_some() {
             return;
         }

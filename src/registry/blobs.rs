@@ -2,11 +2,15 @@
 
 use std::ops::Range;
 
-use super::{Error, IfNeeded, Registry, layout::Place};
+use super::{Error, Registry, tree::TreeKey};
 use crate::{
     oci::{Digest, RepositoryName},
     storage::{ByteStream, Object},
 };
+
+mod references;
+
+pub use references::DeleteMode;
 
 /// What registry:2's collector leaves: it takes the bytes and not the link.
 const NO_BYTES: &str = "a link to a blob whose bytes are not there";
@@ -46,11 +50,11 @@ impl Registry {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Blob>, Error> {
-        let place = Place::Layer(name, digest);
+        let place = TreeKey::Layer(name, digest);
         let Some(target) = self.link(place).await? else {
             return Ok(None);
         };
-        let object = self.storage().open(&Place::Data(&target).key()).await?;
+        let object = self.storage().open(&TreeKey::Data(&target).key()).await?;
         if object.is_none() {
             self.skip(&place.key(), NO_BYTES);
         }
@@ -70,7 +74,7 @@ impl Registry {
     ) -> Result<Option<u64>, Error> {
         let size = self.length_of_blob(name, digest).await?;
         let Some(size) = size else { return Ok(None) };
-        let is_promised = self.promise(name, Place::Layer(name, digest)).await?;
+        let is_promised = self.touch(name, TreeKey::Layer(name, digest)).await?;
         Ok(is_promised.then_some(size))
     }
 
@@ -80,11 +84,11 @@ impl Registry {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<u64>, Error> {
-        let place = Place::Layer(name, digest);
+        let place = TreeKey::Layer(name, digest);
         let Some(target) = self.link(place).await? else {
             return Ok(None);
         };
-        let size = self.storage().size(&Place::Data(&target).key()).await?;
+        let size = self.storage().size(&TreeKey::Data(&target).key()).await?;
         if size.is_none() {
             self.skip(&place.key(), NO_BYTES);
         }
@@ -105,7 +109,7 @@ impl Registry {
     ) -> Result<Option<u64>, Error> {
         // registry:2 links a sha512 name to sha256 content: what the link says is what counts.
         let target = match from {
-            Some(from) => match self.link(Place::Layer(from, digest)).await? {
+            Some(from) => match self.link(TreeKey::Layer(from, digest)).await? {
                 Some(target) => target,
                 None => return Ok(None),
             },
@@ -115,13 +119,13 @@ impl Registry {
         self.detached(async move {
             let _repository = registry.adding(&name).await?;
             let _bytes = registry.linking(&target).await?;
-            let data = Place::Data(&target).key();
+            let data = TreeKey::Data(&target).key();
             let Some(size) = registry.storage().size(&data).await? else { return Ok(None) };
             // A collector that has looked through this repository already does not see the link.
             if !registry.storage().renew(&data).await? {
                 return Ok(None);
             }
-            registry.set_link(Place::Layer(&name, &digest), &target).await?;
+            registry.set_link(TreeKey::Layer(&name, &digest), &target).await?;
             Ok(Some(size))
         })
         .await
@@ -138,18 +142,18 @@ impl Registry {
         &self,
         name: &RepositoryName,
         digest: &Digest,
-        if_needed: IfNeeded,
+        if_needed: DeleteMode,
     ) -> Result<bool, Error> {
         let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
         self.detached(async move {
             let _guard = registry.deleting(&name).await?;
             // A link that leads to nothing is of no use to a manifest.
-            if if_needed == IfNeeded::Refuse
+            if if_needed == DeleteMode::IfUnreferenced
                 && registry.length_of_blob(&name, &digest).await?.is_some()
             {
                 registry.refuse_needed(&name, &digest).await?;
             }
-            Ok(registry.storage().delete(&Place::Layer(&name, &digest).key()).await?)
+            Ok(registry.storage().delete(&TreeKey::Layer(&name, &digest).key()).await?)
         })
         .await
     }

@@ -6,10 +6,27 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::mpsc;
 
-use super::{Error, Registry, contents::Content, layout::Place};
+use self::cache::Content;
+use super::{Error, Registry, tree::TreeKey};
 use crate::{
     oci::{Algorithm, Digest, Manifest, ManifestKind, Reference, References, RepositoryName, Tag},
     storage::{Durability, ErrorKind},
+};
+
+mod cache;
+mod immutable;
+mod last_pulled;
+mod policy;
+
+pub(super) use self::{
+    cache::ManifestCache, immutable::ImmutableTags, last_pulled::LastPulled, policy::ManifestPolicy,
+};
+pub use self::{
+    immutable::TagImmutable,
+    policy::{
+        IndexRules, ManifestRules, Pattern, Platforms, PolicyOptions, RepositoryPolicy,
+        Unacceptable, UrlRules, Validation,
+    },
 };
 
 /// Stored manifests longer than this are not served: none was ever accepted, here or by registry:2.
@@ -69,14 +86,14 @@ impl Registry {
         loop {
             let digest = match reference {
                 Reference::Digest(digest) => digest.clone(),
-                Reference::Tag(tag) => match self.link(Place::TagCurrent(name, tag)).await? {
+                Reference::Tag(tag) => match self.link(TreeKey::TagCurrent(name, tag)).await? {
                     Some(digest) => digest,
                     None => return Ok(None),
                 },
             };
             if tried.as_ref() == Some(&digest) {
                 if let Reference::Tag(tag) = reference {
-                    let key = Place::TagCurrent(name, tag).key();
+                    let key = TreeKey::TagCurrent(name, tag).key();
                     self.skip(&key, "a tag of a manifest that is not there");
                 }
                 return Ok(None);
@@ -97,14 +114,14 @@ impl Registry {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Arc<Content>>, Error> {
-        let place = Place::Revision(name, digest);
+        let place = TreeKey::Revision(name, digest);
         let Some(target) = self.link(place).await? else {
             return Ok(None);
         };
         if let Some(content) = self.0.contents.find(&target) {
             return Ok(Some(content));
         }
-        let why = match self.storage().read(&Place::Data(&target).key(), MAX_STORED).await {
+        let why = match self.storage().read(&TreeKey::Data(&target).key(), MAX_STORED).await {
             Ok(Some(bytes)) => return Ok(Some(self.0.contents.keep(&target, bytes))),
             Ok(None) => "a link to a manifest whose bytes are not there",
             Err(error) if error.kind() == ErrorKind::TooLong => {
@@ -158,14 +175,14 @@ impl Registry {
         }
         let _bytes = self.linking(&digest).await?;
         self.refuse_incomplete(name, manifest.kind()).await?;
-        self.storage().put(&Place::Data(&digest).key(), bytes, Durability::Synced).await?;
+        self.storage().put(&TreeKey::Data(&digest).key(), bytes, Durability::Synced).await?;
         if let Some(subject) = &subject {
             // Before the revision: an entry whose revision is missing is passed over, a revision
             // whose entry is missing would never be found.
-            let place = Place::Referrer { name, subject, referrer: &digest };
+            let place = TreeKey::Referrer { name, subject, referrer: &digest };
             self.enter(place, &digest).await?;
         }
-        self.set_link(Place::Revision(name, &digest), &digest).await?;
+        self.set_link(TreeKey::Revision(name, &digest), &digest).await?;
         let target = &digest;
         stream::iter(tags)
             .map(|tag| async move { self.set_tag(name, &tag, target).await })
@@ -208,7 +225,7 @@ impl Registry {
     ) -> Result<Vec<Digest>, Error> {
         let absent: Vec<Option<Digest>> = stream::iter(blobs)
             .map(|digest| async move {
-                let is_here = self.is_here(Place::Layer(name, &digest)).await?;
+                let is_here = self.is_here(TreeKey::Layer(name, &digest)).await?;
                 Ok::<_, Error>((!is_here).then_some(digest))
             })
             .buffered(LOOKUPS)
@@ -227,8 +244,8 @@ impl Registry {
     ) -> Result<Vec<Digest>, Error> {
         let absent: Vec<Option<Digest>> = stream::iter(children)
             .map(|digest| async move {
-                let is_here = self.is_here(Place::Revision(name, &digest)).await?
-                    || self.is_here(Place::Layer(name, &digest)).await?;
+                let is_here = self.is_here(TreeKey::Revision(name, &digest)).await?
+                    || self.is_here(TreeKey::Layer(name, &digest)).await?;
                 Ok::<_, Error>((!is_here).then_some(digest))
             })
             .buffered(LOOKUPS)
@@ -238,9 +255,9 @@ impl Registry {
     }
 
     /// Whether there is a link at a place, and the bytes that it leads to.
-    async fn is_here(&self, place: Place<'_>) -> Result<bool, Error> {
+    async fn is_here(&self, place: TreeKey<'_>) -> Result<bool, Error> {
         match self.link(place).await? {
-            Some(target) => Ok(self.storage().size(&Place::Data(&target).key()).await?.is_some()),
+            Some(target) => Ok(self.storage().size(&TreeKey::Data(&target).key()).await?.is_some()),
             None => Ok(false),
         }
     }
@@ -269,7 +286,7 @@ impl Registry {
         untagged: Option<mpsc::Sender<Tag>>,
     ) -> Result<bool, Error> {
         let _guard = self.deleting(name).await?;
-        if self.storage().size(&Place::Revision(name, digest).key()).await?.is_none() {
+        if self.storage().size(&TreeKey::Revision(name, digest).key()).await?.is_none() {
             return Ok(false);
         }
         let subjects = match self.revision(name, digest).await? {
@@ -277,11 +294,11 @@ impl Registry {
             None => Vec::new(),
         };
         self.remove_tags_of(name, digest, untagged.as_ref()).await?;
-        let deleted = self.storage().delete(&Place::Revision(name, digest).key()).await?;
-        self.storage().delete_all(&Place::RevisionFolder(name, digest).key()).await?;
+        let deleted = self.storage().delete(&TreeKey::Revision(name, digest).key()).await?;
+        self.storage().delete_all(&TreeKey::RevisionFolder(name, digest).key()).await?;
         for subject in &subjects {
             // Tidying up: an entry without its revision is passed over.
-            let place = Place::ReferrerFolder { name, subject, referrer: digest };
+            let place = TreeKey::ReferrerFolder { name, subject, referrer: digest };
             self.storage().delete_all(&place.key()).await?;
         }
         Ok(deleted)

@@ -21,14 +21,18 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    Ago, Error, Glob, Pattern, Registry, Scope,
-    catalog::Walk,
-    layout::{CURRENT, Place},
+    Ago, Error, Pattern, Registry,
+    lists::Walk,
+    tree::{CURRENT, TreeKey},
 };
 use crate::{
     oci::{Digest, References, RepositoryName, Tag},
     storage::Look,
 };
+
+mod tag_selector;
+
+pub use tag_selector::{Glob, InvalidGlob, TagSelector};
 
 /// So many tags are deleted while the repository is held. For each of them the disk syncs, and who
 /// pushes waits.
@@ -64,7 +68,7 @@ impl RetentionOptions {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "WrittenRule")]
 pub struct RetentionRule {
-    scope: Scope,
+    scope: TagSelector,
     keep: Keep,
 }
 
@@ -114,7 +118,7 @@ impl TryFrom<WrittenRule> for RetentionRule {
         };
         match keep {
             Keep { latest: None, pushed_within: None, pulled_within: None } => Err(KeepsNothing),
-            keep => Ok(Self { scope: Scope { repositories, tags }, keep }),
+            keep => Ok(Self { scope: TagSelector { repositories, tags }, keep }),
         }
     }
 }
@@ -317,7 +321,7 @@ impl Registry {
         name: &RepositoryName,
         rules: &[RetentionRule],
     ) -> Result<(SystemTime, Vec<Candidate>), Error> {
-        let look = Look { folder: Place::Tags(name).key(), object: Some(CURRENT) };
+        let look = Look { folder: TreeKey::Tags(name).key(), object: Some(CURRENT) };
         let now = self.storage().time().await?;
         let seen = self.storage().survey(vec![look]).await?.into_iter().flatten();
         let mut tags: Vec<(SystemTime, Tag)> =
@@ -349,7 +353,7 @@ impl Registry {
         {
             return Ok(None);
         }
-        let digest = self.link(Place::TagCurrent(name, &tag)).await?;
+        let digest = self.link(TreeKey::TagCurrent(name, &tag)).await?;
         if let Some(digest) = &digest
             && self.is_unclear(name, digest).await?
         {
@@ -374,7 +378,7 @@ impl Registry {
     /// Whether a repository has a manifest that cannot be read. Of such a manifest everything stays,
     /// and a tag is all that people know it by.
     async fn is_unclear(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
-        let key = Place::Revision(name, digest).key();
+        let key = TreeKey::Revision(name, digest).key();
         if self.storage().size(&key).await?.is_none() {
             return Ok(false);
         }

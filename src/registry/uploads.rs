@@ -14,11 +14,14 @@ use bytes::Bytes;
 use futures_util::{TryStreamExt as _, stream::BoxStream};
 use uuid::Uuid;
 
-use self::{intake::Intake, saved::SavedHasher};
+use self::{
+    intake::Intake,
+    resume_state::SavedHasher,
+    sessions::{Hashed, Session},
+};
 use super::{
     BodyError, Error, Registry,
-    layout::{self, Place},
-    sessions::{Hashed, Session},
+    tree::{self, TreeKey},
 };
 use crate::{
     oci::{Algorithm, Digest, Hasher, RepositoryName},
@@ -27,14 +30,15 @@ use crate::{
 
 mod allowance;
 mod intake;
-mod owned;
+mod ownership;
 mod purge;
+mod resume_state;
 mod room;
-mod saved;
+mod sessions;
 
-pub(super) use self::{intake::Intakes, owned::Opened};
+pub(super) use self::{intake::Intakes, ownership::OpenUploads, sessions::Sessions};
 pub use self::{
-    owned::{Upload, UploadLimits},
+    ownership::{Upload, UploadLimits},
     purge::{OldUpload, PurgeOptions, Purged},
 };
 
@@ -125,7 +129,7 @@ impl Registry {
         let _repository = self.adding(name).await?;
         self.set_owner(upload).await?;
         let started = purge::started_at(self.0.clock.now());
-        let place = Place::UploadStartedAt(name, *id).key();
+        let place = TreeKey::UploadStartedAt(name, *id).key();
         self.storage().put(&place, started.into(), Durability::Lazy).await?;
         if let Some(mut session) = self.0.sessions.enter(*id).await {
             session.park(Hashed { hasher: Hasher::new(algorithm), length: 0 });
@@ -152,10 +156,10 @@ impl Registry {
         name: &RepositoryName,
         id: UploadId,
     ) -> Result<Option<u64>, Error> {
-        match self.storage().size(&Place::UploadData(name, id).key()).await? {
+        match self.storage().size(&TreeKey::UploadData(name, id).key()).await? {
             Some(length) => Ok(Some(length)),
             None => {
-                let started = Place::UploadStartedAt(name, id).key();
+                let started = TreeKey::UploadStartedAt(name, id).key();
                 Ok(self.storage().size(&started).await?.map(|_| 0))
             }
         }
@@ -273,7 +277,7 @@ impl Registry {
     /// Removes an upload, with the folders that its beginning made. Durably, so that what a client has
     /// ended is not there again after a power cut.
     async fn discard(&self, name: &RepositoryName, id: UploadId) -> Result<(), Error> {
-        for place in [Place::UploadData(name, id), Place::UploadStartedAt(name, id)] {
+        for place in [TreeKey::UploadData(name, id), TreeKey::UploadStartedAt(name, id)] {
             self.storage().delete(&place.key()).await?;
         }
         self.clear(name, id).await
@@ -282,9 +286,9 @@ impl Registry {
     /// Removes what there is of an upload, and of the folders that its beginning made those that hold
     /// nothing else: the one for uploads, the repository's, and those above it.
     async fn clear(&self, name: &RepositoryName, id: UploadId) -> Result<(), Error> {
-        self.storage().delete_all(&Place::Upload(name, id).key()).await?;
-        let uploads = Place::Uploads(name).key();
-        if let Err(error) = self.storage().prune_up(&uploads, &layout::repositories()).await {
+        self.storage().delete_all(&TreeKey::Upload(name, id).key()).await?;
+        let uploads = TreeKey::Uploads(name).key();
+        if let Err(error) = self.storage().prune_up(&uploads, &tree::repositories()).await {
             // The upload has gone; the folders go with the next collection.
             tracing::warn!(folder = %uploads, %error, "empty folders of an upload are left over");
         }
@@ -294,7 +298,7 @@ impl Registry {
     /// As [`clear`](Self::clear), for an upload that failed: its client is told of that.
     async fn clear_failed(&self, name: &RepositoryName, id: UploadId) {
         if let Err(error) = self.clear(name, id).await {
-            let upload = Place::Upload(name, id).key();
+            let upload = TreeKey::Upload(name, id).key();
             tracing::warn!(%upload, %error, "an upload that failed is left over");
         }
     }
@@ -314,7 +318,7 @@ impl Registry {
             let _ = self.leave(name, id, &mut session, &mut intake).await;
             return Err(error);
         }
-        let data = Place::UploadData(name, id).key();
+        let data = TreeKey::UploadData(name, id).key();
         let computed = if intake.algorithm() == digest.algorithm() {
             intake.digest()
         } else {
@@ -335,9 +339,9 @@ impl Registry {
         }
         // This replaces a blob of the same digest, which heals one whose bytes went bad: these
         // have just been verified. Whoever reads the old one reads on.
-        self.storage().promote(&data, &Place::Data(digest).key()).await?;
-        self.set_link(Place::Layer(name, digest), digest).await?;
-        self.storage().delete_all(&Place::Upload(name, id).key()).await?;
+        self.storage().promote(&data, &TreeKey::Data(digest).key()).await?;
+        self.set_link(TreeKey::Layer(name, digest), digest).await?;
+        self.storage().delete_all(&TreeKey::Upload(name, id).key()).await?;
         Ok(intake.length())
     }
 
@@ -354,7 +358,7 @@ impl Registry {
             if self.upload_length_now(name, id).await?.is_none() {
                 return Err(Error::UploadUnknown);
             }
-            self.storage().append(&Place::UploadData(name, id).key()).await?
+            self.storage().append(&TreeKey::UploadData(name, id).key()).await?
         };
         let length = appender.position();
         let parked = session.take_parked();
@@ -362,7 +366,7 @@ impl Registry {
         if parked.is_none() && length == 0 {
             // A kill between the rename of the data and the end of its session leaves the hasher of
             // bytes that are gone, and it must not be taken for that of those which come now.
-            self.storage().delete(&Place::UploadHasher(name, id).key()).await?;
+            self.storage().delete(&TreeKey::UploadHasher(name, id).key()).await?;
         }
         let known = match parked.filter(|parked| parked.length <= length) {
             Some(parked) => Some(parked),
@@ -409,7 +413,7 @@ impl Registry {
         }
         if worth_saving {
             let bytes = SavedHasher::encode(&hashed);
-            let place = Place::UploadHasher(name, id).key();
+            let place = TreeKey::UploadHasher(name, id).key();
             self.storage().put(&place, bytes, Durability::Lazy).await?;
         }
         session.park(hashed);
@@ -429,7 +433,7 @@ impl Registry {
         if synced.is_err() {
             self.0.opened.forget(id);
             if let Err(error) = self.clear(name, id).await {
-                let upload = Place::Upload(name, id).key();
+                let upload = TreeKey::Upload(name, id).key();
                 tracing::error!(%upload, %error, "an upload that may be incomplete is left over");
             }
         }
@@ -441,7 +445,7 @@ impl Registry {
         name: &RepositoryName,
         id: UploadId,
     ) -> Result<Option<Hashed>, Error> {
-        let place = Place::UploadHasher(name, id).key();
+        let place = TreeKey::UploadHasher(name, id).key();
         let bytes = self.storage().read(&place, SavedHasher::MAX_LEN).await?;
         Ok(bytes.and_then(|bytes| SavedHasher::decode(&bytes)))
     }
@@ -457,7 +461,7 @@ impl Registry {
         if hashed.length == length {
             return Ok(hashed);
         }
-        let Some(object) = self.storage().open(&Place::UploadData(name, id).key()).await? else {
+        let Some(object) = self.storage().open(&TreeKey::UploadData(name, id).key()).await? else {
             return Err(Error::UploadUnknown);
         };
         let mut pieces = object.stream(hashed.length..length);

@@ -3,7 +3,7 @@
 //!
 //! A server may run on the same tree meanwhile. What looks wrong is looked at again after a moment,
 //! and counts only if it still is; uploads are left alone, and so are the entries of referrers,
-//! which are made anew when they are missing. `walk.rs` tells what there is, page by page; `look.rs`
+//! which are made anew when they are missing. `walk.rs` tells what there is, page by page; `check.rs`
 //! judges one place; `quarantine.rs` moves what is damaged out of the way.
 //!
 //! What is held in memory does not grow with the tree.
@@ -27,19 +27,19 @@ use serde::Serialize;
 use tokio::sync::mpsc::{self, Receiver};
 
 pub use self::finding::{Finding, Kind, MAX_MISSING, MAX_TAGS, Severity};
-use self::{pace::Pace, spot::Spot, walk::Walk};
-use super::{Registry, layout};
+use self::{rate_limit::RateLimit, target::Target, walk::Walk};
+use super::{Registry, tree};
 use crate::{
     oci::Digest,
     storage::{Key, Storage},
 };
 
+mod check;
 mod finding;
 mod images;
-mod look;
-mod pace;
 mod quarantine;
-mod spot;
+mod rate_limit;
+mod target;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -96,12 +96,12 @@ impl Progress {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn looked(&self, spot: &Spot) {
-        let count = match spot {
-            Spot::Blob(_) => &self.blobs,
-            Spot::Link(_) => &self.links,
-            Spot::Manifest(..) => &self.manifests,
-            Spot::Folder(_) | Spot::Stray(_) | Spot::Name(_) => return,
+    fn looked(&self, target: &Target) {
+        let count = match target {
+            Target::Blob(_) => &self.blobs,
+            Target::Link(_) => &self.links,
+            Target::Manifest(..) => &self.manifests,
+            Target::Folder(_) | Target::Stray(_) | Target::Name(_) => return,
         };
         count.fetch_add(1, Ordering::Relaxed);
     }
@@ -156,7 +156,7 @@ impl Stage {
 struct Verifier<'a> {
     registry: &'a Registry,
     progress: &'a Progress,
-    pace: Pace,
+    pace: RateLimit,
     /// Corrupt blobs.
     condemned: Mutex<HashSet<Digest>>,
     /// How many times tags were looked for.
@@ -201,10 +201,10 @@ impl<'a> Verifier<'a> {
         Self {
             registry,
             progress,
-            pace: Pace::new(options.limit),
+            pace: RateLimit::new(options.limit),
             condemned: Mutex::default(),
             searches: AtomicUsize::new(0),
-            quarantine: options.repair.then(|| layout::quarantine(&run())),
+            quarantine: options.repair.then(|| tree::quarantine(&run())),
         }
     }
 }
@@ -215,8 +215,8 @@ impl Verifier<'_> {
     }
 
     async fn stage(&self, stage: Stage, report: &mut Report<'_>) -> ControlFlow<()> {
-        let (spots, found) = mpsc::channel(AHEAD);
-        let walk = Walk { storage: self.storage(), stage, spots };
+        let (targets, found) = mpsc::channel(AHEAD);
+        let walk = Walk { storage: self.storage(), stage, targets };
         let ((), ended) = future::join(walk.run(), self.judge(stage, found, report)).await;
         ended
     }
@@ -225,19 +225,19 @@ impl Verifier<'_> {
     async fn judge(
         &self,
         stage: Stage,
-        found: Receiver<Spot>,
+        found: Receiver<Target>,
         report: &mut Report<'_>,
     ) -> ControlFlow<()> {
-        let looks = received(found).map(|spot| async move {
-            let findings = self.look(&spot).await;
-            self.progress.looked(&spot);
-            (spot, findings)
+        let looks = received(found).map(|target| async move {
+            let findings = self.look(&target).await;
+            self.progress.looked(&target);
+            (target, findings)
         });
         let mut looks = looks.buffer_unordered(stage.width());
         let mut suspects = Vec::new();
-        while let Some((spot, findings)) = looks.next().await {
+        while let Some((target, findings)) = looks.next().await {
             if !findings.is_empty() {
-                suspects.push((spot, findings));
+                suspects.push((target, findings));
             }
             if suspects.len() == SUSPECTS {
                 self.settle(stage, std::mem::take(&mut suspects), report).await?;
@@ -250,7 +250,7 @@ impl Verifier<'_> {
     async fn settle(
         &self,
         stage: Stage,
-        mut suspects: Vec<(Spot, Vec<Finding>)>,
+        mut suspects: Vec<(Target, Vec<Finding>)>,
         report: &mut Report<'_>,
     ) -> ControlFlow<()> {
         let unfinished = |finding: &Finding| finding.kind == Kind::TagUnfinished;
@@ -263,18 +263,18 @@ impl Verifier<'_> {
                 return ControlFlow::Continue(());
             }
             tokio::time::sleep(MOMENT).await;
-            let again = stream::iter(suspects).map(|(spot, before)| async move {
-                let mut findings = self.look(&spot).await;
+            let again = stream::iter(suspects).map(|(target, before)| async move {
+                let mut findings = self.look(&target).await;
                 findings.retain(|finding| before.iter().any(|other| other.repeats(finding)));
-                (spot, findings)
+                (target, findings)
             });
             let again = again.buffer_unordered(stage.width());
             suspects = again.filter(|(_, left)| future::ready(!left.is_empty())).collect().await;
         }
-        for (spot, findings) in suspects {
+        for (target, findings) in suspects {
             for mut finding in findings {
-                self.name_image(&spot, &mut finding).await;
-                if let Some(finding) = self.quarantine(&spot, finding).await {
+                self.name_image(&target, &mut finding).await;
+                if let Some(finding) = self.quarantine(&target, finding).await {
                     report(finding)?;
                 }
             }
@@ -303,10 +303,10 @@ impl Verifier<'_> {
 }
 
 /// What comes out of a channel.
-fn received(channel: Receiver<Spot>) -> BoxStream<'static, Spot> {
+fn received(channel: Receiver<Target>) -> BoxStream<'static, Target> {
     stream::unfold(channel, |mut channel| async move {
-        let spot = channel.recv().await?;
-        Some((spot, channel))
+        let target = channel.recv().await?;
+        Some((target, channel))
     })
     .boxed()
 }

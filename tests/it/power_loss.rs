@@ -17,7 +17,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use portcullis::{
     oci::{Algorithm, Digest, Reference, RepositoryName, Tag},
     registry::{
-        self, Body, Chunk, Collect, Found, IfNeeded, Put, Registry, SystemClock, UploadId, Watch,
+        self, Body, Chunk, Collect, DeleteMode, GcEvent, GcObserver, Put, Registry, SystemClock,
+        UploadId,
     },
     storage::filesystem::{Filesystem, disk::Os},
 };
@@ -250,15 +251,17 @@ impl Scenario {
 
     async fn delete_blob(&mut self, at: &'static str, digest: &Digest) {
         let begun = self.now();
-        assert!(self.registry.delete_blob(&name(at), digest, IfNeeded::Refuse).await.unwrap());
+        assert!(
+            self.registry.delete_blob(&name(at), digest, DeleteMode::IfUnreferenced).await.unwrap()
+        );
         self.acknowledged(begun, vec![(Thing::Blob(at, digest.clone()), None)]);
     }
 
     /// Collects at once what nothing keeps; so many things that clients could see have gone then.
     async fn collect(&mut self, gone: usize) {
         struct Nobody;
-        impl Watch for Nobody {
-            fn found(&mut self, _: Found<'_>) {}
+        impl GcObserver for Nobody {
+            fn found(&mut self, _: GcEvent<'_>) {}
         }
         let things: BTreeSet<Thing> = self
             .requests

@@ -20,7 +20,7 @@ use crate::{
     gate::Permit,
     notify::Action,
     oci::{Digest, ErrorCode, RepositoryName},
-    registry::{self, ByteStream, IfNeeded},
+    registry::{self, ByteStream, DeleteMode},
 };
 
 /// Content never changes under its digest. Responses to requests with credentials are for the
@@ -110,8 +110,8 @@ impl Api {
     ) -> Result<Response<Body>, Error> {
         self.deletion_allowed()?;
         let if_needed = match self.limits.delete.blobs {
-            DeletableBlobs::Unneeded => IfNeeded::Refuse,
-            DeletableBlobs::Force => IfNeeded::Delete,
+            DeletableBlobs::Unneeded => DeleteMode::IfUnreferenced,
+            DeletableBlobs::Force => DeleteMode::Force,
         };
         let gone = digest.clone();
         let change = {

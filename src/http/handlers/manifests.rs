@@ -36,7 +36,7 @@ impl Api {
         let manifest = manifest.ok_or_else(|| unknown(name, reference))?;
         if call.method == Method::HEAD
             && matches!(reference, Reference::Digest(_))
-            && !self.registry.promise_manifest(name, &manifest.digest).await?
+            && !self.registry.touch_manifest(name, &manifest.digest).await?
         {
             return Err(unknown(name, reference));
         }

@@ -101,7 +101,7 @@ impl Site {
 
     async fn pulled(&self, repository: &str, seed: &str) -> Option<SystemTime> {
         let (name, digest) = (name(repository), digest(seed));
-        self.memory.modified(&Place::Pulled(&name, &digest).key()).await.unwrap()
+        self.memory.modified(&TreeKey::Pulled(&name, &digest).key()).await.unwrap()
     }
 
     /// What goes, in words; and how many were under a rule.
@@ -249,7 +249,7 @@ async fn what_is_pushed_pulled_or_needed_again_meanwhile_stays() {
     let mut begun = false;
     let watcher = |_: &Decision<'_>| {
         if !std::mem::replace(&mut begun, true) {
-            let key = Place::TagCurrent(&app, &last).key();
+            let key = TreeKey::TagCurrent(&app, &last).key();
             let link = Bytes::from(digest(last.as_str()).to_string());
             site.memory.put(&key, link, Durability::Lazy).now_or_never().unwrap().unwrap();
         }
@@ -265,7 +265,7 @@ async fn what_is_pushed_pulled_or_needed_again_meanwhile_stays() {
     let mut begun = false;
     let watcher = |_: &Decision<'_>| {
         if !std::mem::replace(&mut begun, true) {
-            let key = Place::TagCurrent(&app, &latest).key();
+            let key = TreeKey::TagCurrent(&app, &latest).key();
             assert!(site.memory.delete(&key).now_or_never().unwrap().unwrap());
         }
         ControlFlow::Continue(())
@@ -279,7 +279,7 @@ async fn what_is_pushed_pulled_or_needed_again_meanwhile_stays() {
     let mut begun = false;
     let watcher = |_: &Decision<'_>| {
         if !std::mem::replace(&mut begun, true) {
-            let key = Place::Pulled(&app, &digest(before.as_str())).key();
+            let key = TreeKey::Pulled(&app, &digest(before.as_str())).key();
             site.memory.put(&key, Bytes::new(), Durability::Lazy).now_or_never().unwrap().unwrap();
         }
         ControlFlow::Continue(())

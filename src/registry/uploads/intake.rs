@@ -11,13 +11,11 @@ use futures_util::StreamExt as _;
 use super::{
     Body, Chunk,
     room::{self, Room, Rooms},
+    sessions::{Asked, Hashed, SILENCE},
 };
 use crate::{
     oci::{Algorithm, Digest, Hasher},
-    registry::{
-        BodyError, Error,
-        sessions::{Asked, Hashed, SILENCE},
-    },
+    registry::{BodyError, Error},
     storage::{Appender, Storage},
 };
 

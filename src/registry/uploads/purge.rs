@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::UploadId;
 use crate::{
     oci::RepositoryName,
-    registry::{Error, Registry, catalog::Walk, layout::Place},
+    registry::{Error, Registry, lists::Walk, tree::TreeKey},
     storage::{Durability, ErrorKind},
 };
 
@@ -92,7 +92,7 @@ impl Registry {
         let (mut purged, mut failed) = (Purged::default(), None);
         let mut walk = Walk::behind(self, "");
         while let Some(name) = walk.next().await? {
-            let folder = Place::Uploads(&name).key();
+            let folder = TreeKey::Uploads(&name).key();
             let mut after = None;
             loop {
                 let entries = self.storage().list(&folder, after.as_deref(), BATCH).await?;
@@ -137,12 +137,12 @@ impl Registry {
         if !dry_run {
             // Nobody finishes or cancels it meanwhile, and nobody has: it would be there again.
             let Ok(_session) = self.0.sessions.try_enter(id) else { return Ok(None) };
-            let folder = Place::Upload(name, id).key();
+            let folder = TreeKey::Upload(name, id).key();
             if self.storage().list(&folder, None, 1).await?.is_empty() {
                 return Ok(None);
             }
             if has_lived.is_none() {
-                let place = Place::UploadStartedAt(name, id).key();
+                let place = TreeKey::UploadStartedAt(name, id).key();
                 self.storage().put(&place, started_at(now).into(), Durability::Lazy).await?;
             } else {
                 self.discard(name, id).await?;
@@ -154,7 +154,7 @@ impl Registry {
 
     /// Whether somebody may be writing to an upload, in this process or another.
     async fn is_written(&self, name: &RepositoryName, id: UploadId) -> Result<bool, Error> {
-        let data = Place::UploadData(name, id).key();
+        let data = TreeKey::UploadData(name, id).key();
         let Some(written) = self.storage().modified(&data).await? else { return Ok(false) };
         let now = self.storage().time().await?;
         // What was written later than now was written just now.
@@ -167,7 +167,7 @@ impl Registry {
         name: &RepositoryName,
         id: UploadId,
     ) -> Result<Option<jiff::Timestamp>, Error> {
-        let place = Place::UploadStartedAt(name, id).key();
+        let place = TreeKey::UploadStartedAt(name, id).key();
         let text = match self.storage().read(&place, MAX_STARTED_AT).await {
             Err(error) if error.kind() == ErrorKind::TooLong => None,
             read => read?,
@@ -266,7 +266,7 @@ mod tests {
     async fn one_whose_beginning_nobody_knows_counts_from_when_it_is_seen() {
         let (memory, hand, registry) = registry();
         let upload = begin(&registry, "app").await;
-        let place = Place::UploadStartedAt(&upload.name, upload.id).key();
+        let place = TreeKey::UploadStartedAt(&upload.name, upload.id).key();
         for broken in ["", "yesterday", "\u{0}", &"9".repeat(300)] {
             memory.put(&place, Bytes::from(broken.to_owned()), Durability::Lazy).await.unwrap();
             let (purged, _) = purge(&registry, HOUR, true).await;
@@ -309,7 +309,7 @@ mod tests {
         let (memory, hand, registry) = registry();
         let upload = begin(&registry, "app").await;
         hand.forward(24 * HOUR);
-        let data = Place::UploadData(&upload.name, upload.id).key();
+        let data = TreeKey::UploadData(&upload.name, upload.id).key();
         memory.put(&data, Bytes::from_static(b"part"), Durability::Lazy).await.unwrap();
         // The process that looks has nothing of it in memory.
         let storage = Arc::new(memory.clone());

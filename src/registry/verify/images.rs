@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use super::{
     Verifier,
     finding::{Finding, Kind, MAX_TAGS},
-    spot::Spot,
+    target::Target,
 };
 use crate::{
     oci::{Digest, RepositoryName, Tag},
     registry::{
         Error,
-        layout::{CURRENT, Place},
+        tree::{CURRENT, TreeKey},
     },
 };
 
@@ -23,8 +23,8 @@ const SEARCHES: usize = 1000;
 
 impl Verifier<'_> {
     /// Adds the tags of a manifest that lacks something, so that people know what to push again.
-    pub(super) async fn name_image(&self, spot: &Spot, finding: &mut Finding) {
-        let Spot::Manifest(name, digest) = spot else { return };
+    pub(super) async fn name_image(&self, target: &Target, finding: &mut Finding) {
+        let Target::Manifest(name, digest) = target else { return };
         if finding.kind != Kind::ManifestIncomplete
             || self.searches.fetch_add(1, Ordering::Relaxed) >= SEARCHES
         {
@@ -35,7 +35,7 @@ impl Verifier<'_> {
     }
 
     async fn tags_of(&self, name: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>, Error> {
-        let folder = Place::Tags(name).key();
+        let folder = TreeKey::Tags(name).key();
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let held = self.storage().list_holders(&folder, CURRENT, after.as_deref(), BATCH);
@@ -43,7 +43,8 @@ impl Verifier<'_> {
             let Some(last) = names.last() else { return Ok(found) };
             after = Some(last.clone());
             for tag in names.iter().filter_map(|name| name.parse::<Tag>().ok()) {
-                if self.registry.link(Place::TagCurrent(name, &tag)).await?.as_ref() == Some(digest)
+                if self.registry.link(TreeKey::TagCurrent(name, &tag)).await?.as_ref()
+                    == Some(digest)
                 {
                     found.push(tag);
                 }

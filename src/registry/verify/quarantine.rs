@@ -14,7 +14,7 @@
 use super::{
     Verifier,
     finding::{Finding, Kind, causes},
-    spot::Spot,
+    target::Target,
 };
 use crate::storage::{Error, Key};
 
@@ -28,13 +28,17 @@ enum Moved {
 
 impl Verifier<'_> {
     /// Moves what was found, when that mends it. `None` when it has mended itself.
-    pub(super) async fn quarantine(&self, spot: &Spot, mut finding: Finding) -> Option<Finding> {
+    pub(super) async fn quarantine(
+        &self,
+        target: &Target,
+        mut finding: Finding,
+    ) -> Option<Finding> {
         let Some(folder) = &self.quarantine else { return Some(finding) };
-        if !finding.kind.is_mended_by_moving() || finding.key != spot.key() {
+        if !finding.kind.is_mended_by_moving() || finding.key != target.key() {
             return Some(finding);
         }
         let to = folder.child(finding.key.as_str());
-        match self.remove(spot, &finding.key, to).await {
+        match self.remove(target, &finding.key, to).await {
             Ok(Moved::To(key)) => finding.moved_to = Some(key),
             Ok(Moved::Back) => return None,
             Err(error) => finding.not_moved = Some(causes(&error)),
@@ -42,13 +46,13 @@ impl Verifier<'_> {
         Some(finding)
     }
 
-    async fn remove(&self, spot: &Spot, from: &Key, to: Key) -> Result<Moved, Error> {
+    async fn remove(&self, target: &Target, from: &Key, to: Key) -> Result<Moved, Error> {
         self.storage().promote(from, &to).await?;
-        if let Spot::Blob(digest) = spot {
+        if let Target::Blob(digest) = target {
             // From here on its absence says all.
             self.acquit(digest);
         }
-        if self.is_right(spot, &to).await? && self.storage().size(from).await?.is_none() {
+        if self.is_right(target, &to).await? && self.storage().size(from).await?.is_none() {
             self.storage().promote(&to, from).await?;
             return Ok(Moved::Back);
         }
@@ -56,13 +60,13 @@ impl Verifier<'_> {
     }
 
     /// Whether what lies at `key` would be right at its place.
-    async fn is_right(&self, spot: &Spot, key: &Key) -> Result<bool, Error> {
-        match spot {
-            Spot::Blob(digest) => {
+    async fn is_right(&self, target: &Target, key: &Key) -> Result<bool, Error> {
+        match target {
+            Target::Blob(digest) => {
                 let hashed = self.hash(key, digest).await?;
                 Ok(hashed.is_some_and(|(computed, _)| computed == *digest))
             }
-            Spot::Link(link) => {
+            Target::Link(link) => {
                 let Some(content) = self.content(key).await? else { return Ok(false) };
                 let wrong = self.wrong(link, &content).await?;
                 Ok(wrong.is_none_or(|wrong| matches!(wrong.kind, Kind::TagIndexMissing)))

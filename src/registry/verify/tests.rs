@@ -3,10 +3,10 @@ use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{spot::Linked, *};
+use super::{target::Linked, *};
 use crate::{
     oci::{Algorithm, RepositoryName, Tag},
-    registry::{self, Put, SystemClock, layout::Place},
+    registry::{self, Put, SystemClock, tree::TreeKey},
     storage::{Durability, memory::Memory},
 };
 
@@ -55,8 +55,8 @@ impl Tree {
 
     async fn blob(&self, bytes: &'static [u8]) {
         let digest = sha256(bytes);
-        self.put(&Place::Data(&digest).key(), bytes).await;
-        self.put(&Place::Layer(&self.name, &digest).key(), digest.to_string()).await;
+        self.put(&TreeKey::Data(&digest).key(), bytes).await;
+        self.put(&TreeKey::Layer(&self.name, &digest).key(), digest.to_string()).await;
     }
 
     async fn manifest(&self, text: &str, reference: &str) -> Digest {
@@ -78,7 +78,7 @@ impl Tree {
         self.put(&Key::new(format!("{BASE}/{path}")), bytes).await;
     }
 
-    async fn delete(&self, place: Place<'_>) {
+    async fn delete(&self, place: TreeKey<'_>) {
         assert!(self.memory.delete(&place.key()).await.unwrap());
     }
 
@@ -140,7 +140,7 @@ async fn a_whole_tree_has_nothing_to_report() {
 #[tokio::test(start_paused = true)]
 async fn bytes_that_went_bad_are_found_with_the_images_that_need_them() {
     let tree = Tree::new().await;
-    let data = Place::Data(&tree.layer).key();
+    let data = TreeKey::Data(&tree.layer).key();
     tree.put(&data, "bad").await;
     let findings = tree.run(false).await;
     assert_eq!(findings[0].kind, Kind::BlobCorrupt);
@@ -152,7 +152,7 @@ async fn bytes_that_went_bad_are_found_with_the_images_that_need_them() {
     assert_eq!(findings[1].tags, std::slice::from_ref(&tree.tag));
     assert_eq!(findings.len(), 2);
 
-    let (before, layer) = (tree.bytes().await, Place::Layer(&tree.name, &tree.layer).key());
+    let (before, layer) = (tree.bytes().await, TreeKey::Layer(&tree.name, &tree.layer).key());
     let repaired = tree.run(true).await;
     let moved: Vec<_> = repaired.iter().map(|f| (f.kind, &f.key, f.moved_to.is_some())).collect();
     let incomplete = &findings[1].key;
@@ -177,7 +177,7 @@ async fn bytes_that_went_bad_are_found_with_the_images_that_need_them() {
 #[tokio::test(start_paused = true)]
 async fn a_corrupt_manifest_takes_its_revision_and_its_tag_along() {
     let tree = Tree::new().await;
-    tree.put(&Place::Data(&tree.manifest).key(), "").await;
+    tree.put(&TreeKey::Data(&tree.manifest).key(), "").await;
     assert_eq!(tree.run(false).await.len(), 1);
     let kinds: Vec<Kind> = tree.run(true).await.iter().map(|f| f.kind).collect();
     assert_eq!(kinds, [Kind::BlobCorrupt, Kind::BlobMissing, Kind::RevisionMissing]);
@@ -189,13 +189,13 @@ async fn a_corrupt_manifest_takes_its_revision_and_its_tag_along() {
 async fn links_are_held_against_their_place_and_their_target() {
     let tree = Tree::new().await;
     let other = sha256(b"{}");
-    let at = |place: Place<'_>| {
+    let at = |place: TreeKey<'_>| {
         place.key().as_str().strip_prefix(&format!("{BASE}/")).unwrap().to_owned()
     };
-    let layer = Place::Layer(&tree.name, &tree.layer);
-    let revision = Place::Revision(&tree.name, &tree.manifest);
-    let current = Place::TagCurrent(&tree.name, &tree.tag);
-    let index = Place::TagIndex(&tree.name, &tree.tag, &tree.manifest);
+    let layer = TreeKey::Layer(&tree.name, &tree.layer);
+    let revision = TreeKey::Revision(&tree.name, &tree.manifest);
+    let current = TreeKey::TagCurrent(&tree.name, &tree.tag);
+    let index = TreeKey::TagIndex(&tree.name, &tree.tag, &tree.manifest);
     let with_newline = format!("{}\n", tree.layer);
     for (place, content, found) in [
         (layer, with_newline.as_str(), None),
@@ -248,7 +248,7 @@ async fn a_name_of_another_algorithm_is_held_against_the_bytes() {
     let tree = Tree::new().await;
     for (bytes, found) in [(&b"layer"[..], 0), (b"another", 1)] {
         let name = Digest::of(Algorithm::Sha512, bytes);
-        let key = Place::Layer(&tree.name, &name).key();
+        let key = TreeKey::Layer(&tree.name, &name).key();
         tree.put(&key, tree.layer.to_string()).await;
         let kinds: Vec<Kind> = tree.run(false).await.iter().map(|f| f.kind).collect();
         assert_eq!(kinds, vec![Kind::LinkElsewhere; found]);
@@ -286,8 +286,8 @@ async fn a_manifest_is_read_as_far_as_it_must_be() {
         (&format!(r#"{{"schemaVersion":2,"manifests":[{named}]}}"#), None),
     ] {
         let digest = sha256(bytes.as_bytes());
-        let revision = Place::Revision(&tree.name, &digest);
-        tree.put(&Place::Data(&digest).key(), bytes).await;
+        let revision = TreeKey::Revision(&tree.name, &digest);
+        tree.put(&TreeKey::Data(&digest).key(), bytes).await;
         tree.put(&revision.key(), digest.to_string()).await;
         let key = revision.key();
         let path = key.as_str().strip_prefix(&format!("{BASE}/")).unwrap();
@@ -296,7 +296,7 @@ async fn a_manifest_is_read_as_far_as_it_must_be() {
         tree.delete(revision).await;
     }
     tree.registry.delete_tag(&tree.name, &tree.tag).await.unwrap();
-    tree.delete(Place::Revision(&tree.name, &tree.manifest)).await;
+    tree.delete(TreeKey::Revision(&tree.name, &tree.manifest)).await;
     let findings = tree.run(false).await;
     assert_eq!(findings.len(), 1);
     assert_eq!(findings[0].kind, Kind::ManifestIncomplete);
@@ -308,11 +308,11 @@ async fn bytes_that_registry_2_has_collected_are_a_note_where_no_manifest_needs_
     let tree = Tree::new().await;
     tree.blob(b"no longer needed").await;
     let collected = sha256(b"no longer needed");
-    tree.delete(Place::Data(&collected)).await;
+    tree.delete(TreeKey::Data(&collected)).await;
     let layers = "repositories/team/app/_layers/sha256";
     let note = format!("blob_missing? {layers}/{}/link", collected.hex());
     assert_eq!(tree.found().await, [note.as_str()]);
-    tree.delete(Place::Data(&tree.layer)).await;
+    tree.delete(TreeKey::Data(&tree.layer)).await;
     let found = tree.found().await;
     assert_eq!(found.len(), 3, "{found:?}");
     assert!(found.contains(&format!("blob_missing? {layers}/{}/link", tree.layer.hex())));
@@ -391,7 +391,7 @@ async fn what_a_kill_leaves_and_what_nobody_knows_are_notes() {
 #[tokio::test(start_paused = true)]
 async fn what_mends_itself_within_a_moment_is_not_reported() {
     let tree = Tree::new().await;
-    let data = Place::Data(&tree.layer).key();
+    let data = TreeKey::Data(&tree.layer).key();
     assert!(tree.memory.delete(&data).await.unwrap());
     let healing = async {
         tokio::time::sleep(MOMENT / 2).await;
@@ -423,14 +423,17 @@ async fn what_is_right_when_it_is_moved_is_moved_back() {
     let progress = Progress::default();
     let verifier = Verifier::new(&tree.registry, &Options { repair: true, limit: None }, &progress);
     let before = tree.bytes().await;
-    for (spot, kind) in [
-        (Spot::Blob(tree.layer.clone()), Kind::BlobCorrupt),
-        (Spot::Link(Linked::Layer(tree.name.clone(), tree.layer.clone())), Kind::BlobMissing),
-        (Spot::Link(Linked::Revision(tree.name.clone(), tree.manifest.clone())), Kind::BlobMissing),
-        (Spot::Link(Linked::Current(tree.name.clone(), tree.tag.clone())), Kind::RevisionMissing),
+    for (target, kind) in [
+        (Target::Blob(tree.layer.clone()), Kind::BlobCorrupt),
+        (Target::Link(Linked::Layer(tree.name.clone(), tree.layer.clone())), Kind::BlobMissing),
+        (
+            Target::Link(Linked::Revision(tree.name.clone(), tree.manifest.clone())),
+            Kind::BlobMissing,
+        ),
+        (Target::Link(Linked::Current(tree.name.clone(), tree.tag.clone())), Kind::RevisionMissing),
     ] {
-        let finding = Finding::new(kind, spot.key(), "it was so a moment ago");
-        assert!(verifier.quarantine(&spot, finding).await.is_none(), "{spot:?}");
+        let finding = Finding::new(kind, target.key(), "it was so a moment ago");
+        assert!(verifier.quarantine(&target, finding).await.is_none(), "{target:?}");
         assert_eq!(tree.found().await, [""; 0]);
     }
     assert_eq!(tree.bytes().await, before);

@@ -6,11 +6,11 @@ use tokio::sync::mpsc::Sender;
 
 use super::{
     Stage,
-    spot::{Linked, Spot},
+    target::{Linked, Target},
 };
 use crate::{
     oci::{Algorithm, Digest, RepositoryName, Tag},
-    registry::layout::{blobs, repositories},
+    registry::tree::{blobs, repositories},
     storage::{Entry, Error, Key, Storage},
 };
 
@@ -51,7 +51,7 @@ type Step = ControlFlow<()>;
 pub(super) struct Walk<'a> {
     pub(super) storage: &'a dyn Storage,
     pub(super) stage: Stage,
-    pub(super) spots: Sender<Spot>,
+    pub(super) targets: Sender<Target>,
 }
 
 impl Walk<'_> {
@@ -63,8 +63,8 @@ impl Walk<'_> {
         };
     }
 
-    async fn tell(&self, spot: Spot) -> Step {
-        match self.spots.send(spot).await {
+    async fn tell(&self, target: Target) -> Step {
+        match self.targets.send(target).await {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
@@ -76,7 +76,7 @@ impl Walk<'_> {
             return ControlFlow::Continue(());
         }
         let key = folder.child(&entry.name);
-        self.tell(if entry.is_prefix { Spot::Name(key) } else { Spot::Stray(key) }).await
+        self.tell(if entry.is_prefix { Target::Name(key) } else { Target::Stray(key) }).await
     }
 
     /// The next name; a folder that cannot be read ends here, and is told of.
@@ -84,7 +84,7 @@ impl Walk<'_> {
         match names.next(self.storage).await {
             Ok(entry) => ControlFlow::Continue(entry),
             Err(_) => {
-                self.tell(Spot::Folder(names.folder.clone())).await?;
+                self.tell(Target::Folder(names.folder.clone())).await?;
                 ControlFlow::Continue(None)
             }
         }
@@ -119,7 +119,7 @@ impl Walk<'_> {
                 while let Some(entry) = self.next_folder(&mut names).await? {
                     match Digest::from_parts(algorithm.as_str(), &entry.name) {
                         Ok(digest) if entry.is_prefix && entry.name.starts_with(&start.name) => {
-                            self.tell(Spot::Blob(digest)).await?;
+                            self.tell(Target::Blob(digest)).await?;
                         }
                         _ => self.foreign(&names.folder, &entry).await?,
                     }
@@ -148,7 +148,7 @@ impl Walk<'_> {
             let name = name.trim_start_matches('/').parse::<RepositoryName>();
             match (entry.name.as_str(), name) {
                 ("_layers", Ok(name)) if matches!(self.stage, Stage::Layers) => {
-                    self.digests(key, |d| Spot::Link(Linked::Layer(name.clone(), d))).await?;
+                    self.digests(key, |d| Target::Link(Linked::Layer(name.clone(), d))).await?;
                 }
                 ("_manifests", Ok(name)) => self.manifests(&key, &name).await?,
                 ("_layers" | "_uploads" | "_referrers", Ok(_)) => {}
@@ -174,10 +174,12 @@ impl Walk<'_> {
                 ControlFlow::Continue(())
             }
             Stage::Revisions => {
-                self.digests(revisions, |d| Spot::Link(Linked::Revision(name.clone(), d))).await
+                self.digests(revisions, |d| Target::Link(Linked::Revision(name.clone(), d))).await
             }
             Stage::Tags => self.tags(folder.child("tags"), name).await,
-            Stage::Manifests => self.digests(revisions, |d| Spot::Manifest(name.clone(), d)).await,
+            Stage::Manifests => {
+                self.digests(revisions, |d| Target::Manifest(name.clone(), d)).await
+            }
         }
     }
 
@@ -186,9 +188,9 @@ impl Walk<'_> {
         while let Some(entry) = self.next_folder(&mut tags).await? {
             match entry.name.parse::<Tag>() {
                 Ok(tag) if entry.is_prefix => {
-                    self.tell(Spot::Link(Linked::Current(name.clone(), tag.clone()))).await?;
+                    self.tell(Target::Link(Linked::Current(name.clone(), tag.clone()))).await?;
                     let index = tags.folder.child(&entry.name).child("index");
-                    let entry = |d| Spot::Link(Linked::Index(name.clone(), tag.clone(), d));
+                    let entry = |d| Target::Link(Linked::Index(name.clone(), tag.clone(), d));
                     self.digests(index, entry).await?;
                 }
                 _ => self.foreign(&tags.folder, &entry).await?,
@@ -198,7 +200,7 @@ impl Walk<'_> {
     }
 
     /// Tells of each digest below a folder, where it lies as `<algorithm>/<hex>`.
-    async fn digests(&self, folder: Key, spot: impl Fn(Digest) -> Spot) -> Step {
+    async fn digests(&self, folder: Key, target: impl Fn(Digest) -> Target) -> Step {
         let mut algorithms = Names::of(folder);
         while let Some(algorithm) = self.next_folder(&mut algorithms).await? {
             if !algorithm.is_prefix || algorithm.name.parse::<Algorithm>().is_err() {
@@ -208,7 +210,7 @@ impl Walk<'_> {
             let mut names = Names::of(algorithms.folder.child(&algorithm.name));
             while let Some(entry) = self.next_folder(&mut names).await? {
                 match Digest::from_parts(&algorithm.name, &entry.name) {
-                    Ok(digest) if entry.is_prefix => self.tell(spot(digest)).await?,
+                    Ok(digest) if entry.is_prefix => self.tell(target(digest)).await?,
                     _ => self.foreign(&names.folder, &entry).await?,
                 }
             }

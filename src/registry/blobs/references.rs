@@ -1,0 +1,347 @@
+//! Who needs a blob: the manifests of its repository that name it.
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::{
+    oci::{Algorithm, Digest, References, RepositoryName},
+    registry::{
+        Error, Registry,
+        tree::{LINK, TreeKey},
+    },
+};
+
+/// What becomes of a blob that is to be deleted although manifests need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteMode {
+    /// It stays.
+    IfUnreferenced,
+    /// It goes, and the manifests stay without it.
+    Force,
+}
+
+/// More manifests than this are not looked for: nobody reads so many.
+const ENOUGH: usize = 100;
+
+/// How many manifests are looked up together.
+const BATCH: usize = 100;
+
+/// How many of them at once.
+const LOOKUPS: usize = 16;
+
+impl Registry {
+    /// Refuses to delete a blob that manifests of its repository need. The caller holds the lock for
+    /// deleting, so that none comes meanwhile.
+    ///
+    /// A manifest needs the blob by the digest that it names; and where that is a sha512 which
+    /// registry:2 has linked to the blob's sha256, by this one as well, for registry:2 looks for both.
+    ///
+    /// # Errors
+    ///
+    /// When some need it; else when some cannot be read and may need it: their bytes are not there,
+    /// are those of no manifest, or name something that is not understood. When storage fails.
+    pub(in crate::registry) async fn refuse_needed(
+        &self,
+        name: &RepositoryName,
+        blob: &Digest,
+    ) -> Result<(), Error> {
+        // An index names manifests, which a blob of the same digest has nothing to do with.
+        let is_manifest = self.revision(name, blob).await?.is_some();
+        let (mut needing, mut unclear) = (Vec::new(), Vec::new());
+        for algorithm in Algorithm::ALL {
+            let folder = TreeKey::Revisions(name, algorithm).key();
+            let mut after = None;
+            while needing.len() < ENOUGH {
+                let held = self.storage().list_holders(&folder, LINK, after.as_deref(), BATCH);
+                let names = held.await?.names;
+                let Some(last) = names.last() else { break };
+                after = Some(last.clone());
+                let revisions: Vec<Digest> = names
+                    .iter()
+                    .filter_map(|hex| Digest::from_parts(algorithm.as_str(), hex).ok())
+                    .collect();
+                let found: Vec<(Digest, Need)> = stream::iter(revisions)
+                    .map(|revision| async move {
+                        let need = self.need(name, &revision, blob, is_manifest).await?;
+                        Ok::<_, Error>((revision, need))
+                    })
+                    .buffered(LOOKUPS)
+                    .try_collect()
+                    .await?;
+                for (revision, need) in found {
+                    match need {
+                        Need::No => {}
+                        Need::Yes => needing.push(revision),
+                        Need::Unclear => unclear.push(revision.to_string()),
+                    }
+                }
+                unclear.truncate(ENOUGH);
+            }
+        }
+        if !needing.is_empty() {
+            needing.truncate(ENOUGH);
+            return Err(Error::BlobNeeded(needing));
+        }
+        let revisions = TreeKey::Manifests(name).key().child("revisions");
+        let foreign = self.foreign_links(&revisions).await?;
+        unclear.extend(foreign.into_iter().map(|link| link.digest));
+        unclear.truncate(ENOUGH);
+        if unclear.is_empty() { Ok(()) } else { Err(Error::BlobMayBeNeeded(unclear)) }
+    }
+
+    async fn need(
+        &self,
+        name: &RepositoryName,
+        revision: &Digest,
+        blob: &Digest,
+        is_manifest: bool,
+    ) -> Result<Need, Error> {
+        let content = self.revision(name, revision).await?;
+        let Some(references) = content.and_then(|content| References::of(&content.bytes)) else {
+            return Ok(Need::Unclear);
+        };
+        if references.blobs.contains(blob) || !is_manifest && references.manifests.contains(blob) {
+            return Ok(Need::Yes);
+        }
+        if blob.algorithm() == Algorithm::Sha256 {
+            let named = references.blobs.iter().chain(&references.manifests);
+            for alias in named.filter(|digest| digest.algorithm() != Algorithm::Sha256) {
+                if self.link(TreeKey::Layer(name, alias)).await?.as_ref() == Some(blob) {
+                    return Ok(Need::Yes);
+                }
+            }
+        }
+        Ok(Need::No)
+    }
+}
+
+/// Whether a manifest needs a blob.
+enum Need {
+    No,
+    Yes,
+    /// The manifest cannot be read.
+    Unclear,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        oci::Reference,
+        registry::{Options, Put, SystemClock},
+        storage::{Durability, Storage as _, memory::Memory},
+    };
+
+    fn of(text: &str) -> Digest {
+        Digest::of(Algorithm::Sha256, text.as_bytes())
+    }
+
+    fn name(text: &str) -> RepositoryName {
+        text.parse().unwrap()
+    }
+
+    /// A registry, and what is below it.
+    fn registry() -> (Memory, Registry) {
+        let memory = Memory::default();
+        let storage = Arc::new(memory.clone());
+        (memory, Registry::new(storage, Arc::new(SystemClock), Options::default()))
+    }
+
+    async fn put(memory: &Memory, place: TreeKey<'_>, bytes: impl Into<Bytes>) {
+        memory.put(&place.key(), bytes.into(), Durability::Lazy).await.unwrap();
+    }
+
+    async fn blob(memory: &Memory, at: &str, text: &str) -> Digest {
+        let digest = of(text);
+        put(memory, TreeKey::Data(&digest), text.to_owned()).await;
+        put(memory, TreeKey::Layer(&name(at), &digest), digest.to_string()).await;
+        digest
+    }
+
+    /// Puts a manifest where another registry might have, looked at by nobody.
+    async fn manifest(memory: &Memory, at: &str, manifest: &str) -> Digest {
+        let digest = of(manifest);
+        put(memory, TreeKey::Data(&digest), manifest.to_owned()).await;
+        put(memory, TreeKey::Revision(&name(at), &digest), digest.to_string()).await;
+        digest
+    }
+
+    fn image(layer: &Digest, seed: usize) -> Value {
+        let config = json!({ "mediaType": "x", "digest": layer, "size": 1 });
+        json!({ "schemaVersion": 2, "config": config, "layers": [], "annotations": { "n": seed.to_string() } })
+    }
+
+    #[tokio::test]
+    async fn whatever_names_a_blob_needs_it_and_nothing_else_does() {
+        let descriptor = |digest: &Digest| json!({ "digest": digest, "size": 1 });
+        for needs in [
+            |d: Value| json!({ "schemaVersion": 2, "config": d, "layers": [] }),
+            |d: Value| json!({ "schemaVersion": 2, "layers": [d], "mediaType": "future" }),
+            |d: Value| json!({ "mediaType": "application/vnd.oci.artifact.manifest.v1+json", "blobs": [d] }),
+            |d: Value| json!({ "schemaVersion": 1, "fsLayers": [{ "blobSum": d["digest"] }] }),
+            |d: Value| json!({ "schemaVersion": 2, "manifests": [d] }),
+        ] {
+            let (memory, registry) = registry();
+            let app = name("app");
+            let (needed, other) =
+                (blob(&memory, "app", "a").await, blob(&memory, "app", "b").await);
+            let by = manifest(&memory, "app", &needs(descriptor(&needed)).to_string()).await;
+            blob(&memory, "beside", "a").await;
+            let refused = registry.delete_blob(&app, &needed, DeleteMode::IfUnreferenced).await;
+            assert!(matches!(refused, Err(Error::BlobNeeded(told)) if told == [by]));
+            assert!(registry.blob_size(&app, &needed).await.unwrap().is_some());
+            let beside = name("beside");
+            assert!(
+                registry.delete_blob(&beside, &needed, DeleteMode::IfUnreferenced).await.unwrap()
+            );
+            assert!(registry.delete_blob(&app, &other, DeleteMode::IfUnreferenced).await.unwrap());
+            assert!(registry.delete_blob(&app, &needed, DeleteMode::Force).await.unwrap());
+            assert!(
+                !registry.delete_blob(&app, &needed, DeleteMode::IfUnreferenced).await.unwrap()
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_cannot_be_read_keeps_every_blob_until_it_is_deleted() {
+        let needed = |needed: &Digest| image(needed, 0).to_string();
+        let sha384 = format!("sha384:{}", "0".repeat(96));
+        let unknown = json!({ "digest": sha384 });
+        for odd in [
+            "not JSON".to_owned(),
+            needed(&of("a"))[1..].to_owned(),
+            "{}".to_owned(),
+            json!({ "schemaVersion": 2, "mediaType": "future" }).to_string(),
+            json!({ "config": unknown, "layers": [] }).to_string(),
+            json!({ "manifests": [unknown] }).to_string(),
+            json!({ "manifests": [], "subject": unknown }).to_string(),
+        ] {
+            let (memory, registry) = registry();
+            let app = name("app");
+            let blob = blob(&memory, "app", "a").await;
+            let unclear = manifest(&memory, "app", &odd).await;
+            let refused = registry.delete_blob(&app, &blob, DeleteMode::IfUnreferenced).await;
+            match refused {
+                Err(Error::BlobMayBeNeeded(told)) => assert_eq!(told, [unclear.to_string()]),
+                other => panic!("{other:?}: {odd}"),
+            }
+            assert!(registry.blob_size(&app, &blob).await.unwrap().is_some());
+            assert!(registry.delete_manifest(&app, &unclear, None).await.unwrap());
+            assert!(registry.delete_blob(&app, &blob, DeleteMode::IfUnreferenced).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_manifest_whose_bytes_are_not_there_may_need_a_blob() {
+        let (memory, registry) = registry();
+        let app = name("app");
+        let needed = blob(&memory, "app", "a").await;
+        let absent = manifest(&memory, "app", &image(&needed, 0).to_string()).await;
+        memory.delete(&TreeKey::Data(&absent).key()).await.unwrap();
+        let elsewhere = of("x");
+        put(&memory, TreeKey::Revision(&app, &elsewhere), of("y").to_string()).await;
+        let foreign = TreeKey::Manifests(&app).key().child("revisions/sha384/00/link");
+        memory.put(&foreign, "sha384:00".into(), Durability::Lazy).await.unwrap();
+        let mut expected = vec![absent.to_string(), elsewhere.to_string()];
+        expected.sort_unstable();
+        expected.push("sha384:00".to_owned());
+        match registry.delete_blob(&app, &needed, DeleteMode::IfUnreferenced).await {
+            Err(Error::BlobMayBeNeeded(told)) => assert_eq!(told, expected),
+            other => panic!("{other:?}"),
+        }
+        assert!(registry.delete_blob(&app, &needed, DeleteMode::Force).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn keys_in_another_case_and_several_of_one_key_are_needs() {
+        let digest = of("a");
+        for by in [
+            format!(r#"{{"SchemaVersion":2,"Config":{{"Digest":"{digest}"}},"Layers":[]}}"#),
+            format!(r#"{{"layers":[{{"digest":"{digest}"}}],"Layers":[],"layers":[]}}"#),
+            format!(r#"{{"layers":[{{"digest":"{}","DIGEST":"{digest}"}}]}}"#, of("b")),
+        ] {
+            let (memory, registry) = registry();
+            let needed = blob(&memory, "app", "a").await;
+            let by = manifest(&memory, "app", &by).await;
+            let refused =
+                registry.delete_blob(&name("app"), &needed, DeleteMode::IfUnreferenced).await;
+            assert!(matches!(refused, Err(Error::BlobNeeded(told)) if told == [by]));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_without_bytes_is_needed_by_nobody() {
+        let (memory, registry) = registry();
+        let app = name("app");
+        let collected = blob(&memory, "app", "a").await;
+        manifest(&memory, "app", &image(&collected, 0).to_string()).await;
+        memory.delete(&TreeKey::Data(&collected).key()).await.unwrap();
+        assert!(registry.delete_blob(&app, &collected, DeleteMode::IfUnreferenced).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_an_index_names_does_not_keep_a_blob_of_its_digest() {
+        let (memory, registry) = registry();
+        let app = name("app");
+        let nothing = r#"{"manifests":[]}"#;
+        let child = manifest(&memory, "app", nothing).await;
+        let index = json!({ "manifests": [{ "digest": child }] }).to_string();
+        manifest(&memory, "app", &index).await;
+        let as_blob = blob(&memory, "app", nothing).await;
+        assert_eq!(child, as_blob);
+        assert!(registry.delete_blob(&app, &as_blob, DeleteMode::IfUnreferenced).await.unwrap());
+        assert!(registry.manifest(&app, &Reference::Digest(child)).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_sha512_name_needs_the_link_by_the_sha256_that_it_leads_to() {
+        let (memory, registry) = registry();
+        let app = name("app");
+        let sha256 = blob(&memory, "app", "a").await;
+        let sha512 = Digest::of(Algorithm::Sha512, b"a");
+        // As registry:2 files what was pushed by its sha512; it looks for both links.
+        put(&memory, TreeKey::Layer(&app, &sha512), sha256.to_string()).await;
+        let by = manifest(&memory, "app", &image(&sha512, 0).to_string()).await;
+        for needed in [&sha512, &sha256] {
+            let refused = registry.delete_blob(&app, needed, DeleteMode::IfUnreferenced).await;
+            assert!(matches!(refused, Err(Error::BlobNeeded(told)) if told == [by.clone()]));
+        }
+        // Bytes that are kept by their sha512 need no other link.
+        put(&memory, TreeKey::Layer(&app, &sha512), sha512.to_string()).await;
+        assert!(registry.delete_blob(&app, &sha256, DeleteMode::IfUnreferenced).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn no_more_manifests_are_told_than_people_read() {
+        let (memory, registry) = registry();
+        let needed = blob(&memory, "app", "a").await;
+        for number in 0..ENOUGH + BATCH + 7 {
+            manifest(&memory, "app", &image(&needed, number).to_string()).await;
+        }
+        match registry.delete_blob(&name("app"), &needed, DeleteMode::IfUnreferenced).await {
+            Err(Error::BlobNeeded(told)) => assert_eq!(told.len(), ENOUGH),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_blob_and_a_manifest_that_needs_it_never_pass_each_other() {
+        let (memory, registry) = registry();
+        let app = name("app");
+        for round in 0..200 {
+            let needed = blob(&memory, "app", &round.to_string()).await;
+            let bytes = Bytes::from(image(&needed, 0).to_string());
+            let reference = Reference::Tag("latest".parse().unwrap());
+            let put = Put { reference, tags: Vec::new(), content_type: None, bytes };
+            let (put, deleted) = tokio::join!(
+                registry.put_manifest(&app, put),
+                registry.delete_blob(&app, &needed, DeleteMode::IfUnreferenced)
+            );
+            assert_ne!(put.is_ok(), deleted.is_ok(), "{put:?} {deleted:?}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! A whole repository is deleted: its links, its uploads and its folders. Bytes are for a collector
+//! to take, and other repositories may have links to them.
+//!
+//! Manifests and tags go first and in one step: a crash leaves them all or none. What is left behind
+//! such a crash are links that no manifest needs; whoever deletes the repository again removes them.
+
+use super::{
+    Error, Registry, UploadId,
+    tree::{TreeKey, repositories},
+};
+use crate::oci::RepositoryName;
+
+/// How many uploads are looked for at a time.
+const BATCH: usize = 128;
+
+impl Registry {
+    /// Takes away all that a repository has, and leaves those whose names begin with its own;
+    /// `false` when it had nothing.
+    ///
+    /// Its uploads end: whoever writes to one is told that it is unknown.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails. What has not gone then is removed by the next call.
+    pub async fn delete_repository(&self, name: &RepositoryName) -> Result<bool, Error> {
+        let (registry, name) = (self.clone(), name.clone());
+        self.detached(async move { registry.remove_repository(&name).await }).await
+    }
+
+    async fn remove_repository(&self, name: &RepositoryName) -> Result<bool, Error> {
+        let _guard = self.deleting(name).await?;
+        let mut existed = false;
+        for place in [TreeKey::Manifests(name), TreeKey::Layers(name), TreeKey::Referrers(name)] {
+            existed |= self.storage().discard(&place.key()).await?;
+        }
+        self.0.entered.forget(name);
+        existed |= self.end_uploads(name).await?;
+        self.remove_empty(&repositories().child(name.as_str())).await?;
+        Ok(existed)
+    }
+
+    /// Removes the uploads of a repository; whether there were any. The caller holds the lock for
+    /// deleting, so that none begins meanwhile, and none that has gone is made again.
+    async fn end_uploads(&self, name: &RepositoryName) -> Result<bool, Error> {
+        let folder = TreeKey::Uploads(name).key();
+        let (mut ids, mut after, mut existed) = (Vec::<UploadId>::new(), None, false);
+        loop {
+            let entries = self.storage().list(&folder, after.as_deref(), BATCH).await?;
+            let Some(last) = entries.last() else { break };
+            after = Some(last.name.clone());
+            ids.extend(entries.iter().filter_map(|entry| entry.name.parse::<UploadId>().ok()));
+            existed = true;
+        }
+        self.storage().discard(&folder).await?;
+        for id in ids {
+            self.0.sessions.end(id);
+            self.0.opened.forget(id);
+        }
+        Ok(existed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use futures_util::{StreamExt as _, stream};
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{
+        oci::{Algorithm, Digest},
+        registry::{Body, BodyError, Chunk, Options, SystemClock, Upload},
+        storage::{Storage as _, memory::Memory},
+    };
+
+    /// As many registries over one storage as a server and a command beside it are.
+    fn two() -> (Memory, Registry, Registry) {
+        let memory = Memory::default();
+        let registry = || {
+            let storage = Arc::new(memory.clone());
+            Registry::new(storage, Arc::new(SystemClock), Options::default())
+        };
+        let (server, command) = (registry(), registry());
+        (memory, server, command)
+    }
+
+    async fn begin(registry: &Registry) -> Upload {
+        let name: RepositoryName = "team/app".parse().unwrap();
+        let owner = Some(Arc::from("ann"));
+        let id = registry.start_upload(&name, Algorithm::Sha256, owner.clone()).await.unwrap();
+        Upload { name, id, owner }
+    }
+
+    fn chunk(bytes: &'static [u8]) -> Chunk {
+        let body = stream::iter([Ok(Bytes::from_static(bytes))]).boxed();
+        Chunk { body, length: None, range: None }
+    }
+
+    /// A chunk of which the end comes when it is told to, and what tells when the rest is awaited.
+    fn slow_chunk(bytes: Vec<u8>) -> (Chunk, oneshot::Receiver<()>, oneshot::Sender<()>) {
+        let (begun, has_begun) = oneshot::channel();
+        let (end, ends) = oneshot::channel();
+        let first = stream::iter([Ok::<_, BodyError>(Bytes::from(bytes))]);
+        let rest = stream::once(async move {
+            begun.send(()).unwrap();
+            let _ = ends.await;
+            Ok(Bytes::from_static(b"end"))
+        });
+        let body: Body = first.chain(rest).boxed();
+        (Chunk { body, length: None, range: None }, has_begun, end)
+    }
+
+    async fn is_empty(memory: &Memory) -> bool {
+        memory.list(&repositories(), None, 1).await.unwrap().is_empty()
+    }
+
+    #[tokio::test]
+    async fn uploads_end_with_their_repository_and_are_not_counted_any_more() {
+        let (memory, server, _) = two();
+        let (waiting, writing) = (begin(&server).await, begin(&server).await);
+        server.append(&waiting, chunk(b"some")).await.unwrap();
+        let (chunk, has_begun, end) = slow_chunk(b"some".to_vec());
+        let delete = async {
+            has_begun.await.unwrap();
+            assert!(server.delete_repository(&writing.name).await.unwrap());
+        };
+        let (appended, ()) = tokio::join!(server.append(&writing, chunk), delete);
+        assert!(matches!(appended, Err(Error::UploadUnknown)), "before its client has sent all");
+        drop(end);
+        assert_eq!(server.open_uploads(), 0);
+        for upload in [&waiting, &writing] {
+            let length = server.upload_length(upload).await;
+            assert!(matches!(length, Err(Error::UploadUnknown)));
+        }
+        assert!(is_empty(&memory).await);
+        assert!(!server.delete_repository(&writing.name).await.unwrap());
+    }
+
+    /// Little and much, for much is saved on the way; a part and the last one.
+    #[tokio::test]
+    async fn an_upload_whose_repository_another_process_deletes_is_unknown_and_stays_away() {
+        for length in [10, 5 << 20] {
+            for last in [false, true] {
+                let (memory, server, command) = two();
+                let upload = begin(&server).await;
+                let bytes = vec![7; length];
+                let digest = Digest::of(Algorithm::Sha256, &[&bytes[..], &b"end"[..]].concat());
+                let (chunk, has_begun, end) = slow_chunk(bytes);
+                let delete = async {
+                    has_begun.await.unwrap();
+                    assert!(command.delete_repository(&upload.name).await.unwrap());
+                    end.send(()).unwrap();
+                };
+                let write = async {
+                    match last {
+                        true => server.finish_upload(&upload, &digest, chunk).await,
+                        false => server.append(&upload, chunk).await,
+                    }
+                };
+                let (written, ()) = tokio::join!(write, delete);
+                assert!(matches!(written, Err(Error::UploadUnknown)), "{written:?}");
+                assert!(is_empty(&memory).await, "{length} {last}");
+                let again = server.append(&upload, self::chunk(b"more")).await;
+                assert!(matches!(again, Err(Error::UploadUnknown)), "{again:?}");
+                assert!(is_empty(&memory).await, "{length} {last}");
+                assert_eq!(server.open_uploads(), 0);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_crash_has_left_of_a_deletion_goes_with_the_next_one() {
+        let (memory, server, command) = two();
+        let name: RepositoryName = "team/app".parse().unwrap();
+        let digest = Digest::of(Algorithm::Sha256, b"some");
+        server.put_blob(&name, &digest, None, chunk(b"some")).await.unwrap();
+        begin(&server).await;
+        // The crash was behind the first step.
+        memory.discard(&TreeKey::Manifests(&name).key()).await.unwrap();
+        assert!(command.delete_repository(&name).await.unwrap());
+        assert!(is_empty(&memory).await);
+    }
+}

@@ -1,0 +1,150 @@
+//! Taking away from a repository, while nobody adds to it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::{
+    Collection, GcEvent,
+    repository::Plan,
+    walk::{PARTS, RepositoryFolder},
+};
+use crate::{
+    oci::{Digest, RepositoryName},
+    registry::{
+        Error, Registry,
+        tree::{self, TreeKey},
+    },
+    storage::{Durability, Key, Look},
+};
+
+/// How many manifests are removed before those who push are let in between.
+const BATCH: usize = 500;
+
+/// How many folders are looked at in one go.
+const LOOKS: usize = 64;
+
+impl Collection<'_> {
+    /// Takes away what is not needed, and gives what is left.
+    pub(super) async fn take_away(
+        &mut self,
+        place: &RepositoryFolder,
+        name: &RepositoryName,
+        released: Option<&HashSet<Digest>>,
+    ) -> Result<Plan, Error> {
+        loop {
+            let _alone = self.registry.deleting(name).await?;
+            // What was seen before may be true no longer.
+            let mut plan = self.consider(place, released).await?;
+            let is_last = plan.cut(BATCH);
+            for level in plan.untagged.iter().filter(|level| !level.is_empty()) {
+                let level: Vec<&Digest> =
+                    level.iter().map(|at| &plan.revisions[*at].digest).collect();
+                // Durably, for those that they refer to are next.
+                self.remove(&place.folder.child("_manifests/revisions"), level).await?;
+            }
+            self.registry.forget_manifests(name, &plan).await?;
+            if is_last {
+                let links = plan.links.iter().chain(&plan.leftovers).collect();
+                self.remove(&place.folder.child("_layers"), links).await?;
+            }
+            self.tell(&plan);
+            if is_last {
+                if released.is_none() && plan.is_emptied() {
+                    self.tidy(place).await?;
+                }
+                return Ok(plan);
+            }
+        }
+    }
+
+    /// Removes what is below digests in a folder, durably.
+    async fn remove(&self, folder: &Key, digests: Vec<&Digest>) -> Result<(), Error> {
+        let mut by_algorithm: BTreeMap<_, Vec<String>> = BTreeMap::new();
+        for digest in digests {
+            by_algorithm.entry(digest.algorithm()).or_default().push(digest.hex().to_owned());
+        }
+        for (algorithm, names) in by_algorithm {
+            let folder = folder.child(algorithm.as_str());
+            self.registry.storage().delete_below(&folder, names, Durability::Synced).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the folder of a repository in which nothing is left, and those above it that hold
+    /// nothing else.
+    async fn tidy(&mut self, place: &RepositoryFolder) -> Result<(), Error> {
+        let storage = self.registry.storage();
+        if !place.is_folder || self.tagged(place).await?.is_none_or(|tagged| !tagged.is_empty()) {
+            return Ok(());
+        }
+        for part in PARTS.map(|part| place.folder.child(part)) {
+            // Uploads begin without asking anybody: of theirs only what is empty goes.
+            if !part.as_str().ends_with("_uploads") {
+                storage.delete_all(&part).await?;
+            }
+            storage.prune(&part).await?;
+        }
+        if self.registry.remove_empty(&place.folder).await? {
+            self.watch.found(GcEvent::Empty);
+            self.collected.emptied += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Registry {
+    /// Removes the folder of a repository if nothing is in it, and then those above it of which the
+    /// same is true; whether there is no such folder any more.
+    pub(in crate::registry) async fn remove_empty(&self, folder: &Key) -> Result<bool, Error> {
+        let top = tree::repositories();
+        let (mut folder, mut gone) = (folder.clone(), false);
+        while folder.as_str().len() > top.as_str().len() {
+            if !self.storage().list(&folder, None, 1).await?.is_empty() {
+                break;
+            }
+            self.storage().prune(&folder).await?;
+            gone = true;
+            let Some((above, _)) = folder.as_str().rsplit_once('/') else { break };
+            folder = Key::new(above.to_owned());
+        }
+        Ok(gone)
+    }
+
+    /// Removes what else there is of manifests that have gone: that tags named them once, and that
+    /// they were about something.
+    async fn forget_manifests(&self, name: &RepositoryName, plan: &Plan) -> Result<(), Error> {
+        let gone: HashSet<&Digest> = plan.going().collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        for (referrer, subject) in plan.going_about() {
+            let place = TreeKey::ReferrerFolder { name, subject, referrer };
+            self.storage().delete_all(&place.key()).await?;
+        }
+        let tags = TreeKey::Tags(name).key();
+        let all = self.storage().survey(vec![Look { folder: tags.clone(), object: None }]).await?;
+        let indexes: Vec<Key> = all
+            .iter()
+            .flatten()
+            .flat_map(|tag| {
+                let index = tags.child(&tag.name).child("index");
+                crate::oci::Algorithm::ALL.map(|algorithm| index.child(algorithm.as_str()))
+            })
+            .collect();
+        for some in indexes.chunks(LOOKS) {
+            let look = |folder: &Key| Look { folder: folder.clone(), object: None };
+            let seen = self.storage().survey(some.iter().map(look).collect()).await?;
+            for (folder, entries) in some.iter().zip(seen) {
+                let algorithm = folder.as_str().rsplit('/').next().unwrap_or_default();
+                let is_gone = |hex: &String| {
+                    Digest::from_parts(algorithm, hex).is_ok_and(|digest| gone.contains(&digest))
+                };
+                let names: Vec<String> =
+                    entries.into_iter().map(|entry| entry.name).filter(is_gone).collect();
+                if !names.is_empty() {
+                    self.storage().delete_below(folder, names, Durability::Lazy).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,344 @@
+//! One repository: what is in it, and what stays.
+
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use moka::sync::Cache;
+
+use super::{
+    Collection, GcEvent,
+    content::{Aliases, Content},
+    mark_set::Id,
+    reachability::{Revision, Roots, judge},
+    walk::RepositoryFolder,
+};
+use crate::{
+    oci::{Digest, References, RepositoryName},
+    registry::{
+        Error, Registry,
+        manifests::MAX_STORED,
+        tree::{CURRENT, TreeKey, link},
+    },
+    storage::{ErrorKind, Look, Seen},
+};
+
+/// How many manifests are read at once.
+const READS: usize = 8;
+
+/// How many references of manifests are remembered: images have layers in common, and repositories
+/// have images in common.
+const REMEMBERED: u64 = 512 * 1024;
+
+/// What manifests refer to, as far as it was read lately.
+pub(super) struct Memory(Cache<Id, Arc<References>>);
+
+impl Default for Memory {
+    fn default() -> Self {
+        let weight = |_: &Id, references: &Arc<References>| {
+            u32::try_from(references.count() + 1).unwrap_or(u32::MAX)
+        };
+        Self(Cache::builder().weigher(weight).max_capacity(REMEMBERED).build())
+    }
+}
+
+/// What is to become of a repository.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) revisions: Vec<Revision>,
+    /// Places of those that go, parents first.
+    pub(super) untagged: Vec<Vec<usize>>,
+    /// Links that stay.
+    layers: Vec<Digest>,
+    /// Links that go.
+    pub(super) links: Vec<Digest>,
+    /// Folders of links that are not there any more.
+    pub(super) leftovers: Vec<Digest>,
+    /// Bytes that links by other digests lead to.
+    targets: Vec<Digest>,
+    /// Whether there are links by digests of unknown algorithms, which stay.
+    has_foreign: bool,
+    /// Why all stays.
+    kept: Option<String>,
+}
+
+impl Plan {
+    fn keep(&mut self, why: String) {
+        self.untagged.clear();
+        self.layers.append(&mut self.links);
+        self.leftovers.clear();
+        self.kept = Some(why);
+    }
+
+    /// Keeps what links by other digests lead to: a blob that registry:2 has taken by its sha512 has
+    /// a link by its sha256 as well, which registry:2 cannot serve it without. Tells why it is not
+    /// clear what has to stay.
+    fn alias(&mut self, aliases: Aliases) -> Option<String> {
+        let Aliases { targets, has_foreign, unclear } = aliases;
+        let needed: HashSet<&Digest> = targets.iter().collect();
+        self.layers.extend(self.links.extract_if(.., |link| needed.contains(link)));
+        self.targets = targets;
+        self.has_foreign = has_foreign;
+        unclear
+    }
+
+    /// Leaves some of the manifests that go for later, and with them the links; whether none is
+    /// left.
+    pub(super) fn cut(&mut self, most: usize) -> bool {
+        let mut left = most;
+        let mut is_last = true;
+        for level in &mut self.untagged {
+            is_last &= level.len() <= left;
+            level.truncate(left);
+            left -= level.len();
+        }
+        if !is_last {
+            self.links.clear();
+            self.leftovers.clear();
+        }
+        is_last
+    }
+
+    /// Those that go and are about something, with that.
+    pub(super) fn going_about(&self) -> impl Iterator<Item = (&Digest, &Digest)> {
+        self.untagged.iter().flatten().flat_map(|at| {
+            let Revision { digest, references, .. } = &self.revisions[*at];
+            let subjects = references.iter().flat_map(|references| &references.subjects);
+            subjects.map(move |subject| (digest, subject))
+        })
+    }
+
+    pub(super) fn going(&self) -> impl Iterator<Item = &Digest> {
+        self.untagged.iter().flatten().map(|at| &self.revisions[*at].digest)
+    }
+
+    fn staying(&self) -> impl Iterator<Item = &Revision> {
+        let going: HashSet<usize> = self.untagged.iter().flatten().copied().collect();
+        let staying = move |(at, _): &(usize, &Revision)| !going.contains(at);
+        self.revisions.iter().enumerate().filter(staying).map(|(_, revision)| revision)
+    }
+
+    /// Whether nothing stays but folders.
+    pub(super) fn is_emptied(&self) -> bool {
+        self.kept.is_none()
+            && self.layers.is_empty()
+            && !self.has_foreign
+            && self.staying().next().is_none()
+    }
+}
+
+/// What stays because a manifest does.
+fn names(revision: &Revision) -> impl Iterator<Item = Id> {
+    let named = revision.references.iter().flat_map(|it| it.blobs.iter().chain(&it.manifests));
+    std::iter::once(&revision.digest).chain(named).map(Id::of)
+}
+
+impl Collection<'_> {
+    /// Takes away from a repository what is not needed, and marks the rest.
+    pub(super) async fn repository(
+        &mut self,
+        place: &RepositoryFolder,
+        content: Content,
+    ) -> Result<(), Error> {
+        self.collected.repositories += 1;
+        self.watch.found(GcEvent::Repository(&place.text));
+        let Content { layers, revisions, may_have_foreign, .. } = content;
+        let revisions = self.revisions(revisions).await?;
+        let needed: HashSet<Id> = revisions.iter().flat_map(names).collect();
+        // The usual case, in which nothing is locked.
+        let all_stays = !self.how.untagged
+            && !may_have_foreign
+            && !revisions.is_empty()
+            && revisions.iter().all(|revision| revision.references.is_some())
+            && layers.iter().all(|layer| needed.contains(&Id::of(layer)));
+        let plan = match &place.name {
+            _ if all_stays => {
+                let Aliases { targets, .. } = self.aliases(place, &layers, false).await?;
+                Plan { revisions, layers, targets, ..Plan::default() }
+            }
+            Some(name) if !self.how.dry_run => self.take_away(place, name, None).await?,
+            _ => {
+                let plan = self.consider(place, None).await?;
+                self.tell(&plan);
+                plan
+            }
+        };
+        for revision in plan.staying() {
+            self.watch.found(GcEvent::Manifest(&revision.digest));
+            let references = revision.references.as_deref();
+            let named = references.into_iter().flat_map(|it| it.blobs.iter().chain(&it.manifests));
+            named.for_each(|digest| self.watch.found(GcEvent::Named(digest)));
+            names(revision).for_each(|id| self.marks.add(id));
+        }
+        let bytes = plan.layers.iter().chain(&plan.targets);
+        bytes.for_each(|digest| self.marks.add(Id::of(digest)));
+        Ok(())
+    }
+
+    /// Takes away what nothing keeps since these have lost a tag.
+    pub(super) async fn take_released(
+        &mut self,
+        name: &RepositoryName,
+        released: &HashSet<Digest>,
+    ) -> Result<(), Error> {
+        self.take_away(&RepositoryFolder::of(name), name, Some(released)).await.map(drop)
+    }
+
+    /// What is to become of a repository.
+    pub(super) async fn consider(
+        &self,
+        place: &RepositoryFolder,
+        released: Option<&HashSet<Digest>>,
+    ) -> Result<Plan, Error> {
+        let content = self.look(std::slice::from_ref(place), true).await?.pop().unwrap_or_default();
+        let Content { mut layers, links, revisions, may_have_foreign } = content;
+        let tagged = match self.how.untagged {
+            true => self.tagged(place).await?,
+            false => Some(HashSet::new()),
+        };
+        let revisions = self.revisions(revisions).await?;
+        let mut plan = Plan { revisions, ..Plan::default() };
+        plan.untagged = match (&tagged, released) {
+            (Some(tagged), Some(released)) => {
+                judge(&plan.revisions, Roots::Released { tagged, released })
+            }
+            (Some(tagged), None) if self.how.untagged => {
+                judge(&plan.revisions, Roots::Tagged(tagged))
+            }
+            _ => Vec::new(),
+        };
+        let needed: HashSet<Id> = plan.staying().flat_map(names).collect();
+        layers.sort_unstable();
+        for layer in layers {
+            match links.get(&layer) {
+                _ if needed.contains(&Id::of(&layer)) => plan.layers.push(layer),
+                Some(since) if *since < self.limits.names => plan.links.push(layer),
+                Some(_) => plan.layers.push(layer),
+                None => plan.leftovers.push(layer),
+            }
+        }
+        let unread = plan.revisions.iter().find(|revision| revision.references.is_none());
+        let mut why = unread.map(|unread| format!("the manifest {} cannot be read", unread.digest));
+        if tagged.is_none() {
+            why.get_or_insert_with(|| "a tag leads nowhere".to_owned());
+        } else if place.name.is_none() {
+            why.get_or_insert_with(|| "no repository can be called so".to_owned());
+        }
+        let all_links_stay =
+            why.is_some() || released.is_some() || self.is_being_pushed_to(place, &plan).await?;
+        if all_links_stay {
+            plan.layers.append(&mut plan.links);
+        }
+        let mut unclear = plan.alias(self.aliases(place, &plan.layers, may_have_foreign).await?);
+        if unclear.is_some() && !plan.links.is_empty() {
+            plan.layers.append(&mut plan.links);
+            unclear = plan.alias(self.aliases(place, &plan.layers, may_have_foreign).await?);
+        }
+        if let Some(why) = why.or(unclear) {
+            plan.keep(why);
+        }
+        Ok(plan)
+    }
+
+    /// Whether somebody is at work on an image whose first layers may be old by now.
+    async fn is_being_pushed_to(
+        &self,
+        place: &RepositoryFolder,
+        plan: &Plan,
+    ) -> Result<bool, Error> {
+        if plan.links.is_empty() {
+            return Ok(false);
+        }
+        let look = Look { folder: place.folder.child("_uploads"), object: Some("data") };
+        let uploads = self.registry.storage().survey(vec![look]).await?;
+        let since = |upload: &Seen| upload.object.map(|(_, since)| since);
+        Ok(uploads.iter().flatten().filter_map(since).any(|since| since >= self.limits.bytes))
+    }
+
+    /// What the tags of a repository name; `None` when one of them cannot be read.
+    pub(super) async fn tagged(
+        &self,
+        place: &RepositoryFolder,
+    ) -> Result<Option<HashSet<Digest>>, Error> {
+        let storage = self.registry.storage();
+        let folder = place.folder.child("_manifests/tags");
+        let look = Look { folder: folder.clone(), object: Some(CURRENT) };
+        let seen = storage.survey(vec![look]).await?.into_iter().flatten();
+        let links = stream::iter(seen.map(|tag| folder.child(&tag.name).child(CURRENT)))
+            .map(|link| async move { storage.read(&link, link::MAX_LEN).await })
+            .buffer_unordered(READS);
+        let mut links = std::pin::pin!(links);
+        let mut tagged = HashSet::new();
+        while let Some(read) = links.next().await {
+            match read {
+                // It has gone since.
+                Ok(None) => {}
+                Ok(Some(bytes)) => match link::parse(&bytes) {
+                    Some(digest) => drop(tagged.insert(digest)),
+                    None => return Ok(None),
+                },
+                Err(error) if error.kind() == ErrorKind::TooLong => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Some(tagged))
+    }
+
+    /// What manifests refer to.
+    async fn revisions(
+        &self,
+        mut revisions: Vec<(Digest, SystemTime)>,
+    ) -> Result<Vec<Revision>, Error> {
+        // So that what is told of them is in an order.
+        revisions.sort_unstable();
+        let limit = self.limits.names;
+        stream::iter(revisions)
+            .map(|(digest, since)| async move {
+                let references = self.memory.references(self.registry, &digest).await?;
+                Ok(Revision { digest, young: since >= limit, references })
+            })
+            .buffered(READS)
+            .try_collect()
+            .await
+    }
+
+    /// Tells of what goes, and counts it.
+    pub(super) fn tell(&mut self, plan: &Plan) {
+        for digest in plan.going() {
+            self.watch.found(GcEvent::Untagged(digest));
+            self.collected.manifests += 1;
+        }
+        for link in &plan.links {
+            self.watch.found(GcEvent::Link(link));
+            self.collected.links += 1;
+        }
+        if let Some(why) = &plan.kept {
+            self.watch.found(GcEvent::Kept(why));
+            self.collected.kept += 1;
+        }
+    }
+}
+
+impl Memory {
+    /// What a manifest refers to; `None` where that cannot be known.
+    async fn references(
+        &self,
+        registry: &Registry,
+        digest: &Digest,
+    ) -> Result<Option<Arc<References>>, Error> {
+        let id = Id::of(digest);
+        let Self(known) = self;
+        if let Some(known) = known.get(&id) {
+            return Ok(Some(known));
+        }
+        let data = TreeKey::Data(digest).key();
+        let bytes = match registry.storage().read(&data, MAX_STORED).await {
+            Err(error) if error.kind() == ErrorKind::TooLong => None,
+            read => read?,
+        };
+        let references = bytes.and_then(|bytes| References::of(&bytes)).map(Arc::new);
+        if let Some(references) = &references {
+            known.insert(id, Arc::clone(references));
+        }
+        Ok(references)
+    }
+}

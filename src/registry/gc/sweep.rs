@@ -1,0 +1,134 @@
+//! The bytes that were not marked.
+
+use std::{collections::HashMap, time::Instant};
+
+use super::{Collection, GcEvent, mark_set::Id};
+use crate::{
+    oci::{Algorithm, Digest},
+    registry::{Error, tree::blobs},
+    storage::{Durability, Key, Look, Seen},
+};
+
+/// What bytes are called in the folder of their digest.
+const DATA: &str = "data";
+
+/// How many folders are looked at in one go.
+const BATCH: usize = 16;
+
+/// Bytes that go, in one folder.
+struct Heap {
+    folder: Key,
+    algorithm: Algorithm,
+    /// Their names and lengths.
+    blobs: Vec<(String, u64)>,
+    /// Folders without bytes.
+    leftovers: Vec<String>,
+}
+
+impl Collection<'_> {
+    /// Removes the bytes that were not marked.
+    pub(super) async fn sweep(&mut self) -> Result<(), Error> {
+        let mut heaps = Vec::new();
+        for algorithm in Algorithm::ALL {
+            self.find(algorithm, &mut heaps).await?;
+        }
+        let blobs = heaps.iter().map(|heap| heap.blobs.len()).sum();
+        let (marked, manifests) = (self.marks.len(), self.collected.manifests);
+        self.watch.found(GcEvent::Totals { marked, blobs, manifests });
+        for heap in heaps {
+            if self.watch.is_over() {
+                break;
+            }
+            let began = Instant::now();
+            self.clear(heap).await?;
+            self.rest(began).await?;
+        }
+        Ok(())
+    }
+
+    /// Finds what was not marked and is old enough.
+    async fn find(&self, algorithm: Algorithm, heaps: &mut Vec<Heap>) -> Result<(), Error> {
+        let storage = self.registry.storage();
+        let top = blobs().child(algorithm.as_str());
+        let starts = storage.survey(vec![Look { folder: top.clone(), object: None }]).await?;
+        let mut folders: Vec<Key> =
+            starts.iter().flatten().map(|start| top.child(&start.name)).collect();
+        folders.sort_unstable();
+        for some in folders.chunks(BATCH) {
+            let began = Instant::now();
+            let look = |folder: &Key| Look { folder: folder.clone(), object: None };
+            let seen = storage.survey(some.iter().map(look).collect()).await?;
+            for (folder, entries) in some.iter().zip(seen) {
+                let unmarked: Vec<String> = entries
+                    .into_iter()
+                    .filter(|entry| entry.is_prefix && self.is_unmarked(algorithm, &entry.name))
+                    .map(|entry| entry.name)
+                    .collect();
+                if !unmarked.is_empty() {
+                    let heap = self.judge_bytes(folder, algorithm, unmarked).await?;
+                    heaps.push(heap);
+                }
+            }
+            self.rest(began).await?;
+        }
+        Ok(())
+    }
+
+    fn is_unmarked(&self, algorithm: Algorithm, hex: &str) -> bool {
+        Digest::from_parts(algorithm.as_str(), hex).is_ok()
+            && !self.marks.has(Id::from_parts(algorithm, hex))
+    }
+
+    /// Which of these are old enough, or have no bytes at all.
+    async fn judge_bytes(
+        &self,
+        folder: &Key,
+        algorithm: Algorithm,
+        unmarked: Vec<String>,
+    ) -> Result<Heap, Error> {
+        let look = Look { folder: folder.clone(), object: Some(DATA) };
+        let seen = self.registry.storage().survey(vec![look]).await?;
+        let with_bytes: HashMap<String, _> =
+            seen.into_iter().flatten().map(|Seen { name, object, .. }| (name, object)).collect();
+        let (blobs, leftovers) = (Vec::new(), Vec::new());
+        let mut heap = Heap { folder: folder.clone(), algorithm, blobs, leftovers };
+        for name in unmarked {
+            match with_bytes.get(&name).copied().flatten() {
+                Some((length, since)) if since < self.limits.bytes => {
+                    heap.blobs.push((name, length));
+                }
+                Some(_) => {}
+                None => heap.leftovers.push(name),
+            }
+        }
+        heap.blobs.sort_unstable();
+        Ok(heap)
+    }
+
+    /// Removes what of it is still as it was. Those who make something lead to these bytes are kept
+    /// out, and who has done so since this began has renewed them.
+    async fn clear(&mut self, mut heap: Heap) -> Result<(), Error> {
+        if !self.how.dry_run {
+            let start = heap.folder.as_str().rsplit('/').next().unwrap_or_default();
+            let _alone = self.registry.sweeping(start).await?;
+            // If time ran backwards, what was renewed could look old.
+            if self.registry.storage().time().await? < self.limits.began {
+                return Err(Error::ClockWentBack);
+            }
+            let names = heap.blobs.into_iter().map(|(name, _)| name).chain(heap.leftovers);
+            heap = self.judge_bytes(&heap.folder, heap.algorithm, names.collect()).await?;
+            let blobs = heap.blobs.iter().map(|(name, _)| name);
+            let names = blobs.chain(&heap.leftovers).cloned().collect();
+            // What a power cut brings back is garbage still.
+            self.registry.storage().delete_below(&heap.folder, names, Durability::Lazy).await?;
+        }
+        for (hex, length) in &heap.blobs {
+            if let Ok(digest) = Digest::from_parts(heap.algorithm.as_str(), hex) {
+                self.watch.found(GcEvent::Bytes(&digest));
+                self.collected.blobs += 1;
+                self.collected.bytes += length;
+            }
+        }
+        Ok(())
+    }
+}

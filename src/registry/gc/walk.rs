@@ -1,0 +1,96 @@
+//! The folders of repositories, a batch at a time.
+//!
+//! Unlike the catalog this leaves nothing out: a folder with content counts whatever it is called,
+//! for another registry on the same tree may serve it, and symbolic links within the tree are
+//! followed, for requests follow them.
+
+use crate::{
+    oci::RepositoryName,
+    registry::{Error, Registry, tree::repositories},
+    storage::{Key, Look},
+};
+
+/// How many folders are looked at in one go.
+const BATCH: usize = 64;
+
+/// No path of folders is longer, in bytes: what lies deeper is no repository but a link in a circle.
+const MAX_PATH: usize = 1024;
+
+/// What a repository is made of.
+pub(super) const PARTS: [&str; 4] = ["_layers", "_manifests", "_referrers", "_uploads"];
+
+/// Where a repository lies.
+#[derive(Clone, Debug)]
+pub(super) struct RepositoryFolder {
+    pub(super) folder: Key,
+    /// As it is called by its folder.
+    pub(super) text: String,
+    /// Its name, where it has one that requests can have.
+    pub(super) name: Option<RepositoryName>,
+    /// Whether it is a folder and no symbolic link to one.
+    pub(super) is_folder: bool,
+}
+
+impl RepositoryFolder {
+    pub(super) fn of(name: &RepositoryName) -> Self {
+        let folder = repositories().child(name.as_str());
+        Self { folder, text: name.to_string(), name: Some(name.clone()), is_folder: true }
+    }
+}
+
+/// Goes through all folders.
+pub(super) struct Folders {
+    /// Those that have not been looked at, the next one last: paths below the folder of repositories,
+    /// and whether they are folders, for all that is known.
+    waiting: Vec<(String, bool)>,
+}
+
+impl Folders {
+    pub(super) fn new() -> Self {
+        Self { waiting: vec![(String::new(), true)] }
+    }
+
+    /// Some repositories, or none of some folders; `None` at the end.
+    pub(super) async fn next(
+        &mut self,
+        registry: &Registry,
+    ) -> Result<Option<Vec<RepositoryFolder>>, Error> {
+        if self.waiting.is_empty() {
+            return Ok(None);
+        }
+        let paths = self.waiting.split_off(self.waiting.len().saturating_sub(BATCH));
+        let folder = |path: &str| match path {
+            "" => repositories(),
+            _ => repositories().child(path),
+        };
+        let looks =
+            paths.iter().map(|(path, _)| Look { folder: folder(path), object: None }).collect();
+        let seen = registry.storage().survey(looks).await?;
+        let mut places = Vec::new();
+        for ((path, is_folder), mut entries) in paths.into_iter().zip(seen) {
+            let is_repository = match entries.is_empty() {
+                // A file looks so as well.
+                true => is_folder,
+                false => entries.iter().any(|entry| PARTS.contains(&entry.name.as_str())),
+            };
+            entries.retain(|entry| !entry.name.starts_with('_'));
+            entries.sort_unstable_by(|one, other| other.name.cmp(&one.name));
+            let below = entries.into_iter().map(|entry| match path.as_str() {
+                "" => (entry.name, entry.is_prefix),
+                _ => (format!("{path}/{}", entry.name), entry.is_prefix),
+            });
+            self.waiting.extend(below.filter(|(path, _)| path.len() <= MAX_PATH));
+            if is_repository && !path.is_empty() {
+                let name = path.parse().ok();
+                places.push(RepositoryFolder {
+                    folder: folder(&path),
+                    text: path,
+                    name,
+                    is_folder,
+                });
+            }
+        }
+        places.reverse();
+        Ok(Some(places))
+    }
+}

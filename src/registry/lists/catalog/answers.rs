@@ -1,0 +1,267 @@
+//! What is known of the catalog, for all who ask the same.
+//!
+//! An answer takes a walk through the folders of repositories, a page of them or all. So of those who
+//! ask the same at a time one walks and the others take what it has found, and who asks within a
+//! second is told the same. Whoever asks something else waits for one of a few turns, so that many
+//! who ask cost no more than these.
+//!
+//! A change that this process makes ends the second: who was told that a push has succeeded finds
+//! it. What another process changes is seen a second later.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use moka::{policy::EvictionPolicy, sync::Cache};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
+
+use crate::{oci::RepositoryName, registry::Page};
+
+/// For how long an answer is told.
+const LIFETIME: Duration = Duration::from_secs(1);
+
+/// How much is kept together, in bytes.
+const MAX_KEPT: u64 = 8 * 1024 * 1024;
+
+/// What a name takes besides its bytes, roughly.
+const OVERHEAD: usize = 64;
+
+/// When the last answers are dropped where nobody asks any more.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// How many walks there are at a time through pages, and as many through all for a term: a search
+/// must not keep a page waiting.
+const TURNS: usize = 4;
+
+/// What somebody asks for: up to `limit` names behind `after` that contain `term`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Question {
+    pub(super) after: String,
+    pub(super) term: String,
+    pub(super) limit: usize,
+}
+
+#[derive(Debug)]
+struct Answer {
+    /// How many changes there had been when the walk began.
+    changes: u64,
+    /// When it ended.
+    at: Instant,
+    page: Arc<Page<RepositoryName>>,
+}
+
+/// The answers that are known.
+#[derive(Debug)]
+pub(in crate::registry) struct Answers {
+    changes: AtomicU64,
+    kept: Cache<Question, Arc<Answer>>,
+    /// Each for the questions of a part of all hashes, so that equal ones share a turn.
+    pages: [Semaphore; TURNS],
+    searches: [Semaphore; TURNS],
+    hashes: RandomState,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        let weight = |question: &Question, answer: &Arc<Answer>| {
+            let names = answer.page.items.iter().map(|name| name.as_str().len() + OVERHEAD);
+            let asked = question.after.len() + question.term.len() + 4 * OVERHEAD;
+            u32::try_from(names.sum::<usize>() + asked).unwrap_or(u32::MAX)
+        };
+        let kept = Cache::builder()
+            .weigher(weight)
+            .max_capacity(MAX_KEPT)
+            .time_to_live(FORGOTTEN)
+            // The usual policy would not let an answer in that nobody has asked for often.
+            .eviction_policy(EvictionPolicy::lru());
+        let turns = || [(); TURNS].map(|()| Semaphore::new(1));
+        Self {
+            changes: AtomicU64::new(0),
+            kept: kept.build(),
+            pages: turns(),
+            searches: turns(),
+            hashes: RandomState::new(),
+        }
+    }
+}
+
+/// When somebody asked, and how many changes there had been.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    changes: u64,
+    at: Instant,
+}
+
+impl Answers {
+    /// Says that a repository may have come into the catalog or left it. To be said when it has, and
+    /// before anybody is told.
+    pub(in crate::registry) fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn asked(&self) -> Asked {
+        Asked { changes: self.changes.load(Ordering::Acquire), at: Instant::now() }
+    }
+
+    /// What is known for somebody who asked then.
+    pub(super) fn known(
+        &self,
+        question: &Question,
+        asked: Asked,
+    ) -> Option<Arc<Page<RepositoryName>>> {
+        let answer = self.kept.get(question)?;
+        // Whoever had to wait for the walk takes what it found, however long that took.
+        let is_young = answer.at >= asked.at || answer.at.elapsed() < LIFETIME;
+        (answer.changes >= asked.changes && is_young).then(|| Arc::clone(&answer.page))
+    }
+
+    /// Keeps what a walk found that began when this was asked.
+    pub(super) fn keep(&self, question: Question, began: Asked, page: &Arc<Page<RepositoryName>>) {
+        let (changes, at, page) = (began.changes, Instant::now(), Arc::clone(page));
+        self.kept.insert(question, Arc::new(Answer { changes, at, page }));
+    }
+
+    /// Waits until nobody walks for the same.
+    pub(super) async fn turn(&self, question: &Question) -> Option<SemaphorePermit<'_>> {
+        let turns = if question.term.is_empty() { &self.pages } else { &self.searches };
+        let hash = usize::try_from(self.hashes.hash_one(question) % TURNS as u64).unwrap_or(0);
+        // They are never closed.
+        turns[hash].acquire().await.ok()
+    }
+}
+
+/// Says [`changed`](Answers::changed) when it is dropped.
+#[derive(Debug)]
+pub(in crate::registry) struct Changed<'a>(pub(in crate::registry) &'a Answers);
+
+impl Drop for Changed<'_> {
+    fn drop(&mut self) {
+        self.0.changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        oci::{Algorithm, Digest},
+        registry::{Options, Registry, SystemClock, tree::TreeKey},
+        storage::{Durability, Storage as _, memory::Memory},
+    };
+
+    fn digest() -> Digest {
+        Digest::of(Algorithm::Sha256, b"")
+    }
+
+    /// Makes a repository as another process does.
+    async fn push_elsewhere(memory: &Memory, name: &str) {
+        let key = TreeKey::Revision(&name.parse().unwrap(), &digest()).key();
+        memory.put(&key, Bytes::new(), Durability::Lazy).await.unwrap();
+    }
+
+    async fn push_here(registry: &Registry, name: &str) {
+        let name = name.parse().unwrap();
+        registry.set_link(TreeKey::Revision(&name, &digest()), &digest()).await.unwrap();
+    }
+
+    async fn all(registry: &Registry, term: &str) -> Vec<String> {
+        let page = registry.repositories(None, term, 9).await.unwrap();
+        page.items.iter().map(ToString::to_string).collect()
+    }
+
+    fn registry() -> (Memory, Registry) {
+        let memory = Memory::default();
+        let storage = Arc::new(memory.clone());
+        let registry = Registry::new(storage, Arc::new(SystemClock), Options::default());
+        (memory, registry)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_told_for_a_second() {
+        let (memory, registry) = registry();
+        push_elsewhere(&memory, "a").await;
+        for term in ["", "a"] {
+            assert_eq!(all(&registry, term).await, ["a"]);
+        }
+        push_elsewhere(&memory, "aa").await;
+        tokio::time::advance(LIFETIME - Duration::from_millis(1)).await;
+        for term in ["", "a"] {
+            assert_eq!(all(&registry, term).await, ["a"]);
+        }
+        // Another question has an answer of its own.
+        assert_eq!(registry.repositories(Some("a"), "", 9).await.unwrap().items.len(), 1);
+        assert_eq!(registry.repositories(None, "", 8).await.unwrap().items.len(), 2);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        for term in ["", "a"] {
+            assert_eq!(all(&registry, term).await, ["a", "aa"]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_this_process_changes_is_told_at_once() {
+        let (_, registry) = registry();
+        assert!(all(&registry, "").await.is_empty());
+        push_here(&registry, "a").await;
+        push_here(&registry, "b").await;
+        assert_eq!(all(&registry, "").await, ["a", "b"]);
+        assert!(registry.delete_repository(&"a".parse().unwrap()).await.unwrap());
+        assert_eq!(all(&registry, "").await, ["b"]);
+        let (name, digest) = ("b".parse().unwrap(), digest());
+        assert!(registry.delete_manifest(&name, &digest, None).await.unwrap());
+        assert!(all(&registry, "").await.is_empty());
+    }
+
+    /// What a walk has found that began before a change is not told to who asks after it.
+    #[tokio::test(start_paused = true)]
+    async fn a_walk_that_a_change_overtakes_answers_only_who_asked_before() {
+        let answers = Answers::default();
+        let question = Question { after: String::new(), term: String::new(), limit: 1 };
+        let page = Arc::new(Page { items: Vec::new(), more: false });
+        let before = answers.asked();
+        let began = answers.asked();
+        tokio::time::advance(LIFETIME * 3).await;
+        answers.changed();
+        let after = answers.asked();
+        answers.keep(question.clone(), began, &page);
+        assert!(answers.known(&question, before).is_some(), "however long the walk took");
+        assert!(answers.known(&question, after).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_the_same_waits_for_a_turn_and_a_search_for_no_page() {
+        let answers = Answers::default();
+        let question = |term: &str| Question { after: String::new(), term: term.into(), limit: 1 };
+        let first = answers.turn(&question("")).await;
+        let wait = Duration::from_secs(3600);
+        assert!(tokio::time::timeout(wait, answers.turn(&question(""))).await.is_err());
+        assert!(tokio::time::timeout(wait, answers.turn(&question("a"))).await.is_ok());
+        drop(first);
+        assert!(tokio::time::timeout(wait, answers.turn(&question(""))).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_bounded() {
+        let answers = Answers::default();
+        let name: RepositoryName = "x".repeat(200).parse().unwrap();
+        let page = Arc::new(Page { items: vec![name; 1000], more: false });
+        for n in 0..500 {
+            let question = Question { after: n.to_string(), term: String::new(), limit: 1 };
+            answers.keep(question, answers.asked(), &page);
+        }
+        answers.kept.run_pending_tasks();
+        assert!(answers.kept.weighted_size() <= MAX_KEPT);
+        assert!(answers.kept.entry_count() > 10);
+    }
+}

@@ -1,0 +1,184 @@
+//! Referrers: the manifests whose `subject` is a given digest (distribution-spec, "Listing
+//! Referrers").
+//!
+//! Each is entered under its subject when it is put. The entry says where to look and nothing
+//! more: a list reads the manifest behind each, so that one that was deleted is not in it. What
+//! registry:2 stored has no entry; the first list of a repository enters it.
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use moka::sync::Cache;
+
+use crate::{
+    oci::{Algorithm, Digest, Manifest, RepositoryName},
+    registry::{
+        Error, Registry,
+        tree::{LINK, TreeKey},
+    },
+};
+
+/// How many entries are looked at together.
+const BATCH: usize = 100;
+
+/// How many manifests are looked at at once.
+const LOOKUPS: usize = 16;
+
+/// The repositories whose referrers are all entered.
+///
+/// Nothing in the tree can say so: while this server was stopped registry:2 may have stored more.
+/// What is forgotten here is looked at once more.
+#[derive(Debug)]
+pub(in crate::registry) struct Entered(Cache<RepositoryName, ()>);
+
+impl Default for Entered {
+    fn default() -> Self {
+        Self(Cache::new(100_000))
+    }
+}
+
+impl Entered {
+    /// Forgets a repository that is no more.
+    pub(in crate::registry) fn forget(&self, name: &RepositoryName) {
+        self.0.invalidate(name);
+    }
+}
+
+/// A page ends before its descriptors are longer than this together, for a client may read no
+/// index larger than a manifest may be.
+const MAX_PAGE_BYTES: usize = Manifest::MAX_SIZE - 1024;
+
+/// A page of a list of referrers.
+#[derive(Clone, Debug, Default)]
+pub struct Referrers {
+    /// The descriptors, as JSON.
+    pub descriptors: Vec<String>,
+    /// The referrer behind which the next page begins, when there is one.
+    pub next: Option<Digest>,
+}
+
+impl Registry {
+    /// The manifests of a repository that refer to `subject`, behind `after`, of one artifact type
+    /// where one is given (end-12). Empty for what nobody refers to.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn referrers(
+        &self,
+        name: &RepositoryName,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        after: Option<&Digest>,
+    ) -> Result<Referrers, Error> {
+        self.complete_referrers(name).await?;
+        let mut page = Referrers::default();
+        let mut length = 0;
+        let mut last = after.cloned();
+        for algorithm in Algorithm::ALL {
+            if after.is_some_and(|after| after.algorithm() > algorithm) {
+                continue;
+            }
+            let folder = TreeKey::ReferrersOf(name, subject, algorithm).key();
+            let mut behind = after
+                .filter(|after| after.algorithm() == algorithm)
+                .map(|after| after.hex().to_owned());
+            loop {
+                let held = self.storage().list_holders(&folder, LINK, behind.as_deref(), BATCH);
+                let entries = held.await?.names;
+                let Some(end) = entries.last() else { break };
+                behind = Some(end.clone());
+                for hex in entries {
+                    let Ok(digest) = Digest::from_parts(algorithm.as_str(), &hex) else {
+                        continue;
+                    };
+                    let Some(json) = self.referrer(name, &digest, artifact_type).await? else {
+                        continue;
+                    };
+                    length += json.len() + 1;
+                    if length > MAX_PAGE_BYTES && !page.descriptors.is_empty() {
+                        page.next = last;
+                        return Ok(page);
+                    }
+                    page.descriptors.push(json);
+                    last = Some(digest);
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    /// The descriptor of a referrer, when it is still there and of the wanted type.
+    async fn referrer(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Option<String>, Error> {
+        let Some(content) = self.revision(name, digest).await? else {
+            return Ok(None);
+        };
+        let Ok(manifest) = Manifest::parse(&content.bytes, None) else {
+            return Ok(None);
+        };
+        if artifact_type.is_some() && manifest.artifact_type() != artifact_type {
+            return Ok(None);
+        }
+        let json = serde_json::to_string(&manifest.referrer(digest, content.bytes.len()));
+        Ok(json.ok())
+    }
+
+    /// Enters the revisions that somebody else stored, once for a repository in the life of a
+    /// server.
+    async fn complete_referrers(&self, name: &RepositoryName) -> Result<(), Error> {
+        let Entered(entered) = &self.0.entered;
+        if entered.contains_key(name) {
+            return Ok(());
+        }
+        let mut found = false;
+        for algorithm in Algorithm::ALL {
+            let folder = TreeKey::Revisions(name, algorithm).key();
+            let mut after = None;
+            loop {
+                let entries = self.storage().list(&folder, after.as_deref(), BATCH).await?;
+                let Some(last) = entries.last() else { break };
+                after = Some(last.name.clone());
+                let digests: Vec<Digest> = entries
+                    .iter()
+                    .filter_map(|entry| Digest::from_parts(algorithm.as_str(), &entry.name).ok())
+                    .collect();
+                found |= !digests.is_empty();
+                stream::iter(digests)
+                    .map(|digest| async move { self.enter_referrer(name, &digest).await })
+                    .buffer_unordered(LOOKUPS)
+                    .try_collect::<()>()
+                    .await?;
+            }
+        }
+        // Anybody may ask about what is not there; that is not remembered.
+        if found {
+            entered.insert(name.clone(), ());
+        }
+        Ok(())
+    }
+
+    async fn enter_referrer(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
+        let Some(content) = self.revision(name, digest).await? else {
+            return Ok(());
+        };
+        let Ok(manifest) = Manifest::parse(&content.bytes, None) else {
+            return Ok(());
+        };
+        let Some(subject) = manifest.subject().map(|subject| &subject.digest) else {
+            return Ok(());
+        };
+        let place = TreeKey::Referrer { name, subject, referrer: digest };
+        if self.storage().size(&place.key()).await?.is_some() {
+            return Ok(());
+        }
+        // One that has gone since it was read must not be entered any more.
+        let _repository = self.adding(name).await?;
+        match self.storage().size(&TreeKey::Revision(name, digest).key()).await? {
+            Some(_) => self.enter(place, digest).await,
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Tags that stay what they were first pushed as, until they are deleted.
+
+use crate::{
+    oci::{Digest, RepositoryName, Tag},
+    registry::{Error, Registry, TagSelector, tree::TreeKey},
+};
+
+/// A tag that would have come to name something else.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the tag {tag} of {repository} is immutable and names other content (storage.immutabletags: \
+     {rule}); push another tag, or delete this one first where deletion is allowed"
+)]
+pub struct TagImmutable {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag.
+    pub tag: Tag,
+    /// What it names.
+    pub digest: Digest,
+    /// The rule that it is under, in words.
+    pub rule: String,
+}
+
+/// The rules about such tags.
+#[derive(Debug)]
+pub(in crate::registry) struct ImmutableTags(Vec<TagSelector>);
+
+impl ImmutableTags {
+    pub(in crate::registry) const fn new(rules: Vec<TagSelector>) -> Self {
+        Self(rules)
+    }
+
+    /// Whether any of these is such a tag.
+    pub(in crate::registry) fn are_among(&self, name: &RepositoryName, tags: &[Tag]) -> bool {
+        tags.iter().any(|tag| self.rule(name, tag).is_some())
+    }
+
+    fn rule(&self, name: &RepositoryName, tag: &Tag) -> Option<&TagSelector> {
+        self.0.iter().find(|scope| scope.covers_some_of(name) && scope.covers(tag))
+    }
+}
+
+impl Registry {
+    /// Refuses to give other content to a tag that is immutable. The caller holds the lock for
+    /// claiming.
+    ///
+    /// A tag whose manifest is damaged or missing is one all the same: people have seen what it
+    /// named, and pushing that again mends it.
+    pub(in crate::registry) async fn refuse_moved(
+        &self,
+        name: &RepositoryName,
+        tags: &[Tag],
+        (digest, bytes): (&Digest, &[u8]),
+    ) -> Result<(), Error> {
+        for tag in tags {
+            let Some(rule) = self.0.immutable.rule(name, tag) else { continue };
+            let Some(current) = self.link(TreeKey::TagCurrent(name, tag)).await? else { continue };
+            // The same content may have come under a digest of another algorithm.
+            if current != *digest && current != Digest::of(current.algorithm(), bytes) {
+                return Err(Error::TagImmutable(TagImmutable {
+                    repository: name.clone(),
+                    tag: tag.clone(),
+                    digest: current,
+                    rule: rule.to_string(),
+                }));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        oci::{Algorithm, Reference},
+        registry::{Options, Put, SystemClock, TagRules},
+        storage::{
+            Storage,
+            filesystem::{self, Filesystem},
+            memory::Memory,
+        },
+    };
+
+    fn registry(rules: &serde_json::Value) -> (Memory, Registry) {
+        let memory = Memory::default();
+        (memory.clone(), over(Arc::new(memory), rules))
+    }
+
+    fn over(storage: Arc<dyn Storage>, rules: &serde_json::Value) -> Registry {
+        let rules = serde_json::json!({ "immutabletags": rules });
+        let tags: TagRules = serde_json::from_value(rules).unwrap();
+        let options = Options { tags, ..Options::default() };
+        Registry::new(storage, Arc::new(SystemClock), options)
+    }
+
+    fn reference(text: &str) -> Reference {
+        text.parse()
+            .map(Reference::Digest)
+            .unwrap_or_else(|_| Reference::Tag(text.parse().unwrap()))
+    }
+
+    /// A manifest that needs nothing, of its own for each seed.
+    fn manifest(seed: &str) -> Bytes {
+        let index = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [],
+            "annotations": { "seed": seed },
+        });
+        index.to_string().into()
+    }
+
+    async fn put(registry: &Registry, at: &str, tags: &[&str], seed: &str) -> Result<(), Error> {
+        let put = Put {
+            reference: reference(at),
+            tags: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
+            content_type: None,
+            bytes: manifest(seed),
+        };
+        registry.put_manifest(&"team/app".parse().unwrap(), put).await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn other_content_is_refused_and_nothing_of_it_is_stored() {
+        let (memory, registry) = registry(&serde_json::json!([
+            { "repositories": "other/**" },
+            { "repositories": "team/*", "tags": "^v" },
+        ]));
+        put(&registry, "v1", &[], "one").await.unwrap();
+        put(&registry, "latest", &[], "one").await.unwrap();
+        put(&registry, "latest", &[], "two").await.unwrap();
+        let other = Digest::of(Algorithm::Sha256, &manifest("three")).to_string();
+        for (at, tags) in [("v1", &[][..]), (&other, &["new", "v1"]), ("v2", &["v1"])] {
+            match put(&registry, at, tags, "three").await {
+                Err(Error::TagImmutable(TagImmutable { tag, rule, digest, .. })) => {
+                    assert_eq!(tag.as_str(), "v1");
+                    assert_eq!(rule, "repositories team/*, tags ^v");
+                    assert_eq!(digest, Digest::of(Algorithm::Sha256, &manifest("one")));
+                }
+                other => panic!("{at}: {other:?}"),
+            }
+        }
+        let other: Digest = other.parse().unwrap();
+        let name = "team/app".parse().unwrap();
+        for place in [TreeKey::Data(&other), TreeKey::Revision(&name, &other)] {
+            assert_eq!(memory.size(&place.key()).await.unwrap(), None, "{place:?}");
+        }
+        assert_eq!(registry.tags(&name, None, 9).await.unwrap().unwrap().items.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_same_content_is_taken_again_and_a_deleted_tag_is_free() {
+        let (_, registry) = registry(&serde_json::json!([{}]));
+        put(&registry, "v1", &[], "one").await.unwrap();
+        put(&registry, "v1", &[], "one").await.unwrap();
+        let by_512 = Digest::of(Algorithm::Sha512, &manifest("one")).to_string();
+        put(&registry, &by_512, &["v1", "v2"], "one").await.unwrap();
+        put(&registry, "v2", &[], "one").await.unwrap();
+        put(&registry, "v1", &[], "two").await.unwrap_err();
+        let name = "team/app".parse().unwrap();
+        assert!(registry.delete_tag(&name, &"v1".parse().unwrap()).await.unwrap());
+        put(&registry, "v1", &[], "two").await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_two_first_pushes_in_two_processes_one_wins() {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let process = || {
+            let rootdirectory = folder.path().to_owned();
+            let storage = Filesystem::open(&filesystem::Options { rootdirectory }).unwrap();
+            over(Arc::new(storage), &serde_json::json!([{}]))
+        };
+        let (here, there) = (process(), process());
+        for round in 0..16 {
+            let tag = format!("v{round}");
+            let (one, two) =
+                tokio::join!(put(&here, &tag, &[], "one"), put(&there, &tag, &[], "two"));
+            assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+            let name = "team/app".parse().unwrap();
+            let found = here.manifest(&name, &reference(&tag)).await.unwrap().unwrap();
+            assert_eq!(found.bytes, manifest(if one.is_ok() { "one" } else { "two" }));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! When a manifest was last pulled, for the rules of retention that ask.
+//!
+//! It is the time of an empty file beside the revision's link, so it goes with the revision, every
+//! process on the tree sees it, and nothing has to be written anew when it is read. It is a record
+//! for deciding what is old, not a promise: a power cut may undo the latest of it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use moka::sync::Cache;
+use tokio::sync::Semaphore;
+
+use crate::{
+    oci::{Digest, RepositoryName},
+    registry::{Error, Registry, tree::TreeKey},
+    storage::Durability,
+};
+
+/// A manifest that is pulled all the time is written about no more often.
+const EVERY: Duration = Duration::from_secs(3600);
+
+/// Of so many manifests it is remembered that they were recorded. Of others it is written again.
+const REMEMBERED: u64 = 16_384;
+
+/// So many are recorded at a time. Of those that come meanwhile the next pull is recorded.
+const AT_ONCE: usize = 64;
+
+/// What is being recorded.
+#[derive(Debug)]
+pub(in crate::registry) struct LastPulled {
+    /// When each manifest was recorded last.
+    recorded: Cache<String, jiff::Timestamp>,
+    free: Arc<Semaphore>,
+    /// Whether the last attempt failed: what goes on failing is logged once.
+    failing: AtomicBool,
+}
+
+impl LastPulled {
+    pub(in crate::registry) fn new() -> Self {
+        let recorded = Cache::new(REMEMBERED);
+        let free = Arc::new(Semaphore::new(AT_ONCE));
+        Self { recorded, free, failing: AtomicBool::new(false) }
+    }
+}
+
+impl Registry {
+    /// Records that a manifest was pulled just now, where a rule of retention asks for that. It is
+    /// done later, and whoever pulls never learns whether it could be.
+    pub fn pulled(&self, name: &RepositoryName, digest: &Digest) {
+        let Some(pulls) = &self.0.pulls else { return };
+        let (manifest, now) = (format!("{name}@{digest}"), self.0.clock.now());
+        let is_recent = |recorded| {
+            // One of the future was recorded by a clock that has been put right.
+            Duration::try_from(now.duration_since(recorded)).is_ok_and(|since| since < EVERY)
+        };
+        if pulls.recorded.get(&manifest).is_some_and(is_recent) {
+            return;
+        }
+        let Ok(permit) = Arc::clone(&pulls.free).try_acquire_owned() else { return };
+        pulls.recorded.insert(manifest, now);
+        let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
+        self.0.tasks.spawn(async move {
+            let recorded = registry.record_pull(&name, &digest).await;
+            drop(permit);
+            let Some(LastPulled { failing, .. }) = &registry.0.pulls else { return };
+            if let (Err(error), false) =
+                (&recorded, failing.swap(recorded.is_err(), Ordering::Relaxed))
+            {
+                let (error, repository) = (error as &dyn std::error::Error, &name);
+                tracing::warn!(%repository, %digest, error, "a pull could not be recorded");
+            }
+        });
+    }
+
+    async fn record_pull(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
+        // Without a revision there is nothing to record; the lock keeps it from going meanwhile, so
+        // that no folder is left that holds nothing else.
+        let _repository = self.adding(name).await?;
+        if self.storage().size(&TreeKey::Revision(name, digest).key()).await?.is_none() {
+            return Ok(());
+        }
+        let key = TreeKey::Pulled(name, digest).key();
+        if !self.storage().renew(&key).await? {
+            self.storage().put(&key, Bytes::new(), Durability::Lazy).await?;
+        }
+        Ok(())
+    }
+
+    /// When a manifest was last pulled, as far as that was recorded.
+    pub(in crate::registry) async fn last_pulled(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<SystemTime>, Error> {
+        Ok(self.storage().modified(&TreeKey::Pulled(name, digest).key()).await?)
+    }
+}

@@ -1,0 +1,300 @@
+//! Whose an upload is.
+//!
+//! The id of an upload is nothing to guess, but it stands in logs and in `Location` headers. So an
+//! upload is known to whoever began it and to nobody else, after a restart too: their name lies
+//! beside it. One that registry:2 left has none, and whoever knows its id may go on with it.
+//!
+//! How many uploads a user may have open is limited: each is a folder, which stays until it is
+//! finished, cancelled or purged. So is how many a user may begin and not finish within an hour: each
+//! makes folders and removes them again. A blob that comes in one request is an open upload for as
+//! long as the request lasts.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{UploadId, allowance::Allowance};
+use crate::{
+    oci::RepositoryName,
+    registry::{Error, Registry, tree::TreeKey},
+    storage::Durability,
+};
+
+/// An upload that was begun this long ago is not counted any more: its client will not come back,
+/// or is at work on something large.
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// No name of a user is longer, in bytes.
+const MAX_OWNER: usize = 4096;
+
+/// Which upload is meant, and who means it.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    /// The repository it is in.
+    pub name: RepositoryName,
+    /// Its id there.
+    pub id: UploadId,
+    /// Who began it; `None` where nobody is known by name.
+    pub owner: Option<Arc<str>>,
+}
+
+/// How many uploads a user may have.
+#[derive(Clone, Copy, Debug)]
+pub struct UploadLimits {
+    /// Open at a time.
+    pub open: usize,
+    /// Begun within an hour and not finished.
+    pub per_hour: usize,
+}
+
+impl Default for UploadLimits {
+    fn default() -> Self {
+        Self { open: 1000, per_hour: 10_000 }
+    }
+}
+
+/// The uploads that are open, by owner.
+#[derive(Debug)]
+pub(in crate::registry) struct OpenUploads {
+    limits: UploadLimits,
+    owners: Mutex<HashMap<Option<Arc<str>>, Owner>>,
+}
+
+/// What is known of the uploads of a user.
+#[derive(Debug)]
+struct Owner {
+    uploads: HashMap<UploadId, Begun>,
+    /// Uploads that may still be begun.
+    allowance: Allowance,
+}
+
+impl Owner {
+    /// Whether there is nothing to remember.
+    fn is_idle(&self) -> bool {
+        self.uploads.is_empty() && self.allowance.is_whole()
+    }
+}
+
+/// How an upload was begun.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    at: Instant,
+    /// It lasts as long as the request that began it, and no longer.
+    in_one_request: bool,
+}
+
+/// An upload that ends with the request that began it: it is open until this is dropped.
+#[derive(Debug)]
+pub(super) struct InOneRequest<'a> {
+    opened: &'a OpenUploads,
+    upload: Upload,
+}
+
+impl InOneRequest<'_> {
+    /// The upload has become a blob.
+    pub(super) fn finished(self) {
+        self.opened.finished(&self.upload);
+    }
+}
+
+impl Drop for InOneRequest<'_> {
+    fn drop(&mut self) {
+        self.opened.close(&self.upload);
+    }
+}
+
+impl OpenUploads {
+    /// So many for each owner.
+    pub(in crate::registry) fn new(limits: UploadLimits) -> Self {
+        Self { limits, owners: Mutex::default() }
+    }
+
+    /// Counts an upload, unless its owner has too many, or has begun too many.
+    pub(super) fn open(&self, upload: &Upload) -> Result<(), Error> {
+        self.begin(upload, false)
+    }
+
+    /// As [`open`](Self::open), for an upload that ends with the request.
+    pub(super) fn in_one_request(&self, upload: Upload) -> Result<InOneRequest<'_>, Error> {
+        self.begin(&upload, true)?;
+        Ok(InOneRequest { opened: self, upload })
+    }
+
+    fn begin(&self, upload: &Upload, in_one_request: bool) -> Result<(), Error> {
+        let UploadLimits { open, per_hour } = self.limits;
+        let mut owners = self.owners();
+        let owner = owners.entry(upload.owner.clone()).or_insert_with(|| Owner {
+            uploads: HashMap::new(),
+            allowance: Allowance::new(per_hour),
+        });
+        let uploads = &mut owner.uploads;
+        if uploads.len() >= open {
+            uploads.retain(|_, begun| begun.in_one_request || begun.at.elapsed() < LIFETIME);
+        }
+        if uploads.len() >= open {
+            return Err(Error::TooManyUploads { most: open });
+        }
+        let begun = owner.allowance.take();
+        begun.map_err(|retry_after| Error::TooManyBegun { most: per_hour, retry_after })?;
+        owner.uploads.insert(upload.id, Begun { at: Instant::now(), in_one_request });
+        Ok(())
+    }
+
+    /// Counts an upload no more.
+    pub(super) fn close(&self, upload: &Upload) {
+        self.end(upload, |_| {});
+    }
+
+    /// Counts an upload no more, which has become a blob: it is as if it had not been begun.
+    pub(super) fn finished(&self, upload: &Upload) {
+        self.end(upload, Allowance::give_back);
+    }
+
+    fn end(&self, upload: &Upload, then: impl FnOnce(&mut Allowance)) {
+        let mut owners = self.owners();
+        let Some(owner) = owners.get_mut(&upload.owner) else { return };
+        // One that this process has not begun was not taken from the allowance either.
+        if owner.uploads.remove(&upload.id).is_some() {
+            then(&mut owner.allowance);
+        }
+        if owner.is_idle() {
+            owners.remove(&upload.owner);
+        }
+    }
+
+    /// Counts an upload no more, whosever it is.
+    pub(in crate::registry) fn forget(&self, id: UploadId) {
+        self.owners().retain(|_, owner| {
+            owner.uploads.remove(&id);
+            !owner.is_idle()
+        });
+    }
+
+    fn count(&self) -> usize {
+        self.owners().values().map(|owner| owner.uploads.len()).sum()
+    }
+
+    fn owners(&self) -> MutexGuard<'_, HashMap<Option<Arc<str>>, Owner>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Registry {
+    /// How many uploads were begun since the start and have neither been finished nor cancelled;
+    /// those that nobody came back for may not be among them.
+    #[must_use]
+    pub fn open_uploads(&self) -> usize {
+        self.0.opened.count()
+    }
+
+    /// Writes down whose an upload is.
+    pub(super) async fn set_owner(&self, upload: &Upload) -> Result<(), Error> {
+        let Some(owner) = &upload.owner else { return Ok(()) };
+        let place = TreeKey::UploadOwner(&upload.name, upload.id).key();
+        let bytes = Bytes::from(owner.to_string());
+        // It lives as long as the upload, of which nothing is promised before it is finished.
+        Ok(self.storage().put(&place, bytes, Durability::Lazy).await?)
+    }
+
+    /// Refuses an upload that is not there, and one of somebody else in the same words.
+    ///
+    /// To be asked before the upload is entered: whoever may not go on with it must not push its
+    /// writer aside either.
+    pub(super) async fn refuse_unknown(&self, upload: &Upload) -> Result<(), Error> {
+        let Upload { name, id, owner } = upload;
+        let place = TreeKey::UploadOwner(name, *id).key();
+        let known = match self.storage().read(&place, MAX_OWNER).await? {
+            Some(theirs) if !theirs.is_empty() => {
+                owner.as_ref().is_some_and(|owner| owner.as_bytes() == theirs)
+            }
+            // A power cut may have emptied it.
+            _ => self.upload_length_now(name, *id).await?.is_some(),
+        };
+        if known {
+            return Ok(());
+        }
+        // One that is counted for whoever asks is theirs, and has gone.
+        self.0.opened.close(upload);
+        Err(Error::UploadUnknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn upload(owner: &str) -> Upload {
+        let name = "a".parse().unwrap();
+        Upload { name, id: UploadId(Uuid::new_v4()), owner: Some(owner.into()) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_owner_has_so_many_uploads_open_and_old_ones_do_not_count() {
+        let opened = OpenUploads::new(UploadLimits { open: 2, per_hour: 100 });
+        let open = |upload: &Upload| opened.open(upload).is_ok();
+        let (first, second, third) = (upload("ann"), upload("ann"), upload("ann"));
+        assert!(open(&first) && open(&second));
+        assert!(!open(&third));
+        assert!(open(&upload("bob")), "others have their own");
+        opened.close(&first);
+        assert!(open(&third));
+        assert!(!open(&first));
+        tokio::time::sleep(LIFETIME).await;
+        assert!(open(&first));
+        assert_eq!(opened.count(), 2, "what is too old is dropped; one is bob's");
+        opened.forget(first.id);
+        assert_eq!(opened.count(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_in_one_request_is_open_until_the_request_ends() {
+        let opened = OpenUploads::new(UploadLimits { open: 1, per_hour: 3 });
+        let whole = opened.in_one_request(upload("ann")).unwrap();
+        tokio::time::sleep(LIFETIME * 2).await;
+        assert!(matches!(opened.open(&upload("ann")), Err(Error::TooManyUploads { most: 1 })));
+        drop(whole);
+        assert_eq!(opened.count(), 0);
+        opened.open(&upload("ann")).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_owner_begins_so_many_uploads_within_an_hour_that_do_not_become_blobs() {
+        let opened = OpenUploads::new(UploadLimits { open: 10, per_hour: 2 });
+        let abandon = |owner: &str| {
+            let upload = upload(owner);
+            opened.open(&upload).map(|()| opened.close(&upload))
+        };
+        abandon("ann").unwrap();
+        // Those that become blobs do not count, however many they are.
+        for _ in 0..5 {
+            let upload = upload("ann");
+            opened.open(&upload).unwrap();
+            opened.finished(&upload);
+            opened.in_one_request(self::upload("ann")).unwrap().finished();
+        }
+        abandon("ann").unwrap();
+        let Err(Error::TooManyBegun { most: 2, retry_after }) = abandon("ann") else { panic!() };
+        abandon("bob").unwrap();
+        tokio::time::sleep(retry_after - Duration::from_secs(1)).await;
+        assert!(abandon("ann").is_err());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        abandon("ann").unwrap();
+        assert!(abandon("ann").is_err());
+        // What was begun before a restart is not given back.
+        opened.finished(&upload("ann"));
+        assert!(abandon("ann").is_err());
+        tokio::time::sleep(LIFETIME).await;
+        opened.forget(upload("ann").id);
+        assert!(
+            opened.owners().is_empty(),
+            "nothing is remembered of those who may begin all again"
+        );
+    }
+}
