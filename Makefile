@@ -34,19 +34,19 @@ test: lint doc providers deny unit fuzz-build chaos-quick soak-quick install-cli
 
 .PHONY: fmt
 fmt: ## Format the code
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 .PHONY: lint
 lint: ## Check the format and the lints
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --manifest-path fuzz/Cargo.toml -- -D warnings
 
 .PHONY: doc
 doc: ## Build the documentation, private items too, without a warning
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 .PHONY: providers
 providers: ## Check that no second crypto provider or TLS stack is linked
@@ -62,7 +62,7 @@ DENY = $(CARGO) deny --locked --config '$(CURDIR)/deny.toml'
 DENIED = check --hide-inclusion-graph bans licenses sources
 
 .PHONY: deny
-deny: install-deny ## Check licenses, sources and bans of what both crates stand on
+deny: install-deny ## Check licenses, sources and bans of all dependencies
 	$(DENY) $(DENIED)
 	$(DENY) --manifest-path fuzz/Cargo.toml $(DENIED)
 
@@ -74,7 +74,7 @@ install-deny:
 	    env -u CARGO_TARGET_DIR $(CARGO) install --locked --debug --version 0.20.2 cargo-deny
 
 .PHONY: unit
-unit: forget-skips ## Run the tests that need nothing but this crate
+unit: forget-skips ## Run the tests that need no other program
 	$(CARGO) test --locked --lib --bins --test it --bench pure
 	$(CARGO) test --locked --doc
 	@$(SHOW_SKIPS)

@@ -5,11 +5,9 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use reqwest::{Body, Method, header::HeaderMap};
 use serde_json::Value;
+use testkit::site::PASSWORD;
 
-use crate::{
-    content::{Family, digest},
-    site::PASSWORD,
-};
+use crate::content::{Family, digest};
 
 /// A client of one registry.
 #[derive(Debug)]

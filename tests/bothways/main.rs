@@ -9,7 +9,7 @@
 //! schema 1, are made by hand. `REGISTRY2` names another program than docker-registry, such as a
 //! registry:3.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod api;
 mod back;
@@ -19,18 +19,5 @@ mod ledger;
 mod migration;
 mod odd;
 mod place;
-#[path = "../common/process.rs"]
-#[expect(dead_code, reason = "other suites need more")]
-mod process;
-#[path = "../common/registry2.rs"]
-mod registry2;
-#[path = "../common/require.rs"]
-#[expect(dead_code, reason = "other suites need more")]
-mod require;
 mod schema1;
-#[path = "../common/site.rs"]
-#[expect(dead_code, reason = "other suites need more")]
-mod site;
-#[path = "../common/skip.rs"]
-mod skip;
 mod there;

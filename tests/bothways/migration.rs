@@ -6,6 +6,10 @@ mod page;
 mod skopeo;
 
 use reqwest::{Method, Response};
+use testkit::{
+    require::{self, Need},
+    site::{PASSWORD, USER},
+};
 
 use crate::{
     content::{Author, DOCKER, OCI},
@@ -15,8 +19,6 @@ use crate::{
         skopeo::Skopeo,
     },
     place::registry2_is_there,
-    require::{self, Need},
-    site::{PASSWORD, USER},
 };
 
 fn all_is_there(suite: &str) -> bool {

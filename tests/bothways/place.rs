@@ -9,13 +9,17 @@ use std::{
 };
 
 use reqwest::Version;
-
-use crate::{
-    api::Api,
+use testkit::{
     registry2::{self, Registry2},
     require::{self, Need},
-    site::{Server, Site, USER},
+    site::{Build, Server, Site, USER},
 };
+
+use crate::api::Api;
+
+/// What cargo tells this suite about its build.
+pub(crate) const BUILD: Build =
+    Build { binary: env!("CARGO_BIN_EXE_portcullis"), folder: env!("CARGO_TARGET_TMPDIR") };
 
 /// Where docker-registry listens: so much above the port of Portcullis.
 const PORTS: u16 = 1000;
@@ -48,7 +52,7 @@ pub(crate) struct Verdict {
 
 impl Place {
     pub(crate) fn new(what: &str) -> Self {
-        let site = Site::new(what);
+        let site = Site::new(what, BUILD);
         fs::create_dir(site.path("data")).unwrap();
         fs::create_dir(site.path("registry2")).unwrap();
         Self { site }
@@ -128,7 +132,7 @@ impl Place {
     pub(crate) fn collect_here(&self, arguments: &[&str]) -> String {
         // What is as young as the steps of time stays.
         std::thread::sleep(std::time::Duration::from_millis(50));
-        let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        let output = Command::new(BUILD.binary)
             .current_dir(self.site.path("registry2"))
             .env_clear()
             .env("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", self.root())
@@ -164,12 +168,12 @@ impl Place {
 
     /// What Portcullis has logged so far.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.site.path("server.log")).unwrap()
+        self.site.log()
     }
 
     /// Verifies the tree.
     pub(crate) fn verify(&self, arguments: &[&str]) -> Verdict {
-        let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        let output = Command::new(BUILD.binary)
             .current_dir(self.site.path("registry2"))
             .env_clear()
             .env("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", self.root())

@@ -5,15 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Version, header};
 use serde_json::Value;
-use tokio::time::Instant;
-
-use crate::{
-    killer::Moment,
+use testkit::{
     random::Random,
     site::{PASSWORD, USER},
-    stage::Stage,
-    tally::Kind,
 };
+use tokio::time::Instant;
+
+use crate::{killer::Moment, stage::Stage, tally::Kind};
 
 /// Why a client ends.
 #[derive(Debug)]

@@ -10,9 +10,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use testkit::{random::Random, site::Site};
 use tokio::time;
 
-use crate::{random::Random, site::Site, stage::Stage, tally::add};
+use crate::{BUILD, stage::Stage, tally::add};
 
 const POLL: Duration = Duration::from_millis(2);
 /// How much older a tree gets between two of its servers: with the grace that is the default, what
@@ -59,15 +60,13 @@ impl Collecting {
             ("REGISTRY_STORAGE_DELETE_BLOBS", if self.force { "force" } else { "unneeded" }),
         ]
     }
-}
 
-impl Site {
     /// Begins a collection from the command line.
-    fn collection(&self, collecting: Collecting) -> Child {
-        Command::new(env!("CARGO_BIN_EXE_portcullis"))
+    fn begin(self, site: &Site) -> Child {
+        Command::new(BUILD.binary)
             .args(["garbage-collect", "--quiet", "config.yml"])
-            .current_dir(self.path(""))
-            .envs(collecting.variables())
+            .current_dir(site.path(""))
+            .envs(self.variables())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -77,18 +76,18 @@ impl Site {
 
     /// Collects from the command line until the server is killed; then so is this.
     pub(crate) async fn collect(
-        &self,
+        self,
+        site: Arc<Site>,
         stage: Arc<Stage>,
-        collecting: Collecting,
         mut random: Random,
     ) -> Result<(), String> {
         while !stage.trigger.pulled() {
             // The tree comes with the first push.
-            if !self.path("data").is_dir() {
+            if !site.path("data").is_dir() {
                 time::sleep(POLL).await;
                 continue;
             }
-            let mut child = self.collection(collecting);
+            let mut child = self.begin(&site);
             let status = loop {
                 if let Some(status) = child.try_wait().unwrap() {
                     break Some(status);

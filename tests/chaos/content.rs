@@ -6,8 +6,8 @@ use std::{collections::HashMap, ops::Range, sync::Mutex};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-pub(crate) use crate::blob::{Blob, Digest, digest};
-use crate::{
+pub(crate) use testkit::blob::{Blob, Digest, digest};
+use testkit::{
     blob::{CONFIG, IMAGE, LAYER, descriptor, noise},
     random::Random,
 };

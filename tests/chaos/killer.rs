@@ -10,13 +10,10 @@ use std::{
     time::Duration,
 };
 
+use testkit::{random::Random, site::Server};
 use tokio::{sync::Notify, time};
 
-use crate::{
-    random::Random,
-    site::Server,
-    tally::{Kind, Tally, add},
-};
+use crate::tally::{Kind, Tally, add};
 
 /// How many kills of a hundred are aimed.
 const AIMED: u64 = 75;
@@ -98,17 +95,5 @@ impl Trigger {
         self.pulled.store(true, Ordering::SeqCst);
         add(&tally.kills, 1);
         tokio::task::block_in_place(|| server.kill())
-    }
-}
-
-impl Server {
-    /// SIGKILL. Returns when the process is gone, and its sockets with it.
-    pub(crate) fn kill(mut self) -> Result<(), String> {
-        if let Some(status) = self.child.try_wait().unwrap() {
-            return Err(format!("the server ended by itself with {status}"));
-        }
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        Ok(())
     }
 }

@@ -22,18 +22,12 @@
 
 mod actions;
 mod arguments;
-#[path = "../common/blob.rs"]
-mod blob;
 mod check;
 mod client;
 mod collector;
 mod content;
 mod killer;
 mod model;
-#[path = "../common/random.rs"]
-mod random;
-#[path = "../common/site.rs"]
-mod site;
 mod stage;
 mod tally;
 mod tree;
@@ -47,6 +41,10 @@ use std::{
 };
 
 use reqwest::Version;
+use testkit::{
+    random::Random,
+    site::{Build, Site},
+};
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
@@ -60,8 +58,6 @@ use crate::{
     content::Content,
     killer::Trigger,
     model::Model,
-    random::Random,
-    site::Site,
     stage::Stage,
     tally::{Tally, add},
     tree::Tree,
@@ -74,6 +70,10 @@ const CLIENTS: u64 = 6;
 /// making of folders is in danger again.
 const KILLS_OF_A_TREE: u64 = 20;
 
+/// What cargo tells this suite about its build.
+const BUILD: Build =
+    Build { binary: env!("CARGO_BIN_EXE_portcullis"), folder: env!("CARGO_TARGET_TMPDIR") };
+
 fn main() -> ExitCode {
     let arguments = match Arguments::read() {
         Ok(Some(arguments)) => arguments,
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
         }
     };
     println!("chaos: seed {}, {} kills", arguments.seed, arguments.kills);
-    let site = Arc::new(Site::new("chaos"));
+    let site = Arc::new(Site::new("chaos", BUILD));
     let tally = Arc::new(Tally::default());
     let result = Runtime::new().unwrap().block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).unwrap();
@@ -187,7 +187,7 @@ impl<'a> Life<'a> {
         for _ in 0..collecting.outside {
             let (site, stage) = (Arc::clone(self.site), Arc::clone(&stage));
             let random = Random::new(random.number());
-            clients.spawn(async move { site.collect(stage, collecting, random).await });
+            clients.spawn(collecting.collect(site, stage, random));
         }
         stage.trigger.kill(server, random, (self.tally, living)).await?;
         while let Some(ended) = clients.join_next().await {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use reqwest::{Body, Method, header};
+use testkit::blob::streamed;
 
 use crate::{
-    blob::streamed,
     client::{Answer, Client, Outcome, Stop},
     content::{Blob, Digest, REPOSITORIES},
     model::{Effect, End, Key, Model},

@@ -8,13 +8,13 @@ use std::{
 };
 
 use tempfile::TempDir;
-
-use crate::{
+use testkit::{
     process::Outcome,
     require::{Need, met},
-    server::{PASSWORD, Server, USER},
     skip::skip,
 };
+
+use crate::server::{PASSWORD, Server, USER};
 
 const SIZES: [usize; 4] = [10, 100_000, 1_000_000, 10_000_000];
 

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
+use testkit::process::{Daemon, Outcome, client};
+use testkit::require::{self, Need};
 
 use crate::image::Layout;
 use crate::netns::Network;
-use crate::process::{Daemon, Outcome, client};
-use crate::require::{self, Need};
 use crate::server::{PASSWORD, Server, USER, WRONG_PASSWORD};
 
 #[test]

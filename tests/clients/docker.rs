@@ -9,11 +9,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use testkit::process::{Daemon, Outcome, client};
+use testkit::require::{self, Need};
 
 use crate::image;
 use crate::netns::Network;
-use crate::process::{Daemon, Outcome, client};
-use crate::require::{self, Need};
 use crate::server::{PASSWORD, Server, USER, WRONG_PASSWORD};
 
 #[test]

@@ -17,13 +17,7 @@ mod docker;
 mod image;
 mod netns;
 mod podman;
-#[path = "../common/process.rs"]
-mod process;
-#[path = "../common/require.rs"]
-mod require;
 mod server;
-#[path = "../common/skip.rs"]
-mod skip;
 mod skopeo;
 mod sslscan;
 mod tls_scan;

@@ -10,7 +10,7 @@ use std::process::{self, Command};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::process::Outcome;
+use testkit::process::Outcome;
 
 const PREFIX: &str = "portcullis-";
 

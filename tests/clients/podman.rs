@@ -7,12 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use testkit::process::{Outcome, client};
+use testkit::require::{self, Need};
+use testkit::skip;
 
 use crate::image;
-use crate::process::{Outcome, client};
-use crate::require::{self, Need};
 use crate::server::{PASSWORD, Server, USER, WRONG_PASSWORD};
-use crate::skip;
 
 /// A hang guard: nothing that works takes so long.
 const LOG_LIMIT: Duration = Duration::from_secs(30);

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 
 use tempfile::TempDir;
-
-use crate::process::{Daemon, Outcome};
+use testkit::process::{Daemon, Outcome};
 
 /// The one user of every server.
 pub(crate) const USER: &str = "ann";

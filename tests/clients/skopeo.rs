@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
+use testkit::process::{Outcome, client};
+use testkit::require::{self, Need};
 
 use crate::image::Layout;
-use crate::process::{Outcome, client};
-use crate::require::{self, Need};
 use crate::server::{PASSWORD, Server, USER, WRONG_PASSWORD};
 
 #[test]

@@ -9,9 +9,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
     PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256,
 };
+use testkit::process::{Outcome, client};
+use testkit::require::{self, Need};
 
-use crate::process::{Outcome, client};
-use crate::require::{self, Need};
 use crate::server::Server;
 use crate::sslscan::Scan;
 

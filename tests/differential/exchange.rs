@@ -2,15 +2,13 @@
 
 use std::{net::SocketAddr, path::Path};
 
+use testkit::wire::{GUARD, connect};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
 };
 
-use crate::{
-    step::{Body, Step},
-    wire::{GUARD, connect},
-};
+use crate::step::{Body, Step};
 
 /// An answer as it came.
 #[derive(Debug)]

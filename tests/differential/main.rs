@@ -16,17 +16,13 @@ mod deviations;
 mod document;
 mod exchange;
 mod normal;
-#[path = "../common/registry2.rs"]
-mod registry2;
 mod script;
 mod sides;
-#[path = "../common/skip.rs"]
-mod skip;
 mod step;
-#[path = "../common/wire.rs"]
-mod wire;
 
 use std::{collections::BTreeSet, fmt::Write as _};
+
+use testkit::{registry2, skip};
 
 use crate::{compare::Difference, deviations::DEVIATIONS, sides::Sides};
 

@@ -11,11 +11,11 @@ use std::{
 };
 
 use tempfile::TempDir;
+use testkit::registry2::Registry2;
 
 use crate::{
     exchange::{Answer, exchange},
     normal::{self, Normal},
-    registry2::Registry2,
     step::{PASSWORD, Step, USER},
 };
 

@@ -1,6 +1,6 @@
 //! One request of the script.
 
-use crate::wire::basic;
+use testkit::wire::basic;
 
 /// The users whom both servers know, and what they do not know.
 pub(crate) const USER: &str = "ann";

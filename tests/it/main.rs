@@ -1,7 +1,7 @@
 //! Behaviour, driven through the public surface over real TLS.
 //!
-//! One binary, because linking is what costs; one module per subject. `support` starts servers and
-//! makes content.
+//! One binary, because linking takes most of the time; one folder per subject. `support` starts
+//! servers and makes content.
 
 #![expect(
     unreachable_pub,
@@ -12,56 +12,92 @@
 )]
 
 mod architecture;
-mod blobs;
-mod browsers;
-mod certificate_files;
-mod cli_certs;
-mod cli_config;
-mod cli_htpasswd;
-mod cli_purge_uploads;
-mod cli_retain;
-mod cli_rm;
-mod cli_serve;
-mod cli_verify;
-mod client_certificates;
-mod collection;
-mod connections;
-mod crowds;
-mod early_answers;
-mod errors;
-mod excess;
-mod fail2ban;
-mod faults;
-mod first_start;
-mod floods;
-mod gate;
-mod headers;
-mod health;
-mod immutable_tags;
-mod legacy_formats;
-mod limits;
-mod links;
-mod lists;
-mod local_authority;
-mod locations;
-mod manifests;
-mod metrics;
-mod misbehaving;
-mod notifications;
-mod power_loss;
-mod readonly;
-mod redirect;
-mod referrers;
-#[path = "../common/registry2.rs"]
-mod registry2;
-mod repositories;
-mod retention;
-mod server;
-#[path = "../common/skip.rs"]
-mod skip;
-mod sockets;
-mod storage_failures;
 mod support;
-mod throttle;
-mod traversal;
-mod uploads;
+
+/// Who may do what: htpasswd, client certificates, throttling.
+mod auth {
+    mod client_certificates;
+    mod fail2ban;
+    mod gate;
+    mod legacy_formats;
+    mod throttle;
+}
+
+/// Commands as processes.
+mod cli {
+    mod certs;
+    mod config;
+    mod first_start;
+    mod htpasswd;
+    mod purge_uploads;
+    mod retain;
+    mod rm;
+    mod serve;
+    mod verify;
+}
+
+/// Deleted repositories, garbage collection, retention.
+mod delete {
+    mod collection;
+    mod repositories;
+    mod retention;
+}
+
+/// What all answers have in common: errors, headers, names.
+mod http {
+    mod browsers;
+    mod errors;
+    mod headers;
+    mod locations;
+    mod traversal;
+}
+
+/// Notifications.
+mod notify {
+    mod notifications;
+}
+
+/// Reads.
+mod pull {
+    mod blobs;
+    mod lists;
+    mod referrers;
+}
+
+/// Writes.
+mod push {
+    mod excess;
+    mod immutable_tags;
+    mod limits;
+    mod manifests;
+    mod uploads;
+}
+
+/// Listeners, TLS, connections and their limits, the drain.
+mod server {
+    mod certificate_files;
+    mod connections;
+    mod crowds;
+    mod early_answers;
+    mod floods;
+    mod lifecycle;
+    mod local_authority;
+    mod misbehaving;
+    mod redirect;
+    mod sockets;
+}
+
+/// The disk: failures, power cuts, symbolic links, read-only operation.
+mod storage {
+    mod failures;
+    mod faults;
+    mod links;
+    mod power_loss;
+    mod readonly;
+}
+
+/// Metrics and health.
+mod telemetry {
+    mod health;
+    mod metrics;
+}

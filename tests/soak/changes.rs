@@ -6,6 +6,7 @@ use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
 use portcullis::server::authority::Authority;
 use reqwest::{Method, Version};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use testkit::site::{PASSWORD, Site, USER};
 use tokio::{
     task::{JoinSet, block_in_place},
     time::{self, Instant, MissedTickBehavior},
@@ -14,7 +15,6 @@ use tokio::{
 use crate::{
     changing::Place,
     client::{Client, Outcome, Stop},
-    site::{PASSWORD, Site, USER},
     stage::{Stage, Users},
     strangers::{BOB, EVE, is_refused},
 };

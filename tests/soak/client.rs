@@ -8,11 +8,9 @@ use std::sync::{
 use bytes::Bytes;
 use reqwest::{Method, RequestBuilder, Response, Version, header, tls::TlsInfo};
 use serde_json::Value;
+use testkit::site::{PASSWORD, USER};
 
-use crate::{
-    site::{PASSWORD, USER},
-    stage::Stage,
-};
+use crate::stage::Stage;
 
 /// Why a client ends.
 #[derive(Debug)]

@@ -4,8 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
-
-use crate::{
+use testkit::{
     blob::{Blob, CONFIG, Digest, IMAGE, LAYER, descriptor, digest, noise},
     random::Random,
 };

@@ -15,6 +15,11 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream;
 use reqwest::{Body, Method, Response, Version};
+use testkit::{
+    blob::{Blob, noise},
+    random::Random,
+    site::{Server, Site},
+};
 use tokio::{
     sync::watch::{self, Receiver},
     task::JoinSet,
@@ -22,12 +27,9 @@ use tokio::{
 };
 
 use crate::{
-    blob::{Blob, noise},
     changes::signal,
     client::{Client, Outcome, Stop},
     push::{SHARED, ending},
-    random::Random,
-    site::{Server, Site},
     stage::Stage,
 };
 

@@ -19,18 +19,12 @@
 )]
 
 mod arguments;
-#[path = "../common/blob.rs"]
-mod blob;
 mod changes;
 mod changing;
 mod client;
 mod content;
 mod drain;
 mod push;
-#[path = "../common/random.rs"]
-mod random;
-#[path = "../common/site.rs"]
-mod site;
 mod stage;
 mod strangers;
 mod tally;
@@ -39,6 +33,10 @@ mod work;
 
 use std::{process::ExitCode, sync::Arc};
 
+use testkit::{
+    random::Random,
+    site::{Build, Server, Site},
+};
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
@@ -50,8 +48,6 @@ use crate::{
     arguments::Arguments,
     changes::{Changes, certificate_of, first_users},
     client::{Outcome, Stop},
-    random::Random,
-    site::{Server, Site},
     stage::Stage,
     watch::{Sample, Series, idle_again},
     work::Worker,
@@ -61,6 +57,10 @@ use crate::{
 const WORKERS: u64 = 8;
 /// What the log may complain about: a file that was found half-written.
 const MAY_BE_SAID: &str = "the new certificate cannot be used; the old one stays";
+
+/// What cargo tells this suite about its build.
+const BUILD: Build =
+    Build { binary: env!("CARGO_BIN_EXE_portcullis"), folder: env!("CARGO_TARGET_TMPDIR") };
 
 fn main() -> ExitCode {
     let arguments = match Arguments::read() {
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
         }
     };
     println!("soak: seed {}, {} s", arguments.seed, arguments.length.as_secs());
-    let site = Arc::new(Site::new("soak"));
+    let site = Arc::new(Site::new("soak", BUILD));
     let runtime = Runtime::new().unwrap();
     let result = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).unwrap();

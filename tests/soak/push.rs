@@ -1,12 +1,14 @@
 //! Blobs and images on their way in, in all the ways that clients know.
 
 use reqwest::{Body, Method, header};
+use testkit::{
+    blob::{Blob, IMAGE, digest, streamed},
+    random::Random,
+};
 
 use crate::{
-    blob::{Blob, IMAGE, digest, streamed},
     client::{Client, Outcome},
     content::Image,
-    random::Random,
 };
 
 /// The repository that has every layer from the beginning to the end.

@@ -2,14 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use crate::{changing::Changing, content::Content, site::Site, tally::Tally};
+use testkit::site::Site;
+
+use crate::{changing::Changing, content::Content, tally::Tally};
 
 /// The passwords of the users, by their names.
 pub(crate) type Users = BTreeMap<&'static str, String>;
@@ -27,13 +28,6 @@ pub(crate) struct Stage {
     over: AtomicBool,
     /// The server has been told to stop: it need not take any more requests.
     stopping: AtomicBool,
-}
-
-impl Site {
-    /// What the server has said.
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.path("server.log")).unwrap()
-    }
 }
 
 impl Stage {

@@ -4,12 +4,14 @@
 use std::{sync::Arc, time::Duration};
 
 use reqwest::{Method, Version};
+use testkit::{
+    random::Random,
+    site::{PASSWORD, USER},
+};
 use tokio::time;
 
 use crate::{
     client::{Answer, Client, Outcome},
-    random::Random,
-    site::{PASSWORD, USER},
     stage::{Stage, Users},
 };
 

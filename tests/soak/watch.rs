@@ -6,9 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use testkit::site::Server;
 use tokio::time;
-
-use crate::site::Server;
 
 /// A hang guard: connections that a client has closed are gone sooner.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -8,13 +8,15 @@ use std::{
 
 use reqwest::{Method, Version, header};
 use serde_json::{Value, json};
+use testkit::{
+    blob::{Blob, Digest, digest},
+    random::Random,
+};
 
 use crate::{
-    blob::{Blob, Digest, digest},
     client::{Answer, Client, Outcome, Stop},
     content::Image,
     push::{SHARED, below},
-    random::Random,
     stage::Stage,
 };
 
@@ -265,7 +267,7 @@ impl Worker {
         }
         let image = self.client.stage.content.incomplete();
         let request = self.client.request(Method::PUT, &format!("/v2/{name}/manifests/never"));
-        let request = request.header(header::CONTENT_TYPE, crate::blob::IMAGE).body(image.bytes);
+        let request = request.header(header::CONTENT_TYPE, testkit::blob::IMAGE).body(image.bytes);
         let answer = self.client.send("PUT incomplete", request).await?;
         if matches!(answer.status, 400 | 404) { Ok(()) } else { Err(answer.wrong("not refused")) }
     }

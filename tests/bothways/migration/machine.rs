@@ -12,20 +12,19 @@ use std::{
 
 use reqwest::Version;
 
-use super::page;
-use crate::{
-    api::Api,
+use testkit::{
     process::Daemon,
     registry2,
     site::{PASSWORD, Site},
 };
 
+use super::page;
+use crate::{api::Api, place::BUILD};
+
 /// Where plain HTTP is answered, and where docker-registry listens behind nginx: so much above the
 /// port of HTTPS.
 const PLAIN_PORTS: u16 = 3000;
 const BEHIND_PORTS: u16 = 4000;
-
-const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 
 const NGINX_CONFIG: &str = "etc/nginx/conf.d/registry.conf";
 const CONFIG: &str = "etc/docker/registry/config.yml";
@@ -79,7 +78,7 @@ pub(super) struct Machine {
 impl Machine {
     /// With the files of the pair, and nothing running.
     pub(super) fn new(setup: Setup) -> Self {
-        let site = Site::new("migration");
+        let site = Site::new("migration", BUILD);
         for folder in [
             "etc/nginx/conf.d",
             "etc/nginx/ssl",
@@ -91,7 +90,7 @@ impl Machine {
             fs::create_dir_all(site.path(folder)).unwrap();
         }
         fs::create_dir_all(site.path("var/lib/registry")).unwrap();
-        symlink(BINARY, site.path("bin/portcullis")).unwrap();
+        symlink(BUILD.binary, site.path("bin/portcullis")).unwrap();
         for (from, to) in [("server.crt", "fullchain.pem"), ("server.key", "privkey.pem")] {
             let to = site.path("etc/nginx/ssl").join(to);
             fs::copy(site.path("certs").join(from), to).unwrap();

@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
-use super::machine::Machine;
-use crate::{
+use testkit::{
     process::{Outcome, client},
     require::{self, Need},
     site::{PASSWORD, USER},
 };
+
+use super::machine::Machine;
 
 /// skopeo with credentials and trust of its own, in the machine's folder.
 pub(super) struct Skopeo;

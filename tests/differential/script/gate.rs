@@ -1,10 +1,11 @@
 //! Who is let in. Fewer passwords of one user are wrong than Portcullis counts before it refuses to
 //! look at more.
 
+use testkit::wire::basic;
+
 use crate::{
     content::{ABSENT, DOCKER_MANIFEST, NO_ID, digest},
     step::{PASSWORD, Step, USER, delete, get, head, patch, post, put},
-    wire::basic,
 };
 
 #[expect(clippy::too_many_lines, reason = "a list")]

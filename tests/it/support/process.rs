@@ -1,6 +1,7 @@
 //! The program itself as a process of its own, whose memory and files can be counted.
 
 use std::{
+    env,
     fs::{self, File},
     io::{BufRead, BufReader},
     net::SocketAddr,
@@ -248,4 +249,18 @@ impl Before {
         assert!(grown < ROOM, "{grown} MiB more");
         self.server.request("GET", "/v2/").answer().await.expect(200);
     }
+}
+
+/// Whether a program of a Debian package is on the `PATH`. When it is not, a test returns: the skip
+/// has been printed. With `CI=true` a missing program fails the test.
+#[expect(clippy::print_stderr, reason = "the person who runs the tests has to see the skip")]
+pub fn is_there(program: &str, package: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    if env::split_paths(&path).any(|folder| folder.join(program).is_file()) {
+        return true;
+    }
+    let must_be = env::var_os("CI").is_some_and(|ci| ci == "true");
+    assert!(!must_be, "{program} ({package}) is not installed");
+    eprintln!("skipped: {program} ({package}) is not installed");
+    false
 }

@@ -4,10 +4,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::server::{PASSWORD, USER};
 
-#[path = "../../common/wire.rs"]
-mod wire;
-
-pub(crate) use self::wire::{GUARD, Stream, basic, connect, secured};
+pub(crate) use testkit::wire::{GUARD, Stream, basic, connect, secured};
 
 /// The value of `Authorization` of the user that all servers of the tests have.
 pub fn authorization() -> String {
@@ -33,4 +30,11 @@ pub async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
 /// The status of an answer as [`exchange`] gives it; `None` when there is no answer.
 pub fn status(answer: &str) -> Option<u16> {
     answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
+}
+
+/// The value of a header in an answer as [`exchange`] gives it.
+pub fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+    let head = answer.split("\r\n\r\n").next().unwrap();
+    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+    lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }

@@ -72,7 +72,7 @@ fn a_password_file_whose_folder_is_missing_is_not_made() {
 
 /// Runs a command of the shell on a terminal; gives what that shows. `None` where none can be had.
 fn on_a_terminal(folder: &Path, command: &str) -> Option<String> {
-    if !crate::cli_htpasswd::is_there("script", "util-linux") {
+    if !crate::support::process::is_there("script", "util-linux") {
         return None;
     }
     let mut script = Command::new("script");

@@ -9,11 +9,13 @@ use std::{
     fs,
     io::Write as _,
     os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output, Stdio},
 };
 
 use portcullis::gate::htpasswd::{Formats, Htpasswd};
+
+use crate::support::process::is_there;
 
 /// A directory for one test, and the program run in it.
 struct Shell {
@@ -258,18 +260,6 @@ fn upgrade_lists_whose_password_is_not_bcrypt_and_changes_nothing() {
     assert_eq!(shell.text("users"), before);
 }
 
-/// Whether a program is there; where it must be, a test does not go on without.
-#[expect(clippy::print_stderr, reason = "who runs the tests has to see that this one was skipped")]
-pub(crate) fn is_there(program: &str, package: &str) -> bool {
-    if installed(program) {
-        return true;
-    }
-    let must_be = std::env::var_os("CI").is_some_and(|ci| ci == "true");
-    assert!(!must_be, "{program} ({package}) is not installed");
-    eprintln!("skipped: {program} ({package}) is not installed");
-    false
-}
-
 #[test]
 fn what_apache_and_openssl_make_beside_bcrypt_lets_in_where_it_is_accepted() {
     if !is_there("htpasswd", "apache2-utils") || !is_there("openssl", "openssl") {
@@ -363,11 +353,6 @@ fn apache_verifies_our_hashes_and_we_verify_apaches() {
         assert_eq!(tried.code, Some(1), "{tried:?}");
         assert!(tried.stderr.contains(name), "{tried:?}");
     }
-}
-
-fn installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| Path::new(&dir).join(program).is_file())
 }
 
 #[test]

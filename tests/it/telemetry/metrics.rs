@@ -108,7 +108,7 @@ async fn what_is_exposed_is_golden() {
         golden == found,
         "what Prometheus reads is not what {GOLDEN} says.\ngone: {:#?}\nnew: {:#?}\n\
          Dashboards and alarms of others go by these names. If it is meant so, run\n    \
-         PORTCULLIS_RENEW=1 cargo test --test it -- metrics::what_is_exposed_is_golden\n\
+         PORTCULLIS_RENEW=1 cargo test --test it -- telemetry::metrics::what_is_exposed_is_golden\n\
          look at the difference, and change {PAGE} and {DASHBOARD} as well.",
         was.difference(&is).collect::<Vec<_>>(),
         is.difference(&was).collect::<Vec<_>>(),

@@ -1,15 +1,16 @@
-//! What a suite needs of the machine, and what happens when it is not there.
+//! What a suite needs of the machine: programs, root, namespaces.
 
 use std::env;
 use std::process::{Command, Stdio};
 
 use crate::skip::skip;
 
-/// One thing that a suite cannot do without.
-pub(crate) enum Need {
+/// One requirement of a suite.
+#[derive(Debug)]
+pub enum Need {
     /// A program on the `PATH`.
     Program(&'static str),
-    /// A program on the `PATH` that nobody installs for the tests.
+    /// A program on the `PATH` that `tests/install-clients.sh` does not install.
     Toolchain(&'static str),
     /// To be root.
     Root,
@@ -17,9 +18,12 @@ pub(crate) enum Need {
     Namespaces,
 }
 
-/// Whether everything in `needs` is there; where it is not, the skip has been reported. With
-/// `CI=true` a missing program is a failure.
-pub(crate) fn met(suite: &str, needs: &[Need]) -> bool {
+/// Whether the machine meets all `needs`; otherwise the skip has been reported.
+///
+/// # Panics
+///
+/// With `CI=true` when a [`Need::Program`] is missing.
+pub fn met(suite: &str, needs: &[Need]) -> bool {
     let Some(lacking) = needs.iter().find(|need| !need.is_met()) else {
         return true;
     };

@@ -9,16 +9,9 @@ use crate::support::{
     content::{OCI_INDEX, OCI_MANIFEST, closing, descriptor, empty_index, trifle},
     digest, h2,
     process::{Process, TRUSTED},
-    raw,
+    raw::{self, header},
     server::PASSWORD,
 };
-
-/// The value of a header in an answer as it came.
-pub fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
-    let head = answer.split("\r\n\r\n").next().unwrap();
-    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
-    lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
-}
 
 /// Opens an upload with a head that is sent as it stands, and gives the answer.
 async fn open_with(server: &TestServer, line: &str, headers: &str) -> String {

@@ -1,4 +1,4 @@
-//! The real binary with a place of its own: certificates, users, configuration, trees.
+//! The real binary in a folder of its own: certificates, users, configuration, trees.
 
 use std::{
     fs::{self, File},
@@ -13,27 +13,39 @@ use std::{
 use reqwest::{Certificate, Version};
 use tempfile::TempDir;
 
-pub(crate) const USER: &str = "ann";
-pub(crate) const PASSWORD: &str = "correct horse battery";
+/// The one user.
+pub const USER: &str = "ann";
+/// The password of [`USER`].
+pub const PASSWORD: &str = "correct horse battery";
 
 /// A hang guard: nothing that works takes so long.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// As above, for an answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
-const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 
-/// Where the server lives: its configuration, its certificate, its user and its trees.
+/// What cargo tells a suite, and only a suite, about its build.
+#[derive(Clone, Copy, Debug)]
+pub struct Build {
+    /// The binary: `env!("CARGO_BIN_EXE_portcullis")`.
+    pub binary: &'static str,
+    /// A folder on a disk for the files of tests: `env!("CARGO_TARGET_TMPDIR")`.
+    pub folder: &'static str,
+}
+
+/// The folder of a server: its configuration, its certificate, its user and its trees.
 #[derive(Debug)]
-pub(crate) struct Site {
+pub struct Site {
+    binary: &'static str,
     folder: TempDir,
-    pub(crate) address: SocketAddr,
+    /// Where the server listens.
+    pub address: SocketAddr,
 }
 
 impl Site {
     /// A site on an address that no other process takes: in 127.0.0.0/8 there is one for every
-    /// process id. `what` is what the folder's name begins with.
-    pub(crate) fn new(what: &str) -> Self {
+    /// process id. The folder's name begins with `prefix`.
+    pub fn new(prefix: &str, build: Build) -> Self {
         static NEXT_PORT: AtomicU16 = AtomicU16::new(5000);
         let [_, high, middle, low] = process::id().to_be_bytes();
         let ip = Ipv4Addr::new(127, 128 + high % 64, middle, low);
@@ -41,10 +53,10 @@ impl Site {
         let address = SocketAddr::V4(SocketAddrV4::new(ip, port));
         // On a disk: where a sync costs nothing, no request takes long.
         let folder = tempfile::Builder::new()
-            .prefix(&format!("{what}-"))
-            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .prefix(&format!("{prefix}-"))
+            .tempdir_in(build.folder)
             .unwrap();
-        let site = Self { folder, address };
+        let site = Self { binary: build.binary, folder, address };
         site.run(&["certs", "--host", &ip.to_string(), "--out", "certs"]);
         // What bcrypt costs is not what is tested here, and it would be paid after every start.
         let user = site.run(&["htpasswd", "-Bbn", "-C", "4", USER, PASSWORD]);
@@ -53,18 +65,17 @@ impl Site {
     }
 
     /// Something below the site's folder.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// What the addresses of requests begin with.
-    pub(crate) fn base(&self) -> String {
+    pub fn base(&self) -> String {
         format!("https://{}", self.address)
     }
 
-    /// What makes a client that trusts this site's authority and nobody else, and sends each request
-    /// once.
-    pub(crate) fn client(&self, version: Version) -> reqwest::ClientBuilder {
+    /// The builder of a client that trusts this site's authority alone and sends each request once.
+    pub fn client(&self, version: Version) -> reqwest::ClientBuilder {
         let ca = fs::read(self.path("certs/ca.crt")).unwrap();
         let builder = reqwest::Client::builder()
             .tls_certs_only([Certificate::from_pem(&ca).unwrap()])
@@ -77,11 +88,11 @@ impl Site {
 
     /// Starts a server on a tree, with variables in its environment, and waits until it accepts
     /// connections.
-    pub(crate) fn start(&self, tree: &Path, variables: &[(&str, &str)]) -> Server {
+    pub fn start(&self, tree: &Path, variables: &[(&str, &str)]) -> Server {
         fs::write(self.path("config.yml"), configuration(self.address, tree)).unwrap();
         let log = self.path("server.log");
         let output = File::options().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(BINARY)
+        let child = Command::new(self.binary)
             .args(["serve", "config.yml"])
             .current_dir(self.folder.path())
             .envs(variables.iter().copied())
@@ -102,24 +113,51 @@ impl Site {
         server
     }
 
-    /// Leaves the folder behind, for whoever must find out why, and tells where it is.
-    pub(crate) fn keep(self) -> PathBuf {
+    /// What the servers of this site have logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("server.log")).unwrap()
+    }
+
+    /// Keeps the folder, for a look at why a run failed, and returns its path.
+    pub fn keep(self) -> PathBuf {
         self.folder.keep()
     }
 
-    /// Runs the binary to its end, and gives what it prints.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Vec<u8> {
+    /// Runs the binary to its end and returns its stdout.
+    ///
+    /// # Panics
+    ///
+    /// When the binary fails.
+    pub fn run(&self, arguments: &[&str]) -> Vec<u8> {
         let folder = self.folder.path();
-        let output = Command::new(BINARY).args(arguments).current_dir(folder).output().unwrap();
+        let output =
+            Command::new(self.binary).args(arguments).current_dir(folder).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         output.stdout
     }
 }
 
-/// A server that is running. How it ends is up to whoever started it; dropped, it is killed.
+/// A running server. The caller decides how it ends; when this is dropped, it is killed.
 #[derive(Debug)]
-pub(crate) struct Server {
-    pub(crate) child: Child,
+pub struct Server {
+    /// The process.
+    pub child: Child,
+}
+
+impl Server {
+    /// Sends SIGKILL and waits until the process is gone, and its sockets with it.
+    ///
+    /// # Errors
+    ///
+    /// When the process had ended by itself.
+    pub fn kill(mut self) -> Result<(), String> {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            return Err(format!("the server ended by itself with {status}"));
+        }
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        Ok(())
+    }
 }
 
 impl Drop for Server {

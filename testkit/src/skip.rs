@@ -1,14 +1,16 @@
-//! What happens when a suite cannot do its work on this machine.
+//! Reports of suites that cannot run on this machine.
 
 use std::{env, fs::OpenOptions, io::Write as _};
 
-/// Says that a suite is left out, and why.
+/// Prints that a suite is skipped, and why, and appends the line to the file that
+/// `PORTCULLIS_SKIPPED` names, which `make test` shows at its end.
 ///
-/// `PORTCULLIS_SKIPPED` names a file that collects the skips for whoever started us. With `CI=true`
-/// something missing that `tests/install-clients.sh` installs is a failure, because a green run
-/// there would claim what was never tried.
-#[expect(clippy::print_stdout, reason = "a skip that nobody sees is a hole in the test")]
-pub(crate) fn skip(suite: &str, reason: &str, installable: bool) {
+/// # Panics
+///
+/// With `CI=true` when the missing thing is `installable`, that is, installed by
+/// `tests/install-clients.sh`: a green run would claim what was not tested.
+#[expect(clippy::print_stdout, reason = "a skip that no person sees is a hole in the test")]
+pub fn skip(suite: &str, reason: &str, installable: bool) {
     let line = format!("skipped: {suite}: {reason}");
     let ci = env::var("CI").is_ok_and(|value| value == "true");
     assert!(!(ci && installable), "{line}, and CI=true allows no gaps");

@@ -22,7 +22,7 @@ impl Folder {
     /// With a root, an authority below it, and a certificate for localhost by that: `root.crt`,
     /// `middle.crt`, `leaf.crt` and `leaf.key`. `None` where there is no OpenSSL.
     fn with_chain() -> Option<Self> {
-        if !crate::cli_htpasswd::is_there("openssl", "openssl") {
+        if !crate::support::process::is_there("openssl", "openssl") {
             return None;
         }
         let folder = Self(tempfile::tempdir().unwrap());

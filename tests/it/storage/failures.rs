@@ -4,16 +4,14 @@
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use portcullis::{oci::ErrorCode, storage};
+use testkit::skip::skip;
 
-use crate::{
-    skip::skip,
-    support::{
-        Answered as _, TestServer,
-        content::noise,
-        digest, image,
-        process::{Before, ROOM},
-        server::files,
-    },
+use crate::support::{
+    Answered as _, TestServer,
+    content::noise,
+    digest, image,
+    process::{Before, ROOM},
+    server::files,
 };
 
 #[tokio::test]

@@ -14,6 +14,10 @@ use portcullis::{
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use testkit::{
+    registry2::{self, Registry2},
+    skip::skip,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::mpsc,
@@ -27,13 +31,9 @@ use crate::support::{
     server::{Answered as _, PASSWORD, USER, certificates},
     watched::{Call, Verdict, Watch, Watched},
 };
-use crate::{
-    registry2::{self, Registry2},
-    skip::skip,
-};
 
 /// What a script of requests has endpoints get, with what differs from run to run replaced.
-const GOLDEN: &str = include_str!("golden/events.txt");
+const GOLDEN: &str = include_str!("../golden/events.txt");
 
 /// An endpoint that is tried again at once, and not given up within a test.
 fn endpoint(name: &str, url: String) -> EndpointOptions {

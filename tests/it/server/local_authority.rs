@@ -6,10 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{
-    cli_htpasswd::is_there,
-    support::process::{Launched, Process},
-};
+use crate::support::process::{Launched, Process, is_there};
 
 /// Names and addresses that a certificate of the local authority may have.
 const NAMES: [&str; 6] =

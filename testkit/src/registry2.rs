@@ -14,16 +14,17 @@ use std::{
 const START_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
-/// A registry:2 that is running. Dropped, it is killed.
+/// A running registry:2, which is killed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Registry2 {
+pub struct Registry2 {
     child: Child,
-    pub(crate) address: SocketAddr,
+    /// Where it accepts connections.
+    pub address: SocketAddr,
 }
 
-/// The program: docker-registry on the `PATH`, or what `REGISTRY2` names, which may be another
-/// release. `None` where there is none.
-pub(crate) fn program() -> Option<PathBuf> {
+/// The path of the program: `REGISTRY2` if it is set, which may name another release, otherwise
+/// docker-registry on the `PATH`; `None` when it is not installed.
+pub fn program() -> Option<PathBuf> {
     if let Some(named) = env::var_os("REGISTRY2") {
         return Some(named.into());
     }
@@ -33,9 +34,9 @@ pub(crate) fn program() -> Option<PathBuf> {
 
 impl Registry2 {
     /// Runs it in `folder` with nothing but this configuration, and waits until it accepts
-    /// connections at the first `addr` in it, an address in digits. What it says goes to
+    /// connections at the first `addr` in it, an IP address with a port. Its output goes to
     /// `registry2.log` in the folder.
-    pub(crate) fn start(folder: &Path, config: &str) -> Self {
+    pub fn start(folder: &Path, config: &str) -> Self {
         let address = address(config);
         fs::write(folder.join("config.yml"), config).unwrap();
         let log = folder.join("registry2.log");

@@ -1,22 +1,24 @@
-//! A TLS connection to a server of the tests, and who says to be calling.
+//! TLS connections to a server of the tests, and the `Authorization` header.
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::net::TcpStream;
 
-pub(crate) type Stream = tokio_rustls::client::TlsStream<TcpStream>;
+/// A TLS connection.
+pub type Stream = tokio_rustls::client::TlsStream<TcpStream>;
 
-/// For what must happen: long enough that a loaded machine does not decide a test.
-pub(crate) const GUARD: Duration = Duration::from_secs(120);
+/// The limit of waits for what must happen: long enough that a loaded machine does not decide a
+/// test.
+pub const GUARD: Duration = Duration::from_secs(120);
 
 /// Connects to a server whose authority is in the file `ca`.
-pub(crate) async fn connect(addr: SocketAddr, ca: &Path, alpn: &[&[u8]]) -> Stream {
+pub async fn connect(addr: SocketAddr, ca: &Path, alpn: &[&[u8]]) -> Stream {
     secured(TcpStream::connect(addr).await.unwrap(), ca, alpn).await
 }
 
-/// As [`connect`], over a connection that there is.
-pub(crate) async fn secured(socket: TcpStream, ca: &Path, alpn: &[&[u8]]) -> Stream {
+/// As [`connect`], over an open connection.
+pub async fn secured(socket: TcpStream, ca: &Path, alpn: &[&[u8]]) -> Stream {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let mut config =
@@ -30,8 +32,8 @@ pub(crate) async fn secured(socket: TcpStream, ca: &Path, alpn: &[&[u8]]) -> Str
         .unwrap()
 }
 
-/// The value of `Authorization` of a user.
-pub(crate) fn basic(user: &str, password: &str) -> String {
+/// The value of `Authorization` for a user (RFC 7617 §2).
+pub fn basic(user: &str, password: &str) -> String {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }

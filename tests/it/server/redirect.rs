@@ -3,9 +3,10 @@
 use portcullis::{app::App, config::Config, server::TlsOptions};
 use tokio::net::TcpStream;
 
-use crate::{
-    headers::header,
-    support::{TestServer, raw, server},
+use crate::support::{
+    TestServer,
+    raw::{self, header},
+    server,
 };
 
 async fn start(change: impl FnOnce(&mut Config)) -> TestServer {

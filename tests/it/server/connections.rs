@@ -10,16 +10,13 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use crate::{
-    headers::header,
-    support::{
-        Answered as _, TestServer,
-        content::closing,
-        h2,
-        process::Process,
-        raw::{self, GUARD, Stream},
-        server::{PASSWORD, USER, client_builder},
-    },
+use crate::support::{
+    Answered as _, TestServer,
+    content::closing,
+    h2,
+    process::Process,
+    raw::{self, GUARD, Stream, header},
+    server::{PASSWORD, USER, client_builder},
 };
 
 /// Waits for something that must happen.

@@ -166,7 +166,7 @@ impl Drop for Nginx {
 
 #[tokio::test]
 async fn nginx_lets_in_the_same_users() {
-    if !crate::cli_htpasswd::is_there("nginx", "nginx") {
+    if !crate::support::process::is_there("nginx", "nginx") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -50,7 +50,7 @@ const PAGE: &str = "https://ui.example.com";
 
 /// A server that lets it in as docs/MIGRATING.md says.
 async fn with_a_page() -> TestServer {
-    let guide = include_str!("../../docs/MIGRATING.md");
+    let guide = include_str!("../../../docs/MIGRATING.md");
     let (_, block) = guide.split_once("```yaml cors\n").unwrap();
     let file = format!("version: 0.1\n{}", block.split_once("```").unwrap().0);
     let folder = tempfile::tempdir().unwrap();

@@ -22,12 +22,10 @@ use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 
-use crate::{
-    headers::header,
-    support::{
-        Answered as _, TestServer, raw,
-        server::{PASSWORD, USER, client_builder, write_user},
-    },
+use crate::support::{
+    Answered as _, TestServer,
+    raw::{self, header},
+    server::{PASSWORD, USER, client_builder, write_user},
 };
 
 /// A server that listens on a file without TLS, as behind nginx.

@@ -1,4 +1,4 @@
-//! Running clients to their end, and keeping servers alive no longer than the test.
+//! Clients as processes that end, and servers as processes that end with the test.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -14,31 +14,32 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(50);
 
 /// A client that is killed when it takes too long.
-pub(crate) fn client(program: &str) -> Command {
+pub fn client(program: &str) -> Command {
     let mut command = Command::new("timeout");
     command.args(["--foreground", "--kill-after=5", CLIENT_LIMIT, program]);
     command
 }
 
-/// What a client did.
-pub(crate) struct Outcome {
+/// The output and the exit status of a client.
+#[derive(Debug)]
+pub struct Outcome {
     command: String,
     output: Output,
 }
 
 impl Outcome {
     /// Runs a client that reads nothing.
-    pub(crate) fn of(command: &mut Command) -> Self {
+    pub fn of(command: &mut Command) -> Self {
         Self::with_input(command, "")
     }
 
     /// Runs a client with `input` on its stdin.
-    pub(crate) fn with_input(command: &mut Command, input: &str) -> Self {
+    pub fn with_input(command: &mut Command, input: &str) -> Self {
         Self::with(command, input, drop)
     }
 
     /// Runs a client with `input` on its stdin, which stays open until the client ends by itself.
-    pub(crate) fn with_open_input(command: &mut Command, input: &str) -> Self {
+    pub fn with_open_input(command: &mut Command, input: &str) -> Self {
         let mut open = None;
         Self::with(command, input, |stdin| open = Some(stdin))
     }
@@ -60,25 +61,25 @@ impl Outcome {
     }
 
     /// The trimmed stdout of a client that was to succeed.
-    pub(crate) fn succeeds(&self) -> String {
+    pub fn succeeds(&self) -> String {
         assert!(self.output.status.success(), "was to succeed:\n{}", self.report());
         String::from_utf8_lossy(&self.output.stdout).trim().to_owned()
     }
 
     /// Asserts that the client failed; for clients that answer by their exit code alone.
-    pub(crate) fn fails(&self) {
+    pub fn fails(&self) {
         assert!(!self.output.status.success(), "was to fail:\n{}", self.report());
     }
 
     /// Asserts that the client failed and said `words`, in whatever letter case.
-    pub(crate) fn fails_saying(&self, words: &str) {
+    pub fn fails_saying(&self, words: &str) {
         self.fails();
         let said = self.said().to_lowercase();
         assert!(said.contains(&words.to_lowercase()), "was to say {words:?}:\n{}", self.report());
     }
 
-    /// All that the client said, on stdout and then on stderr.
-    pub(crate) fn said(&self) -> String {
+    /// The stdout and then the stderr of the client.
+    pub fn said(&self) -> String {
         let stdout = String::from_utf8_lossy(&self.output.stdout);
         stdout.into_owned() + &String::from_utf8_lossy(&self.output.stderr)
     }
@@ -88,15 +89,17 @@ impl Outcome {
     }
 }
 
-/// A server process that ends with the test, gracefully if it can.
-pub(crate) struct Daemon {
+/// A server process that is stopped when this is dropped: by SIGTERM first, by SIGKILL after 20
+/// seconds.
+#[derive(Debug)]
+pub struct Daemon {
     child: Child,
     log: PathBuf,
 }
 
 impl Daemon {
-    /// Starts `command` with its output in `log` and waits until `ready` says so.
-    pub(crate) fn start(command: &mut Command, log: &Path, ready: impl Fn() -> bool) -> Self {
+    /// Starts `command` with its output in `log` and waits until `ready` holds.
+    pub fn start(command: &mut Command, log: &Path, ready: impl Fn() -> bool) -> Self {
         let output = File::create(log).expect("the log can be written");
         let child = command
             .stdin(Stdio::null())
@@ -116,8 +119,8 @@ impl Daemon {
         daemon
     }
 
-    /// Everything the process has said so far.
-    pub(crate) fn log(&self) -> String {
+    /// The stdout and stderr of the process so far.
+    pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
