@@ -4,7 +4,7 @@ use std::fs;
 
 use jiff::Timestamp;
 
-use crate::{line::Side, process, results::Measured, stage::Stage, table};
+use crate::{process, results::Measured, sides::Side, stage::Stage, table};
 
 /// The document: where and when, the table, and how to read it.
 pub(crate) fn write(stage: &Stage, results: &[Measured]) -> String {
@@ -40,6 +40,8 @@ Met, of those that are required: {met}.
 - 1 and 10 are wrk; 2 is h2load with one stream in each of 16 connections; HEAD goes over h2, for neither
   tool can read the answer to a HEAD over h1. 3 and 4 are curl over h1, as docker; 4 times PATCH (chunked) and
   PUT. 5 is skopeo. 6, 8 and 9 are the program's own client.
+- The server's processor time is that of all processes of a side, user and system, for each request or GB of its
+  turns: it does not depend on how fast the client is. The limit's is that of nginx for the same bytes.
 - 7 counts all processes of a side. 9b counts as unharmed up to a quarter and 1 ms above the figure without.
 ",
         date = Timestamp::now().strftime("%F %R UTC"),

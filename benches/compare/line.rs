@@ -1,21 +1,6 @@
 //! The lines of the table: what is measured, on which sides, and what it must reach.
 
-use crate::{Outcome, load::Load, stage::Stage};
-
-/// Whose turn it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Portcullis,
-    /// nginx with TLS and passwords in front of registry:2.
-    Pair,
-    /// What the machine can do: [`Line::bound`] says how it is found.
-    Bound,
-}
-
-impl Side {
-    /// In the order of their turns, which is that of the columns.
-    pub(crate) const ALL: [Self; 3] = [Self::Portcullis, Self::Pair, Self::Bound];
-}
+use crate::{Outcome, load::Load, sides::Side, stage::Stage};
 
 /// One line of the table.
 #[derive(Debug)]
@@ -48,6 +33,15 @@ impl Unit {
         matches!(self, Self::Requests | Self::Throughput)
     }
 
+    /// What a figure of processor time is for, where amounts of this unit are rates.
+    pub(crate) const fn processor_unit(self) -> Option<ProcessorUnit> {
+        match self {
+            Self::Requests => Some(ProcessorUnit::Request),
+            Self::Throughput => Some(ProcessorUnit::Gigabyte),
+            Self::Time | Self::Memory => None,
+        }
+    }
+
     /// How many times better the first amount is.
     pub(crate) fn advantage(self, ours: f64, theirs: f64) -> f64 {
         if self.more_is_better() { ours / theirs } else { theirs / ours }
@@ -63,6 +57,24 @@ impl Unit {
             Self::Time => format!("{:.2} ms", amount * 1e3),
             Self::Memory if amount < 1_048_576.0 => format!("{:.1} KiB", amount / 1024.0),
             Self::Memory => format!("{:.1} MiB", amount / 1_048_576.0),
+        }
+    }
+}
+
+/// What the processor time of a server is given for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProcessorUnit {
+    Request,
+    Gigabyte,
+}
+
+impl ProcessorUnit {
+    /// Seconds of processor time for each request, or for each byte, in words.
+    pub(crate) fn show(self, seconds: f64) -> String {
+        match self {
+            Self::Request if seconds < 0.001 => format!("{:.1} µs", seconds * 1e6),
+            Self::Request => format!("{:.1} ms", seconds * 1e3),
+            Self::Gigabyte => format!("{:.2} s/GB", seconds * 1e9),
         }
     }
 }

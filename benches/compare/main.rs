@@ -36,12 +36,7 @@ use std::{error::Error, fs, path::PathBuf, process::ExitCode};
 
 use tokio::{runtime::Runtime, signal::unix, time};
 
-use crate::{
-    arguments::Arguments,
-    line::{Side, Work},
-    results::Measured,
-    stage::Stage,
-};
+use crate::{arguments::Arguments, line::Work, results::Measured, sides::Side, stage::Stage};
 
 /// What can fail says so in words: they end in the table.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;

@@ -1,8 +1,9 @@
 //! What was measured, and whether it is enough.
 
 use crate::{
-    line::{Line, Reading, Requirement, Side},
+    line::{Line, Reading, Requirement},
     load::Load,
+    sides::Side,
 };
 
 /// A line with what its turns gave.
@@ -55,6 +56,20 @@ impl Measured {
             clients: mean(|load| load.clients),
             servers: mean(|load| load.servers),
         })
+    }
+
+    /// The processor time of a side's processes for each request or byte, in seconds: the median of
+    /// its turns. Where the clients take most of the machine, rates say little of a server and this
+    /// says all. `None` where the amounts are no rates, or no server of the side had a part.
+    pub(crate) fn processor_time(&self, side: Side) -> Option<f64> {
+        self.line.unit.processor_unit()?;
+        let mut times: Vec<f64> = self.readings[side as usize]
+            .iter()
+            .filter_map(|reading| Some(reading.load?.servers / reading.amount))
+            .filter(|seconds| seconds.is_finite())
+            .collect();
+        times.sort_unstable_by(f64::total_cmp);
+        median(&times)
     }
 
     /// How many times better than a side Portcullis is.

@@ -8,6 +8,21 @@ pub(crate) mod limit;
 pub(crate) mod pair;
 pub(crate) mod portcullis;
 
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Portcullis,
+    /// nginx with TLS and passwords in front of registry:2.
+    Pair,
+    /// What the machine can do: the line says how that is found.
+    Bound,
+}
+
+impl Side {
+    /// In the order of their turns, which is that of the columns.
+    pub(crate) const ALL: [Self; 3] = [Self::Portcullis, Self::Pair, Self::Bound];
+}
+
 /// A side that answers.
 #[derive(Debug)]
 pub(crate) struct Served {

@@ -10,9 +10,8 @@ use crate::{
     arguments::{Arguments, Plan},
     client::Client,
     content::{self, MANIFEST, Payload},
-    line::Side,
     load::{self, Load, Meter},
-    sides::{Served, limit, pair, portcullis},
+    sides::{Served, Side, limit, pair, portcullis},
     site::Site,
 };
 

@@ -2,9 +2,9 @@
 
 use std::iter;
 
-use crate::{line::Side, results::Measured};
+use crate::{results::Measured, sides::Side};
 
-const HEAD: [&str; 9] = [
+const HEAD: [&str; 10] = [
     "#",
     "figure",
     "Portcullis",
@@ -14,6 +14,7 @@ const HEAD: [&str; 9] = [
     "× limit",
     "at least",
     "met",
+    "server's processor time",
 ];
 
 /// The table, and below it what could not be measured.
@@ -26,7 +27,7 @@ pub(crate) fn render(results: &[Measured]) -> String {
             cells.max().unwrap_or(0)
         })
         .collect();
-    let print = |row: &[String; 9]| {
+    let print = |row: &[String; 10]| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!(" {cell:<width$} |"));
         format!("|{}\n", cells.collect::<String>())
     };
@@ -35,7 +36,7 @@ pub(crate) fn render(results: &[Measured]) -> String {
     format!("{}|{rule}\n{rows}{}{}", print(&head), busy(results), failures(results))
 }
 
-fn row(result: &Measured, results: &[Measured]) -> [String; 9] {
+fn row(result: &Measured, results: &[Measured]) -> [String; 10] {
     let ratio =
         |side| result.advantage(side).map_or_else(|| "–".to_owned(), |times| format!("{times:.2}"));
     let met = match result.is_met(results) {
@@ -53,6 +54,7 @@ fn row(result: &Measured, results: &[Measured]) -> [String; 9] {
         ratio(Side::Bound),
         result.required(),
         met.to_owned(),
+        processor_time(result),
     ]
 }
 
@@ -69,6 +71,19 @@ fn cell(result: &Measured, side: Side) -> String {
         format!(" ({}–{})", bare(&unit.show(least)), bare(&unit.show(greatest)))
     });
     format!("{bound}{}{spread}", unit.show(median))
+}
+
+/// What a request or a gigabyte takes of the processors on each side that has a server.
+fn processor_time(result: &Measured) -> String {
+    let Some(unit) = result.line.unit.processor_unit() else { return "–".to_owned() };
+    let names = [(Side::Portcullis, ""), (Side::Pair, "pair "), (Side::Bound, "limit ")];
+    let cells: Vec<_> = names
+        .into_iter()
+        .filter_map(|(side, name)| {
+            Some(format!("{name}{}", unit.show(result.processor_time(side)?)))
+        })
+        .collect();
+    if cells.is_empty() { "–".to_owned() } else { cells.join(", ") }
 }
 
 /// A figure without its unit, unless it is another one than usual.

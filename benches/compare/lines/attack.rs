@@ -6,7 +6,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use crate::{
     Outcome,
-    line::{Line, Reading, Requirement, Side, Unit, Work},
+    line::{Line, Reading, Requirement, Unit, Work},
+    sides::Side,
     site::USER,
     stage::{REPOSITORY, Stage, TAG},
     tools::{Requests, read_wrk, start_wrk_script, wrk},

@@ -8,9 +8,10 @@ use crate::{
     arguments::Plan,
     client::Client,
     content,
-    line::{Line, Reading, Requirement, Side, Unit, Work},
+    line::{Line, Reading, Requirement, Unit, Work},
     process,
     results::median,
+    sides::Side,
     stage::Stage,
     tools::{Requests, read_wrk, start_wrk, wrk},
 };

@@ -14,8 +14,9 @@ use crate::{
     Outcome,
     arguments::Plan,
     client::Client,
-    line::{Line, Reading, Requirement, Side, Unit, Work},
+    line::{Line, Reading, Requirement, Unit, Work},
     sides::Served,
+    sides::Side,
     stage::{REPOSITORY, Stage, TAG},
     tools::{Requests, wrk},
 };

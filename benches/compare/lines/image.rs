@@ -4,7 +4,8 @@ use std::{fs, path::Path};
 
 use crate::{
     Outcome,
-    line::{Line, Reading, Requirement, Side, Unit, Work},
+    line::{Line, Reading, Requirement, Unit, Work},
+    sides::Side,
     stage::Stage,
     tools::skopeo,
 };

@@ -12,8 +12,9 @@ use crate::{
     arguments::Plan,
     client::Client,
     content,
-    line::{Line, Reading, Requirement, Side, Unit, Work},
+    line::{Line, Reading, Requirement, Unit, Work},
     results::median,
+    sides::Side,
     stage::Stage,
 };
 

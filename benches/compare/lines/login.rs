@@ -5,7 +5,8 @@ use std::time::Instant;
 use crate::{
     Outcome,
     client::Client,
-    line::{Line, Reading, Requirement, Side, Unit, Work},
+    line::{Line, Reading, Requirement, Unit, Work},
+    sides::Side,
     site::PASSWORD,
     stage::Stage,
 };

@@ -3,8 +3,9 @@
 use crate::{
     Outcome,
     arguments::Plan,
-    line::{Line, Reading, Requirement, Side, Unit, Work},
+    line::{Line, Reading, Requirement, Unit, Work},
     load,
+    sides::Side,
     stage::{REPOSITORY, Stage},
     tools::start_curl,
 };

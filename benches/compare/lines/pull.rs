@@ -3,7 +3,8 @@
 use crate::{
     Outcome,
     arguments::Plan,
-    line::{Line, Reading, Requirement, Side, Unit, Work},
+    line::{Line, Reading, Requirement, Unit, Work},
+    sides::Side,
     stage::{REPOSITORY, Stage},
     tools::start_curl,
 };

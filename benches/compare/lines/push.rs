@@ -9,8 +9,9 @@ use std::{path::PathBuf, thread};
 use crate::{
     Outcome,
     arguments::Plan,
-    line::{Line, Reading, Requirement, Side, Unit, Work},
+    line::{Line, Reading, Requirement, Unit, Work},
     sides::Served,
+    sides::Side,
     stage::{REPOSITORY, Stage},
     tools::{curl_patch, dd, remove},
 };

@@ -5,7 +5,8 @@
 
 use crate::{
     Outcome,
-    line::{Line, Reading, Requirement, Side, Unit, Work},
+    line::{Line, Reading, Requirement, Unit, Work},
+    sides::Side,
     stage::{REPOSITORY, Stage, TAG},
     tools::{Requests, h2load, wrk},
 };
