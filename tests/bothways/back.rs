@@ -61,7 +61,7 @@ fn large() -> Bytes {
 }
 
 #[tokio::test]
-async fn what_is_written_here_is_served_by_registry_2_and_survives_its_collector() {
+async fn content_written_here_is_served_by_registry_2_and_survives_its_collector() {
     if !registry2_is_there("bothways: back") {
         return;
     }
@@ -223,7 +223,7 @@ async fn both_collectors_say_the_same_and_ours_leaves_nothing_to_theirs() {
 }
 
 #[tokio::test]
-async fn the_two_take_turns_on_one_tree() {
+async fn both_registries_take_turns_on_one_tree() {
     if !registry2_is_there("bothways: turns") {
         return;
     }

@@ -191,7 +191,7 @@ fn litter(place: &Place, ledger: &Ledger) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_damaged_is_not_there_and_all_else_is() {
+async fn damaged_content_is_absent_and_all_else_is_served() {
     let place = Place::new("damaged");
     let mut ledger = Ledger::default();
     let (server, api) = place.portcullis();

@@ -133,7 +133,7 @@ async fn check_deletions(api: &Api, odd: &Odd) {
 }
 
 #[tokio::test]
-async fn what_odd_manifests_name_is_there_after_a_collection_and_on_the_way_back() {
+async fn odd_manifests_keep_what_they_name_through_a_collection_and_on_the_way_back() {
     if !registry2_is_there("bothways: odd") {
         return;
     }

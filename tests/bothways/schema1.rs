@@ -75,7 +75,7 @@ async fn assert_served(api: &Api, name: &str, tag: &str, kind: &str, text: &str)
 }
 
 #[tokio::test]
-async fn what_old_registries_stored_is_served_and_no_more_is_taken() {
+async fn schema_1_manifests_of_old_registries_are_served_and_new_ones_refused() {
     let place = Place::new("schema1");
     let mut ledger = Ledger::default();
     let (server, api) = place.portcullis();

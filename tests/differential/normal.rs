@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_differs_by_nature_is_replaced_and_nothing_else() {
+    fn values_that_differ_by_nature_are_replaced_and_nothing_else() {
         let address: SocketAddr = "127.0.0.1:5000".parse().unwrap();
         let (one, two) =
             ("6b3c9a93-af5d-473f-a4cf-9710022185cd", "00000000-af5d-473f-a4cf-9710022185cd");

@@ -67,7 +67,7 @@ fn imports_run_one_way() {
 }
 
 #[test]
-fn each_outside_name_is_spoken_in_its_room_only() {
+fn foreign_crates_are_named_in_their_module_only() {
     for (file, room, text) in sources() {
         for (name, rooms) in OWNED {
             let speaks = code(&text).any(|line| line.contains(name));

@@ -172,7 +172,7 @@ async fn status(server: &TestServer, client: &TlsConnector) -> Option<u16> {
 }
 
 #[tokio::test]
-async fn each_word_asks_for_what_registry_2_asks_for() {
+async fn clientauth_values_ask_for_what_registry_2_asks_for() {
     let (authority, stranger) = (Authority::new("ours"), Authority::new("theirs"));
     let (known, unknown) = (authority.client(|_| {}), stranger.client(|_| {}));
     for (demand, nothing, from_anybody) in [
@@ -284,7 +284,7 @@ fn pem(certificate: &CertificateDer<'_>) -> String {
 }
 
 #[tokio::test]
-async fn who_comes_back_shows_the_certificate_again() {
+async fn resumed_session_shows_the_certificate_again() {
     let authority = Authority::new("ours");
     let server = Site::new(VerifyClientCertIfGiven, &authority).server().await;
     for version in VERSIONS {
@@ -299,7 +299,7 @@ async fn who_comes_back_shows_the_certificate_again() {
 }
 
 #[tokio::test]
-async fn a_ticket_from_before_is_not_worth_a_certificate() {
+async fn session_ticket_of_before_does_not_replace_a_certificate() {
     let authority = Authority::new("ours");
     let site = Site::new(RequireAndVerifyClientCert, &authority);
     let server = TestServer::start().await;
@@ -322,7 +322,7 @@ async fn a_ticket_from_before_is_not_worth_a_certificate() {
 }
 
 #[tokio::test]
-async fn other_authorities_are_in_force_and_broken_ones_are_not() {
+async fn reload_applies_other_authorities_and_keeps_the_old_ones_when_they_are_broken() {
     let (first, second) = (Authority::new("first"), Authority::new("second"));
     let site = Site::new(RequireAndVerifyClientCert, &first);
     let server = site.server().await;
@@ -355,7 +355,7 @@ async fn other_authorities_are_in_force_and_broken_ones_are_not() {
 }
 
 #[tokio::test]
-async fn another_list_and_another_word_need_no_restart() {
+async fn reload_applies_another_clientcas_list_and_another_clientauth_value() {
     let (first, second) = (Authority::new("first"), Authority::new("second"));
     let site = Site::new(RequireAndVerifyClientCert, &first);
     let server = site.server().await;

@@ -101,7 +101,7 @@ async fn each_refused_login_is_a_line_that_fail2ban_reads() {
 
 /// Whoever guesses at full rate has some lines, and the rest is a number.
 #[tokio::test]
-async fn somebody_who_guesses_does_not_fill_the_log() {
+async fn guessing_does_not_fill_the_log() {
     let server = Process::start(&[]);
     let name = "n".repeat(3000);
     for _ in 0..300 {

@@ -207,7 +207,7 @@ async fn a_password_in_use_is_not_forgotten_and_one_out_of_use_is() {
 }
 
 #[tokio::test]
-async fn without_a_memory_each_request_is_checked() {
+async fn password_cache_off_checks_each_request() {
     let server = TestServer::with(|config| {
         if let gate::Options::Htpasswd(options) = &mut config.auth {
             options.cachettl = Duration::ZERO;
@@ -346,7 +346,7 @@ impl Policy for ReadOnly {
 }
 
 #[tokio::test]
-async fn what_the_policy_does_not_allow_is_denied() {
+async fn policy_denies_what_it_does_not_allow() {
     let registry = Registry::new(
         std::sync::Arc::new(Memory::default()),
         std::sync::Arc::new(SystemClock),

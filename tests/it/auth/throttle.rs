@@ -51,7 +51,7 @@ fn assert_throttled(answer: Answer) {
 }
 
 #[tokio::test]
-async fn over_the_limit_no_password_is_looked_at_and_right_ones_work_from_elsewhere() {
+async fn throttled_address_has_no_password_checked_and_right_ones_work_from_elsewhere() {
     let server = TestServer::with(strict).await;
     // She is known from here already; that does not help whoever guesses here.
     ask(&server, HERE, USER, PASSWORD).await.expect(200);
@@ -107,7 +107,7 @@ async fn a_connection_that_was_let_in_goes_on_while_its_address_is_throttled() {
 }
 
 #[tokio::test]
-async fn addresses_that_stand_for_one_of_ipv4_are_that_one() {
+async fn ipv6_addresses_that_stand_for_an_ipv4_address_count_as_that_address() {
     for from in ["64:ff9b::192.0.2.1", "::ffff:192.0.2.1", "2002:c000:201::5"] {
         let server = TestServer::with(strict).await;
         for guess in 0..3 {
@@ -119,7 +119,7 @@ async fn addresses_that_stand_for_one_of_ipv4_are_that_one() {
 }
 
 #[tokio::test]
-async fn who_is_no_user_is_refused_like_a_user() {
+async fn unknown_user_is_refused_like_a_known_one() {
     let server = TestServer::with(strict).await;
     for user in [USER, "nobody"] {
         let mut statuses = Vec::new();
@@ -282,7 +282,7 @@ async fn a_client_that_adds_headers_of_proxies_chooses_no_address_either() {
 }
 
 #[tokio::test]
-async fn what_is_right_never_counts() {
+async fn right_passwords_never_count_as_failures() {
     let server = TestServer::with(|config| {
         strict(config);
         let gate::Options::Htpasswd(options) = &mut config.auth else { unreachable!() };
@@ -358,13 +358,13 @@ fn known() -> String {
 }
 
 #[tokio::test]
-async fn nothing_tells_a_wrong_password_from_a_user_who_is_none() {
+async fn timing_does_not_tell_a_wrong_password_from_an_unknown_user() {
     let file = known() + "malformed:$2y$06$short\n";
     nothing_tells_apart(&["known", "unknown", "malformed"], &file, false).await;
 }
 
 #[tokio::test]
-async fn a_quick_hash_is_told_from_nothing_else_either() {
+async fn timing_does_not_tell_a_quick_hash_from_any_other() {
     let file = known() + "quick:{SHA}L55TUjtiq8FBorTWAZ0jy6g129A=\nmalformed:{SHA}short\n";
     nothing_tells_apart(&["known", "quick", "unknown", "malformed"], &file, true).await;
 }

@@ -94,7 +94,7 @@ fn show_prints_what_stands_in_both_certificates() {
 }
 
 #[test]
-fn what_cannot_be_done_is_told_and_changes_nothing() {
+fn failures_are_reported_and_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (code, _, err) = certs(dir.path(), &["show"]);
     assert_eq!(code, Some(1));

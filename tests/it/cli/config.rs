@@ -12,7 +12,7 @@ fn config(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (i32
 }
 
 #[test]
-fn it_prints_what_holds_with_origins_and_nothing_secret() {
+fn config_prints_effective_values_with_origins_and_no_secret() {
     let folder = tempfile::tempdir().unwrap();
     let yaml = "version: 0.1\nhttp:\n  addr: :443\n  secret: sesame\n\
                 storage: {filesystem: {maxthreads: 100}}\n";
@@ -59,7 +59,7 @@ fn the_file_may_be_named_by_registry_2s_variable() {
 }
 
 #[test]
-fn a_check_prints_what_is_wrong_and_nothing_else() {
+fn check_prints_problems_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("good.yml"), "version: 0.1\n").unwrap();
     fs::write(folder.path().join("bad.yml"), "version: 0.1\nhttp: {adr: x}\n").unwrap();

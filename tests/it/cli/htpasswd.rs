@@ -165,7 +165,7 @@ fn a_password_may_look_like_an_option() {
 }
 
 #[test]
-fn what_cannot_be_done_is_told_with_what_to_do_and_changes_nothing() {
+fn failures_are_reported_with_what_to_do_and_change_nothing() {
     let shell = Shell::new();
     let before = "alice:$apr1$x$y\n";
     fs::write(shell.path("users"), before).unwrap();
@@ -261,7 +261,7 @@ fn upgrade_lists_whose_password_is_not_bcrypt_and_changes_nothing() {
 }
 
 #[test]
-fn what_apache_and_openssl_make_beside_bcrypt_lets_in_where_it_is_accepted() {
+fn other_hashes_of_apache_and_openssl_let_in_where_they_are_accepted() {
     if !is_there("htpasswd", "apache2-utils") || !is_there("openssl", "openssl") {
         return;
     }

@@ -55,7 +55,7 @@ fn written(folder: &Path, time: SystemTime) {
 }
 
 #[test]
-fn what_is_older_than_the_configuration_says_goes() {
+fn uploads_older_than_the_configured_age_are_purged() {
     let root = in_memory();
     let old = upload(root.path(), OLD, 72 * HOUR);
     let young = upload(root.path(), YOUNG, 24 * HOUR);
@@ -79,7 +79,7 @@ fn what_is_older_than_the_configuration_says_goes() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said_with_its_code() {
+fn failures_are_reported_with_their_exit_code() {
     let root = in_memory();
     let (code, _, stderr) = purge_uploads(&root.path().join("absent"), &[]);
     assert_eq!(code, Some(1));

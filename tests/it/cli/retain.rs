@@ -42,7 +42,7 @@ const RULES: &[(&str, &str)] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_says_what_goes_and_why_and_deletes_it_beside_a_server() {
+async fn retain_prints_deleted_tags_with_reasons_and_deletes_beside_a_server() {
     let server = TestServer::start().await;
     let root = server.folder().join("data");
     for (name, tag, days) in [
@@ -93,7 +93,7 @@ async fn it_says_what_goes_and_why_and_deletes_it_beside_a_server() {
 }
 
 #[test]
-fn without_rules_or_with_one_that_keeps_nothing_it_is_1() {
+fn exit_code_is_1_without_rules_or_with_a_rule_that_keeps_nothing() {
     let root = in_memory();
     for (variables, said) in [
         (&[][..], "storage.retention has no rules"),

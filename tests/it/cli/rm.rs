@@ -66,7 +66,7 @@ fn root(server: &TestServer) -> PathBuf {
 }
 
 #[tokio::test]
-async fn beside_a_server_that_may_delete_nothing_it_deletes_what_it_is_told_to() {
+async fn rm_deletes_beside_a_server_whose_deletion_is_disabled() {
     let server = TestServer::with(|config| config.storage.delete.enabled = false).await;
     let pushed = image(&server, "team/app", "1.0").await;
     let kept = trifle(&server, "team/app/inner", "latest").await;
@@ -111,7 +111,7 @@ async fn beside_a_server_that_may_delete_nothing_it_deletes_what_it_is_told_to()
 }
 
 #[tokio::test]
-async fn without_a_server_the_configuration_says_where() {
+async fn rm_without_a_server_finds_the_tree_by_the_configuration() {
     let server = TestServer::start().await;
     for name in ["a", "b"] {
         trifle(&server, name, "latest").await;
@@ -134,7 +134,7 @@ async fn without_a_server_the_configuration_says_where() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_1_and_says_what_is() {
+async fn exit_code_of_missing_content_is_1_and_what_exists_is_listed() {
     let server = TestServer::start().await;
     for tag in ["1", "2", "3", "4", "5", "6"] {
         trifle(&server, "app", tag).await;
@@ -160,7 +160,7 @@ async fn what_is_not_there_is_1_and_says_what_is() {
 }
 
 #[tokio::test]
-async fn what_has_no_meaning_is_2_and_deletes_nothing() {
+async fn exit_code_of_meaningless_arguments_is_2_and_nothing_is_deleted() {
     let server = TestServer::start().await;
     let digest = trifle(&server, "app", "1").await;
     let before = contents(&root(&server));

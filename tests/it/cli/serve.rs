@@ -183,7 +183,7 @@ async fn nothing_secret_reaches_the_log() {
 }
 
 #[test]
-fn what_cannot_be_done_is_1_and_what_is_not_understood_is_2() {
+fn exit_code_of_failures_is_1_and_of_usage_errors_2() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("bad.yml"), "version: 0.1\nstorage:\n  filesytem: {}\n").unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
@@ -210,7 +210,7 @@ fn what_cannot_be_done_is_1_and_what_is_not_understood_is_2() {
 }
 
 #[test]
-fn the_version_is_told_to_whoever_asks_as_registry_2_is_asked() {
+fn version_is_printed_for_the_arguments_that_registry_2_takes() {
     let folder = tempfile::tempdir().unwrap();
     for argument in ["-v", "-V", "--version"] {
         let output = run(folder.path(), &[argument]);
@@ -314,7 +314,7 @@ async fn each_request_has_a_line_on_standard_output_in_the_form_that_was_asked_f
 
 /// What SIGHUP takes over and what it leaves until a restart.
 #[tokio::test]
-async fn a_changed_configuration_is_taken_over_by_sighup_as_far_as_that_goes() {
+async fn reload_by_sighup_applies_what_can_change_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let configure = |yaml: &str| {
         let head = "version: 0.1\nlog: {level: warn}\nstorage: {filesystem: {rootdirectory: data}";
@@ -382,7 +382,7 @@ async fn a_changed_configuration_is_taken_over_by_sighup_as_far_as_that_goes() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_not_taken_over_and_does_not_hold_up_what_can() {
+async fn reload_keeps_unusable_parts_and_applies_the_others() {
     let folder = tempfile::tempdir().unwrap();
     write_user(&folder.path().join("users"), "carol", "password");
     let configure = |readonly: bool, users: &str, header: &str| {

@@ -109,7 +109,7 @@ fn in_app(path: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_whole_tree_is_0_and_is_not_touched() {
+async fn exit_code_of_a_whole_tree_is_0_and_no_file_is_touched() {
     let tree = Tree::new().await;
     let before = contents(&tree.root());
     for arguments in [&[][..], &["--repair"], &["--limit", "100M"]] {
@@ -274,7 +274,7 @@ async fn a_manifest_that_cannot_be_read_is_a_problem_and_an_odd_one_a_note() {
 }
 
 #[tokio::test]
-async fn what_was_quarantined_is_not_served_and_can_be_pushed_again() {
+async fn quarantined_content_is_not_served_and_can_be_pushed_again() {
     let server = TestServer::start().await;
     let Image { manifest, digest: name, layer, .. } = image(&server, "team/app", "latest").await;
     let root = server.folder().join("data");
@@ -297,7 +297,7 @@ async fn what_was_quarantined_is_not_served_and_can_be_pushed_again() {
 }
 
 #[tokio::test]
-async fn names_of_others_do_not_command_the_terminal() {
+async fn foreign_names_do_not_command_the_terminal() {
     let tree = Tree::new().await;
     tree.write(&in_app("_manifests/tags/\u{1b}[2J\n\u{9b}x/current/link"), "?");
     for arguments in [&[][..], &["--json"]] {
@@ -324,7 +324,7 @@ async fn a_folder_that_lies_elsewhere_below_the_root_is_looked_at_too() {
 }
 
 #[test]
-fn what_cannot_be_verified_is_2() {
+fn exit_code_is_2_when_the_tree_cannot_be_verified() {
     let folder = tempfile::tempdir().unwrap();
     for (arguments, told) in [
         (&[][..], "there is no directory"),
@@ -341,7 +341,7 @@ fn what_cannot_be_verified_is_2() {
 }
 
 #[test]
-fn no_more_is_read_in_a_second_than_the_limit_says() {
+fn rate_limit_bounds_the_bytes_read_in_a_second() {
     let folder = in_memory();
     for seed in 0..4 {
         let bytes = noise(seed, 1 << 20);
@@ -368,7 +368,7 @@ impl Watch for Slow {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn beside_a_server_at_work_nothing_false_is_found() {
+async fn verify_beside_a_busy_server_finds_nothing_false() {
     let server = TestServer::over(|root| Arc::new(Watched::new(root, Slow)));
     image(&server, "still", "latest").await;
     let root = server.folder().join("data");

@@ -222,7 +222,7 @@ async fn a_dry_run_says_what_would_go_and_quiet_says_only_how_much() {
 }
 
 #[tokio::test]
-async fn of_a_damaged_repository_all_stays_and_the_rest_is_collected() {
+async fn damaged_repository_keeps_everything_and_the_rest_is_collected() {
     let server = TestServer::with(never).await;
     let broken = image(&server, "broken", "latest").await;
     let needed = server.push_blob("broken", "needed by what cannot be read, maybe").await;
@@ -262,7 +262,7 @@ fn store(server: &TestServer, name: &str, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_a_manifest_with_keys_in_another_case_names_stays() {
+async fn manifest_with_keys_in_another_case_keeps_what_it_names() {
     let server = TestServer::with(never).await;
     let config = server.push_blob("cased", "{}").await;
     let layer = server.push_blob("cased", "layer").await;

@@ -113,7 +113,7 @@ async fn with_deletion_disabled_or_read_only_a_repository_stays() {
 }
 
 #[tokio::test]
-async fn what_was_never_there_is_unknown_and_what_only_has_an_upload_is_not() {
+async fn repository_that_never_was_is_unknown_and_one_with_an_upload_only_is_not() {
     let server = TestServer::start().await;
     server.delete("/v2/app/").await.expect_error(404, ErrorCode::NameUnknown);
     server.delete("/v2/App/").await.expect_error(400, ErrorCode::NameInvalid);

@@ -40,7 +40,7 @@ async fn has_come_to(server: &TestServer, name: &str, expected: Value) {
 }
 
 #[tokio::test]
-async fn tags_that_nothing_keeps_go_but_not_while_the_registry_is_read_only() {
+async fn tags_that_no_rule_keeps_are_deleted_but_not_while_the_registry_is_read_only() {
     let second = Duration::from_secs(1);
     let server = server(2 * second, json!({ "repositories": "ci/*", "keeplatest": 1 })).await;
     let mut config = server.config().clone();

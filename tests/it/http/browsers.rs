@@ -61,7 +61,7 @@ async fn with_a_page() -> TestServer {
 }
 
 #[tokio::test]
-async fn a_browser_that_asks_first_is_answered_before_the_password() {
+async fn preflight_is_answered_without_a_password() {
     let server = with_a_page().await;
     for target in ["/v2/", "/v2/app/tags/list", "/v2/app/manifests/latest", "/nothing", "/"] {
         for method in ["GET", "DELETE"] {
@@ -92,7 +92,7 @@ async fn a_browser_that_asks_first_is_answered_before_the_password() {
 }
 
 #[tokio::test]
-async fn a_page_that_is_let_in_reads_and_deletes() {
+async fn allowed_origin_reads_and_deletes() {
     let server = with_a_page().await;
     let digest = trifle(&server, "app", "latest").await;
     for (method, target, status) in [
@@ -107,7 +107,7 @@ async fn a_page_that_is_let_in_reads_and_deletes() {
 }
 
 #[tokio::test]
-async fn what_a_page_of_another_site_has_a_browser_change_is_refused() {
+async fn cross_site_requests_that_change_something_are_refused() {
     let any = ("Access-Control-Allow-Origin", "*");
     let page = ("Access-Control-Allow-Origin", PAGE);
     for (allowed, origin, refused) in [

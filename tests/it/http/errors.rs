@@ -55,7 +55,7 @@ async fn blob_upload_invalid() {
 
 /// A connection that is dead without having been closed does not lock its client out.
 #[tokio::test]
-async fn a_writer_whose_client_is_silent_gives_way() {
+async fn upload_of_a_silent_client_gives_way() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     let path = location.strip_prefix(&server.base).unwrap();

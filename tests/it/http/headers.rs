@@ -26,7 +26,7 @@ async fn open_with(server: &TestServer, line: &str, headers: &str) -> String {
 const OPEN: &str = "POST /v2/app/blobs/uploads/";
 
 #[tokio::test]
-async fn no_header_but_three_and_from_no_stranger_moves_a_location() {
+async fn location_follows_three_headers_of_trusted_proxies_only() {
     for trusted in [false, true] {
         let server = TestServer::with(|config| {
             if !trusted {
@@ -135,7 +135,7 @@ async fn a_target_with_a_poisoned_authority_is_not_repeated() {
 
 /// Everything that is repeated in a header: nothing of it can begin a header of its own.
 #[tokio::test]
-async fn nothing_that_is_repeated_splits_an_answer() {
+async fn repeated_header_values_do_not_split_a_response() {
     let server = TestServer::start().await;
     for tag in ["a", "b", "c"] {
         trifle(&server, "app", tag).await;
@@ -356,19 +356,19 @@ const AGENTS: [&[u8]; 7] = [
 ];
 
 #[tokio::test]
-async fn nobody_forges_a_line_of_text() {
+async fn log_line_of_text_cannot_be_forged() {
     assert_logs("text", &NAMES, &TARGETS, &AGENTS).await;
 }
 
 #[tokio::test]
-async fn nobody_forges_a_line_of_json() {
+async fn log_line_of_json_cannot_be_forged() {
     assert_logs("json", &NAMES, &TARGETS, &AGENTS).await;
 }
 
 /// Control characters beyond ASCII, and the ends of lines and turns of direction that Unicode has,
 /// in a user's name must be escaped in a log.
 #[tokio::test]
-async fn no_user_commands_a_terminal_through_the_log() {
+async fn log_shows_no_terminal_commands_in_a_user_name() {
     let names = ["eve\u{2028}x", "eve\u{202e}x"];
     for formatter in ["text", "json"] {
         assert_logs(formatter, &names, &[], &[]).await;
@@ -377,7 +377,7 @@ async fn no_user_commands_a_terminal_through_the_log() {
 
 /// The same in a path, which HTTP/1.1 clients may send as bytes that are not ASCII.
 #[tokio::test]
-async fn no_path_commands_a_terminal_through_the_log() {
+async fn log_shows_no_terminal_commands_in_a_path() {
     let targets: [&[u8]; 4] = [
         b"/v2/\xc2\x9b31m/tags/list",
         b"/v2/\xc2\x85level=error/tags/list",
@@ -457,7 +457,7 @@ async fn log_after(trusted: &str, headers: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn a_proxy_that_nobody_has_named_is_named_once_in_the_log_with_what_to_write() {
+async fn untrusted_proxy_is_named_once_in_the_log_with_what_to_write() {
     for (trusted, all) in [("", "127.0.0.1/32"), ("[10.0.0.0/8]", "10.0.0.0/8, 127.0.0.1/32")] {
         for header in
             ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip", "forwarded"]

@@ -109,7 +109,7 @@ async fn relative_urls_have_no_host() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_says_where_clients_are() {
+async fn trusted_proxy_decides_the_host_of_locations() {
     let server = TestServer::with(|config| config.http.server.tls = TlsOptions::Off).await;
     assert_starts(&location_with(&server, &[]).await, &format!("{}/v2/app/", server.base));
     let forwarded = [("x-forwarded-proto", "https"), ("x-forwarded-host", "outside.example")];
@@ -122,7 +122,7 @@ async fn a_trusted_proxy_says_where_clients_are() {
 /// A proxy that nobody has named: what it says is not repeated, and what is not so is not said. Every
 /// client follows a path.
 #[tokio::test]
-async fn where_somebody_else_says_where_clients_are_locations_are_relative() {
+async fn locations_are_relative_when_an_untrusted_peer_names_the_host() {
     for trusted in [vec!["192.0.2.0/24".parse().unwrap()], http::Options::default().trustedproxies]
     {
         for (own, other) in [("http", "https"), ("https", "http")] {
@@ -163,7 +163,7 @@ async fn where_somebody_else_says_where_clients_are_locations_are_relative() {
 
 /// The smallest of what Traefik and compose do: TLS ends elsewhere, and nobody has said so here.
 #[tokio::test]
-async fn a_push_through_a_proxy_that_nobody_has_named_works() {
+async fn push_through_an_untrusted_proxy_works() {
     let server = TestServer::with(|config| {
         config.http.server.tls = TlsOptions::Off;
         config.http.api.trustedproxies.clear();
@@ -188,7 +188,7 @@ async fn a_push_through_a_proxy_that_nobody_has_named_works() {
 }
 
 #[tokio::test]
-async fn what_a_trusted_proxy_does_not_write_itself_moves_no_location() {
+async fn locations_ignore_headers_that_a_trusted_proxy_only_passes_on() {
     let server = TestServer::with(|config| config.http.server.tls = TlsOptions::Off).await;
     let inside = [("host", "inside.example")];
     let with =
@@ -212,7 +212,7 @@ async fn what_a_trusted_proxy_does_not_write_itself_moves_no_location() {
 }
 
 #[tokio::test]
-async fn what_is_no_host_is_not_reflected() {
+async fn malformed_host_is_not_reflected() {
     let server = TestServer::start().await;
     for bad in [
         "evil.example/path",

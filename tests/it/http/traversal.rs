@@ -294,7 +294,7 @@ async fn a_session_of_another_user_is_unknown_after_a_restart() {
 
 /// What is asked of a session in another repository must not take its writer's place.
 #[tokio::test]
-async fn a_writer_is_not_pushed_aside_by_who_asks_in_another_repository() {
+async fn upload_in_progress_is_not_interrupted_from_another_repository() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     for method in ["GET", "PATCH", "DELETE"] {
         let server = TestServer::start().await;

@@ -306,7 +306,7 @@ async fn an_event_says_who_did_it_and_what_a_trusted_proxy_says_of_them() {
 }
 
 #[tokio::test]
-async fn a_question_that_is_answered_with_nothing_new_is_no_pull_of_a_manifest() {
+async fn not_modified_answer_is_no_pull_event() {
     let mut receiver = Receiver::start().await;
     let server = telling(&receiver).await;
     let digest = trifle(&server, "app", "v1").await;
@@ -384,7 +384,7 @@ async fn an_endpoint_that_never_answers_slows_no_push_and_no_end() {
 }
 
 #[tokio::test]
-async fn what_an_endpoint_refuses_is_sent_again_in_order_and_after_a_restart() {
+async fn refused_events_are_sent_again_in_order_and_after_a_restart() {
     let mut receiver = Receiver::answering(503).await;
     let mut server = telling(&receiver).await;
     let mut expected = Vec::new();
@@ -484,7 +484,7 @@ async fn a_push_whose_client_has_gone_is_told_of_as_well() {
 }
 
 #[tokio::test]
-async fn when_as_many_wait_as_may_further_ones_are_dropped_and_counted() {
+async fn full_queue_drops_and_counts_further_events() {
     let mut receiver = Receiver::answering(500).await;
     let mut options = to(vec![endpoint("hook", receiver.url())]);
     options.maxpending = 3;
@@ -616,7 +616,7 @@ async fn events_are_counted_by_endpoint() {
 }
 
 #[tokio::test]
-async fn in_memory_nothing_is_written_and_endpoints_are_told_all_the_same() {
+async fn memory_storage_writes_no_queue_and_endpoints_get_events_all_the_same() {
     let mut receiver = Receiver::start().await;
     let endpoint = endpoint("hook", receiver.url());
     let server = TestServer::with(|config| {

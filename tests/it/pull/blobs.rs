@@ -100,7 +100,7 @@ async fn a_range_beyond_the_blob_is_refused_with_its_size() {
 /// RFC 9110 §14.2: a unit that is not known is ignored; what is not a range may be ignored or
 /// refused, but is never part of the content.
 #[tokio::test]
-async fn a_range_that_is_none_never_gives_a_part() {
+async fn malformed_range_never_gives_a_part() {
     let server = TestServer::start().await;
     let bytes = noise(5, 1000);
     let digest = server.push_blob("app", bytes.clone()).await;
@@ -245,7 +245,7 @@ async fn ranges_that_add_up_to_more_than_the_blob_give_the_blob() {
 }
 
 #[tokio::test]
-async fn of_several_ranges_those_that_have_no_byte_are_left_out() {
+async fn several_ranges_leave_out_those_without_a_byte() {
     let server = TestServer::start().await;
     let bytes = noise(64, 1000);
     let digest = server.push_blob("app", bytes.clone()).await;
@@ -322,7 +322,7 @@ async fn if_range_of_other_content_gives_everything() {
 }
 
 #[tokio::test]
-async fn what_is_other_content_than_the_client_wants_is_not_sent() {
+async fn if_match_of_other_content_sends_nothing() {
     let server = TestServer::start().await;
     let digest = server.push_blob("app", noise(8, 100)).await;
     let target = format!("/v2/app/blobs/{digest}");
@@ -344,7 +344,7 @@ async fn what_is_other_content_than_the_client_wants_is_not_sent() {
 }
 
 #[tokio::test]
-async fn what_the_client_has_is_not_sent_again() {
+async fn if_none_match_of_the_same_content_sends_nothing() {
     let server = TestServer::start().await;
     let digest = server.push_blob("app", noise(9, 100)).await;
     let target = format!("/v2/app/blobs/{digest}");
@@ -408,7 +408,7 @@ async fn an_unknown_blob_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_digest_that_is_none_finds_nothing() {
+async fn malformed_digest_finds_nothing() {
     let server = TestServer::start().await;
     let digest = server.push_blob("app", "something").await;
     let hex = digest.strip_prefix("sha256:").unwrap();

@@ -123,7 +123,7 @@ async fn an_empty_number_is_as_good_as_none() {
 }
 
 #[tokio::test]
-async fn a_number_of_tags_that_is_none_is_refused() {
+async fn malformed_number_of_tags_is_refused() {
     let server = TestServer::start().await;
     trifle(&server, "app", "latest").await;
     for n in ["-1", "x", "1.5", "1e2", "0x1", "99999999999999999999999"] {
@@ -169,7 +169,7 @@ async fn a_page_is_no_larger_than_the_operator_allows() {
 }
 
 #[tokio::test]
-async fn tags_of_a_repository_that_is_none_are_not_found() {
+async fn tags_of_an_unknown_repository_are_not_found() {
     let server = TestServer::start().await;
     trifle(&server, "team/app/sub", "latest").await;
     for name in ["nowhere", "team", "team/app", "team/app/sub/sub"] {
@@ -219,7 +219,7 @@ async fn a_broken_tag_link_does_not_break_the_list() {
 
 /// A tree that registry:2 or a person has been in.
 #[tokio::test]
-async fn what_is_not_ours_in_the_tree_is_skipped() {
+async fn foreign_files_in_the_tree_are_skipped() {
     let server = TestServer::start().await;
     trifle(&server, "app", "latest").await;
     let repositories = server.tree().join("repositories");
@@ -275,7 +275,7 @@ async fn pages_of_the_catalog_hold_every_repository_once() {
 }
 
 #[tokio::test]
-async fn the_catalog_without_a_number_loses_nobody() {
+async fn catalog_without_a_number_lists_every_repository() {
     let server = TestServer::with(|config| config.storage.backend = storage::Options::Memory).await;
     let names: Vec<_> = (0..130).map(|number| format!("many/r{number:03}")).collect();
     for name in &names {
@@ -286,7 +286,7 @@ async fn the_catalog_without_a_number_loses_nobody() {
 }
 
 #[tokio::test]
-async fn a_number_of_repositories_that_is_none_is_refused() {
+async fn malformed_number_of_repositories_is_refused() {
     let server = TestServer::with(|config| config.catalog.maxentries = 10).await;
     trifle(&server, "app", "latest").await;
     for n in ["-1", "x", "1.5", "11", "99999999999999999999999"] {
@@ -335,7 +335,7 @@ async fn a_repository_with_sha512_manifests_only_is_in_the_catalog() {
 }
 
 #[tokio::test]
-async fn asking_makes_no_repository() {
+async fn reads_make_no_repository() {
     let server = TestServer::start().await;
     for target in
         ["/v2/nowhere/tags/list", "/v2/nowhere/manifests/latest", "/v2/nowhere/blobs/sha256:0"]

@@ -140,7 +140,7 @@ async fn a_referrer_may_come_before_its_subject() {
 }
 
 #[tokio::test]
-async fn what_nobody_refers_to_has_an_empty_index() {
+async fn manifest_without_referrers_has_an_empty_index() {
     let server = TestServer::start().await;
     let image = image(&server, "app", "latest").await;
     for (name, digest) in [
@@ -157,7 +157,7 @@ async fn what_nobody_refers_to_has_an_empty_index() {
 }
 
 #[tokio::test]
-async fn referrers_of_what_is_no_digest_are_refused() {
+async fn malformed_digest_is_refused() {
     let server = TestServer::start().await;
     trifle(&server, "app", "latest").await;
     for bad in ["latest", "sha256:abc", "sha256", "nonsense:0", &format!("md5:{}", "0".repeat(32))]
@@ -303,7 +303,7 @@ async fn a_tree_that_registry_2_wrote_has_its_referrers() {
 
 /// registry:2 may have run on the tree between two runs of ours.
 #[tokio::test]
-async fn what_registry_2_pushed_to_our_tree_is_among_the_referrers() {
+async fn manifests_pushed_by_registry_2_are_among_the_referrers() {
     let server = TestServer::start().await;
     let subject = image(&server, "app", "latest").await;
     let first = referrer(&server, "first", &subject.manifest, json!({})).await;

@@ -160,7 +160,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 /// What a client announces is no reason to take room from others, and a whole blob is an open upload
 /// for as long as it is on its way.
 #[tokio::test]
-async fn one_byte_of_ten_gibibytes_takes_no_room_and_is_an_open_upload() {
+async fn upload_with_one_byte_of_ten_gibibytes_takes_no_room_and_stays_open() {
     let server = TestServer::with(|config| {
         config.uploads = http::UploadsOptions { maxopen: 6, ..http::UploadsOptions::default() };
     })
@@ -197,7 +197,7 @@ async fn one_byte_of_ten_gibibytes_takes_no_room_and_is_an_open_upload() {
 
 /// Twelve of 64 MiB have sent 3 MiB each: they have room for what follows, and not for all they said.
 #[tokio::test]
-async fn room_is_made_behind_what_has_arrived() {
+async fn preallocation_follows_the_bytes_that_have_arrived() {
     let server = TestServer::start().await;
     let bytes = noise(71, 3 << 20);
     let mut open = Vec::new();
@@ -278,7 +278,7 @@ async fn a_push_goes_through_beside_cancelled_uploads_in_its_folders() {
 }
 
 #[tokio::test]
-async fn a_user_begins_so_many_uploads_within_an_hour_without_finishing_them() {
+async fn unfinished_uploads_of_a_user_are_limited_within_an_hour() {
     let server = TestServer::with(|config| {
         config.uploads = http::UploadsOptions { maxperhour: 3, ..http::UploadsOptions::default() };
     })
@@ -320,7 +320,7 @@ impl Watch for Walks {
 
 /// Those who ask the same at a time wait for one of them, and what is pushed meanwhile is found.
 #[tokio::test]
-async fn many_who_search_share_a_walk_and_miss_no_push() {
+async fn concurrent_searches_share_a_walk_and_miss_no_push() {
     let walks = Walks::default();
     let watch = walks.clone();
     let server = TestServer::over(move |root| Arc::new(Watched::new(root, watch)));

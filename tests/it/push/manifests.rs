@@ -387,7 +387,7 @@ async fn a_deleted_blob_is_missing() {
 }
 
 #[tokio::test]
-async fn layers_that_are_elsewhere_by_url_need_not_be_here() {
+async fn foreign_layers_by_url_need_not_be_stored() {
     let server = TestServer::start().await;
     server.push_blob("app", "{}").await;
     for (tag, manifest_type, layer_type) in [
@@ -425,7 +425,7 @@ async fn a_subject_is_acknowledged_whether_it_is_here_or_not() {
 }
 
 #[tokio::test]
-async fn what_is_no_manifest_is_refused() {
+async fn malformed_manifest_is_refused() {
     let server = TestServer::start().await;
     server.push_blob("app", "{}").await;
     let right = manifest_of("{}", &[]);

@@ -122,7 +122,7 @@ async fn post_with_wrong_digest_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn post_with_what_is_no_digest_is_refused_and_leaves_nothing() {
+async fn post_with_a_malformed_digest_is_refused_and_leaves_nothing() {
     let server = TestServer::start().await;
     let hex = "0".repeat(64);
     for bad in ["sha256:abc", "nonsense", "", &format!("md5:{hex}"), &format!("sha256:{hex}0")] {
@@ -367,7 +367,7 @@ async fn a_chunk_whose_length_is_not_its_range_is_refused_and_the_session_goes_o
 }
 
 #[tokio::test]
-async fn a_content_range_that_is_none_adds_nothing() {
+async fn malformed_content_range_adds_nothing() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     server.patch(&location, None, "abcd").await.expect(202);
@@ -411,7 +411,7 @@ async fn put_without_digest_is_refused_and_keeps_the_session() {
 }
 
 #[tokio::test]
-async fn put_with_what_is_no_digest_is_refused() {
+async fn put_with_a_malformed_digest_is_refused() {
     let server = TestServer::start().await;
     for bad in ["sha256:abc", "nonsense", "", &format!("sha384:{}", "0".repeat(96))] {
         let location = server.open_upload("app").await;
@@ -781,7 +781,7 @@ async fn a_post_that_breaks_makes_no_blob() {
 }
 
 #[tokio::test]
-async fn two_that_send_the_same_chunk_do_not_mix() {
+async fn concurrent_clients_of_one_chunk_do_not_mix() {
     let server = TestServer::start().await;
     let bytes = noise(31, 400_000);
     let location = server.open_upload("app").await;
@@ -799,7 +799,7 @@ async fn two_that_send_the_same_chunk_do_not_mix() {
 }
 
 #[tokio::test]
-async fn two_that_push_the_same_blob_both_have_it() {
+async fn concurrent_pushes_of_one_blob_both_succeed() {
     let server = TestServer::start().await;
     let bytes = noise(32, 400_000);
     let digest = digest(&bytes);
@@ -825,7 +825,7 @@ async fn an_empty_blob_is_pushed_by_post_and_put() {
 }
 
 #[tokio::test]
-async fn one_byte_can_be_resumed() {
+async fn upload_of_one_byte_can_be_resumed() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     server.patch(&location, Some("0-0"), "a").await.expect(202);

@@ -230,7 +230,8 @@ async fn until_closed(name: &str, closed: impl Future<Output = ()>, saying: impl
 /// Ways to hold a connection without a password, all at once because each takes as long as a stranger
 /// is waited for; and a user and a balancer's probe, who are not given up meanwhile.
 #[tokio::test]
-async fn strangers_are_let_go_after_seconds_in_whatever_they_do_and_users_and_probes_are_not() {
+async fn unauthenticated_connections_are_closed_after_seconds_and_those_of_users_and_probes_are_not()
+ {
     let server = TestServer::with(|config| {
         let patience = 10 * GUARD;
         (config.http.server.idletimeout, config.http.api.idletimeout) = (patience, patience);
@@ -326,7 +327,7 @@ async fn metrics_say_how_many_connections_there_are_and_how_many_passwords_were_
 }
 
 #[tokio::test]
-async fn without_a_limit_in_words_there_is_one_that_descriptors_allow() {
+async fn default_connection_limit_is_what_descriptors_allow() {
     let server = TestServer::start().await;
     let limit = server.app().connections().limit;
     assert!((1..=10_000).contains(&limit), "{limit}");
@@ -408,7 +409,7 @@ async fn a_user_has_so_many_uploads_open_and_no_more() {
 }
 
 #[tokio::test]
-async fn an_idle_time_of_nothing_is_refused() {
+async fn idle_timeout_of_zero_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = crate::support::server::config(folder.path());
     config.http.api.idletimeout = Duration::ZERO;

@@ -63,7 +63,7 @@ async fn a_crowd_that_pushes_the_same_tag_leaves_one_of_theirs() {
 }
 
 #[tokio::test]
-async fn of_a_crowd_that_writes_to_one_session_exactly_one_wins() {
+async fn one_of_many_writers_to_a_session_wins() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     let chunk = |nth: usize| noise(nth as u64 + 1000, 50_000);

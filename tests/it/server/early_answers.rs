@@ -105,7 +105,7 @@ fn settings() -> Vec<u8> {
 
 /// A client of HTTP/2 whose stream is reset throws the answer away.
 #[tokio::test]
-async fn no_reset_overtakes_an_answer() {
+async fn reset_never_overtakes_an_answer() {
     let server = TestServer::start().await;
     let ca = server.authority();
     let mut connection = Connection::open(server.addr(), &ca, &settings()).await;

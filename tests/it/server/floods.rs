@@ -246,7 +246,7 @@ async fn frames_that_ask_for_nothing_end_the_connection_when_they_do_not_end() {
 
 /// A client that takes a blob in small pieces raises its windows for each of them.
 #[tokio::test]
-async fn windows_that_are_raised_for_what_was_taken_end_nothing() {
+async fn window_updates_for_bytes_taken_do_not_end_the_connection() {
     let before = Before::start().await;
     let bytes = noise(82, 6 << 20);
     let target = format!("/v2/app/blobs/uploads/?digest={}", digest(&bytes));

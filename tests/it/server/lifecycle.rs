@@ -324,7 +324,7 @@ async fn keys_of_every_pem_form_are_taken() {
 }
 
 #[tokio::test]
-async fn what_runs_is_finished_when_the_server_stops() {
+async fn requests_in_flight_are_finished_when_the_server_stops() {
     let server = TestServer::start().await;
     let bytes = vec![7; 3_000_000];
     let target = format!("/v2/a/blobs/uploads/?digest={}", digest(&bytes));

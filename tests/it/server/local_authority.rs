@@ -32,7 +32,7 @@ fn shell(folder: &Path, command: &str) -> (bool, String) {
 }
 
 #[test]
-fn openssl_believes_what_is_within_the_constraints_and_nothing_else() {
+fn openssl_trusts_names_within_the_constraints_and_no_others() {
     if !is_there("openssl", "openssl") {
         return;
     }

@@ -67,7 +67,7 @@ async fn vanish(mut stream: raw::Stream, part: &[u8]) {
 }
 
 #[tokio::test]
-async fn who_hangs_up_at_any_stage_leaves_nothing_half_done() {
+async fn client_that_hangs_up_at_any_stage_leaves_nothing_half_done() {
     let server = TestServer::start().await;
     let whole = digest("abcdefghi");
     server.get("/v2/").await.expect(200);
@@ -103,7 +103,7 @@ async fn who_hangs_up_at_any_stage_leaves_nothing_half_done() {
 }
 
 #[tokio::test]
-async fn who_hangs_up_while_pulling_frees_what_was_held() {
+async fn client_that_hangs_up_while_pulling_frees_what_was_held() {
     let server = Process::start(&[]);
     let bytes = noise(70, 8 << 20);
     let target = format!("/v2/app/blobs/uploads/?digest={}", digest(&bytes));
@@ -131,7 +131,7 @@ async fn who_hangs_up_while_pulling_frees_what_was_held() {
 
 /// The surplus is the next request of the connection, and none.
 #[tokio::test]
-async fn what_comes_beyond_the_length_is_not_part_of_a_blob() {
+async fn bytes_beyond_the_content_length_are_not_part_of_a_blob() {
     let server = TestServer::start().await;
     let claimed = digest("abcd");
     let head = format!("POST /v2/app/blobs/uploads/?digest={claimed}\r\ncontent-length: 4\r\n");
@@ -146,7 +146,7 @@ async fn what_comes_beyond_the_length_is_not_part_of_a_blob() {
 
 /// Two ways to read where a request ends are how one request is hidden in another.
 #[tokio::test]
-async fn a_length_that_is_none_or_two_is_refused_and_nothing_is_stored() {
+async fn content_length_malformed_or_twice_is_refused_and_nothing_is_stored() {
     let server = TestServer::start().await;
     let target = format!("POST /v2/app/blobs/uploads/?digest={}", digest("abcd"));
     for lengths in [
@@ -175,7 +175,7 @@ async fn a_length_that_is_none_or_two_is_refused_and_nothing_is_stored() {
 }
 
 #[tokio::test]
-async fn a_chunk_size_that_is_none_is_refused_and_nothing_is_stored() {
+async fn chunk_size_malformed_is_refused_and_nothing_is_stored() {
     let server = TestServer::start().await;
     let target = format!("POST /v2/app/blobs/uploads/?digest={}", digest("abcd"));
     for body in ["-4\r\nabcd", "4;\nabcd", "fffffffffffffffff\r\nabcd", "4\r\nabcdefgh\r\n0\r\n"] {
@@ -219,7 +219,7 @@ async fn a_stream_that_is_not_as_long_as_it_says_makes_no_blob() {
 }
 
 #[tokio::test]
-async fn who_trickles_is_served_and_keeps_nobody_waiting() {
+async fn slow_upload_is_served_and_delays_no_other_client() {
     let server = TestServer::start().await;
     let trickle = async |nth: usize| {
         let body = format!("{nth:05}");
@@ -246,7 +246,7 @@ async fn who_trickles_is_served_and_keeps_nobody_waiting() {
 }
 
 #[tokio::test]
-async fn a_range_that_cannot_be_adds_nothing() {
+async fn content_range_impossible_adds_nothing() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     server.patch(&location, None, "abcd").await.expect(202);
@@ -296,7 +296,7 @@ async fn a_huge_length_is_refused_or_waits_without_taking_room() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_refused_and_the_connection_ends() {
+async fn bytes_that_are_not_http_are_refused_and_the_connection_ends() {
     let server = TestServer::start().await;
     let user = raw::authorization();
     for head in [
@@ -326,7 +326,7 @@ async fn what_is_not_http_is_refused_and_the_connection_ends() {
 /// A range that is no text must be refused like any other that is none, not overlooked: the chunk
 /// would be put where the client did not want it.
 #[tokio::test]
-async fn a_range_that_is_no_text_adds_nothing() {
+async fn content_range_that_is_not_text_adds_nothing() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     server.patch(&location, None, "abcd").await.expect(202);
@@ -340,7 +340,7 @@ async fn a_range_that_is_no_text_adds_nothing() {
 
 /// Of two ranges that contradict each other none must be chosen.
 #[tokio::test]
-async fn two_ranges_add_nothing() {
+async fn content_range_twice_adds_nothing() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     let request = server.request("PATCH", &location).body("abcd");

@@ -66,7 +66,7 @@ async fn a_client_is_sent_to_the_same_place_by_https() {
 }
 
 #[tokio::test]
-async fn who_does_not_say_which_host_is_sent_nowhere() {
+async fn client_without_a_host_is_redirected_nowhere() {
     let server = start(|_| {}).await;
     for (head, status) in [
         ("GET / HTTP/1.1\r\n", "400"),
@@ -87,7 +87,7 @@ async fn who_does_not_say_which_host_is_sent_nowhere() {
 }
 
 #[tokio::test]
-async fn nobody_is_let_in_there_and_no_password_is_looked_at() {
+async fn redirect_listener_checks_no_password() {
     let server = start(|config| {
         let hsts = vec!["max-age=1".to_owned()];
         config.http.api.headers.insert("Strict-Transport-Security".to_owned(), hsts);
@@ -146,7 +146,7 @@ async fn an_address_that_is_taken_is_named_with_its_key_and_nothing_is_left_runn
 }
 
 #[test]
-fn it_needs_tls_to_send_clients_to() {
+fn redirect_without_tls_is_refused() {
     let environment = |tls: &str| {
         [("REGISTRY_HTTP_REDIRECTADDR", ":80"), ("REGISTRY_HTTP_TLS", tls)]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))

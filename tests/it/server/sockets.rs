@@ -92,7 +92,7 @@ async fn tls_is_spoken_through_a_file_where_it_is_not_off() {
 }
 
 #[tokio::test]
-async fn who_comes_through_a_file_is_believed_where_the_configuration_says_so() {
+async fn client_of_a_unix_socket_is_a_trusted_proxy_where_the_configuration_says_so() {
     let forwarded = "X-Forwarded-Host: other.example\r\nX-Forwarded-Proto: https\r\n";
     for (proxies, start) in [
         (vec!["unix".parse::<Proxy>().unwrap()], "https://other.example/v2/"),
@@ -114,7 +114,7 @@ async fn who_comes_through_a_file_is_believed_where_the_configuration_says_so() 
 /// Wrong passwords are held against the clients of a proxy one by one, and against those whom
 /// nobody tells apart together.
 #[tokio::test]
-async fn those_who_guess_are_told_apart_by_the_proxy_before_the_file() {
+async fn throttling_behind_a_unix_socket_goes_by_the_address_that_the_proxy_names() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
     let _server = on_a_file(folder.path(), |config| {
@@ -312,7 +312,7 @@ async fn http_2_without_tls_is_spoken_where_the_configuration_says_so() {
 }
 
 #[test]
-fn what_does_not_go_together_is_refused_or_warned_of() {
+fn contradicting_options_are_refused_or_warned_of() {
     let load = |variables: &[(&str, &str)]| {
         let variables = variables.iter();
         Config::load(None, variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))

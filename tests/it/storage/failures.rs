@@ -30,7 +30,7 @@ async fn a_root_that_is_gone_is_an_error_until_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_failure_of_ours_tells_the_client_its_number_and_nothing_else() {
+async fn internal_error_tells_the_client_its_number_and_nothing_else() {
     let server = TestServer::start().await;
     // A file where a folder should be: whoever runs this, the system refuses.
     fs::create_dir_all(server.tree()).unwrap();

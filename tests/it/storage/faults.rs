@@ -439,7 +439,7 @@ async fn a_disk_that_stays_full_from_any_call_on_is_507() {
 }
 
 #[tokio::test]
-async fn short_writes_are_gone_on_with() {
+async fn short_writes_are_continued() {
     let struck = try_all(Verdict::Short, 500, ErrorCode::Unknown, true).await;
     println!("short writes: {struck} faults");
 }
@@ -485,7 +485,7 @@ impl Watch for Still {
 }
 
 #[tokio::test]
-async fn a_disk_that_stands_still_holds_only_those_who_need_it() {
+async fn stalled_disk_delays_only_requests_that_need_it() {
     let still = Still::default();
     let gate = Arc::clone(&still.0);
     let server = TestServer::over(|root| Arc::new(Watched::new(root, still)));

@@ -651,7 +651,7 @@ async fn long_upload() -> Told {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_survives_a_power_cut_at_any_moment() {
+async fn acknowledged_content_survives_a_power_cut_at_any_moment() {
     scenario().await.survives_a_power_cut_at_any_moment(3).await;
 }
 

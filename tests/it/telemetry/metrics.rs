@@ -96,7 +96,7 @@ async fn busy_server() -> TestServer {
 }
 
 #[tokio::test]
-async fn what_is_exposed_is_golden() {
+async fn exposition_matches_the_golden_file() {
     let text = exposed(&busy_server().await).await;
     let found = without_numbers(&text);
     if std::env::var_os("PORTCULLIS_RENEW").is_some() {
@@ -108,7 +108,7 @@ async fn what_is_exposed_is_golden() {
         golden == found,
         "what Prometheus reads is not what {GOLDEN} says.\ngone: {:#?}\nnew: {:#?}\n\
          Dashboards and alarms of others go by these names. If it is meant so, run\n    \
-         PORTCULLIS_RENEW=1 cargo test --test it -- telemetry::metrics::what_is_exposed_is_golden\n\
+         PORTCULLIS_RENEW=1 cargo test --test it -- telemetry::metrics::exposition_matches_the_golden_file\n\
          look at the difference, and change {PAGE} and {DASHBOARD} as well.",
         was.difference(&is).collect::<Vec<_>>(),
         is.difference(&was).collect::<Vec<_>>(),
@@ -358,7 +358,7 @@ async fn an_upload_is_in_flight_from_its_head_on_and_until_its_client_is_gone() 
 }
 
 #[tokio::test]
-async fn where_nobody_is_asked_everybody_is_anonymous() {
+async fn callers_are_anonymous_without_authentication() {
     let server = TestServer::with(|config| {
         config.auth = gate::Options::None;
         expose(config);
@@ -410,7 +410,7 @@ async fn the_end_of_the_certificate_follows_a_reload() {
 }
 
 #[tokio::test]
-async fn without_tls_no_certificate_ends() {
+async fn certificate_expiry_is_absent_without_tls() {
     let server = TestServer::with(|config| {
         config.http.server.tls = TlsOptions::Off;
         expose(config);
@@ -420,7 +420,7 @@ async fn without_tls_no_certificate_ends() {
 }
 
 #[tokio::test]
-async fn what_the_storage_cannot_do_is_counted() {
+async fn storage_failures_are_counted() {
     let server = TestServer::with(expose).await;
     // A file where a folder should be: whoever runs this, the system refuses.
     fs::create_dir_all(server.tree()).unwrap();
