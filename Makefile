@@ -32,6 +32,12 @@ test: lint doc providers deny unit fuzz-build chaos-quick soak-quick install-cli
 	@echo 'all checks passed'
 	@$(SHOW_SKIPS)
 
+# One compilation without code generation and without linking, which are what the tests wait for.
+.PHONY: check
+check: ## The inner loop: format, then types and lints of every target; CONTRIBUTING.md says how long
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
 .PHONY: fmt
 fmt: ## Format the code
 	$(CARGO) fmt --all
