@@ -10,16 +10,9 @@
 //!
 //! [`Storage`]: crate::storage::Storage
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use tokio_util::task::TaskTracker;
-
-use self::{
-    lists::{Answers, Entered},
-    manifests::{ImmutableTags, LastPulled, ManifestCache, ManifestPolicy},
-    tree::{DamageLog, Leases, Locks},
-    uploads::{Intakes, OpenUploads, Sessions},
-};
+use self::{manifests::ManifestPolicy, tree::Tree, verify::Verification};
 pub use crate::storage::ByteStream;
 use crate::storage::Storage;
 
@@ -37,47 +30,39 @@ pub mod verify;
 
 pub use self::{
     ago::Ago,
-    blobs::{Blob, DeleteMode},
+    blobs::{Blob, Blobs, DeleteMode},
     error::{BodyError, Error},
-    gc::{Collect, Collected, CollectionOptions, GcEvent, GcObserver},
-    lists::{Page, Referrers, TagRules},
+    gc::{Collect, Collected, CollectionOptions, Gc, GcEvent, GcObserver},
+    lists::{Lists, Page, Referrers},
     manifests::{
-        Accepted, IndexRules, ManifestRules, Pattern, Platforms, PolicyOptions, Put,
-        RepositoryPolicy, StoredManifest, TagImmutable, Unacceptable, UrlRules, Validation,
+        Accepted, IndexRules, ManifestRules, Manifests, Pattern, Platforms, PolicyOptions, Put,
+        RepositoryPolicy, StoredManifest, TagImmutable, TagRules, Unacceptable, UrlRules,
+        Validation,
     },
     retention::{
-        Decision, Expired, Glob, InvalidGlob, KeepsNothing, Retained, RetentionOptions,
+        Decision, Expired, Glob, InvalidGlob, KeepsNothing, Retained, Retention, RetentionOptions,
         RetentionRule, TagSelector,
     },
     uploads::{
         Body, Chunk, InvalidUploadId, OldUpload, PurgeOptions, Purged, Upload, UploadId,
-        UploadLimits,
+        UploadLimits, Uploads,
     },
 };
 
-/// A registry over some storage. Clones are the same registry.
+/// A registry over some storage, composed of its parts. Clones are the same registry.
 #[derive(Clone, Debug)]
-pub struct Registry(Arc<Inner>);
+pub struct Registry(Arc<Parts>);
 
 #[derive(Debug)]
-struct Inner {
-    storage: Arc<dyn Storage>,
-    clock: Arc<dyn Clock>,
-    sessions: Sessions,
-    opened: OpenUploads,
-    intakes: Intakes,
-    locks: Locks,
-    contents: ManifestCache,
-    answers: Answers,
-    acceptance: ManifestPolicy,
-    immutable: ImmutableTags,
-    /// Where a rule asks when something was pulled.
-    pulls: Option<LastPulled>,
-    entered: Entered,
-    renewed: Leases,
-    skipped: DamageLog,
-    /// Work that goes on when whoever asked for it has gone.
-    tasks: TaskTracker,
+struct Parts {
+    tree: Arc<Tree>,
+    uploads: Arc<Uploads>,
+    manifests: Arc<Manifests>,
+    blobs: Arc<Blobs>,
+    lists: Lists,
+    gc: Arc<Gc>,
+    retention: Arc<Retention>,
+    verification: Verification,
 }
 
 /// What a registry allows.
@@ -126,31 +111,72 @@ impl Registry {
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, options: Options) -> Self {
         let Options { uploads, validation, policy, grace, tags } = options;
-        let intakes = Intakes::new(Arc::clone(&storage));
-        Self(Arc::new(Inner {
-            storage,
-            clock,
-            sessions: Sessions::default(),
-            opened: OpenUploads::new(uploads),
-            intakes,
-            locks: Locks::default(),
-            contents: ManifestCache::new(),
-            answers: Answers::default(),
-            acceptance: ManifestPolicy::new(validation, policy),
-            pulls: tags.retention.asks_for_pulls().then(LastPulled::new),
-            immutable: ImmutableTags::new(tags.immutabletags),
-            entered: Entered::default(),
-            renewed: Leases::new(grace),
-            skipped: DamageLog::default(),
-            tasks: TaskTracker::new(),
+        let tree = Arc::new(Tree::new(storage, grace));
+        let policy = ManifestPolicy::new(validation, policy);
+        let manifests =
+            Arc::new(Manifests::new(Arc::clone(&tree), Arc::clone(&clock), policy, tags));
+        let gc = Arc::new(Gc::new(Arc::clone(&tree)));
+        Self(Arc::new(Parts {
+            uploads: Arc::new(Uploads::new(Arc::clone(&tree), Arc::clone(&clock), uploads)),
+            blobs: Arc::new(Blobs::new(Arc::clone(&tree), Arc::clone(&manifests))),
+            lists: Lists::new(Arc::clone(&tree), Arc::clone(&manifests)),
+            retention: Arc::new(Retention::new(
+                Arc::clone(&tree),
+                Arc::clone(&manifests),
+                Arc::clone(&gc),
+            )),
+            verification: Verification::new(Arc::clone(&tree), Arc::clone(&manifests), clock),
+            tree,
+            manifests,
+            gc,
         }))
     }
 
-    /// Waits until the work that outlives its callers has ended. Nothing new may be asked for
-    /// meanwhile.
+    /// Uploads: sessions in which the bytes of a blob arrive.
+    #[must_use]
+    pub fn uploads(&self) -> &Arc<Uploads> {
+        &self.0.uploads
+    }
+
+    /// Manifests and tags.
+    #[must_use]
+    pub fn manifests(&self) -> &Arc<Manifests> {
+        &self.0.manifests
+    }
+
+    /// Blobs.
+    #[must_use]
+    pub fn blobs(&self) -> &Arc<Blobs> {
+        &self.0.blobs
+    }
+
+    /// The catalog, tags and referrers, a page at a time.
+    #[must_use]
+    pub fn lists(&self) -> &Lists {
+        &self.0.lists
+    }
+
+    /// Garbage collection.
+    #[must_use]
+    pub fn gc(&self) -> &Gc {
+        &self.0.gc
+    }
+
+    /// Retention.
+    #[must_use]
+    pub fn retention(&self) -> &Arc<Retention> {
+        &self.0.retention
+    }
+
+    /// Verification of the tree.
+    #[must_use]
+    pub fn verification(&self) -> &Verification {
+        &self.0.verification
+    }
+
+    /// Waits until the work that outlives its callers has ended. The caller begins none meanwhile.
     pub async fn settle(&self) {
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
+        self.0.tree.settle().await;
     }
 
     /// Looks whether the storage can be reached.
@@ -159,16 +185,16 @@ impl Registry {
     ///
     /// When it cannot.
     pub async fn probe(&self) -> Result<(), Error> {
-        Ok(self.storage().probe().await?)
+        Ok(self.0.tree.storage().probe().await?)
     }
 
-    fn storage(&self) -> &dyn Storage {
-        &*self.0.storage
+    /// How many times a request came across something in the tree that is damaged or foreign.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.0.tree.skipped()
     }
 
-    /// Does `work` to its end, even when the caller stops waiting for it: a client that hangs up
-    /// must not stop a sequence of writes half-way. What changes anything here is done so anyway;
-    /// others can have done what belongs to a change. [`settle`](Self::settle) waits for it.
+    /// As [`Tree::detached`].
     ///
     /// # Errors
     ///
@@ -177,9 +203,10 @@ impl Registry {
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        match self.0.tasks.spawn(work).await {
-            Ok(result) => result,
-            Err(panicked) => Err(Error::Panicked(panicked)),
-        }
+        self.0.tree.detached(work).await
+    }
+
+    fn tree(&self) -> &Tree {
+        &self.0.tree
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn collect(
                 return;
             }
             let began = Instant::now();
-            match registry.collect(how, &mut Log { repository: String::new(), stop }).await {
+            match registry.gc().collect(how, &mut Log { repository: String::new(), stop }).await {
                 Ok(done) => tracing::info!(
                     repositories = done.repositories,
                     emptied = done.emptied,

@@ -109,7 +109,7 @@ fn callers(metrics: &mut Metrics, gate: &Arc<Gate>) {
 fn tree(metrics: &mut Metrics, registry: &Registry) {
     let (uploads, tree) = (registry.clone(), registry.clone());
     let help = "Uploads that were begun and not finished or cancelled";
-    metrics.gauge("uploads_open", help, move || uploads.open_uploads() as u64);
+    metrics.gauge("uploads_open", help, move || uploads.uploads().open_count() as u64);
     let help = "Times that something damaged or foreign in the storage tree was skipped";
     metrics.counter("storage_skipped", help, move || tree.skipped());
 }

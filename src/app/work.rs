@@ -87,7 +87,7 @@ fn purge(jobs: &Jobs, registry: &Registry, options: &registry::PurgeOptions) {
     jobs.interruptible((PURGED_AFTER.min(interval), interval), move || {
         let registry = registry.clone();
         async move {
-            match registry.purge_uploads(age, dryrun, |old| told(old, dryrun)).await {
+            match registry.uploads().purge(age, dryrun, |old| told(old, dryrun)).await {
                 Ok(registry::Purged { found, purged }) => {
                     tracing::debug!(found, purged, dryrun, "looked for old uploads");
                 }
@@ -133,7 +133,7 @@ fn retain(jobs: &Jobs, registry: &Registry, options: &RetentionOptions, reloads:
                 // It may have become so meanwhile.
                 if is_forbidden() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            match registry.retain(&rules, dryrun, watcher).await {
+            match registry.retention().apply(&rules, dryrun, watcher).await {
                 Ok(Retained { found, deleted, manifests }) => {
                     tracing::info!(
                         found,

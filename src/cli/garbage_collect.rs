@@ -67,7 +67,7 @@ impl GarbageCollect {
         let registry = app::open_registry(&config)?;
         let mut lines = Lines::new(self.quiet);
         let collected = runtime
-            .block_on(registry.collect(how, &mut lines))
+            .block_on(registry.gc().collect(how, &mut lines))
             .map_err(|error| Failure::new(format!("failed to garbage collect: {}", Chain(&error))));
         lines.end()?;
         tell(&summary(&collected?, self.dry_run));

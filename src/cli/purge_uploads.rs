@@ -68,7 +68,7 @@ impl PurgeUploads {
                 ControlFlow::Break(())
             }
         };
-        let purged = registry.purge_uploads(age, self.dry_run, watcher).await;
+        let purged = registry.uploads().purge(age, self.dry_run, watcher).await;
         if let Some(error) = unprinted {
             return Err(error.into());
         }

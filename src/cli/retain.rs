@@ -72,7 +72,7 @@ impl Retain {
                 ControlFlow::Break(())
             }
         };
-        let retained = registry.retain(rules, self.dry_run, watcher).await;
+        let retained = registry.retention().apply(rules, self.dry_run, watcher).await;
         if let Some(error) = unprinted {
             return Err(error.into());
         }

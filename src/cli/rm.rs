@@ -100,8 +100,8 @@ impl Removal {
     /// Whether the tag was there, and the manifest that it named.
     async fn tag(&self, tag: &Tag) -> Result<(bool, Option<Named>), Failure> {
         let Named { name, .. } = &self.what;
-        let left = self.registry.manifest(name, &Reference::Tag(tag.clone())).await?;
-        let deleted = self.registry.delete_tag(name, tag).await?;
+        let left = self.registry.manifests().get(name, &Reference::Tag(tag.clone())).await?;
+        let deleted = self.registry.manifests().delete_tag(name, tag).await?;
         if deleted {
             say("tag", &self.what)?;
         }
@@ -119,7 +119,7 @@ impl Removal {
             }
             Ok::<_, io::Error>(())
         };
-        let deletion = self.registry.delete_manifest(name, digest, Some(sender));
+        let deletion = self.registry.manifests().delete(name, digest, Some(sender));
         let (deleted, told) = futures_util::future::join(deletion, telling).await;
         let deleted = deleted?;
         told?;
@@ -137,7 +137,7 @@ impl Removal {
             Some(Reference::Tag(_)) => "tag",
             Some(Reference::Digest(_)) => "manifest",
         };
-        let hint = match (self.registry.tags(name, None, NAMED).await?, self.what.host()) {
+        let hint = match (self.registry.lists().tags(name, None, NAMED).await?, self.what.host()) {
             (None, Some(host)) => format!("leave {host}/ away if that is the registry's host"),
             (None, None) => "`portcullis config` shows which storage was looked at".to_owned(),
             (Some(page), _) if page.items.is_empty() => format!("{name} has no tags"),

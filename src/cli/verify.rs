@@ -100,7 +100,8 @@ impl Verify {
             }
         };
         {
-            let mut verifying = std::pin::pin!(registry.verify(&options, &progress, &mut found));
+            let mut verifying =
+                std::pin::pin!(registry.verification().run(&options, &progress, &mut found));
             let mut ticks = tokio::time::interval(TICK);
             loop {
                 tokio::select! {

@@ -119,7 +119,7 @@ impl Api {
         let (registry, name, digest) = (self.registry.clone(), name.clone(), digest.clone());
         let work = async move {
             let (sender, mut untagged) = mpsc::channel(TAGS);
-            let deletion = registry.delete_manifest(&name, &digest, Some(sender));
+            let deletion = registry.manifests().delete(&name, &digest, Some(sender));
             let telling = async {
                 while let Some(tag) = untagged.recv().await {
                     teller.untagged(&[tag]).await;

@@ -1,8 +1,11 @@
 //! Blobs: shared by all repositories, seen only through the link that each has to them.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
-use super::{Error, Registry, tree::TreeKey};
+use super::{
+    Error, Manifests,
+    tree::{Tree, TreeKey},
+};
 use crate::{
     oci::{Digest, RepositoryName},
     storage::{ByteStream, Object},
@@ -39,24 +42,35 @@ impl Blob {
     }
 }
 
-impl Registry {
+/// The blobs of all repositories.
+#[derive(Debug)]
+pub struct Blobs {
+    tree: Arc<Tree>,
+    manifests: Arc<Manifests>,
+}
+
+impl Blobs {
+    pub(super) const fn new(tree: Arc<Tree>, manifests: Arc<Manifests>) -> Self {
+        Self { tree, manifests }
+    }
+
     /// Opens a blob of a repository (end-2).
     ///
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn blob(
+    pub async fn open(
         &self,
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Blob>, Error> {
         let place = TreeKey::Layer(name, digest);
-        let Some(target) = self.link(place).await? else {
+        let Some(target) = self.tree.link(place).await? else {
             return Ok(None);
         };
-        let object = self.storage().open(&TreeKey::Data(&target).key()).await?;
+        let object = self.tree.storage().open(&TreeKey::Data(&target).key()).await?;
         if object.is_none() {
-            self.skip(&place.key(), NO_BYTES);
+            self.tree.skip(&place.key(), NO_BYTES);
         }
         Ok(object.map(Blob))
     }
@@ -67,30 +81,22 @@ impl Registry {
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn blob_size(
-        &self,
-        name: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<u64>, Error> {
-        let size = self.length_of_blob(name, digest).await?;
+    pub async fn size(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<u64>, Error> {
+        let size = self.length(name, digest).await?;
         let Some(size) = size else { return Ok(None) };
-        let is_promised = self.touch(name, TreeKey::Layer(name, digest)).await?;
+        let is_promised = self.tree.touch(name, TreeKey::Layer(name, digest)).await?;
         Ok(is_promised.then_some(size))
     }
 
-    /// As [`blob_size`](Self::blob_size), for who does not tell a client, or holds the repository.
-    async fn length_of_blob(
-        &self,
-        name: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Option<u64>, Error> {
+    /// As [`size`](Self::size), for who does not tell a client, or holds the repository.
+    async fn length(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<u64>, Error> {
         let place = TreeKey::Layer(name, digest);
-        let Some(target) = self.link(place).await? else {
+        let Some(target) = self.tree.link(place).await? else {
             return Ok(None);
         };
-        let size = self.storage().size(&TreeKey::Data(&target).key()).await?;
+        let size = self.tree.storage().size(&TreeKey::Data(&target).key()).await?;
         if size.is_none() {
-            self.skip(&place.key(), NO_BYTES);
+            self.tree.skip(&place.key(), NO_BYTES);
         }
         Ok(size)
     }
@@ -101,34 +107,35 @@ impl Registry {
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn mount_blob(
-        &self,
+    pub async fn mount(
+        self: &Arc<Self>,
         name: &RepositoryName,
         digest: &Digest,
         from: Option<&RepositoryName>,
     ) -> Result<Option<u64>, Error> {
         // registry:2 links a sha512 name to sha256 content: what the link says is what counts.
         let target = match from {
-            Some(from) => match self.link(TreeKey::Layer(from, digest)).await? {
+            Some(from) => match self.tree.link(TreeKey::Layer(from, digest)).await? {
                 Some(target) => target,
                 None => return Ok(None),
             },
             None => digest.clone(),
         };
-        let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
-        self.detached(async move {
-            let _repository = registry.adding(&name).await?;
-            let _bytes = registry.linking(&target).await?;
-            let data = TreeKey::Data(&target).key();
-            let Some(size) = registry.storage().size(&data).await? else { return Ok(None) };
-            // A collector that has looked through this repository already does not see the link.
-            if !registry.storage().renew(&data).await? {
-                return Ok(None);
-            }
-            registry.set_link(TreeKey::Layer(&name, &digest), &target).await?;
-            Ok(Some(size))
-        })
-        .await
+        let (blobs, name, digest) = (Arc::clone(self), name.clone(), digest.clone());
+        self.tree
+            .detached(async move {
+                let _repository = blobs.tree.adding(&name).await?;
+                let _bytes = blobs.tree.linking(&target).await?;
+                let data = TreeKey::Data(&target).key();
+                let Some(size) = blobs.tree.storage().size(&data).await? else { return Ok(None) };
+                // A collector that has looked through this repository already does not see the link.
+                if !blobs.tree.storage().renew(&data).await? {
+                    return Ok(None);
+                }
+                blobs.tree.set_link(TreeKey::Layer(&name, &digest), &target).await?;
+                Ok(Some(size))
+            })
+            .await
     }
 
     /// Takes a blob out of a repository (end-10); `false` when it was not in it. The bytes stay for
@@ -138,23 +145,24 @@ impl Registry {
     ///
     /// When manifests of the repository need it, or cannot be read and may need it, and it is to stay
     /// then; when storage fails.
-    pub async fn delete_blob(
-        &self,
+    pub async fn delete(
+        self: &Arc<Self>,
         name: &RepositoryName,
         digest: &Digest,
-        if_needed: DeleteMode,
+        mode: DeleteMode,
     ) -> Result<bool, Error> {
-        let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
-        self.detached(async move {
-            let _guard = registry.deleting(&name).await?;
-            // A link that leads to nothing is of no use to a manifest.
-            if if_needed == DeleteMode::IfUnreferenced
-                && registry.length_of_blob(&name, &digest).await?.is_some()
-            {
-                registry.refuse_needed(&name, &digest).await?;
-            }
-            Ok(registry.storage().delete(&TreeKey::Layer(&name, &digest).key()).await?)
-        })
-        .await
+        let (blobs, name, digest) = (Arc::clone(self), name.clone(), digest.clone());
+        self.tree
+            .detached(async move {
+                let _guard = blobs.tree.deleting(&name).await?;
+                // A link that leads to nothing is of no use to a manifest.
+                if mode == DeleteMode::IfUnreferenced
+                    && blobs.length(&name, &digest).await?.is_some()
+                {
+                    blobs.refuse_referenced(&name, &digest).await?;
+                }
+                Ok(blobs.tree.storage().delete(&TreeKey::Layer(&name, &digest).key()).await?)
+            })
+            .await
     }
 }

@@ -5,13 +5,10 @@
 //! such a crash are links that no manifest needs; whoever deletes the repository again removes them.
 
 use super::{
-    Error, Registry, UploadId,
+    Error, Registry,
     tree::{TreeKey, repositories},
 };
 use crate::oci::RepositoryName;
-
-/// How many uploads are looked for at a time.
-const BATCH: usize = 128;
 
 impl Registry {
     /// Takes away all that a repository has, and leaves those whose names begin with its own;
@@ -24,38 +21,18 @@ impl Registry {
     /// When storage fails. What has not gone then is removed by the next call.
     pub async fn delete_repository(&self, name: &RepositoryName) -> Result<bool, Error> {
         let (registry, name) = (self.clone(), name.clone());
-        self.detached(async move { registry.remove_repository(&name).await }).await
+        self.tree().detached(async move { registry.remove_repository(&name).await }).await
     }
 
     async fn remove_repository(&self, name: &RepositoryName) -> Result<bool, Error> {
-        let _guard = self.deleting(name).await?;
+        let _guard = self.tree().deleting(name).await?;
         let mut existed = false;
         for place in [TreeKey::Manifests(name), TreeKey::Layers(name), TreeKey::Referrers(name)] {
-            existed |= self.storage().discard(&place.key()).await?;
+            existed |= self.tree().storage().discard(&place.key()).await?;
         }
-        self.0.entered.forget(name);
-        existed |= self.end_uploads(name).await?;
-        self.remove_empty(&repositories().child(name.as_str())).await?;
-        Ok(existed)
-    }
-
-    /// Removes the uploads of a repository; whether there were any. The caller holds the lock for
-    /// deleting, so that none begins meanwhile, and none that has gone is made again.
-    async fn end_uploads(&self, name: &RepositoryName) -> Result<bool, Error> {
-        let folder = TreeKey::Uploads(name).key();
-        let (mut ids, mut after, mut existed) = (Vec::<UploadId>::new(), None, false);
-        loop {
-            let entries = self.storage().list(&folder, after.as_deref(), BATCH).await?;
-            let Some(last) = entries.last() else { break };
-            after = Some(last.name.clone());
-            ids.extend(entries.iter().filter_map(|entry| entry.name.parse::<UploadId>().ok()));
-            existed = true;
-        }
-        self.storage().discard(&folder).await?;
-        for id in ids {
-            self.0.sessions.end(id);
-            self.0.opened.forget(id);
-        }
+        self.lists().forget(name);
+        existed |= self.uploads().end_all(name).await?;
+        self.tree().remove_empty(&repositories().child(name.as_str())).await?;
         Ok(existed)
     }
 }
@@ -89,7 +66,7 @@ mod tests {
     async fn begin(registry: &Registry) -> Upload {
         let name: RepositoryName = "team/app".parse().unwrap();
         let owner = Some(Arc::from("ann"));
-        let id = registry.start_upload(&name, Algorithm::Sha256, owner.clone()).await.unwrap();
+        let id = registry.uploads().begin(&name, Algorithm::Sha256, owner.clone()).await.unwrap();
         Upload { name, id, owner }
     }
 
@@ -120,18 +97,18 @@ mod tests {
     async fn uploads_end_with_their_repository_and_are_not_counted_any_more() {
         let (memory, server, _) = two();
         let (waiting, writing) = (begin(&server).await, begin(&server).await);
-        server.append(&waiting, chunk(b"some")).await.unwrap();
+        server.uploads().append(&waiting, chunk(b"some")).await.unwrap();
         let (chunk, has_begun, end) = slow_chunk(b"some".to_vec());
         let delete = async {
             has_begun.await.unwrap();
             assert!(server.delete_repository(&writing.name).await.unwrap());
         };
-        let (appended, ()) = tokio::join!(server.append(&writing, chunk), delete);
+        let (appended, ()) = tokio::join!(server.uploads().append(&writing, chunk), delete);
         assert!(matches!(appended, Err(Error::UploadUnknown)), "before its client has sent all");
         drop(end);
-        assert_eq!(server.open_uploads(), 0);
+        assert_eq!(server.uploads().open_count(), 0);
         for upload in [&waiting, &writing] {
-            let length = server.upload_length(upload).await;
+            let length = server.uploads().length(upload).await;
             assert!(matches!(length, Err(Error::UploadUnknown)));
         }
         assert!(is_empty(&memory).await);
@@ -155,17 +132,17 @@ mod tests {
                 };
                 let write = async {
                     match last {
-                        true => server.finish_upload(&upload, &digest, chunk).await,
-                        false => server.append(&upload, chunk).await,
+                        true => server.uploads().finish(&upload, &digest, chunk).await,
+                        false => server.uploads().append(&upload, chunk).await,
                     }
                 };
                 let (written, ()) = tokio::join!(write, delete);
                 assert!(matches!(written, Err(Error::UploadUnknown)), "{written:?}");
                 assert!(is_empty(&memory).await, "{length} {last}");
-                let again = server.append(&upload, self::chunk(b"more")).await;
+                let again = server.uploads().append(&upload, self::chunk(b"more")).await;
                 assert!(matches!(again, Err(Error::UploadUnknown)), "{again:?}");
                 assert!(is_empty(&memory).await, "{length} {last}");
-                assert_eq!(server.open_uploads(), 0);
+                assert_eq!(server.uploads().open_count(), 0);
             }
         }
     }
@@ -175,7 +152,7 @@ mod tests {
         let (memory, server, command) = two();
         let name: RepositoryName = "team/app".parse().unwrap();
         let digest = Digest::of(Algorithm::Sha256, b"some");
-        server.put_blob(&name, &digest, None, chunk(b"some")).await.unwrap();
+        server.uploads().put(&name, &digest, None, chunk(b"some")).await.unwrap();
         begin(&server).await;
         // The crash was behind the first step.
         memory.discard(&TreeKey::Manifests(&name).key()).await.unwrap();

@@ -21,13 +21,17 @@
 
 use std::{
     collections::HashSet,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use serde::Deserialize;
 
 use self::{mark_set::MarkSet, repository::Memory, walk::Folders};
-use super::{Error, Registry, tree::lease};
+use super::{
+    Error,
+    tree::{Tree, lease},
+};
 use crate::oci::{Digest, RepositoryName};
 
 mod apply;
@@ -144,7 +148,7 @@ const REST: u32 = 3;
 
 /// One run.
 struct Collection<'a> {
-    registry: &'a Registry,
+    tree: &'a Tree,
     how: Collect,
     watch: &'a mut dyn GcObserver,
     limits: Limits,
@@ -171,7 +175,17 @@ impl Limits {
     }
 }
 
-impl Registry {
+/// Garbage collection.
+#[derive(Debug)]
+pub struct Gc {
+    tree: Arc<Tree>,
+}
+
+impl Gc {
+    pub(super) const fn new(tree: Arc<Tree>) -> Self {
+        Self { tree }
+    }
+
     /// Removes what nobody needs; with `dry_run`, only says what.
     ///
     /// It may run beside everything else, other collections included, in this process and in others.
@@ -184,7 +198,7 @@ impl Registry {
         how: Collect,
         watch: &mut dyn GcObserver,
     ) -> Result<Collected, Error> {
-        let now = match self.storage().time().await {
+        let now = match self.tree.storage().time().await {
             // Where nothing can be written nothing is renewed, and one clock is as good as another.
             Err(_) if how.dry_run => SystemTime::now(),
             now => now?,
@@ -193,15 +207,15 @@ impl Registry {
         if !how.dry_run {
             // Who has renewed bytes before this began, and makes a link to them only after the
             // repository was looked at, would be seen in neither way.
-            self.links_are_made().await?;
+            self.tree.links_are_made().await?;
         }
-        let mut collection = Collection::new(self, how, watch, limits);
+        let mut collection = Collection::new(&self.tree, how, watch, limits);
         collection.repositories().await?;
         if !collection.watch.is_over() {
             collection.sweep().await?;
         }
         if !how.dry_run {
-            self.storage().empty_trash().await?;
+            self.tree.storage().empty_trash().await?;
         }
         Ok(collection.collected)
     }
@@ -212,7 +226,7 @@ impl Registry {
     /// # Errors
     ///
     /// When storage fails.
-    pub async fn remove_released(
+    pub(super) async fn remove_released(
         &self,
         name: &RepositoryName,
         released: &[Digest],
@@ -225,31 +239,26 @@ impl Registry {
         // Whoever took the tags decided that they are not needed.
         let grace = Duration::ZERO;
         let how = Collect { grace, untagged: true, dry_run: false, gently: false };
-        let limits = Limits::new(self.storage().time().await?, grace);
+        let limits = Limits::new(self.tree.storage().time().await?, grace);
         let mut nobody = Nobody;
-        let mut collection = Collection::new(self, how, &mut nobody, limits);
+        let mut collection = Collection::new(&self.tree, how, &mut nobody, limits);
         collection.take_released(name, &released).await?;
         Ok(collection.collected.manifests)
     }
 }
 
 impl<'a> Collection<'a> {
-    fn new(
-        registry: &'a Registry,
-        how: Collect,
-        watch: &'a mut dyn GcObserver,
-        limits: Limits,
-    ) -> Self {
+    fn new(tree: &'a Tree, how: Collect, watch: &'a mut dyn GcObserver, limits: Limits) -> Self {
         let (marks, memory, collected) =
             (MarkSet::default(), Memory::default(), Collected::default());
-        Self { registry, how, watch, limits, marks, memory, collected }
+        Self { tree, how, watch, limits, marks, memory, collected }
     }
 
     async fn repositories(&mut self) -> Result<(), Error> {
         let mut folders = Folders::new();
         loop {
             let began = Instant::now();
-            let Some(batch) = folders.next(self.registry).await? else { return Ok(()) };
+            let Some(batch) = folders.next(self.tree).await? else { return Ok(()) };
             let contents = self.look(&batch, false).await?;
             for (place, content) in batch.iter().zip(contents) {
                 if self.watch.is_over() {

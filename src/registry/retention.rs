@@ -21,9 +21,9 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    Ago, Error, Pattern, Registry,
+    Ago, Error, Gc, Manifests, Pattern,
     lists::Walk,
-    tree::{CURRENT, TreeKey},
+    tree::{CURRENT, Tree, TreeKey},
 };
 use crate::{
     oci::{Digest, References, RepositoryName, Tag},
@@ -185,7 +185,19 @@ struct Candidate {
 /// The rules about a repository.
 type Rules = Arc<[RetentionRule]>;
 
-impl Registry {
+/// Retention: deletes the tags that no rule keeps.
+#[derive(Debug)]
+pub struct Retention {
+    tree: Arc<Tree>,
+    manifests: Arc<Manifests>,
+    gc: Arc<Gc>,
+}
+
+impl Retention {
+    pub(super) const fn new(tree: Arc<Tree>, manifests: Arc<Manifests>, gc: Arc<Gc>) -> Self {
+        Self { tree, manifests, gc }
+    }
+
     /// Deletes the tags that no rule keeps; with `dry_run`, only says which. `watcher` is told of
     /// each when it has gone, and can end it: then it hears of those that had gone by then, and no
     /// more go.
@@ -194,14 +206,14 @@ impl Registry {
     ///
     /// When storage fails: at once where it cannot be walked, else at the end, with the first
     /// repository of which some stay for that reason. What was deleted stays deleted.
-    pub async fn retain(
-        &self,
+    pub async fn apply(
+        self: &Arc<Self>,
         rules: &[RetentionRule],
         dry_run: bool,
         mut watcher: impl FnMut(&Decision<'_>) -> ControlFlow<()> + Send,
     ) -> Result<Retained, Error> {
         let (mut retained, mut failed) = (Retained::default(), None);
-        let mut walk = Walk::behind(self, "");
+        let mut walk = Walk::behind(&self.tree, "");
         while let Some(name) = walk.next().await? {
             let about = rules.iter().filter(|rule| rule.scope.covers_some_of(&name));
             let about: Rules = about.cloned().collect();
@@ -212,7 +224,7 @@ impl Registry {
                 retained.deleted += 1;
                 watcher(&Decision { repository: &name, outcome: Ok(expired) })
             };
-            let step = self.retain_in((&name, about), dry_run, &mut retained, &mut told).await;
+            let step = self.apply_in((&name, about), dry_run, &mut retained, &mut told).await;
             let step = step.unwrap_or_else(|error| {
                 let step = watcher(&Decision { repository: &name, outcome: Err(&error) });
                 failed.get_or_insert(error);
@@ -226,8 +238,8 @@ impl Registry {
     }
 
     /// Does it in a repository.
-    async fn retain_in(
-        &self,
+    async fn apply_in(
+        self: &Arc<Self>,
         (name, rules): (&RepositoryName, Rules),
         dry_run: bool,
         retained: &mut Retained,
@@ -244,10 +256,10 @@ impl Registry {
         }
         for batch in expired.chunks(BATCH) {
             let tags: HashSet<Tag> = batch.iter().map(|expired| expired.tag.clone()).collect();
-            let (registry, at, rules) = (self.clone(), name.clone(), Arc::clone(&rules));
-            let work = async move { registry.expire(&at, &rules, &tags).await };
+            let (retention, at, rules) = (Arc::clone(self), name.clone(), Arc::clone(&rules));
+            let work = async move { retention.expire(&at, &rules, &tags).await };
             // One that is begun is ended, even if nobody waits for it.
-            let (gone, failed) = self.detached(work).await?;
+            let (gone, failed) = self.tree.detached(work).await?;
             let released: Vec<Digest> =
                 gone.iter().filter_map(|expired| expired.digest.clone()).collect();
             retained.manifests += self.remove_released_detached(name, released).await?;
@@ -275,7 +287,7 @@ impl Registry {
         rules: &[RetentionRule],
         tags: &HashSet<Tag>,
     ) -> Result<(Vec<Expired>, Option<Error>), Error> {
-        let _alone = self.deleting(name).await?;
+        let _alone = self.tree.deleting(name).await?;
         let (now, candidates) = self.candidates(name, rules).await?;
         let (mut gone, mut failed) = (Vec::new(), None);
         for candidate in candidates.into_iter().filter(|found| tags.contains(&found.tag)) {
@@ -300,8 +312,8 @@ impl Registry {
         if released.is_empty() {
             return Ok(0);
         }
-        let (registry, name) = (self.clone(), name.clone());
-        self.detached(async move { registry.remove_released(&name, &released).await }).await
+        let (gc, name) = (Arc::clone(&self.gc), name.clone());
+        self.tree.detached(async move { gc.remove_released(&name, &released).await }).await
     }
 
     async fn expire_tag(
@@ -311,7 +323,7 @@ impl Registry {
         now: SystemTime,
     ) -> Result<Option<Expired>, Error> {
         let Some(expired) = self.expired(name, candidate, now).await? else { return Ok(None) };
-        self.remove_tag(name, &expired.tag).await?;
+        self.manifests.remove_tag(name, &expired.tag).await?;
         Ok(Some(expired))
     }
 
@@ -322,8 +334,8 @@ impl Registry {
         rules: &[RetentionRule],
     ) -> Result<(SystemTime, Vec<Candidate>), Error> {
         let look = Look { folder: TreeKey::Tags(name).key(), object: Some(CURRENT) };
-        let now = self.storage().time().await?;
-        let seen = self.storage().survey(vec![look]).await?.into_iter().flatten();
+        let now = self.tree.storage().time().await?;
+        let seen = self.tree.storage().survey(vec![look]).await?.into_iter().flatten();
         let mut tags: Vec<(SystemTime, Tag)> =
             seen.filter_map(|seen| Some((seen.object?.1, seen.name.parse().ok()?))).collect();
         // The latest first; of what was pushed at once, the one whose name comes last.
@@ -353,7 +365,7 @@ impl Registry {
         {
             return Ok(None);
         }
-        let digest = self.link(TreeKey::TagCurrent(name, &tag)).await?;
+        let digest = self.tree.link(TreeKey::TagCurrent(name, &tag)).await?;
         if let Some(digest) = &digest
             && self.is_unclear(name, digest).await?
         {
@@ -362,7 +374,7 @@ impl Registry {
         let mut pulled = None;
         if let Some(within) = keep.pulled_within {
             let last = match &digest {
-                Some(digest) => self.last_pulled(name, digest).await?,
+                Some(digest) => self.manifests.last_pulled(name, digest).await?,
                 None => None,
             };
             // It may have been pulled by another tag, before this one.
@@ -379,13 +391,13 @@ impl Registry {
     /// and a tag is all that people know it by.
     async fn is_unclear(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
         let key = TreeKey::Revision(name, digest).key();
-        if self.storage().size(&key).await?.is_none() {
+        if self.tree.storage().size(&key).await?.is_none() {
             return Ok(false);
         }
-        let content = self.revision(name, digest).await?;
+        let content = self.manifests.revision(name, digest).await?;
         let is_clear = content.is_some_and(|content| References::of(&content.bytes).is_some());
         if !is_clear {
-            self.skip(&key, "a manifest that cannot be read; it and its tags stay");
+            self.tree.skip(&key, "a manifest that cannot be read; it and its tags stay");
         }
         Ok(!is_clear)
     }

@@ -1,4 +1,22 @@
-//! The storage tree: where things lie, links, locks, leases, and what is damaged.
+//! The storage tree: its keys, links, locks and leases, and what is damaged in it.
+//!
+//! Every part of the registry reads and writes through [`Tree`]. It knows repositories and digests,
+//! and nothing of manifests, uploads or lists.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio_util::task::TaskTracker;
+
+use self::{damage::DamageLog, lease::Leases, locks::Locks};
+use super::Error;
+use crate::storage::{Key, Storage};
 
 mod damage;
 mod foreign;
@@ -7,9 +25,106 @@ pub(super) mod lease;
 pub(super) mod link;
 mod locks;
 
-pub(super) use self::{
-    damage::DamageLog,
-    key::{CURRENT, LINK, PULLED, TreeKey, blobs, quarantine, repositories},
-    lease::Leases,
-    locks::Locks,
-};
+pub(super) use self::key::{CURRENT, LINK, PULLED, TreeKey, blobs, quarantine, repositories};
+
+/// A storage with the order in which this process and others change it.
+#[derive(Debug)]
+pub(super) struct Tree {
+    storage: Arc<dyn Storage>,
+    locks: Locks,
+    leases: Leases,
+    damage: DamageLog,
+    /// How many times a repository may have come into the catalog or left it, by this process.
+    catalog_changes: AtomicU64,
+    /// Changes that run to their end after their caller has gone.
+    tasks: TaskTracker,
+}
+
+impl Tree {
+    /// The tree in `storage`; `grace` is the age below which garbage collection removes nothing.
+    pub(super) fn new(storage: Arc<dyn Storage>, grace: Duration) -> Self {
+        Self {
+            storage,
+            locks: Locks::default(),
+            leases: Leases::new(grace),
+            damage: DamageLog::default(),
+            catalog_changes: AtomicU64::new(0),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    pub(super) fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    /// The storage, for writers that hold it for as long as an upload lasts.
+    pub(super) fn shared_storage(&self) -> Arc<dyn Storage> {
+        Arc::clone(&self.storage)
+    }
+
+    /// How many times this process may have changed the catalog.
+    pub(super) fn catalog_changes(&self) -> u64 {
+        self.catalog_changes.load(Ordering::Acquire)
+    }
+
+    /// Counts a change of the catalog: after the change is durable, and before its caller learns of
+    /// it.
+    fn catalog_changed(&self) {
+        self.catalog_changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Runs `work` to its end, even when the caller stops waiting for it: a client that hangs up
+    /// must not stop a sequence of writes half-way. [`settle`](Self::settle) waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As `work`; when it panics.
+    pub(super) async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        match self.tasks.spawn(work).await {
+            Ok(result) => result,
+            Err(panicked) => Err(Error::Panicked(panicked)),
+        }
+    }
+
+    /// As [`detached`](Self::detached), without a caller that waits.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(work);
+    }
+
+    /// Waits for all detached work. The caller starts none meanwhile.
+    pub(super) async fn settle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Removes the folder of a repository if it is empty, and then each parent folder that is empty
+    /// too; `true` when the folder is gone.
+    pub(super) async fn remove_empty(&self, folder: &Key) -> Result<bool, Error> {
+        let top = repositories();
+        let mut folder = folder.clone();
+        let mut gone = false;
+        while folder.as_str().len() > top.as_str().len() {
+            if !self.storage().list(&folder, None, 1).await?.is_empty() {
+                break;
+            }
+            self.storage().prune(&folder).await?;
+            gone = true;
+            let Some((above, _)) = folder.as_str().rsplit_once('/') else { break };
+            folder = Key::new(above.to_owned());
+        }
+        Ok(gone)
+    }
+}
+
+/// Counts a change of the catalog when it is dropped.
+#[derive(Debug)]
+struct CatalogChange<'a>(&'a Tree);
+
+impl Drop for CatalogChange<'_> {
+    fn drop(&mut self) {
+        self.0.catalog_changed();
+    }
+}

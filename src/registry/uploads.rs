@@ -15,13 +15,14 @@ use futures_util::{TryStreamExt as _, stream::BoxStream};
 use uuid::Uuid;
 
 use self::{
-    intake::Intake,
+    intake::{Intake, Intakes},
+    ownership::OpenUploads,
     resume_state::SavedHasher,
-    sessions::{Hashed, Session},
+    sessions::{Hashed, Session, Sessions},
 };
 use super::{
-    BodyError, Error, Registry,
-    tree::{self, TreeKey},
+    BodyError, Clock, Error,
+    tree::{self, Tree, TreeKey},
 };
 use crate::{
     oci::{Algorithm, Digest, Hasher, RepositoryName},
@@ -36,7 +37,6 @@ mod resume_state;
 mod room;
 mod sessions;
 
-pub(super) use self::{intake::Intakes, ownership::OpenUploads, sessions::Sessions};
 pub use self::{
     ownership::{Upload, UploadLimits},
     purge::{OldUpload, PurgeOptions, Purged},
@@ -93,7 +93,22 @@ impl fmt::Debug for Chunk {
     }
 }
 
-impl Registry {
+/// The uploads of all repositories.
+#[derive(Debug)]
+pub struct Uploads {
+    tree: Arc<Tree>,
+    clock: Arc<dyn Clock>,
+    sessions: Sessions,
+    open: OpenUploads,
+    intakes: Intakes,
+}
+
+impl Uploads {
+    pub(super) fn new(tree: Arc<Tree>, clock: Arc<dyn Clock>, limits: UploadLimits) -> Self {
+        let intakes = Intakes::new(tree.shared_storage());
+        Self { tree, clock, sessions: Sessions::default(), open: OpenUploads::new(limits), intakes }
+    }
+
     /// Begins an upload of `owner` (end-4a, end-4c). `algorithm` is the one that its digest will
     /// probably have.
     ///
@@ -101,37 +116,38 @@ impl Registry {
     ///
     /// When the owner has too many uploads open, or has begun too many; when storage fails, after
     /// which nothing is left of it.
-    pub async fn start_upload(
-        &self,
+    pub async fn begin(
+        self: &Arc<Self>,
         name: &RepositoryName,
         algorithm: Algorithm,
         owner: Option<Arc<str>>,
     ) -> Result<UploadId, Error> {
         let id = UploadId(Uuid::new_v4());
         let upload = Upload { name: name.clone(), id, owner };
-        self.0.opened.open(&upload)?;
-        let registry = self.clone();
-        self.detached(async move {
-            let begun = registry.begin(&upload, algorithm).await;
-            if begun.is_err() {
-                registry.clear_failed(&upload.name, id).await;
-                registry.0.opened.close(&upload);
-            }
-            begun
-        })
-        .await?;
+        self.open.open(&upload)?;
+        let uploads = Arc::clone(self);
+        self.tree
+            .detached(async move {
+                let begun = uploads.create(&upload, algorithm).await;
+                if begun.is_err() {
+                    uploads.clear_failed(&upload.name, id).await;
+                    uploads.open.close(&upload);
+                }
+                begun
+            })
+            .await?;
         Ok(id)
     }
 
-    async fn begin(&self, upload: &Upload, algorithm: Algorithm) -> Result<(), Error> {
+    async fn create(&self, upload: &Upload, algorithm: Algorithm) -> Result<(), Error> {
         let Upload { name, id, .. } = upload;
         // Who deletes the repository takes all of it along, or nothing.
-        let _repository = self.adding(name).await?;
+        let _repository = self.tree.adding(name).await?;
         self.set_owner(upload).await?;
-        let started = purge::started_at(self.0.clock.now());
+        let started = purge::started_at(self.clock.now());
         let place = TreeKey::UploadStartedAt(name, *id).key();
-        self.storage().put(&place, started.into(), Durability::Lazy).await?;
-        if let Some(mut session) = self.0.sessions.enter(*id).await {
+        self.tree.storage().put(&place, started.into(), Durability::Lazy).await?;
+        if let Some(mut session) = self.sessions.enter(*id).await {
             session.park(Hashed { hasher: Hasher::new(algorithm), length: 0 });
         }
         Ok(())
@@ -143,24 +159,20 @@ impl Registry {
     ///
     /// When there is no such upload in the repository, or it is somebody else's; when storage
     /// fails.
-    pub async fn upload_length(&self, upload: &Upload) -> Result<u64, Error> {
+    pub async fn length(&self, upload: &Upload) -> Result<u64, Error> {
         self.refuse_unknown(upload).await?;
         // A client that asks wants to go on: what arrived before its connection broke counts.
-        self.0.sessions.settled(upload.id).await;
-        let length = self.upload_length_now(&upload.name, upload.id).await?;
+        self.sessions.settled(upload.id).await;
+        let length = self.length_now(&upload.name, upload.id).await?;
         length.ok_or(Error::UploadUnknown)
     }
 
-    async fn upload_length_now(
-        &self,
-        name: &RepositoryName,
-        id: UploadId,
-    ) -> Result<Option<u64>, Error> {
-        match self.storage().size(&TreeKey::UploadData(name, id).key()).await? {
+    async fn length_now(&self, name: &RepositoryName, id: UploadId) -> Result<Option<u64>, Error> {
+        match self.tree.storage().size(&TreeKey::UploadData(name, id).key()).await? {
             Some(length) => Ok(Some(length)),
             None => {
                 let started = TreeKey::UploadStartedAt(name, id).key();
-                Ok(self.storage().size(&started).await?.map(|_| 0))
+                Ok(self.tree.storage().size(&started).await?.map(|_| 0))
             }
         }
     }
@@ -172,18 +184,19 @@ impl Registry {
     ///
     /// When there is no such upload, another request is writing to it, the chunk does not begin at
     /// its end or is not as long as its range, the body breaks off, or storage fails.
-    pub async fn append(&self, upload: &Upload, chunk: Chunk) -> Result<u64, Error> {
+    pub async fn append(self: &Arc<Self>, upload: &Upload, chunk: Chunk) -> Result<u64, Error> {
         self.refuse_unknown(upload).await?;
-        let (registry, Upload { name, id, .. }) = (self.clone(), upload.clone());
-        self.detached(async move {
-            let mut session = registry.0.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
-            let mut intake = registry.resume(&name, id, &mut session).await?;
-            let taken = intake.take(chunk).await;
-            let left = registry.leave(&name, id, &mut session, &mut intake).await;
-            taken.and(left)?;
-            Ok(intake.length())
-        })
-        .await
+        let (uploads, Upload { name, id, .. }) = (Arc::clone(self), upload.clone());
+        self.tree
+            .detached(async move {
+                let mut session = uploads.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
+                let mut intake = uploads.resume(&name, id, &mut session).await?;
+                let taken = intake.take(chunk).await;
+                let left = uploads.leave(&name, id, &mut session, &mut intake).await;
+                taken.and(left)?;
+                Ok(intake.length())
+            })
+            .await
     }
 
     /// Adds the last chunk, which may be empty, makes the upload a blob of the repository (end-6),
@@ -193,27 +206,28 @@ impl Registry {
     ///
     /// As for [`append`](Self::append), after which the upload can go on; and when the bytes have
     /// another digest, after which nothing is left of it.
-    pub async fn finish_upload(
-        &self,
+    pub async fn finish(
+        self: &Arc<Self>,
         upload: &Upload,
         digest: &Digest,
         chunk: Chunk,
     ) -> Result<u64, Error> {
         self.refuse_unknown(upload).await?;
-        let (registry, upload, digest) = (self.clone(), upload.clone(), digest.clone());
-        self.detached(async move {
-            let finished = registry.finish(&upload.name, upload.id, &digest, chunk).await;
-            match &finished {
-                Ok(_) => registry.0.opened.finished(&upload),
-                Err(Error::DigestMismatch { .. } | Error::UploadUnknown) => {
-                    registry.0.opened.close(&upload);
+        let (uploads, upload, digest) = (Arc::clone(self), upload.clone(), digest.clone());
+        self.tree
+            .detached(async move {
+                let finished = uploads.complete(&upload.name, upload.id, &digest, chunk).await;
+                match &finished {
+                    Ok(_) => uploads.open.finished(&upload),
+                    Err(Error::DigestMismatch { .. } | Error::UploadUnknown) => {
+                        uploads.open.close(&upload);
+                    }
+                    // It can go on.
+                    Err(_) => {}
                 }
-                // It can go on.
-                Err(_) => {}
-            }
-            finished
-        })
-        .await
+                finished
+            })
+            .await
     }
 
     /// Takes a whole blob from `owner` in one request (end-4b), and tells how many bytes it has.
@@ -221,35 +235,36 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// As for [`start_upload`](Self::start_upload), for it is an open upload until it ends, and as
-    /// for [`finish_upload`](Self::finish_upload).
-    pub async fn put_blob(
-        &self,
+    /// As for [`begin`](Self::begin), for it is an open upload until it ends, and as
+    /// for [`finish`](Self::finish).
+    pub async fn put(
+        self: &Arc<Self>,
         name: &RepositoryName,
         digest: &Digest,
         owner: Option<Arc<str>>,
         chunk: Chunk,
     ) -> Result<u64, Error> {
-        let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
-        self.detached(async move {
-            let id = UploadId(Uuid::new_v4());
-            let counted = Upload { name: name.clone(), id, owner };
-            let counted = registry.0.opened.in_one_request(counted)?;
-            // Nobody is told of this upload, so that no owner is written down.
-            let upload = Upload { name, id, owner: None };
-            let begun = registry.begin(&upload, digest.algorithm()).await;
-            let finished = match begun {
-                Ok(()) => registry.finish(&upload.name, id, &digest, chunk).await,
-                Err(error) => Err(error),
-            };
-            match finished {
-                Ok(_) => counted.finished(),
-                // What went wrong first is what the client is told.
-                Err(_) => registry.clear_failed(&upload.name, id).await,
-            }
-            finished
-        })
-        .await
+        let (uploads, name, digest) = (Arc::clone(self), name.clone(), digest.clone());
+        self.tree
+            .detached(async move {
+                let id = UploadId(Uuid::new_v4());
+                let counted = Upload { name: name.clone(), id, owner };
+                let counted = uploads.open.in_one_request(counted)?;
+                // Nobody is told of this upload, so that no owner is written down.
+                let upload = Upload { name, id, owner: None };
+                let begun = uploads.create(&upload, digest.algorithm()).await;
+                let finished = match begun {
+                    Ok(()) => uploads.complete(&upload.name, id, &digest, chunk).await,
+                    Err(error) => Err(error),
+                };
+                match finished {
+                    Ok(_) => counted.finished(),
+                    // What went wrong first is what the client is told.
+                    Err(_) => uploads.clear_failed(&upload.name, id).await,
+                }
+                finished
+            })
+            .await
     }
 
     /// Ends an upload and forgets its bytes (end-14).
@@ -257,28 +272,29 @@ impl Registry {
     /// # Errors
     ///
     /// When there is no such upload, another request is writing to it, or storage fails.
-    pub async fn cancel_upload(&self, upload: &Upload) -> Result<(), Error> {
+    pub async fn cancel(self: &Arc<Self>, upload: &Upload) -> Result<(), Error> {
         self.refuse_unknown(upload).await?;
-        let (registry, upload) = (self.clone(), upload.clone());
-        self.detached(async move {
-            let Upload { name, id, .. } = &upload;
-            let _session = registry.0.sessions.enter(*id).await.ok_or(Error::UploadBusy)?;
-            // One whose bytes cannot be looked at, such as a link out of the tree, can be ended.
-            if let Ok(None) = registry.upload_length_now(name, *id).await {
-                return Err(Error::UploadUnknown);
-            }
-            registry.discard(name, *id).await?;
-            registry.0.opened.close(&upload);
-            Ok(())
-        })
-        .await
+        let (uploads, upload) = (Arc::clone(self), upload.clone());
+        self.tree
+            .detached(async move {
+                let Upload { name, id, .. } = &upload;
+                let _session = uploads.sessions.enter(*id).await.ok_or(Error::UploadBusy)?;
+                // One whose bytes cannot be looked at, such as a link out of the tree, can be ended.
+                if let Ok(None) = uploads.length_now(name, *id).await {
+                    return Err(Error::UploadUnknown);
+                }
+                uploads.discard(name, *id).await?;
+                uploads.open.close(&upload);
+                Ok(())
+            })
+            .await
     }
 
     /// Removes an upload, with the folders that its beginning made. Durably, so that what a client has
     /// ended is not there again after a power cut.
     async fn discard(&self, name: &RepositoryName, id: UploadId) -> Result<(), Error> {
         for place in [TreeKey::UploadData(name, id), TreeKey::UploadStartedAt(name, id)] {
-            self.storage().delete(&place.key()).await?;
+            self.tree.storage().delete(&place.key()).await?;
         }
         self.clear(name, id).await
     }
@@ -286,9 +302,9 @@ impl Registry {
     /// Removes what there is of an upload, and of the folders that its beginning made those that hold
     /// nothing else: the one for uploads, the repository's, and those above it.
     async fn clear(&self, name: &RepositoryName, id: UploadId) -> Result<(), Error> {
-        self.storage().delete_all(&TreeKey::Upload(name, id).key()).await?;
+        self.tree.storage().delete_all(&TreeKey::Upload(name, id).key()).await?;
         let uploads = TreeKey::Uploads(name).key();
-        if let Err(error) = self.storage().prune_up(&uploads, &tree::repositories()).await {
+        if let Err(error) = self.tree.storage().prune_up(&uploads, &tree::repositories()).await {
             // The upload has gone; the folders go with the next collection.
             tracing::warn!(folder = %uploads, %error, "empty folders of an upload are left over");
         }
@@ -303,14 +319,14 @@ impl Registry {
         }
     }
 
-    async fn finish(
+    async fn complete(
         &self,
         name: &RepositoryName,
         id: UploadId,
         digest: &Digest,
         chunk: Chunk,
     ) -> Result<u64, Error> {
-        let mut session = self.0.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
+        let mut session = self.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
         let mut intake = self.resume(name, id, &mut session).await?;
         let taken = intake.take(chunk).await;
         if let Err(error) = taken {
@@ -330,18 +346,18 @@ impl Registry {
             return Err(Error::DigestMismatch { claimed: digest.clone(), computed });
         }
         self.sync(name, id, &mut intake).await?;
-        let _repository = self.adding(name).await?;
-        let _bytes = self.linking(digest).await?;
+        let _repository = self.tree.adding(name).await?;
+        let _bytes = self.tree.linking(digest).await?;
         // The bytes came when they came; to a collector they are new now. Without them the
         // repository has been deleted meanwhile, and the upload with it.
-        if !self.storage().renew(&data).await? {
+        if !self.tree.storage().renew(&data).await? {
             return Err(Error::UploadUnknown);
         }
         // This replaces a blob of the same digest, which heals one whose bytes went bad: these
         // have just been verified. Whoever reads the old one reads on.
-        self.storage().promote(&data, &TreeKey::Data(digest).key()).await?;
-        self.set_link(TreeKey::Layer(name, digest), digest).await?;
-        self.storage().delete_all(&TreeKey::Upload(name, id).key()).await?;
+        self.tree.storage().promote(&data, &TreeKey::Data(digest).key()).await?;
+        self.tree.set_link(TreeKey::Layer(name, digest), digest).await?;
+        self.tree.storage().delete_all(&TreeKey::Upload(name, id).key()).await?;
         Ok(intake.length())
     }
 
@@ -354,11 +370,11 @@ impl Registry {
     ) -> Result<Intake, Error> {
         let appender = {
             // One that goes with its repository after this look must not be made again.
-            let _repository = self.adding(name).await?;
-            if self.upload_length_now(name, id).await?.is_none() {
+            let _repository = self.tree.adding(name).await?;
+            if self.length_now(name, id).await?.is_none() {
                 return Err(Error::UploadUnknown);
             }
-            self.storage().append(&TreeKey::UploadData(name, id).key()).await?
+            self.tree.storage().append(&TreeKey::UploadData(name, id).key()).await?
         };
         let length = appender.position();
         let parked = session.take_parked();
@@ -366,7 +382,7 @@ impl Registry {
         if parked.is_none() && length == 0 {
             // A kill between the rename of the data and the end of its session leaves the hasher of
             // bytes that are gone, and it must not be taken for that of those which come now.
-            self.storage().delete(&TreeKey::UploadHasher(name, id).key()).await?;
+            self.tree.storage().delete(&TreeKey::UploadHasher(name, id).key()).await?;
         }
         let known = match parked.filter(|parked| parked.length <= length) {
             Some(parked) => Some(parked),
@@ -378,7 +394,7 @@ impl Registry {
         });
         let saved = known.length;
         let hashed = self.hash_up_to(name, id, known, length).await?;
-        let intakes = self.0.intakes.clone();
+        let intakes = self.intakes.clone();
         let mut intake = Intake::new(appender, intakes, hashed, saved, session.asked());
         if session.was_overtaken() {
             intake.expect_range();
@@ -405,16 +421,16 @@ impl Registry {
         }
         // What is written below must not bring it back.
         let _repository = match worth_saving {
-            true => Some(self.adding(name).await?),
+            true => Some(self.tree.adding(name).await?),
             false => None,
         };
-        if let Ok(None) = self.upload_length_now(name, id).await {
+        if let Ok(None) = self.length_now(name, id).await {
             return Err(Error::UploadUnknown);
         }
         if worth_saving {
             let bytes = SavedHasher::encode(&hashed);
             let place = TreeKey::UploadHasher(name, id).key();
-            self.storage().put(&place, bytes, Durability::Lazy).await?;
+            self.tree.storage().put(&place, bytes, Durability::Lazy).await?;
         }
         session.park(hashed);
         Ok(())
@@ -431,7 +447,7 @@ impl Registry {
     ) -> Result<(), Error> {
         let synced = intake.sync().await;
         if synced.is_err() {
-            self.0.opened.forget(id);
+            self.open.forget(id);
             if let Err(error) = self.clear(name, id).await {
                 let upload = TreeKey::Upload(name, id).key();
                 tracing::error!(%upload, %error, "an upload that may be incomplete is left over");
@@ -446,7 +462,7 @@ impl Registry {
         id: UploadId,
     ) -> Result<Option<Hashed>, Error> {
         let place = TreeKey::UploadHasher(name, id).key();
-        let bytes = self.storage().read(&place, SavedHasher::MAX_LEN).await?;
+        let bytes = self.tree.storage().read(&place, SavedHasher::MAX_LEN).await?;
         Ok(bytes.and_then(|bytes| SavedHasher::decode(&bytes)))
     }
 
@@ -461,7 +477,8 @@ impl Registry {
         if hashed.length == length {
             return Ok(hashed);
         }
-        let Some(object) = self.storage().open(&TreeKey::UploadData(name, id).key()).await? else {
+        let Some(object) = self.tree.storage().open(&TreeKey::UploadData(name, id).key()).await?
+        else {
             return Err(Error::UploadUnknown);
         };
         let mut pieces = object.stream(hashed.length..length);

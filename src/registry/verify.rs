@@ -13,7 +13,7 @@ use std::{
     num::NonZeroU64,
     ops::ControlFlow,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -28,7 +28,10 @@ use tokio::sync::mpsc::{self, Receiver};
 
 pub use self::finding::{Finding, Kind, MAX_MISSING, MAX_TAGS, Severity};
 use self::{rate_limit::RateLimit, target::Target, walk::Walk};
-use super::{Registry, tree};
+use super::{
+    Clock, Manifests,
+    tree::{self, Tree},
+};
 use crate::{
     oci::Digest,
     storage::{Key, Storage},
@@ -154,7 +157,8 @@ impl Stage {
 }
 
 struct Verifier<'a> {
-    registry: &'a Registry,
+    tree: &'a Tree,
+    manifests: &'a Manifests,
     progress: &'a Progress,
     pace: RateLimit,
     /// Corrupt blobs.
@@ -168,14 +172,30 @@ struct Verifier<'a> {
 /// Takes what is found. Whoever breaks gets no more, and nothing more is moved.
 type Report<'a> = dyn FnMut(Finding) -> ControlFlow<()> + Send + 'a;
 
-impl Registry {
+/// Verification of the tree.
+#[derive(Debug)]
+pub struct Verification {
+    tree: Arc<Tree>,
+    manifests: Arc<Manifests>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Verification {
+    pub(super) const fn new(
+        tree: Arc<Tree>,
+        manifests: Arc<Manifests>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { tree, manifests, clock }
+    }
+
     /// Looks at everything that is stored, and tells what is wrong as it is found, until `report`
     /// breaks.
     ///
     /// Without [`Options::repair`] nothing is written. With it, corrupt blobs and links that lead
     /// nowhere are moved to `portcullis-quarantine` at the root of the storage, each before it is
     /// reported; nothing is deleted.
-    pub async fn verify(
+    pub async fn run(
         &self,
         options: &Options,
         progress: &Progress,
@@ -191,15 +211,16 @@ impl Registry {
 }
 
 impl<'a> Verifier<'a> {
-    fn new(registry: &'a Registry, options: &Options, progress: &'a Progress) -> Self {
+    fn new(verification: &'a Verification, options: &Options, progress: &'a Progress) -> Self {
         // Two runs within a second must not share a folder: one might write over what the other
         // has moved.
         let run = || {
             let unique = uuid::Uuid::new_v4().simple().to_string();
-            format!("{}-{}", registry.0.clock.now().strftime("%Y%m%dT%H%M%SZ"), &unique[..8])
+            format!("{}-{}", verification.clock.now().strftime("%Y%m%dT%H%M%SZ"), &unique[..8])
         };
         Self {
-            registry,
+            tree: &verification.tree,
+            manifests: &verification.manifests,
             progress,
             pace: RateLimit::new(options.limit),
             condemned: Mutex::default(),
@@ -211,7 +232,7 @@ impl<'a> Verifier<'a> {
 
 impl Verifier<'_> {
     fn storage(&self) -> &dyn Storage {
-        self.registry.storage()
+        self.tree.storage()
     }
 
     async fn stage(&self, stage: Stage, report: &mut Report<'_>) -> ControlFlow<()> {

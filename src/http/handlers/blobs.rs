@@ -37,7 +37,7 @@ impl Api {
     ) -> Result<Response<Body>, Error> {
         let unknown = || Error::refused(ErrorCode::BlobUnknown).with_detail(json!(digest));
         if call.method == Method::HEAD || conditional::is_conditional(call) {
-            let size = self.registry.blob_size(name, digest).await?.ok_or_else(unknown)?;
+            let size = self.registry.blobs().size(name, digest).await?.ok_or_else(unknown)?;
             if let Some(response) = conditional::failed(call, digest) {
                 return Ok(response);
             }
@@ -51,7 +51,7 @@ impl Api {
                 return Ok(content(StatusCode::OK, digest, size, Body::empty()));
             }
         }
-        let blob = self.registry.blob(name, digest).await?.ok_or_else(unknown)?;
+        let blob = self.registry.blobs().open(name, digest).await?.ok_or_else(unknown)?;
         let size = blob.size();
         self.tell_of_pull(permit, (name, digest), size, call).await;
         let wanted = match call.header(header::RANGE) {
@@ -116,7 +116,7 @@ impl Api {
         let gone = digest.clone();
         let change = {
             let (registry, name, digest) = (self.registry.clone(), name.clone(), digest.clone());
-            async move { registry.delete_blob(&name, &digest, if_needed).await }
+            async move { registry.blobs().delete(&name, &digest, if_needed).await }
         };
         let teller = self.teller(Action::Delete, permit, name, call);
         let tell = move |teller: Teller, deleted: &bool| {

@@ -25,7 +25,7 @@ impl Api {
             let detail = json!({ "n": wanted, "largest": largest });
             return Err(Error::refused(ErrorCode::PaginationNumberInvalid).with_detail(detail));
         }
-        let page = self.registry.repositories(last.as_deref(), "", wanted).await?;
+        let page = self.registry.lists().repositories(last.as_deref(), "", wanted).await?;
         let names: Vec<&str> = page.items.iter().map(RepositoryName::as_str).collect();
         let mut response =
             json_response(&call.method, json!({ "repositories": names }).to_string());

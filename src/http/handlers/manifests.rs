@@ -32,17 +32,17 @@ impl Api {
         reference: &Reference,
         call: &Call,
     ) -> Result<Response<Body>, Error> {
-        let manifest = self.registry.manifest(name, reference).await?;
+        let manifest = self.registry.manifests().get(name, reference).await?;
         let manifest = manifest.ok_or_else(|| unknown(name, reference))?;
         if call.method == Method::HEAD
             && matches!(reference, Reference::Digest(_))
-            && !self.registry.touch_manifest(name, &manifest.digest).await?
+            && !self.registry.manifests().touch(name, &manifest.digest).await?
         {
             return Err(unknown(name, reference));
         }
         if call.method == Method::GET {
             // Whether it has to be sent or not, somebody wants it.
-            self.registry.pulled(name, &manifest.digest);
+            self.registry.manifests().record_pull(name, &manifest.digest);
         }
         if let Some(response) = conditional::not_modified(call, &manifest.digest) {
             return Ok(response);
@@ -89,7 +89,7 @@ impl Api {
         let put = Put { reference, tags: tags.clone(), content_type, bytes };
         let change = {
             let (registry, name) = (self.registry.clone(), name.clone());
-            async move { registry.put_manifest(&name, put).await }
+            async move { registry.manifests().put(&name, put).await }
         };
         let teller = self.teller(Action::Push, permit, name, call);
         let tell = |teller: Teller, accepted: &Accepted| {
@@ -123,7 +123,7 @@ impl Api {
         let teller = self.teller(Action::Delete, permit, name, call);
         let deleted = match (reference, teller) {
             (Reference::Digest(digest), None) => {
-                self.registry.delete_manifest(name, digest, None).await?
+                self.registry.manifests().delete(name, digest, None).await?
             }
             (Reference::Digest(digest), Some(teller)) => {
                 self.delete_manifest_and_tell(teller, name, digest).await?
@@ -131,7 +131,7 @@ impl Api {
             (Reference::Tag(tag), teller) => {
                 let (registry, name, tag) = (self.registry.clone(), name.clone(), tag.clone());
                 let gone = tag.clone();
-                let change = async move { registry.delete_tag(&name, &tag).await };
+                let change = async move { registry.manifests().delete_tag(&name, &tag).await };
                 let tell = move |teller: Teller, deleted: &bool| {
                     let gone = deleted.then_some(gone);
                     async move { teller.untagged(gone.as_slice()).await }.boxed()

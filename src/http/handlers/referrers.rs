@@ -23,6 +23,7 @@ impl Api {
     ) -> Result<Response<Body>, Error> {
         let page = self
             .registry
+            .lists()
             .referrers(name, &subject, artifact_type.as_deref(), last.as_ref())
             .await?;
         let body = format!(

@@ -28,7 +28,7 @@ impl Api {
         let page = page.unwrap_or(1).max(1);
         let first = (page - 1).saturating_mul(size);
         let term = term.to_lowercase();
-        let names = self.registry.repositories(None, &term, MOST).await?;
+        let names = self.registry.lists().repositories(None, &term, MOST).await?;
         let found = names.items.len();
         let results: Vec<Value> = names.items.iter().skip(first).take(size).map(result).collect();
         let body = json!({

@@ -29,7 +29,8 @@ impl Api {
             let detail = json!({ "name": name.as_str() });
             Error::refused(ErrorCode::NameUnknown).with_detail(detail)
         };
-        let page = self.registry.tags(name, last.as_deref(), wanted).await?.ok_or_else(unknown)?;
+        let page =
+            self.registry.lists().tags(name, last.as_deref(), wanted).await?.ok_or_else(unknown)?;
         if size.is_none() && page.more {
             // All of them were asked for, and they are more than a page: send one page behind the
             // other, so that memory holds one.
@@ -66,7 +67,7 @@ impl AllTags {
             };
             let last = page.items.last().map(Tag::as_str).filter(|_| page.more);
             let next = match last {
-                Some(last) => list.registry.tags(&list.name, Some(last), list.size).await?,
+                Some(last) => list.registry.lists().tags(&list.name, Some(last), list.size).await?,
                 None => None,
             };
             match next {

@@ -27,7 +27,7 @@ impl Api {
         algorithm: Algorithm,
         call: &Call,
     ) -> Result<Response<Body>, Error> {
-        let id = self.registry.start_upload(name, algorithm, owner(permit)).await?;
+        let id = self.registry.uploads().begin(name, algorithm, owner(permit)).await?;
         Ok(self.progress(StatusCode::ACCEPTED, name, (id, 0), call))
     }
 
@@ -43,7 +43,7 @@ impl Api {
         let change = {
             let (registry, name, digest) = (self.registry.clone(), name.clone(), digest.clone());
             let from = from.cloned();
-            async move { registry.mount_blob(&name, &digest, from.as_ref()).await }
+            async move { registry.blobs().mount(&name, &digest, from.as_ref()).await }
         };
         let teller = self.teller(Action::Mount, permit, name, call);
         let tell = move |teller: Teller, size: &Option<u64>| {
@@ -67,7 +67,7 @@ impl Api {
         let change = {
             let (registry, name, digest) = (self.registry.clone(), name.clone(), digest.clone());
             let owner = owner(permit);
-            async move { registry.put_blob(&name, &digest, owner, chunk).await }
+            async move { registry.uploads().put(&name, &digest, owner, chunk).await }
         };
         let teller = self.teller(Action::Push, permit, name, call);
         self.told(teller, change, tell_of(digest)).await?;
@@ -81,7 +81,7 @@ impl Api {
         id: UploadId,
         call: &Call,
     ) -> Result<Response<Body>, Error> {
-        let length = self.registry.upload_length(&upload(permit, name, id)).await?;
+        let length = self.registry.uploads().length(&upload(permit, name, id)).await?;
         Ok(self.progress(StatusCode::NO_CONTENT, name, (id, length), call))
     }
 
@@ -93,7 +93,7 @@ impl Api {
         (call, body): (&Call, Body),
     ) -> Result<Response<Body>, Error> {
         let chunk = self.chunk(call, body)?;
-        match self.registry.append(&upload(permit, name, id), chunk).await {
+        match self.registry.uploads().append(&upload(permit, name, id), chunk).await {
             Ok(length) => Ok(self.progress(StatusCode::ACCEPTED, name, (id, length), call)),
             Err(error) => self.not_taken(error, name, id, call),
         }
@@ -110,7 +110,7 @@ impl Api {
         let change = {
             let (registry, digest) = (self.registry.clone(), digest.clone());
             let upload = upload(permit, name, id);
-            async move { registry.finish_upload(&upload, &digest, chunk).await }
+            async move { registry.uploads().finish(&upload, &digest, chunk).await }
         };
         let teller = self.teller(Action::Push, permit, name, call);
         match self.told(teller, change, tell_of(digest)).await {
@@ -125,7 +125,7 @@ impl Api {
         name: &RepositoryName,
         id: UploadId,
     ) -> Result<Response<Body>, Error> {
-        self.registry.cancel_upload(&upload(permit, name, id)).await?;
+        self.registry.uploads().cancel(&upload(permit, name, id)).await?;
         let mut response = status(StatusCode::NO_CONTENT);
         response.headers_mut().insert(UPLOAD_UUID, value(&id));
         Ok(response)

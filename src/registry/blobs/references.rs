@@ -2,10 +2,11 @@
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
+use super::Blobs;
 use crate::{
     oci::{Algorithm, Digest, References, RepositoryName},
     registry::{
-        Error, Registry,
+        Error,
         tree::{LINK, TreeKey},
     },
 };
@@ -28,7 +29,7 @@ const BATCH: usize = 100;
 /// How many of them at once.
 const LOOKUPS: usize = 16;
 
-impl Registry {
+impl Blobs {
     /// Refuses to delete a blob that manifests of its repository need. The caller holds the lock for
     /// deleting, so that none comes meanwhile.
     ///
@@ -39,19 +40,19 @@ impl Registry {
     ///
     /// When some need it; else when some cannot be read and may need it: their bytes are not there,
     /// are those of no manifest, or name something that is not understood. When storage fails.
-    pub(in crate::registry) async fn refuse_needed(
+    pub(in crate::registry) async fn refuse_referenced(
         &self,
         name: &RepositoryName,
         blob: &Digest,
     ) -> Result<(), Error> {
         // An index names manifests, which a blob of the same digest has nothing to do with.
-        let is_manifest = self.revision(name, blob).await?.is_some();
+        let is_manifest = self.manifests.revision(name, blob).await?.is_some();
         let (mut needing, mut unclear) = (Vec::new(), Vec::new());
         for algorithm in Algorithm::ALL {
             let folder = TreeKey::Revisions(name, algorithm).key();
             let mut after = None;
             while needing.len() < ENOUGH {
-                let held = self.storage().list_holders(&folder, LINK, after.as_deref(), BATCH);
+                let held = self.tree.storage().list_holders(&folder, LINK, after.as_deref(), BATCH);
                 let names = held.await?.names;
                 let Some(last) = names.last() else { break };
                 after = Some(last.clone());
@@ -82,7 +83,7 @@ impl Registry {
             return Err(Error::BlobNeeded(needing));
         }
         let revisions = TreeKey::Manifests(name).key().child("revisions");
-        let foreign = self.foreign_links(&revisions).await?;
+        let foreign = self.tree.foreign_links(&revisions).await?;
         unclear.extend(foreign.into_iter().map(|link| link.digest));
         unclear.truncate(ENOUGH);
         if unclear.is_empty() { Ok(()) } else { Err(Error::BlobMayBeNeeded(unclear)) }
@@ -95,7 +96,7 @@ impl Registry {
         blob: &Digest,
         is_manifest: bool,
     ) -> Result<Need, Error> {
-        let content = self.revision(name, revision).await?;
+        let content = self.manifests.revision(name, revision).await?;
         let Some(references) = content.and_then(|content| References::of(&content.bytes)) else {
             return Ok(Need::Unclear);
         };
@@ -105,7 +106,7 @@ impl Registry {
         if blob.algorithm() == Algorithm::Sha256 {
             let named = references.blobs.iter().chain(&references.manifests);
             for alias in named.filter(|digest| digest.algorithm() != Algorithm::Sha256) {
-                if self.link(TreeKey::Layer(name, alias)).await?.as_ref() == Some(blob) {
+                if self.tree.link(TreeKey::Layer(name, alias)).await?.as_ref() == Some(blob) {
                     return Ok(Need::Yes);
                 }
             }
@@ -132,7 +133,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::Reference,
-        registry::{Options, Put, SystemClock},
+        registry::{Options, Put, Registry, SystemClock},
         storage::{Durability, Storage as _, memory::Memory},
     };
 
@@ -191,17 +192,23 @@ mod tests {
                 (blob(&memory, "app", "a").await, blob(&memory, "app", "b").await);
             let by = manifest(&memory, "app", &needs(descriptor(&needed)).to_string()).await;
             blob(&memory, "beside", "a").await;
-            let refused = registry.delete_blob(&app, &needed, DeleteMode::IfUnreferenced).await;
+            let refused = registry.blobs().delete(&app, &needed, DeleteMode::IfUnreferenced).await;
             assert!(matches!(refused, Err(Error::BlobNeeded(told)) if told == [by]));
-            assert!(registry.blob_size(&app, &needed).await.unwrap().is_some());
+            assert!(registry.blobs().size(&app, &needed).await.unwrap().is_some());
             let beside = name("beside");
             assert!(
-                registry.delete_blob(&beside, &needed, DeleteMode::IfUnreferenced).await.unwrap()
+                registry
+                    .blobs()
+                    .delete(&beside, &needed, DeleteMode::IfUnreferenced)
+                    .await
+                    .unwrap()
             );
-            assert!(registry.delete_blob(&app, &other, DeleteMode::IfUnreferenced).await.unwrap());
-            assert!(registry.delete_blob(&app, &needed, DeleteMode::Force).await.unwrap());
             assert!(
-                !registry.delete_blob(&app, &needed, DeleteMode::IfUnreferenced).await.unwrap()
+                registry.blobs().delete(&app, &other, DeleteMode::IfUnreferenced).await.unwrap()
+            );
+            assert!(registry.blobs().delete(&app, &needed, DeleteMode::Force).await.unwrap());
+            assert!(
+                !registry.blobs().delete(&app, &needed, DeleteMode::IfUnreferenced).await.unwrap()
             );
         }
     }
@@ -224,14 +231,16 @@ mod tests {
             let app = name("app");
             let blob = blob(&memory, "app", "a").await;
             let unclear = manifest(&memory, "app", &odd).await;
-            let refused = registry.delete_blob(&app, &blob, DeleteMode::IfUnreferenced).await;
+            let refused = registry.blobs().delete(&app, &blob, DeleteMode::IfUnreferenced).await;
             match refused {
                 Err(Error::BlobMayBeNeeded(told)) => assert_eq!(told, [unclear.to_string()]),
                 other => panic!("{other:?}: {odd}"),
             }
-            assert!(registry.blob_size(&app, &blob).await.unwrap().is_some());
-            assert!(registry.delete_manifest(&app, &unclear, None).await.unwrap());
-            assert!(registry.delete_blob(&app, &blob, DeleteMode::IfUnreferenced).await.unwrap());
+            assert!(registry.blobs().size(&app, &blob).await.unwrap().is_some());
+            assert!(registry.manifests().delete(&app, &unclear, None).await.unwrap());
+            assert!(
+                registry.blobs().delete(&app, &blob, DeleteMode::IfUnreferenced).await.unwrap()
+            );
         }
     }
 
@@ -249,11 +258,11 @@ mod tests {
         let mut expected = vec![absent.to_string(), elsewhere.to_string()];
         expected.sort_unstable();
         expected.push("sha384:00".to_owned());
-        match registry.delete_blob(&app, &needed, DeleteMode::IfUnreferenced).await {
+        match registry.blobs().delete(&app, &needed, DeleteMode::IfUnreferenced).await {
             Err(Error::BlobMayBeNeeded(told)) => assert_eq!(told, expected),
             other => panic!("{other:?}"),
         }
-        assert!(registry.delete_blob(&app, &needed, DeleteMode::Force).await.unwrap());
+        assert!(registry.blobs().delete(&app, &needed, DeleteMode::Force).await.unwrap());
     }
 
     #[tokio::test]
@@ -268,7 +277,7 @@ mod tests {
             let needed = blob(&memory, "app", "a").await;
             let by = manifest(&memory, "app", &by).await;
             let refused =
-                registry.delete_blob(&name("app"), &needed, DeleteMode::IfUnreferenced).await;
+                registry.blobs().delete(&name("app"), &needed, DeleteMode::IfUnreferenced).await;
             assert!(matches!(refused, Err(Error::BlobNeeded(told)) if told == [by]));
         }
     }
@@ -280,7 +289,9 @@ mod tests {
         let collected = blob(&memory, "app", "a").await;
         manifest(&memory, "app", &image(&collected, 0).to_string()).await;
         memory.delete(&TreeKey::Data(&collected).key()).await.unwrap();
-        assert!(registry.delete_blob(&app, &collected, DeleteMode::IfUnreferenced).await.unwrap());
+        assert!(
+            registry.blobs().delete(&app, &collected, DeleteMode::IfUnreferenced).await.unwrap()
+        );
     }
 
     #[tokio::test]
@@ -293,8 +304,8 @@ mod tests {
         manifest(&memory, "app", &index).await;
         let as_blob = blob(&memory, "app", nothing).await;
         assert_eq!(child, as_blob);
-        assert!(registry.delete_blob(&app, &as_blob, DeleteMode::IfUnreferenced).await.unwrap());
-        assert!(registry.manifest(&app, &Reference::Digest(child)).await.unwrap().is_some());
+        assert!(registry.blobs().delete(&app, &as_blob, DeleteMode::IfUnreferenced).await.unwrap());
+        assert!(registry.manifests().get(&app, &Reference::Digest(child)).await.unwrap().is_some());
     }
 
     #[tokio::test]
@@ -307,12 +318,12 @@ mod tests {
         put(&memory, TreeKey::Layer(&app, &sha512), sha256.to_string()).await;
         let by = manifest(&memory, "app", &image(&sha512, 0).to_string()).await;
         for needed in [&sha512, &sha256] {
-            let refused = registry.delete_blob(&app, needed, DeleteMode::IfUnreferenced).await;
+            let refused = registry.blobs().delete(&app, needed, DeleteMode::IfUnreferenced).await;
             assert!(matches!(refused, Err(Error::BlobNeeded(told)) if told == [by.clone()]));
         }
         // Bytes that are kept by their sha512 need no other link.
         put(&memory, TreeKey::Layer(&app, &sha512), sha512.to_string()).await;
-        assert!(registry.delete_blob(&app, &sha256, DeleteMode::IfUnreferenced).await.unwrap());
+        assert!(registry.blobs().delete(&app, &sha256, DeleteMode::IfUnreferenced).await.unwrap());
     }
 
     #[tokio::test]
@@ -322,7 +333,7 @@ mod tests {
         for number in 0..ENOUGH + BATCH + 7 {
             manifest(&memory, "app", &image(&needed, number).to_string()).await;
         }
-        match registry.delete_blob(&name("app"), &needed, DeleteMode::IfUnreferenced).await {
+        match registry.blobs().delete(&name("app"), &needed, DeleteMode::IfUnreferenced).await {
             Err(Error::BlobNeeded(told)) => assert_eq!(told.len(), ENOUGH),
             other => panic!("{other:?}"),
         }
@@ -338,8 +349,8 @@ mod tests {
             let reference = Reference::Tag("latest".parse().unwrap());
             let put = Put { reference, tags: Vec::new(), content_type: None, bytes };
             let (put, deleted) = tokio::join!(
-                registry.put_manifest(&app, put),
-                registry.delete_blob(&app, &needed, DeleteMode::IfUnreferenced)
+                registry.manifests().put(&app, put),
+                registry.blobs().delete(&app, &needed, DeleteMode::IfUnreferenced)
             );
             assert_ne!(put.is_ok(), deleted.is_ok(), "{put:?} {deleted:?}");
         }

@@ -9,10 +9,7 @@ use super::{
 };
 use crate::{
     oci::{Digest, RepositoryName},
-    registry::{
-        Error, Registry,
-        tree::{self, TreeKey},
-    },
+    registry::{Error, tree::TreeKey},
     storage::{Durability, Key, Look},
 };
 
@@ -31,7 +28,7 @@ impl Collection<'_> {
         released: Option<&HashSet<Digest>>,
     ) -> Result<Plan, Error> {
         loop {
-            let _alone = self.registry.deleting(name).await?;
+            let _alone = self.tree.deleting(name).await?;
             // What was seen before may be true no longer.
             let mut plan = self.consider(place, released).await?;
             let is_last = plan.cut(BATCH);
@@ -41,7 +38,7 @@ impl Collection<'_> {
                 // Durably, for those that they refer to are next.
                 self.remove(&place.folder.child("_manifests/revisions"), level).await?;
             }
-            self.registry.forget_manifests(name, &plan).await?;
+            self.forget_manifests(name, &plan).await?;
             if is_last {
                 let links = plan.links.iter().chain(&plan.leftovers).collect();
                 self.remove(&place.folder.child("_layers"), links).await?;
@@ -64,7 +61,7 @@ impl Collection<'_> {
         }
         for (algorithm, names) in by_algorithm {
             let folder = folder.child(algorithm.as_str());
-            self.registry.storage().delete_below(&folder, names, Durability::Synced).await?;
+            self.tree.storage().delete_below(&folder, names, Durability::Synced).await?;
         }
         Ok(())
     }
@@ -72,7 +69,7 @@ impl Collection<'_> {
     /// Removes the folder of a repository in which nothing is left, and those above it that hold
     /// nothing else.
     async fn tidy(&mut self, place: &RepositoryFolder) -> Result<(), Error> {
-        let storage = self.registry.storage();
+        let storage = self.tree.storage();
         if !place.is_folder || self.tagged(place).await?.is_none_or(|tagged| !tagged.is_empty()) {
             return Ok(());
         }
@@ -83,30 +80,11 @@ impl Collection<'_> {
             }
             storage.prune(&part).await?;
         }
-        if self.registry.remove_empty(&place.folder).await? {
+        if self.tree.remove_empty(&place.folder).await? {
             self.watch.found(GcEvent::Empty);
             self.collected.emptied += 1;
         }
         Ok(())
-    }
-}
-
-impl Registry {
-    /// Removes the folder of a repository if nothing is in it, and then those above it of which the
-    /// same is true; whether there is no such folder any more.
-    pub(in crate::registry) async fn remove_empty(&self, folder: &Key) -> Result<bool, Error> {
-        let top = tree::repositories();
-        let (mut folder, mut gone) = (folder.clone(), false);
-        while folder.as_str().len() > top.as_str().len() {
-            if !self.storage().list(&folder, None, 1).await?.is_empty() {
-                break;
-            }
-            self.storage().prune(&folder).await?;
-            gone = true;
-            let Some((above, _)) = folder.as_str().rsplit_once('/') else { break };
-            folder = Key::new(above.to_owned());
-        }
-        Ok(gone)
     }
 
     /// Removes what else there is of manifests that have gone: that tags named them once, and that
@@ -118,10 +96,11 @@ impl Registry {
         }
         for (referrer, subject) in plan.going_about() {
             let place = TreeKey::ReferrerFolder { name, subject, referrer };
-            self.storage().delete_all(&place.key()).await?;
+            self.tree.storage().delete_all(&place.key()).await?;
         }
         let tags = TreeKey::Tags(name).key();
-        let all = self.storage().survey(vec![Look { folder: tags.clone(), object: None }]).await?;
+        let all =
+            self.tree.storage().survey(vec![Look { folder: tags.clone(), object: None }]).await?;
         let indexes: Vec<Key> = all
             .iter()
             .flatten()
@@ -132,7 +111,7 @@ impl Registry {
             .collect();
         for some in indexes.chunks(LOOKS) {
             let look = |folder: &Key| Look { folder: folder.clone(), object: None };
-            let seen = self.storage().survey(some.iter().map(look).collect()).await?;
+            let seen = self.tree.storage().survey(some.iter().map(look).collect()).await?;
             for (folder, entries) in some.iter().zip(seen) {
                 let algorithm = folder.as_str().rsplit('/').next().unwrap_or_default();
                 let is_gone = |hex: &String| {
@@ -141,7 +120,7 @@ impl Registry {
                 let names: Vec<String> =
                     entries.into_iter().map(|entry| entry.name).filter(is_gone).collect();
                 if !names.is_empty() {
-                    self.storage().delete_below(folder, names, Durability::Lazy).await?;
+                    self.tree.storage().delete_below(folder, names, Durability::Lazy).await?;
                 }
             }
         }

@@ -64,7 +64,7 @@ impl Collection<'_> {
         places: &[RepositoryFolder],
         closely: bool,
     ) -> Result<Vec<Content>, Error> {
-        let storage = self.registry.storage();
+        let storage = self.tree.storage();
         let parts = places.iter().flat_map(|place| [LAYERS, REVISIONS].map(|part| (place, part)));
         let look = |folder, object| Look { folder, object };
         let looks = parts.clone().map(|(place, part)| look(place.folder.child(part), None));
@@ -125,15 +125,15 @@ impl Collection<'_> {
             .map(|layer| folder.child(layer.algorithm().as_str()).child(layer.hex()).child(LINK))
             .collect();
         if may_have_foreign {
-            let foreign = self.registry.foreign_links(&folder).await?;
+            let foreign = self.tree.foreign_links(&folder).await?;
             aliases.has_foreign = !foreign.is_empty();
             for link in &foreign {
-                if self.registry.storage().size(&link.key).await?.is_none() {
+                if self.tree.storage().size(&link.key).await?.is_none() {
                     aliases.unclear = Some(format!("what {} leads to is not known", link.digest));
                 }
             }
             links.extend(foreign.into_iter().map(|link| link.key));
-            let revisions = self.registry.foreign_links(&place.folder.child(REVISIONS)).await?;
+            let revisions = self.tree.foreign_links(&place.folder.child(REVISIONS)).await?;
             if let Some(revision) = revisions.first() {
                 aliases.has_foreign = true;
                 aliases.unclear = Some(format!("the manifest {} cannot be read", revision.digest));
@@ -153,7 +153,7 @@ impl Collection<'_> {
     }
 
     async fn target(&self, key: &Key) -> Result<Target, Error> {
-        let content = match self.registry.storage().read(key, link::MAX_LEN).await {
+        let content = match self.tree.storage().read(key, link::MAX_LEN).await {
             Err(error) if error.kind() == ErrorKind::TooLong => return Ok(Target::Unclear),
             read => read?,
         };

@@ -50,8 +50,11 @@ async fn retain(process: &Process) -> u64 {
     let rules = json!({ "rules": [{ "keeplatest": 1 }] });
     let options: RetentionOptions = serde_json::from_value(rules).unwrap();
     let rules: Vec<RetentionRule> = options.rules;
-    let retained =
-        process.registry.retain(&rules, false, |_| std::ops::ControlFlow::Continue(())).await;
+    let retained = process
+        .registry
+        .retention()
+        .apply(&rules, false, |_| std::ops::ControlFlow::Continue(()))
+        .await;
     retained.unwrap().deleted
 }
 
@@ -92,13 +95,13 @@ async fn nothing_goes_from_a_repository_with_a_manifest_that_cannot_be_read() {
         assert!(notes.iter().any(|note| note.contains(&odd.to_string())), "{text}: {notes:?}");
         assert_eq!(retain(&process).await, 0, "{text}");
         let refused =
-            process.registry.delete_blob(&name(APP), &loose, DeleteMode::IfUnreferenced).await;
+            process.registry.blobs().delete(&name(APP), &loose, DeleteMode::IfUnreferenced).await;
         assert!(matches!(refused, Err(Error::BlobMayBeNeeded(told)) if told == [odd.to_string()]));
         assert!(process.has(APP, "odd").await && process.has(APP, &untagged.to_string()).await);
         assert!(has_link(&objects, &loose).await, "{text}");
 
         // Whoever deletes it decides.
-        assert!(process.registry.delete_manifest(&name(APP), &odd, None).await.unwrap());
+        assert!(process.registry.manifests().delete(&name(APP), &odd, None).await.unwrap());
         let (collected, notes) = process.collect(true).await;
         assert_eq!((collected.kept, collected.manifests), (0, 1), "{text}: {notes:?}");
         assert!(!has_link(&objects, &loose).await, "{text}");
@@ -145,9 +148,15 @@ async fn what_an_odd_manifest_names_stays_and_the_rest_goes() {
             assert_eq!((collected.kept, collected.manifests), (0, 0), "{text}: {notes:?}");
         }
         for digest in &needed {
-            assert!(process.registry.blob(&name(APP), digest).await.unwrap().is_some(), "{text}");
-            let refused =
-                process.registry.delete_blob(&name(APP), digest, DeleteMode::IfUnreferenced).await;
+            assert!(
+                process.registry.blobs().open(&name(APP), digest).await.unwrap().is_some(),
+                "{text}"
+            );
+            let refused = process
+                .registry
+                .blobs()
+                .delete(&name(APP), digest, DeleteMode::IfUnreferenced)
+                .await;
             assert!(matches!(refused, Err(Error::BlobNeeded(_))), "{text}: {refused:?}");
         }
         assert!(!has_link(&objects, &loose).await, "{text}");
@@ -195,7 +204,7 @@ async fn the_link_by_sha256_stays_as_long_as_one_by_sha512_leads_to_it() {
         assert_eq!((collected.links, collected.blobs), (0, 0), "{notes:?}");
         assert!(has_link(&objects, &layer).await && has_link(&objects, &sha512).await);
     }
-    assert!(process.registry.delete_manifest(&name(APP), &manifest, None).await.unwrap());
+    assert!(process.registry.manifests().delete(&name(APP), &manifest, None).await.unwrap());
     process.image(APP, Some("1"), b"another").await;
     let (collected, notes) = process.collect(false).await;
     assert_eq!((collected.links, collected.blobs), (2, 2), "{notes:?}");
@@ -208,7 +217,7 @@ async fn the_link_by_sha256_stays_as_long_as_one_by_sha512_leads_to_it() {
     objects.delete(&TreeKey::Layer(&name(APP), &layer).key()).await.unwrap();
     objects.advance(10 * HOUR);
     process.collect(false).await;
-    assert!(process.registry.blob(&name(APP), &sha512).await.unwrap().is_some());
+    assert!(process.registry.blobs().open(&name(APP), &sha512).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -280,13 +289,13 @@ async fn an_index_of_blobs_is_taken_and_kept_whole() {
     let (collected, notes) = process.collect(true).await;
     assert_eq!((collected.manifests, collected.links, collected.blobs), (0, 0, 0), "{notes:?}");
     for blob in &blobs {
-        assert!(process.registry.blob(&name(APP), blob).await.unwrap().is_some());
+        assert!(process.registry.blobs().open(&name(APP), blob).await.unwrap().is_some());
         let refused =
-            process.registry.delete_blob(&name(APP), blob, DeleteMode::IfUnreferenced).await;
+            process.registry.blobs().delete(&name(APP), blob, DeleteMode::IfUnreferenced).await;
         assert!(matches!(refused, Err(Error::BlobNeeded(_))));
     }
     let reference = Reference::Digest(child);
-    assert!(process.registry.manifest(&name(APP), &reference).await.unwrap().is_some());
+    assert!(process.registry.manifests().get(&name(APP), &reference).await.unwrap().is_some());
     // A blob of another repository does not belong to this one.
     let elsewhere = process.blob("elsewhere", b"elsewhere").await;
     let refused = process.try_put(APP, Some("cache"), index(&[&elsewhere])).await;

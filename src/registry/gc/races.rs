@@ -215,7 +215,7 @@ impl Push {
                 (repository, Some("pushed"), image(&config, &layer))
             }
             Self::TagOfOld => {
-                if !client.registry.touch_manifest(&name("app"), untagged).await? {
+                if !client.registry.manifests().touch(&name("app"), untagged).await? {
                     client.offer("app", b"{}", None).await;
                     client.offer("app", b"untagged", None).await;
                 }
@@ -223,7 +223,7 @@ impl Push {
             }
             Self::Index => {
                 if !client.has("app", &untagged.to_string()).await
-                    || !client.registry.touch_manifest(&name("app"), untagged).await?
+                    || !client.registry.manifests().touch(&name("app"), untagged).await?
                 {
                     client.offer("app", b"{}", None).await;
                     client.offer("app", b"untagged", None).await;

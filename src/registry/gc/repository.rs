@@ -15,9 +15,9 @@ use super::{
 use crate::{
     oci::{Digest, References, RepositoryName},
     registry::{
-        Error, Registry,
+        Error,
         manifests::MAX_STORED,
-        tree::{CURRENT, TreeKey, link},
+        tree::{CURRENT, Tree, TreeKey, link},
     },
     storage::{ErrorKind, Look, Seen},
 };
@@ -249,7 +249,7 @@ impl Collection<'_> {
             return Ok(false);
         }
         let look = Look { folder: place.folder.child("_uploads"), object: Some("data") };
-        let uploads = self.registry.storage().survey(vec![look]).await?;
+        let uploads = self.tree.storage().survey(vec![look]).await?;
         let since = |upload: &Seen| upload.object.map(|(_, since)| since);
         Ok(uploads.iter().flatten().filter_map(since).any(|since| since >= self.limits.bytes))
     }
@@ -259,7 +259,7 @@ impl Collection<'_> {
         &self,
         place: &RepositoryFolder,
     ) -> Result<Option<HashSet<Digest>>, Error> {
-        let storage = self.registry.storage();
+        let storage = self.tree.storage();
         let folder = place.folder.child("_manifests/tags");
         let look = Look { folder: folder.clone(), object: Some(CURRENT) };
         let seen = storage.survey(vec![look]).await?.into_iter().flatten();
@@ -293,7 +293,7 @@ impl Collection<'_> {
         let limit = self.limits.names;
         stream::iter(revisions)
             .map(|(digest, since)| async move {
-                let references = self.memory.references(self.registry, &digest).await?;
+                let references = self.memory.references(self.tree, &digest).await?;
                 Ok(Revision { digest, young: since >= limit, references })
             })
             .buffered(READS)
@@ -322,7 +322,7 @@ impl Memory {
     /// What a manifest refers to; `None` where that cannot be known.
     async fn references(
         &self,
-        registry: &Registry,
+        tree: &Tree,
         digest: &Digest,
     ) -> Result<Option<Arc<References>>, Error> {
         let id = Id::of(digest);
@@ -331,7 +331,7 @@ impl Memory {
             return Ok(Some(known));
         }
         let data = TreeKey::Data(digest).key();
-        let bytes = match registry.storage().read(&data, MAX_STORED).await {
+        let bytes = match tree.storage().read(&data, MAX_STORED).await {
             Err(error) if error.kind() == ErrorKind::TooLong => None,
             read => read?,
         };

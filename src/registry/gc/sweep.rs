@@ -48,7 +48,7 @@ impl Collection<'_> {
 
     /// Finds what was not marked and is old enough.
     async fn find(&self, algorithm: Algorithm, heaps: &mut Vec<Heap>) -> Result<(), Error> {
-        let storage = self.registry.storage();
+        let storage = self.tree.storage();
         let top = blobs().child(algorithm.as_str());
         let starts = storage.survey(vec![Look { folder: top.clone(), object: None }]).await?;
         let mut folders: Vec<Key> =
@@ -87,7 +87,7 @@ impl Collection<'_> {
         unmarked: Vec<String>,
     ) -> Result<Heap, Error> {
         let look = Look { folder: folder.clone(), object: Some(DATA) };
-        let seen = self.registry.storage().survey(vec![look]).await?;
+        let seen = self.tree.storage().survey(vec![look]).await?;
         let with_bytes: HashMap<String, _> =
             seen.into_iter().flatten().map(|Seen { name, object, .. }| (name, object)).collect();
         let (blobs, leftovers) = (Vec::new(), Vec::new());
@@ -110,9 +110,9 @@ impl Collection<'_> {
     async fn clear(&mut self, mut heap: Heap) -> Result<(), Error> {
         if !self.how.dry_run {
             let start = heap.folder.as_str().rsplit('/').next().unwrap_or_default();
-            let _alone = self.registry.sweeping(start).await?;
+            let _alone = self.tree.sweeping(start).await?;
             // If time ran backwards, what was renewed could look old.
-            if self.registry.storage().time().await? < self.limits.began {
+            if self.tree.storage().time().await? < self.limits.began {
                 return Err(Error::ClockWentBack);
             }
             let names = heap.blobs.into_iter().map(|(name, _)| name).chain(heap.leftovers);
@@ -120,7 +120,7 @@ impl Collection<'_> {
             let blobs = heap.blobs.iter().map(|(name, _)| name);
             let names = blobs.chain(&heap.leftovers).cloned().collect();
             // What a power cut brings back is garbage still.
-            self.registry.storage().delete_below(&heap.folder, names, Durability::Lazy).await?;
+            self.tree.storage().delete_below(&heap.folder, names, Durability::Lazy).await?;
         }
         for (hex, length) in &heap.blobs {
             if let Ok(digest) = Digest::from_parts(heap.algorithm.as_str(), hex) {

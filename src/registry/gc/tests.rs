@@ -6,7 +6,7 @@ use futures_util::stream;
 use super::*;
 use crate::{
     oci::{Algorithm, Reference, References, Tag},
-    registry::{Body, Chunk, Options, Put, SystemClock},
+    registry::{Body, Chunk, Options, Put, Registry, SystemClock},
     storage::memory::Memory as Objects,
 };
 
@@ -55,7 +55,7 @@ impl Process {
     pub(super) async fn blob(&self, repository: &str, bytes: &'static [u8]) -> Digest {
         let body: Body = Box::pin(stream::iter([Ok(Bytes::from_static(bytes))]));
         let chunk = Chunk { range: None, length: None, body };
-        self.registry.put_blob(&name(repository), &digest(bytes), None, chunk).await.unwrap();
+        self.registry.uploads().put(&name(repository), &digest(bytes), None, chunk).await.unwrap();
         digest(bytes)
     }
 
@@ -75,7 +75,7 @@ impl Process {
             None => Reference::Digest(digest(&bytes)),
         };
         let put = Put { reference, tags: Vec::new(), content_type: None, bytes };
-        Ok(self.registry.put_manifest(&name(repository), put).await?.digest)
+        Ok(self.registry.manifests().put(&name(repository), put).await?.digest)
     }
 
     pub(super) async fn image(
@@ -92,7 +92,7 @@ impl Process {
     pub(super) async fn collect(&self, untagged: bool) -> (Collected, Vec<String>) {
         let mut notes = Notes::default();
         let how = Collect { grace: self.grace, untagged, dry_run: false, gently: false };
-        let collected = self.registry.collect(how, &mut notes).await.unwrap();
+        let collected = self.registry.gc().collect(how, &mut notes).await.unwrap();
         (collected, notes.0)
     }
 
@@ -101,7 +101,7 @@ impl Process {
             Ok(digest) => Reference::Digest(digest),
             Err(_) => Reference::Tag(reference.parse().unwrap()),
         };
-        self.registry.manifest(&name(repository), &reference).await.unwrap().is_some()
+        self.registry.manifests().get(&name(repository), &reference).await.unwrap().is_some()
     }
 
     pub(super) fn digest(&self, bytes: &[u8]) -> Digest {
@@ -116,12 +116,13 @@ impl Process {
         from: Option<Option<&str>>,
     ) -> Digest {
         let (repository_name, digest) = (name(repository), digest(bytes));
-        if self.registry.blob_size(&repository_name, &digest).await.unwrap().is_some() {
+        if self.registry.blobs().size(&repository_name, &digest).await.unwrap().is_some() {
             return digest;
         }
         if let Some(from) = from {
             let from = from.map(name);
-            let mounted = self.registry.mount_blob(&repository_name, &digest, from.as_ref()).await;
+            let mounted =
+                self.registry.blobs().mount(&repository_name, &digest, from.as_ref()).await;
             if mounted.unwrap().is_some() {
                 return digest;
             }
@@ -132,7 +133,7 @@ impl Process {
     /// What a tag names.
     pub(super) async fn tagged(&self, repository: &str, tag: &str) -> Digest {
         let reference = Reference::Tag(tag.parse().unwrap());
-        self.registry.manifest(&name(repository), &reference).await.unwrap().unwrap().digest
+        self.registry.manifests().get(&name(repository), &reference).await.unwrap().unwrap().digest
     }
 
     /// Whether a manifest is there with all that it needs, and what that needs.
@@ -140,11 +141,12 @@ impl Process {
         let mut open = vec![digest.clone()];
         while let Some(digest) = open.pop() {
             let reference = Reference::Digest(digest);
-            let manifest = self.registry.manifest(&name(repository), &reference).await.unwrap();
+            let manifest =
+                self.registry.manifests().get(&name(repository), &reference).await.unwrap();
             let Some(manifest) = manifest else { return false };
             let references = References::of(&manifest.bytes).unwrap();
             for blob in &references.blobs {
-                if self.registry.blob(&name(repository), blob).await.unwrap().is_none() {
+                if self.registry.blobs().open(&name(repository), blob).await.unwrap().is_none() {
                     return false;
                 }
             }
@@ -154,7 +156,7 @@ impl Process {
     }
 
     async fn has_blob(&self, repository: &str, bytes: &[u8]) -> bool {
-        self.registry.blob(&name(repository), &digest(bytes)).await.unwrap().is_some()
+        self.registry.blobs().open(&name(repository), &digest(bytes)).await.unwrap().is_some()
     }
 }
 
@@ -221,7 +223,7 @@ async fn one_that_shall_end_takes_no_bytes() {
     }
     let grace = Duration::ZERO;
     let how = Collect { grace, untagged: true, dry_run: false, gently: false };
-    let collected = process.registry.collect(how, &mut Brief::default()).await.unwrap();
+    let collected = process.registry.gc().collect(how, &mut Brief::default()).await.unwrap();
     assert_eq!((collected.repositories, collected.links, collected.blobs), (1, 1, 0));
     assert!(process.has_blob("b", b"nobody needs it").await, "and none of what it has not seen");
 }
@@ -235,7 +237,7 @@ async fn a_dry_run_says_what_would_go_and_takes_nothing() {
     process.blob("app", b"dropped").await;
     let how = Collect { grace: Duration::ZERO, untagged: true, dry_run: true, gently: false };
     let mut dry = Notes::default();
-    let would = process.registry.collect(how, &mut dry).await.unwrap();
+    let would = process.registry.gc().collect(how, &mut dry).await.unwrap();
     assert!(process.has_blob("app", b"dropped").await && process.has_blob("app", b"old").await);
     let (collected, notes) = process.collect(true).await;
     assert_eq!(dry.0, notes);
@@ -267,7 +269,7 @@ async fn the_grace_of_an_untagged_manifest_begins_when_it_loses_its_tag() {
     let second = process.image("app", Some("2"), b"second").await;
     objects.advance(10 * HOUR);
     process.image("app", Some("1"), b"third").await;
-    process.registry.delete_tag(&name("app"), &"2".parse().unwrap()).await.unwrap();
+    process.registry.manifests().delete_tag(&name("app"), &"2".parse().unwrap()).await.unwrap();
     assert_eq!(process.collect(true).await.0.manifests, 0);
     assert!(process.has("app", &first.to_string()).await);
     objects.advance(2 * HOUR);
@@ -284,9 +286,9 @@ async fn who_was_told_that_a_blob_is_there_finds_it_for_as_long_as_the_grace() {
     let child = server.image("app", None, b"of a child").await;
     objects.advance(100 * HOUR);
     for digest in [&config, &layer] {
-        assert!(server.registry.blob_size(&name("app"), digest).await.unwrap().is_some());
+        assert!(server.registry.blobs().size(&name("app"), digest).await.unwrap().is_some());
     }
-    assert!(server.registry.touch_manifest(&name("app"), &child).await.unwrap());
+    assert!(server.registry.manifests().touch(&name("app"), &child).await.unwrap());
     objects.advance(HOUR - Duration::from_secs(1));
     let (collected, notes) = collector.collect(true).await;
     assert_eq!((collected.manifests, collected.blobs), (0, 0), "{notes:?}");
@@ -304,7 +306,7 @@ async fn who_was_told_just_before_the_promise_ran_out_is_told_again() {
         objects.advance(HOUR / 8 - Duration::from_secs(1));
         // One that has just started remembers nothing.
         let server = process(&objects, HOUR);
-        server.registry.blob_size(&name("app"), &layer).await.unwrap().unwrap();
+        server.registry.blobs().size(&name("app"), &layer).await.unwrap().unwrap();
     }
     objects.advance(HOUR - Duration::from_secs(1));
     assert_eq!(collector.collect(false).await.0.links, 0);
@@ -318,12 +320,12 @@ async fn what_was_promised_long_ago_can_be_deleted() {
     objects.advance(100 * HOUR);
     let (app, refuse) = (name("app"), crate::registry::DeleteMode::IfUnreferenced);
     let layer = digest(b"layer");
-    let deleted = process.registry.delete_blob(&app, &layer, refuse);
+    let deleted = process.registry.blobs().delete(&app, &layer, refuse);
     let deleted = tokio::time::timeout(HOUR, deleted).await.unwrap();
     assert!(matches!(deleted, Err(Error::BlobNeeded(_))));
-    let deleted = process.registry.delete_manifest(&app, &image, None);
+    let deleted = process.registry.manifests().delete(&app, &image, None);
     assert!(tokio::time::timeout(HOUR, deleted).await.unwrap().unwrap());
-    let deleted = process.registry.delete_blob(&app, &layer, refuse);
+    let deleted = process.registry.blobs().delete(&app, &layer, refuse);
     assert!(tokio::time::timeout(HOUR, deleted).await.unwrap().unwrap());
     process.image("app", Some("1"), b"layer").await;
     objects.advance(100 * HOUR);
@@ -338,13 +340,13 @@ async fn a_long_push_keeps_its_first_layers() {
     process.blob("app", b"first").await;
     objects.advance(10 * HOUR);
     let repository = name("app");
-    let id = process.registry.start_upload(&repository, Algorithm::Sha256, None).await.unwrap();
+    let id = process.registry.uploads().begin(&repository, Algorithm::Sha256, None).await.unwrap();
     let upload = crate::registry::Upload { name: repository, id, owner: None };
     let body: Body = Box::pin(stream::iter([Ok(Bytes::from_static(b"second"))]));
     let chunk = Chunk { range: None, length: None, body };
-    process.registry.append(&upload, chunk).await.unwrap();
+    process.registry.uploads().append(&upload, chunk).await.unwrap();
     assert_eq!(process.collect(false).await.0.links, 0);
-    process.registry.cancel_upload(&upload).await.unwrap();
+    process.registry.uploads().cancel(&upload).await.unwrap();
     assert_eq!(process.collect(false).await.0.links, 1);
 }
 
@@ -364,7 +366,7 @@ async fn untagged_manifests_stay_unless_they_are_asked_for() {
     for (kept, digest) in [(true, &child), (false, &alone), (true, &signature)] {
         assert_eq!(process.has("app", &digest.to_string()).await, kept);
     }
-    process.registry.delete_tag(&name("app"), &"list".parse().unwrap()).await.unwrap();
+    process.registry.manifests().delete_tag(&name("app"), &"list".parse().unwrap()).await.unwrap();
     let (collected, _) = process.collect(true).await;
     assert_eq!(collected.manifests, 3, "the index, its child, and what is about that");
     let left = objects_below(&objects, "docker/registry/v2").await;
@@ -397,9 +399,13 @@ async fn what_has_lost_its_last_tag_goes_with_what_is_there_for_it_alone() {
     let gone = process.put("app", Some("gone"), index(&[&shared, &own])).await;
     process.put("app", Some("kept"), index(&[&shared])).await;
     let untagged = process.image("app", None, b"untagged").await;
-    process.registry.delete_tag(&name("app"), &"gone".parse().unwrap()).await.unwrap();
-    let removed =
-        process.registry.remove_released(&name("app"), std::slice::from_ref(&gone)).await.unwrap();
+    process.registry.manifests().delete_tag(&name("app"), &"gone".parse().unwrap()).await.unwrap();
+    let removed = process
+        .registry
+        .gc()
+        .remove_released(&name("app"), std::slice::from_ref(&gone))
+        .await
+        .unwrap();
     assert_eq!(removed, 2);
     for (kept, digest) in [(true, &shared), (true, &untagged), (false, &own), (false, &gone)] {
         assert_eq!(process.has("app", &digest.to_string()).await, kept);

@@ -6,7 +6,10 @@
 
 use crate::{
     oci::RepositoryName,
-    registry::{Error, Registry, tree::repositories},
+    registry::{
+        Error,
+        tree::{Tree, repositories},
+    },
     storage::{Key, Look},
 };
 
@@ -53,7 +56,7 @@ impl Folders {
     /// Some repositories, or none of some folders; `None` at the end.
     pub(super) async fn next(
         &mut self,
-        registry: &Registry,
+        tree: &Tree,
     ) -> Result<Option<Vec<RepositoryFolder>>, Error> {
         if self.waiting.is_empty() {
             return Ok(None);
@@ -65,7 +68,7 @@ impl Folders {
         };
         let looks =
             paths.iter().map(|(path, _)| Look { folder: folder(path), object: None }).collect();
-        let seen = registry.storage().survey(looks).await?;
+        let seen = tree.storage().survey(looks).await?;
         let mut places = Vec::new();
         for ((path, is_folder), mut entries) in paths.into_iter().zip(seen) {
             let is_repository = match entries.is_empty() {

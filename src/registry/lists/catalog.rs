@@ -3,19 +3,20 @@
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 use self::answers::Question;
+use super::Lists;
 use crate::{
     oci::{Algorithm, RepositoryName},
     registry::{
-        Error, Page, Registry,
-        tree::{TreeKey, repositories},
+        Error, Page,
+        tree::{Tree, TreeKey, repositories},
     },
 };
 
 mod answers;
 
-pub(in crate::registry) use self::answers::{Answers, Changed};
+pub(super) use self::answers::Answers;
 
-impl Registry {
+impl Lists {
     /// Up to `limit` repositories behind `after` whose name contains `term`, in the order of their
     /// bytes. A repository whose last manifest was deleted is not among them.
     ///
@@ -33,8 +34,8 @@ impl Registry {
     ) -> Result<Arc<Page<RepositoryName>>, Error> {
         let (after, term) = (after.unwrap_or_default().to_owned(), term.to_owned());
         let question = Question { after, term, limit };
-        let answers = &self.0.answers;
-        let asked = answers.asked();
+        let answers = &self.answers;
+        let asked = Answers::asked(self.tree.catalog_changes());
         if let Some(page) = answers.known(&question, asked) {
             return Ok(page);
         }
@@ -43,7 +44,7 @@ impl Registry {
         if let Some(page) = answers.known(&question, asked) {
             return Ok(page);
         }
-        let began = answers.asked();
+        let began = Answers::asked(self.tree.catalog_changes());
         let page = Arc::new(self.walk(&question).await?);
         answers.keep(question, began, &page);
         Ok(page)
@@ -53,7 +54,7 @@ impl Registry {
         let Question { after, term, limit } = question;
         let (term, limit) = (term.as_str(), *limit);
         let mut names = Vec::new();
-        let mut walk = Walk::behind(self, after);
+        let mut walk = Walk::behind(&self.tree, after);
         while names.len() <= limit {
             let Some(name) = walk.next().await? else {
                 break;
@@ -69,7 +70,14 @@ impl Registry {
         for algorithm in Algorithm::ALL {
             let revisions = TreeKey::Revisions(name, algorithm).key();
             // registry:2 leaves the folder of a manifest that it deleted.
-            if !self.storage().list_holders(&revisions, "link", None, 1).await?.names.is_empty() {
+            if !self
+                .tree
+                .storage()
+                .list_holders(&revisions, "link", None, 1)
+                .await?
+                .names
+                .is_empty()
+            {
                 return Ok(true);
             }
         }
@@ -86,7 +94,7 @@ const BATCH: usize = 128;
 /// A folder may be a repository and hold others. Its own name comes in its place; what is in it
 /// comes later, where its name with a `/` behind it belongs: `a-b` is between `a` and `a/b`.
 pub(in crate::registry) struct Walk<'a> {
-    registry: &'a Registry,
+    tree: &'a Tree,
     /// The folders that are open, the innermost last.
     levels: Vec<Level>,
 }
@@ -107,14 +115,14 @@ struct Level {
 
 impl<'a> Walk<'a> {
     /// A walk through the names behind `after`.
-    pub(in crate::registry) fn behind(registry: &'a Registry, after: &str) -> Self {
-        Self { registry, levels: vec![Level::behind(String::new(), after)] }
+    pub(in crate::registry) fn behind(tree: &'a Tree, after: &str) -> Self {
+        Self { tree, levels: vec![Level::behind(String::new(), after)] }
     }
 
     /// The next name.
     pub(in crate::registry) async fn next(&mut self) -> Result<Option<RepositoryName>, Error> {
         while let Some(level) = self.levels.last_mut() {
-            level.fill(self.registry).await?;
+            level.fill(self.tree).await?;
             let name = level.names.last();
             match level.folders.peek() {
                 Some(Reverse(folder)) if name.is_none_or(|name| folder < name) => {
@@ -129,7 +137,7 @@ impl<'a> Walk<'a> {
                             Ok(name) => return Ok(Some(name)),
                             Err(_) => {
                                 let why = "a folder that no repository can be called";
-                                self.registry.skip(&repositories().child(&full), why);
+                                self.tree.skip(&repositories().child(&full), why);
                             }
                         }
                     }
@@ -163,7 +171,7 @@ impl Level {
     }
 
     /// Reads more names when none are left.
-    async fn fill(&mut self, registry: &Registry) -> Result<(), Error> {
+    async fn fill(&mut self, tree: &Tree) -> Result<(), Error> {
         while self.names.is_empty()
             && let Some(cursor) = &self.cursor
         {
@@ -172,12 +180,12 @@ impl Level {
                 None => repositories(),
             };
             // Every name is greater than the empty one.
-            let entries = registry.storage().list(&folder, Some(cursor), BATCH).await?;
+            let entries = tree.storage().list(&folder, Some(cursor), BATCH).await?;
             self.cursor = entries.last().map(|entry| entry.name.clone());
             for entry in entries.into_iter().rev().filter(|entry| !entry.name.starts_with('_')) {
                 match entry.is_prefix {
                     true => self.names.push(entry.name),
-                    false => registry.skip(&folder.child(&entry.name), "a file among repositories"),
+                    false => tree.skip(&folder.child(&entry.name), "a file among repositories"),
                 }
             }
         }
@@ -206,7 +214,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::Digest,
-        registry::{Options, SystemClock, tree::TreeKey},
+        registry::{Options, Registry, SystemClock, tree::TreeKey},
         storage::{Durability, Storage as _, memory::Memory},
     };
 
@@ -229,7 +237,7 @@ mod tests {
         ) {
             let names: Vec<String> = names.into_iter().collect();
             let (runtime, registry) = registry(&names);
-            let page = runtime.block_on(registry.repositories(Some(&after), "", limit)).unwrap();
+            let page = runtime.block_on(registry.lists().repositories(Some(&after), "", limit)).unwrap();
             let expected: Vec<&String> = names.iter().filter(|name| **name > after).collect();
             let found: Vec<String> = page.items.iter().map(ToString::to_string).collect();
             prop_assert_eq!(found.iter().collect::<Vec<_>>(), &expected[..limit.min(expected.len())]);

@@ -8,10 +8,11 @@
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use moka::sync::Cache;
 
+use super::Lists;
 use crate::{
     oci::{Algorithm, Digest, Manifest, RepositoryName},
     registry::{
-        Error, Registry,
+        Error,
         tree::{LINK, TreeKey},
     },
 };
@@ -27,7 +28,7 @@ const LOOKUPS: usize = 16;
 /// Nothing in the tree can say so: while this server was stopped registry:2 may have stored more.
 /// What is forgotten here is looked at once more.
 #[derive(Debug)]
-pub(in crate::registry) struct Entered(Cache<RepositoryName, ()>);
+pub(super) struct Entered(Cache<RepositoryName, ()>);
 
 impl Default for Entered {
     fn default() -> Self {
@@ -37,7 +38,7 @@ impl Default for Entered {
 
 impl Entered {
     /// Forgets a repository that is no more.
-    pub(in crate::registry) fn forget(&self, name: &RepositoryName) {
+    pub(super) fn forget(&self, name: &RepositoryName) {
         self.0.invalidate(name);
     }
 }
@@ -55,7 +56,7 @@ pub struct Referrers {
     pub next: Option<Digest>,
 }
 
-impl Registry {
+impl Lists {
     /// The manifests of a repository that refer to `subject`, behind `after`, of one artifact type
     /// where one is given (end-12). Empty for what nobody refers to.
     ///
@@ -82,7 +83,8 @@ impl Registry {
                 .filter(|after| after.algorithm() == algorithm)
                 .map(|after| after.hex().to_owned());
             loop {
-                let held = self.storage().list_holders(&folder, LINK, behind.as_deref(), BATCH);
+                let held =
+                    self.tree.storage().list_holders(&folder, LINK, behind.as_deref(), BATCH);
                 let entries = held.await?.names;
                 let Some(end) = entries.last() else { break };
                 behind = Some(end.clone());
@@ -113,7 +115,7 @@ impl Registry {
         digest: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Option<String>, Error> {
-        let Some(content) = self.revision(name, digest).await? else {
+        let Some(content) = self.manifests.revision(name, digest).await? else {
             return Ok(None);
         };
         let Ok(manifest) = Manifest::parse(&content.bytes, None) else {
@@ -129,7 +131,7 @@ impl Registry {
     /// Enters the revisions that somebody else stored, once for a repository in the life of a
     /// server.
     async fn complete_referrers(&self, name: &RepositoryName) -> Result<(), Error> {
-        let Entered(entered) = &self.0.entered;
+        let Entered(entered) = &self.entered;
         if entered.contains_key(name) {
             return Ok(());
         }
@@ -138,7 +140,7 @@ impl Registry {
             let folder = TreeKey::Revisions(name, algorithm).key();
             let mut after = None;
             loop {
-                let entries = self.storage().list(&folder, after.as_deref(), BATCH).await?;
+                let entries = self.tree.storage().list(&folder, after.as_deref(), BATCH).await?;
                 let Some(last) = entries.last() else { break };
                 after = Some(last.name.clone());
                 let digests: Vec<Digest> = entries
@@ -161,7 +163,7 @@ impl Registry {
     }
 
     async fn enter_referrer(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
-        let Some(content) = self.revision(name, digest).await? else {
+        let Some(content) = self.manifests.revision(name, digest).await? else {
             return Ok(());
         };
         let Ok(manifest) = Manifest::parse(&content.bytes, None) else {
@@ -171,13 +173,13 @@ impl Registry {
             return Ok(());
         };
         let place = TreeKey::Referrer { name, subject, referrer: digest };
-        if self.storage().size(&place.key()).await?.is_some() {
+        if self.tree.storage().size(&place.key()).await?.is_some() {
             return Ok(());
         }
         // One that has gone since it was read must not be entered any more.
-        let _repository = self.adding(name).await?;
-        match self.storage().size(&TreeKey::Revision(name, digest).key()).await? {
-            Some(_) => self.enter(place, digest).await,
+        let _repository = self.tree.adding(name).await?;
+        match self.tree.storage().size(&TreeKey::Revision(name, digest).key()).await? {
+            Some(_) => self.tree.enter(place, digest).await,
             None => Ok(()),
         }
     }

@@ -1,8 +1,9 @@
 //! Tags that stay what they were first pushed as, until they are deleted.
 
+use super::Manifests;
 use crate::{
     oci::{Digest, RepositoryName, Tag},
-    registry::{Error, Registry, TagSelector, tree::TreeKey},
+    registry::{Error, TagSelector, tree::TreeKey},
 };
 
 /// A tag that would have come to name something else.
@@ -41,7 +42,7 @@ impl ImmutableTags {
     }
 }
 
-impl Registry {
+impl Manifests {
     /// Refuses to give other content to a tag that is immutable. The caller holds the lock for
     /// claiming.
     ///
@@ -54,8 +55,10 @@ impl Registry {
         (digest, bytes): (&Digest, &[u8]),
     ) -> Result<(), Error> {
         for tag in tags {
-            let Some(rule) = self.0.immutable.rule(name, tag) else { continue };
-            let Some(current) = self.link(TreeKey::TagCurrent(name, tag)).await? else { continue };
+            let Some(rule) = self.immutable.rule(name, tag) else { continue };
+            let Some(current) = self.tree.link(TreeKey::TagCurrent(name, tag)).await? else {
+                continue;
+            };
             // The same content may have come under a digest of another algorithm.
             if current != *digest && current != Digest::of(current.algorithm(), bytes) {
                 return Err(Error::TagImmutable(TagImmutable {
@@ -79,7 +82,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::{Algorithm, Reference},
-        registry::{Options, Put, SystemClock, TagRules},
+        registry::{Options, Put, Registry, SystemClock, TagRules},
         storage::{
             Storage,
             filesystem::{self, Filesystem},
@@ -123,7 +126,7 @@ mod tests {
             content_type: None,
             bytes: manifest(seed),
         };
-        registry.put_manifest(&"team/app".parse().unwrap(), put).await.map(drop)
+        registry.manifests().put(&"team/app".parse().unwrap(), put).await.map(drop)
     }
 
     #[tokio::test]
@@ -151,7 +154,7 @@ mod tests {
         for place in [TreeKey::Data(&other), TreeKey::Revision(&name, &other)] {
             assert_eq!(memory.size(&place.key()).await.unwrap(), None, "{place:?}");
         }
-        assert_eq!(registry.tags(&name, None, 9).await.unwrap().unwrap().items.len(), 2);
+        assert_eq!(registry.lists().tags(&name, None, 9).await.unwrap().unwrap().items.len(), 2);
     }
 
     #[tokio::test]
@@ -164,7 +167,7 @@ mod tests {
         put(&registry, "v2", &[], "one").await.unwrap();
         put(&registry, "v1", &[], "two").await.unwrap_err();
         let name = "team/app".parse().unwrap();
-        assert!(registry.delete_tag(&name, &"v1".parse().unwrap()).await.unwrap());
+        assert!(registry.manifests().delete_tag(&name, &"v1".parse().unwrap()).await.unwrap());
         put(&registry, "v1", &[], "two").await.unwrap();
     }
 
@@ -183,7 +186,7 @@ mod tests {
                 tokio::join!(put(&here, &tag, &[], "one"), put(&there, &tag, &[], "two"));
             assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
             let name = "team/app".parse().unwrap();
-            let found = here.manifest(&name, &reference(&tag)).await.unwrap().unwrap();
+            let found = here.manifests().get(&name, &reference(&tag)).await.unwrap().unwrap();
             assert_eq!(found.bytes, manifest(if one.is_ok() { "one" } else { "two" }));
         }
     }

@@ -16,9 +16,10 @@ use bytes::Bytes;
 use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
+use super::Manifests;
 use crate::{
     oci::{Digest, RepositoryName},
-    registry::{Error, Registry, tree::TreeKey},
+    registry::{Error, tree::TreeKey},
     storage::Durability,
 };
 
@@ -49,12 +50,12 @@ impl LastPulled {
     }
 }
 
-impl Registry {
+impl Manifests {
     /// Records that a manifest was pulled just now, where a rule of retention asks for that. It is
     /// done later, and whoever pulls never learns whether it could be.
-    pub fn pulled(&self, name: &RepositoryName, digest: &Digest) {
-        let Some(pulls) = &self.0.pulls else { return };
-        let (manifest, now) = (format!("{name}@{digest}"), self.0.clock.now());
+    pub fn record_pull(self: &Arc<Self>, name: &RepositoryName, digest: &Digest) {
+        let Some(pulls) = &self.last_pulled else { return };
+        let (manifest, now) = (format!("{name}@{digest}"), self.clock.now());
         let is_recent = |recorded| {
             // One of the future was recorded by a clock that has been put right.
             Duration::try_from(now.duration_since(recorded)).is_ok_and(|since| since < EVERY)
@@ -64,11 +65,11 @@ impl Registry {
         }
         let Ok(permit) = Arc::clone(&pulls.free).try_acquire_owned() else { return };
         pulls.recorded.insert(manifest, now);
-        let (registry, name, digest) = (self.clone(), name.clone(), digest.clone());
-        self.0.tasks.spawn(async move {
-            let recorded = registry.record_pull(&name, &digest).await;
+        let (manifests, name, digest) = (Arc::clone(self), name.clone(), digest.clone());
+        self.tree.spawn(async move {
+            let recorded = manifests.write_pull(&name, &digest).await;
             drop(permit);
-            let Some(LastPulled { failing, .. }) = &registry.0.pulls else { return };
+            let Some(LastPulled { failing, .. }) = &manifests.last_pulled else { return };
             if let (Err(error), false) =
                 (&recorded, failing.swap(recorded.is_err(), Ordering::Relaxed))
             {
@@ -78,16 +79,16 @@ impl Registry {
         });
     }
 
-    async fn record_pull(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
+    async fn write_pull(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
         // Without a revision there is nothing to record; the lock keeps it from going meanwhile, so
         // that no folder is left that holds nothing else.
-        let _repository = self.adding(name).await?;
-        if self.storage().size(&TreeKey::Revision(name, digest).key()).await?.is_none() {
+        let _repository = self.tree.adding(name).await?;
+        if self.tree.storage().size(&TreeKey::Revision(name, digest).key()).await?.is_none() {
             return Ok(());
         }
         let key = TreeKey::Pulled(name, digest).key();
-        if !self.storage().renew(&key).await? {
-            self.storage().put(&key, Bytes::new(), Durability::Lazy).await?;
+        if !self.tree.storage().renew(&key).await? {
+            self.tree.storage().put(&key, Bytes::new(), Durability::Lazy).await?;
         }
         Ok(())
     }
@@ -98,6 +99,6 @@ impl Registry {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<SystemTime>, Error> {
-        Ok(self.storage().modified(&TreeKey::Pulled(name, digest).key()).await?)
+        Ok(self.tree.storage().modified(&TreeKey::Pulled(name, digest).key()).await?)
     }
 }

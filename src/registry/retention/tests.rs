@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     oci::{Algorithm, Reference},
-    registry::{Clock, Options, Put, TagRules},
+    registry::{Clock, Options, Put, Registry, TagRules},
     storage::{Durability, Storage as _, memory::Memory},
 };
 
@@ -78,7 +78,7 @@ impl Site {
     async fn push(&self, repository: &str, at: &str, seed: &str) {
         let reference = Reference::Tag(tag(at));
         let put = Put { reference, tags: vec![], content_type: None, bytes: manifest(seed) };
-        self.registry.put_manifest(&name(repository), put).await.unwrap();
+        self.registry.manifests().put(&name(repository), put).await.unwrap();
     }
 
     /// Pushes tags of their own content, an hour between each.
@@ -95,7 +95,7 @@ impl Site {
     }
 
     async fn pull(&self, repository: &str, seed: &str) {
-        self.registry.pulled(&name(repository), &digest(seed));
+        self.registry.manifests().record_pull(&name(repository), &digest(seed));
         self.registry.settle().await;
     }
 
@@ -112,13 +112,15 @@ impl Site {
             told.push(format!("{}:{}: {expired}", decision.repository, expired.tag));
             ControlFlow::Continue(())
         };
-        let retained = self.registry.retain(&self.rules, dry_run, watcher).await.unwrap();
+        let retained =
+            self.registry.retention().apply(&self.rules, dry_run, watcher).await.unwrap();
         assert_eq!(retained.deleted, told.len() as u64);
         (told, retained.found)
     }
 
     async fn tags(&self, repository: &str) -> Vec<String> {
-        let tags = self.registry.tags(&name(repository), None, 1000).await.unwrap().unwrap();
+        let tags =
+            self.registry.lists().tags(&name(repository), None, 1000).await.unwrap().unwrap();
         tags.items.iter().map(ToString::to_string).collect()
     }
 }
@@ -140,7 +142,7 @@ async fn the_latest_stay_and_the_others_go_with_the_reason() {
     assert_eq!(site.tags("ci/app").await, ["latest", "pr-2", "pr-9"]);
     assert_eq!(site.tags("app").await.len(), 3);
     let stays = Reference::Digest(digest("pr-5"));
-    let manifest = site.registry.manifest(&name("ci/app"), &stays).await.unwrap();
+    let manifest = site.registry.manifests().get(&name("ci/app"), &stays).await.unwrap();
     assert!(manifest.is_none(), "with its last tag it goes");
     assert_eq!(site.retain(false).await, (vec![], 2));
 }
@@ -220,7 +222,7 @@ async fn the_record_of_a_pull_goes_with_the_manifest_and_never_comes_alone() {
     let site = Site::new(&json!([{ "keeppulledwithin": seconds(DAY) }]));
     site.push("app", "v1", "one").await;
     site.pull("app", "one").await;
-    assert!(site.registry.delete_manifest(&name("app"), &digest("one"), None).await.unwrap());
+    assert!(site.registry.manifests().delete(&name("app"), &digest("one"), None).await.unwrap());
     assert_eq!(site.pulled("app", "one").await, None);
     site.advance(2 * HOUR);
     site.pull("app", "one").await;
@@ -255,7 +257,7 @@ async fn what_is_pushed_pulled_or_needed_again_meanwhile_stays() {
         }
         ControlFlow::Continue(())
     };
-    let retained = site.registry.retain(&site.rules, false, watcher).await.unwrap();
+    let retained = site.registry.retention().apply(&site.rules, false, watcher).await.unwrap();
     assert_eq!(retained.deleted, 2 * BATCH as u64 - 1);
     assert_eq!(site.tags("app").await, [last.to_string(), latest.to_string()]);
 
@@ -270,7 +272,7 @@ async fn what_is_pushed_pulled_or_needed_again_meanwhile_stays() {
         }
         ControlFlow::Continue(())
     };
-    let retained = site.registry.retain(&site.rules, false, watcher).await.unwrap();
+    let retained = site.registry.retention().apply(&site.rules, false, watcher).await.unwrap();
     assert_eq!(retained.deleted, 2 * BATCH as u64 - 1);
     assert_eq!(site.tags("app").await, [tags[BATCH - 1].clone()]);
 
@@ -284,7 +286,7 @@ async fn what_is_pushed_pulled_or_needed_again_meanwhile_stays() {
         }
         ControlFlow::Continue(())
     };
-    site.registry.retain(&site.rules, false, watcher).await.unwrap();
+    site.registry.retention().apply(&site.rules, false, watcher).await.unwrap();
     assert_eq!(site.tags("app").await, [before.to_string(), latest.to_string()]);
 }
 
@@ -297,7 +299,7 @@ async fn who_wants_to_hear_no_more_ends_it() {
         told += 1;
         ControlFlow::Break(())
     };
-    let retained = site.registry.retain(&site.rules, false, watcher).await.unwrap();
+    let retained = site.registry.retention().apply(&site.rules, false, watcher).await.unwrap();
     assert_eq!((told, retained.deleted), (BATCH, BATCH as u64), "and hears of all that went");
     assert_eq!(site.tags("app").await.len(), BATCH + 1);
 }

@@ -11,7 +11,8 @@ use std::{
     },
 };
 
-use crate::{registry::Registry, storage::Key};
+use super::Tree;
+use crate::storage::Key;
 
 /// So many places are logged, each once: a few hundred KiB of their names. Beyond that a log is no
 /// help, and `portcullis verify` names all.
@@ -45,16 +46,15 @@ impl DamageLog {
     }
 }
 
-impl Registry {
+impl Tree {
     /// How many times a request came across something in the tree that is damaged or foreign.
-    #[must_use]
-    pub fn skipped(&self) -> u64 {
-        self.0.skipped.times.load(Ordering::Relaxed)
+    pub(in crate::registry) fn skipped(&self) -> u64 {
+        self.damage.times.load(Ordering::Relaxed)
     }
 
     /// Counts what is passed over, and logs it unless that was done before.
     pub(in crate::registry) fn skip(&self, key: &Key, why: &'static str) {
-        match self.0.skipped.count(key) {
+        match self.damage.count(key) {
             Log::Place => tracing::warn!(%key, "skipping {why}"),
             Log::TooMany => tracing::warn!(
                 "more in the storage tree is skipped than is logged; `portcullis verify` names all"

@@ -1,10 +1,10 @@
 //! Links by digests of algorithms that are unknown here, such as sha384, which registry:2 takes: what
 //! they are needed for is not known, so they stay, and what they lead to.
 
-use super::LINK;
+use super::{LINK, Tree};
 use crate::{
     oci::Algorithm,
-    registry::{Error, Registry},
+    registry::Error,
     storage::{Entry, Key},
 };
 
@@ -21,7 +21,7 @@ pub(in crate::registry) struct ForeignLink {
     pub(in crate::registry) key: Key,
 }
 
-impl Registry {
+impl Tree {
     /// The links in a folder of links (`_layers`, `_manifests/revisions`) by digests of unknown
     /// algorithms. Folders in which nothing is left are none.
     ///

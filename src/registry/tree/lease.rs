@@ -12,10 +12,10 @@ use std::{
 
 use moka::sync::Cache;
 
-use super::TreeKey;
+use super::{Tree, TreeKey};
 use crate::{
     oci::{Digest, RepositoryName, Tag},
-    registry::{Error, Registry},
+    registry::Error,
     storage::Key,
 };
 
@@ -30,7 +30,7 @@ pub(in crate::registry) fn slack(grace: Duration) -> Duration {
 
 /// What was promised lately.
 #[derive(Debug)]
-pub(in crate::registry) struct Leases {
+pub(super) struct Leases {
     slack: Duration,
     lately: Cache<Key, ()>,
     has_failed: AtomicBool,
@@ -57,21 +57,7 @@ impl Leases {
     }
 }
 
-impl Registry {
-    /// Lets a manifest stay for as long as the grace of the collector, for somebody is told that it
-    /// is there; `false` when it is not any more.
-    ///
-    /// # Errors
-    ///
-    /// When storage fails.
-    pub async fn touch_manifest(
-        &self,
-        name: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<bool, Error> {
-        self.touch(name, TreeKey::Revision(name, digest)).await
-    }
-
+impl Tree {
     /// Lets a link of a repository stay, and so what it leads to; `false` when it is not there any
     /// more.
     pub(in crate::registry) async fn touch(
@@ -79,7 +65,7 @@ impl Registry {
         name: &RepositoryName,
         link: TreeKey<'_>,
     ) -> Result<bool, Error> {
-        let Leases { slack, lately, .. } = &self.0.renewed;
+        let Leases { slack, lately, .. } = &self.leases;
         let key = link.key();
         if slack.is_zero() || lately.contains_key(&key) {
             return Ok(true);
@@ -91,7 +77,7 @@ impl Registry {
                 Ok(false) => return Ok(false),
                 Err(error) => {
                     // On a tree that cannot be written to nobody collects, or so it is to be hoped.
-                    self.0.renewed.failed(&key, &error);
+                    self.leases.failed(&key, &error);
                     return Ok(true);
                 }
             }
@@ -118,7 +104,7 @@ impl Registry {
         if let Some(named) = named.filter(|named| Some(named) != next) {
             let key = TreeKey::Revision(name, &named).key();
             if let Err(error) = self.storage().renew(&key).await {
-                self.0.renewed.failed(&key, &error.into());
+                self.leases.failed(&key, &error.into());
             }
         }
         Ok(())

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::TreeKey;
+use super::{Tree, TreeKey};
 use crate::{
     oci::Digest,
-    registry::{Error, Registry},
+    registry::Error,
     storage::{Durability, ErrorKind},
 };
 
@@ -17,7 +17,7 @@ pub(in crate::registry) fn parse(content: &[u8]) -> Option<Digest> {
     std::str::from_utf8(content).ok()?.trim().parse().ok()
 }
 
-impl Registry {
+impl Tree {
     /// Where a link leads. One that is empty, holds no digest or the digest of something else leads
     /// nowhere: a full disk or a power cut under registry:2 leaves such files, and they must not
     /// take the rest down.
@@ -51,7 +51,7 @@ impl Registry {
         self.storage().put(&place.key(), bytes, Durability::Synced).await?;
         if matches!(place, TreeKey::Revision(..)) {
             // It may be the first manifest of the repository.
-            self.0.answers.changed();
+            self.catalog_changed();
         }
         Ok(())
     }

@@ -12,9 +12,10 @@
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::{CatalogChange, Tree};
 use crate::{
     oci::{Algorithm, Digest, RepositoryName},
-    registry::{Error, Registry, lists::Changed},
+    registry::Error,
     storage::{Held, Hold, Key},
 };
 
@@ -44,9 +45,13 @@ pub(in crate::registry) struct Adding<'a>(Held, RwLockReadGuard<'a, ()>);
 /// before others may go on.
 #[must_use]
 #[expect(dead_code, reason = "what counts is when they are dropped")]
-pub(in crate::registry) struct Removing<'a>(Option<Changed<'a>>, Held, RwLockWriteGuard<'a, ()>);
+pub(in crate::registry) struct Removing<'a>(
+    Option<CatalogChange<'a>>,
+    Held,
+    RwLockWriteGuard<'a, ()>,
+);
 
-impl Registry {
+impl Tree {
     /// Held while something is added to a repository.
     pub(in crate::registry) async fn adding(
         &self,
@@ -54,7 +59,7 @@ impl Registry {
     ) -> Result<Adding<'_>, Error> {
         let stripe = of_repository(name);
         // Those of this process first: they queue, and whoever comes to the storage asks again.
-        let here = self.0.locks.repositories[stripe].read().await;
+        let here = self.locks.repositories[stripe].read().await;
         let everywhere = self.storage().lock(&called("repository", stripe), Hold::Shared).await?;
         Ok(Adding(everywhere, here))
     }
@@ -65,9 +70,9 @@ impl Registry {
         name: &RepositoryName,
     ) -> Result<Removing<'_>, Error> {
         let stripe = of_repository(name);
-        let here = self.0.locks.repositories[stripe].write().await;
+        let here = self.locks.repositories[stripe].write().await;
         let everywhere = self.storage().lock(&called("repository", stripe), Hold::Alone).await?;
-        Ok(Removing(Some(Changed(&self.0.answers)), everywhere, here))
+        Ok(Removing(Some(CatalogChange(self)), everywhere, here))
     }
 
     /// Held from before it is looked whether a tag is free until it is not.
@@ -82,13 +87,13 @@ impl Registry {
     /// until it is made.
     pub(in crate::registry) async fn linking(&self, digest: &Digest) -> Result<Adding<'_>, Error> {
         let stripe = of_bytes(digest.hex());
-        let here = self.0.locks.bytes[stripe].read().await;
+        let here = self.locks.bytes[stripe].read().await;
         let everywhere = self.storage().lock(&called("bytes", stripe), Hold::Shared).await?;
         Ok(Adding(everywhere, here))
     }
 }
 
-impl Registry {
+impl Tree {
     /// Held while bytes are removed whose digests begin with these two digits.
     pub(in crate::registry) async fn sweeping(&self, start: &str) -> Result<Removing<'_>, Error> {
         self.sweeping_stripe(of_bytes(start)).await
@@ -103,7 +108,7 @@ impl Registry {
     }
 
     async fn sweeping_stripe(&self, stripe: usize) -> Result<Removing<'_>, Error> {
-        let here = self.0.locks.bytes[stripe].write().await;
+        let here = self.locks.bytes[stripe].write().await;
         let everywhere = self.storage().lock(&called("bytes", stripe), Hold::Alone).await?;
         Ok(Removing(None, everywhere, here))
     }

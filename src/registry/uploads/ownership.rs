@@ -18,16 +18,19 @@ use std::{
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{UploadId, allowance::Allowance};
+use super::{UploadId, Uploads, allowance::Allowance};
 use crate::{
     oci::RepositoryName,
-    registry::{Error, Registry, tree::TreeKey},
+    registry::{Error, tree::TreeKey},
     storage::Durability,
 };
 
 /// An upload that was begun this long ago is not counted any more: its client will not come back,
 /// or is at work on something large.
 const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// How many uploads are looked for at a time.
+const BATCH: usize = 128;
 
 /// No name of a user is longer, in bytes.
 const MAX_OWNER: usize = 4096;
@@ -60,7 +63,7 @@ impl Default for UploadLimits {
 
 /// The uploads that are open, by owner.
 #[derive(Debug)]
-pub(in crate::registry) struct OpenUploads {
+pub(super) struct OpenUploads {
     limits: UploadLimits,
     owners: Mutex<HashMap<Option<Arc<str>>, Owner>>,
 }
@@ -110,7 +113,7 @@ impl Drop for InOneRequest<'_> {
 
 impl OpenUploads {
     /// So many for each owner.
-    pub(in crate::registry) fn new(limits: UploadLimits) -> Self {
+    pub(super) fn new(limits: UploadLimits) -> Self {
         Self { limits, owners: Mutex::default() }
     }
 
@@ -168,7 +171,7 @@ impl OpenUploads {
     }
 
     /// Counts an upload no more, whosever it is.
-    pub(in crate::registry) fn forget(&self, id: UploadId) {
+    pub(super) fn forget(&self, id: UploadId) {
         self.owners().retain(|_, owner| {
             owner.uploads.remove(&id);
             !owner.is_idle()
@@ -184,12 +187,12 @@ impl OpenUploads {
     }
 }
 
-impl Registry {
+impl Uploads {
     /// How many uploads were begun since the start and have neither been finished nor cancelled;
     /// those that nobody came back for may not be among them.
     #[must_use]
-    pub fn open_uploads(&self) -> usize {
-        self.0.opened.count()
+    pub fn open_count(&self) -> usize {
+        self.open.count()
     }
 
     /// Writes down whose an upload is.
@@ -198,7 +201,27 @@ impl Registry {
         let place = TreeKey::UploadOwner(&upload.name, upload.id).key();
         let bytes = Bytes::from(owner.to_string());
         // It lives as long as the upload, of which nothing is promised before it is finished.
-        Ok(self.storage().put(&place, bytes, Durability::Lazy).await?)
+        Ok(self.tree.storage().put(&place, bytes, Durability::Lazy).await?)
+    }
+
+    /// Removes the uploads of a repository; whether there were any. The caller holds the lock for
+    /// deleting, so that none begins meanwhile, and none that has gone is made again.
+    pub(in crate::registry) async fn end_all(&self, name: &RepositoryName) -> Result<bool, Error> {
+        let folder = TreeKey::Uploads(name).key();
+        let (mut ids, mut after, mut existed) = (Vec::<UploadId>::new(), None, false);
+        loop {
+            let entries = self.tree.storage().list(&folder, after.as_deref(), BATCH).await?;
+            let Some(last) = entries.last() else { break };
+            after = Some(last.name.clone());
+            ids.extend(entries.iter().filter_map(|entry| entry.name.parse::<UploadId>().ok()));
+            existed = true;
+        }
+        self.tree.storage().discard(&folder).await?;
+        for id in ids {
+            self.sessions.end(id);
+            self.open.forget(id);
+        }
+        Ok(existed)
     }
 
     /// Refuses an upload that is not there, and one of somebody else in the same words.
@@ -208,18 +231,18 @@ impl Registry {
     pub(super) async fn refuse_unknown(&self, upload: &Upload) -> Result<(), Error> {
         let Upload { name, id, owner } = upload;
         let place = TreeKey::UploadOwner(name, *id).key();
-        let known = match self.storage().read(&place, MAX_OWNER).await? {
+        let known = match self.tree.storage().read(&place, MAX_OWNER).await? {
             Some(theirs) if !theirs.is_empty() => {
                 owner.as_ref().is_some_and(|owner| owner.as_bytes() == theirs)
             }
             // A power cut may have emptied it.
-            _ => self.upload_length_now(name, *id).await?.is_some(),
+            _ => self.length_now(name, *id).await?.is_some(),
         };
         if known {
             return Ok(());
         }
         // One that is counted for whoever asks is theirs, and has gone.
-        self.0.opened.close(upload);
+        self.open.close(upload);
         Err(Error::UploadUnknown)
     }
 }

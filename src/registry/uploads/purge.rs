@@ -8,10 +8,10 @@ use std::{ops::ControlFlow, time::Duration};
 
 use serde::Deserialize;
 
-use super::UploadId;
+use super::{UploadId, Uploads};
 use crate::{
     oci::RepositoryName,
-    registry::{Error, Registry, lists::Walk, tree::TreeKey},
+    registry::{Error, lists::Walk, tree::TreeKey},
     storage::{Durability, ErrorKind},
 };
 
@@ -71,7 +71,7 @@ const BATCH: usize = 128;
 /// What says when an upload was begun is no longer.
 const MAX_STARTED_AT: usize = 256;
 
-impl Registry {
+impl Uploads {
     /// Removes the uploads that were begun longer ago than `age`; with `dry_run`, only says which.
     /// `watcher` is told of each, and of those that should have gone and could not; it can end the
     /// purge.
@@ -83,24 +83,24 @@ impl Registry {
     ///
     /// When storage fails: at once where it cannot be walked, else at the end, with the first upload
     /// that stays for that reason. What was removed stays removed.
-    pub async fn purge_uploads(
+    pub async fn purge(
         &self,
         age: Duration,
         dry_run: bool,
         mut watcher: impl FnMut(&OldUpload<'_>) -> ControlFlow<()> + Send,
     ) -> Result<Purged, Error> {
         let (mut purged, mut failed) = (Purged::default(), None);
-        let mut walk = Walk::behind(self, "");
+        let mut walk = Walk::behind(&self.tree, "");
         while let Some(name) = walk.next().await? {
             let folder = TreeKey::Uploads(&name).key();
             let mut after = None;
             loop {
-                let entries = self.storage().list(&folder, after.as_deref(), BATCH).await?;
+                let entries = self.tree.storage().list(&folder, after.as_deref(), BATCH).await?;
                 let Some(last) = entries.last() else { break };
                 after = Some(last.name.clone());
                 for id in entries.iter().filter_map(|entry| entry.name.parse().ok()) {
                     purged.found += 1;
-                    let result = self.purge(&name, id, (age, dry_run)).await;
+                    let result = self.purge_one(&name, id, (age, dry_run)).await;
                     let outcome = match &result {
                         Ok(None) => continue,
                         Ok(Some(has_lived)) => Ok(*has_lived),
@@ -121,13 +121,13 @@ impl Registry {
     }
 
     /// Removes an upload if it is old enough; how long ago it was begun, if so.
-    async fn purge(
+    async fn purge_one(
         &self,
         name: &RepositoryName,
         id: UploadId,
         (age, dry_run): (Duration, bool),
     ) -> Result<Option<Duration>, Error> {
-        let now = self.0.clock.now();
+        let now = self.clock.now();
         let started = self.begun(name, id).await?;
         let has_lived =
             started.and_then(|started| Duration::try_from(now.duration_since(started)).ok());
@@ -136,17 +136,17 @@ impl Registry {
         }
         if !dry_run {
             // Nobody finishes or cancels it meanwhile, and nobody has: it would be there again.
-            let Ok(_session) = self.0.sessions.try_enter(id) else { return Ok(None) };
+            let Ok(_session) = self.sessions.try_enter(id) else { return Ok(None) };
             let folder = TreeKey::Upload(name, id).key();
-            if self.storage().list(&folder, None, 1).await?.is_empty() {
+            if self.tree.storage().list(&folder, None, 1).await?.is_empty() {
                 return Ok(None);
             }
             if has_lived.is_none() {
                 let place = TreeKey::UploadStartedAt(name, id).key();
-                self.storage().put(&place, started_at(now).into(), Durability::Lazy).await?;
+                self.tree.storage().put(&place, started_at(now).into(), Durability::Lazy).await?;
             } else {
                 self.discard(name, id).await?;
-                self.0.opened.forget(id);
+                self.open.forget(id);
             }
         }
         Ok(has_lived)
@@ -155,8 +155,8 @@ impl Registry {
     /// Whether somebody may be writing to an upload, in this process or another.
     async fn is_written(&self, name: &RepositoryName, id: UploadId) -> Result<bool, Error> {
         let data = TreeKey::UploadData(name, id).key();
-        let Some(written) = self.storage().modified(&data).await? else { return Ok(false) };
-        let now = self.storage().time().await?;
+        let Some(written) = self.tree.storage().modified(&data).await? else { return Ok(false) };
+        let now = self.tree.storage().time().await?;
         // What was written later than now was written just now.
         Ok(now.duration_since(written).unwrap_or_default() < QUIET)
     }
@@ -168,7 +168,7 @@ impl Registry {
         id: UploadId,
     ) -> Result<Option<jiff::Timestamp>, Error> {
         let place = TreeKey::UploadStartedAt(name, id).key();
-        let text = match self.storage().read(&place, MAX_STARTED_AT).await {
+        let text = match self.tree.storage().read(&place, MAX_STARTED_AT).await {
             Err(error) if error.kind() == ErrorKind::TooLong => None,
             read => read?,
         };
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::Algorithm,
-        registry::{Body, BodyError, Chunk, Clock, Options, Upload},
+        registry::{Body, BodyError, Chunk, Clock, Options, Registry, Upload},
         storage::{Storage as _, memory::Memory},
     };
 
@@ -224,7 +224,7 @@ mod tests {
             told.push(old.upload);
             ControlFlow::Continue(())
         };
-        let purged = registry.purge_uploads(age, dry_run, watcher).await.unwrap();
+        let purged = registry.uploads().purge(age, dry_run, watcher).await.unwrap();
         (purged, told)
     }
 
@@ -237,7 +237,7 @@ mod tests {
 
     async fn begin(registry: &Registry, name: &str) -> Upload {
         let name: RepositoryName = name.parse().unwrap();
-        let id = registry.start_upload(&name, Algorithm::default(), None).await.unwrap();
+        let id = registry.uploads().begin(&name, Algorithm::default(), None).await.unwrap();
         Upload { name, id, owner: None }
     }
 
@@ -252,14 +252,14 @@ mod tests {
         let (purged, told) = purge(&registry, 2 * HOUR, true).await;
         assert_eq!(purged, Purged { found: 3, purged: 2 });
         assert!(told.contains(&old.id) && told.contains(&other.id), "{told:?}");
-        assert_eq!(registry.upload_length(&old).await.unwrap(), 0, "it was only asked");
+        assert_eq!(registry.uploads().length(&old).await.unwrap(), 0, "it was only asked");
         assert_eq!(purge(&registry, 2 * HOUR, false).await, (purged, told));
         for gone in [&old, &other] {
-            let length = registry.upload_length(gone).await;
+            let length = registry.uploads().length(gone).await;
             assert!(matches!(length, Err(Error::UploadUnknown)));
         }
-        assert_eq!(registry.upload_length(&young).await.unwrap(), 0);
-        assert_eq!(registry.open_uploads(), 1);
+        assert_eq!(registry.uploads().length(&young).await.unwrap(), 0);
+        assert_eq!(registry.uploads().open_count(), 1);
     }
 
     #[tokio::test]
@@ -292,7 +292,7 @@ mod tests {
             receive.await.unwrap();
             Ok::<_, BodyError>(Bytes::from_static(b"late"))
         }));
-        let append = registry.append(&upload, Chunk { range: None, length: None, body });
+        let append = registry.uploads().append(&upload, Chunk { range: None, length: None, body });
         let purge = async {
             is_in.await.unwrap();
             let (purged, _) = purge(&registry, HOUR, false).await;
@@ -319,7 +319,7 @@ mod tests {
             let (purged, told) = purge(&other, HOUR, dry_run).await;
             assert_eq!((purged, told), (Purged { found: 1, purged: 0 }, vec![]));
         }
-        assert_eq!(registry.upload_length(&upload).await.unwrap(), 4);
+        assert_eq!(registry.uploads().length(&upload).await.unwrap(), 4);
         memory.advance(Duration::from_secs(61));
         let (purged, told) = purge(&other, HOUR, false).await;
         assert_eq!((purged, told), (Purged { found: 1, purged: 1 }, vec![upload.id]));
@@ -332,7 +332,8 @@ mod tests {
             begin(&registry, "app").await;
         }
         hand.forward(HOUR);
-        let purged = registry.purge_uploads(HOUR, false, |_| ControlFlow::Break(())).await.unwrap();
+        let purged =
+            registry.uploads().purge(HOUR, false, |_| ControlFlow::Break(())).await.unwrap();
         assert_eq!(purged.purged, 1);
         assert_eq!(purge(&registry, HOUR, true).await.0, Purged { found: 2, purged: 2 });
     }

@@ -38,7 +38,7 @@ pub(super) const SILENCE: Duration = Duration::from_secs(5);
 
 /// The room that the uploads of a registry hold, together.
 #[derive(Clone, Debug)]
-pub(in crate::registry) struct Rooms {
+pub(super) struct Rooms {
     storage: Arc<dyn Storage>,
     /// How many bytes have room and have not been written.
     held: Arc<AtomicU64>,

@@ -29,10 +29,10 @@ const MAX_PARKED: usize = 4096;
 const WAIT: Duration = Duration::from_secs(5);
 
 /// A writer that is asked to leave does so when its client sends nothing for this long.
-pub(in crate::registry) const SILENCE: Duration = Duration::from_secs(1);
+pub(super) const SILENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
-pub(in crate::registry) struct Sessions(Mutex<HashMap<UploadId, Slot>>);
+pub(super) struct Sessions(Mutex<HashMap<UploadId, Slot>>);
 
 #[derive(Debug)]
 enum Slot {
@@ -42,23 +42,23 @@ enum Slot {
 
 /// A hasher and how many bytes it has seen.
 #[derive(Clone, Debug)]
-pub(in crate::registry) struct Hashed {
-    pub(in crate::registry) hasher: Hasher,
-    pub(in crate::registry) length: u64,
+pub(super) struct Hashed {
+    pub(super) hasher: Hasher,
+    pub(super) length: u64,
 }
 
 /// What a writer is asked for.
 #[derive(Clone, Debug, Default)]
-pub(in crate::registry) struct Asked {
+pub(super) struct Asked {
     /// Another request wants to write to the upload.
-    pub(in crate::registry) to_leave: CancellationToken,
+    pub(super) to_leave: CancellationToken,
     /// The upload is no more.
-    pub(in crate::registry) to_end: CancellationToken,
+    pub(super) to_end: CancellationToken,
 }
 
 /// What a writer and those who wait for it share.
 #[derive(Clone, Debug, Default)]
-pub(in crate::registry) struct Writer {
+pub(super) struct Writer {
     asked: Asked,
     left: CancellationToken,
     /// Whether it added to the upload.
@@ -67,7 +67,7 @@ pub(in crate::registry) struct Writer {
 
 impl Sessions {
     /// Takes an upload for one request; `None` when another keeps it.
-    pub(in crate::registry) async fn enter(&self, id: UploadId) -> Option<Session<'_>> {
+    pub(super) async fn enter(&self, id: UploadId) -> Option<Session<'_>> {
         let mut overtaken = false;
         let entered = async {
             loop {
@@ -87,7 +87,7 @@ impl Sessions {
     }
 
     /// Waits until nobody writes to an upload, or for as long as [`enter`](Self::enter) would.
-    pub(in crate::registry) async fn settled(&self, id: UploadId) {
+    pub(super) async fn settled(&self, id: UploadId) {
         let writer = match self.slots().get(&id) {
             Some(Slot::Busy(writer)) => writer.clone(),
             Some(Slot::Parked(_)) | None => return,
@@ -98,7 +98,7 @@ impl Sessions {
     }
 
     /// Forgets an upload that is no more; whoever writes to it stops.
-    pub(in crate::registry) fn end(&self, id: UploadId) {
+    pub(super) fn end(&self, id: UploadId) {
         let mut slots = self.slots();
         match slots.get(&id) {
             Some(Slot::Busy(writer)) => writer.asked.to_end.cancel(),
@@ -108,7 +108,7 @@ impl Sessions {
     }
 
     /// Takes an upload that nobody is writing to.
-    pub(in crate::registry) fn try_enter(&self, id: UploadId) -> Result<Session<'_>, Writer> {
+    pub(super) fn try_enter(&self, id: UploadId) -> Result<Session<'_>, Writer> {
         let mut slots = self.slots();
         if let Some(Slot::Busy(writer)) = slots.get(&id) {
             return Err(writer.clone());
@@ -128,7 +128,7 @@ impl Sessions {
 
 /// The right to write to one upload, until it is dropped.
 #[derive(Debug)]
-pub(in crate::registry) struct Session<'a> {
+pub(super) struct Session<'a> {
     sessions: &'a Sessions,
     id: UploadId,
     writer: Writer,
@@ -139,28 +139,28 @@ pub(in crate::registry) struct Session<'a> {
 
 impl Session<'_> {
     /// What the last request left for this one.
-    pub(in crate::registry) const fn take_parked(&mut self) -> Option<Hashed> {
+    pub(super) const fn take_parked(&mut self) -> Option<Hashed> {
         self.parked.take()
     }
 
     /// Leaves something for the next request.
-    pub(in crate::registry) fn park(&mut self, hashed: Hashed) {
+    pub(super) fn park(&mut self, hashed: Hashed) {
         self.leave = Some(hashed);
     }
 
     /// Whether another request added to the upload while this one waited: then its client cannot
     /// have known where the upload ends.
-    pub(in crate::registry) const fn was_overtaken(&self) -> bool {
+    pub(super) const fn was_overtaken(&self) -> bool {
         self.overtaken
     }
 
     /// Tells those who wait that this request added to the upload.
-    pub(in crate::registry) fn wrote(&self) {
+    pub(super) fn wrote(&self) {
         self.writer.wrote.store(true, Ordering::Relaxed);
     }
 
     /// What this writer is asked for from now on.
-    pub(in crate::registry) fn asked(&self) -> Asked {
+    pub(super) fn asked(&self) -> Asked {
         self.writer.asked.clone()
     }
 }

@@ -232,8 +232,8 @@ impl Verifier<'_> {
             Ok(manifest) => manifest,
             Err(why) => return self.unaccepted(name, key, &bytes, &why).await,
         };
-        let needed = self.registry.needed(manifest.kind());
-        let missing = self.registry.missing(name, manifest.kind()).await;
+        let needed = self.manifests.needed(manifest.kind());
+        let missing = self.manifests.missing(name, manifest.kind()).await;
         self.incomplete(key, missing, needed)
     }
 
@@ -263,9 +263,9 @@ impl Verifier<'_> {
             blobs.into_iter().filter(|blob| !elsewhere.contains(blob)).collect();
         let manifests: BTreeSet<Digest> = manifests.into_iter().collect();
         let needed = blobs.union(&manifests).cloned().collect();
-        let missing = match self.registry.absent_blobs(name, blobs).await {
+        let missing = match self.manifests.absent_blobs(name, blobs).await {
             Ok(mut missing) => {
-                self.registry.absent_children(name, manifests).await.map(|children| {
+                self.manifests.absent_children(name, manifests).await.map(|children| {
                     missing.extend(children);
                     missing
                 })

@@ -43,9 +43,7 @@ impl Verifier<'_> {
             let Some(last) = names.last() else { return Ok(found) };
             after = Some(last.clone());
             for tag in names.iter().filter_map(|name| name.parse::<Tag>().ok()) {
-                if self.registry.link(TreeKey::TagCurrent(name, &tag)).await?.as_ref()
-                    == Some(digest)
-                {
+                if self.tree.link(TreeKey::TagCurrent(name, &tag)).await?.as_ref() == Some(digest) {
                     found.push(tag);
                 }
                 if found.len() == MAX_TAGS {

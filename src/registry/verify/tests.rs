@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{target::Linked, *};
 use crate::{
     oci::{Algorithm, RepositoryName, Tag},
-    registry::{self, Put, SystemClock, tree::TreeKey},
+    registry::{self, Put, Registry, SystemClock, tree::TreeKey},
     storage::{Durability, memory::Memory},
 };
 
@@ -66,7 +66,7 @@ impl Tree {
             content_type: None,
             bytes: Bytes::from(text.to_owned()),
         };
-        self.registry.put_manifest(&self.name, put).await.unwrap().digest
+        self.registry.manifests().put(&self.name, put).await.unwrap().digest
     }
 
     async fn put(&self, key: &Key, bytes: impl Into<Vec<u8>>) {
@@ -89,7 +89,7 @@ impl Tree {
             findings.push(finding);
             ControlFlow::Continue(())
         };
-        self.registry.verify(&options, &Progress::default(), &mut report).await;
+        self.registry.verification().run(&options, &Progress::default(), &mut report).await;
         findings
     }
 
@@ -131,7 +131,7 @@ async fn a_whole_tree_has_nothing_to_report() {
     assert_eq!(tree.found().await, [""; 0]);
     let progress = Progress::default();
     let mut report = |_| ControlFlow::Continue(());
-    tree.registry.verify(&Options::default(), &progress, &mut report).await;
+    tree.registry.verification().run(&Options::default(), &progress, &mut report).await;
     let Checked { blobs, links, manifests, .. } = progress.checked();
     // Two blobs and the manifest; their links, and two of the tag.
     assert_eq!((blobs, links, manifests), (3, 5, 1));
@@ -235,7 +235,7 @@ async fn links_are_held_against_their_place_and_their_target() {
         assert!(mended, "{content:?}: {left:?}");
         tree.put(&key, whole).await;
         let tag = tree.tag.clone();
-        tree.registry.set_tag(&tree.name, &tag, &tree.manifest).await.unwrap();
+        tree.registry.manifests().set_tag(&tree.name, &tag, &tree.manifest).await.unwrap();
     }
     tree.delete(index).await;
     assert_eq!(tree.found().await, [format!("tag_index_missing? {}", at(current))]);
@@ -295,7 +295,7 @@ async fn a_manifest_is_read_as_far_as_it_must_be() {
         assert_eq!(tree.found().await, expected);
         tree.delete(revision).await;
     }
-    tree.registry.delete_tag(&tree.name, &tree.tag).await.unwrap();
+    tree.registry.manifests().delete_tag(&tree.name, &tree.tag).await.unwrap();
     tree.delete(TreeKey::Revision(&tree.name, &tree.manifest)).await;
     let findings = tree.run(false).await;
     assert_eq!(findings.len(), 1);
@@ -412,7 +412,7 @@ async fn whoever_wants_no_more_gets_no_more() {
         count += 1;
         ControlFlow::Break(())
     };
-    tree.registry.verify(&Options::default(), &Progress::default(), &mut report).await;
+    tree.registry.verification().run(&Options::default(), &Progress::default(), &mut report).await;
     assert_eq!(count, 1);
 }
 
@@ -421,7 +421,11 @@ async fn whoever_wants_no_more_gets_no_more() {
 async fn what_is_right_when_it_is_moved_is_moved_back() {
     let tree = Tree::new().await;
     let progress = Progress::default();
-    let verifier = Verifier::new(&tree.registry, &Options { repair: true, limit: None }, &progress);
+    let verifier = Verifier::new(
+        tree.registry.verification(),
+        &Options { repair: true, limit: None },
+        &progress,
+    );
     let before = tree.bytes().await;
     for (target, kind) in [
         (Target::Blob(tree.layer.clone()), Kind::BlobCorrupt),

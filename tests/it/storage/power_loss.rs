@@ -136,7 +136,7 @@ impl Scenario {
 
     async fn push_blob(&mut self, at: &'static str, bytes: &[u8]) -> Digest {
         let (begun, digest) = (self.now(), digest(bytes));
-        self.registry.put_blob(&name(at), &digest, None, chunk(bytes)).await.unwrap();
+        self.registry.uploads().put(&name(at), &digest, None, chunk(bytes)).await.unwrap();
         self.acknowledged(begun, vec![(Thing::Blob(at, digest.clone()), Some(digest.clone()))]);
         digest
     }
@@ -151,16 +151,17 @@ impl Scenario {
     ) -> Digest {
         let (begun, repository) = (self.now(), name(at));
         let owner = Some("ann".into());
-        let id = self.registry.start_upload(&repository, Algorithm::Sha256, owner).await.unwrap();
+        let id =
+            self.registry.uploads().begin(&repository, Algorithm::Sha256, owner).await.unwrap();
         let upload = of_ann(&repository, id);
-        self.registry.append(&upload, chunk(&bytes[..first])).await.unwrap();
+        self.registry.uploads().append(&upload, chunk(&bytes[..first])).await.unwrap();
         let appended = self.now();
         if restarted {
             self.restart();
         }
         let (ending, digest) = (self.now(), digest(bytes));
         let rest = chunk(&bytes[first..]);
-        self.registry.finish_upload(&upload, &digest, rest).await.unwrap();
+        self.registry.uploads().finish(&upload, &digest, rest).await.unwrap();
         let changes = vec![(Thing::Blob(at, digest.clone()), Some(digest.clone()))];
         self.acknowledged(ending, changes);
         let (bytes, ended) = (bytes.to_vec(), self.now());
@@ -171,18 +172,18 @@ impl Scenario {
 
     async fn mount(&mut self, at: &'static str, from: &str, digest: &Digest) {
         let begun = self.now();
-        let mounted = self.registry.mount_blob(&name(at), digest, Some(&name(from))).await;
+        let mounted = self.registry.blobs().mount(&name(at), digest, Some(&name(from))).await;
         assert!(mounted.unwrap().is_some());
         self.acknowledged(begun, vec![(Thing::Blob(at, digest.clone()), Some(digest.clone()))]);
     }
 
     async fn cancel(&mut self, at: &'static str) {
         let repository = name(at);
-        let id = self.registry.start_upload(&repository, Algorithm::Sha256, None).await.unwrap();
+        let id = self.registry.uploads().begin(&repository, Algorithm::Sha256, None).await.unwrap();
         let upload = registry::Upload { name: repository, id, owner: None };
-        self.registry.append(&upload, chunk(b"cancelled")).await.unwrap();
+        self.registry.uploads().append(&upload, chunk(b"cancelled")).await.unwrap();
         let begun = self.now();
-        self.registry.cancel_upload(&upload).await.unwrap();
+        self.registry.uploads().cancel(&upload).await.unwrap();
         self.acknowledged(begun, Vec::new());
         let begun = self.now();
         self.uploads.push(Upload { id, name: at, bytes: Vec::new(), begun, ended: begun });
@@ -206,7 +207,7 @@ impl Scenario {
             content_type: Some(media_type.to_owned()),
             bytes: manifest.into(),
         };
-        self.registry.put_manifest(&name(at), put).await.unwrap();
+        self.registry.manifests().put(&name(at), put).await.unwrap();
         let mut changes = vec![(Thing::Manifest(at, digest.clone()), Some(digest.clone()))];
         changes.extend(tags.iter().map(|tag| (Thing::Tag(at, tag), Some(digest.clone()))));
         self.acknowledged(begun, changes);
@@ -236,14 +237,16 @@ impl Scenario {
 
     async fn delete_tag(&mut self, at: &'static str, tag: &'static str) {
         let begun = self.now();
-        assert!(self.registry.delete_tag(&name(at), &tag.parse().unwrap()).await.unwrap());
+        assert!(
+            self.registry.manifests().delete_tag(&name(at), &tag.parse().unwrap()).await.unwrap()
+        );
         self.acknowledged(begun, vec![(Thing::Tag(at, tag), None)]);
     }
 
     /// Deletes a manifest and the tags it has.
     async fn delete_manifest(&mut self, at: &'static str, tags: &[&'static str], digest: &Digest) {
         let begun = self.now();
-        assert!(self.registry.delete_manifest(&name(at), digest, None).await.unwrap());
+        assert!(self.registry.manifests().delete(&name(at), digest, None).await.unwrap());
         let mut changes = vec![(Thing::Manifest(at, digest.clone()), None)];
         changes.extend(tags.iter().map(|tag| (Thing::Tag(at, tag), None)));
         self.acknowledged(begun, changes);
@@ -252,7 +255,11 @@ impl Scenario {
     async fn delete_blob(&mut self, at: &'static str, digest: &Digest) {
         let begun = self.now();
         assert!(
-            self.registry.delete_blob(&name(at), digest, DeleteMode::IfUnreferenced).await.unwrap()
+            self.registry
+                .blobs()
+                .delete(&name(at), digest, DeleteMode::IfUnreferenced)
+                .await
+                .unwrap()
         );
         self.acknowledged(begun, vec![(Thing::Blob(at, digest.clone()), None)]);
     }
@@ -279,7 +286,7 @@ impl Scenario {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let begun = self.now();
         let how = Collect { grace: Duration::ZERO, untagged: true, dry_run: false, gently: false };
-        self.registry.collect(how, &mut Nobody).await.unwrap();
+        self.registry.gc().collect(how, &mut Nobody).await.unwrap();
         let ended = self.now();
         let mut changes = Vec::new();
         for thing in before {
@@ -350,7 +357,8 @@ impl Told {
                 let _ = writeln!(wrong, "{thing:?} is there without {need:?}");
             }
             let Some(subject) = subject else { continue };
-            let referrers = registry.referrers(&name(at), subject, None, None).await.unwrap();
+            let referrers =
+                registry.lists().referrers(&name(at), subject, None, None).await.unwrap();
             if !referrers.descriptors.iter().any(|json| json.contains(digest.hex())) {
                 let _ = writeln!(wrong, "{thing:?} is no referrer of its subject");
             }
@@ -370,7 +378,7 @@ impl Told {
         for (at, tags) in listed_tags(&registry, &there).await {
             for tag in tags {
                 let reference = Reference::Tag(tag.clone());
-                if registry.manifest(&name(at), &reference).await.unwrap().is_none() {
+                if registry.manifests().get(&name(at), &reference).await.unwrap().is_none() {
                     let _ = writeln!(wrong, "{at}:{tag} is listed and is not there");
                 }
             }
@@ -483,7 +491,8 @@ impl Told {
 async fn look(registry: &Registry, thing: &Thing) -> Result<State, String> {
     match thing {
         Thing::Blob(at, named) => {
-            let blob = registry.blob(&name(at), named).await.map_err(|error| error.to_string())?;
+            let blob =
+                registry.blobs().open(&name(at), named).await.map_err(|error| error.to_string())?;
             let Some(blob) = blob else { return Ok(None) };
             let size = blob.size();
             let pieces: Vec<_> = blob.stream(0..size).try_collect().await.unwrap();
@@ -500,7 +509,7 @@ async fn look(registry: &Registry, thing: &Thing) -> Result<State, String> {
 }
 
 async fn manifest(registry: &Registry, at: &str, reference: Reference) -> Result<State, String> {
-    let found = registry.manifest(&name(at), &reference).await;
+    let found = registry.manifests().get(&name(at), &reference).await;
     let Some(found) = found.map_err(|error| error.to_string())? else { return Ok(None) };
     let computed = digest(&found.bytes);
     if computed == found.digest {
@@ -518,7 +527,7 @@ async fn listed_tags(
     for thing in there {
         let (Thing::Blob(at, _) | Thing::Manifest(at, _) | Thing::Tag(at, _)) = thing;
         if !listed.contains_key(at) {
-            let tags = registry.tags(&name(at), None, 100).await.unwrap();
+            let tags = registry.lists().tags(&name(at), None, 100).await.unwrap();
             listed.insert(*at, tags.map(|page| page.items).unwrap_or_default());
         }
     }
@@ -531,7 +540,7 @@ impl Upload {
     async fn wrong(&self, registry: &Registry, end: usize) -> Option<String> {
         let (repository, digest) = (name(self.name), digest(&self.bytes));
         let upload = of_ann(&repository, self.id);
-        let length = registry.upload_length(&upload).await.ok()?;
+        let length = registry.uploads().length(&upload).await.ok()?;
         if self.begun == self.ended {
             return (end >= self.ended).then(|| "a cancelled upload is there again".to_owned());
         }
@@ -545,7 +554,7 @@ impl Upload {
         }
         let rest = chunk(&self.bytes[rest..]);
         use portcullis::registry::Error;
-        match registry.finish_upload(&upload, &digest, rest).await {
+        match registry.uploads().finish(&upload, &digest, rest).await {
             Ok(_) => {
                 let blob = Thing::Blob(self.name, digest);
                 look(registry, &blob).await.err().map(|error| format!("resumed: {blob:?} {error}"))
@@ -567,7 +576,7 @@ async fn scenario() -> Told {
     let layer = scenario.push_in_chunks("team/app", LAYER, 3, false).await;
     let first = scenario.put_image("team/app", &["latest", "v1"], (CONFIG, LAYER), None).await;
     // From now on the referrers of the repository are as they were entered.
-    let listed = scenario.registry.referrers(&name("team/app"), &first, None, None).await;
+    let listed = scenario.registry.lists().referrers(&name("team/app"), &first, None, None).await;
     assert!(listed.unwrap().descriptors.is_empty());
     scenario.mount("other", "team/app", &config).await;
     scenario.mount("other", "team/app", &layer).await;

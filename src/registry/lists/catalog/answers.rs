@@ -10,10 +10,7 @@
 
 use std::{
     hash::{BuildHasher as _, RandomState},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -60,8 +57,7 @@ struct Answer {
 
 /// The answers that are known.
 #[derive(Debug)]
-pub(in crate::registry) struct Answers {
-    changes: AtomicU64,
+pub(in crate::registry::lists) struct Answers {
     kept: Cache<Question, Arc<Answer>>,
     /// Each for the questions of a part of all hashes, so that equal ones share a turn.
     pages: [Semaphore; TURNS],
@@ -83,13 +79,7 @@ impl Default for Answers {
             // The usual policy would not let an answer in that nobody has asked for often.
             .eviction_policy(EvictionPolicy::lru());
         let turns = || [(); TURNS].map(|()| Semaphore::new(1));
-        Self {
-            changes: AtomicU64::new(0),
-            kept: kept.build(),
-            pages: turns(),
-            searches: turns(),
-            hashes: RandomState::new(),
-        }
+        Self { kept: kept.build(), pages: turns(), searches: turns(), hashes: RandomState::new() }
     }
 }
 
@@ -101,14 +91,9 @@ pub(super) struct Asked {
 }
 
 impl Answers {
-    /// Says that a repository may have come into the catalog or left it. To be said when it has, and
-    /// before anybody is told.
-    pub(in crate::registry) fn changed(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
-    }
-
-    pub(super) fn asked(&self) -> Asked {
-        Asked { changes: self.changes.load(Ordering::Acquire), at: Instant::now() }
+    /// Somebody asks now, after so many changes of the catalog.
+    pub(super) fn asked(changes: u64) -> Asked {
+        Asked { changes, at: Instant::now() }
     }
 
     /// What is known for somebody who asked then.
@@ -138,16 +123,6 @@ impl Answers {
     }
 }
 
-/// Says [`changed`](Answers::changed) when it is dropped.
-#[derive(Debug)]
-pub(in crate::registry) struct Changed<'a>(pub(in crate::registry) &'a Answers);
-
-impl Drop for Changed<'_> {
-    fn drop(&mut self) {
-        self.0.changed();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -173,11 +148,11 @@ mod tests {
 
     async fn push_here(registry: &Registry, name: &str) {
         let name = name.parse().unwrap();
-        registry.set_link(TreeKey::Revision(&name, &digest()), &digest()).await.unwrap();
+        registry.tree().set_link(TreeKey::Revision(&name, &digest()), &digest()).await.unwrap();
     }
 
     async fn all(registry: &Registry, term: &str) -> Vec<String> {
-        let page = registry.repositories(None, term, 9).await.unwrap();
+        let page = registry.lists().repositories(None, term, 9).await.unwrap();
         page.items.iter().map(ToString::to_string).collect()
     }
 
@@ -201,8 +176,8 @@ mod tests {
             assert_eq!(all(&registry, term).await, ["a"]);
         }
         // Another question has an answer of its own.
-        assert_eq!(registry.repositories(Some("a"), "", 9).await.unwrap().items.len(), 1);
-        assert_eq!(registry.repositories(None, "", 8).await.unwrap().items.len(), 2);
+        assert_eq!(registry.lists().repositories(Some("a"), "", 9).await.unwrap().items.len(), 1);
+        assert_eq!(registry.lists().repositories(None, "", 8).await.unwrap().items.len(), 2);
         tokio::time::advance(Duration::from_millis(1)).await;
         for term in ["", "a"] {
             assert_eq!(all(&registry, term).await, ["a", "aa"]);
@@ -219,7 +194,7 @@ mod tests {
         assert!(registry.delete_repository(&"a".parse().unwrap()).await.unwrap());
         assert_eq!(all(&registry, "").await, ["b"]);
         let (name, digest) = ("b".parse().unwrap(), digest());
-        assert!(registry.delete_manifest(&name, &digest, None).await.unwrap());
+        assert!(registry.manifests().delete(&name, &digest, None).await.unwrap());
         assert!(all(&registry, "").await.is_empty());
     }
 
@@ -229,11 +204,10 @@ mod tests {
         let answers = Answers::default();
         let question = Question { after: String::new(), term: String::new(), limit: 1 };
         let page = Arc::new(Page { items: Vec::new(), more: false });
-        let before = answers.asked();
-        let began = answers.asked();
+        let before = Answers::asked(0);
+        let began = Answers::asked(0);
         tokio::time::advance(LIFETIME * 3).await;
-        answers.changed();
-        let after = answers.asked();
+        let after = Answers::asked(1);
         answers.keep(question.clone(), began, &page);
         assert!(answers.known(&question, before).is_some(), "however long the walk took");
         assert!(answers.known(&question, after).is_none());
@@ -258,7 +232,7 @@ mod tests {
         let page = Arc::new(Page { items: vec![name; 1000], more: false });
         for n in 0..500 {
             let question = Question { after: n.to_string(), term: String::new(), limit: 1 };
-            answers.keep(question, answers.asked(), &page);
+            answers.keep(question, Answers::asked(0), &page);
         }
         answers.kept.run_pending_tasks();
         assert!(answers.kept.weighted_size() <= MAX_KEPT);

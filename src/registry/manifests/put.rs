@@ -1,0 +1,90 @@
+//! Putting manifests: verified, complete, and written in the order that a crash cannot harm.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{Accepted, Manifests, Put};
+use crate::{
+    oci::{Algorithm, Digest, Manifest, Reference, RepositoryName, Tag},
+    registry::{Error, tree::TreeKey},
+    storage::Durability,
+};
+
+/// How many tags of a manifest are set at once: syncs that run together share their cost.
+const TAGS: usize = 8;
+
+impl Manifests {
+    /// Puts a manifest at a tag or at its digest (end-7). It is done to its end even when the
+    /// caller goes away.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are no manifest, are not what the digest says, or refer to something that
+    /// the repository does not have; when a tag is immutable and names something else; when storage
+    /// fails. Then nothing has changed that a client
+    /// can see.
+    pub async fn put(self: &Arc<Self>, name: &RepositoryName, put: Put) -> Result<Accepted, Error> {
+        let (manifests, name) = (Arc::clone(self), name.clone());
+        self.tree.detached(async move { manifests.accept(&name, put).await }).await
+    }
+
+    async fn accept(&self, name: &RepositoryName, put: Put) -> Result<Accepted, Error> {
+        let Put { reference, mut tags, content_type, bytes } = put;
+        let digest = match reference {
+            Reference::Digest(claimed) => {
+                let computed = Digest::of(claimed.algorithm(), &bytes);
+                if computed != claimed {
+                    return Err(Error::DigestMismatch { claimed, computed });
+                }
+                computed
+            }
+            Reference::Tag(tag) => {
+                tags.push(tag);
+                Digest::of(Algorithm::default(), &bytes)
+            }
+        };
+        let manifest = Manifest::parse(&bytes, content_type.as_deref())?;
+        self.policy.judge(&manifest)?;
+        let subject = manifest.subject().map(|subject| subject.digest.clone());
+
+        let (_claimed, _shared);
+        if self.immutable.are_among(name, &tags) {
+            _claimed = self.tree.claiming(name).await?;
+            self.refuse_moved(name, &tags, (&digest, &bytes)).await?;
+        } else {
+            _shared = self.tree.adding(name).await?;
+        }
+        let _bytes = self.tree.linking(&digest).await?;
+        self.refuse_incomplete(name, manifest.kind()).await?;
+        self.tree.storage().put(&TreeKey::Data(&digest).key(), bytes, Durability::Synced).await?;
+        if let Some(subject) = &subject {
+            // Before the revision: an entry whose revision is missing is passed over, a revision
+            // whose entry is missing would never be found.
+            let place = TreeKey::Referrer { name, subject, referrer: &digest };
+            self.tree.enter(place, &digest).await?;
+        }
+        self.tree.set_link(TreeKey::Revision(name, &digest), &digest).await?;
+        let target = &digest;
+        stream::iter(tags)
+            .map(|tag| async move { self.set_tag(name, &tag, target).await })
+            .buffer_unordered(TAGS)
+            .try_collect::<()>()
+            .await?;
+        Ok(Accepted { digest, subject })
+    }
+
+    /// Makes a tag name a manifest that is there. The caller holds the lock for adding.
+    pub(in crate::registry) async fn set_tag(
+        &self,
+        name: &RepositoryName,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        // registry:2 keeps what a tag ever named; its collector may delete a revision that the
+        // index of no tag names, so the index comes first.
+        self.tree.set_link(TreeKey::TagIndex(name, tag, digest), digest).await?;
+        self.tree.extend_released(name, tag, Some(digest)).await?;
+        self.tree.set_link(TreeKey::TagCurrent(name, tag), digest).await
+    }
+}
