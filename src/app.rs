@@ -45,7 +45,7 @@ use work::{checks, start_jobs};
 
 /// Whoever starts a server says what becomes of a first password.
 pub use crate::gate::htpasswd::file::FirstPassword;
-/// Commands know the core through this room only.
+/// Commands know the core through this module only.
 pub use crate::registry::{
     Ago, Collect, Collected, Decision, GcEvent, GcObserver, OldUpload, Purged, Registry, Retained,
     verify,
@@ -95,7 +95,7 @@ pub struct FirstUser {
     pub kept: Option<PathBuf>,
 }
 
-/// A password that only whoever asks for it in so many words can print.
+/// A password that only an explicit call can print.
 pub struct Password(Zeroizing<String>);
 
 impl Password {
@@ -445,8 +445,8 @@ fn report(path: &Path, users: &htpasswd::Htpasswd) {
     report_to(path, users, |line, what| tracing::warn!(file = %path.display(), line, "{what}"));
 }
 
-/// Says which lines of a password file let nobody in, and which should not for long; with the number
-/// of the line.
+/// Says which lines of a password file let nobody in, and which should not for long; with the
+/// number of the line.
 fn report_to(path: &Path, users: &htpasswd::Htpasswd, mut tell: impl FnMut(Option<usize>, &str)) {
     for outdated in users.outdated() {
         tell(Some(outdated.line), &outdated.to_string());

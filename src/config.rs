@@ -126,8 +126,8 @@ impl Config {
     ///
     /// Without a file, variables or not, images can be deleted and are kept in `data` of the
     /// working directory. With one, as in registry:2, deletion has to be enabled, and
-    /// `storage.filesystem` means `/var/lib/registry` unless it says otherwise; a file that names no
-    /// driver at all, which registry:2 would refuse, gets `data` and a warning.
+    /// `storage.filesystem` means `/var/lib/registry` unless it says otherwise; a file that names
+    /// no driver at all, which registry:2 would refuse, gets `data` and a warning.
     ///
     /// # Errors
     ///
@@ -372,14 +372,14 @@ impl Checked {
             warn(
                 &["http", "debug", "addr"],
                 &format!(
-                    "is not on loopback: whoever reaches it reads metrics and health without a \
-                     password; write 127.0.0.1:{port} for programs on this machine, or let a \
+                    "is not on loopback: a client that reaches it reads metrics and health without \
+                     a password; write 127.0.0.1:{port} for programs on this machine, or let a \
                      firewall keep others away"
                 ),
             );
         }
         if matches!(config.auth, gate::Options::None) {
-            warn(&["auth", "none"], "lets everybody pull, push and delete without a password");
+            warn(&["auth", "none"], "lets every client pull, push and delete without a password");
         }
         if config.http.api.secret.is_some() {
             warn(

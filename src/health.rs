@@ -111,7 +111,7 @@ impl Default for HttpOptions {
     }
 }
 
-/// An item of `health.tcp`: fails when nobody accepts a connection there.
+/// An item of `health.tcp`: fails when no process accepts a connection there.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct TcpOptions {
@@ -158,7 +158,7 @@ impl Health {
         match result {
             Ok(()) => {
                 if failing.remove(name).is_some() {
-                    tracing::info!(check = name, "well again");
+                    tracing::info!(check = name, "health check passes again");
                 }
             }
             Err(why) if failures >= threshold.max(1) => {
@@ -211,7 +211,7 @@ impl Check {
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
         let look: Look = Box::new(move || Box::pin(look()));
-        // No time at all would be a loop.
+        // An interval of zero would be a busy loop.
         let interval = or(interval, INTERVAL).max(Duration::from_millis(100));
         Self { name, interval, threshold, failures: AtomicU32::new(0), look }
     }
@@ -246,8 +246,7 @@ impl Check {
     /// The check of an address where HTTP is spoken. Redirections are followed, as in registry:2.
     ///
     /// # Errors
-    ///
-    /// When the address, or a header, is none.
+    /// When the address or a header is malformed.
     pub fn http(options: &HttpOptions) -> Result<Self, InvalidCheck> {
         let invalid = |why: &dyn fmt::Display| InvalidCheck {
             uri: public(&options.uri),
@@ -319,7 +318,7 @@ fn or(duration: Duration, default: Duration) -> Duration {
     if duration.is_zero() { default } else { duration }
 }
 
-/// An address without what lets somebody in: its user, its password and its query.
+/// An address without its credentials: user, password and query.
 fn public(uri: &str) -> String {
     let Ok(mut url) = reqwest::Url::parse(uri) else {
         return uri.chars().take_while(|c| !matches!(c, '@' | '?')).collect();
@@ -333,7 +332,7 @@ fn public(uri: &str) -> String {
 
 /// Why an address cannot be looked at.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("health.http: {uri} cannot be asked: {why}")]
+#[error("health.http: {uri} cannot be requested: {why}")]
 pub struct InvalidCheck {
     uri: String,
     why: String,

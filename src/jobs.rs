@@ -1,4 +1,4 @@
-//! What runs by itself, and ends when the server ends.
+//! Background jobs, which end when the server ends.
 
 use std::{future::Future, time::Duration};
 
@@ -46,8 +46,8 @@ impl Jobs {
         });
     }
 
-    /// As [`every`](Self::every), for work that takes long and ends soon after the token is cancelled;
-    /// it is done for the first time after `soon`.
+    /// As [`every`](Self::every), for work that takes long and ends soon after the token is
+    /// cancelled; it is done for the first time after `soon`.
     pub fn stoppable<F: Future<Output = ()> + Send>(
         &self,
         (soon, period): (Duration, Duration),

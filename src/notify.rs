@@ -214,7 +214,7 @@ impl Options {
 }
 
 impl Notifier {
-    /// A notifier that has nobody to tell anything, until [`set`](Self::set) says who. `source` is
+    /// A notifier without endpoints, until [`set`](Self::set) gives it some. `source` is
     /// named in each event.
     #[must_use]
     pub fn new(place: Place, source: Source) -> Self {
@@ -228,7 +228,7 @@ impl Notifier {
         }))
     }
 
-    /// Whether anybody wants to know of an action. Costs nothing worth mentioning when nobody does.
+    /// Whether an endpoint wants events of an action. Nearly free when there is no endpoint.
     #[must_use]
     pub fn wants(&self, action: Action) -> bool {
         let listeners = self.0.listeners.load();

@@ -1,6 +1,5 @@
 //! The words of the OCI and Docker specifications, valid by construction.
-//!
-//! A value of one of these types has been parsed, so whoever holds one need not check it again.
+//! A value of one of these types has been parsed, so no caller has to check it again.
 //! Nothing here reads, writes or answers.
 
 mod digest;

@@ -17,8 +17,8 @@ use crate::{
 /// Garbage is first collected this long after the start, when it is over with those who come back.
 const COLLECTED_AFTER: Duration = Duration::from_secs(600);
 
-/// Lets what nobody needs be removed, unless nothing may be written: whoever says so copies the tree,
-/// or moves it.
+/// Lets what nobody needs be removed, unless nothing may be written: whoever says so copies the
+/// tree, or moves it.
 pub(super) fn collect(
     jobs: &Jobs,
     registry: &Registry,
@@ -28,7 +28,7 @@ pub(super) fn collect(
     let (registry, reloads) = (registry.clone(), Arc::clone(reloads));
     let CollectionOptions { grace, deleteuntagged: untagged, interval, .. } = options.clone();
     let how = Collect { grace, untagged, dry_run: false, gently: true };
-    // No time at all would be a loop.
+    // An interval of zero would be a busy loop.
     let interval = interval.max(Duration::from_secs(1));
     // One that has begun to take something away does that to its end: whoever is cut off would let
     // others in while a thread goes on.
@@ -36,7 +36,7 @@ pub(super) fn collect(
         let (registry, reloads) = (registry.clone(), Arc::clone(&reloads));
         async move {
             if reloads.api.is_readonly() {
-                tracing::debug!("nothing is collected while the registry is read-only");
+                tracing::debug!("garbage collection skipped: the registry is read-only");
                 return;
             }
             let began = Instant::now();
@@ -53,7 +53,7 @@ pub(super) fn collect(
                     "collected garbage"
                 ),
                 Err(error) => {
-                    tracing::error!(error = %Chain(&error), "garbage cannot be collected");
+                    tracing::error!(error = %Chain(&error), "garbage collection failed");
                 }
             }
         }
@@ -82,7 +82,11 @@ impl GcObserver for Log {
             GcEvent::Untagged(digest) => tracing::info!(repository, %digest, "collects a manifest"),
             GcEvent::Empty => tracing::info!(repository, "collects an empty repository"),
             GcEvent::Kept(why) => {
-                tracing::warn!(repository, why, "collects nothing here; `portcullis verify` tells");
+                tracing::warn!(
+                    repository,
+                    why,
+                    "garbage collection skips this repository; `portcullis verify` says why"
+                );
             }
             GcEvent::Link(digest) => tracing::debug!(repository, %digest, "collects a link"),
             GcEvent::Bytes(digest) => tracing::debug!(%digest, "collects a blob"),

@@ -76,7 +76,7 @@ fn connections(metrics: &mut Metrics, server: &Server) {
     metrics.counter("connections_full", help, move || full().full);
 }
 
-/// The end of the certificate in force. It is looked up when somebody asks: so it follows a reload.
+/// The end of the certificate in force, looked up at each scrape, so that it follows a reload.
 fn expiry(metrics: &mut Metrics, certificate: Arc<Resolver>) {
     let again = Arc::clone(&certificate);
     let help = "When the certificate in force ends, in seconds since 1970";

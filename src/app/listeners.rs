@@ -51,7 +51,7 @@ pub(super) fn serve_redirect(
     let limit = NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN);
     let (maxconnections, h2c) = (Some(limit), H2cOptions::default());
     let options = server::Options { maxconnections, h2c, ..options.clone() };
-    tracing::info!(addr = %listener.addr(), "listening for plain HTTP, which is sent to HTTPS");
+    tracing::info!(addr = %listener.addr(), "listening for plain HTTP, redirecting to HTTPS");
     let redirect = Arc::new(redirect);
     Server::start(listener, &options, None, workers, move |peer| {
         redirect.service(http::Connection::new(peer.addr(), || {}))

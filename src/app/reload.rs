@@ -1,4 +1,4 @@
-//! What is read again while the server runs, and what a new configuration can change in it.
+//! Reload: files that are read again while the server runs, and a new configuration applied to it.
 
 use std::{
     path::{Path, PathBuf},
@@ -41,7 +41,7 @@ pub(super) const RELOADED: &[&str] = &[
     "storage.maintenance.readonly.enabled",
 ];
 
-/// How long it is before a certificate that ends is warned of again.
+/// The time between two warnings of a certificate that ends.
 const TOLD_AGAIN: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) type Secured = (Option<tls::Tls>, Option<Mutex<Certificates>>);
@@ -119,7 +119,7 @@ fn renewal(config: &Config) -> Renewal {
     }
 }
 
-/// Says in the log what somebody should know about the files that were read.
+/// Logs what an operator should know about the files that were read.
 fn remark(source: &certificates::Source) {
     if let Some(remark) = source.remark() {
         tracing::info!("{remark}");
@@ -139,7 +139,7 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// Goes over to other files, if they can be used.
+    /// Replaces the files, if the new ones can be used.
     fn move_to(
         &mut self,
         files: (PathBuf, PathBuf),
@@ -154,7 +154,7 @@ impl Certificates {
         Ok(())
     }
 
-    /// Says in the log that the certificate in force ends soon, or has, once a day.
+    /// Logs once a day that the certificate in force ends soon or has ended.
     fn tell_of_end(&mut self, now: Timestamp) {
         if self.told_of_end.is_some_and(|told| told.duration_until(now) < TOLD_AGAIN) {
             return;
@@ -168,7 +168,7 @@ impl Certificates {
         self.told_of_end = Some(now);
     }
 
-    /// Asks for other certificates of clients, if it can be read whose.
+    /// Applies the options of client certificates; false when the old ones stay in force.
     fn ask_clients(&mut self, options: Option<&ClientCertificates>) -> bool {
         if self.authorities.are_those_of(options) {
             return true;
@@ -180,9 +180,9 @@ impl Certificates {
                 self.authorities = authorities;
                 match options {
                     Some(ClientCertificates { demand, .. }) => {
-                        tracing::info!(clientauth = ?demand, "client certificates are asked for");
+                        tracing::info!(clientauth = ?demand, "client certificates are requested");
                     }
-                    None => tracing::info!("client certificates are not asked for any more"),
+                    None => tracing::info!("client certificates are no longer requested"),
                 }
                 true
             }
@@ -193,7 +193,7 @@ impl Certificates {
         }
     }
 
-    /// Reads again who issues client certificates.
+    /// Reads the authorities of client certificates again.
     fn reload_authorities(&mut self, unchanged_too: bool) {
         let reloaded = match unchanged_too {
             true => self.authorities.reload(&self.tls),
@@ -201,7 +201,7 @@ impl Certificates {
         };
         match reloaded {
             Ok(false) => {}
-            Ok(true) => tracing::info!("other authorities of client certificates are in force"),
+            Ok(true) => tracing::info!("new http.tls.clientcas are in force"),
             Err(error) => keeps_authorities(&error),
         }
     }
@@ -210,11 +210,11 @@ impl Certificates {
 fn keeps_authorities(error: &CertificateError) {
     tracing::error!(
         error = %Chain(error),
-        "the authorities of client certificates cannot be used; the old ones stay in force"
+        "cannot use the new http.tls.clientcas; the old ones stay in force"
     );
 }
 
-/// What is read again while the server runs.
+/// The parts that can be reloaded while the server runs.
 #[derive(Debug)]
 pub(super) struct Reloads {
     pub(super) gate: Arc<Gate>,
@@ -232,10 +232,10 @@ impl Reloads {
         Some(Arc::clone(&certificates.resolver))
     }
 
-    /// Does file work where it may block.
+    /// Runs work on files on a thread that may block.
     pub(super) async fn run(self: Arc<Self>, work: impl FnOnce(&Self) + Send + 'static) {
         if let Err(error) = tokio::task::spawn_blocking(move || work(&self)).await {
-            tracing::error!(%error, "a reload panicked");
+            tracing::error!(%error, "a reload task panicked");
         }
     }
 
@@ -253,7 +253,7 @@ impl Reloads {
             Err(error) => tracing::error!(
                 file = %source.path().display(),
                 %error,
-                "the password file cannot be read; the last good one stays in force"
+                "cannot read the password file; the users last read stay in force"
             ),
         }
     }
@@ -276,7 +276,10 @@ impl Reloads {
                 certificates.told_of_end = None;
             }
             Err(error) => {
-                tracing::error!(%error, "the new certificate cannot be used; the old one stays");
+                tracing::error!(
+                    %error,
+                    "cannot use the new certificate; the old one stays in force"
+                );
             }
         }
         if unchanged_too {
@@ -306,12 +309,12 @@ impl Reloads {
             let files = files(source);
             if files != certificates.files {
                 match certificates.move_to(files, renewal(config)) {
-                    Ok(()) => tracing::info!("the certificate of another file is in force"),
+                    Ok(()) => tracing::info!("the certificate of the new file is in force"),
                     Err(error) => {
                         kept.extend(["http.tls.certificate", "http.tls.key"]);
                         tracing::error!(
                             %error,
-                            "the new certificate cannot be used; the old one stays"
+                            "cannot use the new certificate; the old one stays in force"
                         );
                     }
                 }
@@ -322,17 +325,20 @@ impl Reloads {
         if let Err(error) = self.api.adjust(&config.http.api, &config.storage.maintenance.readonly)
         {
             kept.push("http.headers");
-            tracing::error!(%error, "the headers cannot be used; the old ones stay");
+            tracing::error!(%error, "cannot use the new http.headers; the old ones stay in force");
         }
         if let Err(error) = self.notifier.set(&config.notifications) {
             kept.push("notifications");
             let error = Chain(&error);
-            tracing::error!(%error, "the endpoints of events cannot be used; the old ones stay");
+            tracing::error!(
+                %error,
+                "cannot use the new notification endpoints; the old ones stay in force"
+            );
         }
         kept
     }
 
-    /// Whether the users of these options are in force.
+    /// Applies the options of the password file; false when the old users stay in force.
     fn move_users(&self, options: &HtpasswdOptions, users: &Mutex<UserFile>) -> bool {
         let mut source = users.lock().unwrap_or_else(PoisonError::into_inner);
         if source.is_that_of(options) {
@@ -344,7 +350,7 @@ impl Reloads {
                 tracing::info!(
                     file = %path.display(),
                     users = users.entries().len(),
-                    "another password file is in force"
+                    "the new password file is in force"
                 );
                 report(path, &users);
                 self.gate.set_users(&users);
@@ -355,7 +361,7 @@ impl Reloads {
                 tracing::error!(
                     file = %path.display(),
                     %error,
-                    "the password file cannot be read; the users of the old one stay"
+                    "cannot read the new password file; the users of the old one stay in force"
                 );
                 false
             }

@@ -78,28 +78,28 @@ pub(super) fn start_jobs(
     jobs
 }
 
-/// Lets uploads be purged that nobody has come back for.
+/// Schedules the purge of abandoned uploads.
 fn purge(jobs: &Jobs, registry: &Registry, options: &registry::PurgeOptions) {
     let (registry, registry::PurgeOptions { age, dryrun, interval, .. }) =
         (registry.clone(), options.clone());
-    // No time at all would be a loop.
+    // An interval of zero would be a busy loop.
     let interval = interval.max(Duration::from_secs(1));
     jobs.interruptible((PURGED_AFTER.min(interval), interval), move || {
         let registry = registry.clone();
         async move {
             match registry.uploads().purge(age, dryrun, |old| told(old, dryrun)).await {
                 Ok(registry::Purged { found, purged }) => {
-                    tracing::debug!(found, purged, dryrun, "looked for old uploads");
+                    tracing::debug!(found, purged, dryrun, "purged abandoned uploads");
                 }
                 Err(error) => {
-                    tracing::error!(error = %Chain(&error), "old uploads cannot be purged");
+                    tracing::error!(error = %Chain(&error), "cannot purge abandoned uploads");
                 }
             }
         }
     });
 }
 
-/// Says in the log what became of an upload.
+/// Logs the outcome of a purge of one upload.
 fn told(old: &OldUpload<'_>, dryrun: bool) -> ControlFlow<()> {
     let OldUpload { repository, upload, outcome } = old;
     match outcome {
@@ -108,12 +108,12 @@ fn told(old: &OldUpload<'_>, dryrun: bool) -> ControlFlow<()> {
             let what = if dryrun { "would purge an upload" } else { "purged an upload" };
             tracing::info!(%repository, %upload, hours, "{what}");
         }
-        Err(error) => tracing::warn!(%repository, %upload, %error, "stays"),
+        Err(error) => tracing::warn!(%repository, %upload, %error, "cannot purge an upload"),
     }
     ControlFlow::Continue(())
 }
 
-/// Lets tags go that no rule keeps, but nothing while the registry is read-only.
+/// Schedules retention, which deletes no tag while the registry is read-only.
 fn retain(jobs: &Jobs, registry: &Registry, options: &RetentionOptions, reloads: &Arc<Reloads>) {
     let (registry, reloads) = (registry.clone(), Arc::clone(reloads));
     let RetentionOptions { interval, dryrun, rules } = options.clone();
@@ -125,7 +125,7 @@ fn retain(jobs: &Jobs, registry: &Registry, options: &RetentionOptions, reloads:
         async move {
             let is_forbidden = || !dryrun && reloads.api.is_readonly();
             if is_forbidden() {
-                tracing::info!("no tag is deleted by retention while the registry is read-only");
+                tracing::info!("retention deletes no tag while the registry is read-only");
                 return;
             }
             let watcher = |decision: &Decision<'_>| {
@@ -135,23 +135,20 @@ fn retain(jobs: &Jobs, registry: &Registry, options: &RetentionOptions, reloads:
             };
             match registry.retention().apply(&rules, dryrun, watcher).await {
                 Ok(Retained { found, deleted, manifests }) => {
-                    tracing::info!(
-                        found,
-                        deleted,
-                        manifests,
-                        dryrun,
-                        "looked for tags that nothing keeps"
-                    );
+                    tracing::info!(found, deleted, manifests, dryrun, "applied retention rules");
                 }
                 Err(error) => {
-                    tracing::error!(error = %Chain(&error), "some tags that nothing keeps stay");
+                    tracing::error!(
+                        error = %Chain(&error),
+                        "retention failed in some repositories"
+                    );
                 }
             }
         }
     });
 }
 
-/// Says in the log what became of a tag.
+/// Logs what retention did with a tag.
 fn decided(decision: &Decision<'_>, dryrun: bool) {
     let Decision { repository, outcome } = decision;
     match outcome {
@@ -162,7 +159,7 @@ fn decided(decision: &Decision<'_>, dryrun: bool) {
             tracing::info!(%repository, tag = %expired.tag, digest, reason = %expired, "{what}");
         }
         Err(error) => {
-            tracing::warn!(%repository, error = %Chain(error), "tags that nothing keeps stay");
+            tracing::warn!(%repository, error = %Chain(error), "retention failed in a repository");
         }
     }
 }

@@ -34,7 +34,7 @@ Exit codes: 0 done; 1 not done; 2 asked for in a way that has no meaning.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct GarbageCollect {
-    /// The configuration file that the registry is served with; REGISTRY_… variables count too
+    /// The configuration file of the server; REGISTRY_… variables apply too
     config: Option<PathBuf>,
     /// Say what would go, and take nothing
     #[arg(short, long)]

@@ -1,4 +1,4 @@
-//! `portcullis purge-uploads`: removes the uploads that nobody has come back for.
+//! `portcullis purge-uploads`: removes abandoned uploads.
 
 use std::{
     io::{self, Write as _},
@@ -35,7 +35,7 @@ Exit codes: 0 done; 1 some could not be removed, or none could be looked for; 2 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct PurgeUploads {
-    /// The configuration file that the registry is served with; REGISTRY_… variables count too
+    /// The configuration file of the server; REGISTRY_… variables apply too
     config: Option<PathBuf>,
     /// Say which would go, and let them stay
     #[arg(long)]

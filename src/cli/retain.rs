@@ -37,7 +37,7 @@ Exit codes: 0 done; 1 there are no rules, or not all could be done; 2 usage.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Retain {
-    /// The configuration file that the registry is served with; REGISTRY_… variables count too
+    /// The configuration file of the server; REGISTRY_… variables apply too
     config: Option<PathBuf>,
     /// Say which would go, and let them stay
     #[arg(long)]
@@ -77,7 +77,7 @@ impl Retain {
             return Err(error.into());
         }
         if failed {
-            return Err(Failure::new("some tags that nothing keeps stay"));
+            return Err(Failure::new("retention failed in some repositories"));
         }
         let Retained { found, deleted, manifests } = retained?;
         let tags = count(deleted, "tag");

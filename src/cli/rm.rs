@@ -17,12 +17,12 @@ use crate::{
 };
 
 const EXAMPLES: &str = "\
-A tag goes alone and leaves its manifest; a manifest takes its tags along; a repository takes all \
-that it has, uploads that have not ended too, and leaves the repositories below it. There is no \
-question, and no tag is made up: without one the whole repository is meant.
+A tag is deleted alone, and its manifest stays; a manifest is deleted with its tags; a \
+repository with all its content and open uploads, but without the repositories below it. There is \
+no prompt and no default tag: without a tag the whole repository is deleted.
 
 It works while the registry serves, also where storage.delete.enabled is false or the registry is \
-read-only: whoever can write to the storage decides. No events are sent. The bytes come back with \
+read-only: write access to the storage is enough. No events are sent. The bytes come back with \
 the next garbage collection.
 
 Examples:
@@ -39,7 +39,7 @@ pub(super) struct Rm {
     /// A repository, or one of its tags or manifests, as the registry knows it: without its host
     #[arg(value_name = "REPO[:TAG|@DIGEST]")]
     what: Named,
-    /// The configuration file that the registry is served with; REGISTRY_… variables count too
+    /// The configuration file of the server; REGISTRY_… variables apply too
     config: Option<PathBuf>,
 }
 

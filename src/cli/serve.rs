@@ -22,11 +22,12 @@ use crate::{
 ///
 /// Without CONFIG it listens on 0.0.0.0:5000, with certificates in certs/, users in auth/htpasswd
 /// and data in data/, all below the working directory. What is missing is made: a local certificate
-/// authority, a certificate, a user `admin` with a random password. A terminal shows that once; where
-/// standard output goes elsewhere, it is in auth/admin.password.
+/// authority, a certificate, a user `admin` with a random password. A terminal shows that once;
+/// where standard output goes elsewhere, it is in auth/admin.password.
 ///
-/// Where systemd passes a socket (`LISTEN_FDS`) it serves that one, whatever the configuration says;
-/// where it wants to know (`NOTIFY_SOCKET`) it is told when clients can connect, and of the end.
+/// Where systemd passes a socket (`LISTEN_FDS`) it serves that one, whatever the configuration
+/// says; where it wants to know (`NOTIFY_SOCKET`) it is told when clients can connect, and of the
+/// end.
 ///
 /// SIGTERM and SIGINT end it when the requests that run have finished. SIGHUP makes it read the
 /// configuration again, and say what of it needs a restart; certificates and users are read again
@@ -45,8 +46,8 @@ const BLOCKING_THREADS: usize = 64;
 /// connections.
 const THREADS: usize = 2;
 
-/// Work that blocks and goes on after the drain, such as a look at a disk that stands still, is waited
-/// for no longer.
+/// Work that blocks and goes on after the drain, such as a look at a disk that stands still, is
+/// waited for no longer.
 const LAST_WORK: Duration = Duration::from_secs(2);
 
 const EXAMPLE: &str = "\
@@ -94,7 +95,10 @@ impl Watched {
             Err(error) => {
                 for problem in error.problems() {
                     let error = Failure::from(problem);
-                    tracing::error!(%error, "the configuration cannot be used; the old one stays");
+                    tracing::error!(
+                        %error,
+                        "cannot use the new configuration; the old one stays in force"
+                    );
                 }
                 app.reload().await;
                 return;
@@ -105,11 +109,13 @@ impl Watched {
         let is_kept = |key: &str| App::is_below(key, &kept);
         for key in self.began.changed(&config.settings) {
             match (App::reloads(&key), is_kept(&key)) {
-                (true, false) => tracing::info!(%key, "taken over from the configuration"),
-                (true, true) => tracing::warn!(%key, "was changed in the configuration, in vain"),
+                (true, false) => tracing::info!(%key, "applied from the configuration"),
+                (true, true) => {
+                    tracing::warn!(%key, "changed but not applied; see the error above")
+                }
                 (false, _) => tracing::warn!(
                     %key,
-                    "was changed in the configuration and takes effect at a restart"
+                    "changed; takes effect after a restart"
                 ),
             }
         }
@@ -152,7 +158,7 @@ async fn serve(config: &Config, settings: &mut Watched) -> Result<(), Failure> {
         }
     }
     notify(NotifyState::Stopping);
-    tracing::info!("stopping: no new connections, requests that run may finish");
+    tracing::info!("stopping: no new connections; requests in flight may finish");
     app.stop().await;
     tracing::info!("stopped");
     Ok(())
@@ -161,7 +167,7 @@ async fn serve(config: &Config, settings: &mut Watched) -> Result<(), Failure> {
 /// Tells systemd, where it wants to know.
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "systemd cannot be told (NOTIFY_SOCKET)");
+        tracing::warn!(%error, "cannot notify systemd (NOTIFY_SOCKET)");
     }
 }
 

@@ -26,12 +26,12 @@ mod report;
 const EXAMPLES: &str = "\
 One line on standard output for each finding:
   problem  something that was acknowledged is damaged, missing or cannot be read
-  note     something that nobody needs: what a kill leaves, foreign files
-Uploads that have not ended are left alone.
+  note     content that nothing needs: leftovers of a killed process, foreign files
+Open uploads are not checked.
 
-What --repair moves goes to portcullis-quarantine/<time>/, at the root of the storage, below the \
-path that it had; nothing is deleted, and moving it back undoes it. An image that lacks something \
-has to be pushed again.
+--repair moves damaged content to portcullis-quarantine/<time>/, at the root of the storage, \
+below the path that it had; it deletes nothing, and moving the content back undoes it. An image \
+that lacks something has to be pushed again.
 
 Examples:
   portcullis verify                                     what `portcullis serve` serves
@@ -46,7 +46,7 @@ Exit codes: 0 no problem; 1 problems, repaired or not; 2 could not be run.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Verify {
-    /// The configuration file that the registry is served with; REGISTRY_… variables count too
+    /// The configuration file of the server; REGISTRY_… variables apply too
     config: Option<PathBuf>,
     /// Move corrupt blobs, and links that lead nowhere, to a quarantine
     #[arg(long)]

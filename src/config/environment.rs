@@ -96,7 +96,7 @@ fn unknown(name: &str, rest: &str, kind: &'static Kind) -> String {
     let hint = match (near(rest), near(head)) {
         (Some(key), _) => format!("; did you mean {parent}{}?", key.to_uppercase()),
         (None, Some(key)) => format!("; did you mean {parent}{}{tail}?", key.to_uppercase()),
-        // A variable of somebody else may be called like a key of ours, deeper down.
+        // A variable of another program may be named like a key of ours, deeper down.
         (None, None) if parent == PREFIX => match schema::homes(&head.to_lowercase()).as_slice() {
             [home] if !home.is_empty() => {
                 let home = home.replace('.', "_").to_uppercase();

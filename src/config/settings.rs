@@ -144,7 +144,7 @@ static EXAMPLE: LazyLock<Node> = LazyLock::new(|| {
     root
 });
 
-/// What stands in the example is a default to whoever has not written it.
+/// A value of the example is the default of a key that the file does not set.
 fn forget_origins(node: &mut Node) {
     node.origin = Origin::Default;
     match &mut node.value {
@@ -276,7 +276,7 @@ impl Walk<'_> {
         }
     }
 
-    /// What is taken for a key that nobody wrote, where the example does not say it.
+    /// The default of a key that is not set, where the example does not show it.
     fn assumed(&self, path: &str) -> Option<String> {
         let value = self.assumed.pointer(&format!("/{}", path.replace('.', "/")))?;
         match value {
@@ -335,7 +335,7 @@ fn without_password(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a header of that name is likely to let somebody in.
+/// Whether a header of that name is likely to hold a credential.
 fn is_secret(header: &str) -> bool {
     let header = header.to_ascii_lowercase();
     ["auth", "cookie", "key", "secret", "token"].iter().any(|part| header.contains(part))

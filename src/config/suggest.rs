@@ -2,7 +2,7 @@
 
 use super::schema;
 
-/// So many sections are named to somebody who looks for one.
+/// The number of sections that a hint names at most.
 const MOST: usize = 3;
 
 /// What to say about a key that is not known below `section`: a key there that is spelled nearly
@@ -24,8 +24,8 @@ pub(super) fn hint<'a>(
     format!(" `{unknown}` belongs to {}; check the indentation.", homes.join(" or "))
 }
 
-/// The sections where a key that is not one of `section` would be at home: those below `section`, or
-/// else those of all that are nearest to the top; none where that would be a list.
+/// The sections where a key that is not one of `section` would be at home: those below `section`,
+/// or else those of all that are nearest to the top; none where that would be a list.
 fn homes(unknown: &str, section: &str) -> Vec<String> {
     let mut homes = schema::homes(unknown);
     homes.retain(|home| home != section && !home.is_empty());

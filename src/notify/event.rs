@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::json;
 use crate::oci::{Digest, RepositoryName, Tag};
 
-/// What somebody did.
+/// What the user did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
@@ -40,7 +40,7 @@ impl Action {
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// What somebody did.
+    /// What the user did.
     pub action: Action,
     /// What they did it to.
     pub target: Target,

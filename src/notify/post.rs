@@ -133,8 +133,8 @@ impl Post for Webhook {
         let answered = tokio::time::timeout(self.timeout, self.send(envelope)).await;
         let mut response = answered.map_err(late)??;
         let status = response.status().as_u16();
-        // What it says besides its status is nothing to us: it is read so that the connection can be
-        // used again, for as long as an answer may take, and whatever comes of that.
+        // What it says besides its status is nothing to us: it is read so that the connection can
+        // be used again, for as long as an answer may take, and whatever comes of that.
         let reading = async {
             let mut read = 0;
             while read < ANSWER
@@ -208,7 +208,7 @@ fn headers(options: &EndpointOptions) -> Result<HeaderMap, InvalidEndpoint> {
             || InvalidEndpoint::Header { endpoint: options.name.clone(), header: name.clone() };
         let parsed: HeaderName = name.parse().map_err(|_| invalid())?;
         if OURS.contains(&parsed) {
-            tracing::warn!(endpoint = options.name, header = name, "the header cannot be set");
+            tracing::warn!(endpoint = options.name, header = name, "cannot set the header");
             continue;
         }
         if parsed == USER_AGENT {
@@ -228,21 +228,23 @@ fn headers(options: &EndpointOptions) -> Result<HeaderMap, InvalidEndpoint> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEndpoint {
     /// It has no name.
-    #[error("notifications.endpoints: one has no `name`; its queue and its metrics go by it")]
+    #[error(
+        "notifications.endpoints: an endpoint has no `name`, which names its queue and its metrics"
+    )]
     NoName,
     /// Another has its name.
     #[error(
-        "notifications.endpoints: two are called `{0}`; give each a `name` of its own, by which \
-         its queue and its metrics go"
+        "notifications.endpoints: two endpoints are named `{0}`; give each its own `name`, which \
+         names its queue and its metrics"
     )]
     NameTwice(String),
-    /// Its address is none.
+    /// Its `url` is malformed.
     #[error(
-        "notifications.endpoints: the `url` of `{0}` is not an address such as \
+        "notifications.endpoints: the `url` of `{0}` is malformed; write it like \
          https://hooks.example.com/registry"
     )]
     Url(String),
-    /// One of its headers is none.
+    /// One of its headers is malformed.
     #[error(
         "notifications.endpoints: `{header}` of `{endpoint}`, or one of its values, cannot be \
          sent as a header"

@@ -155,7 +155,7 @@ impl Queue {
         }
     }
 
-    /// Waits until nobody else sends from this queue. Only who has this may look at the front.
+    /// Waits until no other sender sends from this queue. Only who has this may look at the front.
     pub(super) async fn turn(&self) -> Turn<'_, ()> {
         self.turn.lock().await
     }
@@ -184,7 +184,7 @@ impl Queue {
             tracing::warn!(
                 endpoint,
                 %error,
-                "that events were taken cannot be written down; after a restart they are sent again"
+                "cannot record delivered events; they will be sent again after a restart"
             );
         }
     }
@@ -220,7 +220,7 @@ impl Queue {
             tracing::error!(
                 endpoint,
                 %error,
-                "the queue of an endpoint cannot be synced; a power cut could lose events"
+                "cannot sync the queue of an endpoint; a power cut could lose events"
             );
         }
     }
@@ -317,7 +317,7 @@ impl Shared {
             tracing::error!(
                 endpoint = self.name,
                 %why,
-                "events for an endpoint are dropped; the metrics count them"
+                "the queue of an endpoint is full; further events are dropped and counted"
             );
         }
     }

@@ -11,7 +11,7 @@ const SCHEMA_1_LAYER: &str = "application/vnd.docker.container.image.rootfs.diff
 /// it lists without their platforms. Nothing for what cannot be read.
 pub(super) fn of(manifest: &[u8]) -> Vec<Descriptor> {
     let Ok(read) = serde_json::from_slice::<Manifest>(manifest) else {
-        tracing::debug!("what a manifest refers to cannot be listed in its event");
+        tracing::debug!("cannot list the references of a manifest in its event");
         return Vec::new();
     };
     let manifests = read.manifests.unwrap_or_default();

@@ -50,7 +50,7 @@ impl Sender {
             Ok(line) => line,
             Err(error) => {
                 let endpoint = &self.options.name;
-                tracing::error!(endpoint, %error, "the queue of an endpoint cannot be read");
+                tracing::error!(endpoint, %error, "cannot read the queue of an endpoint");
                 return self.stop.run_until_cancelled(sleep(UNREADABLE)).await;
             }
         };
@@ -93,14 +93,18 @@ impl Sender {
         self.failures += 1;
         let endpoint = &self.options.name;
         if self.failures == 1 {
-            tracing::warn!(endpoint, %error, "an event was not taken; it is sent again");
+            tracing::warn!(
+                endpoint,
+                %error,
+                "the endpoint refused an event; it will be sent again"
+            );
         } else if self.failures == u64::from(self.options.threshold) {
             tracing::error!(
                 endpoint,
                 %error,
                 failures = self.failures,
                 backoff = ?self.options.backoff,
-                "an endpoint takes no events; they wait, and it is tried now and then"
+                "the endpoint accepts no events; they stay queued, and delivery is retried"
             );
         }
     }
@@ -111,7 +115,7 @@ impl Sender {
             tracing::info!(
                 endpoint = self.options.name,
                 failures,
-                "an endpoint takes events again"
+                "the endpoint accepts events again"
             );
         }
     }

@@ -65,16 +65,16 @@ pub enum InvalidNamed {
     /// A tag and a digest.
     #[error("either a tag or a digest")]
     Both,
-    /// The digest is none.
+    /// The digest is malformed.
     #[error(transparent)]
     Digest(#[from] InvalidDigest),
     /// A host with a port.
     #[error("without the registry's host, as in team/app:1.0")]
     Host,
-    /// The repository's name is none.
+    /// The repository's name is malformed.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// The tag is none.
+    /// The tag is malformed.
     #[error(transparent)]
     Tag(#[from] InvalidTag),
 }

@@ -92,7 +92,7 @@ fn weakness(name: &str) -> Option<&'static str> {
     } else if has("_CBC_") {
         Some("CBC, as TLS has it, can be decrypted by whoever watches how long it takes (Lucky 13)")
     } else if has("TLS_RSA_") {
-        Some("whoever gets the server's key later can read what was recorded before")
+        Some("an attacker who gets the server's key later can decrypt recorded connections")
     } else {
         None
     }

@@ -2,8 +2,8 @@
 //!
 //! A line begins as registry:2's do, in the combined log format, and goes on with names and values
 //! that this has no place for. Or it is a JSON object. Nothing a client sends can begin a line or
-//! end a field: what is not a printable character of ASCII is written as `\xHH`, as Apache does. And
-//! nothing makes a line long: of each field as much is written as is worth reading (`clip.rs`).
+//! end a field: what is not a printable character of ASCII is written as `\xHH`, as Apache does.
+//! And nothing makes a line long: of each field as much is written as is worth reading (`clip.rs`).
 
 use std::{
     borrow::Cow,
@@ -37,8 +37,9 @@ struct AccessLog {
 pub struct Exchange<'a> {
     /// Whose request it was; `None` where somebody on this machine came through a file.
     pub client: Option<IpAddr>,
-    /// Whether they were let in, by a name or because nobody is asked for one. Less is written of the
-    /// requests of others, and they are the first to be left out when there is too much to write.
+    /// Whether they were let in, by a name or because nobody is asked for one. Less is written of
+    /// the requests of others, and they are the first to be left out when there is too much to
+    /// write.
     pub let_in: bool,
     /// Their name, if they had to say it.
     pub user: Option<&'a str>,
@@ -83,7 +84,7 @@ pub(super) fn init(options: &AccessLogOptions) -> io::Result<Option<Writer>> {
         tracing::warn!(
             lines,
             of_strangers,
-            "the access log grows faster than it is read: left out"
+            "the access log is written faster than it is read; lines dropped"
         );
     };
     let writer = lines.write_to(io::stdout(), report)?;
@@ -114,8 +115,8 @@ const OF_STRANGER: Limits = Limits { uri: 256, referer: 0, agent: 64 };
 /// Where all fields of a line are as long as they may be.
 const TIGHT: Limits = Limits { referer: 48, agent: 48, ..USUAL };
 
-/// Of fields that are not the client's to choose once it was let in. A method is: but none that means
-/// something is so long.
+/// Of fields that are not the client's to choose once it was let in. A method is: but none that
+/// means something is so long.
 const USER: usize = 128;
 const METHOD: usize = 24;
 const REPOSITORY: usize = 256;

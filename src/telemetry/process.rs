@@ -1,6 +1,5 @@
 //! The process, by the names that programs in Go give such numbers: dashboards ask for them.
-//!
-//! They are read when somebody asks. What the system does not tell is left out.
+//! They are read at each scrape. A value that the system does not report is left out.
 
 use std::{
     fs,

@@ -1,9 +1,9 @@
-//! Lines on their way to standard error.
+//! A non-blocking writer of log lines, on a thread of its own.
 //!
 //! Whoever logs leaves a line here and goes on: a write costs more than a small request, and one to
-//! a pipe that nobody reads would stop the server. A thread writes what has gathered. When more comes
-//! than is read, lines are left out: first those of callers who were not let in, so that nobody who
-//! has no password can push out of the log what those who have one did.
+//! a pipe that nobody reads would stop the server. A thread writes what has gathered. When more
+//! comes than is read, lines are left out: first those of callers who were not let in, so that
+//! nobody who has no password can push out of the log what those who have one did.
 
 use std::{
     fmt,
@@ -17,7 +17,8 @@ use std::{
 /// How many bytes may wait. What comes while they do is counted and left out.
 const MOST: usize = 1 << 20;
 
-/// How many bytes may wait when the line of a caller who was not let in is left. The rest is for others.
+/// How many bytes may wait when the line of a caller who was not let in is left. The rest is for
+/// others.
 const MOST_OF_STRANGERS: usize = MOST / 4;
 
 /// How often it is said that lines were left out, at most.
@@ -72,7 +73,7 @@ impl LeftOut {
 struct Waiting {
     lines: Vec<u8>,
     left_out: LeftOut,
-    /// Somebody waits for the thread to hurry.
+    /// A line that must not wait for more has come.
     urgent: bool,
     closed: bool,
 }

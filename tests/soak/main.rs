@@ -56,7 +56,7 @@ use crate::{
 /// How many clients work at once: half of them speak HTTP/1.1, half HTTP/2.
 const WORKERS: u64 = 8;
 /// What the log may complain about: a file that was found half-written.
-const MAY_BE_SAID: &str = "the new certificate cannot be used; the old one stays";
+const MAY_BE_SAID: &str = "cannot use the new certificate; the old one stays in force";
 
 /// What cargo tells this suite about its build.
 const BUILD: Build =

@@ -36,9 +36,9 @@ const NO_MIDDLEWARE: &str = "there is no middleware here, and without it clients
     served from here";
 const NO_REDIS: &str = "no Redis is needed: what was looked up is remembered in this process and \
     checked against the files; remove it";
-const NO_REPORTING: &str = "errors are reported to nobody but the log, and whoever relies on this \
-    would miss them; remove the section, and watch the log or the metrics (http.debug)";
-const NO_HOOKS: &str = "the log sends no mail, and whoever waits for it would miss it; remove the \
+const NO_REPORTING: &str = "errors are reported to the log only, so other receivers would \
+    miss them; remove the section, and watch the log or the metrics (http.debug)";
+const NO_HOOKS: &str = "the log sends no mail, so its recipients would miss it; remove the \
     hook, or set `disabled: true` in it, and let what collects the log do this";
 const NO_ACME: &str = "certificates are not obtained from Let's Encrypt here yet; let certbot or \
     another client do it and name its files in http.tls.certificate and http.tls.key: a renewed \

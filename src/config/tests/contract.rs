@@ -32,7 +32,7 @@ const REMEMBERED: Outcome = Needless("remembered in any case");
 const BOUNDED: Outcome = Needless("bounded as it is");
 const NO_REMOTE: Outcome = Needless("belongs to proxy.remoteurl");
 const ACME: Outcome = Refused("certificates are not obtained from Let's Encrypt");
-const REPORTING: Outcome = Refused("errors are reported to nobody but the log");
+const REPORTING: Outcome = Refused("errors are reported to the log only");
 
 const S3: &str = "accesskey=a secretkey=s sessiontoken=t region=us-east-1 \
     regionendpoint=http://minio:9000 redirectendpoint=http://minio:9000 forcepathstyle=true bucket=b \

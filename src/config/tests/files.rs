@@ -149,7 +149,7 @@ fn plain_http_and_open_access_need_words_and_are_warned_of() {
         assert!(matches!(config.http.server.tls, TlsOptions::Off), "{word}");
         assert!(matches!(config.auth, gate::Options::None));
         assert!(warns(&config, "config.yml:3:8) is off: passwords"));
-        assert!(warns(&config, "config.yml:4:7) lets everybody"));
+        assert!(warns(&config, "config.yml:4:7) lets every client"));
     }
     for yaml in ["http: {tls: }", "http: {tls: ''}", "http: {tls: on}", "http: {tls: {}}"] {
         assert_eq!(*certificate(&load(yaml).unwrap()), CertificateSource::BuiltIn);

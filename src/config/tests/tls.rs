@@ -104,8 +104,8 @@ fn cipher_suites_are_known_by_the_names_that_go_has() {
 fn a_cipher_suite_that_is_none_or_is_weak_is_refused_at_its_place() {
     let known = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
     for (suite, what) in [
-        ("TLS_RSA_WITH_AES_128_GCM_SHA256", "whoever gets the server's key later"),
-        ("TLS_RSA_WITH_AES_256_GCM_SHA384", "whoever gets the server's key later"),
+        ("TLS_RSA_WITH_AES_128_GCM_SHA256", "an attacker who gets the server's key later"),
+        ("TLS_RSA_WITH_AES_256_GCM_SHA384", "an attacker who gets the server's key later"),
         ("TLS_RSA_WITH_AES_128_CBC_SHA", "CBC"),
         ("TLS_RSA_WITH_AES_256_CBC_SHA", "CBC"),
         ("TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA", "CBC"),

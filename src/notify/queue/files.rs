@@ -303,7 +303,7 @@ fn read(folder: &Path, from: Position) -> io::Result<(Vec<(Line, u64)>, u64)> {
             folder = %folder.display(),
             segment = from.segment,
             bytes = damaged,
-            "a part of a queue is no event and is passed over; a crash may have cut it off"
+            "skipped a malformed part of a queue; a crash may have truncated it"
         );
     }
     Ok((lines, at))

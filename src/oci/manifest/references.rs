@@ -1,4 +1,4 @@
-//! What a stored manifest refers to, whatever kind it is and whoever took it.
+//! The references of a stored manifest of any kind, whichever registry accepted it.
 
 use std::fmt;
 
@@ -14,10 +14,10 @@ use super::{
 
 /// The digests that a stored manifest names.
 ///
-/// Read more leniently than [`Manifest`](super::Manifest): what other registries stored counts, schema
-/// 1 too, and what is wrong with a manifest beside its references is of no account. Where programs
-/// read different references from the same bytes, because a key stands twice or in another case,
-/// these are the references of all such readings together.
+/// Read more leniently than [`Manifest`](super::Manifest): what other registries stored counts,
+/// schema 1 too, and what is wrong with a manifest beside its references is of no account. Where
+/// programs read different references from the same bytes, because a key stands twice or in another
+/// case, these are the references of all such readings together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
     /// Children of an index. Most are manifests; build caches list blobs.
@@ -33,9 +33,9 @@ pub struct References {
 impl References {
     /// Reads them from the bytes of a stored manifest.
     ///
-    /// `None` when it cannot be known what the manifest refers to, so that nothing may be removed for
-    /// want of a reference: the bytes are not JSON, they have the fields of no known manifest type,
-    /// or a descriptor names nothing or has a digest of an unknown form or algorithm.
+    /// `None` when it cannot be known what the manifest refers to, so that nothing may be removed
+    /// for want of a reference: the bytes are not JSON, they have the fields of no known manifest
+    /// type, or a descriptor names nothing or has a digest of an unknown form or algorithm.
     #[must_use]
     pub fn of(stored: &[u8]) -> Option<Self> {
         let mut json = serde_json::Deserializer::from_slice(stored);

@@ -98,7 +98,8 @@ async fn the_first_start_makes_what_is_missing_and_says_so_once() {
         assert_eq!(found & 0o777, mode, "{file}");
     }
     let port = first.port;
-    // What was printed can be read to its end when it has ended. It is no terminal, so that it is kept.
+    // What was printed can be read to its end when it has ended. It is no terminal, so that it is
+    // kept.
     let (printed, log) = first.end("TERM").await;
     let kept = folder.path().join("auth/admin.password");
     let password = fs::read_to_string(&kept).unwrap();
@@ -341,7 +342,7 @@ async fn reload_by_sighup_applies_what_can_change_without_a_restart() {
     configure(", filesytem: {}}\n");
     server.signal("HUP");
     let refused = async {
-        while !server.log.so_far().contains("the configuration cannot be used") {
+        while !server.log.so_far().contains("cannot use the new configuration") {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
@@ -374,11 +375,11 @@ async fn reload_by_sighup_applies_what_can_change_without_a_restart() {
     let answer = server.client(&other).post(server.url("/v2/a/blobs/uploads/"));
     answer.basic_auth("dave", Some("password")).answer().await.expect(202);
     let (_, log) = server.end("TERM").await;
-    assert!(log.contains("the configuration cannot be used; the old one stays"), "{log}");
+    assert!(log.contains("cannot use the new configuration; the old one stays in force"), "{log}");
     assert!(log.contains("filesytem"), "{log}");
     let line = log.lines().find(|line| line.contains("auth.htpasswd.realm")).unwrap_or(&log);
-    assert!(line.contains("takes effect at a restart"), "{line}");
-    assert!(!log.contains("taken over"), "that is less than a warning: {log}");
+    assert!(line.contains("takes effect after a restart"), "{line}");
+    assert!(!log.contains("applied from"), "that is less than a warning: {log}");
 }
 
 #[tokio::test]
@@ -408,9 +409,9 @@ async fn reload_keeps_unusable_parts_and_applies_the_others() {
     assert_eq!(push().await.header("x-new"), "a");
     let (_, log) = server.end("TERM").await;
     for (key, what) in [
-        ("storage.maintenance.readonly.enabled", "taken over"),
-        ("http.headers", "in vain"),
-        ("auth.htpasswd.path", "in vain"),
+        ("storage.maintenance.readonly.enabled", "applied from"),
+        ("http.headers", "changed but not applied"),
+        ("auth.htpasswd.path", "changed but not applied"),
     ] {
         let line = log.lines().find(|line| line.ends_with(&format!("key={key}")));
         assert!(line.is_some_and(|line| line.contains(what)), "{key}: {log}");

@@ -150,5 +150,5 @@ async fn each_tag_that_goes_is_logged_with_the_reason_and_what_it_named() {
     {
         assert!(line.contains(said), "{line}");
     }
-    assert!(log.contains("looked for tags that nothing keeps"), "{log}");
+    assert!(log.contains("applied retention rules"), "{log}");
 }

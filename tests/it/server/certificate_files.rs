@@ -296,7 +296,7 @@ health:
         "portcullis: config.yml:17:16: http.tls.clientcas: http.tls.clientcas cannot be used: there is no file missing.pem",
         "portcullis: http.host: `not a host`",
         "portcullis: notifications.endpoints: the `url` of `hook`",
-        "portcullis: notifications.endpoints: one has no `name`",
+        "portcullis: notifications.endpoints: an endpoint has no `name`",
     ] {
         assert_eq!(
             told.lines().filter(|line| line.starts_with(start)).count(),
