@@ -1,6 +1,6 @@
 //! Portcullis: a container registry that carries its own gate.
 //!
-//! The crate is laid out as rooms, and imports run one way between them:
+//! The crate is laid out in modules, and imports run one way between them:
 //!
 //! ```text
 //! main → cli → app → config, server, http, jobs
@@ -14,7 +14,7 @@
 //!   own options; `config` only gathers them.
 //! - [`server`] owns sockets, TLS and certificates and knows nothing of registries.
 //! - [`gate`] answers who a caller is and what they may do. It knows no HTTP.
-//! - [`http`] is the only room that names axum: it turns requests into calls and errors into
+//! - [`http`] is the only module that names axum: it turns requests into calls and errors into
 //!   responses.
 //! - [`notify`] posts events to webhooks, from queues that outlive the process.
 //! - [`registry`] is the core: blobs, uploads, manifests, tags. It knows no HTTP and no policy.
@@ -24,7 +24,7 @@
 //!   [`telemetry`] writes the log; [`network`] says which addresses are one customer's; `stamp` tells
 //!   whether a file has changed, `chain` what caused an error.
 //!
-//! `docs/ARCHITECTURE.md` has the whole map; `tests/it/architecture.rs` keeps the arrows true.
+//! `docs/ARCHITECTURE.md` has the whole map; `tests/it/architecture.rs` keeps the dependencies true.
 
 pub mod app;
 mod chain;

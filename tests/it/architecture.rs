@@ -1,9 +1,9 @@
-//! The rooms and the arrows between them, as `docs/ARCHITECTURE.md` has them.
+//! The modules and the dependencies between them, as `docs/ARCHITECTURE.md` has them.
 
 use std::{fs, path::Path};
 
-/// What each room may import of ours. A room that is not here may import nothing.
-const ARROWS: &[(&str, &[&str])] = &[
+/// The modules of ours that each module may import. One that is not listed may import none.
+const DEPENDENCIES: &[(&str, &[&str])] = &[
     (
         "app",
         &[
@@ -37,7 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
 ];
 
-/// Names that only one room may speak.
+/// Names that only the modules beside them may use.
 const OWNED: &[(&str, &[&str])] = &[
     ("axum::", &["http", "server"]),
     ("hyper::", &["http", "server"]),
@@ -55,12 +55,13 @@ const OWNED: &[(&str, &[&str])] = &[
 
 #[test]
 fn imports_run_one_way() {
-    for (file, room, text) in sources() {
-        let allowed = ARROWS.iter().find(|(name, _)| *name == room).map_or(&[][..], |(_, to)| to);
+    for (file, module, text) in sources() {
+        let allowed =
+            DEPENDENCIES.iter().find(|(name, _)| *name == module).map_or(&[][..], |(_, to)| to);
         for other in imported(&text) {
             assert!(
-                other == room || allowed.contains(&other.as_str()),
-                "{file} imports {other}, which {room} may not"
+                other == module || allowed.contains(&other.as_str()),
+                "{file} imports {other}, which {module} may not"
             );
         }
     }
@@ -68,10 +69,10 @@ fn imports_run_one_way() {
 
 #[test]
 fn foreign_crates_are_named_in_their_module_only() {
-    for (file, room, text) in sources() {
-        for (name, rooms) in OWNED {
-            let speaks = code(&text).any(|line| line.contains(name));
-            assert!(!speaks || rooms.contains(&room.as_str()), "{file} names {name}");
+    for (file, module, text) in sources() {
+        for (name, modules) in OWNED {
+            let uses = code(&text).any(|line| line.contains(name));
+            assert!(!uses || modules.contains(&module.as_str()), "{file} names {name}");
         }
     }
 }
@@ -84,7 +85,7 @@ fn every_file_begins_with_what_it_is_for() {
     }
 }
 
-/// The rooms that a file imports: `crate::room` wherever it stands, and the names in
+/// The modules that a file imports: `crate::module` wherever it stands, and the names in
 /// `use crate::{…}`.
 fn imported(text: &str) -> Vec<String> {
     let code: String = code(text).collect::<Vec<_>>().join("\n");
@@ -127,7 +128,7 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.trim_start().starts_with("//"))
 }
 
-/// Each source file with its room and its text.
+/// Each source file with its module and its text.
 fn sources() -> Vec<(String, String, String)> {
     fn walk(folder: &Path, root: &Path, found: &mut Vec<(String, String, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -137,9 +138,9 @@ fn sources() -> Vec<(String, String, String)> {
                 continue;
             }
             let file = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-            let room = file.split(['/', '.']).next().unwrap().to_owned();
-            if !matches!(room.as_str(), "main" | "lib") {
-                found.push((file, room, fs::read_to_string(&path).unwrap()));
+            let module = file.split(['/', '.']).next().unwrap().to_owned();
+            if !matches!(module.as_str(), "main" | "lib") {
+                found.push((file, module, fs::read_to_string(&path).unwrap()));
             }
         }
     }
