@@ -25,23 +25,23 @@ use crate::{
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
 };
 
+mod background;
 mod collecting;
-mod counted;
 mod error;
 mod expiry;
 mod inspect;
 mod listeners;
+mod metrics;
 mod permissions;
 mod provision;
 mod reload;
-mod work;
 
-use counted::Counted;
+use background::{checks, start_jobs};
 pub use error::StartError;
 pub use inspect::{Findings, inspect};
 use listeners::{Listeners, serve_debug, serve_redirect};
+use metrics::Counted;
 use reload::{RELOADED, Reloads, secure};
-use work::{checks, start_jobs};
 
 /// Whoever starts a server says what becomes of a first password.
 pub use crate::gate::htpasswd::file::FirstPassword;

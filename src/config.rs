@@ -175,19 +175,19 @@ impl Config {
         quoted::unquote(&mut root, &mut warnings, &mut notes);
         let json = check::check(&root, &mut warnings, &mut notes, &mut errors);
         let mut checked = Checked { json, root };
-        checked.assume(has_file, &mut warnings);
+        checked.apply_defaults(has_file, &mut warnings);
         let config = checked.config(&mut errors);
         if let Some(config) = &config
             && errors.is_empty()
         {
-            errors.extend(checked.agree(config).err());
+            errors.extend(checked.cross_check(config).err());
         }
         Error::of(errors)?;
         let Some(mut config) = config else {
             unreachable!("what could not be read is among the errors")
         };
-        checked.caution(&config, &mut warnings);
-        checked.remark(&config, &mut notes);
+        checked.warnings(&config, &mut warnings);
+        checked.notes(&config, &mut notes);
         (config.warnings, config.notes) = (warnings, notes);
         Ok(config)
     }
@@ -217,7 +217,7 @@ struct Checked {
 
 impl Checked {
     /// Fills in those defaults that depend on whether there is a file.
-    fn assume(&mut self, has_file: bool, warnings: &mut Vec<String>) {
+    fn apply_defaults(&mut self, has_file: bool, warnings: &mut Vec<String>) {
         let has_driver =
             |driver| self.json.pointer("/storage").is_some_and(|s| s.get(driver).is_some());
         let (filesystem, inmemory) = (has_driver("filesystem"), has_driver("inmemory"));
@@ -314,8 +314,8 @@ impl Checked {
         (key, node.origin.clone())
     }
 
-    /// Refuses what no two options can be at once.
-    fn agree(&self, config: &Config) -> Result<(), Error> {
+    /// Refuses options that contradict each other.
+    fn cross_check(&self, config: &Config) -> Result<(), Error> {
         let options = &config.http.server;
         let refuse = |path: &[&str], message: &str| {
             let path: Vec<_> = path.iter().copied().map(str::to_owned).collect();
@@ -341,8 +341,8 @@ impl Checked {
         Ok(())
     }
 
-    /// Warns of what is allowed and dangerous.
-    fn caution(&self, config: &Config, warnings: &mut Vec<String>) {
+    /// Adds warnings of options that are allowed and dangerous.
+    fn warnings(&self, config: &Config, warnings: &mut Vec<String>) {
         let mut warn = |path: &[&str], what: &str| warnings.push(self.about(path, what));
         let options = &config.http.server;
         let off = matches!(options.tls, TlsOptions::Off);
@@ -390,8 +390,8 @@ impl Checked {
         }
     }
 
-    /// Notes what has no effect together with something else.
-    fn remark(&self, config: &Config, notes: &mut Vec<String>) {
+    /// Adds notes of options that have no effect beside others.
+    fn notes(&self, config: &Config, notes: &mut Vec<String>) {
         let TlsOptions::On { minimum, suites, .. } = &config.http.server.tls else { return };
         let path = &["http", "tls", "ciphersuites"];
         let newest = suites.iter().filter(|suite| suite.version() == TlsVersion::Tls13).count();

@@ -1,4 +1,4 @@
-//! What is counted, and by whom: each part keeps its own numbers, and here they get their names.
+//! The metrics: each part keeps its own numbers, and here they get their names.
 
 use std::{sync::Arc, time::SystemTime};
 

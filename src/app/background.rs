@@ -1,4 +1,4 @@
-//! What runs by itself: reloads, health checks, the purge of old uploads, the retention of tags,
+//! Background work: reloads, health checks, the purge of abandoned uploads, retention, garbage
 //! collection, the sync of events.
 
 use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc, time::Duration};
