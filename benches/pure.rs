@@ -5,18 +5,26 @@
 #![expect(missing_docs, reason = "criterion's macros make public functions")]
 #![expect(clippy::expect_used, reason = "a benchmark stops at the first surprise")]
 
-use std::hint::black_box;
+use std::{hint::black_box, sync::Arc};
 
-use axum::http::Method;
+use axum::{
+    body::Body,
+    http::{Method, Request, StatusCode},
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::FutureExt as _;
+use hyper::service::Service as _;
 use portcullis::{
     gate::{
-        EverythingAllowed, Gate, HtpasswdOptions, Session,
+        EverythingAllowed, Gate, HtpasswdOptions, Recalled, Session,
         htpasswd::{Formats, Htpasswd},
     },
-    http::endpoint::Endpoint,
+    http::{Api, ApiParts, Connection, Limits, Options, Peer, basic, endpoint::Endpoint},
+    notify::{Notifier, Place, Source},
     oci::{Algorithm, Digest, Hasher, Manifest, RepositoryName},
+    registry::{self, Registry, SystemClock},
+    storage::memory::Memory,
 };
 use serde_json::json;
 use tokio::runtime;
@@ -90,15 +98,62 @@ fn remembered_password(criterion: &mut Criterion) {
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     let session = Session::default();
-    let authenticate = || {
-        let value = black_box(Some(value.as_bytes()));
-        runtime.block_on(gate.authenticate(value, [127, 0, 0, 1].into(), &session))
-    };
-    authenticate().expect("the password is right");
+    let address = [127, 0, 0, 1].into();
+    let credentials = || basic::credentials(black_box(value.as_bytes()));
+    let first = credentials().expect("the value is well-formed");
+    let first = runtime.block_on(gate.authenticate(&first, address, &session));
+    first.expect("the password is right");
     criterion.bench_function("remembered password", |bencher| {
-        bencher.iter(|| authenticate().expect("the password is right"));
+        bencher.iter(|| {
+            let recalled = gate.recall(credentials(), address, &session);
+            assert!(matches!(recalled, Recalled::Known(_)), "the password is remembered");
+        });
     });
     assert_eq!(gate.verifications(), 1, "bcrypt ran while the clock did");
+}
+
+/// A request for the base of the API, by a user whose password is remembered: all layers, and a
+/// handler that does nothing.
+fn middleware(criterion: &mut Criterion) {
+    let hash = bcrypt::hash("correct horse battery", 4).expect("a password can be hashed");
+    let users = Htpasswd::parse(format!("ann:{hash}\n").as_bytes(), Formats::BcryptOnly);
+    let gate = Gate::htpasswd(&HtpasswdOptions::default(), &users, EverythingAllowed);
+    let options = registry::Options::default();
+    let source = Source { addr: String::new(), instance: String::new() };
+    let parts = ApiParts {
+        registry: Registry::new(Arc::new(Memory::default()), Arc::new(SystemClock), options),
+        notifier: Notifier::new(Place::Memory, source),
+        gate: Arc::new(gate.expect("there is randomness")),
+        health: Arc::default(),
+    };
+    let limits = Limits { silent: true, ..Limits::default() };
+    let api = Api::new(parts, &Options::default(), limits, true).expect("the options are valid");
+    let peer = Peer::Tcp(([127, 0, 0, 1], 40_000).into());
+    let service = api.service(Connection::new(peer, || {}));
+    let value = format!("Basic {}", BASE64_STANDARD.encode("ann:correct horse battery"));
+    let request = || {
+        Request::get("/v2/")
+            .header("host", "registry.example.com:5000")
+            .header("authorization", value.as_str())
+            .header("user-agent", "docker/27.0")
+            .header("accept-encoding", "gzip")
+            .body(Body::empty())
+            .expect("the request is valid")
+    };
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    let response = runtime.block_on(service.call(request())).expect("no error passes the stack");
+    assert_eq!(response.status(), StatusCode::OK);
+    criterion.bench_function("a request through the middleware", |bencher| {
+        bencher.iter_batched(
+            request,
+            |request| {
+                let response = service.call(request).now_or_never();
+                response.expect("the password is remembered")
+            },
+            BatchSize::SmallInput,
+        );
+    });
 }
 
 fn names(criterion: &mut Criterion) {
@@ -121,6 +176,7 @@ criterion_group!(
     digest_stream,
     manifest_parse,
     remembered_password,
+    middleware,
     names
 );
 criterion_main!(benches);

@@ -17,7 +17,7 @@ use crate::{
     config::Config,
     gate::{self, EverythingAllowed, Gate, UserFile, htpasswd},
     health::Health,
-    http::{self, Api, Limits, Proxy, Redirect},
+    http::{self, Api, ApiParts, Limits, Proxy, Redirect},
     jobs::Jobs,
     notify::{self, Notifier},
     registry::{self, SystemClock},
@@ -172,10 +172,9 @@ impl App {
         let silent = limits.silent;
         let checks = checks(&config.health, &registry)?;
         let health = Arc::new(Health::default());
-        let choke_point = (Arc::clone(&gate), Arc::clone(&health));
         let notifier = Notifier::new(place_of_events(config), source(config));
-        let core = (registry.clone(), notifier.clone());
-        let api = Api::new(core, choke_point, &config.http.api, limits, tls.is_some())?;
+        let parts = parts_of_api(&registry, &notifier, &gate, &health);
+        let api = Api::new(parts, &config.http.api, limits, tls.is_some())?;
         let api = Arc::new(api);
         let listeners = Listeners::open(listener, &config.http)?;
         notifier.set(&config.notifications)?;
@@ -416,6 +415,21 @@ fn open_storage(options: &storage::Options) -> Result<Arc<dyn Storage>, StartErr
             Arc::new(opened)
         }
     })
+}
+
+/// The parts that the HTTP interface shares with the server.
+fn parts_of_api(
+    registry: &Registry,
+    notifier: &Notifier,
+    gate: &Arc<Gate>,
+    health: &Arc<Health>,
+) -> ApiParts {
+    ApiParts {
+        registry: registry.clone(),
+        notifier: notifier.clone(),
+        gate: Arc::clone(gate),
+        health: Arc::clone(health),
+    }
 }
 
 /// Builds the gate, and makes the password file when it is missing.

@@ -1,23 +1,22 @@
 //! The gate: who is calling, and what they may do.
 //!
-//! Nothing here names HTTP. A caller's `Authorization` value goes in as bytes; an [`Identity`] or
-//! a [`Refusal`] comes out. An identity and what it asks for then become a [`Permit`], which only
-//! this room can make and every handler demands.
+//! Nothing here names HTTP. [`Credentials`] go in, and an [`Identity`] or a [`Refusal`] comes out. An
+//! identity and the rights that it asks for then become a [`Permit`], which only this module can make
+//! and every handler demands.
 
 use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
 use self::{
-    basic::Credentials,
     outcomes::{Outcome, Outcomes},
     refused::RefusedLogins,
     verifier::Verifier,
 };
 use crate::oci::RepositoryName;
 
-pub mod basic;
 mod checks;
+mod credentials;
 pub mod htpasswd;
 mod outcomes;
 mod queue;
@@ -27,6 +26,7 @@ mod throttle;
 mod users;
 mod verifier;
 
+pub use credentials::Credentials;
 pub use session::Session;
 pub use throttle::ThrottleOptions;
 pub use users::UserFile;
@@ -34,23 +34,26 @@ pub use users::UserFile;
 /// Asks callers for their names and decides what they may do.
 #[derive(Debug)]
 pub struct Gate {
-    door: Door,
+    authenticator: Authenticator,
     policy: Box<dyn Policy>,
     outcomes: Outcomes,
     refused: RefusedLogins,
 }
 
 #[derive(Debug)]
-enum Door {
+/// What finds out who is calling.
+enum Authenticator {
+    /// Lets every caller in without a name.
     Open,
+    /// Asks for a password of an htpasswd file.
     Htpasswd { realm: String, verifier: Arc<Verifier> },
 }
 
 impl Gate {
-    /// A gate that lets everybody in, as nobody in particular.
+    /// A gate that lets every caller in, without a name.
     #[must_use]
     pub fn open(policy: impl Policy) -> Self {
-        Self::new(Door::Open, policy)
+        Self::new(Authenticator::Open, policy)
     }
 
     /// A gate that asks for a password of an htpasswd file.
@@ -64,32 +67,33 @@ impl Gate {
         policy: impl Policy,
     ) -> Result<Self, NoRandomness> {
         let verifier = Arc::new(Verifier::new(users, options)?);
-        let door = Door::Htpasswd { realm: options.realm.clone(), verifier };
-        Ok(Self::new(door, policy))
+        let authenticator = Authenticator::Htpasswd { realm: options.realm.clone(), verifier };
+        Ok(Self::new(authenticator, policy))
     }
 
-    fn new(door: Door, policy: impl Policy) -> Self {
-        let (outcomes, refused) = (Outcomes::default(), RefusedLogins::default());
-        Self { door, policy: Box::new(policy), outcomes, refused }
+    fn new(authenticator: Authenticator, policy: impl Policy) -> Self {
+        Self {
+            authenticator,
+            policy: Box::new(policy),
+            outcomes: Outcomes::default(),
+            refused: RefusedLogins::default(),
+        }
     }
 
-    /// Puts other users in force. From now on nobody is let in by what only the old ones knew.
+    /// Puts other users in force. From now on no password that only the old file had lets a caller
+    /// in.
     pub fn set_users(&self, users: &htpasswd::Htpasswd) {
-        if let Door::Htpasswd { verifier, .. } = &self.door {
+        if let Authenticator::Htpasswd { verifier, .. } = &self.authenticator {
             verifier.set_users(users);
         }
     }
 
-    /// The `WWW-Authenticate` value that asks a caller for credentials (RFC 7617 §2); `None` when
-    /// the gate is open.
+    /// The realm that callers need credentials for; `None` when the gate is open.
     #[must_use]
-    pub fn challenge(&self) -> Option<String> {
-        match &self.door {
-            Door::Open => None,
-            Door::Htpasswd { realm, .. } => {
-                let quoted = realm.replace('\\', "\\\\").replace('"', "\\\"");
-                Some(format!("Basic realm=\"{quoted}\", charset=\"UTF-8\""))
-            }
+    pub fn realm(&self) -> Option<&str> {
+        match &self.authenticator {
+            Authenticator::Open => None,
+            Authenticator::Htpasswd { realm, .. } => Some(realm),
         }
     }
 
@@ -98,42 +102,73 @@ impl Gate {
         self.refused.sum_up();
     }
 
-    /// Finds out who is calling from the value of `Authorization`, and from `address`, on the
-    /// connection that `session` belongs to. It may take as long as bcrypt takes, on another thread,
-    /// and some seconds to wait for that.
+    /// Finds out who is calling from `credentials` that came from `address`, on the connection that
+    /// `session` belongs to, as far as that can be said at once. It does not wait.
+    ///
+    /// `Refused` without credentials, and when too many passwords were wrong; `Undecided` for
+    /// credentials that [`authenticate`](Self::authenticate) has to check.
+    pub fn recall(
+        &self,
+        credentials: Option<Credentials>,
+        address: IpAddr,
+        session: &Session,
+    ) -> Recalled {
+        let Authenticator::Htpasswd { verifier, .. } = &self.authenticator else {
+            return Recalled::Known(self.anonymous());
+        };
+        let Some(credentials) = credentials else {
+            self.outcomes.count(Outcome::Missing);
+            return Recalled::Refused(Refusal::Unauthenticated);
+        };
+        match verifier.recall(&credentials, address, session) {
+            None => Recalled::Undecided(credentials),
+            Some(verified) => match self.decided(&credentials, address, verified) {
+                Ok(identity) => Recalled::Known(identity),
+                Err(refusal) => Recalled::Refused(refusal),
+            },
+        }
+    }
+
+    /// Finds out who is calling from credentials that are not remembered. It may take as long as
+    /// bcrypt takes, on another thread, and some seconds to wait for that.
     ///
     /// # Errors
     ///
-    /// When there are no credentials or not the right ones; a value that cannot be read counts
-    /// as none. When too many callers wait to have theirs checked, and when too many passwords
-    /// were wrong.
+    /// When the credentials are wrong, when too many callers wait to have theirs checked, and when
+    /// too many passwords were wrong.
     pub async fn authenticate(
         &self,
-        authorization: Option<&[u8]>,
+        credentials: &Credentials,
         address: IpAddr,
         session: &Session,
     ) -> Result<Identity, Refusal> {
-        match &self.door {
-            Door::Open => {
-                self.outcomes.count(Outcome::Anonymous);
-                Ok(Identity::Anonymous)
-            }
-            Door::Htpasswd { verifier, .. } => {
-                let Some(credentials) = authorization.and_then(Credentials::parse) else {
-                    self.outcomes.count(Outcome::Missing);
-                    return Err(Refusal::Unauthenticated);
-                };
-                let verified = verifier.verify(&credentials, address, session).await;
-                self.outcomes.count(verified.unwrap_or_else(Outcome::from));
-                if let Err(refusal) = verified {
-                    self.refused.note(address, credentials.user_bytes(), refusal);
-                }
-                verified?;
-                // A name that is not text is no user's.
-                let user = credentials.user().ok_or(Refusal::Unauthenticated)?;
-                Ok(Identity::User(user.into()))
-            }
+        let Authenticator::Htpasswd { verifier, .. } = &self.authenticator else {
+            return Ok(self.anonymous());
+        };
+        let verified = verifier.verify(credentials, address, session).await;
+        self.decided(credentials, address, verified)
+    }
+
+    fn anonymous(&self) -> Identity {
+        self.outcomes.count(Outcome::Anonymous);
+        Identity::Anonymous
+    }
+
+    /// Counts the outcome of credentials, and logs a refusal.
+    fn decided(
+        &self,
+        credentials: &Credentials,
+        address: IpAddr,
+        verified: Result<Outcome, Refusal>,
+    ) -> Result<Identity, Refusal> {
+        self.outcomes.count(verified.unwrap_or_else(Outcome::from));
+        if let Err(refusal) = verified {
+            self.refused.note(address, credentials.user_bytes(), refusal);
         }
+        verified?;
+        // No user has a name that is not text.
+        let user = credentials.user().ok_or(Refusal::Unauthenticated)?;
+        Ok(Identity::User(user.into()))
     }
 
     /// Lets a caller do all that a request takes.
@@ -152,18 +187,18 @@ impl Gate {
     /// How many times bcrypt was run since the start.
     #[must_use]
     pub fn verifications(&self) -> u64 {
-        match &self.door {
-            Door::Open => 0,
-            Door::Htpasswd { verifier, .. } => verifier.runs(),
+        match &self.authenticator {
+            Authenticator::Open => 0,
+            Authenticator::Htpasswd { verifier, .. } => verifier.runs(),
         }
     }
 
     /// How many requests wait for a password check.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        match &self.door {
-            Door::Open => 0,
-            Door::Htpasswd { verifier, .. } => verifier.waiting(),
+        match &self.authenticator {
+            Authenticator::Open => 0,
+            Authenticator::Htpasswd { verifier, .. } => verifier.waiting(),
         }
     }
 
@@ -174,6 +209,17 @@ impl Gate {
     pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.outcomes.numbers()
     }
+}
+
+/// What [`Gate::recall`] says of a caller.
+#[expect(missing_debug_implementations, reason = "credentials reach no log")]
+pub enum Recalled {
+    /// The caller may come in.
+    Known(Identity),
+    /// The caller may not.
+    Refused(Refusal),
+    /// [`Gate::authenticate`] has to check these credentials.
+    Undecided(Credentials),
 }
 
 /// Who is calling.

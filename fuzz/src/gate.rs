@@ -4,11 +4,11 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
 };
-use portcullis::gate::{
-    basic::Credentials,
-    htpasswd::{
+use portcullis::{
+    gate::htpasswd::{
         BcryptHash, Formats, Htpasswd, Lines, MAX_COST, MIN_COST, PasswordHash, Set, UserName,
     },
+    http::basic,
 };
 
 use crate::{assert_printable, text};
@@ -16,7 +16,7 @@ use crate::{assert_printable, text};
 /// The value of `Authorization`: what comes out is what the client put in, and only one text stands
 /// for it.
 pub fn authorization(data: &[u8]) {
-    let Some(credentials) = Credentials::parse(data) else { return };
+    let Some(credentials) = basic::credentials(data) else { return };
     let (user, password) = (credentials.user_bytes(), credentials.password());
     let pair = [user, b":", password].concat();
     assert!(!user.contains(&b':'), "{user:?}");
@@ -31,7 +31,7 @@ pub fn authorization(data: &[u8]) {
     let token = token.trim_ascii().trim_end_matches('=');
     assert_eq!(token, STANDARD_NO_PAD.encode(&pair), "another text for {pair:?}");
 
-    let again = Credentials::parse(format!("Basic {}", STANDARD.encode(&pair)).as_bytes());
+    let again = basic::credentials(format!("Basic {}", STANDARD.encode(&pair)).as_bytes());
     let again = again.expect("credentials can be sent again");
     assert_eq!((again.user_bytes(), again.password()), (user, password));
 }

@@ -1,14 +1,14 @@
-//! What passwords are held against: the line of a user, or a decoy for whoever is not one.
+//! What passwords are held against: the line of a user, or a dummy hash for a name that no user has.
 //!
-//! A user who does not exist costs the bcrypt that one who does would cost. A password that is
-//! stored as one of the quick hashes that the file may have as well costs a bcrypt on top: whose it
-//! is must not show in the time, and guessing it here must not be quicker.
+//! A name that no user has costs the bcrypt that a user's would cost. A password that is stored as
+//! one of the quick hashes that the file may have as well costs a bcrypt on top (its padding): whose
+//! it is must not show in the time, and guessing it here must not be quicker.
 
 use std::{collections::HashMap, hint::black_box, sync::Arc};
 
 use super::{
     htpasswd::{BcryptHash, Htpasswd, PasswordHash},
-    verifier::Tag,
+    verifier::KeyedHash,
 };
 
 /// The cost that a user who does not exist is given when nobody does, and the one of the bcrypt that
@@ -19,26 +19,26 @@ const USUAL_COST: u8 = 12;
 #[derive(Debug)]
 pub(super) struct Checks {
     users: HashMap<String, Arc<Check>>,
-    /// Checks that no password passes, one for each user and as much work: whoever is not a user
-    /// gets one of them.
-    decoys: Vec<Arc<Check>>,
+    /// Checks that no password passes, one for each user and as much work, for names that no user
+    /// has.
+    dummies: Vec<Arc<Check>>,
 }
 
 /// What a password is held against.
 #[derive(Debug)]
 pub(super) struct Check {
     hash: PasswordHash,
-    /// What is done as well, and for nothing, when the hash is a quick one.
-    ballast: Option<BcryptHash>,
+    /// A bcrypt hash that is checked as well, and its result dropped, when the hash is a quick one.
+    padding: Option<BcryptHash>,
 }
 
 impl Check {
     fn new(hash: PasswordHash, cost: u8) -> Self {
-        let ballast = match hash {
+        let padding = match hash {
             PasswordHash::Bcrypt(_) => None,
-            PasswordHash::Legacy(_) => Some(BcryptHash::decoy(cost)),
+            PasswordHash::Legacy(_) => Some(BcryptHash::dummy(cost)),
         };
-        Self { hash, ballast }
+        Self { hash, padding }
     }
 
     /// The hash that the file has.
@@ -49,9 +49,9 @@ impl Check {
     /// Runs bcrypt.
     pub(super) fn passes(&self, password: &[u8]) -> bool {
         let right = self.hash.verify(password);
-        if let Some(ballast) = &self.ballast {
-            // Nobody wants to know, and the compiler must not notice.
-            black_box(ballast.verify(password));
+        if let Some(padding) = &self.padding {
+            // The compiler must not notice that the result is dropped.
+            black_box(padding.verify(password));
         }
         right
     }
@@ -71,11 +71,11 @@ impl Checks {
         let check = |hash| Arc::new(Check::new(hash, usual));
         let users = file.entries().iter();
         let users = users.map(|entry| (entry.user.clone(), check(entry.hash.clone()))).collect();
-        let mut decoys: Vec<_> = hashes().map(|hash| check(hash.decoy())).collect();
-        if decoys.is_empty() {
-            decoys.push(check(PasswordHash::Bcrypt(BcryptHash::decoy(usual))));
+        let mut dummies: Vec<_> = hashes().map(|hash| check(hash.dummy())).collect();
+        if dummies.is_empty() {
+            dummies.push(check(PasswordHash::Bcrypt(BcryptHash::dummy(usual))));
         }
-        Self { users, decoys }
+        Self { users, dummies }
     }
 
     /// The check of a user.
@@ -83,12 +83,12 @@ impl Checks {
         self.users.get(user)
     }
 
-    /// The decoy of somebody who is not a user: always the same one, and its work spread over names
-    /// as that of users is.
-    pub(super) fn decoy(&self, name: Tag) -> &Arc<Check> {
+    /// The dummy of a name that no user has: always the same one, and its work spread over names as
+    /// that of users is.
+    pub(super) fn dummy(&self, name: KeyedHash) -> &Arc<Check> {
         let [a, b, c, d, ..] = name;
-        let index = u32::from_be_bytes([a, b, c, d]) as usize % self.decoys.len();
-        &self.decoys[index]
+        let index = u32::from_be_bytes([a, b, c, d]) as usize % self.dummies.len();
+        &self.dummies[index]
     }
 }
 
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_quick_hash_comes_with_the_bcrypt_that_most_users_have() {
-        let hash = |cost| BcryptHash::decoy(cost).as_str().to_owned();
+        let hash = |cost| BcryptHash::dummy(cost).as_str().to_owned();
         let quick = "{SHA}L55TUjtiq8FBorTWAZ0jy6g129A=";
         for (file, cost) in [
             (format!("a:{quick}\n"), USUAL_COST),
@@ -107,15 +107,15 @@ mod tests {
             (format!("a:{quick}\nb:{}\nc:{}\nd:{}\n", hash(4), hash(6), hash(16)), 6),
         ] {
             let checks = Checks::new(&Htpasswd::parse(file.as_bytes(), Formats::WithLegacy));
-            let ballast = |check: &Arc<Check>| check.ballast.as_ref().map(BcryptHash::cost);
-            assert_eq!(ballast(&checks.users["a"]), Some(cost), "{file}");
-            // Who is no user is told apart neither by having it nor by lacking it.
-            let of = |mut ballasts: Vec<_>| {
-                ballasts.sort_unstable();
-                ballasts
+            let padding = |check: &Arc<Check>| check.padding.as_ref().map(BcryptHash::cost);
+            assert_eq!(padding(&checks.users["a"]), Some(cost), "{file}");
+            // A name without a user is told apart neither by having it nor by lacking it.
+            let of = |mut paddings: Vec<_>| {
+                paddings.sort_unstable();
+                paddings
             };
-            let of_users = of(checks.users.values().map(ballast).collect());
-            assert_eq!(of(checks.decoys.iter().map(ballast).collect()), of_users, "{file}");
+            let of_users = of(checks.users.values().map(padding).collect());
+            assert_eq!(of(checks.dummies.iter().map(padding).collect()), of_users, "{file}");
         }
     }
 }

@@ -22,7 +22,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use self::lines::Lines;
-use super::verifier::Tag;
+use super::verifier::KeyedHash;
 use crate::network::{Network, Site};
 
 /// How long a caller waits. docker gives up after 15 seconds.
@@ -74,7 +74,7 @@ pub(super) struct Queue {
 struct State {
     /// Checks that may begin.
     free: usize,
-    checks: HashMap<Tag, Check>,
+    checks: HashMap<KeyedHash, Check>,
     known: Lines,
     strangers: Lines,
     /// Turns of known callers since the last one of a stranger.
@@ -131,7 +131,7 @@ impl Queue {
     pub(super) async fn wait(
         self: &Arc<Self>,
         caller: Caller,
-        credentials: Tag,
+        credentials: KeyedHash,
     ) -> Result<Waited, Full> {
         let (place, mut woken) = self.enter(caller, credentials)?;
         self.grant();
@@ -147,7 +147,7 @@ impl Queue {
     fn enter(
         self: &Arc<Self>,
         caller: Caller,
-        credentials: Tag,
+        credentials: KeyedHash,
     ) -> Result<(Place, oneshot::Receiver<Woken>), Full> {
         let (wake, woken) = oneshot::channel();
         let mut state = self.state();
@@ -187,7 +187,7 @@ impl State {
     }
 
     /// Takes the next check out of its line and a slot for it: who is to run it.
-    fn begin(&mut self) -> Option<(Tag, oneshot::Sender<Woken>)> {
+    fn begin(&mut self) -> Option<(KeyedHash, oneshot::Sender<Woken>)> {
         if self.free == 0 {
             return None;
         }
@@ -237,7 +237,7 @@ impl State {
     }
 
     /// Ends a check: all who wait for it learn the result.
-    fn end(&mut self, credentials: &Tag, right: Option<bool>) {
+    fn end(&mut self, credentials: &KeyedHash, right: Option<bool>) {
         self.free += 1;
         let Some(check) = self.checks.remove(credentials) else { return };
         for waiter in check.waiters {
@@ -246,7 +246,7 @@ impl State {
     }
 
     /// Forgets somebody who waits no longer.
-    fn leave(&mut self, caller: Caller, credentials: &Tag, number: u64) {
+    fn leave(&mut self, caller: Caller, credentials: &KeyedHash, number: u64) {
         self.places.give_back(caller);
         let Some(check) = self.checks.get_mut(credentials) else { return };
         check.waiters.retain(|waiter| waiter.number != number);
@@ -323,7 +323,7 @@ impl Turn {
 #[derive(Debug)]
 struct Slot {
     queue: Arc<Queue>,
-    credentials: Tag,
+    credentials: KeyedHash,
     right: Option<bool>,
 }
 
@@ -339,7 +339,7 @@ impl Drop for Slot {
 struct Place {
     queue: Arc<Queue>,
     caller: Caller,
-    credentials: Tag,
+    credentials: KeyedHash,
     number: u64,
 }
 

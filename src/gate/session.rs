@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use super::verifier::Tag;
+use super::verifier::KeyedHash;
 
 /// Requests that may wait for a password check on a connection on which nobody was let in yet. A
 /// client that knows its password asks for one thing first; docker, containerd and podman ask for
@@ -23,7 +23,7 @@ const MAX_UNDECIDED: usize = 16;
 #[derive(Debug, Default)]
 pub struct Session {
     /// The keyed hash of the first credentials that came.
-    first: OnceLock<Tag>,
+    first: OnceLock<KeyedHash>,
     /// Whether others came as well.
     mixed: AtomicBool,
     /// Whether a request was let in.
@@ -35,7 +35,7 @@ pub struct Session {
 impl Session {
     /// Notes the credentials of a request. Whether they are the only ones that this connection has
     /// shown, and it was let in with them.
-    pub(super) fn presents(&self, credentials: &Tag) -> bool {
+    pub(super) fn presents(&self, credentials: &KeyedHash) -> bool {
         if self.first.get_or_init(|| *credentials) != credentials {
             self.mixed.store(true, Ordering::Relaxed);
         }

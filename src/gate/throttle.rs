@@ -23,7 +23,7 @@ use std::{
 use moka::{policy::EvictionPolicy, sync::Cache};
 use serde::Deserialize;
 
-use super::verifier::Tag;
+use super::verifier::KeyedHash;
 use crate::network::{Network, Site};
 
 /// So many addresses, users and pairs of them are counted at a time; the least recently used make
@@ -63,8 +63,8 @@ pub(super) struct Throttle {
     /// Of IPv6 only.
     sites: Counts<Site>,
     /// By a keyed hash of the name: names from outside can be long.
-    users: Counts<Tag>,
-    pairs: Counts<(Network, Tag)>,
+    users: Counts<KeyedHash>,
+    pairs: Counts<(Network, KeyedHash)>,
     /// When the throttle began, and how many milliseconds later the last password was wrong: mostly
     /// that is long ago, and nothing need be looked up.
     began: Instant,
@@ -86,11 +86,11 @@ struct Count {
 pub(super) struct Claim {
     pub(super) network: Network,
     /// A keyed hash of the user's name.
-    pub(super) user: Tag,
+    pub(super) user: KeyedHash,
 }
 
 impl Claim {
-    pub(super) fn new(address: IpAddr, user: Tag) -> Self {
+    pub(super) fn new(address: IpAddr, user: KeyedHash) -> Self {
         Self { network: Network::of(address), user }
     }
 }
@@ -245,7 +245,7 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    const ANN: Tag = [1; 32];
+    const ANN: KeyedHash = [1; 32];
 
     fn throttle() -> Throttle {
         Throttle::new(&ThrottleOptions {

@@ -20,14 +20,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::{hmac, rand::SystemRandom};
-use futures_util::FutureExt as _;
 use moka::{policy::EvictionPolicy, sync::Cache};
 use zeroize::Zeroizing;
 
 use super::{
     HtpasswdOptions, NoRandomness, Refusal,
-    basic::Credentials,
     checks::{Check, Checks},
+    credentials::Credentials,
     htpasswd::Htpasswd,
     outcomes::Outcome,
     queue::{Caller, Full, Queue, Turn, Waited},
@@ -37,7 +36,7 @@ use super::{
 use crate::network::Network;
 
 /// A keyed hash, of credentials with the line that they are held against or of a user's name.
-pub(super) type Tag = [u8; 32];
+pub(super) type KeyedHash = [u8; 32];
 
 /// Successes that are remembered; the least used make room. One that is used stays: whoever is at
 /// work must not wait again behind all who guess.
@@ -60,15 +59,24 @@ const BUSY: Refusal = Refusal::Busy { retry_after: RETRY_AFTER };
 pub(super) struct Verifier {
     users: ArcSwap<Checks>,
     key: hmac::Key,
-    verified: Cache<Tag, ()>,
+    verified: Cache<KeyedHash, ()>,
     /// Credentials that were wrong within the throttle's window, by who sent them: what others have
     /// tried is nobody's business.
-    wrong: Cache<(Network, Tag), ()>,
+    wrong: Cache<(Network, KeyedHash), ()>,
     /// Who was let in from where.
     known: Cache<Claim, ()>,
     queue: Arc<Queue>,
     runs: AtomicU64,
     throttle: Throttle,
+}
+
+/// What credentials are held against.
+struct Found<'a> {
+    check: &'a Arc<Check>,
+    /// Of the credentials, with the line that they are held against.
+    key: KeyedHash,
+    /// Whether this connection has shown these very credentials before, and was let in.
+    proven: bool,
 }
 
 /// A request that cannot be decided from memory.
@@ -77,7 +85,7 @@ struct Asking<'a> {
     address: IpAddr,
     claim: Claim,
     /// Of the credentials, with the line that they are held against.
-    key: Tag,
+    key: KeyedHash,
     check: &'a Arc<Check>,
     /// Whether this connection has shown these very credentials before, and was let in.
     proven: bool,
@@ -130,6 +138,27 @@ impl Verifier {
         self.queue.waiting()
     }
 
+    /// Decides about credentials that came from `address`, as far as that takes neither bcrypt nor a
+    /// wait; `None` where it takes them.
+    pub(super) fn recall(
+        &self,
+        credentials: &Credentials,
+        address: IpAddr,
+        session: &Session,
+    ) -> Option<Result<Outcome, Refusal>> {
+        let users = self.users.load();
+        let found = match self.look_up(&users, credentials, address, session) {
+            Ok(found) => found,
+            Err(throttled) => return Some(Err(throttled.into())),
+        };
+        // Only credentials of users are ever remembered, so the check is that of a line.
+        self.verified.get(&found.key)?;
+        self.is_in_force(credentials, found.check)?.then(|| {
+            self.admit(credentials, address, session);
+            Ok(Outcome::Memory)
+        })
+    }
+
     /// Lets a user in who comes from `address` with the right password, and says by what.
     pub(super) async fn verify(
         self: &Arc<Self>,
@@ -137,41 +166,21 @@ impl Verifier {
         address: IpAddr,
         session: &Session,
     ) -> Result<Outcome, Refusal> {
-        // The file has no other names than text; whoever has one is no user.
-        let user = credentials.user();
-        let name = || self.tag(&[credentials.user_bytes()]);
         let mut outcome = Outcome::Memory;
         loop {
             let users = self.users.load_full();
-            let check = match user.and_then(|user| users.of(user)) {
-                Some(check) => check,
-                None => users.decoy(name()),
-            };
-            let key = self.tag(&[
-                credentials.user_bytes(),
-                check.hash().as_str().as_bytes(),
-                credentials.password(),
-            ]);
-            let proven = session.presents(&key);
-            if !proven && self.throttle.is_at_work() {
-                self.throttle.check(&Claim::new(address, name()))?;
-            }
+            let Found { check, key, proven } =
+                self.look_up(&users, credentials, address, session)?;
             if self.verified.get(&key).is_none() {
-                let claim = Claim::new(address, name());
+                let claim = Claim::new(address, self.hash_of_name(credentials));
                 let asking = Asking { credentials, address, claim, key, check, proven };
-                // On the heap: every request would carry room for this around, and hardly any
-                // needs it.
-                if self.ask(&asking, session).boxed().await? == Outcome::Bcrypt {
+                if self.ask(&asking, session).await? == Outcome::Bcrypt {
                     outcome = Outcome::Bcrypt;
                 }
             }
-            match user
-                .and_then(|user| self.users.load().of(user).map(|now| now.hash() == check.hash()))
-            {
+            match self.is_in_force(credentials, check) {
                 Some(true) => {
-                    if session.admit() {
-                        self.known.insert(Claim::new(address, name()), ());
-                    }
+                    self.admit(credentials, address, session);
                     return Ok(outcome);
                 }
                 // While bcrypt ran, the line has changed: the password may be the old one, and it
@@ -180,6 +189,49 @@ impl Verifier {
                 None => return Err(Refusal::Unauthenticated),
             }
         }
+    }
+
+    /// Finds what credentials are held against, unless the throttle refuses them.
+    fn look_up<'a>(
+        &self,
+        users: &'a Checks,
+        credentials: &Credentials,
+        address: IpAddr,
+        session: &Session,
+    ) -> Result<Found<'a>, Throttled> {
+        // The file has only names that are text.
+        let check = match credentials.user().and_then(|user| users.of(user)) {
+            Some(check) => check,
+            None => users.dummy(self.hash_of_name(credentials)),
+        };
+        let key = self.keyed_hash(&[
+            credentials.user_bytes(),
+            check.hash().as_str().as_bytes(),
+            credentials.password(),
+        ]);
+        let proven = session.presents(&key);
+        if !proven && self.throttle.is_at_work() {
+            self.throttle.check(&Claim::new(address, self.hash_of_name(credentials)))?;
+        }
+        Ok(Found { check, key, proven })
+    }
+
+    /// Whether a check is that of the user's line now; `None` when the file has no such user.
+    fn is_in_force(&self, credentials: &Credentials, check: &Check) -> Option<bool> {
+        let users = self.users.load();
+        let now = users.of(credentials.user()?)?;
+        Some(now.hash() == check.hash())
+    }
+
+    /// Notes that a connection was let in, and where its user is known from now on.
+    fn admit(&self, credentials: &Credentials, address: IpAddr, session: &Session) {
+        if session.admit() {
+            self.known.insert(Claim::new(address, self.hash_of_name(credentials)), ());
+        }
+    }
+
+    fn hash_of_name(&self, credentials: &Credentials) -> KeyedHash {
+        self.keyed_hash(&[credentials.user_bytes()])
     }
 
     /// Decides about credentials that are not known to be right.
@@ -251,7 +303,7 @@ impl Verifier {
     }
 
     /// Remembers that credentials are right, and who came with them from where.
-    fn was_right(&self, claim: Claim, key: Tag, attempt: Option<Attempt>) {
+    fn was_right(&self, claim: Claim, key: KeyedHash, attempt: Option<Attempt>) {
         self.verified.insert(key, ());
         self.known.insert(claim, ());
         if let Some(attempt) = attempt {
@@ -260,17 +312,17 @@ impl Verifier {
     }
 
     /// A keyed hash of `parts`, each with its length, so that no two lists give the same bytes.
-    fn tag(&self, parts: &[&[u8]]) -> Tag {
+    fn keyed_hash(&self, parts: &[&[u8]]) -> KeyedHash {
         let mut context = hmac::Context::with_key(&self.key);
         for part in parts {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
         }
-        let mut tag = [0; 32];
-        for (to, from) in tag.iter_mut().zip(context.sign().as_ref()) {
+        let mut hash = [0; 32];
+        for (to, from) in hash.iter_mut().zip(context.sign().as_ref()) {
             *to = *from;
         }
-        tag
+        hash
     }
 }
 

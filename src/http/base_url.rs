@@ -7,24 +7,28 @@
 //! wrong; what is not a plain host and port is never repeated. Then locations are relative, which
 //! every client can follow.
 
+use std::sync::Arc;
+
 use axum::http::{HeaderValue, header};
 
 use super::{
-    Call, InvalidOptions, Options,
+    InvalidOptions, Options,
     authority::is_authority,
+    call::Head,
     proxies::{self, Named, Proxies},
 };
 
-/// How the beginning of a location is chosen.
+/// The rules that choose the base URL of a response.
 #[derive(Debug)]
-pub(super) struct BaseUrlRules {
+pub(super) struct BaseUrls {
     fixed: Option<String>,
     relative: bool,
     secure: bool,
-    prefix: String,
+    prefix: Arc<str>,
+    proxies: Arc<Proxies>,
 }
 
-/// The beginning of locations in the answer to one call.
+/// The beginning of locations in one response.
 #[derive(Debug)]
 pub(super) struct BaseUrl {
     location: String,
@@ -35,7 +39,7 @@ pub(super) struct BaseUrl {
 impl BaseUrl {
     /// The address of a path, which begins with `/v2/`.
     pub(super) fn locate(&self, path: &str) -> HeaderValue {
-        super::value(&format_args!("{}{path}", self.location))
+        super::response::value(&format_args!("{}{path}", self.location))
     }
 
     /// As [`locate`](Self::locate), for what others than the client read: an event.
@@ -44,41 +48,43 @@ impl BaseUrl {
     }
 }
 
-impl BaseUrlRules {
+impl BaseUrls {
     pub(super) fn new(
         options: &Options,
-        prefix: &str,
         secure: bool,
+        prefix: &Arc<str>,
+        proxies: &Arc<Proxies>,
     ) -> Result<Self, InvalidOptions> {
         let fixed = fixed(options, secure)?;
         Ok(Self {
             fixed: fixed.map(|(scheme, authority)| format!("{scheme}://{authority}")),
             relative: options.relativeurls,
             secure,
-            prefix: prefix.to_owned(),
+            prefix: Arc::clone(prefix),
+            proxies: Arc::clone(proxies),
         })
     }
 
-    /// The base URL for the answer to a call that came by way of some of these proxies.
-    pub(super) fn of(&self, call: &Call, proxies: &Proxies) -> BaseUrl {
-        let prefix = &self.prefix;
+    /// The base URL for the response to a request.
+    pub(super) fn of(&self, head: &Head) -> BaseUrl {
+        let prefix = &*self.prefix;
         if self.relative {
-            return BaseUrl { location: prefix.clone(), elsewhere: None };
+            return BaseUrl { location: prefix.to_owned(), elsewhere: None };
         }
         if let Some(fixed) = &self.fixed {
             return BaseUrl { location: format!("{fixed}{prefix}"), elsewhere: None };
         }
         let asked = || {
-            let authority = call.uri.authority().map(|authority| authority.as_str());
-            authority.or_else(|| call.header(header::HOST)).unwrap_or_default()
+            let authority = head.uri.authority().map(|authority| authority.as_str());
+            authority.or_else(|| head.header(header::HOST)).unwrap_or_default()
         };
         let own = scheme(self.secure);
         let absolute = |scheme, host: &str| {
             // Without a host there is no address.
             let base = is_authority(host).then(|| format!("{scheme}://{host}{prefix}"));
-            base.unwrap_or_else(|| prefix.clone())
+            base.unwrap_or_else(|| prefix.to_owned())
         };
-        match proxies.named(&call.headers, call.connection.peer) {
+        match self.proxies.named(&head.headers, head.connection.peer) {
             Named::Nothing => BaseUrl { location: absolute(own, asked()), elsewhere: None },
             Named::Trusted(place) => {
                 let host = place.host.as_deref().unwrap_or_else(asked);
@@ -88,7 +94,7 @@ impl BaseUrlRules {
             Named::Claimed(claims) => {
                 let address = absolute(own, asked());
                 if proxies::differs(&claims, own, asked()) {
-                    return BaseUrl { location: prefix.clone(), elsewhere: Some(address) };
+                    return BaseUrl { location: prefix.to_owned(), elsewhere: Some(address) };
                 }
                 BaseUrl { location: address, elsewhere: None }
             }

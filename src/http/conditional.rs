@@ -6,7 +6,10 @@ use axum::{
     http::{HeaderValue, Response, StatusCode, header},
 };
 
-use super::{CONTENT_DIGEST, Call, status, value};
+use super::{
+    call::Head,
+    response::{CONTENT_DIGEST, status, value},
+};
 use crate::oci::Digest;
 
 /// The entity tag of content.
@@ -15,13 +18,13 @@ pub(super) fn etag(digest: &Digest) -> HeaderValue {
 }
 
 /// Whether a request is for content only under a condition.
-pub(super) fn is_conditional(call: &Call) -> bool {
-    [header::IF_MATCH, header::IF_NONE_MATCH].iter().any(|name| call.headers.contains_key(name))
+pub(super) fn is_conditional(head: &Head) -> bool {
+    [header::IF_MATCH, header::IF_NONE_MATCH].iter().any(|name| head.headers.contains_key(name))
 }
 
 /// The answer to a client that has this content already.
-pub(super) fn not_modified(call: &Call, digest: &Digest) -> Option<Response<Body>> {
-    let header = call.header(header::IF_NONE_MATCH)?;
+pub(super) fn not_modified(head: &Head, digest: &Digest) -> Option<Response<Body>> {
+    let header = head.header(header::IF_NONE_MATCH)?;
     if !matches(header, digest) {
         return None;
     }
@@ -33,8 +36,8 @@ pub(super) fn not_modified(call: &Call, digest: &Digest) -> Option<Response<Body
 
 /// The answer to a client that wants only content other than this (`If-Match`, §13.1.1). The tags
 /// of content are strong, and so must theirs be.
-pub(super) fn failed(call: &Call, digest: &Digest) -> Option<Response<Body>> {
-    let header = call.header(header::IF_MATCH)?;
+pub(super) fn failed(head: &Head, digest: &Digest) -> Option<Response<Body>> {
+    let header = head.header(header::IF_MATCH)?;
     let matches = header.split(',').map(str::trim).any(|tag| tag == "*" || *tag == etag(digest));
     (!matches).then(|| status(StatusCode::PRECONDITION_FAILED))
 }
@@ -50,8 +53,8 @@ fn matches(header: &str, digest: &Digest) -> bool {
 }
 
 /// Whether a `Range` may be honoured in spite of an `If-Range` (§13.1.5).
-pub(super) fn range_applies(call: &Call, digest: &Digest) -> bool {
-    call.headers.get(header::IF_RANGE).is_none_or(|tag| *tag == etag(digest))
+pub(super) fn range_applies(head: &Head, digest: &Digest) -> bool {
+    head.headers.get(header::IF_RANGE).is_none_or(|tag| *tag == etag(digest))
 }
 
 #[cfg(test)]

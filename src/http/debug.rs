@@ -10,7 +10,7 @@ use axum::{
 use hyper::service::{Service, service_fn};
 use serde::Deserialize;
 
-use super::{json, response, status};
+use super::response::{json, response, status};
 use crate::health::Health;
 
 /// registry:2's path.

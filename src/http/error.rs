@@ -29,7 +29,7 @@ const MAX_REPORTED: usize = 100;
 /// Why a request is not answered as it wished.
 #[derive(Debug)]
 pub enum Error {
-    /// No `Host`, several, or one that is none (RFC 9112 §3.2).
+    /// No `Host`, several, or a malformed one (RFC 9112 §3.2).
     Host,
     /// A method that the endpoint does not have.
     MethodNotAllowed(&'static [Method]),
@@ -37,6 +37,8 @@ pub enum Error {
     NotFound,
     /// Found before the core was asked.
     Refused(Refused),
+    /// A handler or a layer panicked. The panic hook has written where.
+    Panicked,
     /// Found by the core.
     Registry(registry::Error),
     /// Found by the gate: the caller is not known.
@@ -47,6 +49,11 @@ pub enum Error {
         challenge: Option<String>,
     },
 }
+
+/// A handler panicked.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a handler panicked")]
+struct Panicked;
 
 /// A code, and what is worth saying besides.
 #[derive(Debug)]
@@ -94,6 +101,7 @@ impl Error {
             Self::Host => {
                 plain(StatusCode::BAD_REQUEST, "a request needs one Host header, of one host\n")
             }
+            Self::Panicked => internal(StatusCode::INTERNAL_SERVER_ERROR, &Panicked, id),
             Self::NotFound => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
             Self::Refused(refused) => refused.respond(),
             Self::NotLetIn { refusal: Refusal::Unauthenticated, challenge } => {
@@ -253,11 +261,7 @@ fn needed(message: &str, manifests: &[impl Serialize]) -> Response<Body> {
 }
 
 /// The response to a failure of ours.
-pub(super) fn internal(
-    status: StatusCode,
-    error: &dyn std::error::Error,
-    id: RequestId,
-) -> Response<Body> {
+fn internal(status: StatusCode, error: &dyn std::error::Error, id: RequestId) -> Response<Body> {
     tracing::error!(request = %id, error = %Chain(error), "a request failed");
     let detail = json!({ "request": id.to_string() });
     let message = match status {

@@ -1,34 +1,41 @@
-//! Telling what happened: what of a request and its outcome goes into events.
+//! Events: what of a request and its outcome goes into them.
 //!
-//! A change is told of when it is durable and before its client hears of it, and also when the
-//! client does not wait for that. What is not wanted by anybody costs nothing here.
+//! The event of a change is emitted when the change is durable and before its client has the
+//! response, also when the client does not wait for that. An event that no endpoint wants costs
+//! nothing here.
+
+use std::sync::Arc;
 
 use axum::http::header;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::{Api, Call, base_url::BaseUrl};
+use super::{
+    base_url::{BaseUrl, BaseUrls},
+    call::Head,
+    middleware::Authorised,
+};
 use crate::{
-    gate::{Identity, Permit},
+    gate::Identity,
     notify::{Action, Event, Notifier, Request, Target},
     oci::{Digest, Manifest, Reference, RepositoryName, Tag},
-    registry::{self, StoredManifest},
+    registry::{self, Registry, StoredManifest},
 };
 
-/// What blobs are called in events, whatever is in them.
+/// The media type of blobs in events, whatever their content is.
 const BLOB: &str = "application/octet-stream";
 
-/// How many tags that have gone wait to be told of.
+/// How many deleted tags may wait for their events.
 const TAGS: usize = 64;
 
-/// Tells of what a request does to a repository.
+/// Emits the events of one request and one repository.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub(super) struct EventEmitter {
     notifier: Notifier,
     action: Action,
     repository: RepositoryName,
     request: Request,
-    actor: Option<std::sync::Arc<str>>,
+    actor: Option<Arc<str>>,
     base_url: BaseUrl,
 }
 
@@ -50,69 +57,56 @@ impl Pushed {
     }
 }
 
-impl Api {
-    /// Somebody to tell of an action; `None` when nobody wants to know.
-    pub(super) fn teller(
+/// Makes the events of requests.
+#[derive(Debug)]
+pub(super) struct Events {
+    pub(super) registry: Registry,
+    pub(super) notifier: Notifier,
+    pub(super) base_urls: Arc<BaseUrls>,
+}
+
+impl Events {
+    /// What emits the event of an action; `None` when no endpoint wants such events.
+    pub(super) fn emitter(
         &self,
         action: Action,
-        permit: &Permit,
+        request: &Authorised,
         name: &RepositoryName,
-        call: &Call,
-    ) -> Option<Teller> {
-        self.notifier.wants(action).then(|| Teller {
+    ) -> Option<EventEmitter> {
+        self.notifier.wants(action).then(|| EventEmitter {
             notifier: self.notifier.clone(),
             action,
             repository: name.clone(),
-            request: self.request(call),
-            actor: match permit.identity() {
+            request: described(&request.head),
+            actor: match request.permit.identity() {
                 Identity::Anonymous => None,
-                Identity::User(name) => Some(std::sync::Arc::clone(name)),
+                Identity::User(name) => Some(Arc::clone(name)),
             },
-            base_url: self.base_url(call),
+            base_url: self.base_urls.of(&request.head),
         })
     }
 
-    /// The request as events describe it.
-    fn request(&self, call: &Call) -> Request {
-        let authority = call.uri.authority().map(|authority| authority.as_str());
-        let host = authority.or_else(|| call.header(header::HOST));
-        let agent = call.headers.get(header::USER_AGENT);
-        Request {
-            id: call.id.to_string(),
-            // Of somebody behind a proxy the port is not known.
-            addr: match call.client.filter(|client| Some(*client) != call.connection.peer.ip()) {
-                Some(client) => client.to_string(),
-                None => call.connection.peer.to_string(),
-            },
-            host: host.unwrap_or_default().to_owned(),
-            method: call.method.to_string(),
-            useragent: agent
-                .map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned())
-                .unwrap_or_default(),
-        }
-    }
-
-    /// Makes a change and tells of it, both to the end even when the client goes away.
-    pub(super) async fn told<T: Send + 'static>(
+    /// Makes a change and emits its event, both to the end even when the client goes away.
+    pub(super) async fn with_event<T: Send + 'static>(
         &self,
-        teller: Option<Teller>,
+        emitter: Option<EventEmitter>,
         change: impl Future<Output = Result<T, registry::Error>> + Send + 'static,
-        tell: impl FnOnce(Teller, &T) -> BoxFuture<'static, ()> + Send + 'static,
+        emit: impl FnOnce(EventEmitter, &T) -> BoxFuture<'static, ()> + Send + 'static,
     ) -> Result<T, registry::Error> {
-        let Some(teller) = teller else { return change.await };
+        let Some(emitter) = emitter else { return change.await };
         let work = async move {
             let changed = change.await?;
-            tell(teller, &changed).await;
+            emit(emitter, &changed).await;
             Ok(changed)
         };
         self.registry.detached(work).await
     }
 
-    /// Deletes a manifest, and tells of each tag that went with it and then of the manifest, in the
-    /// order in which they go. `false` when it was not there.
-    pub(super) async fn delete_manifest_and_tell(
+    /// Deletes a manifest, and emits the events of each tag that went with it and then of the
+    /// manifest, in the order in which they go. `false` when it was not there.
+    pub(super) async fn delete_manifest_with_events(
         &self,
-        teller: Teller,
+        emitter: EventEmitter,
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<bool, registry::Error> {
@@ -120,28 +114,48 @@ impl Api {
         let work = async move {
             let (sender, mut untagged) = mpsc::channel(TAGS);
             let deletion = registry.manifests().delete(&name, &digest, Some(sender));
-            let telling = async {
+            let emitting = async {
                 while let Some(tag) = untagged.recv().await {
-                    teller.untagged(&[tag]).await;
+                    emitter.untagged(&[tag]).await;
                 }
             };
-            let (deleted, ()) = futures_util::future::join(deletion, telling).await;
+            let (deleted, ()) = futures_util::future::join(deletion, emitting).await;
             let deleted = deleted?;
-            teller.gone(deleted.then_some(digest)).await;
+            emitter.gone(deleted.then_some(digest)).await;
             Ok(deleted)
         };
         self.registry.detached(work).await
     }
 }
 
-impl Teller {
-    /// Of a blob that came or was asked for.
+/// The request as events describe it.
+fn described(head: &Head) -> Request {
+    let authority = head.uri.authority().map(|authority| authority.as_str());
+    let host = authority.or_else(|| head.header(header::HOST));
+    let agent = head.headers.get(header::USER_AGENT);
+    Request {
+        id: head.id.to_string(),
+        // The port of a client behind a proxy is not known.
+        addr: match head.client().filter(|client| Some(*client) != head.connection.peer.ip()) {
+            Some(client) => client.to_string(),
+            None => head.connection.peer.to_string(),
+        },
+        host: host.unwrap_or_default().to_owned(),
+        method: head.method.to_string(),
+        useragent: agent
+            .map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned())
+            .unwrap_or_default(),
+    }
+}
+
+impl EventEmitter {
+    /// A blob was pushed or pulled.
     pub(super) async fn blob(self, digest: Digest, size: u64) {
         let target = self.content(("blobs", digest), size, BLOB);
-        self.tell(target).await;
+        self.emit(target).await;
     }
 
-    /// Of a blob that is in one more repository, if it is: then it has a size.
+    /// A blob was mounted, if `size` is there.
     pub(super) async fn mounted(
         self,
         digest: Digest,
@@ -150,11 +164,11 @@ impl Teller {
     ) {
         if let Some(size) = size {
             let target = self.content(("blobs", digest), size, BLOB);
-            self.tell(target.mounted_from(from.as_ref())).await;
+            self.emit(target.mounted_from(from.as_ref())).await;
         }
     }
 
-    /// Of a manifest that was asked for.
+    /// A manifest was pulled.
     pub(super) async fn pulled(self, manifest: StoredManifest, reference: Reference) {
         let StoredManifest { digest, media_type, bytes } = manifest;
         let tag = match &reference {
@@ -163,40 +177,40 @@ impl Teller {
         };
         let target = self.content(("manifests", digest), bytes.len() as u64, &media_type);
         let references = self.notifier.references(&bytes);
-        self.tell(target.tagged(tag).referring(references)).await;
+        self.emit(target.tagged(tag).referring(references)).await;
     }
 
-    /// Of a manifest that came: once for each tag that it came with, or once without one.
+    /// A manifest was pushed: one event for each of its tags, or one without a tag.
     pub(super) async fn pushed(self, digest: Digest, Pushed { tags, bytes }: Pushed) {
         let media_type = Manifest::stored_media_type(&bytes);
         let target = self
             .content(("manifests", digest), bytes.len() as u64, &media_type)
             .referring(self.notifier.references(&bytes));
         if tags.is_empty() {
-            self.tell(target.clone()).await;
+            self.emit(target.clone()).await;
         }
         for tag in &tags {
-            self.tell(target.clone().tagged(Some(tag))).await;
+            self.emit(target.clone().tagged(Some(tag))).await;
         }
     }
 
-    /// Of content that has gone, if it has.
+    /// Content was deleted, if `digest` is there.
     pub(super) async fn gone(&self, digest: Option<Digest>) {
         if let Some(digest) = digest {
-            self.tell(Target::gone(&self.repository, digest)).await;
+            self.emit(Target::gone(&self.repository, digest)).await;
         }
     }
 
-    /// Of tags that have gone.
+    /// Tags were deleted.
     pub(super) async fn untagged(&self, tags: &[Tag]) {
         for tag in tags {
-            self.tell(Target::untagged(&self.repository, tag)).await;
+            self.emit(Target::untagged(&self.repository, tag)).await;
         }
     }
 
-    /// Of the repository, which has gone.
+    /// The repository was deleted.
     pub(super) async fn repository_gone(&self) {
-        self.tell(Target::repository(&self.repository)).await;
+        self.emit(Target::repository(&self.repository)).await;
     }
 
     fn content(&self, (kind, digest): (&str, Digest), size: u64, media_type: &str) -> Target {
@@ -204,7 +218,7 @@ impl Teller {
         Target::content(&self.repository, digest, size, media_type, url)
     }
 
-    async fn tell(&self, target: Target) {
+    async fn emit(&self, target: Target) {
         let (request, actor) = (self.request.clone(), self.actor.clone());
         self.notifier.tell(Event { action: self.action, target, request, actor }).await;
     }

@@ -8,14 +8,17 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    http::{HeaderValue, Request, Response, StatusCode, header},
+    http::{HeaderValue, Method, Request, Response, StatusCode, header},
 };
 use hyper::service::{Service, service_fn};
 
 use super::{
-    Call, Connection, Error, InvalidOptions, Options, RequestId,
+    Connection, Error, InvalidOptions, Options, RequestId,
     authority::{is_authority, split_port},
-    base_url, observe, status,
+    base_url,
+    call::Head,
+    middleware::{access_log, request_id, response_headers},
+    response::status,
 };
 use crate::telemetry::access;
 
@@ -64,15 +67,16 @@ impl Redirect {
         let (redirect, connection) = (Arc::clone(self), Arc::new(connection));
         service_fn(move |request: Request<B>| {
             let (id, started) = (RequestId::new(), Instant::now());
-            let (call, _) = Call::new(id, Arc::clone(&connection), request.map(|_| Body::empty()));
+            let head = Head::new(id, Arc::clone(&connection), request.into_parts().0);
             let mut response =
-                redirect.answer(&call).unwrap_or_else(|error| error.into_response(id));
+                redirect.answer(&head).unwrap_or_else(|error| error.into_response(id));
             // A client that stays would go on speaking here.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            observe::finish(&call, &mut response);
+            response_headers::end(head.method == Method::HEAD, &mut response);
+            request_id::set(id, &mut response);
             if redirect.access_log {
                 let status = response.status().as_u16();
-                access::log(&observe::exchange(&call, status, (0, 0), started.elapsed()));
+                access::log(&access_log::exchange(&head, status, started.elapsed()));
             }
             async move { Ok(response) }
         })
@@ -80,13 +84,13 @@ impl Redirect {
 
     /// 301 for every method, as from nginx. None of `http.headers` is added: what most of them mean
     /// to a browser is void without TLS (RFC 6797 §7.2).
-    fn answer(&self, call: &Call) -> Result<Response<Body>, Error> {
-        let asked = match call.uri.authority() {
+    fn answer(&self, head: &Head) -> Result<Response<Body>, Error> {
+        let asked = match head.uri.authority() {
             Some(authority) => Some(authority.as_str()),
-            None => call.only(&header::HOST).map_err(|_| Error::Host)?,
+            None => head.only(&header::HOST).map_err(|_| Error::Host)?,
         };
-        let path = call.uri.path_and_query().map_or("/", |path| path.as_str());
-        if !call.has_one_host() {
+        let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+        if !head.has_one_host() {
             return Err(Error::Host);
         }
         // `*` and what CONNECT asks for are no paths.

@@ -41,6 +41,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
 const OWNED: &[(&str, &[&str])] = &[
     ("axum::", &["http", "server"]),
     ("hyper::", &["http", "server"]),
+    ("tower::", &["http", "server"]),
     ("bcrypt::", &["gate"]),
     ("md5::", &["gate"]),
     ("sha_crypt::", &["gate"]),
@@ -82,6 +83,48 @@ fn every_file_begins_with_what_it_is_for() {
     for (file, _, text) in sources() {
         let test = file.ends_with("tests.rs");
         assert!(test || text.starts_with("//! "), "{file} has no `//!` at its top");
+    }
+}
+
+#[test]
+fn handlers_are_reached_by_permitted_only() {
+    let file = |wanted: &str| {
+        let found = sources().into_iter().find(|(file, _, _)| file == wanted);
+        found.unwrap_or_else(|| panic!("{wanted} is not there")).2
+    };
+    // The compiler keeps a struct with a private field to its module, and each has such a field.
+    let makers = [("authenticate", "Authenticated"), ("authorise", "Permitted")];
+    for (layer, made) in makers {
+        let text = file(&format!("http/middleware/{layer}.rs"));
+        let (_, fields) = text.split_once(&format!("struct {made} {{")).expect("the type is there");
+        let (fields, _) = fields.split_once("\n}").expect("it has an end");
+        let is_private = |line: &str| line.trim_start().starts_with("_seal: ()");
+        assert!(fields.lines().any(is_private), "{layer}.rs: any module can make a {made}");
+        let derives = text.contains("Default)]") || text.contains(&format!("Default for {made}"));
+        assert!(!derives, "{layer}.rs: {made} comes from nothing");
+        let functions = code(&text).filter(|line| line.contains("fn ") && line.contains("pub"));
+        let makes = |line: &&str| line.contains(&format!("-> {made}"));
+        assert_eq!(functions.filter(makes).count(), 0, "{layer}.rs: a function hands out a {made}");
+    }
+    // The only item of the handlers that others can call takes one.
+    let handlers = file("http/handlers.rs");
+    assert!(code(&file("http.rs")).any(|line| line == "mod handlers;"), "handlers are public");
+    let seen: Vec<_> =
+        code(&handlers).filter(|line| line.contains("pub") && line.contains("fn ")).collect();
+    assert_eq!(seen, ["pub(super) fn service("], "there is another way to a handler");
+    let (_, service) = handlers.split_once("pub(super) fn service(").expect("it is there");
+    let (signature, _) = service.split_once("use<>").expect("it has a signature");
+    assert!(signature.contains("Service<\n    Permitted,"), "{signature}");
+    let modules = code(&handlers).filter(|line| line.contains("mod "));
+    for line in modules {
+        assert!(line.starts_with("mod "), "{line}: others can see its handlers");
+    }
+    for (file, _, text) in sources() {
+        if file.starts_with("http/handlers/") {
+            for line in code(&text).filter(|line| line.trim_start().starts_with("pub")) {
+                assert!(line.trim_start().starts_with("pub(super) "), "{file}: {line}");
+            }
+        }
     }
 }
 

@@ -151,10 +151,10 @@ impl PasswordHash {
     /// A hash that no password has, and that is as much work to check as this one: for callers who
     /// are no users.
     #[must_use]
-    pub fn decoy(&self) -> Self {
+    pub fn dummy(&self) -> Self {
         match self {
-            Self::Bcrypt(hash) => Self::Bcrypt(BcryptHash::decoy(hash.cost)),
-            Self::Legacy(hash) => Self::Legacy(hash.decoy()),
+            Self::Bcrypt(hash) => Self::Bcrypt(BcryptHash::dummy(hash.cost)),
+            Self::Legacy(hash) => Self::Legacy(hash.dummy()),
         }
     }
 
@@ -209,7 +209,7 @@ impl BcryptHash {
     /// A hash that no password has, as expensive to check as any of that cost: for callers who are
     /// no users. `cost` is within [`MIN_COST`] and [`MAX_COST`].
     #[must_use]
-    pub fn decoy(cost: u8) -> Self {
+    pub fn dummy(cost: u8) -> Self {
         // A dot is bcrypt's digit zero; 22 of them are the salt, 31 the hash.
         let text = format!("$2y${cost:02}${}", ".".repeat(53)).into();
         Self { text, cost }

@@ -108,7 +108,7 @@ impl LegacyHash {
     }
 
     /// A hash that no password has, and that is as much work to check as this one.
-    pub(super) fn decoy(&self) -> Self {
+    pub(super) fn dummy(&self) -> Self {
         // No character that a hash is written with is zero, and no digest of SHA-1 is known to be.
         let expected = vec![0; self.expected.len()].into();
         Self { text: "".into(), expected, ..self.clone() }
@@ -304,7 +304,7 @@ mod tests {
             assert_eq!(hash.as_str(), text);
             let PasswordHash::Legacy(legacy) = &hash else { panic!("{text} is no bcrypt") };
             assert_eq!(legacy.format().to_string().split(" (").next(), Some(format));
-            assert!(!hash.decoy().verify(password.as_bytes()), "{text}");
+            assert!(!hash.dummy().verify(password.as_bytes()), "{text}");
             assert!(!format!("{hash:?}").contains(&text[7..]), "{hash:?}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Network, Site, Tag};
+use super::{KeyedHash, Network, Site};
 
 /// The lines of all networks, by site. A check is once in the line of each network that waits for
 /// it.
@@ -15,7 +15,7 @@ pub(super) struct Lines {
 #[derive(Debug)]
 struct Line {
     network: Network,
-    checks: VecDeque<Tag>,
+    checks: VecDeque<KeyedHash>,
 }
 
 impl Lines {
@@ -24,7 +24,7 @@ impl Lines {
     }
 
     /// Puts a check at the end of a network's line, unless it is in there.
-    pub(super) fn push(&mut self, network: Network, check: Tag) {
+    pub(super) fn push(&mut self, network: Network, check: KeyedHash) {
         let site = network.site();
         let at = self.sites.iter().position(|(of, _)| *of == site).unwrap_or_else(|| {
             self.sites.push_back((site, VecDeque::new()));
@@ -42,7 +42,7 @@ impl Lines {
     }
 
     /// Takes out the check whose turn it is, and with it the turn of its site and network.
-    pub(super) fn pop(&mut self) -> Option<(Network, Tag)> {
+    pub(super) fn pop(&mut self) -> Option<(Network, KeyedHash)> {
         let (site, mut lines) = self.sites.pop_front()?;
         let mut line = lines.pop_front()?;
         let (network, check) = (line.network, line.checks.pop_front()?);
@@ -57,7 +57,7 @@ impl Lines {
 
     /// Of the site with most checks, and of its network with most, the last one. Of several, it is
     /// the newcomer's.
-    pub(super) fn last_of_most(&self, newcomer: Network) -> Option<(Network, Tag)> {
+    pub(super) fn last_of_most(&self, newcomer: Network) -> Option<(Network, KeyedHash)> {
         let length = |lines: &VecDeque<Line>| lines.iter().map(|line| line.checks.len()).sum();
         let (_, lines) = self.sites.iter().max_by_key(|(site, lines)| -> (usize, bool) {
             (length(lines), *site == newcomer.site())
@@ -67,16 +67,16 @@ impl Lines {
     }
 
     /// Takes a check out of a network's line.
-    pub(super) fn remove(&mut self, network: Network, check: &Tag) {
+    pub(super) fn remove(&mut self, network: Network, check: &KeyedHash) {
         self.retain(|of, other| of != network || other != check);
     }
 
     /// Takes a check out of all lines.
-    pub(super) fn remove_everywhere(&mut self, check: &Tag) {
+    pub(super) fn remove_everywhere(&mut self, check: &KeyedHash) {
         self.retain(|_, other| other != check);
     }
 
-    fn retain(&mut self, mut keep: impl FnMut(Network, &Tag) -> bool) {
+    fn retain(&mut self, mut keep: impl FnMut(Network, &KeyedHash) -> bool) {
         self.sites.retain_mut(|(_, lines)| {
             lines.retain_mut(|line| {
                 line.checks.retain(|check| keep(line.network, check));

@@ -19,7 +19,7 @@ fn known(address: &str) -> Caller {
     Caller { network: network(address), known: true }
 }
 
-fn tag(number: u32) -> Tag {
+fn tag(number: u32) -> KeyedHash {
     let mut tag = [0; 32];
     tag[..4].copy_from_slice(&number.to_be_bytes());
     tag

@@ -1,4 +1,3 @@
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures_util::future::join_all;
 
 use super::*;
@@ -21,8 +20,7 @@ fn verifier() -> Arc<Verifier> {
 }
 
 fn credentials(user: &str, password: &str) -> Credentials {
-    let value = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
-    Credentials::parse(value.as_bytes()).unwrap()
+    Credentials::new(Zeroizing::new(format!("{user}:{password}").into_bytes())).unwrap()
 }
 
 /// What becomes of credentials on a connection of their own.
@@ -108,7 +106,8 @@ async fn on_a_connection_that_nobody_was_let_in_on_sixteen_requests_wait() {
     let asking = (0..20).map(|_| verifier.verify(&right, HERE.into(), &session));
     let (answers, ()) = tokio::join!(biased; join_all(asking), async { drop(turns) });
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-    let attempts = verifier.throttle.check(&Claim::new(HERE.into(), verifier.tag(&[b"ann"])));
+    let attempts =
+        verifier.throttle.check(&Claim::new(HERE.into(), verifier.keyed_hash(&[b"ann"])));
     assert_eq!(attempts, Ok(()), "what was not looked at does not count");
 }
 
@@ -189,8 +188,7 @@ async fn passwords_that_are_not_text_are_compared_as_bytes() {
     let file = users(&format!("ann:{hash}\n\u{fffd}:{hash}\n"));
     let verifier = Arc::new(Verifier::new(&file, &HtpasswdOptions::default()).unwrap());
     let ask = async |pair: &[u8]| {
-        let value = format!("Basic {}", BASE64_STANDARD.encode(pair));
-        let credentials = Credentials::parse(value.as_bytes()).unwrap();
+        let credentials = Credentials::new(Zeroizing::new(pair.to_owned())).unwrap();
         verifier.verify(&credentials, HERE.into(), &Session::default()).await
     };
     assert_eq!(ask(b"ann:gr\xfc\xdfe").await, Ok(Outcome::Bcrypt));

@@ -7,17 +7,18 @@ use axum::{
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
-use super::super::{
-    Api, CONTENT_DIGEST, Call, Error,
+use super::Handlers;
+use crate::http::{
+    Error,
     byteranges::Byteranges,
     conditional,
-    events::Teller,
+    events::EventEmitter,
+    middleware::Authorised,
     options::DeletableBlobs,
     range::{self, Wanted},
-    response, status, value,
+    response::{CONTENT_DIGEST, response, status, value},
 };
 use crate::{
-    gate::Permit,
     notify::Action,
     oci::{Digest, ErrorCode, RepositoryName},
     registry::{self, ByteStream, DeleteMode},
@@ -27,35 +28,36 @@ use crate::{
 /// client's own cache (RFC 9111 §3.5).
 const FOREVER: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
 
-impl Api {
+impl Handlers {
     pub(super) async fn read_blob(
         &self,
-        permit: &Permit,
+        request: &Authorised,
         name: &RepositoryName,
         digest: &Digest,
-        call: &Call,
     ) -> Result<Response<Body>, Error> {
         let unknown = || Error::refused(ErrorCode::BlobUnknown).with_detail(json!(digest));
-        if call.method == Method::HEAD || conditional::is_conditional(call) {
+        if request.head.method == Method::HEAD || conditional::is_conditional(&request.head) {
             let size = self.registry.blobs().size(name, digest).await?.ok_or_else(unknown)?;
-            if let Some(response) = conditional::failed(call, digest) {
+            if let Some(response) = conditional::failed(&request.head, digest) {
                 return Ok(response);
             }
-            if let Some(mut response) = conditional::not_modified(call, digest) {
+            if let Some(mut response) = conditional::not_modified(&request.head, digest) {
                 response.headers_mut().insert(header::CACHE_CONTROL, FOREVER);
-                self.tell_of_pull(permit, (name, digest), size, call).await;
+                self.emit_pull(request, name, digest, size).await;
                 return Ok(response);
             }
-            if call.method == Method::HEAD {
-                self.tell_of_pull(permit, (name, digest), size, call).await;
+            if request.head.method == Method::HEAD {
+                self.emit_pull(request, name, digest, size).await;
                 return Ok(content(StatusCode::OK, digest, size, Body::empty()));
             }
         }
         let blob = self.registry.blobs().open(name, digest).await?.ok_or_else(unknown)?;
         let size = blob.size();
-        self.tell_of_pull(permit, (name, digest), size, call).await;
-        let wanted = match call.header(header::RANGE) {
-            Some(header) if conditional::range_applies(call, digest) => range::wanted(header, size),
+        self.emit_pull(request, name, digest, size).await;
+        let wanted = match request.head.header(header::RANGE) {
+            Some(header) if conditional::range_applies(&request.head, digest) => {
+                range::wanted(header, size)
+            }
             _ => Wanted::All,
         };
         match wanted {
@@ -88,42 +90,41 @@ impl Api {
         }
     }
 
-    /// registry:2 calls it a pull whatever came of it: a part, nothing new, or only the head.
-    async fn tell_of_pull(
+    /// As registry:2 does, calls it a pull whatever the response is: a part, `304`, or only the head.
+    async fn emit_pull(
         &self,
-        permit: &Permit,
-        (name, digest): (&RepositoryName, &Digest),
+        request: &Authorised,
+        name: &RepositoryName,
+        digest: &Digest,
         size: u64,
-        call: &Call,
     ) {
-        if let Some(teller) = self.teller(Action::Pull, permit, name, call) {
-            teller.blob(digest.clone(), size).boxed().await;
+        if let Some(emitter) = self.events.emitter(Action::Pull, request, name) {
+            emitter.blob(digest.clone(), size).boxed().await;
         }
     }
 
     pub(super) async fn delete_blob(
         &self,
-        permit: &Permit,
+        request: &Authorised,
         name: &RepositoryName,
         digest: &Digest,
-        call: &Call,
     ) -> Result<Response<Body>, Error> {
         self.deletion_allowed()?;
-        let if_needed = match self.limits.delete.blobs {
+        let mode = match self.delete.blobs {
             DeletableBlobs::Unneeded => DeleteMode::IfUnreferenced,
             DeletableBlobs::Force => DeleteMode::Force,
         };
         let gone = digest.clone();
         let change = {
             let (registry, name, digest) = (self.registry.clone(), name.clone(), digest.clone());
-            async move { registry.blobs().delete(&name, &digest, if_needed).await }
+            async move { registry.blobs().delete(&name, &digest, mode).await }
         };
-        let teller = self.teller(Action::Delete, permit, name, call);
-        let tell = move |teller: Teller, deleted: &bool| {
+        let emitter = self.events.emitter(Action::Delete, request, name);
+        let emit = move |emitter: EventEmitter, deleted: &bool| {
             let gone = deleted.then_some(gone);
-            async move { teller.gone(gone).await }.boxed()
+            async move { emitter.gone(gone).await }.boxed()
         };
-        if !self.told(teller, change, tell).await? {
+        if !self.events.with_event(emitter, change, emit).await? {
             return Err(Error::refused(ErrorCode::BlobUnknown).with_detail(json!(digest)));
         }
         let mut response = status(StatusCode::ACCEPTED);

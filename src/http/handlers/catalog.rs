@@ -3,23 +3,22 @@
 use axum::{body::Body, http::Response};
 use serde_json::json;
 
-use super::super::{Api, Call, Error, endpoint::PageQuery, json as json_response};
+use super::Handlers;
 use crate::{
-    gate::Permit,
+    http::{Error, endpoint::PageQuery, middleware::Authorised, response::json as json_response},
     oci::{ErrorCode, RepositoryName},
 };
 
 /// How many repositories a page has when the client does not say how many.
 const CATALOG_PAGE: usize = 100;
 
-impl Api {
+impl Handlers {
     pub(super) async fn catalog(
         &self,
-        _: &Permit,
+        request: &Authorised,
         PageQuery { size, last }: PageQuery,
-        call: &Call,
     ) -> Result<Response<Body>, Error> {
-        let largest = self.limits.catalog.maxentries;
+        let largest = self.catalog.maxentries;
         let wanted = size.unwrap_or_else(|| CATALOG_PAGE.min(largest));
         if wanted > largest {
             let detail = json!({ "n": wanted, "largest": largest });
@@ -28,7 +27,7 @@ impl Api {
         let page = self.registry.lists().repositories(last.as_deref(), "", wanted).await?;
         let names: Vec<&str> = page.items.iter().map(RepositoryName::as_str).collect();
         let mut response =
-            json_response(&call.method, json!({ "repositories": names }).to_string());
+            json_response(&request.head.method, json!({ "repositories": names }).to_string());
         if let (true, Some(last), true) = (page.more, page.items.last(), wanted > 0) {
             let last = last.as_str().replace('/', "%2F");
             self.link_next(&mut response, &format!("/v2/_catalog?last={last}&n={wanted}"));

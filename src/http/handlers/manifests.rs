@@ -7,13 +7,14 @@ use axum::{
 use futures_util::FutureExt as _;
 use serde_json::json;
 
-use super::super::{
-    Api, CONTENT_DIGEST, Call, Error, body, conditional,
-    events::{Pushed, Teller},
-    response, status, value,
-};
+use super::Handlers;
 use crate::{
-    gate::Permit,
+    http::{
+        Error, body, conditional,
+        events::{EventEmitter, Pushed},
+        middleware::Authorised,
+        response::{CONTENT_DIGEST, response, status, value},
+    },
     notify::Action,
     oci::{ErrorCode, Manifest, Reference, RepositoryName, Tag},
     registry::{self, Accepted, Put},
@@ -22,36 +23,35 @@ use crate::{
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
-impl Api {
+impl Handlers {
     /// Serves a manifest as what it is, whatever `Accept` says: clients that cannot read it say so
     /// better than a 404 could.
     pub(super) async fn read_manifest(
         &self,
-        permit: &Permit,
+        request: &Authorised,
         name: &RepositoryName,
         reference: &Reference,
-        call: &Call,
     ) -> Result<Response<Body>, Error> {
         let manifest = self.registry.manifests().get(name, reference).await?;
         let manifest = manifest.ok_or_else(|| unknown(name, reference))?;
-        if call.method == Method::HEAD
+        if request.head.method == Method::HEAD
             && matches!(reference, Reference::Digest(_))
             && !self.registry.manifests().touch(name, &manifest.digest).await?
         {
             return Err(unknown(name, reference));
         }
-        if call.method == Method::GET {
-            // Whether it has to be sent or not, somebody wants it.
+        if request.head.method == Method::GET {
+            // A client wants it, whether or not it has to be sent.
             self.registry.manifests().record_pull(name, &manifest.digest);
         }
-        if let Some(response) = conditional::not_modified(call, &manifest.digest) {
+        if let Some(response) = conditional::not_modified(&request.head, &manifest.digest) {
             return Ok(response);
         }
-        if let Some(teller) = self.teller(Action::Pull, permit, name, call) {
-            teller.pulled(manifest.clone(), reference.clone()).boxed().await;
+        if let Some(emitter) = self.events.emitter(Action::Pull, request, name) {
+            emitter.pulled(manifest.clone(), reference.clone()).boxed().await;
         }
         let length = manifest.bytes.len();
-        let body = match call.method {
+        let body = match request.head.method {
             Method::HEAD => Body::empty(),
             _ => Body::from(manifest.bytes),
         };
@@ -66,10 +66,10 @@ impl Api {
 
     pub(super) async fn put_manifest(
         &self,
-        permit: &Permit,
+        request: &Authorised,
         name: &RepositoryName,
-        (reference, tags): (Reference, Vec<Tag>),
-        (call, body): (&Call, Body),
+        put: PutAt,
+        body: Body,
     ) -> Result<Response<Body>, Error> {
         let too_large = || {
             let detail = json!(format!("a manifest has at most {} bytes", Manifest::MAX_SIZE));
@@ -77,29 +77,30 @@ impl Api {
                 .with_status(StatusCode::PAYLOAD_TOO_LARGE)
                 .with_detail(detail)
         };
-        if call.content_length().is_some_and(|length| length > Manifest::MAX_SIZE as u64) {
+        if request.head.content_length().is_some_and(|length| length > Manifest::MAX_SIZE as u64) {
             return Err(too_large());
         }
-        let content_type = call.header(header::CONTENT_TYPE).map(str::to_owned);
-        let bytes = body::whole(body, Manifest::MAX_SIZE, self.patience)
+        let content_type = request.head.header(header::CONTENT_TYPE).map(str::to_owned);
+        let bytes = body::whole(body, Manifest::MAX_SIZE, self.idle_timeout)
             .await
             .map_err(registry::Error::from)?
             .ok_or_else(too_large)?;
+        let PutAt { reference, tags } = put;
         let pushed = Pushed::new(&reference, &tags, &bytes);
         let put = Put { reference, tags: tags.clone(), content_type, bytes };
         let change = {
             let (registry, name) = (self.registry.clone(), name.clone());
             async move { registry.manifests().put(&name, put).await }
         };
-        let teller = self.teller(Action::Push, permit, name, call);
-        let tell = |teller: Teller, accepted: &Accepted| {
-            teller.pushed(accepted.digest.clone(), pushed).boxed()
+        let emitter = self.events.emitter(Action::Push, request, name);
+        let emit = |emitter: EventEmitter, accepted: &Accepted| {
+            emitter.pushed(accepted.digest.clone(), pushed).boxed()
         };
-        let accepted = self.told(teller, change, tell).await?;
+        let accepted = self.events.with_event(emitter, change, emit).await?;
 
         let mut response = status(StatusCode::CREATED);
         let path = format!("/v2/{name}/manifests/{}", accepted.digest);
-        let location = self.base_url(call).locate(&path);
+        let location = self.base_urls.of(&request.head).locate(&path);
         let headers = response.headers_mut();
         headers.insert(header::LOCATION, location);
         headers.insert(CONTENT_DIGEST, value(&accepted.digest));
@@ -114,33 +115,38 @@ impl Api {
 
     pub(super) async fn delete_manifest(
         &self,
-        permit: &Permit,
+        request: &Authorised,
         name: &RepositoryName,
         reference: &Reference,
-        call: &Call,
     ) -> Result<Response<Body>, Error> {
         self.deletion_allowed()?;
-        let teller = self.teller(Action::Delete, permit, name, call);
-        let deleted = match (reference, teller) {
+        let emitter = self.events.emitter(Action::Delete, request, name);
+        let deleted = match (reference, emitter) {
             (Reference::Digest(digest), None) => {
                 self.registry.manifests().delete(name, digest, None).await?
             }
-            (Reference::Digest(digest), Some(teller)) => {
-                self.delete_manifest_and_tell(teller, name, digest).await?
+            (Reference::Digest(digest), Some(emitter)) => {
+                self.events.delete_manifest_with_events(emitter, name, digest).await?
             }
-            (Reference::Tag(tag), teller) => {
+            (Reference::Tag(tag), emitter) => {
                 let (registry, name, tag) = (self.registry.clone(), name.clone(), tag.clone());
                 let gone = tag.clone();
                 let change = async move { registry.manifests().delete_tag(&name, &tag).await };
-                let tell = move |teller: Teller, deleted: &bool| {
+                let emit = move |emitter: EventEmitter, deleted: &bool| {
                     let gone = deleted.then_some(gone);
-                    async move { teller.untagged(gone.as_slice()).await }.boxed()
+                    async move { emitter.untagged(gone.as_slice()).await }.boxed()
                 };
-                self.told(teller, change, tell).await?
+                self.events.with_event(emitter, change, emit).await?
             }
         };
         if deleted { Ok(status(StatusCode::ACCEPTED)) } else { Err(unknown(name, reference)) }
     }
+}
+
+/// Where a manifest is put: under a tag, or under its digest and any number of tags.
+pub(super) struct PutAt {
+    pub(super) reference: Reference,
+    pub(super) tags: Vec<Tag>,
 }
 
 fn unknown(name: &RepositoryName, reference: &Reference) -> Error {

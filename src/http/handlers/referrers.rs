@@ -5,21 +5,25 @@ use axum::{
     http::{HeaderName, HeaderValue, Response, header},
 };
 
-use super::super::{Api, Call, Error, endpoint::ReferrersQuery, json as json_response, value};
+use super::Handlers;
 use crate::{
-    gate::Permit,
+    http::{
+        Error,
+        endpoint::ReferrersQuery,
+        middleware::Authorised,
+        response::{json as json_response, value},
+    },
     oci::{MediaType, RepositoryName},
 };
 
 const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-impl Api {
+impl Handlers {
     pub(super) async fn referrers(
         &self,
-        _: &Permit,
+        request: &Authorised,
         name: &RepositoryName,
         ReferrersQuery { subject, artifact_type, last }: ReferrersQuery,
-        call: &Call,
     ) -> Result<Response<Body>, Error> {
         let page = self
             .registry
@@ -31,7 +35,7 @@ impl Api {
             MediaType::OciIndex,
             page.descriptors.join(",")
         );
-        let mut response = json_response(&call.method, body);
+        let mut response = json_response(&request.head.method, body);
         response.headers_mut().insert(header::CONTENT_TYPE, value(&MediaType::OciIndex));
         if let Some(last) = page.next {
             let mut query = form_urlencoded::Serializer::new(String::new());

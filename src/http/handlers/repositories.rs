@@ -1,5 +1,5 @@
-//! Repositories as a whole: one is deleted. The specification has no endpoint for it; registry:2 has
-//! the event.
+//! Deletion of a whole repository. The specification has no endpoint for it; registry:2 has the
+//! event.
 
 use axum::{
     body::Body,
@@ -8,36 +8,35 @@ use axum::{
 use futures_util::FutureExt as _;
 use serde_json::json;
 
-use super::super::{Api, Call, Error, events::Teller, status};
+use super::Handlers;
 use crate::{
-    gate::Permit,
+    http::{Error, events::EventEmitter, middleware::Authorised, response::status},
     notify::Action,
     oci::{ErrorCode, RepositoryName},
 };
 
-impl Api {
+impl Handlers {
     pub(super) async fn delete_repository(
         &self,
-        permit: &Permit,
+        request: &Authorised,
         name: &RepositoryName,
-        call: &Call,
     ) -> Result<Response<Body>, Error> {
         self.deletion_allowed()?;
         let change = {
             let (registry, name) = (self.registry.clone(), name.clone());
             async move { registry.delete_repository(&name).await }
         };
-        let teller = self.teller(Action::Delete, permit, name, call);
-        let tell = |teller: Teller, deleted: &bool| {
+        let emitter = self.events.emitter(Action::Delete, request, name);
+        let emit = |emitter: EventEmitter, deleted: &bool| {
             let deleted = *deleted;
             async move {
                 if deleted {
-                    teller.repository_gone().await;
+                    emitter.repository_gone().await;
                 }
             }
             .boxed()
         };
-        if !self.told(teller, change, tell).await? {
+        if !self.events.with_event(emitter, change, emit).await? {
             let detail = json!({ "name": name.as_str() });
             return Err(Error::refused(ErrorCode::NameUnknown).with_detail(detail));
         }

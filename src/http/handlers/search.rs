@@ -3,26 +3,29 @@
 use axum::{body::Body, http::Response};
 use serde_json::{Value, json};
 
-use super::super::{Api, Call, Error, json as json_response};
-use crate::{gate::Permit, oci::RepositoryName};
+use super::Handlers;
+use crate::{
+    http::{Error, middleware::Authorised, response::json as json_response},
+    oci::RepositoryName,
+};
 
-/// Results on a page when nobody says how many, and at most.
+/// Results on a page when the client does not say how many, and at most.
 const PAGE: usize = 25;
 const LARGEST_PAGE: usize = 100;
 
-/// The most repositories that are found: who has more of them has a term that says too little.
+/// The most repositories that a search finds: a term with more of them says too little.
 const MOST: usize = 1000;
 
-impl Api {
+impl Handlers {
     /// Finds the repositories whose name contains a term: the first thousand, of which `num_results`
     /// says how many there are. They have no descriptions and no stars; docker wants the fields all
     /// the same.
     pub(super) async fn search(
         &self,
-        _: &Permit,
+        request: &Authorised,
         term: &str,
-        (size, page): (Option<usize>, Option<usize>),
-        call: &Call,
+        size: Option<usize>,
+        page: Option<usize>,
     ) -> Result<Response<Body>, Error> {
         let size = size.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
         let page = page.unwrap_or(1).max(1);
@@ -39,7 +42,7 @@ impl Api {
             "query": term,
             "results": results,
         });
-        Ok(json_response(&call.method, body.to_string()))
+        Ok(json_response(&request.head.method, body.to_string()))
     }
 }
 

@@ -8,22 +8,26 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
-use super::super::{Api, Call, Error, endpoint::PageQuery, json as json_response, response};
+use super::Handlers;
 use crate::{
-    gate::Permit,
+    http::{
+        Error,
+        endpoint::PageQuery,
+        middleware::Authorised,
+        response::{json as json_response, response},
+    },
     oci::{ErrorCode, RepositoryName, Tag},
     registry::{self, Registry},
 };
 
-impl Api {
+impl Handlers {
     pub(super) async fn tags(
         &self,
-        _: &Permit,
+        request: &Authorised,
         name: &RepositoryName,
         PageQuery { size, last }: PageQuery,
-        call: &Call,
     ) -> Result<Response<Body>, Error> {
-        let largest = self.limits.tags.maxtags;
+        let largest = self.tags.maxtags;
         let wanted = size.unwrap_or(largest).min(largest);
         let unknown = || {
             let detail = json!({ "name": name.as_str() });
@@ -36,10 +40,10 @@ impl Api {
             // other, so that memory holds one.
             let pages =
                 AllTags { registry: self.registry.clone(), name: name.clone(), size: wanted };
-            return Ok(pages.respond(page, &call.method));
+            return Ok(pages.respond(page, &request.head.method));
         }
         let mut response = json_response(
-            &call.method,
+            &request.head.method,
             json!({ "name": name.as_str(), "tags": texts(&page.items) }).to_string(),
         );
         if let (true, Some(last), true) = (page.more, page.items.last(), wanted > 0) {

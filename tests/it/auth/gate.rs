@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use hyper::service::Service as _;
 use portcullis::{
     gate::{self, Gate, Identity, Policy, Right},
-    http::{Api, Connection, Limits, Options, Peer},
+    http::{Api, ApiParts, Connection, Limits, Options, Peer},
     notify::{Notifier, Place, Source},
     oci::ErrorCode,
     registry::{self, Registry, SystemClock},
@@ -354,11 +354,11 @@ async fn policy_denies_what_it_does_not_allow() {
     );
     let gate = std::sync::Arc::new(Gate::open(ReadOnly));
     let nobody = Source { addr: String::new(), instance: String::new() };
-    let core = (registry, Notifier::new(Place::Memory, nobody));
-    let door = (gate, std::sync::Arc::default());
-    let api = Api::new(core, door, &Options::default(), Limits::default(), true).unwrap();
+    let notifier = Notifier::new(Place::Memory, nobody);
+    let parts = ApiParts { registry, notifier, gate, health: std::sync::Arc::default() };
+    let api = Api::new(parts, &Options::default(), Limits::default(), true).unwrap();
     let peer = Peer::Tcp(([127, 0, 0, 1], 40_000).into());
-    let service = std::sync::Arc::new(api).service(Connection::new(peer, || {}));
+    let service = api.service(Connection::new(peer, || {}));
     for (method, path, status) in [
         ("GET", "/v2/", 200),
         ("GET", "/v2/_catalog", 200),

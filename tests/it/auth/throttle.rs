@@ -11,7 +11,8 @@ use std::{
 use portcullis::{
     config::Config,
     gate::{
-        self, EverythingAllowed, Gate, HtpasswdOptions, Refusal, Session, ThrottleOptions, htpasswd,
+        self, EverythingAllowed, Gate, HtpasswdOptions, Recalled, Refusal, Session,
+        ThrottleOptions, htpasswd,
     },
     http,
     oci::ErrorCode,
@@ -319,7 +320,10 @@ async fn timed(gate: &Gate, users: &[&str], rounds: usize) -> Vec<Vec<Duration>>
             let value = basic(user, &format!("wrong {round}"));
             let begun = Instant::now();
             let session = Session::default();
-            let refused = gate.authenticate(Some(value.as_bytes()), address, &session).await;
+            let credentials = http::basic::credentials(value.as_bytes());
+            let recalled = gate.recall(credentials, address, &session);
+            let Recalled::Undecided(credentials) = recalled else { panic!("{user} is known") };
+            let refused = gate.authenticate(&credentials, address, &session).await;
             times.push(begun.elapsed());
             assert_eq!(refused, Err(Refusal::Unauthenticated));
         }

@@ -1,0 +1,206 @@
+//! HTTP Basic authentication: nothing of a call but its head is looked at before its caller is known
+//! (401, or 429 where too many passwords were wrong or wait).
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use axum::http::{HeaderValue, header};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service, layer::layer_fn};
+
+use crate::{
+    gate::{Gate, Identity, Recalled, Refusal},
+    http::{Call, Error, basic},
+};
+
+/// A call whose caller is known. Only this layer makes one.
+#[derive(Debug)]
+pub(super) struct Authenticated {
+    pub(super) call: Call,
+    pub(super) identity: Identity,
+    _seal: (),
+}
+
+/// Lets calls pass whose caller `gate` knows.
+pub(super) fn layer<S>(gate: &Arc<Gate>) -> impl Layer<S, Service = Authenticate<S>> + use<S> {
+    let gate = Arc::clone(gate);
+    layer_fn(move |inner| Authenticate { inner, gate: Arc::clone(&gate) })
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Authenticate<S> {
+    inner: S,
+    gate: Arc<Gate>,
+}
+
+impl<S> Service<Call> for Authenticate<S>
+where
+    S: Service<Authenticated, Error = Error> + Clone,
+{
+    type Response = S::Response;
+    type Error = Error;
+    type Future = ResponseFuture<S>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let authorization = call.head.sole(&header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let credentials = authorization.and_then(basic::credentials);
+        // Clients of this machine that no proxy tells apart count as one.
+        let address = call.head.client().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        match self.gate.recall(credentials, address, &call.head.connection.session) {
+            Recalled::Known(identity) => {
+                ResponseFuture::Known { inner: self.inner.call(let_in(call, identity)) }
+            }
+            Recalled::Refused(refusal) => {
+                ResponseFuture::Refused { error: Some(refused(refusal, &self.gate)) }
+            }
+            Recalled::Undecided(credentials) => {
+                let gate = Arc::clone(&self.gate);
+                let head = Arc::clone(&call.head);
+                let verified = async move {
+                    let session = &head.connection.session;
+                    let verified = gate.authenticate(&credentials, address, session).await;
+                    verified.map_err(|refusal| refused(refusal, &gate))
+                };
+                // The service that is ready goes along, and the next call has a fresh one.
+                let next = self.inner.clone();
+                let inner = std::mem::replace(&mut self.inner, next);
+                ResponseFuture::Verifying { verified: verified.boxed(), next: Some((inner, call)) }
+            }
+        }
+    }
+}
+
+/// Notes on the connection and in the head that a caller was let in.
+fn let_in(call: Call, identity: Identity) -> Authenticated {
+    call.head.connection.authenticated();
+    call.head.set_identity(identity.clone());
+    Authenticated { call, identity, _seal: () }
+}
+
+/// The error of a refusal, with the challenge where the gate asks for credentials (RFC 7617 §2).
+fn refused(refusal: Refusal, gate: &Gate) -> Error {
+    Error::NotLetIn { refusal, challenge: gate.realm().map(basic::challenge) }
+}
+
+pin_project! {
+    /// What becomes of a call: credentials that are remembered cost neither a wait nor a box, and
+    /// what waits for bcrypt becomes the inner service's future in the same place.
+    #[project = Stage]
+    pub(super) enum ResponseFuture<S: Service<Authenticated>> {
+        Known { #[pin] inner: S::Future },
+        Verifying { verified: BoxFuture<'static, Result<Identity, Error>>, next: Option<(S, Call)> },
+        Refused { error: Option<Error> },
+    }
+}
+
+impl<S> Future for ResponseFuture<S>
+where
+    S: Service<Authenticated, Error = Error>,
+{
+    type Output = Result<S::Response, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let inner = match self.as_mut().project() {
+                Stage::Known { inner } => return inner.poll(cx),
+                // A future that was ready is not polled again.
+                Stage::Refused { error } => {
+                    return error.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error)));
+                }
+                Stage::Verifying { verified, next } => {
+                    let verified = ready!(verified.as_mut().poll(cx));
+                    match (verified, next.take()) {
+                        (Ok(identity), Some((mut inner, call))) => {
+                            inner.call(let_in(call, identity))
+                        }
+                        (Err(error), _) => return Poll::Ready(Err(error)),
+                        (Ok(_), None) => return Poll::Pending,
+                    }
+                }
+            };
+            self.set(Self::Known { inner });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+    use crate::{
+        gate::{
+            EverythingAllowed, HtpasswdOptions,
+            htpasswd::{BcryptHash, Formats, Htpasswd},
+        },
+        http::middleware::testing::{call, echo},
+    };
+
+    fn gate() -> Arc<Gate> {
+        let hash = BcryptHash::new("secret", 4).unwrap();
+        let users =
+            Htpasswd::parse(format!("ann:{}\n", hash.as_str()).as_bytes(), Formats::BcryptOnly);
+        let options = HtpasswdOptions::default();
+        Arc::new(Gate::htpasswd(&options, &users, EverythingAllowed).unwrap())
+    }
+
+    fn basic(text: &str) -> String {
+        format!("Basic {}", BASE64_STANDARD.encode(text))
+    }
+
+    #[tokio::test]
+    async fn the_caller_of_what_passes_is_known_and_bcrypt_runs_once() {
+        let gate = gate();
+        let mut service = layer(&gate).layer(service_fn(echo));
+        let right = basic("ann:secret");
+        for is_remembered in [false, true] {
+            let call = call("GET", "/v2/", &[("authorization", &right)]);
+            let future = service.ready().await.unwrap().call(call);
+            assert_eq!(matches!(future, ResponseFuture::Known { .. }), is_remembered);
+            let passed = future.await.unwrap();
+            assert_eq!(passed.identity.name(), Some("ann"));
+            assert_eq!(passed.call.head.identity(), Some(&passed.identity));
+        }
+        assert_eq!(gate.verifications(), 1);
+    }
+
+    #[tokio::test]
+    async fn no_credentials_and_wrong_ones_are_refused_with_a_challenge() {
+        let gate = gate();
+        let (right, wrong) = (basic("ann:secret"), basic("ann:other"));
+        let authorization = |value| ("authorization", value);
+        for headers in [
+            &[][..],
+            &[authorization("Bearer a")],
+            &[authorization(&*wrong)],
+            &[authorization(&*right), authorization(&*right)],
+        ] {
+            let inner = service_fn(async |_: Authenticated| Ok::<_, Error>(()));
+            let answer = layer(&gate).layer(inner).oneshot(call("GET", "/v2/", headers)).await;
+            let Err(Error::NotLetIn { refusal: Refusal::Unauthenticated, challenge }) = answer
+            else {
+                panic!("{headers:?}: {answer:?}")
+            };
+            let expected = "Basic realm=\"Portcullis\", charset=\"UTF-8\"";
+            assert_eq!(challenge.as_deref(), Some(expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_open_gate_lets_everybody_in_without_a_name() {
+        let gate = Arc::new(Gate::open(EverythingAllowed));
+        let service = layer(&gate).layer(service_fn(echo));
+        let passed = service.oneshot(call("GET", "/v2/", &[])).await.unwrap();
+        assert_eq!(passed.identity, Identity::Anonymous);
+    }
+}

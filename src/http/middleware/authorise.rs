@@ -1,0 +1,217 @@
+//! Finds out what a call asks for, and whether its caller may: the endpoint (404, 405), the rights
+//! that it takes (403), and whether anything may be written (405).
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::Body,
+    http::{Method, Response},
+};
+use futures_util::future::{Either, Ready, ready};
+use tower::{Layer, Service, layer::layer_fn};
+
+use super::authenticate::Authenticated;
+use crate::{
+    gate::{Gate, Identity, Permit},
+    http::{Error, call::Head, endpoint::Endpoint, response::options},
+    oci::ErrorCode,
+    telemetry::requests::Requests,
+};
+
+/// A call whose caller may do what it asks for. Only this layer makes one, and handlers take nothing
+/// else.
+#[derive(Debug)]
+pub(in crate::http) struct Permitted {
+    pub(in crate::http) request: Authorised,
+    pub(in crate::http) endpoint: Endpoint,
+    pub(in crate::http) body: Body,
+    _seal: (),
+}
+
+/// The head of a permitted call, with the permit.
+#[derive(Debug)]
+pub(in crate::http) struct Authorised {
+    pub(in crate::http) head: Arc<Head>,
+    pub(in crate::http) permit: Permit,
+}
+
+/// What decides about calls.
+#[derive(Debug)]
+pub(in crate::http) struct Authorisation {
+    gate: Arc<Gate>,
+    requests: Arc<Requests>,
+    readonly: AtomicBool,
+}
+
+impl Authorisation {
+    pub(in crate::http) const fn new(
+        gate: Arc<Gate>,
+        requests: Arc<Requests>,
+        readonly: bool,
+    ) -> Self {
+        Self { gate, requests, readonly: AtomicBool::new(readonly) }
+    }
+
+    /// Whether only reading is allowed.
+    pub(in crate::http) fn is_readonly(&self) -> bool {
+        self.readonly.load(Ordering::Relaxed)
+    }
+
+    /// Allows only reading, or writing too, from now on.
+    pub(in crate::http) fn set_readonly(&self, readonly: bool) {
+        self.readonly.store(readonly, Ordering::Relaxed);
+    }
+
+    /// The permit for what a call asks for. From here on the request counts as in flight.
+    fn permit(
+        &self,
+        head: &Head,
+        identity: Identity,
+        endpoint: &Endpoint,
+    ) -> Result<Permit, Error> {
+        head.begin(&self.requests, endpoint.handler());
+        if let Some(name) = endpoint.repository() {
+            head.set_repository(name);
+        }
+        let permit = self.gate.authorise(identity, &endpoint.rights())?;
+        if self.is_readonly() && !matches!(head.method, Method::GET | Method::HEAD) {
+            let why = "the registry is read-only for now; pulls go on";
+            return Err(Error::refused(ErrorCode::Unsupported).because(why));
+        }
+        Ok(permit)
+    }
+}
+
+/// Lets calls pass that `authorisation` permits. Paths are below `prefix`.
+pub(super) fn layer<S>(
+    authorisation: &Arc<Authorisation>,
+    prefix: &Arc<str>,
+) -> impl Layer<S, Service = Authorise<S>> + use<S> {
+    let authorisation = Arc::clone(authorisation);
+    let prefix = Arc::clone(prefix);
+    layer_fn(move |inner| Authorise {
+        inner,
+        authorisation: Arc::clone(&authorisation),
+        prefix: Arc::clone(&prefix),
+    })
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Authorise<S> {
+    inner: S,
+    authorisation: Arc<Authorisation>,
+    prefix: Arc<str>,
+}
+
+impl<S> Service<Authenticated> for Authorise<S>
+where
+    S: Service<Permitted, Response = Response<Body>, Error = Error>,
+{
+    type Response = Response<Body>;
+    type Error = Error;
+    type Future = Either<S::Future, Ready<Result<Response<Body>, Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, authenticated: Authenticated) -> Self::Future {
+        let Authenticated { call, identity, .. } = authenticated;
+        let head = call.head;
+        let path = head.path(&self.prefix).unwrap_or_default();
+        let endpoint =
+            match Endpoint::parse(&head.method, path, head.uri.query().unwrap_or_default()) {
+                Ok(endpoint) => endpoint,
+                Err(Error::MethodNotAllowed(allowed)) if head.method == Method::OPTIONS => {
+                    return Either::Right(ready(Ok(options(allowed))));
+                }
+                Err(error) => return Either::Right(ready(Err(error))),
+            };
+        match self.authorisation.permit(&head, identity, &endpoint) {
+            Ok(permit) => {
+                let request = Authorised { head, permit };
+                let permitted = Permitted { request, endpoint, body: call.body, _seal: () };
+                Either::Left(self.inner.call(permitted))
+            }
+            Err(error) => Either::Right(ready(Err(error))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::{ServiceBuilder, ServiceExt as _};
+
+    use super::*;
+    use crate::{
+        gate::{EverythingAllowed, Policy, Right},
+        http::middleware::{
+            authenticate,
+            testing::{call, respond},
+        },
+    };
+
+    /// Allows reading only.
+    #[derive(Debug)]
+    struct Pulls;
+
+    impl Policy for Pulls {
+        fn allows(&self, _: &Identity, right: &Right<'_>) -> bool {
+            matches!(right, Right::Pull(_) | Right::List)
+        }
+    }
+
+    async fn answered(gate: Gate, readonly: bool, method: &str, path: &str) -> Result<u16, Error> {
+        let gate = Arc::new(gate);
+        let requests = Arc::default();
+        let authorisation = Arc::new(Authorisation::new(Arc::clone(&gate), requests, readonly));
+        let service = ServiceBuilder::new()
+            .layer(authenticate::layer(&gate))
+            .layer(layer(&authorisation, &"".into()))
+            .service_fn(respond::<Permitted>);
+        let response = service.oneshot(call(method, path, &[])).await?;
+        Ok(response.status().as_u16())
+    }
+
+    #[tokio::test]
+    async fn a_permitted_call_passes_with_its_endpoint() {
+        let gate = Arc::new(Gate::open(EverythingAllowed));
+        let authorisation = Arc::new(Authorisation::new(Arc::clone(&gate), Arc::default(), false));
+        let service = ServiceBuilder::new()
+            .layer(authenticate::layer(&gate))
+            .layer(layer(&authorisation, &"/x".into()))
+            .service_fn(async |permitted: Permitted| {
+                assert!(matches!(permitted.endpoint, Endpoint::Tags { .. }));
+                let head = &permitted.request.head;
+                assert_eq!(head.repository("/x"), Some("team/app"));
+                assert!(head.handler().is_some(), "it counts as in flight");
+                Ok(Response::new(permitted.body))
+            });
+        let response = service.oneshot(call("GET", "/x/v2/team/app/tags/list", &[])).await;
+        assert!(response.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_allowed_does_not_pass() {
+        let open = || Gate::open(EverythingAllowed);
+        let upload = "/v2/a/blobs/uploads/";
+        assert!(matches!(answered(open(), false, "GET", "/v2/a/b").await, Err(Error::NotFound)));
+        assert!(matches!(
+            answered(open(), false, "PUT", "/v2/").await,
+            Err(Error::MethodNotAllowed(_))
+        ));
+        assert!(matches!(answered(open(), false, "OPTIONS", "/v2/").await, Ok(200)));
+        assert!(matches!(answered(open(), false, "POST", upload).await, Ok(200)));
+        assert!(matches!(answered(open(), true, "POST", upload).await, Err(Error::Refused(_))));
+        assert!(matches!(answered(open(), true, "GET", "/v2/a/tags/list").await, Ok(200)));
+        let denied = answered(Gate::open(Pulls), false, "POST", upload).await;
+        assert!(matches!(denied, Err(Error::Refused(_))), "{denied:?}");
+        assert!(matches!(answered(Gate::open(Pulls), false, "GET", "/v2/").await, Ok(200)));
+    }
+}

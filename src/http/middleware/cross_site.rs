@@ -1,0 +1,104 @@
+//! Refuses a request that a page of another site has a browser send. No client of a registry is a
+//! browser, but a browser sends the password of a registry along with the request of any page.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use arc_swap::ArcSwap;
+use axum::http::{HeaderMap, HeaderName, Method, header};
+use futures_util::future::{Either, Ready, ready};
+use tower::{Layer, Service, layer::layer_fn};
+
+use crate::{
+    http::{Call, Error, call::Head},
+    oci::ErrorCode,
+};
+
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Lets calls pass that read, that no page of another site has sent, or whose page `headers`, those
+/// of all responses, let in.
+pub(super) fn layer<S>(
+    headers: &Arc<ArcSwap<HeaderMap>>,
+) -> impl Layer<S, Service = RefuseForged<S>> + use<S> {
+    let headers = Arc::clone(headers);
+    layer_fn(move |inner| RefuseForged { inner, headers: Arc::clone(&headers) })
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct RefuseForged<S> {
+    inner: S,
+    headers: Arc<ArcSwap<HeaderMap>>,
+}
+
+impl<S: Service<Call, Error = Error>> Service<Call> for RefuseForged<S> {
+    type Response = S::Response;
+    type Error = Error;
+    type Future = Either<S::Future, Ready<Result<S::Response, Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        if !is_cross_site_write(&call.head) || is_let_in(&call.head, &self.headers.load()) {
+            return Either::Left(self.inner.call(call));
+        }
+        let why = "a page of another site has a browser send this; http.headers lets it with \
+                   an Access-Control-Allow-Origin of its own";
+        Either::Right(ready(Err(Error::refused(ErrorCode::Denied).because(why))))
+    }
+}
+
+/// Whether a page of another site has a browser change something.
+fn is_cross_site_write(head: &Head) -> bool {
+    let is_safe = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    !is_safe && head.headers.get(FETCH_SITE).is_some_and(|site| site == "cross-site")
+}
+
+/// Whether `Access-Control-Allow-Origin` lets the page in. Where it lets every page in, a `POST` is
+/// not among what it allows: a browser sends that without a preflight, and with the password that it
+/// has.
+fn is_let_in(head: &Head, headers: &HeaderMap) -> bool {
+    let origin = head.headers.get(header::ORIGIN);
+    let mut allowed = headers.get_all(header::ACCESS_CONTROL_ALLOW_ORIGIN).iter();
+    allowed.any(|allowed| match allowed.as_bytes() {
+        b"*" => head.method != Method::POST,
+        _ => Some(allowed) == origin,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+    use crate::http::middleware::testing::{call, echo};
+
+    #[tokio::test]
+    async fn a_write_of_another_sites_page_passes_only_where_its_origin_is_allowed() {
+        let site = |site| ("sec-fetch-site", site);
+        let origin = ("origin", "https://a.example");
+        for (method, headers, allowed, passes) in [
+            ("DELETE", vec![site("cross-site"), origin], None, false),
+            ("DELETE", vec![site("cross-site"), origin], Some("https://b.example"), false),
+            ("DELETE", vec![site("cross-site"), origin], Some("https://a.example"), true),
+            ("DELETE", vec![site("cross-site"), origin], Some("*"), true),
+            ("POST", vec![site("cross-site"), origin], Some("*"), false),
+            ("DELETE", vec![site("same-origin"), origin], None, true),
+            ("DELETE", vec![], None, true),
+            ("GET", vec![site("cross-site"), origin], None, true),
+        ] {
+            let mut answers = HeaderMap::new();
+            if let Some(allowed) = allowed {
+                answers.insert("access-control-allow-origin", allowed.parse().unwrap());
+            }
+            let answers = Arc::new(ArcSwap::from_pointee(answers));
+            let service = layer(&answers).layer(service_fn(echo));
+            let answer = service.oneshot(call(method, "/v2/a/manifests/b", &headers)).await;
+            assert_eq!(answer.is_ok(), passes, "{method} {headers:?} {allowed:?}");
+        }
+    }
+}

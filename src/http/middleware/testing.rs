@@ -1,0 +1,39 @@
+//! Calls and inner services for the tests of layers.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    body::Body,
+    http::{Request, Response},
+};
+
+use crate::http::{Call, Connection, Error, RequestId, call::Head};
+
+/// Where the calls of these tests come from.
+pub(super) const PEER: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40_000);
+
+/// A call without a body, to one host.
+pub(super) fn call(method: &str, path: &str, headers: &[(&str, &str)]) -> Call {
+    let request = headers
+        .iter()
+        .fold(Request::builder(), |request, (name, value)| request.header(*name, *value))
+        .method(method)
+        .uri(path)
+        .header("host", "registry.example")
+        .body(())
+        .unwrap();
+    let connection = Arc::new(Connection::new(Some(PEER), || {}));
+    let head = Head::new(RequestId::new(), connection, request.into_parts().0);
+    Call { head: Arc::new(head), body: Body::empty() }
+}
+
+/// An inner service that gives back what it gets.
+pub(super) async fn echo<R>(request: R) -> Result<R, Error> {
+    Ok(request)
+}
+
+/// An inner service that answers everything with an empty `200`.
+pub(super) async fn respond<R>(_: R) -> Result<Response<Body>, Error> {
+    Ok(Response::new(Body::empty()))
+}
