@@ -1,8 +1,21 @@
-//! Bytes at keys.
+//! Bytes at keys: the boundary that a backend implements.
 //!
 //! A [`Key`] names an object; a [`Storage`] keeps objects. Nothing here knows what a blob or a
-//! manifest is. Backends are the [`filesystem`] and, for tests, [`memory`]; both pass the suite in
-//! `storage/contract.rs`, and so must any other.
+//! manifest is. The author of a backend implements three traits:
+//!
+//! - [`Storage`]: objects are written whole, read, listed and looked at.
+//! - [`Staging`]: bytes arrive piece by piece and get a name at the end. Only here do objects grow.
+//! - [`Fences`](fences::Fences): a process that takes objects away waits for processes that rely on
+//!   them, or makes these look again. Only here is anything deleted that has its name.
+//!
+//! Nothing asks for a rename of a folder, for a lock or for an append to an object that has its
+//! name, for a store of objects has none of these. The core may be run by several processes over one
+//! storage, so what it promises rests on these traits alone, and on nothing that a process keeps in
+//! memory.
+//!
+//! Backends are the [`filesystem`] and, for tests, [`memory`]; both pass the suite in
+//! `storage/contract.rs`, and so must any other. A wrapper implements every method, those with
+//! defaults as well: `#[deny(clippy::missing_trait_methods)]` says so when it forgets one.
 
 use std::{
     fmt, io,
@@ -19,8 +32,13 @@ use crate::telemetry::operations::Operations;
 
 #[cfg(test)]
 mod contract;
+pub mod fences;
 pub mod filesystem;
 pub mod memory;
+mod staging;
+
+use self::fences::Fences;
+pub use self::staging::{Appender, Note, STARTED_AT, Staged, Staging};
 
 /// Which backend keeps the bytes: the one driver named below `storage`.
 #[derive(Clone, Debug)]
@@ -74,58 +92,31 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// Looks whether the storage can be reached at all.
     async fn probe(&self) -> Result<(), Error>;
 
-    /// Opens an object to write at its end; makes it when it is not there. What
-    /// [`Appender::sync`] makes durable is its bytes: the object itself may be gone after a power
-    /// cut until it is [promoted](Self::promote).
-    ///
-    /// Two appenders of one object at a time are the caller's fault.
-    async fn append(&self, key: &Key) -> Result<Box<dyn Appender>, Error>;
+    /// Where objects are staged until they get their names.
+    fn staging(&self) -> &dyn Staging;
 
-    /// Gives the object `from` the name `to`, durably, and replaces what was there. Only what
-    /// [`Appender::sync`] has made durable may be promoted.
-    async fn promote(&self, from: &Key, to: &Key) -> Result<(), Error>;
+    /// What keeps those who take objects away apart from those who rely on them.
+    fn fences(&self) -> &dyn Fences;
 
-    /// Deletes an object, durably; `false` when it was not there.
-    async fn delete(&self, key: &Key) -> Result<bool, Error>;
-
-    /// Deletes every object below a key. Not atomic: a crash leaves some of them.
-    async fn delete_all(&self, prefix: &Key) -> Result<(), Error>;
-
-    /// Deletes every object below each of some names directly below a key, together. A crash before
-    /// that is durable leaves some of them.
-    async fn delete_below(
-        &self,
-        prefix: &Key,
-        names: Vec<String>,
-        durability: Durability,
-    ) -> Result<(), Error>;
-
-    /// Takes away every object below a key, durably and, where the backend can, all at once; `false`
-    /// when there was nothing.
-    async fn discard(&self, prefix: &Key) -> Result<bool, Error>;
-
-    /// Removes what is left of a crash in [`discard`](Self::discard).
-    async fn empty_trash(&self) -> Result<(), Error>;
-
-    /// Removes what a backend has of a key, and below it, where there is no object: empty folders.
-    async fn prune(&self, prefix: &Key) -> Result<(), Error>;
-
-    /// Removes what a backend has of a key, and of each key above it up to `top`, as far as there is
-    /// nothing below them: empty folders. `top` stays. What is written below them meanwhile is
-    /// written all the same.
-    async fn prune_up(&self, prefix: &Key, top: &Key) -> Result<(), Error>;
+    /// Gives a durable object the name `to`, durably, and replaces what was there. Not atomic: a
+    /// crash may leave the object at both keys.
+    async fn relocate(&self, from: &Key, to: &Key) -> Result<(), Error>;
 
     /// How many bytes can still be stored, where that is known.
     async fn free(&self) -> Result<Option<u64>, Error> {
         Ok(None)
     }
 
-    /// When an object was last written, promoted from what was [renewed](Self::renew), or renewed.
+    /// When an object was last written, [committed](Staged::commit) or [renewed](Self::renew). To
+    /// relocate it changes nothing.
     async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, Error>;
 
     /// How long ago an object was last modified, by the clock of this process: not for what has to be
     /// exact.
-    async fn age(&self, key: &Key) -> Result<Option<Duration>, Error>;
+    async fn age(&self, key: &Key) -> Result<Option<Duration>, Error> {
+        let modified = self.modified(key).await?;
+        Ok(modified.map(|time| SystemTime::now().duration_since(time).unwrap_or_default()))
+    }
 
     /// Makes now the time when an object was last modified; `false` when it is not there. Whoever
     /// asks for that time later sees it, in other processes too; a power cut may undo it.
@@ -133,14 +124,6 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
 
     /// What time it is by the clock that objects are stamped with.
     async fn time(&self) -> Result<SystemTime, Error>;
-
-    /// Waits until nobody holds `name` in a way that excludes this one, here or in another process:
-    /// [`Hold::Alone`] excludes all others. It is held until what is returned is dropped.
-    ///
-    /// # Errors
-    ///
-    /// Besides failures of the backend: when somebody else has held it for a minute.
-    async fn lock(&self, name: &Key, hold: Hold) -> Result<Held, Error>;
 
     /// The names directly below a key that are greater than `after`: the least `limit` of them, in
     /// the order of their bytes. What other programs put there under names that are not UTF-8 is
@@ -165,29 +148,6 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// What is directly below some keys, in no order, in one go: for whoever goes through all there
     /// is. Nothing of it is remembered for others.
     async fn survey(&self, looks: Vec<Look>) -> Result<Vec<Vec<Seen>>, Error>;
-}
-
-/// How something is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// Together with others who hold it so.
-    Shared,
-    /// By nobody else.
-    Alone,
-}
-
-/// What is held until this is dropped.
-#[derive(Debug)]
-pub struct Held(
-    #[expect(dead_code, reason = "what counts is when it is dropped")]
-    Box<dyn fmt::Debug + Send + Sync>,
-);
-
-impl Held {
-    /// What gives it back when it is dropped.
-    fn new(guard: impl fmt::Debug + Send + Sync + 'static) -> Self {
-        Self(Box::new(guard))
-    }
 }
 
 /// What is to be looked at in a [survey](Storage::survey).
@@ -221,49 +181,6 @@ pub trait Object: fmt::Debug + Send {
 
     /// The same object, as it was opened, for another [`stream`](Self::stream) of it.
     fn again(&self) -> Box<dyn Object>;
-}
-
-/// An object opened for writing at its end.
-#[async_trait]
-pub trait Appender: fmt::Debug + Send {
-    /// The length of the object so far, in bytes.
-    fn position(&self) -> u64;
-
-    /// Writes `pieces` one behind the other.
-    ///
-    /// # Errors
-    ///
-    /// When they could not all be written. The position then tells what is known to be there, and
-    /// the next write goes there.
-    async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), Error>;
-
-    /// Says that `length` bytes may follow.
-    ///
-    /// # Errors
-    ///
-    /// When they are more than the backend can take. Nothing has changed in either case.
-    async fn announce(&mut self, _length: u64) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// Says that about `length` bytes will follow, so that there is room for them. What of it is
-    /// not used is given back by [`Appender::truncate`], or when the object goes.
-    ///
-    /// # Errors
-    ///
-    /// When there is no room; then nothing has changed.
-    async fn reserve(&mut self, length: u64) -> Result<(), Error>;
-
-    /// Cuts the object off at `length`, which is at most the position.
-    async fn truncate(&mut self, length: u64) -> Result<(), Error>;
-
-    /// Makes the bytes that were written durable.
-    ///
-    /// # Errors
-    ///
-    /// When they are not: then no later call makes them so, for the system may have dropped them
-    /// and says so once. What the object has is not to be relied on.
-    async fn sync(&mut self) -> Result<(), Error>;
 }
 
 /// What [`Storage::list_holders`] has found.
@@ -313,7 +230,13 @@ impl Key {
     /// A key below this one.
     #[must_use]
     pub fn child(&self, segment: &str) -> Self {
-        Self(format!("{}/{segment}", self.0))
+        Self([&self.0, "/", segment].concat())
+    }
+
+    /// The key above this one.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        self.0.rsplit_once('/').map(|(parent, _)| Self(parent.to_owned()))
     }
 
     /// Whether no segment leads elsewhere. Keys are made of parsed names, so a backend that finds

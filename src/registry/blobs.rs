@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     oci::{Digest, RepositoryName},
-    storage::{ByteStream, Object},
+    storage::{
+        ByteStream, Object,
+        fences::{Part, Validity},
+    },
 };
 
 mod references;
@@ -124,16 +127,23 @@ impl Blobs {
         let (blobs, name, digest) = (Arc::clone(self), name.clone(), digest.clone());
         self.tree
             .detached(async move {
-                let _repository = blobs.tree.adding(&name).await?;
-                let _bytes = blobs.tree.linking(&target).await?;
+                let relying = blobs.tree.relying(&name, Some(&target));
                 let data = TreeKey::Data(&target).key();
-                let Some(size) = blobs.tree.storage().size(&data).await? else { return Ok(None) };
-                // A collector that has looked through this repository already does not see the link.
-                if !blobs.tree.storage().renew(&data).await? {
-                    return Ok(None);
+                loop {
+                    let mut entered = relying.enter().await?;
+                    let Some(size) = blobs.tree.storage().size(&data).await? else {
+                        return Ok(None);
+                    };
+                    // A collector that has looked through this repository already does not see the
+                    // link.
+                    if !entered.renew(&data).await? {
+                        return Ok(None);
+                    }
+                    blobs.tree.set_link(TreeKey::Layer(&name, &digest), &target).await?;
+                    if entered.validate(Part::All).await? == Validity::Valid {
+                        return Ok(Some(size));
+                    }
                 }
-                blobs.tree.set_link(TreeKey::Layer(&name, &digest), &target).await?;
-                Ok(Some(size))
             })
             .await
     }
@@ -154,14 +164,16 @@ impl Blobs {
         let (blobs, name, digest) = (Arc::clone(self), name.clone(), digest.clone());
         self.tree
             .detached(async move {
-                let _guard = blobs.tree.deleting(&name).await?;
+                let alone = blobs.tree.closing(&name).await?;
                 // A link that leads to nothing is of no use to a manifest.
                 if mode == DeleteMode::IfUnreferenced
                     && blobs.length(&name, &digest).await?.is_some()
                 {
                     blobs.refuse_referenced(&name, &digest).await?;
                 }
-                Ok(blobs.tree.storage().delete(&TreeKey::Layer(&name, &digest).key()).await?)
+                let deleted = alone.delete(&TreeKey::Layer(&name, &digest).key()).await?;
+                alone.open().await?;
+                Ok(deleted)
             })
             .await
     }

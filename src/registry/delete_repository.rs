@@ -25,14 +25,15 @@ impl Registry {
     }
 
     async fn remove_repository(&self, name: &RepositoryName) -> Result<bool, Error> {
-        let _guard = self.tree().deleting(name).await?;
+        let alone = self.tree().closing(name).await?;
         let mut existed = false;
         for place in [TreeKey::Manifests(name), TreeKey::Layers(name), TreeKey::Referrers(name)] {
-            existed |= self.tree().storage().discard(&place.key()).await?;
+            existed |= alone.discard(&place.key()).await?;
         }
         self.lists().forget(name);
-        existed |= self.uploads().end_all(name).await?;
-        self.tree().remove_empty(&repositories().child(name.as_str())).await?;
+        existed |= self.uploads().end_all(name, &alone).await?;
+        alone.prune_up(&repositories().child(name.as_str()), &repositories()).await?;
+        alone.open().await?;
         Ok(existed)
     }
 }

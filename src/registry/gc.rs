@@ -32,7 +32,10 @@ use super::{
     Error,
     tree::{Tree, lease},
 };
-use crate::oci::{Digest, RepositoryName};
+use crate::{
+    oci::{Digest, RepositoryName},
+    storage::fences::Run,
+};
 
 mod apply;
 mod content;
@@ -152,6 +155,8 @@ struct Collection<'a> {
     how: Collect,
     watch: &'a mut dyn GcObserver,
     limits: Limits,
+    /// Under which bytes go; `None` where they stay.
+    run: Option<Box<dyn Run>>,
     marks: MarkSet,
     memory: Memory,
     collected: Collected,
@@ -198,24 +203,24 @@ impl Gc {
         how: Collect,
         watch: &mut dyn GcObserver,
     ) -> Result<Collected, Error> {
-        let now = match self.tree.storage().time().await {
-            // Where nothing can be written nothing is renewed, and one clock is as good as another.
-            Err(_) if how.dry_run => SystemTime::now(),
-            now => now?,
+        let run = match how.dry_run {
+            true => None,
+            false => Some(self.tree.storage().fences().begin_run().await?),
         };
-        let limits = Limits::new(now, how.grace);
-        if !how.dry_run {
-            // Who has renewed bytes before this began, and makes a link to them only after the
-            // repository was looked at, would be seen in neither way.
-            self.tree.links_are_made().await?;
-        }
+        let began = match &run {
+            Some(run) => run.began(),
+            // Where nothing can be written nothing is renewed, and one clock is as good as another.
+            None => self.tree.storage().time().await.unwrap_or_else(|_| SystemTime::now()),
+        };
+        let limits = Limits::new(began, how.grace);
         let mut collection = Collection::new(&self.tree, how, watch, limits);
+        collection.run = run;
         collection.repositories().await?;
         if !collection.watch.is_over() {
             collection.sweep().await?;
         }
-        if !how.dry_run {
-            self.tree.storage().empty_trash().await?;
+        if let Some(run) = collection.run.take() {
+            run.end().await?;
         }
         Ok(collection.collected)
     }
@@ -251,7 +256,7 @@ impl<'a> Collection<'a> {
     fn new(tree: &'a Tree, how: Collect, watch: &'a mut dyn GcObserver, limits: Limits) -> Self {
         let (marks, memory, collected) =
             (MarkSet::default(), Memory::default(), Collected::default());
-        Self { tree, how, watch, limits, marks, memory, collected }
+        Self { tree, how, watch, limits, run: None, marks, memory, collected }
     }
 
     async fn repositories(&mut self) -> Result<(), Error> {

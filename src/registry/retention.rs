@@ -23,7 +23,7 @@ use serde::Deserialize;
 use super::{
     Ago, Error, Gc, Manifests, Pattern,
     lists::Walk,
-    tree::{CURRENT, Tree, TreeKey},
+    tree::{CURRENT, Removing, Tree, TreeKey},
 };
 use crate::{
     oci::{Digest, References, RepositoryName, Tag},
@@ -287,11 +287,11 @@ impl Retention {
         rules: &[RetentionRule],
         tags: &HashSet<Tag>,
     ) -> Result<(Vec<Expired>, Option<Error>), Error> {
-        let _alone = self.tree.deleting(name).await?;
+        let alone = self.tree.closing(name).await?;
         let (now, candidates) = self.candidates(name, rules).await?;
         let (mut gone, mut failed) = (Vec::new(), None);
         for candidate in candidates.into_iter().filter(|found| tags.contains(&found.tag)) {
-            match self.expire_tag(name, candidate, now).await {
+            match self.expire_tag(name, candidate, now, &alone).await {
                 Ok(expired) => gone.extend(expired),
                 Err(error) => {
                     failed = Some(error);
@@ -299,7 +299,8 @@ impl Retention {
                 }
             }
         }
-        Ok((gone, failed))
+        let opened = alone.open().await;
+        Ok((gone, failed.or_else(|| opened.err())))
     }
 
     /// Removes the manifests that have no tag any more. One may have got a tag again: that is seen
@@ -321,9 +322,10 @@ impl Retention {
         name: &RepositoryName,
         candidate: Candidate,
         now: SystemTime,
+        alone: &Removing<'_>,
     ) -> Result<Option<Expired>, Error> {
         let Some(expired) = self.expired(name, candidate, now).await? else { return Ok(None) };
-        self.manifests.remove_tag(name, &expired.tag).await?;
+        self.manifests.remove_tag(name, &expired.tag, alone).await?;
         Ok(Some(expired))
     }
 

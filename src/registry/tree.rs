@@ -14,9 +14,9 @@ use std::{
 
 use tokio_util::task::TaskTracker;
 
-use self::{damage::DamageLog, lease::Leases, locks::Locks};
+use self::{damage::DamageLog, lease::Leases};
 use super::Error;
-use crate::storage::{Key, Storage};
+use crate::storage::{Staging, Storage};
 
 mod damage;
 mod foreign;
@@ -25,13 +25,15 @@ pub(super) mod lease;
 pub(super) mod link;
 mod locks;
 
-pub(super) use self::key::{CURRENT, LINK, PULLED, TreeKey, blobs, quarantine, repositories};
+pub(super) use self::{
+    key::{CURRENT, HASHER, LINK, OWNER, PULLED, TreeKey, blobs, quarantine, repositories},
+    locks::{Removing, stripe},
+};
 
 /// A storage with the order in which this process and others change it.
 #[derive(Debug)]
 pub(super) struct Tree {
     storage: Arc<dyn Storage>,
-    locks: Locks,
     leases: Leases,
     damage: DamageLog,
     /// How many times a repository may have come into the catalog or left it, by this process.
@@ -45,7 +47,6 @@ impl Tree {
     pub(super) fn new(storage: Arc<dyn Storage>, grace: Duration) -> Self {
         Self {
             storage,
-            locks: Locks::default(),
             leases: Leases::new(grace),
             damage: DamageLog::default(),
             catalog_changes: AtomicU64::new(0),
@@ -55,6 +56,10 @@ impl Tree {
 
     pub(super) fn storage(&self) -> &dyn Storage {
         &*self.storage
+    }
+
+    pub(super) fn staging(&self) -> &dyn Staging {
+        self.storage.staging()
     }
 
     /// The storage, for writers that hold it for as long as an upload lasts.
@@ -98,24 +103,6 @@ impl Tree {
     pub(super) async fn settle(&self) {
         self.tasks.close();
         self.tasks.wait().await;
-    }
-
-    /// Removes the folder of a repository if it is empty, and then each parent folder that is empty
-    /// too; `true` when the folder is gone.
-    pub(super) async fn remove_empty(&self, folder: &Key) -> Result<bool, Error> {
-        let top = repositories();
-        let mut folder = folder.clone();
-        let mut gone = false;
-        while folder.as_str().len() > top.as_str().len() {
-            if !self.storage().list(&folder, None, 1).await?.is_empty() {
-                break;
-            }
-            self.storage().prune(&folder).await?;
-            gone = true;
-            let Some((above, _)) = folder.as_str().rsplit_once('/') else { break };
-            folder = Key::new(above.to_owned());
-        }
-        Ok(gone)
     }
 }
 

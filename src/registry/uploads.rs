@@ -22,11 +22,14 @@ use self::{
 };
 use super::{
     BodyError, Clock, Error,
-    tree::{self, Tree, TreeKey},
+    tree::{self, HASHER, Tree, TreeKey},
 };
 use crate::{
     oci::{Algorithm, Digest, Hasher, RepositoryName},
-    storage::Durability,
+    storage::{
+        Durability, Note, STARTED_AT,
+        fences::{Part, Validity},
+    },
 };
 
 mod allowance;
@@ -141,12 +144,19 @@ impl Uploads {
 
     async fn create(&self, upload: &Upload, algorithm: Algorithm) -> Result<(), Error> {
         let Upload { name, id, .. } = upload;
-        // Who deletes the repository takes all of it along, or nothing.
-        let _repository = self.tree.adding(name).await?;
-        self.set_owner(upload).await?;
-        let started = purge::started_at(self.clock.now());
-        let place = TreeKey::UploadStartedAt(name, *id).key();
-        self.tree.storage().put(&place, started.into(), Durability::Lazy).await?;
+        let at = TreeKey::Upload(name, *id).key();
+        let started = Bytes::from(purge::started_at(self.clock.now()));
+        let relying = self.tree.relying(name, None);
+        // A process that deletes the repository takes all of it along, or nothing.
+        loop {
+            let mut entered = relying.enter().await?;
+            let mut notes = Vec::from_iter(upload.owner_note());
+            notes.push(Note { name: STARTED_AT, text: started.clone() });
+            self.tree.staging().begin(&at, notes).await?;
+            if entered.validate(Part::Repository).await? == Validity::Valid {
+                break;
+            }
+        }
         if let Some(mut session) = self.sessions.enter(*id).await {
             session.park(Hashed { hasher: Hasher::new(algorithm), length: 0 });
         }
@@ -168,13 +178,7 @@ impl Uploads {
     }
 
     async fn length_now(&self, name: &RepositoryName, id: UploadId) -> Result<Option<u64>, Error> {
-        match self.tree.storage().size(&TreeKey::UploadData(name, id).key()).await? {
-            Some(length) => Ok(Some(length)),
-            None => {
-                let started = TreeKey::UploadStartedAt(name, id).key();
-                Ok(self.tree.storage().size(&started).await?.map(|_| 0))
-            }
-        }
+        Ok(self.tree.staging().length(&TreeKey::Upload(name, id).key()).await?)
     }
 
     /// Adds a chunk to an upload and tells how many bytes it has then (end-5). What arrives before
@@ -293,22 +297,23 @@ impl Uploads {
     /// Removes an upload, with the folders that its beginning made. Durably, so that what a client has
     /// ended is not there again after a power cut.
     async fn discard(&self, name: &RepositoryName, id: UploadId) -> Result<(), Error> {
-        for place in [TreeKey::UploadData(name, id), TreeKey::UploadStartedAt(name, id)] {
-            self.tree.storage().delete(&place.key()).await?;
-        }
-        self.clear(name, id).await
+        self.abort(name, id, Durability::Synced).await
     }
 
     /// Removes what there is of an upload, and of the folders that its beginning made those that hold
     /// nothing else: the one for uploads, the repository's, and those above it.
     async fn clear(&self, name: &RepositoryName, id: UploadId) -> Result<(), Error> {
-        self.tree.storage().delete_all(&TreeKey::Upload(name, id).key()).await?;
-        let uploads = TreeKey::Uploads(name).key();
-        if let Err(error) = self.tree.storage().prune_up(&uploads, &tree::repositories()).await {
-            // The upload has gone; the folders go with the next collection.
-            tracing::warn!(folder = %uploads, %error, "empty folders of an upload are left over");
-        }
-        Ok(())
+        self.abort(name, id, Durability::Lazy).await
+    }
+
+    async fn abort(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        durability: Durability,
+    ) -> Result<(), Error> {
+        let at = TreeKey::Upload(name, id).key();
+        Ok(self.tree.staging().abort(&at, &tree::repositories(), durability).await?)
     }
 
     /// As [`clear`](Self::clear), for an upload that failed: its client is told of that.
@@ -334,7 +339,6 @@ impl Uploads {
             let _ = self.leave(name, id, &mut session, &mut intake).await;
             return Err(error);
         }
-        let data = TreeKey::UploadData(name, id).key();
         let computed = if intake.algorithm() == digest.algorithm() {
             intake.digest()
         } else {
@@ -346,18 +350,29 @@ impl Uploads {
             return Err(Error::DigestMismatch { claimed: digest.clone(), computed });
         }
         self.sync(name, id, &mut intake).await?;
-        let _repository = self.tree.adding(name).await?;
-        let _bytes = self.tree.linking(digest).await?;
-        // The bytes came when they came; to a collector they are new now. Without them the
-        // repository has been deleted meanwhile, and the upload with it.
-        if !self.tree.storage().renew(&data).await? {
-            return Err(Error::UploadUnknown);
+        let at = TreeKey::Upload(name, id).key();
+        let data = TreeKey::Data(digest).key();
+        let relying = self.tree.relying(name, Some(digest));
+        let mut is_committed = false;
+        loop {
+            let mut entered = relying.enter().await?;
+            // This replaces a blob of the same digest, which heals one whose bytes went bad: these
+            // have just been verified. Without them the repository has been deleted meanwhile, and
+            // the upload with it.
+            let is_there = match is_committed {
+                true => entered.renew(&data).await?,
+                false => intake.commit(&data).await?,
+            };
+            if !is_there {
+                return Err(Error::UploadUnknown);
+            }
+            is_committed = true;
+            self.tree.set_link(TreeKey::Layer(name, digest), digest).await?;
+            self.tree.staging().clear(&at).await?;
+            if entered.validate(Part::All).await? == Validity::Valid {
+                break;
+            }
         }
-        // This replaces a blob of the same digest, which heals one whose bytes went bad: these
-        // have just been verified. Whoever reads the old one reads on.
-        self.tree.storage().promote(&data, &TreeKey::Data(digest).key()).await?;
-        self.tree.set_link(TreeKey::Layer(name, digest), digest).await?;
-        self.tree.storage().delete_all(&TreeKey::Upload(name, id).key()).await?;
         Ok(intake.length())
     }
 
@@ -368,21 +383,23 @@ impl Uploads {
         id: UploadId,
         session: &mut Session<'_>,
     ) -> Result<Intake, Error> {
-        let appender = {
-            // One that goes with its repository after this look must not be made again.
-            let _repository = self.tree.adding(name).await?;
-            if self.length_now(name, id).await?.is_none() {
-                return Err(Error::UploadUnknown);
+        let at = TreeKey::Upload(name, id).key();
+        let relying = self.tree.relying(name, None);
+        // One that goes with its repository after this look must not be made again.
+        let staged = loop {
+            let mut entered = relying.enter().await?;
+            let staged = self.tree.staging().resume(&at).await?.ok_or(Error::UploadUnknown)?;
+            if entered.validate(Part::Repository).await? == Validity::Valid {
+                break staged;
             }
-            self.tree.storage().append(&TreeKey::UploadData(name, id).key()).await?
         };
-        let length = appender.position();
+        let length = staged.position();
         let parked = session.take_parked();
         let algorithm = parked.as_ref().map(|parked| parked.hasher.algorithm());
         if parked.is_none() && length == 0 {
             // A kill between the rename of the data and the end of its session leaves the hasher of
             // bytes that are gone, and it must not be taken for that of those which come now.
-            self.tree.storage().delete(&TreeKey::UploadHasher(name, id).key()).await?;
+            self.tree.staging().delete_note(&at, HASHER).await?;
         }
         let known = match parked.filter(|parked| parked.length <= length) {
             Some(parked) => Some(parked),
@@ -395,7 +412,7 @@ impl Uploads {
         let saved = known.length;
         let hashed = self.hash_up_to(name, id, known, length).await?;
         let intakes = self.intakes.clone();
-        let mut intake = Intake::new(appender, intakes, hashed, saved, session.asked());
+        let mut intake = Intake::new(staged, intakes, hashed, saved, session.asked());
         if session.was_overtaken() {
             intake.expect_range();
         }
@@ -419,18 +436,24 @@ impl Uploads {
         if worth_saving {
             self.sync(name, id, intake).await?;
         }
-        // What is written below must not bring it back.
-        let _repository = match worth_saving {
-            true => Some(self.tree.adding(name).await?),
-            false => None,
-        };
-        if let Ok(None) = self.length_now(name, id).await {
-            return Err(Error::UploadUnknown);
-        }
+        let mut notes = Vec::new();
         if worth_saving {
-            let bytes = SavedHasher::encode(&hashed);
-            let place = TreeKey::UploadHasher(name, id).key();
-            self.tree.storage().put(&place, bytes, Durability::Lazy).await?;
+            notes.push(Note { name: HASHER, text: SavedHasher::encode(&hashed) });
+        }
+        let relying = self.tree.relying(name, None);
+        loop {
+            // What is written must not bring it back.
+            let entered = match worth_saving {
+                true => Some(relying.enter().await?),
+                false => None,
+            };
+            if !intake.rest(notes.clone()).await? {
+                return Err(Error::UploadUnknown);
+            }
+            let Some(mut entered) = entered else { break };
+            if entered.validate(Part::Repository).await? == Validity::Valid {
+                break;
+            }
         }
         session.park(hashed);
         Ok(())
@@ -461,8 +484,8 @@ impl Uploads {
         name: &RepositoryName,
         id: UploadId,
     ) -> Result<Option<Hashed>, Error> {
-        let place = TreeKey::UploadHasher(name, id).key();
-        let bytes = self.tree.storage().read(&place, SavedHasher::MAX_LEN).await?;
+        let at = TreeKey::Upload(name, id).key();
+        let bytes = self.tree.staging().note(&at, HASHER, SavedHasher::MAX_LEN).await?;
         Ok(bytes.and_then(|bytes| SavedHasher::decode(&bytes)))
     }
 
@@ -477,10 +500,8 @@ impl Uploads {
         if hashed.length == length {
             return Ok(hashed);
         }
-        let Some(object) = self.tree.storage().open(&TreeKey::UploadData(name, id).key()).await?
-        else {
-            return Err(Error::UploadUnknown);
-        };
+        let at = TreeKey::Upload(name, id).key();
+        let object = self.tree.staging().open(&at).await?.ok_or(Error::UploadUnknown)?;
         let mut pieces = object.stream(hashed.length..length);
         while let Some(piece) = pieces.try_next().await? {
             hashed.length += piece.len() as u64;

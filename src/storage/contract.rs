@@ -1,17 +1,25 @@
 //! What every backend must do. A backend's tests call [`all`] with a fresh, empty storage.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
-use super::{Durability, Entry, ErrorKind, Hold, Holders, Key, Look, Storage};
+use super::{
+    Durability, Entry, ErrorKind, Holders, Key, Look, Note, STARTED_AT, Staged, Storage,
+    fences::{Closed, Fenced, Part, Reliance, Stripe, Validity},
+};
+
+mod fences;
+mod staging;
 
 pub(super) async fn all(storage: &dyn Storage) {
     what_is_absent_is_none(storage).await;
     what_was_put_is_read_and_replaced(storage).await;
     an_object_is_read_in_ranges(storage).await;
     an_open_object_outlives_its_deletion(storage).await;
-    appending_goes_on_where_it_ended(storage).await;
-    promotion_moves_and_replaces(storage).await;
+    what_is_relocated_is_at_its_new_key(storage).await;
+    staging::all(storage).await;
     lists_are_sorted_and_paged(storage).await;
     holders_are_those_that_hold(storage).await;
     deletion_reaches_what_it_names(storage).await;
@@ -20,7 +28,7 @@ pub(super) async fn all(storage: &dyn Storage) {
     pruning_upward_takes_no_object(storage).await;
     times_go_on(storage).await;
     a_survey_sees_what_is_there(storage).await;
-    what_is_held_alone_is_held_by_nobody_else(storage).await;
+    fences::all(storage).await;
     unsafe_keys_are_refused(storage).await;
 }
 
@@ -32,21 +40,28 @@ async fn put(storage: &dyn Storage, path: &str, bytes: &'static [u8]) {
     storage.put(&key(path), Bytes::from_static(bytes), Durability::Synced).await.unwrap();
 }
 
+/// A closed fence, through which anything can be deleted.
+async fn closed(storage: &dyn Storage) -> Box<dyn Closed> {
+    let repository = Fenced { key: key("any"), stripe: Stripe::of(63) };
+    storage.fences().close(repository).await.unwrap()
+}
+
 async fn read(storage: &dyn Storage, path: &str) -> Option<Bytes> {
     storage.read(&key(path), 1 << 20).await.unwrap()
 }
 
 async fn what_is_absent_is_none(storage: &dyn Storage) {
+    let closed = closed(storage).await;
     put(storage, "absent/file", b"").await;
     for path in ["nothing", "nothing/below", "absent", "absent/file/below"] {
         assert_eq!(read(storage, path).await, None, "{path}");
         assert_eq!(storage.size(&key(path)).await.unwrap(), None, "{path}");
         assert!(storage.open(&key(path)).await.unwrap().is_none(), "{path}");
     }
-    assert!(!storage.delete(&key("nothing")).await.unwrap());
-    storage.delete_all(&key("nothing")).await.unwrap();
+    assert!(!closed.delete(&key("nothing")).await.unwrap());
+    closed.delete_all(&key("nothing")).await.unwrap();
     assert_eq!(storage.list(&key("nothing"), None, 10).await.unwrap(), []);
-    assert!(storage.promote(&key("nothing"), &key("something")).await.is_err());
+    assert!(storage.relocate(&key("nothing"), &key("something")).await.is_err());
 }
 
 async fn what_was_put_is_read_and_replaced(storage: &dyn Storage) {
@@ -76,42 +91,21 @@ async fn an_object_is_read_in_ranges(storage: &dyn Storage) {
 }
 
 async fn an_open_object_outlives_its_deletion(storage: &dyn Storage) {
+    let closed = closed(storage).await;
     put(storage, "deleted", b"still here").await;
     let object = storage.open(&key("deleted")).await.unwrap().unwrap();
-    assert!(storage.delete(&key("deleted")).await.unwrap());
+    assert!(closed.delete(&key("deleted")).await.unwrap());
     let pieces: Vec<Bytes> = object.stream(0..10).try_collect().await.unwrap();
     assert_eq!(pieces.concat(), b"still here");
 }
 
-async fn appending_goes_on_where_it_ended(storage: &dyn Storage) {
-    let path = key("append/data");
-    let mut appender = storage.append(&path).await.unwrap();
-    assert_eq!(appender.position(), 0);
-    appender.write(vec![Bytes::from_static(b"ab"), Bytes::from_static(b"cd")]).await.unwrap();
-    appender.sync().await.unwrap();
-    assert_eq!(storage.size(&path).await.unwrap(), Some(4), "visible while it grows");
-    drop(appender);
-    let mut appender = storage.append(&path).await.unwrap();
-    assert_eq!(appender.position(), 4);
-    appender.write(vec![Bytes::from_static(b"ef")]).await.unwrap();
-    appender.truncate(5).await.unwrap();
-    appender.write(vec![Bytes::from_static(b"!")]).await.unwrap();
-    assert_eq!(appender.position(), 6);
-    assert_eq!(read(storage, "append/data").await.unwrap(), "abcde!");
-    // More pieces than a file system takes in one call, some of them empty.
-    let pieces = (0..5000).map(|i| Bytes::from(vec![b'x'; i % 3])).collect();
-    appender.write(pieces).await.unwrap();
-    assert_eq!(appender.position(), 6 + 4999);
-    assert_eq!(read(storage, "append/data").await.unwrap().len(), 6 + 4999);
-}
-
-async fn promotion_moves_and_replaces(storage: &dyn Storage) {
+async fn what_is_relocated_is_at_its_new_key(storage: &dyn Storage) {
     put(storage, "promote/from", b"new").await;
     put(storage, "promote/to/data", b"old").await;
-    storage.promote(&key("promote/from"), &key("promote/to/data")).await.unwrap();
+    storage.relocate(&key("promote/from"), &key("promote/to/data")).await.unwrap();
     assert_eq!(read(storage, "promote/from").await, None);
     assert_eq!(read(storage, "promote/to/data").await.unwrap(), "new");
-    storage.promote(&key("promote/to/data"), &key("promote/far/away/data")).await.unwrap();
+    storage.relocate(&key("promote/to/data"), &key("promote/far/away/data")).await.unwrap();
     assert_eq!(read(storage, "promote/far/away/data").await.unwrap(), "new");
 }
 
@@ -151,12 +145,13 @@ async fn holders_are_those_that_hold(storage: &dyn Storage) {
 }
 
 async fn deletion_reaches_what_it_names(storage: &dyn Storage) {
+    let closed = closed(storage).await;
     for path in ["delete/a/x", "delete/a/y/z", "delete/ab"] {
         put(storage, path, b"").await;
     }
-    assert!(storage.delete(&key("delete/a/x")).await.unwrap());
-    assert!(!storage.delete(&key("delete/a/x")).await.unwrap());
-    storage.delete_all(&key("delete/a")).await.unwrap();
+    assert!(closed.delete(&key("delete/a/x")).await.unwrap());
+    assert!(!closed.delete(&key("delete/a/x")).await.unwrap());
+    closed.delete_all(&key("delete/a")).await.unwrap();
     assert_eq!(read(storage, "delete/a/y/z").await, None);
     assert!(read(storage, "delete/ab").await.is_some());
     put(storage, "delete/a/x", b"again").await;
@@ -164,23 +159,25 @@ async fn deletion_reaches_what_it_names(storage: &dyn Storage) {
 }
 
 async fn unsafe_keys_are_refused(storage: &dyn Storage) {
+    let closed = closed(storage).await;
     for path in ["", "..", "a/../../b", "/etc/passwd", "a//b", "a\0"] {
         let key = key(path);
         assert!(storage.read(&key, 1).await.is_err(), "{path:?}");
         assert!(storage.put(&key, Bytes::new(), Durability::Lazy).await.is_err(), "{path:?}");
-        assert!(storage.append(&key).await.is_err(), "{path:?}");
-        assert!(storage.delete(&key).await.is_err(), "{path:?}");
-        assert!(storage.delete_all(&key).await.is_err(), "{path:?}");
+        assert!(storage.staging().resume(&key).await.is_err(), "{path:?}");
+        assert!(closed.delete(&key).await.is_err(), "{path:?}");
+        assert!(closed.delete_all(&key).await.is_err(), "{path:?}");
     }
 }
 
 async fn some_are_deleted_and_others_stay(storage: &dyn Storage) {
+    let closed = closed(storage).await;
     for path in ["some/a/x", "some/a/y/z", "some/b/x", "some/ab/x"] {
         put(storage, path, b"").await;
     }
     let names = ["a", "absent"].map(str::to_owned).to_vec();
-    storage.delete_below(&key("some"), names.clone(), Durability::Synced).await.unwrap();
-    storage.delete_below(&key("nothing/at/all"), names, Durability::Lazy).await.unwrap();
+    closed.delete_below(&key("some"), names.clone(), Durability::Synced).await.unwrap();
+    closed.delete_below(&key("nothing/at/all"), names, Durability::Lazy).await.unwrap();
     let left: Vec<String> = storage
         .list(&key("some"), None, 9)
         .await
@@ -192,39 +189,40 @@ async fn some_are_deleted_and_others_stay(storage: &dyn Storage) {
 }
 
 async fn what_is_discarded_is_gone(storage: &dyn Storage) {
+    let closed = closed(storage).await;
     put(storage, "discarded/a/b", b"").await;
     put(storage, "discarded-not/a", b"").await;
-    assert!(storage.discard(&key("discarded")).await.unwrap());
-    assert!(!storage.discard(&key("discarded")).await.unwrap());
+    assert!(closed.discard(&key("discarded")).await.unwrap());
+    assert!(!closed.discard(&key("discarded")).await.unwrap());
     assert!(read(storage, "discarded/a/b").await.is_none());
     assert!(read(storage, "discarded-not/a").await.is_some());
     put(storage, "discarded/a/b", b"again").await;
     assert_eq!(read(storage, "discarded/a/b").await.unwrap(), "again");
-    storage.prune(&key("discarded")).await.unwrap();
+    closed.prune(&key("discarded")).await.unwrap();
     assert_eq!(read(storage, "discarded/a/b").await.unwrap(), "again", "it is not empty");
-    assert!(storage.delete(&key("discarded/a/b")).await.unwrap());
+    assert!(closed.delete(&key("discarded/a/b")).await.unwrap());
     for prune in ["discarded", "nothing/at/all"] {
-        storage.prune(&key(prune)).await.unwrap();
+        closed.prune(&key(prune)).await.unwrap();
     }
     let top = storage.list(&key("discarded"), None, 1).await.unwrap();
     assert_eq!(top, [], "no empty folder is left");
-    storage.empty_trash().await.unwrap();
 }
 
 async fn pruning_upward_takes_no_object(storage: &dyn Storage) {
+    let closed = closed(storage).await;
     put(storage, "up/a/stays", b"").await;
     put(storage, "up/a/b/c/goes", b"").await;
-    let prune = || async { storage.prune_up(&key("up/a/b/c"), &key("up")).await.unwrap() };
-    prune().await;
+    let prune = || async { closed.prune_up(&key("up/a/b/c"), &key("up")).await.unwrap() };
+    assert!(!prune().await);
     assert!(read(storage, "up/a/b/c/goes").await.is_some());
-    assert!(storage.delete(&key("up/a/b/c/goes")).await.unwrap());
-    prune().await;
+    assert!(closed.delete(&key("up/a/b/c/goes")).await.unwrap());
+    assert!(prune().await);
     assert_eq!(storage.list(&key("up/a"), None, 9).await.unwrap().len(), 1);
-    assert!(storage.delete(&key("up/a/stays")).await.unwrap());
-    prune().await;
+    assert!(closed.delete(&key("up/a/stays")).await.unwrap());
+    assert!(prune().await);
     assert_eq!(storage.list(&key("up"), None, 9).await.unwrap(), []);
     // What is gone is as good as empty, and what is written comes back.
-    prune().await;
+    assert!(prune().await);
     put(storage, "up/a/b/c/goes", b"").await;
     assert!(read(storage, "up/a/b/c/goes").await.is_some());
 }
@@ -237,7 +235,7 @@ async fn times_go_on(storage: &dyn Storage) {
     let written = storage.modified(&key("times/a")).await.unwrap().unwrap();
     assert!(written >= before);
     // More than the steps in which a file system counts time.
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::thread::sleep(Duration::from_millis(20));
     let later = storage.time().await.unwrap();
     assert!(later > written);
     assert!(storage.renew(&key("times/a")).await.unwrap());
@@ -245,7 +243,7 @@ async fn times_go_on(storage: &dyn Storage) {
     assert!(renewed >= later);
     assert!(storage.age(&key("times/a")).await.unwrap().unwrap().as_secs() < 3600);
     assert_eq!(storage.age(&key("times/b")).await.unwrap(), None);
-    storage.promote(&key("times/a"), &key("times/b")).await.unwrap();
+    storage.relocate(&key("times/a"), &key("times/b")).await.unwrap();
     assert_eq!(storage.modified(&key("times/b")).await.unwrap(), Some(renewed));
     assert_eq!(storage.modified(&key("times")).await.unwrap(), None, "not an object");
 }
@@ -267,23 +265,4 @@ async fn a_survey_sees_what_is_there(storage: &dyn Storage) {
     let modified = storage.modified(&key("survey/a/link")).await.unwrap().unwrap();
     assert_eq!(found[2][0].object, Some((3, modified)));
     assert!(storage.survey(vec![look("a/../b", None)]).await.is_err());
-}
-
-async fn what_is_held_alone_is_held_by_nobody_else(storage: &dyn Storage) {
-    use futures_util::FutureExt as _;
-    let name = key("held-0");
-    let shared = storage.lock(&name, Hold::Shared).await.unwrap();
-    let also = storage.lock(&name, Hold::Shared).await.unwrap();
-    let mut alone = storage.lock(&name, Hold::Alone);
-    let a_while = std::time::Duration::from_millis(50);
-    assert!(tokio::time::timeout(a_while, &mut alone).await.is_err());
-    drop((shared, also));
-    let alone = alone.await.unwrap();
-    let mut shared = storage.lock(&name, Hold::Shared);
-    assert!(tokio::time::timeout(a_while, &mut shared).await.is_err());
-    let other = storage.lock(&key("held-1"), Hold::Alone).await.unwrap();
-    drop(alone);
-    drop(shared.await.unwrap());
-    drop(other);
-    assert!(storage.lock(&key("held-1"), Hold::Shared).boxed().await.is_ok());
 }

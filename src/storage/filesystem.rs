@@ -13,7 +13,7 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -21,28 +21,28 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use self::{
-    append::{FileAppender, write_all_at},
     directories::{Directories, sync_directory},
     disk::{Disk, Metadata, Mode, Os},
+    fences::{LOCKS, Locks},
     listing::{Listed, Listings},
-    locking::LOCKS,
     object::{FileObject, Readers, read_at},
     remembered::Remembered,
+    staging::write_all_at,
 };
 use super::{
-    Appender, Durability, Entry, Error, ErrorKind, Held, Hold, Holders, Key, Look, Object, Seen,
-    Storage,
+    Durability, Entry, Error, ErrorKind, Holders, Key, Look, Object, Seen, Staging, Storage,
+    fences::Fences,
 };
 use crate::telemetry::operations::{Action, Failure, Operations};
 
-mod append;
 mod directories;
 pub mod disk;
+mod fences;
 mod listing;
-mod locking;
 mod object;
 mod remembered;
 mod removal;
+mod staging;
 mod survey;
 
 /// `storage.filesystem`.
@@ -72,6 +72,7 @@ struct Inner {
     listings: Listings,
     holders: Listings,
     readers: Readers,
+    locks: Locks,
     operations: Arc<Operations>,
 }
 
@@ -104,6 +105,7 @@ impl Filesystem {
             listings,
             holders,
             readers,
+            locks: Locks::default(),
             operations,
         }))
     }
@@ -124,6 +126,28 @@ impl Filesystem {
             Err(io::Error::from(io::ErrorKind::InvalidFilename))
         };
         result.map_err(|source| failed(&self.0.operations, verb, key, source))
+    }
+
+    /// Deletes a file, durably; `false` when it was not there.
+    async fn delete(&self, key: &Key) -> Result<bool, Error> {
+        self.blocking(Action::Delete, "delete", key, |inner, path| {
+            if present(inner.disk.remove_file(path))?.is_none() {
+                return Ok(false);
+            }
+            // The folder may have gone with its last file; then its absence is as good.
+            present(sync_directory(&*inner.disk, beside(path).0))?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Deletes a folder and what is in it.
+    async fn delete_all(&self, prefix: &Key) -> Result<(), Error> {
+        self.blocking(Action::Delete, "delete all below", prefix, |inner, path| {
+            inner.directories.forget(path);
+            present(inner.remove_all(path)).map(drop)
+        })
+        .await
     }
 }
 
@@ -305,6 +329,14 @@ impl Storage for Filesystem {
         Some(Arc::clone(&self.0.operations))
     }
 
+    fn staging(&self) -> &dyn Staging {
+        self
+    }
+
+    fn fences(&self) -> &dyn Fences {
+        self
+    }
+
     async fn probe(&self) -> Result<(), Error> {
         let inner = Arc::clone(&self.0);
         let look = move || inner.disk.stat(Path::new(".")).map(drop);
@@ -313,22 +345,7 @@ impl Storage for Filesystem {
         looked.map_err(|source| failed(operations, "look at", &Key::new(".".to_owned()), source))
     }
 
-    async fn append(&self, key: &Key) -> Result<Box<dyn Appender>, Error> {
-        let (file, position) = self
-            .blocking(Action::Writer, "open", key, |inner, path| {
-                let (folder, _) = beside(path);
-                inner.directories.within(folder, Durability::Lazy, || {
-                    let file = inner.disk.open(path, Mode::Write)?;
-                    let position = inner.disk.fstat(&file)?.len();
-                    Ok((file, position))
-                })
-            })
-            .await?;
-        let Inner { disk, operations, .. } = &*self.0;
-        Ok(Box::new(FileAppender::new(Arc::clone(disk), (file, position), key, operations)))
-    }
-
-    async fn promote(&self, from: &Key, to: &Key) -> Result<(), Error> {
+    async fn relocate(&self, from: &Key, to: &Key) -> Result<(), Error> {
         if !from.is_safe() {
             let source = io::ErrorKind::InvalidFilename.into();
             return Err(failed(&self.0.operations, "rename", from, source));
@@ -340,59 +357,6 @@ impl Storage for Filesystem {
                 .directories
                 .within(folder, Durability::Synced, || inner.disk.rename(&from, to))?;
             sync_directory(&*inner.disk, folder)
-        })
-        .await
-    }
-
-    async fn delete(&self, key: &Key) -> Result<bool, Error> {
-        self.blocking(Action::Delete, "delete", key, |inner, path| {
-            if present(inner.disk.remove_file(path))?.is_none() {
-                return Ok(false);
-            }
-            // The folder may have gone with its last file; then its absence is as good.
-            present(sync_directory(&*inner.disk, beside(path).0))?;
-            Ok(true)
-        })
-        .await
-    }
-
-    async fn delete_all(&self, prefix: &Key) -> Result<(), Error> {
-        self.blocking(Action::Delete, "delete all below", prefix, |inner, path| {
-            inner.directories.forget(path);
-            present(inner.remove_all(path)).map(drop)
-        })
-        .await
-    }
-
-    async fn delete_below(
-        &self,
-        prefix: &Key,
-        names: Vec<String>,
-        durability: Durability,
-    ) -> Result<(), Error> {
-        self.blocking(Action::Delete, "delete some of", prefix, move |inner, path| {
-            inner.remove_below(path, &names, durability)
-        })
-        .await
-    }
-
-    async fn discard(&self, prefix: &Key) -> Result<bool, Error> {
-        self.blocking(Action::Delete, "take away", prefix, Inner::discard).await
-    }
-
-    async fn empty_trash(&self) -> Result<(), Error> {
-        let trash = Key::new(TRASH.to_owned());
-        self.blocking(Action::Delete, "empty", &trash, Inner::empty).await
-    }
-
-    async fn prune(&self, prefix: &Key) -> Result<(), Error> {
-        self.blocking(Action::Delete, "remove empty folders of", prefix, Inner::prune).await
-    }
-
-    async fn prune_up(&self, prefix: &Key, top: &Key) -> Result<(), Error> {
-        let top = PathBuf::from(top.as_str());
-        self.blocking(Action::Delete, "remove empty folders of", prefix, move |inner, path| {
-            inner.prune_up(path, &top)
         })
         .await
     }
@@ -411,11 +375,6 @@ impl Storage for Filesystem {
         Ok(looked.await?.filter(Metadata::is_file).map(|found| found.modified()))
     }
 
-    async fn age(&self, key: &Key) -> Result<Option<Duration>, Error> {
-        let modified = self.modified(key).await?;
-        Ok(modified.map(|time| SystemTime::now().duration_since(time).unwrap_or_default()))
-    }
-
     async fn renew(&self, key: &Key) -> Result<bool, Error> {
         let renewed = self.blocking(Action::PutContent, "renew", key, |inner, path| {
             present(inner.disk.renew(path))
@@ -431,11 +390,6 @@ impl Storage for Filesystem {
             Ok(inner.disk.renew(path)?.modified())
         })
         .await
-    }
-
-    async fn lock(&self, name: &Key, hold: Hold) -> Result<Held, Error> {
-        let file = Key::new(format!("{LOCKS}/{name}"));
-        Ok(Held::new(self.locked(&file, hold == Hold::Alone).await?))
     }
 
     async fn survey(&self, looks: Vec<Look>) -> Result<Vec<Vec<Seen>>, Error> {

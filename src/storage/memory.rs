@@ -1,4 +1,6 @@
 //! Objects in this process's memory, for tests and for trying things out. Nothing is durable.
+//!
+//! It is in one of two [modes](Mode), which keep the two kinds of promises that backends can give.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,21 +14,49 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 
-use tokio::sync::RwLock;
-
+use self::fences::Guards;
 use super::{
-    Appender, ByteStream, Durability, Entry, Error, Held, Hold, Holders, Key, Look, Object, Seen,
-    Storage,
+    ByteStream, Durability, Entry, Error, Holders, Key, Look, Object, Seen, Staging, Storage,
+    fences::Fences,
 };
+
+mod fences;
+mod staging;
+#[cfg(test)]
+mod steps;
+
+#[cfg(test)]
+pub(crate) use self::steps::Work;
 
 /// Memory that keeps objects. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    objects: Arc<Mutex<BTreeMap<String, Stored>>>,
-    locks: Arc<Mutex<BTreeMap<String, Arc<RwLock<()>>>>>,
-    clock: Arc<Mutex<Clock>>,
+    shared: Arc<Shared>,
+    /// What happens in the middle of what this clone is asked for.
+    #[cfg(test)]
+    steps: Option<Arc<steps::Steps>>,
+}
+
+/// As which kind of backend it behaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// As folders and files: fences are locks, and a commit moves the bytes and renews them.
+    #[default]
+    Folders,
+    /// As a store of objects: without locks, so that validation looks again; a commit leaves the bytes
+    /// the time at which they began to arrive; and bytes are not renewed when a key is made to lead to
+    /// them.
+    Objects,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    mode: Mode,
+    objects: Mutex<BTreeMap<String, Stored>>,
+    guards: Guards,
+    clock: Mutex<Clock>,
     /// What it says is free, whatever is in it.
-    free: Arc<Mutex<Option<u64>>>,
+    free: Mutex<Option<u64>>,
 }
 
 type Objects<'a> = MutexGuard<'a, BTreeMap<String, Stored>>;
@@ -51,7 +81,7 @@ impl Default for Clock {
 }
 
 /// Content that is being appended to is shared with its appender, so that the object and what is
-/// written to it stay one thing when it is renamed.
+/// written to it stay one thing.
 #[derive(Clone, Debug)]
 enum Content {
     Whole(Bytes),
@@ -79,28 +109,88 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Memory {
+    /// Memory that behaves as this kind of backend.
+    #[must_use]
+    pub fn new(mode: Mode) -> Self {
+        let shared = Shared { mode, ..Shared::default() };
+        Self {
+            shared: Arc::new(shared),
+            #[cfg(test)]
+            steps: None,
+        }
+    }
+
+    /// Comes before each single thing that other processes may come before.
+    #[cfg(test)]
+    async fn step(&self) {
+        if let Some(steps) = &self.steps {
+            steps.next().await;
+        }
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_async, reason = "a test waits here")]
+    async fn step(&self) {}
+
+    /// Deletes an object; `false` when it was not there.
+    ///
+    /// # Errors
+    ///
+    /// When the key is unsafe.
+    pub async fn delete(&self, key: &Key) -> Result<bool, Error> {
+        self.step().await;
+        Ok(self.at("delete", key)?.remove(key.as_str()).is_some())
+    }
+
+    /// Takes away all that is below a key and all that is staged there; `false` when there was
+    /// nothing.
+    pub(crate) async fn discard(&self, prefix: &Key) -> Result<bool, Error> {
+        self.step().await;
+        let below = [prefix, &self.staged_at(prefix)].map(|key| format!("{key}/"));
+        let mut objects = self.at("delete all below", prefix)?;
+        let before = objects.len();
+        objects.retain(|key, _| !below.iter().any(|below| key.starts_with(below)));
+        Ok(objects.len() < before)
+    }
+
     /// Lets time pass.
     pub fn advance(&self, time: Duration) {
-        locked(&self.clock).ahead += time;
+        locked(&self.shared.clock).ahead += time;
     }
 
     /// Says from now on that so many bytes are free.
     #[cfg(test)]
     pub(crate) fn leave_free(&self, bytes: u64) {
-        *locked(&self.free) = Some(bytes);
+        *locked(&self.shared.free) = Some(bytes);
     }
 
     fn now(&self) -> SystemTime {
-        let mut clock = locked(&self.clock);
+        let mut clock = locked(&self.shared.clock);
         let now = SystemTime::now() + clock.ahead;
         clock.last = now.max(clock.last + Duration::from_nanos(1));
         clock.last
     }
 
+    /// What is directly below a key, behind `after`.
+    fn names(&self, prefix: &Key, after: Option<&str>) -> Result<BTreeSet<Entry>, Error> {
+        let below = format!("{prefix}/");
+        let objects = self.at("list", prefix)?;
+        let entry = |rest: &str| match rest.split_once('/') {
+            Some((name, _)) => Entry { name: name.to_owned(), is_prefix: true },
+            None => Entry { name: rest.to_owned(), is_prefix: false },
+        };
+        let names = objects
+            .range(below.clone()..)
+            .map_while(|(key, _)| key.strip_prefix(&below))
+            .map(entry)
+            .filter(|entry| after.is_none_or(|after| entry.name.as_str() > after));
+        Ok(names.collect())
+    }
+
     /// The objects, once `key` is known to be a possible one.
     fn at(&self, action: &'static str, key: &Key) -> Result<Objects<'_>, Error> {
         if key.is_safe() {
-            Ok(locked(&self.objects))
+            Ok(locked(&self.shared.objects))
         } else {
             Err(Error::new(action, key, io::ErrorKind::InvalidFilename.into()))
         }
@@ -110,6 +200,7 @@ impl Memory {
 #[async_trait]
 impl Storage for Memory {
     async fn read(&self, key: &Key, limit: usize) -> Result<Option<Bytes>, Error> {
+        self.step().await;
         match self.at("read", key)?.get(key.as_str()).map(|stored| &stored.content) {
             Some(content) if content.len() > limit => {
                 Err(Error::new("read", key, io::ErrorKind::InvalidData.into()))
@@ -119,15 +210,18 @@ impl Storage for Memory {
     }
 
     async fn size(&self, key: &Key) -> Result<Option<u64>, Error> {
+        self.step().await;
         Ok(self.at("look at", key)?.get(key.as_str()).map(|stored| stored.content.len() as u64))
     }
 
     async fn open(&self, key: &Key) -> Result<Option<Box<dyn Object>>, Error> {
+        self.step().await;
         let content = self.at("open", key)?.get(key.as_str()).map(|stored| stored.content.bytes());
         Ok(content.map(|bytes| Box::new(MemoryObject(bytes)) as Box<dyn Object>))
     }
 
     async fn put(&self, key: &Key, bytes: Bytes, _: Durability) -> Result<(), Error> {
+        self.step().await;
         let stored = Stored { content: Content::Whole(bytes), modified: self.now() };
         self.at("write", key)?.insert(key.to_string(), stored);
         Ok(())
@@ -137,74 +231,30 @@ impl Storage for Memory {
         Ok(())
     }
 
-    async fn append(&self, key: &Key) -> Result<Box<dyn Appender>, Error> {
-        let modified = self.now();
-        let mut objects = self.at("open", key)?;
-        let bytes = match objects.get(key.as_str()).map(|stored| &stored.content) {
-            Some(Content::Growing(bytes)) => Arc::clone(bytes),
-            Some(Content::Whole(bytes)) => Arc::new(Mutex::new(BytesMut::from(bytes.as_ref()))),
-            None => Arc::default(),
-        };
-        let content = Content::Growing(Arc::clone(&bytes));
-        objects.insert(key.to_string(), Stored { content, modified });
-        Ok(Box::new(MemoryAppender(bytes)))
+    fn staging(&self) -> &dyn Staging {
+        self
     }
 
-    async fn promote(&self, from: &Key, to: &Key) -> Result<(), Error> {
+    fn fences(&self) -> &dyn Fences {
+        self
+    }
+
+    async fn relocate(&self, from: &Key, to: &Key) -> Result<(), Error> {
+        self.step().await;
         let mut objects = self.at("rename a file to", to)?;
-        let Stored { content, modified } = objects
+        let stored = objects
             .remove(from.as_str())
             .ok_or_else(|| Error::new("rename", from, io::ErrorKind::NotFound.into()))?;
-        let content = Content::Whole(content.bytes());
-        objects.insert(to.to_string(), Stored { content, modified });
-        Ok(())
-    }
-
-    async fn delete(&self, key: &Key) -> Result<bool, Error> {
-        Ok(self.at("delete", key)?.remove(key.as_str()).is_some())
-    }
-
-    async fn delete_all(&self, prefix: &Key) -> Result<(), Error> {
-        self.discard(prefix).await.map(drop)
-    }
-
-    async fn delete_below(
-        &self,
-        prefix: &Key,
-        names: Vec<String>,
-        _: Durability,
-    ) -> Result<(), Error> {
-        for name in names {
-            self.discard(&prefix.child(&name)).await?;
-        }
-        Ok(())
-    }
-
-    async fn discard(&self, prefix: &Key) -> Result<bool, Error> {
-        let below = format!("{prefix}/");
-        let mut objects = self.at("delete all below", prefix)?;
-        let before = objects.len();
-        objects.retain(|key, _| !key.starts_with(&below));
-        Ok(objects.len() < before)
-    }
-
-    async fn empty_trash(&self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn prune(&self, _: &Key) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn prune_up(&self, _: &Key, _: &Key) -> Result<(), Error> {
+        objects.insert(to.to_string(), stored);
         Ok(())
     }
 
     async fn free(&self) -> Result<Option<u64>, Error> {
-        Ok(*locked(&self.free))
+        Ok(*locked(&self.shared.free))
     }
 
     async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, Error> {
+        self.step().await;
         Ok(self.at("look at", key)?.get(key.as_str()).map(|stored| stored.modified))
     }
 
@@ -214,6 +264,7 @@ impl Storage for Memory {
     }
 
     async fn renew(&self, key: &Key) -> Result<bool, Error> {
+        self.step().await;
         let now = self.now();
         let mut objects = self.at("renew", key)?;
         let Some(stored) = objects.get_mut(key.as_str()) else { return Ok(false) };
@@ -222,24 +273,18 @@ impl Storage for Memory {
     }
 
     async fn time(&self) -> Result<SystemTime, Error> {
+        self.step().await;
         Ok(self.now())
     }
 
-    async fn lock(&self, name: &Key, hold: Hold) -> Result<Held, Error> {
-        let lock = Arc::clone(locked(&self.locks).entry(name.to_string()).or_default());
-        Ok(match hold {
-            Hold::Shared => Held::new(lock.read_owned().await),
-            Hold::Alone => Held::new(lock.write_owned().await),
-        })
-    }
-
     async fn survey(&self, looks: Vec<Look>) -> Result<Vec<Vec<Seen>>, Error> {
+        self.step().await;
         let mut all = Vec::new();
         for Look { folder, object } in looks {
             let mut seen = Vec::new();
-            for Entry { name, is_prefix } in self.list(&folder, None, usize::MAX).await? {
+            for Entry { name, is_prefix } in self.names(&folder, None)? {
                 let key = object.map(|object| folder.child(&name).child(object));
-                let objects = locked(&self.objects);
+                let objects = locked(&self.shared.objects);
                 let found = key.as_ref().and_then(|key| objects.get(key.as_str()));
                 if object.is_none() || found.is_some() {
                     let object = found.map(|stored| (stored.content.len() as u64, stored.modified));
@@ -257,18 +302,8 @@ impl Storage for Memory {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Entry>, Error> {
-        let below = format!("{prefix}/");
-        let objects = self.at("list", prefix)?;
-        let names: BTreeSet<Entry> = objects
-            .range(below.clone()..)
-            .map_while(|(key, _)| key.strip_prefix(&below))
-            .map(|rest| match rest.split_once('/') {
-                Some((name, _)) => Entry { name: name.to_owned(), is_prefix: true },
-                None => Entry { name: rest.to_owned(), is_prefix: false },
-            })
-            .filter(|entry| after.is_none_or(|after| entry.name.as_str() > after))
-            .collect();
-        Ok(names.into_iter().take(limit).collect())
+        self.step().await;
+        Ok(self.names(prefix, after)?.into_iter().take(limit).collect())
     }
 
     async fn list_holders(
@@ -278,12 +313,14 @@ impl Storage for Memory {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Holders, Error> {
+        self.step().await;
         let mut holders = Holders::default();
-        for entry in self.list(prefix, after, usize::MAX).await? {
+        for entry in self.names(prefix, after)? {
             if holders.names.len() == limit {
                 break;
             }
-            if self.size(&prefix.child(&entry.name).child(object)).await?.is_some() {
+            let key = prefix.child(&entry.name).child(object);
+            if locked(&self.shared.objects).contains_key(key.as_str()) {
                 holders.names.push(entry.name);
             } else if !entry.is_prefix {
                 holders.objects += 1;
@@ -312,44 +349,18 @@ impl Object for MemoryObject {
     }
 }
 
-#[derive(Debug)]
-struct MemoryAppender(Arc<Mutex<BytesMut>>);
-
-#[async_trait]
-impl Appender for MemoryAppender {
-    fn position(&self) -> u64 {
-        locked(&self.0).len() as u64
-    }
-
-    async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), Error> {
-        let mut bytes = locked(&self.0);
-        for piece in pieces {
-            bytes.extend_from_slice(&piece);
-        }
-        Ok(())
-    }
-
-    async fn reserve(&mut self, _: u64) -> Result<(), Error> {
-        Ok(())
-    }
-
-    async fn truncate(&mut self, length: u64) -> Result<(), Error> {
-        locked(&self.0).truncate(usize::try_from(length).unwrap_or(usize::MAX));
-        Ok(())
-    }
-
-    async fn sync(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::storage::contract;
 
     #[tokio::test]
-    async fn keeps_the_contract() {
-        contract::all(&Memory::default()).await;
+    async fn keeps_the_contract_as_folders() {
+        contract::all(&Memory::new(Mode::Folders)).await;
+    }
+
+    #[tokio::test]
+    async fn keeps_the_contract_as_objects() {
+        contract::all(&Memory::new(Mode::Objects)).await;
     }
 }

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     oci::{Digest, RepositoryName},
-    registry::{Error, tree::TreeKey},
+    registry::{
+        Error,
+        tree::{Removing, TreeKey, repositories},
+    },
     storage::{Durability, Key, Look},
 };
 
@@ -28,7 +31,7 @@ impl Collection<'_> {
         released: Option<&HashSet<Digest>>,
     ) -> Result<Plan, Error> {
         loop {
-            let _alone = self.tree.deleting(name).await?;
+            let alone = self.tree.closing(name).await?;
             // What was seen before may be true no longer.
             let mut plan = self.consider(place, released).await?;
             let is_last = plan.cut(BATCH);
@@ -36,51 +39,57 @@ impl Collection<'_> {
                 let level: Vec<&Digest> =
                     level.iter().map(|at| &plan.revisions[*at].digest).collect();
                 // Durably, for those that they refer to are next.
-                self.remove(&place.folder.child("_manifests/revisions"), level).await?;
+                self.remove(&place.folder.child("_manifests/revisions"), level, &alone).await?;
             }
-            self.forget_manifests(name, &plan).await?;
+            self.forget_manifests(name, &plan, &alone).await?;
             if is_last {
                 let links = plan.links.iter().chain(&plan.leftovers).collect();
-                self.remove(&place.folder.child("_layers"), links).await?;
+                self.remove(&place.folder.child("_layers"), links, &alone).await?;
             }
             self.tell(&plan);
             if is_last {
                 if released.is_none() && plan.is_emptied() {
-                    self.tidy(place).await?;
+                    self.tidy(place, &alone).await?;
                 }
+                alone.open().await?;
                 return Ok(plan);
             }
+            alone.open().await?;
         }
     }
 
     /// Removes what is below digests in a folder, durably.
-    async fn remove(&self, folder: &Key, digests: Vec<&Digest>) -> Result<(), Error> {
+    async fn remove(
+        &self,
+        folder: &Key,
+        digests: Vec<&Digest>,
+        alone: &Removing<'_>,
+    ) -> Result<(), Error> {
         let mut by_algorithm: BTreeMap<_, Vec<String>> = BTreeMap::new();
         for digest in digests {
             by_algorithm.entry(digest.algorithm()).or_default().push(digest.hex().to_owned());
         }
         for (algorithm, names) in by_algorithm {
             let folder = folder.child(algorithm.as_str());
-            self.tree.storage().delete_below(&folder, names, Durability::Synced).await?;
+            alone.delete_below(&folder, names, Durability::Synced).await?;
         }
         Ok(())
     }
 
     /// Removes the folder of a repository in which nothing is left, and those above it that hold
     /// nothing else.
-    async fn tidy(&mut self, place: &RepositoryFolder) -> Result<(), Error> {
-        let storage = self.tree.storage();
+    async fn tidy(&mut self, place: &RepositoryFolder, alone: &Removing<'_>) -> Result<(), Error> {
         if !place.is_folder || self.tagged(place).await?.is_none_or(|tagged| !tagged.is_empty()) {
             return Ok(());
         }
         for part in PARTS.map(|part| place.folder.child(part)) {
             // Uploads begin without asking anybody: of theirs only what is empty goes.
             if !part.as_str().ends_with("_uploads") {
-                storage.delete_all(&part).await?;
+                alone.delete_all(&part).await?;
             }
-            storage.prune(&part).await?;
+            alone.prune(&part).await?;
         }
-        if self.tree.remove_empty(&place.folder).await? {
+        if alone.prune_up(&place.folder, &repositories()).await? {
             self.watch.found(GcEvent::Empty);
             self.collected.emptied += 1;
         }
@@ -89,14 +98,19 @@ impl Collection<'_> {
 
     /// Removes what else there is of manifests that have gone: that tags named them once, and that
     /// they were about something.
-    async fn forget_manifests(&self, name: &RepositoryName, plan: &Plan) -> Result<(), Error> {
+    async fn forget_manifests(
+        &self,
+        name: &RepositoryName,
+        plan: &Plan,
+        alone: &Removing<'_>,
+    ) -> Result<(), Error> {
         let gone: HashSet<&Digest> = plan.going().collect();
         if gone.is_empty() {
             return Ok(());
         }
         for (referrer, subject) in plan.going_about() {
             let place = TreeKey::ReferrerFolder { name, subject, referrer };
-            self.tree.storage().delete_all(&place.key()).await?;
+            alone.delete_all(&place.key()).await?;
         }
         let tags = TreeKey::Tags(name).key();
         let all =
@@ -120,7 +134,7 @@ impl Collection<'_> {
                 let names: Vec<String> =
                     entries.into_iter().map(|entry| entry.name).filter(is_gone).collect();
                 if !names.is_empty() {
-                    self.tree.storage().delete_below(folder, names, Durability::Lazy).await?;
+                    alone.delete_below(folder, names, Durability::Lazy).await?;
                 }
             }
         }

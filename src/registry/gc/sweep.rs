@@ -5,7 +5,10 @@ use std::{collections::HashMap, time::Instant};
 use super::{Collection, GcEvent, mark_set::Id};
 use crate::{
     oci::{Algorithm, Digest},
-    registry::{Error, tree::blobs},
+    registry::{
+        Error,
+        tree::{blobs, stripe},
+    },
     storage::{Durability, Key, Look, Seen},
 };
 
@@ -108,19 +111,22 @@ impl Collection<'_> {
     /// Removes what of it is still as it was. Those who make something lead to these bytes are kept
     /// out, and who has done so since this began has renewed them.
     async fn clear(&mut self, mut heap: Heap) -> Result<(), Error> {
-        if !self.how.dry_run {
+        if let Some(run) = &self.run {
             let start = heap.folder.as_str().rsplit('/').next().unwrap_or_default();
-            let _alone = self.tree.sweeping(start).await?;
+            let closed = run.sweep(stripe(start)).await?;
             // If time ran backwards, what was renewed could look old.
             if self.tree.storage().time().await? < self.limits.began {
                 return Err(Error::ClockWentBack);
             }
             let names = heap.blobs.into_iter().map(|(name, _)| name).chain(heap.leftovers);
             heap = self.judge_bytes(&heap.folder, heap.algorithm, names.collect()).await?;
+            let folder = &heap.folder;
+            heap.blobs.retain(|(name, _)| !closed.is_relied_on(&folder.child(name).child(DATA)));
             let blobs = heap.blobs.iter().map(|(name, _)| name);
             let names = blobs.chain(&heap.leftovers).cloned().collect();
             // What a power cut brings back is garbage still.
-            self.tree.storage().delete_below(&heap.folder, names, Durability::Lazy).await?;
+            closed.delete_below(&heap.folder, names, Durability::Lazy).await?;
+            closed.open().await?;
         }
         for (hex, length) in &heap.blobs {
             if let Ok(digest) = Digest::from_parts(heap.algorithm.as_str(), hex) {

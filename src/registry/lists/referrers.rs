@@ -15,6 +15,7 @@ use crate::{
         Error,
         tree::{LINK, TreeKey},
     },
+    storage::fences::{Part, Validity},
 };
 
 /// How many entries are looked at together.
@@ -177,10 +178,17 @@ impl Lists {
             return Ok(());
         }
         // One that has gone since it was read must not be entered any more.
-        let _repository = self.tree.adding(name).await?;
-        match self.tree.storage().size(&TreeKey::Revision(name, digest).key()).await? {
-            Some(_) => self.tree.enter(place, digest).await,
-            None => Ok(()),
+        let revision = TreeKey::Revision(name, digest).key();
+        let relying = self.tree.relying(name, None);
+        loop {
+            let mut entered = relying.enter().await?;
+            if self.tree.storage().size(&revision).await?.is_none() {
+                return Ok(());
+            }
+            self.tree.enter(place, digest).await?;
+            if entered.validate(Part::Repository).await? == Validity::Valid {
+                return Ok(());
+            }
         }
     }
 }

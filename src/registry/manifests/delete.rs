@@ -7,7 +7,10 @@ use tokio::sync::mpsc;
 use super::Manifests;
 use crate::{
     oci::{Digest, References, RepositoryName, Tag},
-    registry::{Error, tree::TreeKey},
+    registry::{
+        Error,
+        tree::{Removing, TreeKey},
+    },
 };
 
 /// How many tags are looked at together when all of them must be.
@@ -37,7 +40,7 @@ impl Manifests {
         digest: &Digest,
         untagged: Option<mpsc::Sender<Tag>>,
     ) -> Result<bool, Error> {
-        let _guard = self.tree.deleting(name).await?;
+        let alone = self.tree.closing(name).await?;
         if self.tree.storage().size(&TreeKey::Revision(name, digest).key()).await?.is_none() {
             return Ok(false);
         }
@@ -45,14 +48,15 @@ impl Manifests {
             Some(content) => References::of(&content.bytes).unwrap_or_default().subjects,
             None => Vec::new(),
         };
-        self.remove_tags_of(name, digest, untagged.as_ref()).await?;
-        let deleted = self.tree.storage().delete(&TreeKey::Revision(name, digest).key()).await?;
-        self.tree.storage().delete_all(&TreeKey::RevisionFolder(name, digest).key()).await?;
+        self.remove_tags_of(name, digest, untagged.as_ref(), &alone).await?;
+        let deleted = alone.delete(&TreeKey::Revision(name, digest).key()).await?;
+        alone.delete_all(&TreeKey::RevisionFolder(name, digest).key()).await?;
         for subject in &subjects {
             // Tidying up: an entry without its revision is passed over.
             let place = TreeKey::ReferrerFolder { name, subject, referrer: digest };
-            self.tree.storage().delete_all(&place.key()).await?;
+            alone.delete_all(&place.key()).await?;
         }
+        alone.open().await?;
         Ok(deleted)
     }
 
@@ -70,18 +74,21 @@ impl Manifests {
         let (manifests, name, tag) = (Arc::clone(self), name.clone(), tag.clone());
         self.tree
             .detached(async move {
-                let _guard = manifests.tree.deleting(&name).await?;
-                manifests.remove_tag(&name, &tag).await
+                let alone = manifests.tree.closing(&name).await?;
+                let deleted = manifests.remove_tag(&name, &tag, &alone).await?;
+                alone.open().await?;
+                Ok(deleted)
             })
             .await
     }
 
-    /// Takes every tag from a manifest. The caller holds the lock for deleting.
+    /// Takes every tag from a manifest. The caller has closed the repository.
     async fn remove_tags_of(
         &self,
         name: &RepositoryName,
         digest: &Digest,
         untagged: Option<&mpsc::Sender<Tag>>,
+        alone: &Removing<'_>,
     ) -> Result<(), Error> {
         let mut after = None;
         loop {
@@ -96,7 +103,7 @@ impl Manifests {
                     continue;
                 };
                 if self.tree.link(TreeKey::TagCurrent(name, &tag)).await?.as_ref() == Some(digest) {
-                    self.remove_tag(name, &tag).await?;
+                    self.remove_tag(name, &tag, alone).await?;
                     if let Some(untagged) = untagged {
                         // Whether anybody listens is not our concern.
                         let _ = untagged.send(tag).await;
@@ -106,16 +113,17 @@ impl Manifests {
         }
     }
 
-    /// Takes a tag away. The caller holds the lock for deleting.
+    /// Takes a tag away. The caller has closed the repository.
     pub(in crate::registry) async fn remove_tag(
         &self,
         name: &RepositoryName,
         tag: &Tag,
+        alone: &Removing<'_>,
     ) -> Result<bool, Error> {
         self.tree.extend_released(name, tag, None).await?;
         // With this link the tag is gone; the rest is tidying up.
-        let deleted = self.tree.storage().delete(&TreeKey::TagCurrent(name, tag).key()).await?;
-        self.tree.storage().delete_all(&TreeKey::TagFolder(name, tag).key()).await?;
+        let deleted = alone.delete(&TreeKey::TagCurrent(name, tag).key()).await?;
+        alone.delete_all(&TreeKey::TagFolder(name, tag).key()).await?;
         Ok(deleted)
     }
 }

@@ -20,7 +20,10 @@ use super::Manifests;
 use crate::{
     oci::{Digest, RepositoryName},
     registry::{Error, tree::TreeKey},
-    storage::Durability,
+    storage::{
+        Durability,
+        fences::{Part, Validity},
+    },
 };
 
 /// A manifest that is pulled all the time is written about no more often.
@@ -80,17 +83,22 @@ impl Manifests {
     }
 
     async fn write_pull(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
-        // Without a revision there is nothing to record; the lock keeps it from going meanwhile, so
-        // that no folder is left that holds nothing else.
-        let _repository = self.tree.adding(name).await?;
-        if self.tree.storage().size(&TreeKey::Revision(name, digest).key()).await?.is_none() {
-            return Ok(());
+        // Without a revision there is nothing to record, and no folder is to be left that holds
+        // nothing else.
+        let relying = self.tree.relying(name, None);
+        loop {
+            let mut entered = relying.enter().await?;
+            if self.tree.storage().size(&TreeKey::Revision(name, digest).key()).await?.is_none() {
+                return Ok(());
+            }
+            let key = TreeKey::Pulled(name, digest).key();
+            if !self.tree.storage().renew(&key).await? {
+                self.tree.storage().put(&key, Bytes::new(), Durability::Lazy).await?;
+            }
+            if entered.validate(Part::Repository).await? == Validity::Valid {
+                return Ok(());
+            }
         }
-        let key = TreeKey::Pulled(name, digest).key();
-        if !self.tree.storage().renew(&key).await? {
-            self.tree.storage().put(&key, Bytes::new(), Durability::Lazy).await?;
-        }
-        Ok(())
     }
 
     /// When a manifest was last pulled, as far as that was recorded.

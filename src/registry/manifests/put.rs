@@ -8,7 +8,10 @@ use super::{Accepted, Manifests, Put};
 use crate::{
     oci::{Algorithm, Digest, Manifest, Reference, RepositoryName, Tag},
     registry::{Error, tree::TreeKey},
-    storage::Durability,
+    storage::{
+        Durability,
+        fences::{Part, Validity},
+    },
 };
 
 /// How many tags of a manifest are set at once: syncs that run together share their cost.
@@ -48,33 +51,48 @@ impl Manifests {
         self.policy.judge(&manifest)?;
         let subject = manifest.subject().map(|subject| subject.digest.clone());
 
-        let (_claimed, _shared);
-        if self.immutable.are_among(name, &tags) {
-            _claimed = self.tree.claiming(name).await?;
-            self.refuse_moved(name, &tags, (&digest, &bytes)).await?;
-        } else {
-            _shared = self.tree.adding(name).await?;
+        let mut alone = None;
+        let relying = match self.immutable.are_among(name, &tags) {
+            true => {
+                alone = Some(self.tree.closing(name).await?);
+                self.refuse_moved(name, &tags, (&digest, &bytes)).await?;
+                self.tree.relying_alone(&digest)
+            }
+            false => self.tree.relying(name, Some(&digest)),
+        };
+        let data = TreeKey::Data(&digest).key();
+        let (tags, target) = (&tags, &digest);
+        loop {
+            let mut entered = relying.enter().await?;
+            self.refuse_incomplete(name, manifest.kind()).await?;
+            self.tree.storage().put(&data, bytes.clone(), Durability::Synced).await?;
+            if let Some(subject) = &subject {
+                // Before the revision: an entry whose revision is missing is passed over, a revision
+                // whose entry is missing would never be found.
+                let place = TreeKey::Referrer { name, subject, referrer: &digest };
+                self.tree.enter(place, &digest).await?;
+            }
+            self.tree.set_link(TreeKey::Revision(name, &digest), &digest).await?;
+            // A tag never names what may have gone.
+            if entered.validate(Part::All).await? == Validity::Stale {
+                continue;
+            }
+            stream::iter(0..tags.len())
+                .map(|at| async move { self.set_tag(name, &tags[at], target).await })
+                .buffer_unordered(TAGS)
+                .try_collect::<()>()
+                .await?;
+            if entered.validate(Part::Repository).await? == Validity::Valid {
+                break;
+            }
         }
-        let _bytes = self.tree.linking(&digest).await?;
-        self.refuse_incomplete(name, manifest.kind()).await?;
-        self.tree.storage().put(&TreeKey::Data(&digest).key(), bytes, Durability::Synced).await?;
-        if let Some(subject) = &subject {
-            // Before the revision: an entry whose revision is missing is passed over, a revision
-            // whose entry is missing would never be found.
-            let place = TreeKey::Referrer { name, subject, referrer: &digest };
-            self.tree.enter(place, &digest).await?;
+        if let Some(alone) = alone {
+            alone.open().await?;
         }
-        self.tree.set_link(TreeKey::Revision(name, &digest), &digest).await?;
-        let target = &digest;
-        stream::iter(tags)
-            .map(|tag| async move { self.set_tag(name, &tag, target).await })
-            .buffer_unordered(TAGS)
-            .try_collect::<()>()
-            .await?;
         Ok(Accepted { digest, subject })
     }
 
-    /// Makes a tag name a manifest that is there. The caller holds the lock for adding.
+    /// Makes a tag name a manifest that is there. The caller has entered the repository.
     pub(in crate::registry) async fn set_tag(
         &self,
         name: &RepositoryName,

@@ -35,6 +35,12 @@ pub(in crate::registry) const LINK: &str = "link";
 /// What the record of the last pull is called, beside a revision's link.
 pub(in crate::registry) const PULLED: &str = "portcullis-pulled";
 
+/// The note of an upload that has the state of its hasher.
+pub(in crate::registry) const HASHER: &str = "portcullis-hasher";
+
+/// The note of an upload that says who began it.
+pub(in crate::registry) const OWNER: &str = "portcullis-owner";
+
 /// A place in the tree; [`key`](Self::key) says where it is.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::registry) enum TreeKey<'a> {
@@ -66,14 +72,6 @@ pub(in crate::registry) enum TreeKey<'a> {
     Uploads(&'a RepositoryName),
     /// Everything of one upload.
     Upload(&'a RepositoryName, UploadId),
-    /// The bytes of an upload.
-    UploadData(&'a RepositoryName, UploadId),
-    /// When an upload began: RFC 3339, in seconds.
-    UploadStartedAt(&'a RepositoryName, UploadId),
-    /// The state of an upload's hasher.
-    UploadHasher(&'a RepositoryName, UploadId),
-    /// Who began an upload.
-    UploadOwner(&'a RepositoryName, UploadId),
     /// The folder of what refers to something.
     Referrers(&'a RepositoryName),
     /// Says that one manifest refers to another, its subject.
@@ -114,16 +112,6 @@ impl TreeKey<'_> {
             Self::Tags(name) => within(name, &["_manifests/tags"]),
             Self::Uploads(name) => within(name, &["_uploads"]),
             Self::Upload(name, id) => within(name, &["_uploads/", &id.to_string()]),
-            Self::UploadData(name, id) => within(name, &["_uploads/", &id.to_string(), "/data"]),
-            Self::UploadStartedAt(name, id) => {
-                within(name, &["_uploads/", &id.to_string(), "/startedat"])
-            }
-            Self::UploadHasher(name, id) => {
-                within(name, &["_uploads/", &id.to_string(), "/portcullis-hasher"])
-            }
-            Self::UploadOwner(name, id) => {
-                within(name, &["_uploads/", &id.to_string(), "/portcullis-owner"])
-            }
             Self::Referrers(name) => within(name, &["_referrers"]),
             Self::Referrer { name, subject, referrer } => {
                 Self::ReferrerFolder { name, subject, referrer }.key().child(LINK)

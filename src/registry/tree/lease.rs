@@ -16,7 +16,10 @@ use super::{Tree, TreeKey};
 use crate::{
     oci::{Digest, RepositoryName, Tag},
     registry::Error,
-    storage::Key,
+    storage::{
+        Key,
+        fences::{Part, Validity},
+    },
 };
 
 /// So many promises are remembered; of others it is looked how old they are.
@@ -88,8 +91,14 @@ impl Tree {
 
     /// Renews a link while no collector judges the repository.
     async fn extend(&self, name: &RepositoryName, link: &Key) -> Result<bool, Error> {
-        let _repository = self.adding(name).await?;
-        Ok(self.storage().renew(link).await?)
+        let relying = self.relying(name, None);
+        loop {
+            let mut entered = relying.enter().await?;
+            let renewed = self.storage().renew(link).await?;
+            if !renewed || entered.validate(Part::Repository).await? == Validity::Valid {
+                return Ok(renewed);
+            }
+        }
     }
 
     /// Renews the manifest that a tag names, which is to name another one or none: the grace of what

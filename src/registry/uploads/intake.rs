@@ -16,7 +16,7 @@ use super::{
 use crate::{
     oci::{Algorithm, Digest, Hasher},
     registry::{BodyError, Error},
-    storage::{Appender, Storage},
+    storage::{Key, Note, Staged, Storage},
 };
 
 /// How large the batches are that all uploads gather at a time, together. Large ones make the hops
@@ -50,10 +50,10 @@ impl Intakes {
 
 #[derive(Debug)]
 pub(super) struct Intake {
-    appender: Box<dyn Appender>,
+    staged: Box<dyn Staged>,
     room: Room,
     intakes: Intakes,
-    /// Has seen exactly what the appender has.
+    /// Has seen exactly what is staged.
     hasher: Hasher,
     /// Where the upload ended when it was taken up.
     began: u64,
@@ -67,7 +67,7 @@ impl Intake {
     /// Goes on with an upload of which all bytes are `hashed`, and the first `saved` can be
     /// continued from storage.
     pub(super) fn new(
-        appender: Box<dyn Appender>,
+        staged: Box<dyn Staged>,
         intakes: Intakes,
         hashed: Hashed,
         saved: u64,
@@ -75,7 +75,7 @@ impl Intake {
     ) -> Self {
         let (hasher, began) = (hashed.hasher, hashed.length);
         let room = Room::new(intakes.rooms.clone());
-        Self { appender, room, intakes, hasher, began, saved, asked, range_expected: false }
+        Self { staged, room, intakes, hasher, began, saved, asked, range_expected: false }
     }
 
     /// From now on a chunk that does not say where it begins is refused: somebody else has written
@@ -85,7 +85,7 @@ impl Intake {
     }
 
     pub(super) fn length(&self) -> u64 {
-        self.appender.position()
+        self.staged.position()
     }
 
     /// Whether anything was added.
@@ -111,7 +111,18 @@ impl Intake {
     }
 
     pub(super) async fn sync(&mut self) -> Result<(), Error> {
-        Ok(self.appender.sync().await?)
+        Ok(self.staged.sync().await?)
+    }
+
+    /// Leaves the upload, with notes about it, for the request that goes on with it; `false` when it
+    /// has gone.
+    pub(super) async fn rest(&mut self, notes: Vec<Note>) -> Result<bool, Error> {
+        Ok(self.staged.rest(notes).await?)
+    }
+
+    /// Makes what was synced an object; `false` when the upload has gone.
+    pub(super) async fn commit(&mut self, to: &Key) -> Result<bool, Error> {
+        Ok(self.staged.commit(to).await?)
     }
 
     /// Takes a chunk in. One that is not what its range says changes nothing; one that breaks off
@@ -141,7 +152,7 @@ impl Intake {
         if fits(received) {
             return Ok(());
         }
-        self.appender.truncate(start.length).await?;
+        self.staged.truncate(start.length).await?;
         self.hasher = start.hasher;
         Err(Error::SizeInvalid { expected, received })
     }
@@ -153,10 +164,10 @@ impl Intake {
         body: Body,
         limit: u64,
     ) -> Result<(), Error> {
-        self.room.expect(&mut *self.appender, length).await?;
+        self.room.expect(&mut *self.staged, length).await?;
         let received = self.receive(body, limit).await;
         // The client hears of what went wrong first. Room that stays goes with the upload.
-        let _ = self.room.give_back(&mut *self.appender).await;
+        let _ = self.room.give_back(&mut *self.staged).await;
         received
     }
 
@@ -179,7 +190,7 @@ impl Intake {
                 Ok(next) => next,
                 Err(_) => {
                     // Others need the room more than a client that is silent, or as good as that.
-                    self.room.give_back(&mut *self.appender).await?;
+                    self.room.give_back(&mut *self.staged).await?;
                     next.await
                 }
             };
@@ -193,7 +204,7 @@ impl Intake {
     /// Hashes and writes a batch. When either fails, it is as if neither had been done.
     async fn store(&mut self, batch: Vec<Bytes>) -> Result<(), Error> {
         let length = batch.iter().map(|piece| piece.len() as u64).sum();
-        let (room, appender, pieces) = (&mut self.room, &mut *self.appender, batch.clone());
+        let (room, appender, pieces) = (&mut self.room, &mut *self.staged, batch.clone());
         let written = async {
             room.make(appender, length).await?;
             appender.write(pieces).await?;

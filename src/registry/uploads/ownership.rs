@@ -21,8 +21,11 @@ use tokio::time::Instant;
 use super::{UploadId, Uploads, allowance::Allowance};
 use crate::{
     oci::RepositoryName,
-    registry::{Error, tree::TreeKey},
-    storage::Durability,
+    registry::{
+        Error,
+        tree::{OWNER, Removing, TreeKey},
+    },
+    storage::Note,
 };
 
 /// An upload that was begun this long ago is not counted any more: its client will not come back,
@@ -44,6 +47,15 @@ pub struct Upload {
     pub id: UploadId,
     /// Who began it; `None` where nobody is known by name.
     pub owner: Option<Arc<str>>,
+}
+
+impl Upload {
+    /// Says beside it whose it is. That lives as long as the upload, of which nothing is promised
+    /// before it is finished.
+    pub(super) fn owner_note(&self) -> Option<Note> {
+        let owner = self.owner.as_ref()?;
+        Some(Note { name: OWNER, text: Bytes::from(owner.to_string()) })
+    }
 }
 
 /// How many uploads a user may have.
@@ -195,28 +207,23 @@ impl Uploads {
         self.open.count()
     }
 
-    /// Writes down whose an upload is.
-    pub(super) async fn set_owner(&self, upload: &Upload) -> Result<(), Error> {
-        let Some(owner) = &upload.owner else { return Ok(()) };
-        let place = TreeKey::UploadOwner(&upload.name, upload.id).key();
-        let bytes = Bytes::from(owner.to_string());
-        // It lives as long as the upload, of which nothing is promised before it is finished.
-        Ok(self.tree.storage().put(&place, bytes, Durability::Lazy).await?)
-    }
-
-    /// Removes the uploads of a repository; whether there were any. The caller holds the lock for
-    /// deleting, so that none begins meanwhile, and none that has gone is made again.
-    pub(in crate::registry) async fn end_all(&self, name: &RepositoryName) -> Result<bool, Error> {
+    /// Removes the uploads of a repository; whether there were any. The caller has closed
+    /// the repository, so that none begins meanwhile, and none that has gone is made again.
+    pub(in crate::registry) async fn end_all(
+        &self,
+        name: &RepositoryName,
+        alone: &Removing<'_>,
+    ) -> Result<bool, Error> {
         let folder = TreeKey::Uploads(name).key();
         let (mut ids, mut after, mut existed) = (Vec::<UploadId>::new(), None, false);
         loop {
-            let entries = self.tree.storage().list(&folder, after.as_deref(), BATCH).await?;
-            let Some(last) = entries.last() else { break };
-            after = Some(last.name.clone());
-            ids.extend(entries.iter().filter_map(|entry| entry.name.parse::<UploadId>().ok()));
+            let names = self.tree.staging().list(&folder, after.as_deref(), BATCH).await?;
+            let Some(last) = names.last() else { break };
+            after = Some(last.clone());
+            ids.extend(names.iter().filter_map(|name| name.parse::<UploadId>().ok()));
             existed = true;
         }
-        self.tree.storage().discard(&folder).await?;
+        alone.discard(&folder).await?;
         for id in ids {
             self.sessions.end(id);
             self.open.forget(id);
@@ -230,8 +237,8 @@ impl Uploads {
     /// writer aside either.
     pub(super) async fn refuse_unknown(&self, upload: &Upload) -> Result<(), Error> {
         let Upload { name, id, owner } = upload;
-        let place = TreeKey::UploadOwner(name, *id).key();
-        let known = match self.tree.storage().read(&place, MAX_OWNER).await? {
+        let at = TreeKey::Upload(name, *id).key();
+        let known = match self.tree.staging().note(&at, OWNER, MAX_OWNER).await? {
             Some(theirs) if !theirs.is_empty() => {
                 owner.as_ref().is_some_and(|owner| owner.as_bytes() == theirs)
             }

@@ -12,7 +12,7 @@ use super::{UploadId, Uploads};
 use crate::{
     oci::RepositoryName,
     registry::{Error, lists::Walk, tree::TreeKey},
-    storage::{Durability, ErrorKind},
+    storage::{ErrorKind, Note, STARTED_AT},
 };
 
 /// `storage.maintenance.uploadpurging`.
@@ -95,10 +95,10 @@ impl Uploads {
             let folder = TreeKey::Uploads(&name).key();
             let mut after = None;
             loop {
-                let entries = self.tree.storage().list(&folder, after.as_deref(), BATCH).await?;
-                let Some(last) = entries.last() else { break };
-                after = Some(last.name.clone());
-                for id in entries.iter().filter_map(|entry| entry.name.parse().ok()) {
+                let names = self.tree.staging().list(&folder, after.as_deref(), BATCH).await?;
+                let Some(last) = names.last() else { break };
+                after = Some(last.clone());
+                for id in names.iter().filter_map(|name| name.parse().ok()) {
                     purged.found += 1;
                     let result = self.purge_one(&name, id, (age, dry_run)).await;
                     let outcome = match &result {
@@ -137,13 +137,13 @@ impl Uploads {
         if !dry_run {
             // Nobody finishes or cancels it meanwhile, and nobody has: it would be there again.
             let Ok(_session) = self.sessions.try_enter(id) else { return Ok(None) };
-            let folder = TreeKey::Upload(name, id).key();
-            if self.tree.storage().list(&folder, None, 1).await?.is_empty() {
+            let at = TreeKey::Upload(name, id).key();
+            if !self.tree.staging().exists(&at).await? {
                 return Ok(None);
             }
             if has_lived.is_none() {
-                let place = TreeKey::UploadStartedAt(name, id).key();
-                self.tree.storage().put(&place, started_at(now).into(), Durability::Lazy).await?;
+                let note = Note { name: STARTED_AT, text: started_at(now).into() };
+                self.tree.staging().begin(&at, vec![note]).await?;
             } else {
                 self.discard(name, id).await?;
                 self.open.forget(id);
@@ -154,8 +154,8 @@ impl Uploads {
 
     /// Whether somebody may be writing to an upload, in this process or another.
     async fn is_written(&self, name: &RepositoryName, id: UploadId) -> Result<bool, Error> {
-        let data = TreeKey::UploadData(name, id).key();
-        let Some(written) = self.tree.storage().modified(&data).await? else { return Ok(false) };
+        let at = TreeKey::Upload(name, id).key();
+        let Some(written) = self.tree.staging().written(&at).await? else { return Ok(false) };
         let now = self.tree.storage().time().await?;
         // What was written later than now was written just now.
         Ok(now.duration_since(written).unwrap_or_default() < QUIET)
@@ -167,8 +167,8 @@ impl Uploads {
         name: &RepositoryName,
         id: UploadId,
     ) -> Result<Option<jiff::Timestamp>, Error> {
-        let place = TreeKey::UploadStartedAt(name, id).key();
-        let text = match self.tree.storage().read(&place, MAX_STARTED_AT).await {
+        let at = TreeKey::Upload(name, id).key();
+        let text = match self.tree.staging().note(&at, STARTED_AT, MAX_STARTED_AT).await {
             Err(error) if error.kind() == ErrorKind::TooLong => None,
             read => read?,
         };
@@ -195,7 +195,7 @@ mod tests {
     use crate::{
         oci::Algorithm,
         registry::{Body, BodyError, Chunk, Clock, Options, Registry, Upload},
-        storage::{Storage as _, memory::Memory},
+        storage::{Durability, Storage as _, memory::Memory},
     };
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -266,7 +266,7 @@ mod tests {
     async fn one_whose_beginning_nobody_knows_counts_from_when_it_is_seen() {
         let (memory, hand, registry) = registry();
         let upload = begin(&registry, "app").await;
-        let place = TreeKey::UploadStartedAt(&upload.name, upload.id).key();
+        let place = TreeKey::Upload(&upload.name, upload.id).key().child(STARTED_AT);
         for broken in ["", "yesterday", "\u{0}", &"9".repeat(300)] {
             memory.put(&place, Bytes::from(broken.to_owned()), Durability::Lazy).await.unwrap();
             let (purged, _) = purge(&registry, HOUR, true).await;
@@ -309,7 +309,7 @@ mod tests {
         let (memory, hand, registry) = registry();
         let upload = begin(&registry, "app").await;
         hand.forward(24 * HOUR);
-        let data = TreeKey::UploadData(&upload.name, upload.id).key();
+        let data = TreeKey::Upload(&upload.name, upload.id).key().child("data");
         memory.put(&data, Bytes::from_static(b"part"), Durability::Lazy).await.unwrap();
         // The process that looks has nothing of it in memory.
         let storage = Arc::new(memory.clone());

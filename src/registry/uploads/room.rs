@@ -160,7 +160,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::storage::{Key, memory::Memory};
+    use crate::storage::{Key, Note, STARTED_AT, memory::Memory};
 
     const MIB: u64 = 1024 * 1024;
 
@@ -279,7 +279,11 @@ mod tests {
     #[tokio::test]
     async fn storage_that_cannot_tell_what_is_free_makes_room_all_the_same() {
         let rooms = Rooms::new(Arc::new(Memory::default()));
-        let mut appender = rooms.storage.append(&Key::new("a".to_owned())).await.unwrap();
+        let at = Key::new("a".to_owned());
+        let staging = rooms.storage.staging();
+        let started = Note { name: STARTED_AT, text: Bytes::new() };
+        staging.begin(&at, vec![started]).await.unwrap();
+        let mut appender = staging.resume(&at).await.unwrap().unwrap();
         let mut room = Room::new(rooms.clone());
         room.expect(&mut *appender, Some(10 << 30)).await.unwrap();
         room.make(&mut *appender, MIB).await.unwrap();

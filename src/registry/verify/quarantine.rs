@@ -1,7 +1,7 @@
 //! Moves what is damaged out of the tree. Nothing is ever deleted or written over.
 //!
 //! What is moved is what somebody finished writing: links and data are synced before they get their
-//! names, so that they may be promoted. After a power cut the old name may be there again beside the
+//! names, so that they may be relocated. After a power cut the old name may be there again beside the
 //! new one; the next run finds it.
 //!
 //! Data goes before what links to it, for the links are looked at later: a crash in between leaves
@@ -47,13 +47,13 @@ impl Verifier<'_> {
     }
 
     async fn remove(&self, target: &Target, from: &Key, to: Key) -> Result<Moved, Error> {
-        self.storage().promote(from, &to).await?;
+        self.storage().relocate(from, &to).await?;
         if let Target::Blob(digest) = target {
             // From here on its absence says all.
             self.acquit(digest);
         }
         if self.is_right(target, &to).await? && self.storage().size(from).await?.is_none() {
-            self.storage().promote(&to, from).await?;
+            self.storage().relocate(&to, from).await?;
             return Ok(Moved::Back);
         }
         Ok(Moved::To(to))

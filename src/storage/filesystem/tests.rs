@@ -1,13 +1,23 @@
-use std::fs;
+use std::{fs, time::Duration};
 
 use super::*;
-use crate::{stamp::Stamp, storage::contract};
+use crate::{
+    stamp::Stamp,
+    storage::{Note, STARTED_AT, Staged, contract},
+};
 
 fn filesystem() -> (tempfile::TempDir, Filesystem) {
     let folder = tempfile::tempdir().unwrap();
     let rootdirectory = folder.path().join("root");
     let filesystem = Filesystem::open(&Options { rootdirectory }).unwrap();
     (folder, filesystem)
+}
+
+/// A file at `data` below a key, opened to be written at its end.
+async fn staged(filesystem: &Filesystem, at: &str) -> Box<dyn Staged> {
+    let started = Note { name: STARTED_AT, text: Bytes::new() };
+    filesystem.begin(&key(at), vec![started]).await.unwrap();
+    filesystem.resume(&key(at)).await.unwrap().unwrap()
 }
 
 fn key(path: &str) -> Key {
@@ -27,13 +37,13 @@ async fn refusals(filesystem: &Filesystem, path: &str) -> Vec<(&'static str, boo
     vec![
         ("read", filesystem.read(&key, 100).await.is_err()),
         ("size", filesystem.size(&key).await.is_err()),
-        ("open", filesystem.open(&key).await.is_err()),
-        ("append", filesystem.append(&key).await.is_err()),
-        ("list", filesystem.list(&key, None, 9).await.is_err()),
+        ("open", Storage::open(filesystem, &key).await.is_err()),
+        ("resume", filesystem.resume(&key).await.is_err()),
+        ("list", Storage::list(filesystem, &key, None, 9).await.is_err()),
         ("list_holders", filesystem.list_holders(&key, "x", None, 9).await.is_err()),
         ("delete_all", filesystem.delete_all(&key).await.is_err()),
         ("put", filesystem.put(&key.child("x"), bytes, Durability::Synced).await.is_err()),
-        ("promote", filesystem.promote(&other, &key.child("x")).await.is_err()),
+        ("relocate", filesystem.relocate(&other, &key.child("x")).await.is_err()),
         ("delete", filesystem.delete(&key.child("kept")).await.is_err()),
     ]
 }
@@ -53,11 +63,11 @@ async fn a_symbolic_link_that_leads_out_of_the_root_is_not_followed() {
         let file = key(name).child("kept");
         assert!(filesystem.read(&file, 100).await.is_err());
         assert!(filesystem.size(&file).await.is_err());
-        assert!(filesystem.append(&file).await.is_err());
+        assert!(filesystem.resume(&file).await.is_err());
     }
     // A link to where nothing is yet: it must not be made.
     std::os::unix::fs::symlink(outside.join("new"), root.join("dangling")).unwrap();
-    assert!(filesystem.append(&key("dangling")).await.is_err());
+    assert!(filesystem.resume(&key("dangling")).await.is_err());
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
     assert_eq!(fs::read(outside.join("kept")).unwrap(), b"secret");
 }
@@ -99,7 +109,7 @@ async fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
         0,
     )
     .unwrap();
-    assert!(filesystem.open(&key("pipe")).await.unwrap().is_none());
+    assert!(Storage::open(&filesystem, &key("pipe")).await.unwrap().is_none());
     assert_eq!(filesystem.read(&key("pipe"), 9).await.unwrap(), None);
 }
 
@@ -139,7 +149,7 @@ async fn a_file_that_became_shorter_ends_in_an_error() {
     use futures_util::TryStreamExt as _;
     let (folder, filesystem) = filesystem();
     filesystem.put(&key("a"), Bytes::from_static(b"long"), Durability::Lazy).await.unwrap();
-    let object = filesystem.open(&key("a")).await.unwrap().unwrap();
+    let object = Storage::open(&filesystem, &key("a")).await.unwrap().unwrap();
     fs::write(folder.path().join("root/a"), b"s").unwrap();
     assert!(object.stream(0..4).try_collect::<Vec<_>>().await.is_err());
 }
@@ -148,9 +158,9 @@ async fn a_file_that_became_shorter_ends_in_an_error() {
 async fn room_is_made_for_what_follows_and_given_back() {
     use std::os::unix::fs::MetadataExt as _;
     let (folder, filesystem) = filesystem();
-    let mut appender = filesystem.append(&key("a")).await.unwrap();
+    let mut appender = staged(&filesystem, "a").await;
     appender.write(vec![Bytes::from_static(b"here")]).await.unwrap();
-    let metadata = || fs::metadata(folder.path().join("root/a")).unwrap();
+    let metadata = || fs::metadata(folder.path().join("root/a/data")).unwrap();
     appender.reserve(16 << 20).await.unwrap();
     assert_eq!((metadata().len(), appender.position()), (4, 4));
     assert!(metadata().blocks() * 512 >= 16 << 20, "{} blocks", metadata().blocks());
@@ -172,7 +182,7 @@ async fn what_the_page_cache_has_lost_is_read_in_its_place() {
     for lost in [1 << 20..2 << 20, 3 << 20..(3 << 20) + 4096, 0..4 << 20_u64] {
         let length = std::num::NonZeroU64::new(lost.end - lost.start);
         rustix::fs::fadvise(&file, lost.start, length, rustix::fs::Advice::DontNeed).unwrap();
-        let object = filesystem.open(&key("a")).await.unwrap().unwrap();
+        let object = Storage::open(&filesystem, &key("a")).await.unwrap().unwrap();
         let read = object.stream(5..bytes.len() as u64).try_collect::<Vec<_>>().await.unwrap();
         assert!(read.concat() == bytes[5..], "{lost:?}");
     }
@@ -225,15 +235,17 @@ async fn each_use_of_the_disk_is_an_operation_and_what_is_known_is_none() {
     let bytes = Bytes::from_static(b"x");
     filesystem.put(&key("a"), bytes.clone(), Durability::Synced).await.unwrap();
     filesystem.read(&key("a"), 9).await.unwrap();
-    filesystem.open(&key("a")).await.unwrap();
-    filesystem.list(&key("b"), None, 9).await.unwrap();
-    let mut appender = filesystem.append(&key("b/c")).await.unwrap();
+    Storage::open(&filesystem, &key("a")).await.unwrap();
+    Storage::list(&filesystem, &key("b"), None, 9).await.unwrap();
+    fs::create_dir(folder.path().join("root/b")).unwrap();
+    fs::write(folder.path().join("root/b/data"), "").unwrap();
+    // Looks whether it is there, and opens it.
+    let mut appender = filesystem.resume(&key("b")).await.unwrap().unwrap();
     appender.write(vec![bytes.clone()]).await.unwrap();
     appender.sync().await.unwrap();
-    filesystem.promote(&key("b/c"), &key("b/d")).await.unwrap();
+    filesystem.relocate(&key("b/data"), &key("b/d")).await.unwrap();
     filesystem.delete(&key("b/d")).await.unwrap();
     filesystem.delete_all(&key("b")).await.unwrap();
-    filesystem.size(&key("b")).await.unwrap();
     filesystem.probe().await.unwrap();
     let done =
         || told(&filesystem, "registry_storage_action_seconds_count{driver=\"filesystem\",action=");
@@ -273,9 +285,9 @@ async fn what_failed_is_counted_by_what_was_in_the_way() {
     assert!(filesystem.read(&key("a"), 1).await.is_err());
     assert_eq!(failed(), ["\"no_space\"} 0", "\"too_many_files\"} 0", "\"other\"} 0"]);
 
-    let mut appender = filesystem.append(&key("b")).await.unwrap();
+    let mut appender = staged(&filesystem, "b").await;
     appender.reserve(1 << 60).await.unwrap_err();
-    let object = filesystem.open(&key("a")).await.unwrap().unwrap();
+    let object = Storage::open(&filesystem, &key("a")).await.unwrap().unwrap();
     fs::write(folder.path().join("root/a"), b"s").unwrap();
     assert!(object.stream(0..4).try_collect::<Vec<_>>().await.is_err());
     assert!(filesystem.read(&key("a/../b"), 9).await.is_err());
