@@ -188,9 +188,9 @@ impl App {
         };
         let options = &of_sockets(config);
         let server = Server::start(listeners.registry, options, tls, &workers, service);
-        let redirect = listeners
-            .redirect
-            .map(|listener| serve_redirect(listener, redirect, (&server, &workers), options));
+        let redirect = listeners.redirect.map(|listener| {
+            serve_redirect(listener, redirect, &workers, options, server.connections())
+        });
         let requests = api.requests();
         let (for_gate, for_events) = (Arc::clone(&gate), notifier.clone());
         let reloads = Reloads { gate: for_gate, api, notifier: for_events, users, certificates };

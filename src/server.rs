@@ -3,18 +3,17 @@
 //! This room takes a service and serves it. It knows nothing of registries, users or configuration
 //! files; what it can be told is in [`Options`].
 
-use std::{convert::Infallible, error::Error, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, future::ready, sync::Arc, time::Duration};
 
 use axum::http::{Request, Response};
+use axum_server::{Control, Handle};
 use hyper::{body::Body, service::Service};
-use tokio::time::Instant;
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    connection::Http,
-    connection_limit::{ConnectionLimit, ConnectionPermit},
-    listener::{AcceptedSocket, Socket},
-    tls::Tls,
+    accept_loop::AcceptLoop, acceptor::Acceptor, connection::Connection,
+    connection_limit::ConnectionLimit, handover::Handover, tls::Tls,
 };
 pub use self::{
     connection_limit::Connections,
@@ -29,12 +28,14 @@ pub use self::{
     workers::Workers,
 };
 
+mod accept_loop;
 mod acceptor;
 pub mod authority;
 pub mod certificates;
 mod connection;
 mod connection_limit;
 mod discard;
+mod handover;
 mod idle;
 mod listener;
 mod options;
@@ -46,11 +47,23 @@ mod transport;
 mod unauthenticated;
 mod workers;
 
-/// How long to wait when no connection can be accepted, for want of file descriptors mostly.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// What waits for a slow HTTP/1 client, besides one piece of a blob; and how long a request's head
+/// may be. podman asks for 1,024 ranges of a blob in one head of 22 KiB, over HTTP/1.1 only.
+const BUFFER: usize = 32 * 1024;
 
-/// When none could be accepted for a while, and then for so long none failed, it is said again.
-const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
+/// How long the head of a request over HTTP/2 may be, unpacked. What clients send is below 2 KiB.
+const HEADER_LIST: u32 = 16 * 1024;
+
+/// What a client may send on one HTTP/2 stream, and on all of a connection, before it has to wait:
+/// enough for one upload at full rate and not all of the connection, whose window is what it can
+/// be made to hold.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+const MAX_STREAMS: u32 = 200;
+
+/// When the server stops, how long a connection that is being opened may take until it is known which
+/// version of HTTP its client speaks.
+const OPENING_GRACE: Duration = Duration::from_secs(1);
 
 /// A server that is listening.
 #[derive(Debug)]
@@ -59,6 +72,10 @@ pub struct Server {
     connection_limit: Arc<ConnectionLimit>,
     /// The listener, every connection, and the streams of those that speak HTTP/2.
     tasks: TaskTracker,
+    /// Connections whose client has not shown yet which version of HTTP it speaks.
+    opening: TaskTracker,
+    /// The servers of the workers.
+    control: Control,
     /// No new connections, no new requests.
     stopping: CancellationToken,
     /// No connections.
@@ -78,53 +95,56 @@ impl Server {
     ) -> Self
     where
         M: Fn(Peer) -> S + Send + Sync + 'static,
-        S: Service<Request<Received>, Response = Response<B>, Error = Infallible> + Send + 'static,
+        S: Service<Request<Received>, Response = Response<B>, Error = Infallible>
+            + Send
+            + Sync
+            + 'static,
         S::Future: Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
     {
         let Listener { socket, addr, file } = listener;
-        let (stopping, stopped) = (CancellationToken::new(), CancellationToken::new());
+        let stopping = CancellationToken::new();
+        let stopped = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let http = Http::new(options.idletimeout, tasks.clone(), stopping.clone());
-        let http = Arc::new(http);
+        let opening = TaskTracker::new();
+        let control = Control::new();
         let connection_limit = ConnectionLimit::new(options, stopped.clone());
-        let connect = {
-            let (tasks, pool) = (tasks.clone(), workers.pool());
-            let h2c = options.h2c.enabled;
-            move |socket: AcceptedSocket, permit: ConnectionPermit| {
-                let assignment = pool.assign();
-                let runtime = assignment.runtime.clone();
-                let (tls, http) = (tls.clone(), Arc::clone(&http));
-                let addr = socket.peer();
-                let (peer, activity) = (permit.peer.clone(), Arc::clone(&permit.activity));
-                let end = permit.end.clone();
-                let service = service(peer.clone());
-                let serve = async move {
-                    let _held = (permit, assignment);
-                    match acceptor::accept(socket, tls.as_ref(), h2c).await {
-                        Ok(accepted) => http.serve(accepted, peer, activity, service).await,
-                        Err(error) if tls::is_about_certificate(&error) => {
-                            tracing::info!(%error, peer = ?addr, "a client was refused for its certificate");
-                        }
-                        // Scanners, health checks and clients that give up do this all day.
-                        Err(error) => tracing::debug!(%error, peer = ?addr, "no connection"),
-                    }
-                };
-                // Moved as it is, each of these would have room for it once more.
-                let serve = Box::pin(serve);
-                tasks.spawn_on(end.run_until_cancelled_owned(serve), &runtime);
-            }
+        let acceptor = Acceptor { tls, h2c: options.h2c.enabled, stopping: stopping.clone() };
+        let service = Arc::new(service);
+        let pool = workers.pool();
+        let mut handovers = Vec::new();
+        for runtime in pool.runtimes() {
+            let (handover, listener) = Handover::new();
+            handovers.push(handover);
+            let service = Arc::clone(&service);
+            let make_service = tower::service_fn(move |connection: Connection| {
+                let service = service(connection.peer.clone());
+                ready(Ok::<_, Infallible>(connection.track(service)))
+            });
+            let server = axum_server::Server::<Connection>::from_listener(listener)
+                .handle(Handle::with_control(control.clone()))
+                .acceptor(acceptor.clone());
+            let serve = http_options(server, options).serve(make_service);
+            tasks.spawn_on(serve, runtime);
+        }
+        let accept_loop = AcceptLoop {
+            socket,
+            connection_limit: Arc::clone(&connection_limit),
+            pool,
+            handovers,
+            tasks: tasks.clone(),
+            opening: opening.clone(),
         };
-        let (until, free) = (stopping.clone(), Arc::clone(&connection_limit));
+        let until = stopping.clone();
         tasks.spawn(async move {
-            until.run_until_cancelled(accept(&socket, &free, connect)).await;
-            // From here on nobody can connect.
-            drop(socket);
+            until.run_until_cancelled(accept_loop.run()).await;
+            // From here on no client can connect.
+            drop(accept_loop);
             if let Some(file) = file {
                 let _ = tokio::task::spawn_blocking(move || drop(file)).await;
             }
         });
-        Self { addr, connection_limit, tasks, stopping, stopped }
+        Self { addr, connection_limit, tasks, opening, control, stopping, stopped }
     }
 
     /// Where it listens; with port 0 in the options, with the port that was chosen.
@@ -147,43 +167,40 @@ impl Server {
 
     /// Stops listening, lets requests that run finish for at most `drain`, then ends them.
     pub async fn stop(self, drain: Duration) {
+        // The accept loop first: axum-server takes what is handed over before it looks whether it is
+        // to stop. Then it drops connections that it is still opening, on which a request may be on its
+        // way.
         self.stopping.cancel();
         self.tasks.close();
-        if tokio::time::timeout(drain, self.tasks.wait()).await.is_err() {
+        self.opening.close();
+        let drained = async {
+            let _ = timeout(OPENING_GRACE, self.opening.wait()).await;
+            self.control.graceful_shutdown(None);
+            self.tasks.wait().await;
+        };
+        if timeout(drain, drained).await.is_err() {
             self.stopped.cancel();
+            self.control.shutdown();
             self.tasks.wait().await;
         }
     }
 }
 
-/// Accepts connections for ever. Where there is no slot for one, further clients wait where the system
-/// keeps them.
-async fn accept(
-    socket: &Socket,
-    connection_limit: &Arc<ConnectionLimit>,
-    connect: impl Fn(AcceptedSocket, ConnectionPermit),
-) {
-    let mut failed: Option<Instant> = None;
-    loop {
-        match socket.accept().await {
-            Ok(socket) => {
-                let permit = connection_limit.admit(socket.peer()).await;
-                connect(socket, permit);
-            }
-            // The client has gone already.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                if failed.is_none_or(|failed| failed.elapsed() > REPEAT_LOG_AFTER) {
-                    tracing::error!(
-                        %error,
-                        "cannot accept connections and keeps trying; if descriptors have run out, \
-                         raise their limit (ulimit -n, LimitNOFILE=) or lower http.maxconnections"
-                    );
-                }
-                failed = Some(Instant::now());
-                connection_limit.make_room();
-                tokio::time::sleep(ACCEPT_RETRY).await;
-            }
-        }
-    }
+/// Sets what bounds HTTP on each connection of a server.
+fn http_options(
+    mut server: axum_server::Server<Connection, Acceptor>,
+    options: &Options,
+) -> axum_server::Server<Connection, Acceptor> {
+    let http = server.http_builder();
+    // A keep-alive connection may be idle this long, and a request's head may take this long: hyper
+    // has one timer for both.
+    http.http1().header_read_timeout(options.idletimeout).max_buf_size(BUFFER);
+    http.http2()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(HEADER_LIST);
+    let is_secure = server.get_ref().tls.is_some();
+    let may_speak_http2 = if is_secure { !options.http2.disabled } else { options.h2c.enabled };
+    if may_speak_http2 { server } else { server.http1_only() }
 }

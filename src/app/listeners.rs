@@ -6,7 +6,7 @@ use crate::{
     config,
     health::Health,
     http::{self, Redirect},
-    server::{self, BindError, H2cOptions, Listener, Server, Workers},
+    server::{self, BindError, Connections, H2cOptions, Listener, Server, Workers},
     telemetry::metrics::{self, Metrics},
 };
 
@@ -39,18 +39,22 @@ fn listen(key: &'static str, addr: &str) -> Result<Option<Listener>, BindError> 
     if addr.is_empty() { Ok(None) } else { Listener::tcp(key, addr).map(Some) }
 }
 
-/// Sends plain HTTP to HTTPS. Each connection is for one answer, so a tenth of those that the
-/// registry itself may have is enough; clients of the registry do not wait behind these.
+/// Redirects plain HTTP to HTTPS. Each connection carries one answer, so a tenth of the connections
+/// that the registry may have is enough; clients of the registry do not wait behind these.
 pub(super) fn serve_redirect(
     listener: Listener,
     redirect: Redirect,
-    (server, workers): (&Server, &Workers),
+    workers: &Workers,
     options: &server::Options,
+    registry: Connections,
 ) -> Server {
-    let limit = u32::try_from(server.connections().limit / 10).unwrap_or(u32::MAX);
+    let limit = u32::try_from(registry.limit / 10).unwrap_or(u32::MAX);
     let limit = NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN);
-    let (maxconnections, h2c) = (Some(limit), H2cOptions::default());
-    let options = server::Options { maxconnections, h2c, ..options.clone() };
+    let options = server::Options {
+        maxconnections: Some(limit),
+        h2c: H2cOptions::default(),
+        ..options.clone()
+    };
     tracing::info!(addr = %listener.addr(), "listening for plain HTTP, redirecting to HTTPS");
     let redirect = Arc::new(redirect);
     Server::start(listener, &options, None, workers, move |peer| {
@@ -68,11 +72,12 @@ pub(super) fn serve_debug(
 ) -> Server {
     let text = move || metrics.text();
     let prometheus = &options.api.debug.prometheus;
-    let debug = Arc::new(http::Debug::new(prometheus, health, metrics::CONTENT_TYPE, text));
+    let debug = http::Debug::new(prometheus, health, metrics::CONTENT_TYPE, text);
+    let service = debug.into_service();
     tracing::info!(addr = %listener.addr(), "listening for metrics");
     Server::start(listener, &options.server, None, workers, move |peer| {
         // Only the operator's own programs reach it.
         peer.authenticated();
-        debug.service()
+        service.clone()
     })
 }

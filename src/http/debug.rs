@@ -1,13 +1,20 @@
 //! The debug listener (`http.debug`): metrics and health, without a password and without TLS. It is meant for an
 //! address that only the operator's own programs reach.
 
-use std::{convert::Infallible, fmt, sync::Arc};
+use std::{
+    fmt,
+    future::{Ready, ready},
+    sync::Arc,
+};
 
 use axum::{
-    body::{Body, HttpBody},
-    http::{HeaderValue, Method, Request, Response, StatusCode, header},
+    Router,
+    body::Body,
+    extract::State,
+    http::{HeaderValue, Method, Response, StatusCode, header},
+    routing::get,
 };
-use hyper::service::{Service, service_fn};
+use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
 
 use super::response::{json, response, status};
@@ -73,37 +80,27 @@ impl Debug {
         }
     }
 
-    /// The service for the requests on one connection.
-    pub fn service<B: HttpBody + Send + 'static>(
-        self: &Arc<Self>,
-    ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Send
-    + use<B> {
-        let debug = Arc::clone(self);
-        service_fn(move |request: Request<B>| {
-            let (debug, (request, _)) = (Arc::clone(&debug), request.into_parts());
-            async move { Ok(debug.answer(&request.method, request.uri.path()).await) }
-        })
-    }
-
-    async fn answer(&self, method: &Method, path: &str) -> Response<Body> {
-        let is_read = matches!(*method, Method::GET | Method::HEAD);
-        let is_metrics = self.path.as_deref() == Some(path);
-        match path {
-            _ if !is_read && (is_metrics || path == HEALTH) => {
-                status(StatusCode::METHOD_NOT_ALLOWED)
-            }
-            _ if is_metrics => self.metrics(method).await,
-            HEALTH => self.health(method),
-            _ => status(StatusCode::NOT_FOUND),
+    /// The service of all connections, a router: `GET` and `HEAD` of the two paths. Where the metrics have the path of the health, they
+    /// take its place.
+    pub fn into_service(self) -> TowerToHyperService<Router> {
+        // A path of the configuration is taken as it is written.
+        let mut router = Router::new().without_v07_checks();
+        if let Some(path) = self.path.as_deref().filter(|path| path.starts_with('/')) {
+            let literal = path.replace('{', "{{").replace('}', "}}");
+            router = router.route(&literal, get(Self::metrics));
         }
+        if self.path.as_deref() != Some(HEALTH) {
+            router = router.route(HEALTH, get(Self::health));
+        }
+        let router = router.fallback(|| ready(status(StatusCode::NOT_FOUND)));
+        TowerToHyperService::new(router.with_state(Arc::new(self)))
     }
 
     /// What is counted. To put it together takes files of `/proc`: one entry per connection.
-    async fn metrics(&self, method: &Method) -> Response<Body> {
-        let text = match *method {
+    async fn metrics(State(debug): State<Arc<Self>>, method: Method) -> Response<Body> {
+        let text = match method {
             Method::GET => {
-                let text = Arc::clone(&self.text);
+                let text = Arc::clone(&debug.text);
                 tokio::task::spawn_blocking(move || text()).await
             }
             _ => Ok(String::new()),
@@ -111,7 +108,7 @@ impl Debug {
         match text {
             Ok(text) => {
                 let mut answer = response(Body::from(text));
-                answer.headers_mut().insert(header::CONTENT_TYPE, self.content_type.clone());
+                answer.headers_mut().insert(header::CONTENT_TYPE, debug.content_type.clone());
                 answer
             }
             Err(error) => {
@@ -122,12 +119,12 @@ impl Debug {
     }
 
     /// What registry:2 answers: the checks that fail, each with what it says.
-    fn health(&self, method: &Method) -> Response<Body> {
-        let failures = self.health.failures();
-        let mut answer = json(method, serde_json::json!(failures).to_string());
+    fn health(State(debug): State<Arc<Self>>, method: Method) -> Ready<Response<Body>> {
+        let failures = debug.health.failures();
+        let mut answer = json(&method, serde_json::json!(failures).to_string());
         if !failures.is_empty() {
             *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
-        answer
+        ready(answer)
     }
 }

@@ -4,13 +4,14 @@
 //! judged: whoever is between the client and us has it already, and an answer to it would be theirs
 //! too.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
+use std::{future::ready, net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
-    body::{Body, Bytes, HttpBody},
+    Router,
+    body::Body,
     http::{HeaderValue, Method, Request, Response, StatusCode, header},
 };
-use hyper::service::{Service, service_fn};
+use hyper_util::service::TowerToHyperService;
 
 use super::{
     Connection, Error, InvalidOptions, Options, RequestId,
@@ -54,32 +55,31 @@ impl Redirect {
         Ok(Self { fixed, port, access_log: !silent })
     }
 
-    /// The service for the requests on one connection, each of which is the last one.
-    pub fn service<B>(
-        self: &Arc<Self>,
-        connection: Connection,
-    ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send>
-    + Send
-    + use<B>
-    where
-        B: HttpBody<Data = Bytes> + Send + 'static,
-    {
-        let (redirect, connection) = (Arc::clone(self), Arc::new(connection));
-        service_fn(move |request: Request<B>| {
-            let (id, started) = (RequestId::new(), Instant::now());
-            let head = Head::new(id, Arc::clone(&connection), request.into_parts().0);
-            let mut response =
-                redirect.answer(&head).unwrap_or_else(|error| error.into_response(id));
-            // A client that stays would go on speaking here.
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            response_headers::end(head.method == Method::HEAD, &mut response);
-            request_id::set(id, &mut response);
-            if redirect.access_log {
-                let status = response.status().as_u16();
-                access::log(&access_log::exchange(&head, status, started.elapsed()));
-            }
-            async move { Ok(response) }
-        })
+    /// The service of one connection, a router: its fallback redirects every request, each of which is
+    /// the last one.
+    pub fn service(self: &Arc<Self>, connection: Connection) -> TowerToHyperService<Router> {
+        let redirect = Arc::clone(self);
+        let connection = Arc::new(connection);
+        let router = Router::new().fallback(move |request: Request<Body>| {
+            ready(redirect.respond(Arc::clone(&connection), request))
+        });
+        TowerToHyperService::new(router)
+    }
+
+    fn respond(&self, connection: Arc<Connection>, request: Request<Body>) -> Response<Body> {
+        let id = RequestId::new();
+        let started = Instant::now();
+        let head = Head::new(id, connection, request.into_parts().0);
+        let mut response = self.answer(&head).unwrap_or_else(|error| error.into_response(id));
+        // A client that stays would go on speaking here.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response_headers::end(head.method == Method::HEAD, &mut response);
+        request_id::set(id, &mut response);
+        if self.access_log {
+            let status = response.status().as_u16();
+            access::log(&access_log::exchange(&head, status, started.elapsed()));
+        }
+        response
     }
 
     /// 301 for every method, as from nginx. None of `http.headers` is added: what most of them mean

@@ -1,6 +1,7 @@
 //! The byte stream below HTTP: a socket, TLS over it, and the wrappers that watch what passes.
 
 mod backpressure;
+mod closing;
 mod control_frames;
 mod delegate_write;
 mod lingering;
@@ -19,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 
 pub(super) use self::{
     backpressure::{Backpressure, UnderWay, Unread},
+    closing::{Closable, Closing},
     control_frames::ControlFrames,
     lingering::Lingering,
     preface_timeout::PrefaceTimeout,
@@ -35,3 +37,19 @@ pub(super) enum Transport {
 }
 
 delegate_write::delegate_enum!(Transport { Plain, Tls });
+
+/// The version of HTTP that a client speaks on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    Http1,
+    Http2,
+}
+
+/// A stream of HTTP, with what bounds its version.
+#[derive(Debug)]
+pub(super) enum HttpStream<S> {
+    Http1(Lingering<S>),
+    Http2(Backpressure<ControlFrames<Lingering<S>>>),
+}
+
+delegate_write::delegate_enum!(HttpStream<S> { Http1, Http2 });

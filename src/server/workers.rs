@@ -100,21 +100,27 @@ struct Worker {
     connections: Arc<AtomicUsize>,
 }
 
-/// Where a connection is served, until this is dropped.
+/// A worker that serves one more connection, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Assignment {
-    pub(super) runtime: Handle,
+    /// Its index among the [`runtimes`](WorkerPool::runtimes).
+    pub(super) worker: usize,
     connections: Arc<AtomicUsize>,
 }
 
 impl WorkerPool {
-    /// A place for one more connection: where there are fewest.
+    /// The runtimes of the workers, one for each.
+    pub(super) fn runtimes(&self) -> impl Iterator<Item = &Handle> {
+        self.0.iter().map(|worker| &worker.runtime)
+    }
+
+    /// Assigns one more connection to the worker with the fewest.
     pub(super) fn assign(&self) -> Assignment {
         let connections = |&at: &usize| self.0[at].connections.load(Ordering::Relaxed);
-        let fewest = (0..self.0.len()).min_by_key(connections).unwrap_or(0);
-        let Worker { runtime, connections } = &self.0[fewest];
+        let worker = (0..self.0.len()).min_by_key(connections).unwrap_or(0);
+        let connections = &self.0[worker].connections;
         connections.fetch_add(1, Ordering::Relaxed);
-        Assignment { runtime: runtime.clone(), connections: Arc::clone(connections) }
+        Assignment { worker, connections: Arc::clone(connections) }
     }
 }
 
@@ -148,11 +154,12 @@ mod tests {
     #[tokio::test]
     async fn what_has_been_begun_on_the_disk_is_done_when_they_have_stopped() {
         let workers = Workers::start().unwrap();
-        let assignment = workers.pool().assign();
+        let pool = workers.pool();
+        let runtime = pool.runtimes().next().unwrap();
         let (begun, has_begun) = oneshot::channel();
         let done = Arc::new(AtomicUsize::new(0));
         let told = Arc::clone(&done);
-        assignment.runtime.spawn_blocking(move || {
+        runtime.spawn_blocking(move || {
             begun.send(()).unwrap();
             thread::sleep(Duration::from_millis(100));
             told.store(1, Ordering::SeqCst);
@@ -165,9 +172,10 @@ mod tests {
     #[tokio::test]
     async fn they_end_when_they_are_dropped() {
         let workers = Workers::start().unwrap();
-        let assignment = workers.pool().assign();
+        let pool = workers.pool();
+        let runtime = pool.runtimes().next().unwrap();
         let (waiting, ends) = oneshot::channel::<()>();
-        let _waits = assignment.runtime.spawn(async move {
+        let _waits = runtime.spawn(async move {
             let _waiting = waiting;
             std::future::pending::<()>().await;
         });

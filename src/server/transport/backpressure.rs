@@ -10,12 +10,13 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio_util::task::TaskTracker;
 
 use super::{super::peer::Peer, delegate_write::delegate_write};
 
@@ -33,6 +34,8 @@ pub(in crate::server) struct Unread {
     bytes: AtomicUsize,
     /// Requests that are being answered, and bodies that are discarded.
     requests: AtomicUsize,
+    /// Whether what was read last waits for the tasks of its requests to run.
+    yields: AtomicBool,
 }
 
 /// A request until it has been answered, or what is left of its body until that is discarded.
@@ -41,7 +44,12 @@ pub(in crate::server) struct UnderWay(Arc<Unread>);
 
 impl Unread {
     pub(in crate::server) fn new(peer: Peer) -> Arc<Self> {
-        Arc::new(Self { peer, bytes: AtomicUsize::new(0), requests: AtomicUsize::new(0) })
+        Arc::new(Self {
+            peer,
+            bytes: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+            yields: AtomicBool::new(false),
+        })
     }
 
     /// Notes a request, or a body that is discarded.
@@ -57,6 +65,10 @@ impl Unread {
             let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
             self.peer.wake_reader();
         }
+    }
+
+    fn must_wait(&self) -> bool {
+        self.yields.load(Ordering::Acquire) || self.is_full()
     }
 
     fn is_full(&self) -> bool {
@@ -79,16 +91,23 @@ impl Drop for UnderWay {
     }
 }
 
-/// A connection that is read no further while too much waits.
+/// How many bytes are read at a time of a client that is not authenticated. axum-server begins each
+/// request in a task of its own, and the frames of one read may begin many.
+const AT_A_TIME: usize = 512;
+
+/// A connection that is read no further while too much waits, and before the requests of the last
+/// read have begun.
 #[derive(Debug)]
 pub(in crate::server) struct Backpressure<S> {
     stream: S,
     unread: Arc<Unread>,
+    tasks: TaskTracker,
 }
 
 impl<S> Backpressure<S> {
-    pub(in crate::server) const fn new(stream: S, unread: Arc<Unread>) -> Self {
-        Self { stream, unread }
+    /// `tasks` are waited for when the server stops.
+    pub(in crate::server) const fn new(stream: S, unread: Arc<Unread>, tasks: TaskTracker) -> Self {
+        Self { stream, unread, tasks }
     }
 }
 
@@ -98,21 +117,36 @@ impl<S: AsyncRead + Unpin> AsyncRead for Backpressure<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { stream, unread } = &mut *self;
-        if !unread.is_limited() {
+        let Self { stream, unread, tasks } = &mut *self;
+        if unread.peer.is_authenticated() {
             return Pin::new(stream).poll_read(cx, buf);
         }
-        if unread.is_full() {
+        if unread.must_wait() {
             unread.peer.register_reader(cx.waker());
             // It may have been taken meanwhile.
-            if unread.is_full() {
+            if unread.must_wait() {
                 return Poll::Pending;
             }
         }
-        let before = buf.filled().len();
-        let poll = Pin::new(stream).poll_read(cx, buf);
-        unread.bytes.fetch_add(buf.filled().len() - before, Ordering::AcqRel);
-        poll
+        let mut room = [0; AT_A_TIME];
+        let mut piece = ReadBuf::new(&mut room[..buf.remaining().min(AT_A_TIME)]);
+        ready!(Pin::new(stream).poll_read(cx, &mut piece))?;
+        let read = piece.filled().len();
+        buf.put_slice(piece.filled());
+        if read > 0 {
+            unread.yields.store(true, Ordering::Release);
+            let unread = Arc::clone(unread);
+            // hyper goes on reading as long as it may. The tasks of the requests that it begins are
+            // queued behind this one, and the connection behind them.
+            tasks.spawn(async move {
+                unread.yields.store(false, Ordering::Release);
+                unread.peer.wake_reader();
+            });
+        }
+        if unread.is_limited() {
+            unread.bytes.fetch_add(read, Ordering::AcqRel);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -130,19 +164,36 @@ mod tests {
         let (mut client, server) = duplex(sent);
         client.write_all(&vec![0; sent]).await.unwrap();
         let unread = Unread::new(peer.clone());
-        (Backpressure::new(server, Arc::clone(&unread)), unread)
+        (Backpressure::new(server, Arc::clone(&unread), TaskTracker::new()), unread)
     }
 
     /// How much can be read for now.
-    fn readable(connection: &mut Backpressure<DuplexStream>) -> usize {
+    async fn readable(connection: &mut Backpressure<DuplexStream>) -> usize {
         let (mut all, mut piece) = (0, [0; 2000]);
-        while let Some(read) = connection.read(&mut piece).now_or_never() {
-            match read.unwrap() {
-                0 => break,
-                length => all += length,
+        loop {
+            // Between two reads other tasks run.
+            tokio::task::yield_now().await;
+            match connection.read(&mut piece).now_or_never().transpose().unwrap() {
+                None | Some(0) => return all,
+                Some(length) => all += length,
             }
         }
-        all
+    }
+
+    #[tokio::test]
+    async fn requests_begin_before_a_stranger_is_read_on() {
+        let peer = Peer::new(None);
+        let (mut connection, _) = connection(&peer, 10 * AT_A_TIME).await;
+        let mut piece = [0; 2000];
+        assert_eq!(connection.read(&mut piece).await.unwrap(), AT_A_TIME);
+        let begun = TaskTracker::new().spawn(std::future::ready(()));
+        for _ in 0..3 {
+            assert!(connection.read(&mut piece).now_or_never().is_none(), "no task has run");
+        }
+        assert_eq!(connection.read(&mut piece).await.unwrap(), AT_A_TIME);
+        assert!(begun.is_finished());
+        peer.authenticated();
+        assert_eq!(connection.read(&mut piece).await.unwrap(), piece.len());
     }
 
     #[tokio::test]
@@ -150,12 +201,12 @@ mod tests {
         let peer = Peer::new(None);
         let (mut connection, unread) = connection(&peer, 10 * MOST).await;
         let request = unread.begin();
-        assert!((MOST..MOST + 2000).contains(&readable(&mut connection)));
-        assert_eq!(readable(&mut connection), 0);
+        assert!((MOST..MOST + 2000).contains(&readable(&mut connection).await));
+        assert_eq!(readable(&mut connection).await, 0);
         unread.taken(20_000 - FRAME);
-        assert!((20_000..22_000).contains(&readable(&mut connection)));
+        assert!((20_000..22_000).contains(&readable(&mut connection).await));
         drop(request);
-        assert!(readable(&mut connection) >= MOST, "it was decided on, and nothing waits");
+        assert!(readable(&mut connection).await >= MOST, "it was decided on, and nothing waits");
     }
 
     #[tokio::test]
@@ -163,7 +214,7 @@ mod tests {
         let peer = Peer::new(None);
         let (mut connection, unread) = connection(&peer, 10 * MOST).await;
         let _request = unread.begin();
-        assert!(readable(&mut connection) < 2 * MOST);
+        assert!(readable(&mut connection).await < 2 * MOST);
         let mut rest = Vec::new();
         let mut reading = std::pin::pin!(connection.read_to_end(&mut rest));
         assert!(reading.as_mut().now_or_never().is_none());

@@ -43,8 +43,8 @@ macro_rules! delegate_write {
 
 /// Implements `AsyncRead` and `AsyncWrite` for an enum of streams.
 macro_rules! delegate_enum {
-    ($name:ident { $($variant:ident),+ }) => {
-        impl AsyncRead for $name {
+    ($name:ident $(<$inner:ident>)? { $($variant:ident),+ }) => {
+        impl$(<$inner: AsyncRead + AsyncWrite + Unpin>)? AsyncRead for $name$(<$inner>)? {
             fn poll_read(
                 self: Pin<&mut Self>,
                 cx: &mut Context<'_>,
@@ -56,7 +56,7 @@ macro_rules! delegate_enum {
             }
         }
 
-        impl AsyncWrite for $name {
+        impl$(<$inner: AsyncRead + AsyncWrite + Unpin>)? AsyncWrite for $name$(<$inner>)? {
             fn poll_write(
                 self: Pin<&mut Self>,
                 cx: &mut Context<'_>,

@@ -22,6 +22,7 @@ use super::super::{discard::Discard, idle::Activity};
 const ROOM: usize = 4 * 1024;
 
 /// A connection that lingers when it is shut down.
+#[derive(Debug)]
 pub(in crate::server) struct Lingering<S> {
     stream: S,
     activity: Arc<Activity>,

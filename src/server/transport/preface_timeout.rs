@@ -19,19 +19,25 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, ReadBuf},
     time::{Sleep, sleep},
 };
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::delegate_write::delegate_write;
+use super::{Version, delegate_write::delegate_write};
 
 /// RFC 9113 §3.4
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A connection with a timer.
+#[derive(Debug)]
 pub(in crate::server) struct PrefaceTimeout<S> {
     stream: S,
     /// Runs out unless the client says what it speaks.
     deadline: Option<Pin<Box<Sleep>>>,
     /// How much of the preface has come.
     matched: usize,
+    /// The version that was agreed on in the handshake, where there was one.
+    required: Option<Version>,
+    /// Held until the version is known.
+    opening: Option<TaskTrackerToken>,
     /// What was read to know the version, and not yet by whoever speaks it.
     ahead: Bytes,
 }
@@ -39,16 +45,41 @@ pub(in crate::server) struct PrefaceTimeout<S> {
 impl<S> PrefaceTimeout<S> {
     pub(in crate::server) fn new(stream: S, timeout: Duration) -> Self {
         let deadline = Some(Box::pin(sleep(timeout)));
-        Self { stream, deadline, matched: 0, ahead: Bytes::new() }
+        Self { stream, deadline, matched: 0, required: None, opening: None, ahead: Bytes::new() }
     }
 
-    /// Notes what has come, and stops the timer when it tells which protocol is spoken.
-    fn note(&mut self, bytes: &[u8]) {
-        let expected = &PREFACE[self.matched..];
-        self.matched += bytes.len().min(expected.len());
-        if !expected.starts_with(bytes) || self.matched == PREFACE.len() {
-            self.deadline = None;
+    /// Refuses a client that does not speak the version that it has agreed on.
+    pub(in crate::server) fn requires(self, version: Version) -> Self {
+        Self { required: Some(version), ..self }
+    }
+
+    /// Holds `opening` until the version is known.
+    pub(in crate::server) fn holds(self, opening: TaskTrackerToken) -> Self {
+        let opening = self.deadline.is_some().then_some(opening);
+        Self { opening, ..self }
+    }
+
+    /// Notes what has come, and stops the timer when it tells which version is spoken.
+    ///
+    /// # Errors
+    ///
+    /// When that is another version than the required one.
+    fn note(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let rest = &PREFACE[self.matched..];
+        let of_preface = bytes.len().min(rest.len());
+        let is_other = bytes[..of_preface] != rest[..of_preface];
+        self.matched += of_preface;
+        if !is_other && self.matched < PREFACE.len() {
+            return Ok(());
         }
+        self.deadline = None;
+        self.opening = None;
+        let spoken = if is_other { Version::Http1 } else { Version::Http2 };
+        if self.required.is_some_and(|required| required != spoken) {
+            let why = "the client does not speak the version of HTTP that it agreed on";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        Ok(())
     }
 }
 
@@ -81,9 +112,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for PrefaceTimeout<S> {
             return poll;
         };
         match poll {
-            Poll::Ready(_) => {
-                self.note(&buf.filled()[before..]);
-                poll
+            Poll::Ready(Err(_)) => poll,
+            Poll::Ready(Ok(())) => {
+                let noted = self.note(&buf.filled()[before..]);
+                if noted.is_err() {
+                    buf.set_filled(before);
+                }
+                Poll::Ready(noted)
             }
             Poll::Pending => {
                 deadline.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
@@ -128,6 +163,24 @@ mod tests {
         }
         for speaking in [&b"G"[..], b"PU", PREFACE, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0"] {
             assert!(!gives_up(speaking).await, "{speaking:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_agreed_on_one_version_and_speaks_the_other_is_refused() {
+        let request = b"GET / HTTP/1.1\r\n\r\n";
+        for (version, bytes, is_served) in [
+            (Version::Http2, PREFACE, true),
+            (Version::Http2, &request[..], false),
+            (Version::Http1, &request[..], true),
+            (Version::Http1, PREFACE, false),
+        ] {
+            let (mut client, server) = duplex(64);
+            let mut server = PrefaceTimeout::new(server, TIMEOUT).requires(version);
+            client.write_all(bytes).await.unwrap();
+            drop(client);
+            let read = server.read_to_end(&mut Vec::new()).await;
+            assert_eq!(read.is_ok(), is_served, "{version:?}: {read:?}");
         }
     }
 
