@@ -194,7 +194,8 @@ impl Registry {
         self.0.tree.skipped()
     }
 
-    /// As [`Tree::detached`].
+    /// Runs `work` to its end, even when the caller stops waiting for it: a client that hangs up must
+    /// not stop a sequence of writes half-way.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@
 //!
 //! - [`Storage`]: objects are written whole, read, listed and looked at.
 //! - [`Staging`]: bytes arrive piece by piece and get a name at the end. Only here do objects grow.
-//! - [`Fences`](fences::Fences): a process that takes objects away waits for processes that rely on
+//! - [`Fences`]: a process that takes objects away waits for processes that rely on
 //!   them, or makes these look again. Only here is anything deleted that has its name.
 //!
 //! Nothing asks for a rename of a folder, for a lock or for an append to an object that has its

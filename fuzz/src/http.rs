@@ -38,8 +38,10 @@ pub fn endpoint(data: &[u8]) {
             }
         }
         Err(Error::NotFound | Error::Refused(_)) => {}
-        Err(error @ (Error::Host | Error::Registry(_) | Error::NotLetIn { .. })) => {
-            panic!("nobody was asked: {error:?}")
+        Err(
+            error @ (Error::Host | Error::Panicked | Error::Registry(_) | Error::NotLetIn { .. }),
+        ) => {
+            panic!("a parser gives the error of another layer: {error:?}")
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The middleware: what happens to every request before a handler sees it and after it has answered.
 //!
-//! [`stack`] has the order. The types of the requests hold it: an HTTP request becomes a [`Call`], a
-//! call becomes [`Authenticated`] in `authenticate.rs` only, and [`Permitted`] in `authorise.rs` only,
+//! [`stack`] has the order. The types of the requests hold it: an HTTP request becomes a `Call`, a
+//! call becomes `Authenticated` in `authenticate.rs` only, and [`Permitted`] in `authorise.rs` only,
 //! which is what the handlers take. A layer that only looks at a request calls the next one with
 //! `&mut self` and returns its future: nothing is boxed or cloned unless a request has to wait.
 

@@ -50,7 +50,7 @@ pub(super) struct Held {
 /// A connection's stream, with all that ends with it.
 pub(super) type Open<S> = Closable<HttpStream<S>, Holds>;
 
-/// What ends with a stream: its [`watch`](Connection::watch) as well.
+/// What ends with a stream, and with it the task that watches the connection.
 #[derive(Debug)]
 pub(super) struct Holds {
     _held: Held,
