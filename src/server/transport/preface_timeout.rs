@@ -16,7 +16,7 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -83,7 +83,7 @@ impl<S> PrefaceTimeout<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> PrefaceTimeout<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> PrefaceTimeout<S> {
     /// Waits until the first bytes show whether the client speaks HTTP/2, whose preface they then
     /// are. They will be read again.
     pub(in crate::server) async fn begins_with_preface(&mut self) -> io::Result<bool> {
@@ -95,7 +95,7 @@ impl<S: AsyncRead + Unpin> PrefaceTimeout<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for PrefaceTimeout<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PrefaceTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -121,7 +121,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for PrefaceTimeout<S> {
                 Poll::Ready(noted)
             }
             Poll::Pending => {
-                deadline.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+                if deadline.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                // hyper flushes only once it knows the version, and what TLS has to say (such as an
+                // alert that it does not renegotiate, RFC 5246 §7.2.2) must not wait for that.
+                match Pin::new(&mut self.stream).poll_flush(cx) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                }
             }
         }
     }
