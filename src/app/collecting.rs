@@ -17,8 +17,8 @@ use crate::{
 /// Garbage is first collected this long after the start, when it is over with those who come back.
 const COLLECTED_AFTER: Duration = Duration::from_secs(600);
 
-/// Lets what nobody needs be removed, unless nothing may be written: whoever says so copies the
-/// tree, or moves it.
+/// Runs the garbage collection as a job, unless the registry is read-only: an operator who sets that
+/// copies the tree, or moves it.
 pub(super) fn collect(
     jobs: &Jobs,
     registry: &Registry,

@@ -32,7 +32,8 @@ pub trait Staging: fmt::Debug + Send + Sync + 'static {
     /// Writes notes, and so begins the object when it is not there. A power cut may undo it.
     async fn begin(&self, at: &Key, notes: Vec<Note>) -> Result<(), Error>;
 
-    /// What a note says; `None` when there is none. A power cut may have emptied it or cut it off.
+    /// The content of a note; `None` when the note is absent. A power cut may have emptied it or cut
+    /// it off.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! The end of a connection, as decided outside the task that serves it.
 //!
-//! axum-server owns that task. It gives each request a [`ConnectionShutdown`], by which a connection
-//! ends; before the first request there is none, so that until then the stream itself ends.
+//! axum-server owns that task. It gives each request a [`ConnectionShutdown`], which ends
+//! the connection. Before the first request the connection has no such handle; its stream ends instead.
 
 use std::{
     io::{self, IoSlice},
