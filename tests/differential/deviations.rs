@@ -66,7 +66,7 @@ const fn expected(
 /// All of them, in the order of docs/MIGRATING.md.
 pub(crate) const DEVIATIONS: &[Deviation] = &[
     Deviation {
-        title: "the type of JSON",
+        title: "the media type of JSON",
         reason: "JSON has no charset (RFC 8259 §11), and registry:3 leaves it out as well.",
         differences: &[expected(
             "*",
@@ -76,8 +76,8 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         )],
     },
     Deviation {
-        title: "`http.headers`, and the version of the API",
-        reason: "A header that protects is missed where nobody thought of it.",
+        title: "`http.headers`, and the API version header",
+        reason: "A security header must not be missing on any response.",
         differences: &[
             expected("*", "x-of-the-file", "–", "one, two"),
             expected("*", "x-content-type-options", "–", "nosniff"),
@@ -87,13 +87,13 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         ],
     },
     Deviation {
-        title: "the detail of errors",
-        reason: "It is free text by the specification, and says what was wrong.",
+        title: "the `detail` of errors",
+        reason: "The specification leaves it open, and a sentence tells the user what was wrong.",
         differences: &[expected("*", "detail", "*", "*")],
     },
     Deviation {
-        title: "the challenge",
-        reason: "RFC 7617 §2.1 has it for passwords that are not ASCII.",
+        title: "the challenge of 401",
+        reason: "RFC 7617 §2.1 defines it for passwords that are not ASCII.",
         differences: &[expected(
             "gate: *|chunks: *, of nobody|blobs: of nobody, *|*: of nobody: *",
             "www-authenticate",
@@ -102,7 +102,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         )],
     },
     Deviation {
-        title: "several spaces behind `Basic`",
+        title: "several spaces after `Basic`",
         reason: "RFC 9110 §11.4 allows them.",
         differences: &[expected(
             "gate: two spaces behind the scheme",
@@ -113,7 +113,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "several `Authorization` headers",
-        reason: "There is one (RFC 9110 §11.6.2), and what stands before the registry may have gone by another.",
+        reason: "RFC 9110 §11.6.2 allows one, and a proxy in front may have used another one.",
         differences: &[expected(
             "gate: two headers, the first right",
             "outcome",
@@ -123,12 +123,12 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "paths that do not exist, without a password",
-        reason: "Who is not known learns nothing, not even which paths there are.",
+        reason: "An unauthenticated client learns nothing, not even which paths exist.",
         differences: &[expected("gate: of nobody: *", "outcome", "404", "401 UNAUTHORIZED")],
     },
     Deviation {
         title: "methods that an endpoint does not have",
-        reason: "The specification has a code for it, and RFC 9110 §15.5.6 wants `Allow` to be right.",
+        reason: "The specification has a code for it, and RFC 9110 §15.5.6 requires a correct `Allow`.",
         differences: &[
             expected("*", "outcome", "405", "405 UNSUPPORTED"),
             expected("version: *|methods: *", "outcome", "200", "405 UNSUPPORTED"),
@@ -143,7 +143,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "`OPTIONS`",
-        reason: "Methods belong to a path, whatever is there (RFC 9110 §9.3.7).",
+        reason: "The methods belong to the path, whether or not the object exists (RFC 9110 §9.3.7).",
         differences: &[
             expected("version: options", "*", "*", "*"),
             expected(
@@ -175,8 +175,8 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         ],
     },
     Deviation {
-        title: "a browser that asks first (CORS preflight)",
-        reason: "nginx answered so, and pages that show a registry need it.",
+        title: "CORS preflight requests",
+        reason: "nginx answered in this way, and pages that show a registry need it.",
         differences: &[expected(
             "methods: preflight of *|gate: of nobody: a browser that asks first",
             "outcome",
@@ -185,7 +185,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         )],
     },
     Deviation {
-        title: "what a page of another site has a browser change (`Sec-Fetch-Site: cross-site`)",
+        title: "writes from pages of other sites (`Sec-Fetch-Site: cross-site`)",
         reason: "The browser sends the user's password along.",
         differences: &[expected(
             "gate: begin an upload for a page of another site",
@@ -195,8 +195,8 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         )],
     },
     Deviation {
-        title: "where a proxy that nobody has named says clients are",
-        reason: "A client must not choose what others are told.",
+        title: "forwarding headers of a proxy that is not trusted",
+        reason: "A client must not choose the URLs that other clients get.",
         differences: &[expected(
             "paths: an upload behind another *",
             "location",
@@ -206,15 +206,15 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "`HEAD` of lists",
-        reason: "RFC 9110 §9.1 wants `HEAD` wherever there is `GET`.",
+        reason: "RFC 9110 §9.1 requires `HEAD` wherever `GET` works.",
         differences: &[
             expected("tags: head|catalog: head", "outcome", "405", "200"),
             expected("tags: of an unknown name, head", "outcome", "405", "404"),
         ],
     },
     Deviation {
-        title: "slashes too many, dots and escapes in paths",
-        reason: "A path is judged as it was sent: what stands before the registry may have judged it too.",
+        title: "repeated slashes, dots and escapes in paths",
+        reason: "The path is judged as it was sent, as a proxy in front may have judged it.",
         differences: &[
             expected(
                 "version: *|*: a slash behind it|manifests: of a tag and a slash*|paths: a star",
@@ -238,12 +238,12 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         ],
     },
     Deviation {
-        title: "the slash behind `uploads`",
+        title: "the slash after `uploads`",
         reason: "A client that follows the redirect comes back with `GET`.",
         differences: &[expected("uploads: begin without the slash", "outcome", "301", "202")],
     },
     Deviation {
-        title: "the page of a redirect, and of `/`",
+        title: "the body of a redirect, and of `/`",
         reason: "No client of a registry reads it.",
         differences: &[
             expected("*without the slash", "content-type", "text/html; charset=utf-8", "–"),
@@ -258,7 +258,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         ],
     },
     Deviation {
-        title: "names, tags and digests that are none",
+        title: "malformed names, tags and digests",
         reason: "The specification has codes for them, which clients show.",
         differences: &[
             expected("*", "outcome", "404", "400 NAME_INVALID"),
@@ -312,7 +312,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "sha512",
-        reason: "The specification wants the digest that the client gave.",
+        reason: "The specification requires the digest that the client gave.",
         differences: &[
             expected(
                 "uploads: end with sha512|uploads: a blob by sha512*",
@@ -339,7 +339,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "`Content-Range` of a chunk",
-        reason: "The specification wants chunks in order; in another they would make another blob.",
+        reason: "The specification requires chunks in order; in another order they make another blob.",
         differences: &[
             expected("chunks: *", "outcome", "202", "416 RANGE_INVALID"),
             expected("chunks: *", "outcome", "202", "400 SIZE_INVALID"),
@@ -349,15 +349,15 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "`Content-Type` of a chunk",
-        reason: "What a chunk is called does not change its bytes.",
+        reason: "The type of a chunk does not change its bytes.",
         differences: &[
             expected("chunks: a chunk of *", "outcome", "500 UNKNOWN", "202"),
             expected("chunks: the end with a form", "outcome", "400 DIGEST_INVALID", "201"),
         ],
     },
     Deviation {
-        title: "the state in the address of an upload",
-        reason: "Uploads are kept in the storage and need no state, which is why they go on after a restart.",
+        title: "the state in the URL of an upload",
+        reason: "Uploads are kept in the storage and need no state, so clients can resume them after a restart.",
         differences: &[
             expected("sessions: *", "outcome", "404 BLOB_UPLOAD_INVALID", "202"),
             expected("sessions: *", "outcome", "404 BLOB_UPLOAD_INVALID", "204"),
@@ -371,7 +371,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "`Cache-Control` of blobs",
-        reason: "Content never changes under its digest, so that nobody has to ask again.",
+        reason: "The content of a digest never changes, so no cache has to revalidate it.",
         differences: &[expected(
             "*",
             "cache-control",
@@ -396,7 +396,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "refused ranges and conditions (416, 412)",
-        reason: "They would tell caches to keep the refusal for a year.",
+        reason: "With them caches would keep the refusal for a year.",
         differences: &[
             expected(
                 "blobs: range *|blobs: if there is another tag, to go on",
@@ -440,7 +440,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "referrers, subjects, and tags beside a digest",
-        reason: "The specification has them.",
+        reason: "The specification defines them.",
         differences: &[
             expected("manifests: referrers*", "outcome", "404", "200"),
             expected("pushes: with a subject", "oci-subject", "–", "sha256:*"),
@@ -450,7 +450,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "`Accept` when a manifest is read",
-        reason: "It hides images from `curl`; a client that cannot read a manifest says so better.",
+        reason: "Choosing hides images from `curl`; a client that cannot read a manifest gives the better message.",
         differences: &[
             expected("pulls: oci*", "outcome", "404*", "200"),
             expected("pulls: docker*", "outcome", "400*", "200"),
@@ -468,7 +468,7 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "layers with `urls`",
-        reason: "The specification lets such layers be elsewhere, and images of Windows have them.",
+        reason: "The specification allows such layers elsewhere, and Windows images have them.",
         differences: &[
             expected(
                 "pushes: a layer from elsewhere",
@@ -490,8 +490,8 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         )],
     },
     Deviation {
-        title: "a manifest that comes without `Content-Type`",
-        reason: "The type is in the manifest, and is what will be served.",
+        title: "a manifest without `Content-Type`",
+        reason: "The manifest contains its type, which is the type that is served.",
         differences: &[expected(
             "bad pushes: without a type",
             "outcome",
@@ -500,8 +500,8 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         )],
     },
     Deviation {
-        title: "manifests that are none",
-        reason: "It is the client's fault.",
+        title: "malformed manifests",
+        reason: "It is an error of the client.",
         differences: &[
             expected("bad pushes: *", "outcome", "500 UNKNOWN*", "400 MANIFEST_INVALID"),
             expected(
@@ -514,11 +514,11 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "keys of a manifest in another case, or twice",
-        reason: "Go programs read other content from them than others do, which would pass for checked.",
+        reason: "Go programs and other programs read different content from such a manifest, so a check of one reading proves nothing about the other.",
         differences: &[expected("ambiguous: *", "outcome", "201", "400 MANIFEST_INVALID")],
     },
     Deviation {
-        title: "a blob that is asked for as a manifest",
+        title: "a blob requested as a manifest",
         reason: "There is no such manifest in the repository.",
         differences: &[
             expected("manifests: that is a blob", "outcome", "500 UNKNOWN", "404 MANIFEST_UNKNOWN"),
@@ -526,8 +526,8 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
         ],
     },
     Deviation {
-        title: "`n` that is no number",
-        reason: "registry:3 refuses it too: all of a list is not what was asked for.",
+        title: "`n` that is not a number",
+        reason: "registry:3 refuses it too: the whole list is not what the client asked for.",
         differences: &[expected(
             "tags: *|catalog: *|paths: a query with a semicolon",
             "outcome",
@@ -552,15 +552,15 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "the catalog",
-        reason: "What cannot be pulled is no use in a list of what can; registry:3 asks for a manifest as well.",
+        reason: "A catalog lists what can be pulled; registry:3 requires a manifest as well.",
         differences: &[
             expected("*catalog*", "body", "{\"repositories\":[*\"loose\"*", "{\"repositories\":[*"),
             expected("catalog: ?*", "link", "</v2/_catalog?last=*&n=*>; rel=\"next\"", "–"),
         ],
     },
     Deviation {
-        title: "tags of a repository without a tag",
-        reason: "It is there, and its tags are a list.",
+        title: "the tags of a repository without tags",
+        reason: "The repository exists, and its list of tags is empty.",
         differences: &[
             expected("tags: of blobs without a manifest", "outcome", "404 NAME_UNKNOWN", "200"),
             expected(
@@ -581,20 +581,20 @@ pub(crate) const DEVIATIONS: &[Deviation] = &[
     },
     Deviation {
         title: "deleting a blob",
-        reason: "All other answers about a blob have it.",
+        reason: "All other responses about a blob have it.",
         differences: &[expected("deletions: a blob*", "docker-content-digest", "–", "sha256:*")],
     },
     Deviation {
         title: "deleting a repository",
-        reason: "Who may delete all that is in it may do it at once.",
+        reason: "A user who may delete everything in it may do so at once.",
         differences: &[
             expected("deletions: a repository*", "outcome", "404", "202"),
             expected("deletions: a repository again", "outcome", "404", "404 NAME_UNKNOWN"),
         ],
     },
     Deviation {
-        title: "deleting a blob that an image needs",
-        reason: "An image that was pushed can be pulled until somebody deletes it.",
+        title: "deleting a blob that an image references",
+        reason: "A pushed image can be pulled until a user deletes it.",
         differences: &[expected("deletions: a needed blob", "outcome", "202", "409 DENIED")],
     },
 ];
