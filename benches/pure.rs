@@ -21,7 +21,6 @@ use portcullis::{
         htpasswd::{Formats, Htpasswd},
     },
     http::{Api, ApiParts, Connection, Limits, Options, Peer, basic, endpoint::Endpoint},
-    notify::{Notifier, Place, Source},
     oci::{Algorithm, Digest, Hasher, Manifest, RepositoryName},
     registry::{self, Registry, SystemClock},
     storage::memory::Memory,
@@ -119,10 +118,8 @@ fn middleware(criterion: &mut Criterion) {
     let users = Htpasswd::parse(format!("ann:{hash}\n").as_bytes(), Formats::BcryptOnly);
     let gate = Gate::htpasswd(&HtpasswdOptions::default(), &users, EverythingAllowed);
     let options = registry::Options::default();
-    let source = Source { addr: String::new(), instance: String::new() };
     let parts = ApiParts {
         registry: Registry::new(Arc::new(Memory::default()), Arc::new(SystemClock), options),
-        notifier: Notifier::new(Place::Memory, source),
         gate: Arc::new(gate.expect("there is randomness")),
         health: Arc::default(),
     };

@@ -28,6 +28,7 @@ use crate::{
 mod background;
 mod collecting;
 mod error;
+mod events;
 mod expiry;
 mod inspect;
 mod listeners;
@@ -38,6 +39,7 @@ mod reload;
 
 use background::{checks, start_jobs};
 pub use error::StartError;
+use events::ToEndpoints;
 pub use inspect::{Findings, inspect};
 use listeners::{Listeners, serve_debug, serve_redirect};
 use metrics::Counted;
@@ -47,8 +49,8 @@ use reload::{RELOADED, Reloads, secure};
 pub use crate::gate::htpasswd::file::FirstPassword;
 /// Commands know the core through this module only.
 pub use crate::registry::{
-    Ago, Collect, Collected, Decision, GcEvent, GcObserver, OldUpload, Purged, Registry, Retained,
-    verify,
+    Action, Ago, Caller, Collect, Collected, Decision, Event, EventSink, Events, GcEvent,
+    GcObserver, Occurrence, OldUpload, Purged, Registry, Retained, verify,
 };
 
 /// Where the built-in authority keeps its files: in the working directory.
@@ -165,15 +167,16 @@ impl App {
         password: FirstPassword,
     ) -> Result<(Self, Provisioned), StartError> {
         let mut provisioned = Provisioned::default();
-        let registry = core(Arc::clone(&storage), config);
+        let notifier = Notifier::new(place_of_events(config), source(config));
+        let events = Events::to(Arc::new(ToEndpoints(notifier.clone())));
+        let registry = core(Arc::clone(&storage), config, events);
         let (gate, users) = open_gate(config, password, &mut provisioned)?;
         let (tls, certificates) = secure(config, &mut provisioned)?;
         let limits = limits(config);
         let silent = limits.silent;
         let checks = checks(&config.health, &registry)?;
         let health = Arc::new(Health::default());
-        let notifier = Notifier::new(place_of_events(config), source(config));
-        let parts = parts_of_api(&registry, &notifier, &gate, &health);
+        let parts = parts_of_api(&registry, &gate, &health);
         let api = Api::new(parts, &config.http.api, limits, tls.is_some())?;
         let api = Arc::new(api);
         let listeners = Listeners::open(listener, &config.http)?;
@@ -341,6 +344,15 @@ impl App {
 ///
 /// When there is no storage yet, or none that outlives a process.
 pub fn open_registry(config: &Config) -> Result<Registry, StartError> {
+    open_registry_with(config, Events::default())
+}
+
+/// As [`open_registry`], with a receiver of events.
+///
+/// # Errors
+///
+/// As for [`open_registry`].
+pub fn open_registry_with(config: &Config, events: Events) -> Result<Registry, StartError> {
     match &config.storage.backend {
         storage::Options::Memory => return Err(StartError::NothingKept),
         storage::Options::Filesystem(options) if !options.rootdirectory.is_dir() => {
@@ -349,10 +361,10 @@ pub fn open_registry(config: &Config) -> Result<Registry, StartError> {
         storage::Options::Filesystem(_) => {}
     }
     let storage = open_storage(&config.storage.backend)?;
-    Ok(core(storage, config))
+    Ok(core(storage, config, events))
 }
 
-fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
+fn core(storage: Arc<dyn Storage>, config: &Config, events: Events) -> Registry {
     let options = registry::Options {
         uploads: registry::UploadLimits {
             open: config.uploads.maxopen,
@@ -362,6 +374,7 @@ fn core(storage: Arc<dyn Storage>, config: &Config) -> Registry {
         policy: config.policy.clone(),
         grace: config.storage.maintenance.garbagecollection.grace,
         tags: config.storage.tags.clone(),
+        events,
     };
     Registry::new(storage, Arc::new(SystemClock), options)
 }
@@ -418,18 +431,8 @@ fn open_storage(options: &storage::Options) -> Result<Arc<dyn Storage>, StartErr
 }
 
 /// The parts that the HTTP interface shares with the server.
-fn parts_of_api(
-    registry: &Registry,
-    notifier: &Notifier,
-    gate: &Arc<Gate>,
-    health: &Arc<Health>,
-) -> ApiParts {
-    ApiParts {
-        registry: registry.clone(),
-        notifier: notifier.clone(),
-        gate: Arc::clone(gate),
-        health: Arc::clone(health),
-    }
+fn parts_of_api(registry: &Registry, gate: &Arc<Gate>, health: &Arc<Health>) -> ApiParts {
+    ApiParts { registry: registry.clone(), gate: Arc::clone(gate), health: Arc::clone(health) }
 }
 
 /// Builds the gate, and makes the password file when it is missing.

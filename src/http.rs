@@ -18,16 +18,13 @@ use hyper::service::Service;
 use self::{
     base_url::BaseUrls,
     call::Call,
-    events::Events,
     handlers::Handlers,
     middleware::{
         Authorisation, PerConnection, access_log::AccessLog, open_routes, response_headers,
     },
     proxies::Proxies,
 };
-use crate::{
-    gate::Gate, health::Health, notify::Notifier, registry::Registry, telemetry::requests::Requests,
-};
+use crate::{gate::Gate, health::Health, registry::Registry, telemetry::requests::Requests};
 
 pub mod authority;
 mod base_url;
@@ -35,12 +32,12 @@ pub mod basic;
 mod body;
 mod byteranges;
 mod call;
+mod caller;
 mod conditional;
 mod connection;
 mod debug;
 pub mod endpoint;
 mod error;
-mod events;
 mod handlers;
 mod middleware;
 mod options;
@@ -82,8 +79,6 @@ pub struct Api {
 pub struct ApiParts {
     /// The core.
     pub registry: Registry,
-    /// Where events go.
-    pub notifier: Notifier,
     /// Who is calling, and what they may do.
     pub gate: Arc<Gate>,
     /// While it is not well, every request is refused.
@@ -120,17 +115,14 @@ impl Api {
         if options.idletimeout.is_zero() {
             return Err(InvalidOptions::IdleTimeout);
         }
-        let ApiParts { registry, notifier, gate, health } = parts;
+        let ApiParts { registry, gate, health } = parts;
         let headers = response_headers::configured(options)?;
         let prefix = prefix(options);
         let proxies = Arc::new(Proxies::new(&options.trustedproxies));
         let base_urls = Arc::new(BaseUrls::new(options, secure, &prefix, &proxies)?);
         let requests = Arc::<Requests>::default();
-        let events =
-            Events { registry: registry.clone(), notifier, base_urls: Arc::clone(&base_urls) };
         let handlers = Handlers {
             registry,
-            events,
             base_urls,
             delete: limits.delete,
             catalog: limits.catalog,

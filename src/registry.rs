@@ -20,6 +20,7 @@ mod ago;
 mod blobs;
 mod delete_repository;
 mod error;
+mod events;
 mod gc;
 mod lists;
 mod manifests;
@@ -32,6 +33,7 @@ pub use self::{
     ago::Ago,
     blobs::{Blob, Blobs, DeleteMode},
     error::{BodyError, Error},
+    events::{Action, Caller, Event, EventSink, Events, ManifestContent, Occurrence, Request},
     gc::{Collect, Collected, CollectionOptions, Gc, GcEvent, GcObserver},
     lists::{Lists, Page, Referrers},
     manifests::{
@@ -63,6 +65,7 @@ struct Parts {
     gc: Arc<Gc>,
     retention: Arc<Retention>,
     verification: Verification,
+    events: Events,
 }
 
 /// What a registry allows.
@@ -78,6 +81,8 @@ pub struct Options {
     pub grace: Duration,
     /// What tags may do.
     pub tags: TagRules,
+    /// Who receives events.
+    pub events: Events,
 }
 
 impl Default for Options {
@@ -86,7 +91,7 @@ impl Default for Options {
         let grace = CollectionOptions::default().grace;
         let tags = TagRules::default();
         let uploads = UploadLimits::default();
-        Self { uploads, validation, policy, grace, tags }
+        Self { uploads, validation, policy, grace, tags, events: Events::default() }
     }
 }
 
@@ -110,25 +115,34 @@ impl Registry {
     /// A registry whose content is in `storage`.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, options: Options) -> Self {
-        let Options { uploads, validation, policy, grace, tags } = options;
+        let Options { uploads, validation, policy, grace, tags, events } = options;
         let tree = Arc::new(Tree::new(storage, grace));
-        let policy = ManifestPolicy::new(validation, policy);
-        let manifests =
-            Arc::new(Manifests::new(Arc::clone(&tree), Arc::clone(&clock), policy, tags));
-        let gc = Arc::new(Gc::new(Arc::clone(&tree)));
+        let manifests = Manifests::new(
+            Arc::clone(&tree),
+            Arc::clone(&clock),
+            events.clone(),
+            manifests::Rules { policy: ManifestPolicy::new(validation, policy), tags },
+        );
+        let manifests = Arc::new(manifests);
+        let gc = Arc::new(Gc::new(Arc::clone(&tree), events.clone()));
+        let uploads = Uploads::new(Arc::clone(&tree), Arc::clone(&clock), events.clone(), uploads);
+        let blobs = Blobs::new(Arc::clone(&tree), Arc::clone(&manifests), events.clone());
+        let retention = Retention::new(
+            Arc::clone(&tree),
+            Arc::clone(&manifests),
+            Arc::clone(&gc),
+            events.clone(),
+        );
         Self(Arc::new(Parts {
-            uploads: Arc::new(Uploads::new(Arc::clone(&tree), Arc::clone(&clock), uploads)),
-            blobs: Arc::new(Blobs::new(Arc::clone(&tree), Arc::clone(&manifests))),
+            uploads: Arc::new(uploads),
+            blobs: Arc::new(blobs),
             lists: Lists::new(Arc::clone(&tree), Arc::clone(&manifests)),
-            retention: Arc::new(Retention::new(
-                Arc::clone(&tree),
-                Arc::clone(&manifests),
-                Arc::clone(&gc),
-            )),
+            retention: Arc::new(retention),
             verification: Verification::new(Arc::clone(&tree), Arc::clone(&manifests), clock),
             tree,
             manifests,
             gc,
+            events,
         }))
     }
 
@@ -194,17 +208,10 @@ impl Registry {
         self.0.tree.skipped()
     }
 
-    /// Runs `work` to its end, even when the caller stops waiting for it: a client that hangs up must
-    /// not stop a sequence of writes half-way.
-    ///
-    /// # Errors
-    ///
-    /// As `work`; when it panics.
-    pub async fn detached<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Error>> + Send + 'static,
-    ) -> Result<T, Error> {
-        self.0.tree.detached(work).await
+    /// Whether anybody wants events of an action.
+    #[must_use]
+    pub fn wants_events(&self, action: Action) -> bool {
+        self.0.events.wants(action)
     }
 
     fn tree(&self) -> &Tree {

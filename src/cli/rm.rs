@@ -3,16 +3,17 @@
 use std::{
     io::{self, Write as _},
     path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::mpsc;
+use async_trait::async_trait;
 
 use super::{
     configuration,
     failure::{Failure, tell},
 };
 use crate::{
-    app,
+    app::{self, Action, Caller, Event, EventSink, Events, Occurrence},
     oci::{Digest, Named, Reference, Tag},
 };
 
@@ -43,9 +44,6 @@ pub(super) struct Rm {
     config: Option<PathBuf>,
 }
 
-/// How many tags that have gone wait to be printed.
-const WAITING: usize = 64;
-
 /// How many tags are named where the one that was asked for is not there.
 const NAMED: usize = 5;
 
@@ -59,8 +57,10 @@ impl Rm {
         let config = configuration(self.config.as_deref())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
-            let registry = app::open_registry(&config)?;
-            Removal { registry, what: self.what }.run().await
+            let printer = Arc::new(Printer::default());
+            let events = Events::to(Arc::clone(&printer) as Arc<dyn EventSink>);
+            let registry = app::open_registry_with(&config, events)?;
+            Removal { registry, what: self.what, printer }.run().await
         })
     }
 }
@@ -69,6 +69,7 @@ impl Rm {
 struct Removal {
     registry: app::Registry,
     what: Named,
+    printer: Arc<Printer>,
 }
 
 impl Removal {
@@ -78,6 +79,7 @@ impl Removal {
             Some(Reference::Tag(tag)) => self.tag(tag).await?,
             Some(Reference::Digest(digest)) => (self.manifest(digest).await?, None),
         };
+        self.printer.result()?;
         if !deleted {
             return Err(self.nothing().await?);
         }
@@ -90,43 +92,21 @@ impl Removal {
     }
 
     async fn repository(&self) -> Result<bool, Failure> {
-        let deleted = self.registry.delete_repository(&self.what.name).await?;
-        if deleted {
-            say("repository", &self.what)?;
-        }
-        Ok(deleted)
+        Ok(self.registry.delete_repository(&Caller::default(), &self.what.name).await?)
     }
 
     /// Whether the tag was there, and the manifest that it named.
     async fn tag(&self, tag: &Tag) -> Result<(bool, Option<Named>), Failure> {
         let Named { name, .. } = &self.what;
         let left = self.registry.manifests().get(name, &Reference::Tag(tag.clone())).await?;
-        let deleted = self.registry.manifests().delete_tag(name, tag).await?;
-        if deleted {
-            say("tag", &self.what)?;
-        }
+        let deleted = self.registry.manifests().delete_tag(&Caller::default(), name, tag).await?;
         let left = left.map(|manifest| Reference::Digest(manifest.digest));
         Ok((deleted, left.map(|left| Named { name: name.clone(), reference: Some(left) })))
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<bool, Failure> {
         let Named { name, .. } = &self.what;
-        let (sender, mut untagged) = mpsc::channel::<Tag>(WAITING);
-        let telling = async {
-            while let Some(tag) = untagged.recv().await {
-                let reference = Some(Reference::Tag(tag));
-                say("tag", &Named { name: name.clone(), reference })?;
-            }
-            Ok::<_, io::Error>(())
-        };
-        let deletion = self.registry.manifests().delete(name, digest, Some(sender));
-        let (deleted, told) = futures_util::future::join(deletion, telling).await;
-        let deleted = deleted?;
-        told?;
-        if deleted {
-            say("manifest", &self.what)?;
-        }
-        Ok(deleted)
+        Ok(self.registry.manifests().delete(&Caller::default(), name, digest).await?)
     }
 
     /// Says that there is nothing to delete, and what there is.
@@ -151,7 +131,37 @@ impl Removal {
     }
 }
 
-/// Prints what has gone.
-fn say(what: &str, named: &Named) -> io::Result<()> {
-    writeln!(io::stdout().lock(), "deleted {what} {named}")
+/// Prints what is deleted, as it happens.
+#[derive(Debug, Default)]
+struct Printer {
+    /// Why standard output took no more.
+    failed: Mutex<Option<io::Error>>,
+}
+
+impl Printer {
+    /// Whether all could be printed.
+    fn result(&self) -> io::Result<()> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
+    }
+}
+
+#[async_trait]
+impl EventSink for Printer {
+    fn wants(&self, action: Action) -> bool {
+        action == Action::Delete
+    }
+
+    async fn emit(&self, event: Event) {
+        let Event { repository: name, occurrence, .. } = event;
+        let (what, reference) = match occurrence {
+            Occurrence::RepositoryDeleted => ("repository", None),
+            Occurrence::TagDeleted(tag) => ("tag", Some(Reference::Tag(tag))),
+            Occurrence::ManifestDeleted(digest) => ("manifest", Some(Reference::Digest(digest))),
+            _ => return,
+        };
+        let named = Named { name, reference };
+        if let Err(error) = writeln!(io::stdout().lock(), "deleted {what} {named}") {
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    }
 }

@@ -17,7 +17,6 @@ use super::{
     CatalogOptions, DeleteOptions, Error, TagsOptions,
     base_url::BaseUrls,
     endpoint::Endpoint,
-    events::Events,
     middleware::Permitted,
     response::{json, value},
 };
@@ -36,7 +35,6 @@ mod uploads;
 #[derive(Debug)]
 pub(super) struct Handlers {
     pub(super) registry: Registry,
-    pub(super) events: Events,
     pub(super) base_urls: Arc<BaseUrls>,
     pub(super) delete: DeleteOptions,
     pub(super) catalog: CatalogOptions,

@@ -108,7 +108,6 @@ mod tests {
         },
         health::{Check, Health},
         http::{ApiParts, Limits, Options, ReadOnlyOptions, middleware::testing::PEER},
-        notify::{Notifier, Place, Source},
         registry::{self, Registry, SystemClock},
         storage::memory::Memory,
     };
@@ -118,14 +117,12 @@ mod tests {
         let users =
             Htpasswd::parse(format!("ann:{}\n", hash.as_str()).as_bytes(), Formats::BcryptOnly);
         let options = HtpasswdOptions::default();
-        let source = Source { addr: String::new(), instance: String::new() };
         let parts = ApiParts {
             registry: Registry::new(
                 Arc::new(Memory::default()),
                 Arc::new(SystemClock),
                 registry::Options::default(),
             ),
-            notifier: Notifier::new(Place::Memory, source),
             gate: Arc::new(Gate::htpasswd(&options, &users, EverythingAllowed).unwrap()),
             health: Arc::clone(health),
         };

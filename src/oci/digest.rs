@@ -1,6 +1,6 @@
 //! Content digests: `sha256:<64 hex>` and `sha512:<128 hex>` (OCI image-spec, descriptor.md).
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use sha2::{
     Digest as _, Sha256, Sha512,
@@ -60,7 +60,7 @@ impl FromStr for Algorithm {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
-    hex: Box<str>,
+    hex: Arc<str>,
 }
 
 impl Digest {
@@ -80,7 +80,7 @@ impl Digest {
 
     /// The part behind the colon; only `0-9a-f`, so that it is safe in a path.
     #[must_use]
-    pub const fn hex(&self) -> &str {
+    pub fn hex(&self) -> &str {
         &self.hex
     }
 
@@ -102,11 +102,13 @@ impl Digest {
 
     fn from_hash(algorithm: Algorithm, hash: &[u8]) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut hex = String::with_capacity(hash.len() * 2);
-        for byte in hash {
-            hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            hex.push(char::from(DIGITS[usize::from(byte & 0xf)]));
+        // As long as the longest digest has digits.
+        let mut digits = [0; 128];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(hash) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 0xf)];
         }
+        let hex = std::str::from_utf8(&digits[..hash.len() * 2]).unwrap_or_default();
         Self { algorithm, hex: hex.into() }
     }
 }

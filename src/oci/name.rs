@@ -1,6 +1,6 @@
 //! Repository names (distribution-spec, "Pulling manifests").
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// The longest name that is accepted. Docker limits `host/name` to 255 characters; a name alone
 /// may use them all, as it may in registry:2.
@@ -8,14 +8,14 @@ const MAX_LEN: usize = 255;
 
 /// A repository name: components of `[a-z0-9]+` joined by `.`, `_`, `__` or dashes, separated
 /// by `/`. No component begins with `_` or `.`, which keeps names apart from the folders that
-/// the storage tree has beside them.
+/// the storage tree has beside them. Clones share one allocation.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RepositoryName(Box<str>);
+pub struct RepositoryName(Arc<str>);
 
 impl RepositoryName {
     /// The name as text.
     #[must_use]
-    pub const fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

@@ -1,17 +1,18 @@
 //! Tags, and references that are a tag or a digest (distribution-spec, "Pulling manifests").
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use super::Digest;
 
-/// The name of a manifest within a repository: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
+/// The name of a manifest within a repository: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`. Clones
+/// share one allocation.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tag(Box<str>);
+pub struct Tag(Arc<str>);
 
 impl Tag {
     /// The tag as text.
     #[must_use]
-    pub const fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         &self.0
     }
 }

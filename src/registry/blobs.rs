@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    Error, Manifests,
+    Action, Caller, Error, Events, Manifests, Occurrence,
     tree::{Tree, TreeKey},
 };
 use crate::{
@@ -50,11 +50,12 @@ impl Blob {
 pub struct Blobs {
     tree: Arc<Tree>,
     manifests: Arc<Manifests>,
+    events: Events,
 }
 
 impl Blobs {
-    pub(super) const fn new(tree: Arc<Tree>, manifests: Arc<Manifests>) -> Self {
-        Self { tree, manifests }
+    pub(super) const fn new(tree: Arc<Tree>, manifests: Arc<Manifests>, events: Events) -> Self {
+        Self { tree, manifests, events }
     }
 
     /// Opens a blob of a repository (end-2).
@@ -112,6 +113,7 @@ impl Blobs {
     /// When storage fails.
     pub async fn mount(
         self: &Arc<Self>,
+        caller: &Caller,
         name: &RepositoryName,
         digest: &Digest,
         from: Option<&RepositoryName>,
@@ -124,28 +126,44 @@ impl Blobs {
             },
             None => digest.clone(),
         };
-        let (blobs, name, digest) = (Arc::clone(self), name.clone(), digest.clone());
-        self.tree
-            .detached(async move {
-                let relying = blobs.tree.relying(&name, Some(&target));
-                let data = TreeKey::Data(&target).key();
-                loop {
-                    let mut entered = relying.enter().await?;
-                    let Some(size) = blobs.tree.storage().size(&data).await? else {
-                        return Ok(None);
-                    };
-                    // A collector that has looked through this repository already does not see the
-                    // link.
-                    if !entered.renew(&data).await? {
-                        return Ok(None);
-                    }
-                    blobs.tree.set_link(TreeKey::Layer(&name, &digest), &target).await?;
-                    if entered.validate(Part::All).await? == Validity::Valid {
-                        return Ok(Some(size));
-                    }
-                }
-            })
-            .await
+        let blobs = Arc::clone(self);
+        let caller = caller.clone();
+        let name = name.clone();
+        let digest = digest.clone();
+        let from = from.cloned();
+        let work = async move {
+            let size = blobs.link(&name, &digest, &target).await?;
+            if let Some(size) = size {
+                let occurrence = Occurrence::BlobMounted { digest, size, from };
+                blobs.events.emit(&caller, &name, occurrence).await;
+            }
+            Ok(size)
+        };
+        self.tree.detached(work).await
+    }
+
+    /// Makes a repository have the bytes of `target` as the blob `digest`; their length, or `None`
+    /// when they are gone.
+    async fn link(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        target: &Digest,
+    ) -> Result<Option<u64>, Error> {
+        let relying = self.tree.relying(name, Some(target));
+        let data = TreeKey::Data(target).key();
+        loop {
+            let mut entered = relying.enter().await?;
+            let Some(size) = self.tree.storage().size(&data).await? else { return Ok(None) };
+            // A collection that has looked through this repository already does not see the link.
+            if !entered.renew(&data).await? {
+                return Ok(None);
+            }
+            self.tree.set_link(TreeKey::Layer(name, digest), target).await?;
+            if entered.validate(Part::All).await? == Validity::Valid {
+                return Ok(Some(size));
+            }
+        }
     }
 
     /// Takes a blob out of a repository (end-10); `false` when it was not in it. The bytes stay for
@@ -157,24 +175,53 @@ impl Blobs {
     /// then; when storage fails.
     pub async fn delete(
         self: &Arc<Self>,
+        caller: &Caller,
         name: &RepositoryName,
         digest: &Digest,
         mode: DeleteMode,
     ) -> Result<bool, Error> {
-        let (blobs, name, digest) = (Arc::clone(self), name.clone(), digest.clone());
-        self.tree
-            .detached(async move {
-                let alone = blobs.tree.closing(&name).await?;
-                // A link that leads to nothing is of no use to a manifest.
-                if mode == DeleteMode::IfUnreferenced
-                    && blobs.length(&name, &digest).await?.is_some()
-                {
-                    blobs.refuse_referenced(&name, &digest).await?;
-                }
-                let deleted = alone.delete(&TreeKey::Layer(&name, &digest).key()).await?;
-                alone.open().await?;
-                Ok(deleted)
-            })
-            .await
+        let blobs = Arc::clone(self);
+        let caller = caller.clone();
+        let name = name.clone();
+        let digest = digest.clone();
+        let work = async move {
+            let deleted = blobs.unlink(&name, &digest, mode).await?;
+            if deleted {
+                let occurrence = Occurrence::BlobDeleted(digest);
+                blobs.events.emit(&caller, &name, occurrence).await;
+            }
+            Ok(deleted)
+        };
+        self.tree.detached(work).await
+    }
+
+    async fn unlink(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        mode: DeleteMode,
+    ) -> Result<bool, Error> {
+        let alone = self.tree.closing(name).await?;
+        // A link that leads to nothing is of no use to a manifest.
+        if mode == DeleteMode::IfUnreferenced && self.length(name, digest).await?.is_some() {
+            self.refuse_referenced(name, digest).await?;
+        }
+        let deleted = alone.delete(&TreeKey::Layer(name, digest).key()).await?;
+        alone.open().await?;
+        Ok(deleted)
+    }
+
+    /// Emits that a caller pulled a blob, a part of it, or its size.
+    pub async fn emit_pulled(
+        &self,
+        caller: &Caller,
+        name: &RepositoryName,
+        digest: &Digest,
+        size: u64,
+    ) {
+        if self.events.wants(Action::Pull) {
+            let occurrence = Occurrence::BlobPulled { digest: digest.clone(), size };
+            self.events.emit(caller, name, occurrence).await;
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! such a crash are links that no manifest needs; whoever deletes the repository again removes them.
 
 use super::{
-    Error, Registry,
+    Caller, Error, Occurrence, Registry,
     tree::{TreeKey, repositories},
 };
 use crate::oci::RepositoryName;
@@ -19,9 +19,23 @@ impl Registry {
     /// # Errors
     ///
     /// When storage fails. What has not gone then is removed by the next call.
-    pub async fn delete_repository(&self, name: &RepositoryName) -> Result<bool, Error> {
-        let (registry, name) = (self.clone(), name.clone());
-        self.tree().detached(async move { registry.remove_repository(&name).await }).await
+    pub async fn delete_repository(
+        &self,
+        caller: &Caller,
+        name: &RepositoryName,
+    ) -> Result<bool, Error> {
+        let registry = self.clone();
+        let caller = caller.clone();
+        let name = name.clone();
+        let work = async move {
+            let deleted = registry.remove_repository(&name).await?;
+            if deleted {
+                let occurrence = Occurrence::RepositoryDeleted;
+                registry.0.events.emit(&caller, &name, occurrence).await;
+            }
+            Ok(deleted)
+        };
+        self.tree().detached(work).await
     }
 
     async fn remove_repository(&self, name: &RepositoryName) -> Result<bool, Error> {
@@ -49,7 +63,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::{Algorithm, Digest},
-        registry::{Body, BodyError, Chunk, Options, SystemClock, Upload},
+        registry::{Body, BodyError, Caller, Chunk, Options, SystemClock, Upload},
         storage::{Storage as _, memory::Memory},
     };
 
@@ -102,7 +116,7 @@ mod tests {
         let (chunk, has_begun, end) = slow_chunk(b"some".to_vec());
         let delete = async {
             has_begun.await.unwrap();
-            assert!(server.delete_repository(&writing.name).await.unwrap());
+            assert!(server.delete_repository(&Caller::default(), &writing.name).await.unwrap());
         };
         let (appended, ()) = tokio::join!(server.uploads().append(&writing, chunk), delete);
         assert!(matches!(appended, Err(Error::UploadUnknown)), "before its client has sent all");
@@ -113,7 +127,7 @@ mod tests {
             assert!(matches!(length, Err(Error::UploadUnknown)));
         }
         assert!(is_empty(&memory).await);
-        assert!(!server.delete_repository(&writing.name).await.unwrap());
+        assert!(!server.delete_repository(&Caller::default(), &writing.name).await.unwrap());
     }
 
     /// Little and much, for much is saved on the way; a part and the last one.
@@ -128,12 +142,19 @@ mod tests {
                 let (chunk, has_begun, end) = slow_chunk(bytes);
                 let delete = async {
                     has_begun.await.unwrap();
-                    assert!(command.delete_repository(&upload.name).await.unwrap());
+                    assert!(
+                        command.delete_repository(&Caller::default(), &upload.name).await.unwrap()
+                    );
                     end.send(()).unwrap();
                 };
                 let write = async {
                     match last {
-                        true => server.uploads().finish(&upload, &digest, chunk).await,
+                        true => {
+                            server
+                                .uploads()
+                                .finish(&Caller::default(), &upload, &digest, chunk)
+                                .await
+                        }
                         false => server.uploads().append(&upload, chunk).await,
                     }
                 };
@@ -153,11 +174,11 @@ mod tests {
         let (memory, server, command) = two();
         let name: RepositoryName = "team/app".parse().unwrap();
         let digest = Digest::of(Algorithm::Sha256, b"some");
-        server.uploads().put(&name, &digest, None, chunk(b"some")).await.unwrap();
+        server.uploads().put(&Caller::default(), &name, &digest, chunk(b"some")).await.unwrap();
         begin(&server).await;
         // The crash was behind the first step.
         memory.discard(&TreeKey::Manifests(&name).key()).await.unwrap();
-        assert!(command.delete_repository(&name).await.unwrap());
+        assert!(command.delete_repository(&Caller::default(), &name).await.unwrap());
         assert!(is_empty(&memory).await);
     }
 }

@@ -29,7 +29,7 @@ use serde::Deserialize;
 
 use self::{mark_set::MarkSet, repository::Memory, walk::Folders};
 use super::{
-    Error,
+    Caller, Error, Events,
     tree::{Tree, lease},
 };
 use crate::{
@@ -149,9 +149,21 @@ pub struct Collected {
 /// While one works, others rest three times as long.
 const REST: u32 = 3;
 
+/// What a run is to do, for whom.
+struct Task<'a> {
+    caller: Caller,
+    how: Collect,
+    watch: &'a mut dyn GcObserver,
+    limits: Limits,
+    run: Option<Box<dyn Run>>,
+}
+
 /// One run.
 struct Collection<'a> {
     tree: &'a Tree,
+    events: &'a Events,
+    /// Who collects, for events.
+    caller: Caller,
     how: Collect,
     watch: &'a mut dyn GcObserver,
     limits: Limits,
@@ -184,11 +196,12 @@ impl Limits {
 #[derive(Debug)]
 pub struct Gc {
     tree: Arc<Tree>,
+    events: Events,
 }
 
 impl Gc {
-    pub(super) const fn new(tree: Arc<Tree>) -> Self {
-        Self { tree }
+    pub(super) const fn new(tree: Arc<Tree>, events: Events) -> Self {
+        Self { tree, events }
     }
 
     /// Removes what nobody needs; with `dry_run`, only says what.
@@ -213,8 +226,9 @@ impl Gc {
             None => self.tree.storage().time().await.unwrap_or_else(|_| SystemTime::now()),
         };
         let limits = Limits::new(began, how.grace);
-        let mut collection = Collection::new(&self.tree, how, watch, limits);
-        collection.run = run;
+        let caller = Caller::job("garbage-collect");
+        let task = Task { caller, how, watch, limits, run };
+        let mut collection = Collection::new(self, task);
         collection.repositories().await?;
         if !collection.watch.is_over() {
             collection.sweep().await?;
@@ -246,17 +260,29 @@ impl Gc {
         let how = Collect { grace, untagged: true, dry_run: false, gently: false };
         let limits = Limits::new(self.tree.storage().time().await?, grace);
         let mut nobody = Nobody;
-        let mut collection = Collection::new(&self.tree, how, &mut nobody, limits);
+        let caller = Caller::job("retention");
+        let task = Task { caller, how, watch: &mut nobody, limits, run: None };
+        let mut collection = Collection::new(self, task);
         collection.take_released(name, &released).await?;
         Ok(collection.collected.manifests)
     }
 }
 
 impl<'a> Collection<'a> {
-    fn new(tree: &'a Tree, how: Collect, watch: &'a mut dyn GcObserver, limits: Limits) -> Self {
-        let (marks, memory, collected) =
-            (MarkSet::default(), Memory::default(), Collected::default());
-        Self { tree, how, watch, limits, run: None, marks, memory, collected }
+    fn new(gc: &'a Gc, task: Task<'a>) -> Self {
+        let Task { caller, how, watch, limits, run } = task;
+        Self {
+            tree: &gc.tree,
+            events: &gc.events,
+            caller,
+            how,
+            watch,
+            limits,
+            run,
+            marks: MarkSet::default(),
+            memory: Memory::default(),
+            collected: Collected::default(),
+        }
     }
 
     async fn repositories(&mut self) -> Result<(), Error> {

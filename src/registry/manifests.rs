@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use self::{cache::ManifestCache, immutable::ImmutableTags, last_pulled::LastPulled};
-use super::{Clock, RetentionOptions, TagSelector, tree::Tree};
+use super::{Clock, Events, RetentionOptions, TagSelector, tree::Tree};
 use crate::oci::{Digest, Manifest, Reference, Tag};
 
 mod cache;
@@ -54,6 +54,19 @@ pub struct Put {
     pub bytes: Bytes,
 }
 
+impl Put {
+    /// The tags that the manifest is put at, the one of the reference first, each once where a client
+    /// repeats that.
+    fn distinct_tags(&self) -> Vec<Tag> {
+        let by_tag = match &self.reference {
+            Reference::Tag(tag) => Some(tag),
+            Reference::Digest(_) => None,
+        };
+        let others = self.tags.iter().filter(|tag| by_tag != Some(*tag));
+        by_tag.into_iter().chain(others).cloned().collect()
+    }
+}
+
 /// What was made of a manifest that was put.
 #[derive(Clone, Debug)]
 pub struct Accepted {
@@ -74,11 +87,19 @@ pub struct TagRules {
     pub retention: RetentionOptions,
 }
 
+/// Which manifests are accepted, and what tags may do.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) policy: ManifestPolicy,
+    pub(super) tags: TagRules,
+}
+
 /// The manifests and tags of all repositories.
 #[derive(Debug)]
 pub struct Manifests {
     tree: Arc<Tree>,
     clock: Arc<dyn Clock>,
+    events: Events,
     cache: ManifestCache,
     policy: ManifestPolicy,
     immutable: ImmutableTags,
@@ -90,12 +111,14 @@ impl Manifests {
     pub(super) fn new(
         tree: Arc<Tree>,
         clock: Arc<dyn Clock>,
-        policy: ManifestPolicy,
-        tags: TagRules,
+        events: Events,
+        rules: Rules,
     ) -> Self {
+        let Rules { policy, tags } = rules;
         Self {
             tree,
             clock,
+            events,
             cache: ManifestCache::new(),
             policy,
             immutable: ImmutableTags::new(tags.immutabletags),

@@ -21,7 +21,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    Ago, Error, Gc, Manifests, Pattern,
+    Ago, Caller, Error, Events, Gc, Manifests, Occurrence, Pattern,
     lists::Walk,
     tree::{CURRENT, Removing, Tree, TreeKey},
 };
@@ -191,11 +191,17 @@ pub struct Retention {
     tree: Arc<Tree>,
     manifests: Arc<Manifests>,
     gc: Arc<Gc>,
+    events: Events,
 }
 
 impl Retention {
-    pub(super) const fn new(tree: Arc<Tree>, manifests: Arc<Manifests>, gc: Arc<Gc>) -> Self {
-        Self { tree, manifests, gc }
+    pub(super) const fn new(
+        tree: Arc<Tree>,
+        manifests: Arc<Manifests>,
+        gc: Arc<Gc>,
+        events: Events,
+    ) -> Self {
+        Self { tree, manifests, gc, events }
     }
 
     /// Deletes the tags that no rule keeps; with `dry_run`, only says which. `watcher` is told of
@@ -300,6 +306,11 @@ impl Retention {
             }
         }
         let opened = alone.open().await;
+        let caller = Caller::job("retention");
+        for expired in &gone {
+            let occurrence = Occurrence::TagDeleted(expired.tag.clone());
+            self.events.emit(&caller, name, occurrence).await;
+        }
         Ok((gone, failed.or_else(|| opened.err())))
     }
 

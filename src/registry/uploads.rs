@@ -21,7 +21,7 @@ use self::{
     sessions::{Hashed, Session, Sessions},
 };
 use super::{
-    BodyError, Clock, Error,
+    BodyError, Caller, Clock, Error, Events, Occurrence,
     tree::{self, HASHER, Tree, TreeKey},
 };
 use crate::{
@@ -101,15 +101,22 @@ impl fmt::Debug for Chunk {
 pub struct Uploads {
     tree: Arc<Tree>,
     clock: Arc<dyn Clock>,
+    events: Events,
     sessions: Sessions,
     open: OpenUploads,
     intakes: Intakes,
 }
 
 impl Uploads {
-    pub(super) fn new(tree: Arc<Tree>, clock: Arc<dyn Clock>, limits: UploadLimits) -> Self {
+    pub(super) fn new(
+        tree: Arc<Tree>,
+        clock: Arc<dyn Clock>,
+        events: Events,
+        limits: UploadLimits,
+    ) -> Self {
         let intakes = Intakes::new(tree.shared_storage());
-        Self { tree, clock, sessions: Sessions::default(), open: OpenUploads::new(limits), intakes }
+        let open = OpenUploads::new(limits);
+        Self { tree, clock, events, sessions: Sessions::default(), open, intakes }
     }
 
     /// Begins an upload of `owner` (end-4a, end-4c). `algorithm` is the one that its digest will
@@ -212,17 +219,25 @@ impl Uploads {
     /// another digest, after which nothing is left of it.
     pub async fn finish(
         self: &Arc<Self>,
+        caller: &Caller,
         upload: &Upload,
         digest: &Digest,
         chunk: Chunk,
     ) -> Result<u64, Error> {
         self.refuse_unknown(upload).await?;
-        let (uploads, upload, digest) = (Arc::clone(self), upload.clone(), digest.clone());
+        let uploads = Arc::clone(self);
+        let caller = caller.clone();
+        let upload = upload.clone();
+        let digest = digest.clone();
         self.tree
             .detached(async move {
                 let finished = uploads.complete(&upload.name, upload.id, &digest, chunk).await;
                 match &finished {
-                    Ok(_) => uploads.open.finished(&upload),
+                    Ok(size) => {
+                        uploads.open.finished(&upload);
+                        let occurrence = Occurrence::BlobPushed { digest, size: *size };
+                        uploads.events.emit(&caller, &upload.name, occurrence).await;
+                    }
                     Err(Error::DigestMismatch { .. } | Error::UploadUnknown) => {
                         uploads.open.close(&upload);
                     }
@@ -234,7 +249,7 @@ impl Uploads {
             .await
     }
 
-    /// Takes a whole blob from `owner` in one request (end-4b), and tells how many bytes it has.
+    /// Takes a whole blob from the caller in one request (end-4b), and tells how many bytes it has.
     /// Whatever goes wrong, nothing is left of it, for the client knows no upload to go on with.
     ///
     /// # Errors
@@ -243,16 +258,19 @@ impl Uploads {
     /// for [`finish`](Self::finish).
     pub async fn put(
         self: &Arc<Self>,
+        caller: &Caller,
         name: &RepositoryName,
         digest: &Digest,
-        owner: Option<Arc<str>>,
         chunk: Chunk,
     ) -> Result<u64, Error> {
-        let (uploads, name, digest) = (Arc::clone(self), name.clone(), digest.clone());
+        let uploads = Arc::clone(self);
+        let caller = caller.clone();
+        let name = name.clone();
+        let digest = digest.clone();
         self.tree
             .detached(async move {
                 let id = UploadId(Uuid::new_v4());
-                let counted = Upload { name: name.clone(), id, owner };
+                let counted = Upload { name: name.clone(), id, owner: caller.actor.clone() };
                 let counted = uploads.open.in_one_request(counted)?;
                 // Nobody is told of this upload, so that no owner is written down.
                 let upload = Upload { name, id, owner: None };
@@ -262,7 +280,11 @@ impl Uploads {
                     Err(error) => Err(error),
                 };
                 match finished {
-                    Ok(_) => counted.finished(),
+                    Ok(size) => {
+                        counted.finished();
+                        let occurrence = Occurrence::BlobPushed { digest, size };
+                        uploads.events.emit(&caller, &upload.name, occurrence).await;
+                    }
                     // What went wrong first is what the client is told.
                     Err(_) => uploads.clear_failed(&upload.name, id).await,
                 }

@@ -25,7 +25,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("config", &["gate", "health", "http", "notify", "registry", "server", "storage", "telemetry"]),
     ("gate", &["network", "oci", "stamp"]),
     ("health", &["chain"]),
-    ("http", &["chain", "gate", "health", "notify", "oci", "registry", "storage", "telemetry"]),
+    ("http", &["chain", "gate", "health", "oci", "registry", "storage", "telemetry"]),
     ("jobs", &[]),
     ("network", &[]),
     ("notify", &["oci"]),

@@ -12,16 +12,14 @@ use crate::http::{
     Error,
     byteranges::Byteranges,
     conditional,
-    events::EventEmitter,
     middleware::Authorised,
     options::DeletableBlobs,
     range::{self, Wanted},
     response::{CONTENT_DIGEST, response, status, value},
 };
 use crate::{
-    notify::Action,
     oci::{Digest, ErrorCode, RepositoryName},
-    registry::{self, ByteStream, DeleteMode},
+    registry::{self, Action, ByteStream, DeleteMode},
 };
 
 /// Content never changes under its digest. Responses to requests with credentials are for the
@@ -98,8 +96,9 @@ impl Handlers {
         digest: &Digest,
         size: u64,
     ) {
-        if let Some(emitter) = self.events.emitter(Action::Pull, request, name) {
-            emitter.blob(digest.clone(), size).boxed().await;
+        if self.registry.wants_events(Action::Pull) {
+            let caller = self.caller(Action::Pull, request);
+            self.registry.blobs().emit_pulled(&caller, name, digest, size).boxed().await;
         }
     }
 
@@ -114,17 +113,8 @@ impl Handlers {
             DeletableBlobs::Unneeded => DeleteMode::IfUnreferenced,
             DeletableBlobs::Force => DeleteMode::Force,
         };
-        let gone = digest.clone();
-        let change = {
-            let (registry, name, digest) = (self.registry.clone(), name.clone(), digest.clone());
-            async move { registry.blobs().delete(&name, &digest, mode).await }
-        };
-        let emitter = self.events.emitter(Action::Delete, request, name);
-        let emit = move |emitter: EventEmitter, deleted: &bool| {
-            let gone = deleted.then_some(gone);
-            async move { emitter.gone(gone).await }.boxed()
-        };
-        if !self.events.with_event(emitter, change, emit).await? {
+        let caller = self.caller(Action::Delete, request);
+        if !self.registry.blobs().delete(&caller, name, digest, mode).await? {
             return Err(Error::refused(ErrorCode::BlobUnknown).with_detail(json!(digest)));
         }
         let mut response = status(StatusCode::ACCEPTED);

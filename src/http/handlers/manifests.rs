@@ -11,13 +11,11 @@ use super::Handlers;
 use crate::{
     http::{
         Error, body, conditional,
-        events::{EventEmitter, Pushed},
         middleware::Authorised,
         response::{CONTENT_DIGEST, response, status, value},
     },
-    notify::Action,
     oci::{ErrorCode, Manifest, Reference, RepositoryName, Tag},
-    registry::{self, Accepted, Put},
+    registry::{self, Action, Put},
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -47,8 +45,10 @@ impl Handlers {
         if let Some(response) = conditional::not_modified(&request.head, &manifest.digest) {
             return Ok(response);
         }
-        if let Some(emitter) = self.events.emitter(Action::Pull, request, name) {
-            emitter.pulled(manifest.clone(), reference.clone()).boxed().await;
+        if self.registry.wants_events(Action::Pull) {
+            let caller = self.caller(Action::Pull, request);
+            let pulled = self.registry.manifests().emit_pulled(&caller, name, reference, &manifest);
+            pulled.boxed().await;
         }
         let length = manifest.bytes.len();
         let body = match request.head.method {
@@ -86,17 +86,9 @@ impl Handlers {
             .map_err(registry::Error::from)?
             .ok_or_else(too_large)?;
         let PutAt { reference, tags } = put;
-        let pushed = Pushed::new(&reference, &tags, &bytes);
         let put = Put { reference, tags: tags.clone(), content_type, bytes };
-        let change = {
-            let (registry, name) = (self.registry.clone(), name.clone());
-            async move { registry.manifests().put(&name, put).await }
-        };
-        let emitter = self.events.emitter(Action::Push, request, name);
-        let emit = |emitter: EventEmitter, accepted: &Accepted| {
-            emitter.pushed(accepted.digest.clone(), pushed).boxed()
-        };
-        let accepted = self.events.with_event(emitter, change, emit).await?;
+        let caller = self.caller(Action::Push, request);
+        let accepted = self.registry.manifests().put(&caller, name, put).await?;
 
         let mut response = status(StatusCode::CREATED);
         let path = format!("/v2/{name}/manifests/{}", accepted.digest);
@@ -120,24 +112,11 @@ impl Handlers {
         reference: &Reference,
     ) -> Result<Response<Body>, Error> {
         self.deletion_allowed()?;
-        let emitter = self.events.emitter(Action::Delete, request, name);
-        let deleted = match (reference, emitter) {
-            (Reference::Digest(digest), None) => {
-                self.registry.manifests().delete(name, digest, None).await?
-            }
-            (Reference::Digest(digest), Some(emitter)) => {
-                self.events.delete_manifest_with_events(emitter, name, digest).await?
-            }
-            (Reference::Tag(tag), emitter) => {
-                let (registry, name, tag) = (self.registry.clone(), name.clone(), tag.clone());
-                let gone = tag.clone();
-                let change = async move { registry.manifests().delete_tag(&name, &tag).await };
-                let emit = move |emitter: EventEmitter, deleted: &bool| {
-                    let gone = deleted.then_some(gone);
-                    async move { emitter.untagged(gone.as_slice()).await }.boxed()
-                };
-                self.events.with_event(emitter, change, emit).await?
-            }
+        let caller = self.caller(Action::Delete, request);
+        let manifests = self.registry.manifests();
+        let deleted = match reference {
+            Reference::Digest(digest) => manifests.delete(&caller, name, digest).await?,
+            Reference::Tag(tag) => manifests.delete_tag(&caller, name, tag).await?,
         };
         if deleted { Ok(status(StatusCode::ACCEPTED)) } else { Err(unknown(name, reference)) }
     }

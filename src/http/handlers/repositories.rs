@@ -5,14 +5,13 @@ use axum::{
     body::Body,
     http::{Response, StatusCode},
 };
-use futures_util::FutureExt as _;
 use serde_json::json;
 
 use super::Handlers;
 use crate::{
-    http::{Error, events::EventEmitter, middleware::Authorised, response::status},
-    notify::Action,
+    http::{Error, middleware::Authorised, response::status},
     oci::{ErrorCode, RepositoryName},
+    registry::Action,
 };
 
 impl Handlers {
@@ -22,21 +21,8 @@ impl Handlers {
         name: &RepositoryName,
     ) -> Result<Response<Body>, Error> {
         self.deletion_allowed()?;
-        let change = {
-            let (registry, name) = (self.registry.clone(), name.clone());
-            async move { registry.delete_repository(&name).await }
-        };
-        let emitter = self.events.emitter(Action::Delete, request, name);
-        let emit = |emitter: EventEmitter, deleted: &bool| {
-            let deleted = *deleted;
-            async move {
-                if deleted {
-                    emitter.repository_gone().await;
-                }
-            }
-            .boxed()
-        };
-        if !self.events.with_event(emitter, change, emit).await? {
+        let caller = self.caller(Action::Delete, request);
+        if !self.registry.delete_repository(&caller, name).await? {
             let detail = json!({ "name": name.as_str() });
             return Err(Error::refused(ErrorCode::NameUnknown).with_detail(detail));
         }

@@ -1,27 +1,22 @@
 //! Uploads: end-4, end-5, end-6, end-11, end-13, end-14.
 
-use std::sync::Arc;
-
 use axum::{
     body::Body,
     http::{HeaderName, Response, StatusCode, header},
 };
-use futures_util::{FutureExt as _, future::BoxFuture};
 use serde_json::json;
 
 use super::Handlers;
 use crate::{
-    gate::Identity,
     http::{
         Error, body,
-        events::EventEmitter,
+        caller::actor,
         middleware::Authorised,
         range,
         response::{CONTENT_DIGEST, status, value},
     },
-    notify::Action,
     oci::{Algorithm, Digest, ErrorCode, RepositoryName},
-    registry::{self, Chunk, Upload, UploadId},
+    registry::{self, Action, Chunk, Upload, UploadId},
 };
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -33,7 +28,7 @@ impl Handlers {
         name: &RepositoryName,
         algorithm: Algorithm,
     ) -> Result<Response<Body>, Error> {
-        let id = self.registry.uploads().begin(name, algorithm, owner(request)).await?;
+        let id = self.registry.uploads().begin(name, algorithm, actor(&request.permit)).await?;
         Ok(self.progress(StatusCode::ACCEPTED, name, Progress { id, length: 0 }, request))
     }
 
@@ -44,19 +39,8 @@ impl Handlers {
         digest: &Digest,
         from: Option<&RepositoryName>,
     ) -> Result<Response<Body>, Error> {
-        let mounted = digest.clone();
-        let source = from.cloned();
-        let change = {
-            let (registry, name, digest) = (self.registry.clone(), name.clone(), digest.clone());
-            let from = from.cloned();
-            async move { registry.blobs().mount(&name, &digest, from.as_ref()).await }
-        };
-        let emitter = self.events.emitter(Action::Mount, request, name);
-        let emit = move |emitter: EventEmitter, size: &Option<u64>| {
-            let size = *size;
-            async move { emitter.mounted(mounted, size, source).await }.boxed()
-        };
-        if self.events.with_event(emitter, change, emit).await?.is_some() {
+        let caller = self.caller(Action::Mount, request);
+        if self.registry.blobs().mount(&caller, name, digest, from).await?.is_some() {
             return Ok(self.created(name, digest, request));
         }
         self.start_upload(request, name, digest.algorithm()).await
@@ -70,13 +54,8 @@ impl Handlers {
         body: Body,
     ) -> Result<Response<Body>, Error> {
         let chunk = self.chunk(request, body)?;
-        let change = {
-            let (registry, name, digest) = (self.registry.clone(), name.clone(), digest.clone());
-            let owner = owner(request);
-            async move { registry.uploads().put(&name, &digest, owner, chunk).await }
-        };
-        let emitter = self.events.emitter(Action::Push, request, name);
-        self.events.with_event(emitter, change, blob_event(digest)).await?;
+        let caller = self.caller(Action::Push, request);
+        self.registry.uploads().put(&caller, name, digest, chunk).await?;
         Ok(self.created(name, digest, request))
     }
 
@@ -115,13 +94,9 @@ impl Handlers {
     ) -> Result<Response<Body>, Error> {
         let chunk = self.chunk(request, body)?;
         let id = upload.id;
-        let name = &upload.name.clone();
-        let change = {
-            let (registry, digest) = (self.registry.clone(), digest.clone());
-            async move { registry.uploads().finish(&upload, &digest, chunk).await }
-        };
-        let emitter = self.events.emitter(Action::Push, request, name);
-        match self.events.with_event(emitter, change, blob_event(digest)).await {
+        let name = &upload.name;
+        let caller = self.caller(Action::Push, request);
+        match self.registry.uploads().finish(&caller, &upload, digest, chunk).await {
             Ok(_) => Ok(self.created(name, digest, request)),
             Err(error) => self.chunk_refused(error, name, id, request),
         }
@@ -218,23 +193,7 @@ struct Progress {
     length: u64,
 }
 
-/// The event of a blob that was pushed, with its length.
-fn blob_event(
-    digest: &Digest,
-) -> impl FnOnce(EventEmitter, &u64) -> BoxFuture<'static, ()> + use<> {
-    let digest = digest.clone();
-    |emitter, size| emitter.blob(digest, *size).boxed()
-}
-
-/// The owner of the uploads that this caller begins; `None` where the gate is open.
-fn owner(request: &Authorised) -> Option<Arc<str>> {
-    match request.permit.identity() {
-        Identity::Anonymous => None,
-        Identity::User(name) => Some(Arc::clone(name)),
-    }
-}
-
 /// The upload that a request names, if its caller owns it.
 pub(super) fn upload(request: &Authorised, name: &RepositoryName, id: UploadId) -> Upload {
-    Upload { name: name.clone(), id, owner: owner(request) }
+    Upload { name: name.clone(), id, owner: actor(&request.permit) }
 }

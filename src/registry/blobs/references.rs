@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::Reference,
-        registry::{Options, Put, Registry, SystemClock},
+        registry::{Caller, Options, Put, Registry, SystemClock},
         storage::{Durability, Storage as _, memory::Memory},
     };
 
@@ -192,23 +192,40 @@ mod tests {
                 (blob(&memory, "app", "a").await, blob(&memory, "app", "b").await);
             let by = manifest(&memory, "app", &needs(descriptor(&needed)).to_string()).await;
             blob(&memory, "beside", "a").await;
-            let refused = registry.blobs().delete(&app, &needed, DeleteMode::IfUnreferenced).await;
+            let refused = registry
+                .blobs()
+                .delete(&Caller::default(), &app, &needed, DeleteMode::IfUnreferenced)
+                .await;
             assert!(matches!(refused, Err(Error::BlobNeeded(told)) if told == [by]));
             assert!(registry.blobs().size(&app, &needed).await.unwrap().is_some());
             let beside = name("beside");
             assert!(
                 registry
                     .blobs()
-                    .delete(&beside, &needed, DeleteMode::IfUnreferenced)
+                    .delete(&Caller::default(), &beside, &needed, DeleteMode::IfUnreferenced)
                     .await
                     .unwrap()
             );
             assert!(
-                registry.blobs().delete(&app, &other, DeleteMode::IfUnreferenced).await.unwrap()
+                registry
+                    .blobs()
+                    .delete(&Caller::default(), &app, &other, DeleteMode::IfUnreferenced)
+                    .await
+                    .unwrap()
             );
-            assert!(registry.blobs().delete(&app, &needed, DeleteMode::Force).await.unwrap());
             assert!(
-                !registry.blobs().delete(&app, &needed, DeleteMode::IfUnreferenced).await.unwrap()
+                registry
+                    .blobs()
+                    .delete(&Caller::default(), &app, &needed, DeleteMode::Force)
+                    .await
+                    .unwrap()
+            );
+            assert!(
+                !registry
+                    .blobs()
+                    .delete(&Caller::default(), &app, &needed, DeleteMode::IfUnreferenced)
+                    .await
+                    .unwrap()
             );
         }
     }
@@ -231,15 +248,22 @@ mod tests {
             let app = name("app");
             let blob = blob(&memory, "app", "a").await;
             let unclear = manifest(&memory, "app", &odd).await;
-            let refused = registry.blobs().delete(&app, &blob, DeleteMode::IfUnreferenced).await;
+            let refused = registry
+                .blobs()
+                .delete(&Caller::default(), &app, &blob, DeleteMode::IfUnreferenced)
+                .await;
             match refused {
                 Err(Error::BlobMayBeNeeded(told)) => assert_eq!(told, [unclear.to_string()]),
                 other => panic!("{other:?}: {odd}"),
             }
             assert!(registry.blobs().size(&app, &blob).await.unwrap().is_some());
-            assert!(registry.manifests().delete(&app, &unclear, None).await.unwrap());
+            assert!(registry.manifests().delete(&Caller::default(), &app, &unclear).await.unwrap());
             assert!(
-                registry.blobs().delete(&app, &blob, DeleteMode::IfUnreferenced).await.unwrap()
+                registry
+                    .blobs()
+                    .delete(&Caller::default(), &app, &blob, DeleteMode::IfUnreferenced)
+                    .await
+                    .unwrap()
             );
         }
     }
@@ -258,11 +282,21 @@ mod tests {
         let mut expected = vec![absent.to_string(), elsewhere.to_string()];
         expected.sort_unstable();
         expected.push("sha384:00".to_owned());
-        match registry.blobs().delete(&app, &needed, DeleteMode::IfUnreferenced).await {
+        match registry
+            .blobs()
+            .delete(&Caller::default(), &app, &needed, DeleteMode::IfUnreferenced)
+            .await
+        {
             Err(Error::BlobMayBeNeeded(told)) => assert_eq!(told, expected),
             other => panic!("{other:?}"),
         }
-        assert!(registry.blobs().delete(&app, &needed, DeleteMode::Force).await.unwrap());
+        assert!(
+            registry
+                .blobs()
+                .delete(&Caller::default(), &app, &needed, DeleteMode::Force)
+                .await
+                .unwrap()
+        );
     }
 
     #[tokio::test]
@@ -276,8 +310,10 @@ mod tests {
             let (memory, registry) = registry();
             let needed = blob(&memory, "app", "a").await;
             let by = manifest(&memory, "app", &by).await;
-            let refused =
-                registry.blobs().delete(&name("app"), &needed, DeleteMode::IfUnreferenced).await;
+            let refused = registry
+                .blobs()
+                .delete(&Caller::default(), &name("app"), &needed, DeleteMode::IfUnreferenced)
+                .await;
             assert!(matches!(refused, Err(Error::BlobNeeded(told)) if told == [by]));
         }
     }
@@ -290,7 +326,11 @@ mod tests {
         manifest(&memory, "app", &image(&collected, 0).to_string()).await;
         memory.delete(&TreeKey::Data(&collected).key()).await.unwrap();
         assert!(
-            registry.blobs().delete(&app, &collected, DeleteMode::IfUnreferenced).await.unwrap()
+            registry
+                .blobs()
+                .delete(&Caller::default(), &app, &collected, DeleteMode::IfUnreferenced)
+                .await
+                .unwrap()
         );
     }
 
@@ -304,7 +344,13 @@ mod tests {
         manifest(&memory, "app", &index).await;
         let as_blob = blob(&memory, "app", nothing).await;
         assert_eq!(child, as_blob);
-        assert!(registry.blobs().delete(&app, &as_blob, DeleteMode::IfUnreferenced).await.unwrap());
+        assert!(
+            registry
+                .blobs()
+                .delete(&Caller::default(), &app, &as_blob, DeleteMode::IfUnreferenced)
+                .await
+                .unwrap()
+        );
         assert!(registry.manifests().get(&app, &Reference::Digest(child)).await.unwrap().is_some());
     }
 
@@ -318,12 +364,21 @@ mod tests {
         put(&memory, TreeKey::Layer(&app, &sha512), sha256.to_string()).await;
         let by = manifest(&memory, "app", &image(&sha512, 0).to_string()).await;
         for needed in [&sha512, &sha256] {
-            let refused = registry.blobs().delete(&app, needed, DeleteMode::IfUnreferenced).await;
+            let refused = registry
+                .blobs()
+                .delete(&Caller::default(), &app, needed, DeleteMode::IfUnreferenced)
+                .await;
             assert!(matches!(refused, Err(Error::BlobNeeded(told)) if told == [by.clone()]));
         }
         // Bytes that are kept by their sha512 need no other link.
         put(&memory, TreeKey::Layer(&app, &sha512), sha512.to_string()).await;
-        assert!(registry.blobs().delete(&app, &sha256, DeleteMode::IfUnreferenced).await.unwrap());
+        assert!(
+            registry
+                .blobs()
+                .delete(&Caller::default(), &app, &sha256, DeleteMode::IfUnreferenced)
+                .await
+                .unwrap()
+        );
     }
 
     #[tokio::test]
@@ -333,7 +388,11 @@ mod tests {
         for number in 0..ENOUGH + BATCH + 7 {
             manifest(&memory, "app", &image(&needed, number).to_string()).await;
         }
-        match registry.blobs().delete(&name("app"), &needed, DeleteMode::IfUnreferenced).await {
+        match registry
+            .blobs()
+            .delete(&Caller::default(), &name("app"), &needed, DeleteMode::IfUnreferenced)
+            .await
+        {
             Err(Error::BlobNeeded(told)) => assert_eq!(told.len(), ENOUGH),
             other => panic!("{other:?}"),
         }
@@ -343,14 +402,15 @@ mod tests {
     async fn a_blob_and_a_manifest_that_needs_it_never_pass_each_other() {
         let (memory, registry) = registry();
         let app = name("app");
+        let caller = Caller::default();
         for round in 0..200 {
             let needed = blob(&memory, "app", &round.to_string()).await;
             let bytes = Bytes::from(image(&needed, 0).to_string());
             let reference = Reference::Tag("latest".parse().unwrap());
             let put = Put { reference, tags: Vec::new(), content_type: None, bytes };
             let (put, deleted) = tokio::join!(
-                registry.manifests().put(&app, put),
-                registry.blobs().delete(&app, &needed, DeleteMode::IfUnreferenced)
+                registry.manifests().put(&caller, &app, put),
+                registry.blobs().delete(&caller, &app, &needed, DeleteMode::IfUnreferenced)
             );
             assert_ne!(put.is_ok(), deleted.is_ok(), "{put:?} {deleted:?}");
         }

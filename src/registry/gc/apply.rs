@@ -10,7 +10,7 @@ use super::{
 use crate::{
     oci::{Digest, RepositoryName},
     registry::{
-        Error,
+        Error, Occurrence,
         tree::{Removing, TreeKey, repositories},
     },
     storage::{Durability, Key, Look},
@@ -47,14 +47,18 @@ impl Collection<'_> {
                 self.remove(&place.folder.child("_layers"), links, &alone).await?;
             }
             self.tell(&plan);
+            let is_empty = is_last && released.is_none() && plan.is_emptied();
+            let tidied = if is_empty { self.tidy(place, &alone).await } else { Ok(()) };
+            let opened = tidied.and(alone.open().await);
+            // They have gone durably, whatever fails after that.
+            for digest in plan.going() {
+                let occurrence = Occurrence::ManifestDeleted(digest.clone());
+                self.events.emit(&self.caller, name, occurrence).await;
+            }
+            opened?;
             if is_last {
-                if released.is_none() && plan.is_emptied() {
-                    self.tidy(place, &alone).await?;
-                }
-                alone.open().await?;
                 return Ok(plan);
             }
-            alone.open().await?;
         }
     }
 

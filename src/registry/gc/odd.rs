@@ -8,7 +8,7 @@ use super::tests::{HOUR, Process, image, index, name, process};
 use crate::{
     oci::{Algorithm, Digest, Reference},
     registry::{
-        DeleteMode, Error,
+        Caller, DeleteMode, Error,
         retention::{RetentionOptions, RetentionRule},
         tree::TreeKey,
     },
@@ -94,14 +94,24 @@ async fn nothing_goes_from_a_repository_with_a_manifest_that_cannot_be_read() {
         assert_eq!(gone, (0, 0, 0, 0), "{text}: {notes:?}");
         assert!(notes.iter().any(|note| note.contains(&odd.to_string())), "{text}: {notes:?}");
         assert_eq!(retain(&process).await, 0, "{text}");
-        let refused =
-            process.registry.blobs().delete(&name(APP), &loose, DeleteMode::IfUnreferenced).await;
+        let refused = process
+            .registry
+            .blobs()
+            .delete(&Caller::default(), &name(APP), &loose, DeleteMode::IfUnreferenced)
+            .await;
         assert!(matches!(refused, Err(Error::BlobMayBeNeeded(told)) if told == [odd.to_string()]));
         assert!(process.has(APP, "odd").await && process.has(APP, &untagged.to_string()).await);
         assert!(has_link(&objects, &loose).await, "{text}");
 
         // Whoever deletes it decides.
-        assert!(process.registry.manifests().delete(&name(APP), &odd, None).await.unwrap());
+        assert!(
+            process
+                .registry
+                .manifests()
+                .delete(&Caller::default(), &name(APP), &odd)
+                .await
+                .unwrap()
+        );
         let (collected, notes) = process.collect(true).await;
         assert_eq!((collected.kept, collected.manifests), (0, 1), "{text}: {notes:?}");
         assert!(!has_link(&objects, &loose).await, "{text}");
@@ -155,7 +165,7 @@ async fn what_an_odd_manifest_names_stays_and_the_rest_goes() {
             let refused = process
                 .registry
                 .blobs()
-                .delete(&name(APP), digest, DeleteMode::IfUnreferenced)
+                .delete(&Caller::default(), &name(APP), digest, DeleteMode::IfUnreferenced)
                 .await;
             assert!(matches!(refused, Err(Error::BlobNeeded(_))), "{text}: {refused:?}");
         }
@@ -204,7 +214,14 @@ async fn the_link_by_sha256_stays_as_long_as_one_by_sha512_leads_to_it() {
         assert_eq!((collected.links, collected.blobs), (0, 0), "{notes:?}");
         assert!(has_link(&objects, &layer).await && has_link(&objects, &sha512).await);
     }
-    assert!(process.registry.manifests().delete(&name(APP), &manifest, None).await.unwrap());
+    assert!(
+        process
+            .registry
+            .manifests()
+            .delete(&Caller::default(), &name(APP), &manifest)
+            .await
+            .unwrap()
+    );
     process.image(APP, Some("1"), b"another").await;
     let (collected, notes) = process.collect(false).await;
     assert_eq!((collected.links, collected.blobs), (2, 2), "{notes:?}");
@@ -290,8 +307,11 @@ async fn an_index_of_blobs_is_taken_and_kept_whole() {
     assert_eq!((collected.manifests, collected.links, collected.blobs), (0, 0, 0), "{notes:?}");
     for blob in &blobs {
         assert!(process.registry.blobs().open(&name(APP), blob).await.unwrap().is_some());
-        let refused =
-            process.registry.blobs().delete(&name(APP), blob, DeleteMode::IfUnreferenced).await;
+        let refused = process
+            .registry
+            .blobs()
+            .delete(&Caller::default(), &name(APP), blob, DeleteMode::IfUnreferenced)
+            .await;
         assert!(matches!(refused, Err(Error::BlobNeeded(_))));
     }
     let reference = Reference::Digest(child);

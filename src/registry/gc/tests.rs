@@ -6,7 +6,7 @@ use futures_util::stream;
 use super::*;
 use crate::{
     oci::{Algorithm, Reference, References, Tag},
-    registry::{Body, Chunk, Options, Put, Registry, SystemClock},
+    registry::{Body, Caller, Chunk, Options, Put, Registry, SystemClock},
     storage::memory::Memory as Objects,
 };
 
@@ -55,7 +55,11 @@ impl Process {
     pub(super) async fn blob(&self, repository: &str, bytes: &'static [u8]) -> Digest {
         let body: Body = Box::pin(stream::iter([Ok(Bytes::from_static(bytes))]));
         let chunk = Chunk { range: None, length: None, body };
-        self.registry.uploads().put(&name(repository), &digest(bytes), None, chunk).await.unwrap();
+        self.registry
+            .uploads()
+            .put(&Caller::default(), &name(repository), &digest(bytes), chunk)
+            .await
+            .unwrap();
         digest(bytes)
     }
 
@@ -75,7 +79,7 @@ impl Process {
             None => Reference::Digest(digest(&bytes)),
         };
         let put = Put { reference, tags: Vec::new(), content_type: None, bytes };
-        Ok(self.registry.manifests().put(&name(repository), put).await?.digest)
+        Ok(self.registry.manifests().put(&Caller::default(), &name(repository), put).await?.digest)
     }
 
     pub(super) async fn image(
@@ -121,8 +125,11 @@ impl Process {
         }
         if let Some(from) = from {
             let from = from.map(name);
-            let mounted =
-                self.registry.blobs().mount(&repository_name, &digest, from.as_ref()).await;
+            let mounted = self
+                .registry
+                .blobs()
+                .mount(&Caller::default(), &repository_name, &digest, from.as_ref())
+                .await;
             if mounted.unwrap().is_some() {
                 return digest;
             }
@@ -269,7 +276,12 @@ async fn the_grace_of_an_untagged_manifest_begins_when_it_loses_its_tag() {
     let second = process.image("app", Some("2"), b"second").await;
     objects.advance(10 * HOUR);
     process.image("app", Some("1"), b"third").await;
-    process.registry.manifests().delete_tag(&name("app"), &"2".parse().unwrap()).await.unwrap();
+    process
+        .registry
+        .manifests()
+        .delete_tag(&Caller::default(), &name("app"), &"2".parse().unwrap())
+        .await
+        .unwrap();
     assert_eq!(process.collect(true).await.0.manifests, 0);
     assert!(process.has("app", &first.to_string()).await);
     objects.advance(2 * HOUR);
@@ -318,18 +330,19 @@ async fn what_was_promised_long_ago_can_be_deleted() {
     let process = process(&objects, HOUR);
     let image = process.image("app", Some("1"), b"layer").await;
     objects.advance(100 * HOUR);
+    let caller = Caller::default();
     let (app, refuse) = (name("app"), crate::registry::DeleteMode::IfUnreferenced);
     let layer = digest(b"layer");
-    let deleted = process.registry.blobs().delete(&app, &layer, refuse);
+    let deleted = process.registry.blobs().delete(&caller, &app, &layer, refuse);
     let deleted = tokio::time::timeout(HOUR, deleted).await.unwrap();
     assert!(matches!(deleted, Err(Error::BlobNeeded(_))));
-    let deleted = process.registry.manifests().delete(&app, &image, None);
+    let deleted = process.registry.manifests().delete(&caller, &app, &image);
     assert!(tokio::time::timeout(HOUR, deleted).await.unwrap().unwrap());
-    let deleted = process.registry.blobs().delete(&app, &layer, refuse);
+    let deleted = process.registry.blobs().delete(&caller, &app, &layer, refuse);
     assert!(tokio::time::timeout(HOUR, deleted).await.unwrap().unwrap());
     process.image("app", Some("1"), b"layer").await;
     objects.advance(100 * HOUR);
-    let deleted = process.registry.delete_repository(&app);
+    let deleted = process.registry.delete_repository(&caller, &app);
     assert!(tokio::time::timeout(HOUR, deleted).await.unwrap().unwrap());
 }
 
@@ -366,7 +379,12 @@ async fn untagged_manifests_stay_unless_they_are_asked_for() {
     for (kept, digest) in [(true, &child), (false, &alone), (true, &signature)] {
         assert_eq!(process.has("app", &digest.to_string()).await, kept);
     }
-    process.registry.manifests().delete_tag(&name("app"), &"list".parse().unwrap()).await.unwrap();
+    process
+        .registry
+        .manifests()
+        .delete_tag(&Caller::default(), &name("app"), &"list".parse().unwrap())
+        .await
+        .unwrap();
     let (collected, _) = process.collect(true).await;
     assert_eq!(collected.manifests, 3, "the index, its child, and what is about that");
     let left = objects_below(&objects, "docker/registry/v2").await;
@@ -399,7 +417,12 @@ async fn what_has_lost_its_last_tag_goes_with_what_is_there_for_it_alone() {
     let gone = process.put("app", Some("gone"), index(&[&shared, &own])).await;
     process.put("app", Some("kept"), index(&[&shared])).await;
     let untagged = process.image("app", None, b"untagged").await;
-    process.registry.manifests().delete_tag(&name("app"), &"gone".parse().unwrap()).await.unwrap();
+    process
+        .registry
+        .manifests()
+        .delete_tag(&Caller::default(), &name("app"), &"gone".parse().unwrap())
+        .await
+        .unwrap();
     let removed = process
         .registry
         .gc()

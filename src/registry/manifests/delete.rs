@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use super::Manifests;
 use crate::{
     oci::{Digest, References, RepositoryName, Tag},
     registry::{
-        Error,
+        Caller, Error, Occurrence,
         tree::{Removing, TreeKey},
     },
 };
@@ -17,28 +15,45 @@ use crate::{
 const BATCH: usize = 1000;
 
 impl Manifests {
-    /// Takes a manifest and its tags from a repository (end-9); `false` when it was not there. Where
-    /// somebody wants to know, `untagged` is told each tag when it has gone.
+    /// Deletes a manifest and its tags from a repository (end-9); `false` when it was not there. An
+    /// event is emitted for each tag when it has gone, and then for the manifest.
     ///
     /// # Errors
     ///
     /// When storage fails.
     pub async fn delete(
         self: &Arc<Self>,
+        caller: &Caller,
         name: &RepositoryName,
         digest: &Digest,
-        untagged: Option<mpsc::Sender<Tag>>,
     ) -> Result<bool, Error> {
-        let (manifests, name, digest) = (Arc::clone(self), name.clone(), digest.clone());
-        let work = async move { manifests.remove(&name, &digest, untagged).await };
+        let manifests = Arc::clone(self);
+        let caller = caller.clone();
+        let name = name.clone();
+        let digest = digest.clone();
+        let work = async move {
+            let mut untagged = Vec::new();
+            let removed = manifests.remove(&name, &digest, &mut untagged).await;
+            for tag in untagged {
+                manifests.events.emit(&caller, &name, Occurrence::TagDeleted(tag)).await;
+            }
+            let deleted = removed?;
+            if deleted {
+                let occurrence = Occurrence::ManifestDeleted(digest);
+                manifests.events.emit(&caller, &name, occurrence).await;
+            }
+            Ok(deleted)
+        };
         self.tree.detached(work).await
     }
 
+    /// Removes a manifest and its tags; `untagged` gets each tag that has gone, also when something
+    /// fails then.
     async fn remove(
         &self,
         name: &RepositoryName,
         digest: &Digest,
-        untagged: Option<mpsc::Sender<Tag>>,
+        untagged: &mut Vec<Tag>,
     ) -> Result<bool, Error> {
         let alone = self.tree.closing(name).await?;
         if self.tree.storage().size(&TreeKey::Revision(name, digest).key()).await?.is_none() {
@@ -48,7 +63,7 @@ impl Manifests {
             Some(content) => References::of(&content.bytes).unwrap_or_default().subjects,
             None => Vec::new(),
         };
-        self.remove_tags_of(name, digest, untagged.as_ref(), &alone).await?;
+        self.remove_tags_of(name, digest, &alone, untagged).await?;
         let deleted = alone.delete(&TreeKey::Revision(name, digest).key()).await?;
         alone.delete_all(&TreeKey::RevisionFolder(name, digest).key()).await?;
         for subject in &subjects {
@@ -68,27 +83,34 @@ impl Manifests {
     /// When storage fails.
     pub async fn delete_tag(
         self: &Arc<Self>,
+        caller: &Caller,
         name: &RepositoryName,
         tag: &Tag,
     ) -> Result<bool, Error> {
-        let (manifests, name, tag) = (Arc::clone(self), name.clone(), tag.clone());
-        self.tree
-            .detached(async move {
-                let alone = manifests.tree.closing(&name).await?;
-                let deleted = manifests.remove_tag(&name, &tag, &alone).await?;
-                alone.open().await?;
-                Ok(deleted)
-            })
-            .await
+        let manifests = Arc::clone(self);
+        let caller = caller.clone();
+        let name = name.clone();
+        let tag = tag.clone();
+        let work = async move {
+            let alone = manifests.tree.closing(&name).await?;
+            let deleted = manifests.remove_tag(&name, &tag, &alone).await?;
+            alone.open().await?;
+            if deleted {
+                manifests.events.emit(&caller, &name, Occurrence::TagDeleted(tag)).await;
+            }
+            Ok(deleted)
+        };
+        self.tree.detached(work).await
     }
 
-    /// Takes every tag from a manifest. The caller has closed the repository.
+    /// Takes every tag from a manifest, and adds it to `untagged` when it has gone. The caller has
+    /// closed the repository.
     async fn remove_tags_of(
         &self,
         name: &RepositoryName,
         digest: &Digest,
-        untagged: Option<&mpsc::Sender<Tag>>,
         alone: &Removing<'_>,
+        untagged: &mut Vec<Tag>,
     ) -> Result<(), Error> {
         let mut after = None;
         loop {
@@ -104,10 +126,7 @@ impl Manifests {
                 };
                 if self.tree.link(TreeKey::TagCurrent(name, &tag)).await?.as_ref() == Some(digest) {
                     self.remove_tag(name, &tag, alone).await?;
-                    if let Some(untagged) = untagged {
-                        // Whether anybody listens is not our concern.
-                        let _ = untagged.send(tag).await;
-                    }
+                    untagged.push(tag);
                 }
             }
         }

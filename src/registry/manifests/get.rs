@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{MAX_STORED, Manifests, StoredManifest, cache::Content};
 use crate::{
     oci::{Digest, Reference, RepositoryName},
-    registry::{Error, tree::TreeKey},
+    registry::{Action, Caller, Error, ManifestContent, Occurrence, tree::TreeKey},
     storage::ErrorKind,
 };
 
@@ -71,6 +71,26 @@ impl Manifests {
         };
         self.tree.skip(&place.key(), why);
         Ok(None)
+    }
+
+    /// Emits that a caller pulled a manifest, or looked at it.
+    pub async fn emit_pulled(
+        &self,
+        caller: &Caller,
+        name: &RepositoryName,
+        reference: &Reference,
+        manifest: &StoredManifest,
+    ) {
+        if !self.events.wants(Action::Pull) {
+            return;
+        }
+        let StoredManifest { digest, media_type, bytes } = manifest.clone();
+        let tag = match reference {
+            Reference::Tag(tag) => Some(tag.clone()),
+            Reference::Digest(_) => None,
+        };
+        let manifest = ManifestContent { digest, media_type, bytes };
+        self.events.emit(caller, name, Occurrence::ManifestPulled { manifest, tag }).await;
     }
 
     /// Extends the lease of a manifest whose existence is reported to a client: garbage collection

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::{Algorithm, Reference},
-        registry::{Options, Put, Registry, SystemClock, TagRules},
+        registry::{Caller, Options, Put, Registry, SystemClock, TagRules},
         storage::{
             Storage,
             filesystem::{self, Filesystem},
@@ -126,7 +126,11 @@ mod tests {
             content_type: None,
             bytes: manifest(seed),
         };
-        registry.manifests().put(&"team/app".parse().unwrap(), put).await.map(drop)
+        registry
+            .manifests()
+            .put(&Caller::default(), &"team/app".parse().unwrap(), put)
+            .await
+            .map(drop)
     }
 
     #[tokio::test]
@@ -167,7 +171,13 @@ mod tests {
         put(&registry, "v2", &[], "one").await.unwrap();
         put(&registry, "v1", &[], "two").await.unwrap_err();
         let name = "team/app".parse().unwrap();
-        assert!(registry.manifests().delete_tag(&name, &"v1".parse().unwrap()).await.unwrap());
+        assert!(
+            registry
+                .manifests()
+                .delete_tag(&Caller::default(), &name, &"v1".parse().unwrap())
+                .await
+                .unwrap()
+        );
         put(&registry, "v1", &[], "two").await.unwrap();
     }
 

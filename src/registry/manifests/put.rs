@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::{Accepted, Manifests, Put};
 use crate::{
     oci::{Algorithm, Digest, Manifest, Reference, RepositoryName, Tag},
-    registry::{Error, tree::TreeKey},
+    registry::{Action, Caller, Error, ManifestContent, Occurrence, tree::TreeKey},
     storage::{
         Durability,
         fences::{Part, Validity},
@@ -27,9 +27,50 @@ impl Manifests {
     /// the repository does not have; when a tag is immutable and names something else; when storage
     /// fails. Then nothing has changed that a client
     /// can see.
-    pub async fn put(self: &Arc<Self>, name: &RepositoryName, put: Put) -> Result<Accepted, Error> {
-        let (manifests, name) = (Arc::clone(self), name.clone());
-        self.tree.detached(async move { manifests.accept(&name, put).await }).await
+    pub async fn put(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &RepositoryName,
+        put: Put,
+    ) -> Result<Accepted, Error> {
+        let manifests = Arc::clone(self);
+        let caller = caller.clone();
+        let name = name.clone();
+        let pushed_tags = put.distinct_tags();
+        let bytes = put.bytes.clone();
+        let work = async move {
+            let accepted = manifests.accept(&name, put).await?;
+            if manifests.events.wants(Action::Push) {
+                let manifest = ManifestContent {
+                    digest: accepted.digest.clone(),
+                    media_type: Manifest::stored_media_type(&bytes).into(),
+                    bytes,
+                };
+                manifests.emit_pushed(&caller, &name, manifest, pushed_tags).await;
+            }
+            Ok(accepted)
+        };
+        self.tree.detached(work).await
+    }
+
+    /// Emits an event for each tag that a manifest was put at, or one without a tag.
+    async fn emit_pushed(
+        &self,
+        caller: &Caller,
+        name: &RepositoryName,
+        manifest: ManifestContent,
+        tags: Vec<Tag>,
+    ) {
+        if tags.is_empty() {
+            let occurrence = Occurrence::ManifestPushed { manifest, tag: None };
+            self.events.emit(caller, name, occurrence).await;
+            return;
+        }
+        for tag in tags {
+            let occurrence =
+                Occurrence::ManifestPushed { manifest: manifest.clone(), tag: Some(tag) };
+            self.events.emit(caller, name, occurrence).await;
+        }
     }
 
     async fn accept(&self, name: &RepositoryName, put: Put) -> Result<Accepted, Error> {

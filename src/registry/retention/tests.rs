@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     oci::{Algorithm, Reference},
-    registry::{Clock, Options, Put, Registry, TagRules},
+    registry::{Caller, Clock, Options, Put, Registry, TagRules},
     storage::{Durability, Storage as _, memory::Memory},
 };
 
@@ -78,7 +78,7 @@ impl Site {
     async fn push(&self, repository: &str, at: &str, seed: &str) {
         let reference = Reference::Tag(tag(at));
         let put = Put { reference, tags: vec![], content_type: None, bytes: manifest(seed) };
-        self.registry.manifests().put(&name(repository), put).await.unwrap();
+        self.registry.manifests().put(&Caller::default(), &name(repository), put).await.unwrap();
     }
 
     /// Pushes tags of their own content, an hour between each.
@@ -222,7 +222,13 @@ async fn the_record_of_a_pull_goes_with_the_manifest_and_never_comes_alone() {
     let site = Site::new(&json!([{ "keeppulledwithin": seconds(DAY) }]));
     site.push("app", "v1", "one").await;
     site.pull("app", "one").await;
-    assert!(site.registry.manifests().delete(&name("app"), &digest("one"), None).await.unwrap());
+    assert!(
+        site.registry
+            .manifests()
+            .delete(&Caller::default(), &name("app"), &digest("one"))
+            .await
+            .unwrap()
+    );
     assert_eq!(site.pulled("app", "one").await, None);
     site.advance(2 * HOUR);
     site.pull("app", "one").await;

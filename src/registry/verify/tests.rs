@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{target::Linked, *};
 use crate::{
     oci::{Algorithm, RepositoryName, Tag},
-    registry::{self, Put, Registry, SystemClock, tree::TreeKey},
+    registry::{self, Caller, Put, Registry, SystemClock, tree::TreeKey},
     storage::{Durability, memory::Memory},
 };
 
@@ -66,7 +66,7 @@ impl Tree {
             content_type: None,
             bytes: Bytes::from(text.to_owned()),
         };
-        self.registry.manifests().put(&self.name, put).await.unwrap().digest
+        self.registry.manifests().put(&Caller::default(), &self.name, put).await.unwrap().digest
     }
 
     async fn put(&self, key: &Key, bytes: impl Into<Vec<u8>>) {
@@ -295,7 +295,7 @@ async fn a_manifest_is_read_as_far_as_it_must_be() {
         assert_eq!(tree.found().await, expected);
         tree.delete(revision).await;
     }
-    tree.registry.manifests().delete_tag(&tree.name, &tree.tag).await.unwrap();
+    tree.registry.manifests().delete_tag(&Caller::default(), &tree.name, &tree.tag).await.unwrap();
     tree.delete(TreeKey::Revision(&tree.name, &tree.manifest)).await;
     let findings = tree.run(false).await;
     assert_eq!(findings.len(), 1);

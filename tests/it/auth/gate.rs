@@ -13,7 +13,6 @@ use hyper::service::Service as _;
 use portcullis::{
     gate::{self, Gate, Identity, Policy, Right},
     http::{Api, ApiParts, Connection, Limits, Options, Peer},
-    notify::{Notifier, Place, Source},
     oci::ErrorCode,
     registry::{self, Registry, SystemClock},
     storage::memory::Memory,
@@ -353,9 +352,7 @@ async fn policy_denies_what_it_does_not_allow() {
         registry::Options::default(),
     );
     let gate = std::sync::Arc::new(Gate::open(ReadOnly));
-    let nobody = Source { addr: String::new(), instance: String::new() };
-    let notifier = Notifier::new(Place::Memory, nobody);
-    let parts = ApiParts { registry, notifier, gate, health: std::sync::Arc::default() };
+    let parts = ApiParts { registry, gate, health: std::sync::Arc::default() };
     let api = Api::new(parts, &Options::default(), Limits::default(), true).unwrap();
     let peer = Peer::Tcp(([127, 0, 0, 1], 40_000).into());
     let service = api.service(Connection::new(peer, || {}));

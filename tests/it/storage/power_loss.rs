@@ -17,8 +17,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use portcullis::{
     oci::{Algorithm, Digest, Reference, RepositoryName, Tag},
     registry::{
-        self, Body, Chunk, Collect, DeleteMode, GcEvent, GcObserver, Put, Registry, SystemClock,
-        UploadId,
+        self, Body, Caller, Chunk, Collect, DeleteMode, GcEvent, GcObserver, Put, Registry,
+        SystemClock, UploadId,
     },
     storage::filesystem::{Filesystem, disk::Os},
 };
@@ -136,7 +136,11 @@ impl Scenario {
 
     async fn push_blob(&mut self, at: &'static str, bytes: &[u8]) -> Digest {
         let (begun, digest) = (self.now(), digest(bytes));
-        self.registry.uploads().put(&name(at), &digest, None, chunk(bytes)).await.unwrap();
+        self.registry
+            .uploads()
+            .put(&Caller::default(), &name(at), &digest, chunk(bytes))
+            .await
+            .unwrap();
         self.acknowledged(begun, vec![(Thing::Blob(at, digest.clone()), Some(digest.clone()))]);
         digest
     }
@@ -161,7 +165,7 @@ impl Scenario {
         }
         let (ending, digest) = (self.now(), digest(bytes));
         let rest = chunk(&bytes[first..]);
-        self.registry.uploads().finish(&upload, &digest, rest).await.unwrap();
+        self.registry.uploads().finish(&Caller::default(), &upload, &digest, rest).await.unwrap();
         let changes = vec![(Thing::Blob(at, digest.clone()), Some(digest.clone()))];
         self.acknowledged(ending, changes);
         let (bytes, ended) = (bytes.to_vec(), self.now());
@@ -172,7 +176,11 @@ impl Scenario {
 
     async fn mount(&mut self, at: &'static str, from: &str, digest: &Digest) {
         let begun = self.now();
-        let mounted = self.registry.blobs().mount(&name(at), digest, Some(&name(from))).await;
+        let mounted = self
+            .registry
+            .blobs()
+            .mount(&Caller::default(), &name(at), digest, Some(&name(from)))
+            .await;
         assert!(mounted.unwrap().is_some());
         self.acknowledged(begun, vec![(Thing::Blob(at, digest.clone()), Some(digest.clone()))]);
     }
@@ -207,7 +215,7 @@ impl Scenario {
             content_type: Some(media_type.to_owned()),
             bytes: manifest.into(),
         };
-        self.registry.manifests().put(&name(at), put).await.unwrap();
+        self.registry.manifests().put(&Caller::default(), &name(at), put).await.unwrap();
         let mut changes = vec![(Thing::Manifest(at, digest.clone()), Some(digest.clone()))];
         changes.extend(tags.iter().map(|tag| (Thing::Tag(at, tag), Some(digest.clone()))));
         self.acknowledged(begun, changes);
@@ -238,7 +246,11 @@ impl Scenario {
     async fn delete_tag(&mut self, at: &'static str, tag: &'static str) {
         let begun = self.now();
         assert!(
-            self.registry.manifests().delete_tag(&name(at), &tag.parse().unwrap()).await.unwrap()
+            self.registry
+                .manifests()
+                .delete_tag(&Caller::default(), &name(at), &tag.parse().unwrap())
+                .await
+                .unwrap()
         );
         self.acknowledged(begun, vec![(Thing::Tag(at, tag), None)]);
     }
@@ -246,7 +258,9 @@ impl Scenario {
     /// Deletes a manifest and the tags it has.
     async fn delete_manifest(&mut self, at: &'static str, tags: &[&'static str], digest: &Digest) {
         let begun = self.now();
-        assert!(self.registry.manifests().delete(&name(at), digest, None).await.unwrap());
+        assert!(
+            self.registry.manifests().delete(&Caller::default(), &name(at), digest).await.unwrap()
+        );
         let mut changes = vec![(Thing::Manifest(at, digest.clone()), None)];
         changes.extend(tags.iter().map(|tag| (Thing::Tag(at, tag), None)));
         self.acknowledged(begun, changes);
@@ -257,7 +271,7 @@ impl Scenario {
         assert!(
             self.registry
                 .blobs()
-                .delete(&name(at), digest, DeleteMode::IfUnreferenced)
+                .delete(&Caller::default(), &name(at), digest, DeleteMode::IfUnreferenced)
                 .await
                 .unwrap()
         );
@@ -301,7 +315,7 @@ impl Scenario {
     /// Deletes a repository, which has these things.
     async fn delete_repository(&mut self, at: &'static str, things: Vec<Thing>) {
         let begun = self.now();
-        assert!(self.registry.delete_repository(&name(at)).await.unwrap());
+        assert!(self.registry.delete_repository(&Caller::default(), &name(at)).await.unwrap());
         self.acknowledged(begun, things.into_iter().map(|thing| (thing, None)).collect());
     }
 
@@ -554,7 +568,7 @@ impl Upload {
         }
         let rest = chunk(&self.bytes[rest..]);
         use portcullis::registry::Error;
-        match registry.uploads().finish(&upload, &digest, rest).await {
+        match registry.uploads().finish(&Caller::default(), &upload, &digest, rest).await {
             Ok(_) => {
                 let blob = Thing::Blob(self.name, digest);
                 look(registry, &blob).await.err().map(|error| format!("resumed: {blob:?} {error}"))

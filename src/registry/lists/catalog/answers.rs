@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::{Algorithm, Digest},
-        registry::{Options, Registry, SystemClock, tree::TreeKey},
+        registry::{Caller, Options, Registry, SystemClock, tree::TreeKey},
         storage::{Durability, Storage as _, memory::Memory},
     };
 
@@ -191,10 +191,12 @@ mod tests {
         push_here(&registry, "a").await;
         push_here(&registry, "b").await;
         assert_eq!(all(&registry, "").await, ["a", "b"]);
-        assert!(registry.delete_repository(&"a".parse().unwrap()).await.unwrap());
+        assert!(
+            registry.delete_repository(&Caller::default(), &"a".parse().unwrap()).await.unwrap()
+        );
         assert_eq!(all(&registry, "").await, ["b"]);
         let (name, digest) = ("b".parse().unwrap(), digest());
-        assert!(registry.manifests().delete(&name, &digest, None).await.unwrap());
+        assert!(registry.manifests().delete(&Caller::default(), &name, &digest).await.unwrap());
         assert!(all(&registry, "").await.is_empty());
     }
 

@@ -1,0 +1,52 @@
+//! The caller of a request, as the core knows it.
+
+use std::sync::Arc;
+
+use axum::http::header;
+
+use super::{call::Head, handlers::Handlers, middleware::Authorised};
+use crate::{
+    gate::{Identity, Permit},
+    registry::{Action, Caller, Request},
+};
+
+impl Handlers {
+    /// The caller of an operation. The request is described only where an endpoint wants events of
+    /// the action.
+    pub(super) fn caller(&self, action: Action, request: &Authorised) -> Caller {
+        let is_wanted = self.registry.wants_events(action);
+        Caller {
+            actor: actor(&request.permit),
+            request: is_wanted.then(|| Arc::new(self.described(&request.head))),
+            job: None,
+        }
+    }
+
+    fn described(&self, head: &Head) -> Request {
+        let authority = head.uri.authority().map(|authority| authority.as_str());
+        let host = authority.or_else(|| head.header(header::HOST));
+        let agent = head.headers.get(header::USER_AGENT);
+        Request {
+            id: head.id.to_string(),
+            // The port of a client behind a proxy is not known.
+            addr: match head.client().filter(|client| Some(*client) != head.connection.peer.ip()) {
+                Some(client) => client.to_string(),
+                None => head.connection.peer.to_string(),
+            },
+            host: host.unwrap_or_default().to_owned(),
+            method: head.method.to_string(),
+            user_agent: agent
+                .map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned())
+                .unwrap_or_default(),
+            base_url: self.base_urls.of(head).address(""),
+        }
+    }
+}
+
+/// The user whose password the client gave; `None` where the gate is open.
+pub(super) fn actor(permit: &Permit) -> Option<Arc<str>> {
+    match permit.identity() {
+        Identity::Anonymous => None,
+        Identity::User(name) => Some(Arc::clone(name)),
+    }
+}
