@@ -1,13 +1,13 @@
-# `make serve` builds Portcullis and runs it here; `make test` runs every check there is.
+# `make serve` builds Portcullis and runs it here; `make test` runs every check.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 
 CARGO ?= cargo
-# Set by us, so that the recipes know where the binaries are.
+# Exported, so that the recipes know where the binaries are.
 export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
-# Every suite that cannot run here says so in this file, which `make test` shows at its end.
+# Every suite that cannot run here adds a line to this file, which `make test` shows at its end.
 export PORTCULLIS_SKIPPED := $(CARGO_TARGET_DIR)/skipped
 SHOW_SKIPS = if [ -s '$(PORTCULLIS_SKIPPED)' ]; then sort -u '$(PORTCULLIS_SKIPPED)'; fi
 
@@ -32,9 +32,9 @@ test: lint doc providers deny unit fuzz-build chaos-quick soak-quick install-cli
 	@echo 'all checks passed'
 	@$(SHOW_SKIPS)
 
-# One compilation without code generation and without linking, which are what the tests wait for.
+# One compilation without code generation and linking, the slow steps of a test build.
 .PHONY: check
-check: ## The inner loop: format, then types and lints of every target; CONTRIBUTING.md says how long
+check: ## The inner loop: format, then types and lints of every target; CONTRIBUTING.md has its duration
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
@@ -72,8 +72,8 @@ deny: install-deny ## Check licenses, sources and bans of all dependencies
 	$(DENY) $(DENIED)
 	$(DENY) --manifest-path fuzz/Cargo.toml $(DENIED)
 
-# Without optimisation, which takes 80 seconds of processor time in place of 205 and is as good; and
-# not by way of our own target directory, where its parts would stay.
+# Without optimisation the installation takes 80 seconds of processor time instead of 205, and the tool
+# is fast enough. It does not use our target directory, where its parts would stay.
 .PHONY: install-deny
 install-deny:
 	@$(CARGO) deny --version >/dev/null 2>&1 || \
@@ -89,7 +89,7 @@ unit: forget-skips ## Run the tests that need no other program
 CHAOS = $(CARGO) test --locked --test chaos -- $(if $(SEED),--seed $(SEED))
 
 .PHONY: chaos
-chaos: ## Kill the server 500 times while clients push, and compare what is left with what was acknowledged
+chaos: ## Kill the server 500 times while clients push, and compare the tree with the acknowledged content
 	$(CHAOS) --kills 500
 
 .PHONY: chaos-quick
@@ -107,9 +107,9 @@ soak-quick: ## The same for 1 minute
 	$(SOAK) --seconds 60
 
 # The fuzz targets are a workspace of their own, with the same profile and the same development
-# dependencies, so that what they stand on is compiled once for both.
+# dependencies, so that cargo compiles the dependencies once for both.
 .PHONY: fuzz-build
-fuzz-build: ## Build the fuzz targets and run them on the inputs that are kept
+fuzz-build: ## Build the fuzz targets and run them on the stored inputs
 	$(CARGO) test --locked --manifest-path fuzz/Cargo.toml
 
 .PHONY: fuzz
@@ -120,20 +120,20 @@ fuzz: ## Fuzz each target for FUZZ_SECONDS seconds (60)
 install-clients: ## Install the programs that the tests drive (Debian and Ubuntu, as root)
 	tests/install-clients.sh
 
-# The runner keeps back what tests that pass have printed, so the skips are shown from the file.
+# The test runner hides the output of passing tests, so the skips are shown from the file.
 .PHONY: clients
 clients: forget-skips ## Drive the binary with docker, skopeo, podman and ctr, and scan its TLS
 	$(CARGO) test --locked --test clients
 	@$(SHOW_SKIPS)
 
-# REGISTRY2 may name another program than docker-registry, such as a registry:3.
+# REGISTRY2 may name a program other than docker-registry, such as a registry:3.
 .PHONY: bothways
 bothways: forget-skips ## Have docker-registry and the binary serve one tree in turns, move from nginx and back, damage trees
 	$(CARGO) test --locked --test bothways
 	@$(SHOW_SKIPS)
 
 .PHONY: differential
-differential: forget-skips ## Send the same requests to registry:2 and to the binary, and compare the answers
+differential: forget-skips ## Send the same requests to registry:2 and to the binary, and compare the responses
 	$(CARGO) test --locked --test differential
 	@$(SHOW_SKIPS)
 
@@ -148,8 +148,8 @@ conformance: forget-skips ## Run the OCI conformance suite against the binary
 forget-skips:
 	@rm -f '$(PORTCULLIS_SKIPPED)'
 
-# The program that compares is not optimised: it waits for servers and clients, and they are. So
-# the binary that is measured is the one that `make serve` builds.
+# The comparing program is not optimised: it waits for servers and clients, which are. The measured
+# binary is the one that `make serve` builds.
 COMPARE = $(CARGO) bench --locked --profile dev --bench compare -- --write \
     --binary '$(CARGO_TARGET_DIR)/release/portcullis'
 
@@ -158,11 +158,11 @@ bench: ready-to-compare ## Compare with nginx + registry:2 and with the machine:
 	$(COMPARE)
 
 .PHONY: bench-quick
-bench-quick: ready-to-compare ## The same with less of everything, in about two minutes
+bench-quick: ready-to-compare ## The same with smaller figures, in about two minutes
 	$(COMPARE) --quick
 
 .PHONY: bench-pure
-bench-pure: ## Time what touches neither disk nor network
+bench-pure: ## Time the functions that use neither disk nor network
 	$(CARGO) bench --locked --bench pure
 
 .PHONY: ready-to-compare
@@ -171,6 +171,6 @@ ready-to-compare:
 	$(CARGO) build --release --locked
 
 .PHONY: clean
-clean: ## Remove what was built
+clean: ## Remove the build
 	$(CARGO) clean
 	rm -rf results
