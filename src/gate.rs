@@ -1,8 +1,8 @@
-//! The gate: who is calling, and what they may do.
+//! The gate: authenticates callers and authorises their requests.
 //!
 //! Nothing here names HTTP. [`Credentials`] go in, and an [`Identity`] or a [`Refusal`] comes out. An
-//! identity and the rights that it asks for then become a [`Permit`], which only this module can make
-//! and every handler demands.
+//! identity and the rights that a request takes then become a [`Permit`], which only this module can
+//! make and every handler demands.
 
 use std::{fmt, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ pub use session::Session;
 pub use throttle::ThrottleOptions;
 pub use users::UserFile;
 
-/// Asks callers for their names and decides what they may do.
+/// Authenticates callers and decides whether they have the rights that their requests take.
 #[derive(Debug)]
 pub struct Gate {
     authenticator: Authenticator,
@@ -40,17 +40,17 @@ pub struct Gate {
     refused: RefusedLogins,
 }
 
+/// How callers are authenticated.
 #[derive(Debug)]
-/// What finds out who is calling.
 enum Authenticator {
-    /// Lets every caller in without a name.
+    /// Every caller is anonymous and admitted.
     Open,
-    /// Asks for a password of an htpasswd file.
+    /// By a password of an htpasswd file.
     Htpasswd { realm: String, verifier: Arc<Verifier> },
 }
 
 impl Gate {
-    /// A gate that lets every caller in, without a name.
+    /// A gate that admits every caller, without a name.
     #[must_use]
     pub fn open(policy: impl Policy) -> Self {
         Self::new(Authenticator::Open, policy)
@@ -80,8 +80,7 @@ impl Gate {
         }
     }
 
-    /// Puts other users in force. From now on no password that only the old file had lets a caller
-    /// in.
+    /// Puts other users in force. From now on a password that only the old file had is refused.
     pub fn set_users(&self, users: &htpasswd::Htpasswd) {
         if let Authenticator::Htpasswd { verifier, .. } = &self.authenticator {
             verifier.set_users(users);
@@ -97,15 +96,15 @@ impl Gate {
         }
     }
 
-    /// Says in the log how many refused logins have no line of their own, once a minute is over.
+    /// Logs how many refused logins have no line of their own, once a minute is over.
     pub fn sum_up_refused_logins(&self) {
         self.refused.sum_up();
     }
 
-    /// Finds out who is calling from `credentials` that came from `address`, on the connection that
-    /// `session` belongs to, as far as that can be said at once. It does not wait.
+    /// Authenticates the caller at `address`, on the connection of `session`, from what the gate
+    /// remembers. Never waits and never runs bcrypt.
     ///
-    /// `Refused` without credentials, and when too many passwords were wrong; `Undecided` for
+    /// `Refused` without credentials, and when the throttle refuses them; `Undecided` for
     /// credentials that [`authenticate`](Self::authenticate) has to check.
     pub fn recall(
         &self,
@@ -129,13 +128,13 @@ impl Gate {
         }
     }
 
-    /// Finds out who is calling from credentials that are not remembered. It may take as long as
-    /// bcrypt takes, on another thread, and some seconds to wait for that.
+    /// Authenticates the caller by credentials that are not remembered. Waits up to ten seconds for
+    /// its turn, then for a run of bcrypt on another thread.
     ///
     /// # Errors
     ///
-    /// When the credentials are wrong, when too many callers wait to have theirs checked, and when
-    /// too many passwords were wrong.
+    /// When the credentials are wrong, when too many callers wait for a check, and when too many
+    /// passwords were wrong.
     pub async fn authenticate(
         &self,
         credentials: &Credentials,
@@ -171,7 +170,7 @@ impl Gate {
         Ok(Identity::User(user.into()))
     }
 
-    /// Lets a caller do all that a request takes.
+    /// Grants a caller all rights that a request takes, or none.
     ///
     /// # Errors
     ///
@@ -202,37 +201,37 @@ impl Gate {
         }
     }
 
-    /// How many callers each outcome had since the start: `anonymous` where the gate is open;
-    /// `bcrypt` and `memory` for who was let in by a run of bcrypt and without one; `missing` for who
-    /// brought no credentials; `refused`, `throttled` and `busy` for whose were not good, not looked
-    /// at because too many were wrong, and not looked at because too many waited.
+    /// How many requests had each outcome since the start: `anonymous` where the gate is open;
+    /// `bcrypt` and `memory` for those admitted by a run of bcrypt and without one; `missing` for
+    /// those without credentials; `refused` for wrong credentials; `throttled` and `busy` for
+    /// credentials that were not checked, because too many were wrong or because too many waited.
     pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.outcomes.numbers()
     }
 }
 
-/// What [`Gate::recall`] says of a caller.
-#[expect(missing_debug_implementations, reason = "credentials reach no log")]
+/// The result of [`Gate::recall`].
+#[expect(missing_debug_implementations, reason = "credentials must not reach the log")]
 pub enum Recalled {
-    /// The caller may come in.
+    /// The caller is authenticated.
     Known(Identity),
-    /// The caller may not.
+    /// The caller is refused.
     Refused(Refusal),
     /// [`Gate::authenticate`] has to check these credentials.
     Undecided(Credentials),
 }
 
-/// Who is calling.
+/// An authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// Nobody asked.
+    /// The gate is open and asks no caller for a name.
     Anonymous,
     /// A user of the htpasswd file, by name.
     User(Arc<str>),
 }
 
 impl Identity {
-    /// The name, of those who have one.
+    /// The user's name; `None` for an anonymous caller.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
@@ -254,13 +253,13 @@ impl fmt::Display for Identity {
 /// Something a caller may or may not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Right<'a> {
-    /// Take blobs, tags or manifests out of a repository, or all of it away.
+    /// Delete blobs, tags or manifests of a repository, or the repository.
     Delete(&'a RepositoryName),
-    /// See which repositories there are.
+    /// List the repositories.
     List,
     /// Read from a repository.
     Pull(&'a RepositoryName),
-    /// Add to a repository.
+    /// Write to a repository.
     Push(&'a RepositoryName),
 }
 
@@ -270,7 +269,7 @@ pub trait Policy: fmt::Debug + Send + Sync + 'static {
     fn allows(&self, identity: &Identity, right: &Right<'_>) -> bool;
 }
 
-/// Whoever was let in may do everything, as with registry:2's htpasswd.
+/// Every authenticated caller may do everything, as with registry:2's htpasswd.
 #[derive(Clone, Copy, Debug)]
 pub struct EverythingAllowed;
 
@@ -287,26 +286,26 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Who got it.
+    /// The caller that it was granted to.
     #[must_use]
     pub const fn identity(&self) -> &Identity {
         &self.identity
     }
 }
 
-/// Why a caller was not let in.
+/// Why a caller was not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Too many callers wait to have their password checked.
+    /// Too many callers wait for their passwords to be checked.
     #[error("too many passwords are waiting to be checked")]
     Busy {
-        /// When to come back.
+        /// How long the caller should wait before it tries again.
         retry_after: Duration,
     },
-    /// Too many passwords were wrong: none is looked at now.
+    /// Too many passwords were wrong: none is checked for now.
     #[error("too many passwords were wrong")]
     Throttled {
-        /// When one will be again.
+        /// How long until passwords are checked again.
         retry_after: Duration,
     },
     /// No credentials, or wrong ones.
@@ -314,20 +313,20 @@ pub enum Refusal {
     Unauthenticated,
 }
 
-/// A caller may not do what they asked for.
+/// The policy denies a caller one of the rights that its request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the policy does not allow it")]
 pub struct Denied;
 
 /// The system's random number generator failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the system gives no random numbers")]
+#[error("the system's random number generator failed")]
 pub struct NoRandomness;
 
 /// `auth`: `htpasswd` (the default) or, in words, `none`.
 #[derive(Clone, Debug)]
 pub enum Options {
-    /// Everybody may do everything. Only ever the result of the word `none`.
+    /// No authentication: every caller may do everything. Only the word `none` means this.
     None,
     /// HTTP Basic (RFC 7617) against an htpasswd file.
     Htpasswd(HtpasswdOptions),
@@ -345,19 +344,19 @@ impl Default for Options {
 pub struct HtpasswdOptions {
     /// The realm of the challenge, shown by some clients.
     pub realm: String,
-    /// The password file. It is made, with one user, when it is missing.
+    /// The password file. `serve` creates it, with one user, when it is missing.
     pub path: PathBuf,
-    /// Accepts what nginx and Apache verify beside bcrypt, too: apr1, SHA-1, SHA-2 crypt.
+    /// Also accepts the other formats that nginx and Apache verify: apr1, SHA-1, SHA-2 crypt.
     pub legacyformats: bool,
     /// How long a verified password is remembered after its last use; zero verifies each request
     /// by bcrypt.
     pub cachettl: Duration,
-    /// How many passwords may be wrong.
+    /// The limits of wrong passwords.
     pub throttle: ThrottleOptions,
 }
 
 impl HtpasswdOptions {
-    /// Which ways of storing a password are accepted.
+    /// Which formats of hashes are accepted.
     #[must_use]
     pub const fn formats(&self) -> htpasswd::Formats {
         if self.legacyformats {

@@ -1,8 +1,8 @@
-//! What passwords are held against: the line of a user, or a dummy hash for a name that no user has.
+//! The hashes that passwords are checked against: a user's, or a dummy hash for an unknown name.
 //!
-//! A name that no user has costs the bcrypt that a user's would cost. A password that is stored as
-//! one of the quick hashes that the file may have as well costs a bcrypt on top (its padding): whose
-//! it is must not show in the time, and guessing it here must not be quicker.
+//! A check for an unknown name costs as much as one for a user. A check of one of the fast legacy
+//! hashes costs a bcrypt on top (its padding): the response time must not show which users have one,
+//! and guessing their passwords over the network must not be faster.
 
 use std::{collections::HashMap, hint::black_box, sync::Arc};
 
@@ -11,24 +11,22 @@ use super::{
     verifier::KeyedHash,
 };
 
-/// The cost that a user who does not exist is given when nobody does, and the one of the bcrypt that
-/// a quick hash comes with when nobody has bcrypt.
-const USUAL_COST: u8 = 12;
+/// The bcrypt cost of dummy hashes and of padding when no user has a bcrypt hash.
+const DEFAULT_COST: u8 = 12;
 
 /// The users in force.
 #[derive(Debug)]
 pub(super) struct Checks {
     users: HashMap<String, Arc<Check>>,
-    /// Checks that no password passes, one for each user and as much work, for names that no user
-    /// has.
+    /// Checks that no password passes, one for each user and as expensive, for unknown names.
     dummies: Vec<Arc<Check>>,
 }
 
-/// What a password is held against.
+/// The hash that a password is checked against.
 #[derive(Debug)]
 pub(super) struct Check {
     hash: PasswordHash,
-    /// A bcrypt hash that is checked as well, and its result dropped, when the hash is a quick one.
+    /// A bcrypt hash that is checked too, without regard to its result, when the hash is a fast one.
     padding: Option<BcryptHash>,
 }
 
@@ -41,16 +39,16 @@ impl Check {
         Self { hash, padding }
     }
 
-    /// The hash that the file has.
+    /// The user's hash in the file, or the dummy.
     pub(super) const fn hash(&self) -> &PasswordHash {
         &self.hash
     }
 
-    /// Runs bcrypt.
+    /// Whether the password is right. Runs bcrypt.
     pub(super) fn passes(&self, password: &[u8]) -> bool {
         let right = self.hash.verify(password);
         if let Some(padding) = &self.padding {
-            // The compiler must not notice that the result is dropped.
+            // The compiler must not remove the call because its result is unused.
             black_box(padding.verify(password));
         }
         right
@@ -67,7 +65,7 @@ impl Checks {
             })
             .collect();
         costs.sort_unstable();
-        let usual = costs.get(costs.len() / 2).copied().unwrap_or(USUAL_COST);
+        let usual = costs.get(costs.len() / 2).copied().unwrap_or(DEFAULT_COST);
         let check = |hash| Arc::new(Check::new(hash, usual));
         let users = file.entries().iter();
         let users = users.map(|entry| (entry.user.clone(), check(entry.hash.clone()))).collect();
@@ -78,13 +76,13 @@ impl Checks {
         Self { users, dummies }
     }
 
-    /// The check of a user.
+    /// The check of a user; `None` for an unknown name.
     pub(super) fn of(&self, user: &str) -> Option<&Arc<Check>> {
         self.users.get(user)
     }
 
-    /// The dummy of a name that no user has: always the same one, and its work spread over names as
-    /// that of users is.
+    /// The dummy check of an unknown name: always the same one, and with costs distributed over names
+    /// as they are over users.
     pub(super) fn dummy(&self, name: KeyedHash) -> &Arc<Check> {
         let [a, b, c, d, ..] = name;
         let index = u32::from_be_bytes([a, b, c, d]) as usize % self.dummies.len();
@@ -98,18 +96,18 @@ mod tests {
     use crate::gate::htpasswd::Formats;
 
     #[test]
-    fn a_quick_hash_comes_with_the_bcrypt_that_most_users_have() {
+    fn fast_hash_is_padded_with_the_bcrypt_cost_that_most_users_have() {
         let hash = |cost| BcryptHash::dummy(cost).as_str().to_owned();
         let quick = "{SHA}L55TUjtiq8FBorTWAZ0jy6g129A=";
         for (file, cost) in [
-            (format!("a:{quick}\n"), USUAL_COST),
+            (format!("a:{quick}\n"), DEFAULT_COST),
             (format!("a:{quick}\nb:{}\n", hash(5)), 5),
             (format!("a:{quick}\nb:{}\nc:{}\nd:{}\n", hash(4), hash(6), hash(16)), 6),
         ] {
             let checks = Checks::new(&Htpasswd::parse(file.as_bytes(), Formats::WithLegacy));
             let padding = |check: &Arc<Check>| check.padding.as_ref().map(BcryptHash::cost);
             assert_eq!(padding(&checks.users["a"]), Some(cost), "{file}");
-            // A name without a user is told apart neither by having it nor by lacking it.
+            // Dummies have the same paddings, so that neither sets an unknown name apart.
             let of = |mut paddings: Vec<_>| {
                 paddings.sort_unstable();
                 paddings

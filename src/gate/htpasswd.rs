@@ -1,8 +1,8 @@
-//! The password file: Apache's htpasswd format, with bcrypt, and older hashes for whoever asks.
+//! The password file: Apache's htpasswd format, with bcrypt, and optionally with older hashes.
 //!
-//! [`Htpasswd`] is the file as a value, for looking users up. [`Lines`] is the same file as text,
-//! for changing it without touching what somebody else wrote into it. [`mod@file`] reads and writes it
-//! on disk; nothing else here touches the file system.
+//! [`Htpasswd`] is the parsed file, for looking users up. [`Lines`] is the same file as text, for
+//! changing a user's line and leaving all others as they are. [`mod@file`] reads and writes it on
+//! disk; nothing else here touches the file system.
 
 pub mod file;
 mod hash;
@@ -12,7 +12,7 @@ mod user;
 
 use std::fmt;
 
-use self::lines::Line;
+use self::lines::{Fields, Line};
 pub use self::{
     hash::{
         BcryptHash, DEFAULT_COST, Format, Formats, HashError, MAX_COST, MIN_COST, PasswordError,
@@ -25,10 +25,10 @@ pub use self::{
 
 /// A parsed password file.
 ///
-/// What the lines mean follows registry:2: lines are trimmed, blank lines and lines that begin with
-/// `#` are skipped, the user ends at the first colon, and of several lines for one user the last one
-/// counts. That holds for an unusable last line too: appending `bob:!` locks Bob out, as it does
-/// there. Unlike registry:2 a line that cannot be used is a [`Problem`] and not the end of the file.
+/// The lines are read as registry:2 reads them: lines are trimmed, blank lines and lines that begin
+/// with `#` are skipped, the user ends at the first colon, and of several lines for one user the last
+/// one counts. That holds for an unusable last line too: appending `bob:!` locks Bob out, as with
+/// registry:2. Unlike there, an unusable line is a [`Problem`] and the rest of the file still counts.
 #[derive(Clone, Debug, Default)]
 pub struct Htpasswd {
     // Sorted by user.
@@ -39,15 +39,15 @@ pub struct Htpasswd {
 /// One user who can log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The line that lets them in; the first is 1.
+    /// The line of the user; the first is 1.
     pub line: usize,
-    /// The name, as it is sent in HTTP Basic.
+    /// The name, as clients send it in HTTP Basic.
     pub user: String,
     /// The hash of the password.
     pub hash: PasswordHash,
 }
 
-/// A user who can log in and whose password should be stored in another way.
+/// A user whose password is accepted but should be stored as bcrypt.
 ///
 /// Its `Display` is a sentence for the log, without the hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,54 +56,54 @@ pub struct Outdated<'a> {
     pub line: usize,
     /// The user.
     pub user: &'a str,
-    /// How the password is stored.
+    /// The format of the stored hash.
     pub format: Format,
 }
 
-/// A line that lets nobody in.
+/// A line that cannot be used.
 ///
-/// Its `Display` is a sentence for the log. It never contains what stands after the colon, nor a
-/// line that has none: either may be a password.
+/// Its `Display` is a sentence for the log. It never contains the text after the colon, nor a line
+/// without a colon: either may be a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The line's number; the first is 1.
     pub line: usize,
     /// The user, where the line names one.
     pub user: Option<String>,
-    /// What is wrong.
+    /// Why the line cannot be used.
     pub reason: Reason,
 }
 
 /// Why a line of the password file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// Nothing separates a user from a hash.
-    #[error("there is no colon in it; a line is `user:hash`")]
+    /// No colon separates a user from a hash.
+    #[error("there is no colon; expected `user:hash`")]
     NoColon,
-    /// The whole file is encoded so; none of its lines is read.
+    /// The whole file is in UTF-16; none of its lines is read.
     #[error(
         "the file is encoded in {0}, as PowerShell's `>` writes it: save it as UTF-8, as \
          `iconv -f {0} -t UTF-8` does"
     )]
     Utf16(&'static str),
     /// RFC 7617 has user names in UTF-8; a hash is ASCII.
-    #[error("it is not valid UTF-8")]
+    #[error("not valid UTF-8")]
     NotUtf8,
-    /// Nobody could log in by this name.
+    /// The name is not one that HTTP Basic or the file can represent.
     #[error(transparent)]
     User(#[from] UserNameError),
-    /// What follows the colon is not a hash this registry verifies.
+    /// The text after the colon is not a hash that this registry verifies.
     #[error(transparent)]
     Hash(#[from] HashError),
 }
 
 impl Htpasswd {
-    /// Reads a whole file, in which `formats` are accepted. Every input has a meaning: lines that
+    /// Parses a whole file, in which hashes of `formats` are accepted. Parsing never fails: lines that
     /// cannot be used are listed by [`Self::problems`], the others are users.
     ///
-    /// LF and CRLF, a missing newline at the end and a byte order mark at the beginning are fine.
-    /// What follows a second colon is a comment, as for Apache's `mod_authn_file` and nginx. A file
-    /// in UTF-16 has no users and one problem.
+    /// LF and CRLF, a missing newline at the end and a byte order mark at the beginning are allowed.
+    /// Text after a second colon is a comment, as for Apache's `mod_authn_file` and nginx. A file in
+    /// UTF-16 has no users and one problem.
     #[must_use]
     pub fn parse(bytes: &[u8], formats: Formats) -> Self {
         let mut parsed = Self::default();
@@ -113,13 +113,14 @@ impl Htpasswd {
             return parsed;
         }
         for (index, line) in lines::without_bom(bytes).split(|&b| b == b'\n').enumerate() {
-            let (user, outcome) = match Line::read(line) {
+            let entry = match Line::read(line) {
                 Line::Empty => continue,
-                Line::NoColon => (None, Err(Reason::NoColon)),
-                Line::Entry { user, hash } => {
-                    (str::from_utf8(user).ok(), read_entry(index + 1, (user, hash), formats))
-                }
+                Line::NoColon => None,
+                Line::Entry(entry) => Some(entry),
             };
+            let user = entry.as_ref().and_then(|entry| str::from_utf8(entry.user).ok());
+            let outcome = entry.as_ref().ok_or(Reason::NoColon);
+            let outcome = outcome.and_then(|entry| read_entry(index + 1, entry, formats));
             // Sorted insertion, so that a later line replaces an earlier one of the same user.
             let place = parsed.position(user.unwrap_or_default());
             match (outcome, place) {
@@ -140,29 +141,29 @@ impl Htpasswd {
         parsed
     }
 
-    /// The hash of a user's password; `None` if the file does not let this user in.
+    /// The hash of a user's password; `None` if the file has no usable line for this user.
     ///
     /// Names are compared byte by byte, with case. The time this takes depends on the names in the
-    /// file; hiding it is for the caller, who spends a hash on unknown users too.
+    /// file; the caller hides it by verifying a dummy hash for an unknown user.
     #[must_use]
     pub fn find(&self, user: &str) -> Option<&PasswordHash> {
         let at = self.position(user).ok()?;
         Some(&self.entries[at].hash)
     }
 
-    /// Everybody who can log in, sorted by name, each once.
+    /// All users who can log in, sorted by name, each once.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The lines that let nobody in, in the order of the file.
+    /// The lines that cannot be used, in the order of the file.
     #[must_use]
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// Whoever can log in with a password that is not stored as bcrypt, sorted by name.
+    /// The users whose password is not stored as bcrypt, sorted by name.
     pub fn outdated(&self) -> impl Iterator<Item = Outdated<'_>> {
         self.entries.iter().filter_map(|Entry { line, user, hash }| match hash {
             PasswordHash::Bcrypt(_) => None,
@@ -177,13 +178,9 @@ impl Htpasswd {
     }
 }
 
-fn read_entry(
-    line: usize,
-    (user, hash): (&[u8], &[u8]),
-    formats: Formats,
-) -> Result<Entry, Reason> {
-    let user = str::from_utf8(user).map_err(|_| Reason::NotUtf8)?;
-    let hash = str::from_utf8(hash).map_err(|_| Reason::NotUtf8)?;
+fn read_entry(line: usize, entry: &Fields<'_>, formats: Formats) -> Result<Entry, Reason> {
+    let user = str::from_utf8(entry.user).map_err(|_| Reason::NotUtf8)?;
+    let hash = str::from_utf8(entry.hash).map_err(|_| Reason::NotUtf8)?;
     let user = user.parse::<UserName>()?.into();
     Ok(Entry { line, user, hash: PasswordHash::parse(hash, formats)? })
 }
@@ -193,8 +190,8 @@ impl fmt::Display for Outdated<'_> {
         let Self { line, user, format } = self;
         write!(
             f,
-            "line {line} (user {user:?}): the password is stored as {format}, which whoever has the \
-             file guesses quickly: set it again"
+            "line {line} (user {user:?}): the password is stored as {format}, which a reader of the \
+             file can guess quickly: set it again"
         )
     }
 }
@@ -229,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_apache_and_editors_write_is_read() {
+    fn files_of_apache_and_of_editors_parse() {
         let text = format!(
             "\u{feff}alice:{HASH}\r\n\r\n# staff\n  bob:{OTHER}  \n\tcarol:{HASH}:Carol, CI\n\ndave:{HASH}"
         );
@@ -304,7 +301,7 @@ mod tests {
         let md5 = Reason::Hash(HashError::Format(Format::Md5Crypt));
         assert_eq!(told, [md5, Reason::Hash(HashError::Malformed)]);
 
-        // A line that is refused for its form alone says what would let it in.
+        // The problem of a line that is refused only for its format names the option that accepts it.
         let refused = read(text.as_bytes());
         assert_eq!(refused.outdated().count(), 0);
         let told: Vec<_> = refused.problems().iter().map(ToString::to_string).collect();
@@ -406,7 +403,7 @@ mod tests {
         lines::without_bom(bytes)
             .split(|&b| b == b'\n')
             .filter(|line| {
-                !matches!(Line::read(line), Line::Entry { user: u, .. } if u == user.as_bytes())
+                !matches!(Line::read(line), Line::Entry(entry) if entry.user == user.as_bytes())
             })
             .filter(|line| !line.is_empty())
             .map(<[u8]>::to_vec)
@@ -433,7 +430,7 @@ mod tests {
             let mut text = Lines::from_bytes(&bytes);
             text.set(&name, &hash);
             let after = text.to_bytes();
-            // Such a file has no lines for anybody.
+            // A file in UTF-16 has no users.
             prop_assume!(lines::utf16(&after).is_none());
             let parsed = read(&after);
             prop_assert_eq!(parsed.find(&user), Some(&PasswordHash::Bcrypt(hash.clone())));

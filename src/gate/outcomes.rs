@@ -1,25 +1,25 @@
-//! What became of those who came to the gate, counted.
+//! Counts of the gate's decisions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Refusal;
 
-/// What became of a caller.
+/// The gate's decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The gate is open: nobody was asked for a name.
+    /// Admitted without a name: the gate is open.
     Anonymous,
-    /// Let in by a run of bcrypt.
+    /// Admitted by a run of bcrypt.
     Bcrypt,
-    /// Let in without one: by what is remembered, or by the run for an equal caller at that moment.
+    /// Admitted without one: the credentials are remembered, or a request with equal credentials ran it.
     Memory,
-    /// There were no credentials, or none that can be read.
+    /// The request had no credentials, or malformed ones.
     Missing,
     /// The password was wrong, or there is no such user.
     Refused,
-    /// No password was looked at, for too many were wrong.
+    /// The password was not checked, because too many were wrong.
     Throttled,
-    /// No password was looked at, for too many waited.
+    /// The password was not checked, because too many waited.
     Busy,
 }
 
@@ -33,7 +33,7 @@ const NAMES: [(Outcome, &str); 7] = [
     (Outcome::Busy, "busy"),
 ];
 
-/// How often each outcome was.
+/// How many requests had each outcome.
 #[derive(Debug, Default)]
 pub(super) struct Outcomes([AtomicU64; NAMES.len()]);
 
@@ -42,14 +42,14 @@ impl Outcomes {
         self.0[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Each by its name.
+    /// Names and numbers of all outcomes.
     pub(super) fn numbers(&self) -> impl Iterator<Item = (&'static str, u64)> {
         NAMES.iter().zip(&self.0).map(|((_, name), number)| (*name, number.load(Ordering::Relaxed)))
     }
 }
 
 impl From<Refusal> for Outcome {
-    /// For refused credentials; that there were none is no refusal of any.
+    /// The outcome of credentials that were refused. A request without any is `Missing` instead.
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Busy { .. } => Self::Busy,

@@ -1,14 +1,15 @@
-//! The queue for bcrypt: who waits for a check, and whose turn is next.
+//! The queue for bcrypt: a fair and bounded order of password checks.
 //!
 //! A *check* is a run of bcrypt for one keyed hash of credentials. Callers with equal credentials
-//! wait for one check; each of them takes a place, so that what waits is bounded. Whoever finds no
-//! place is told to come back, and has cost the others nothing.
+//! wait for one check; each of them takes a place, so that the number of waiting callers is bounded.
+//! A caller that finds no place is refused at once and asked to come back later, and delays no other.
 //!
-//! Turns go round among sites (an address of IPv4, a /48), within a site among its networks (/64),
-//! and within a network in the order of arrival: a caller waits for one check of each site that
-//! waits, and not behind all that a single one asks for. When there are too many checks, the last of
-//! the site that has most has to go. Callers who were let in from the same network lately have
-//! lines and places of their own, and go first.
+//! Turns go round-robin among sites (an address of IPv4, a /48), within a site among its networks
+//! (/64), and within a network in the order of arrival: a caller waits for one check of each other
+//! site, and not for all checks that one site asks for. When there are too many checks, the newest
+//! check of the site with most checks is dropped. *Known* callers, whose user was authenticated from
+//! the same network within a day, have lines and places of their own and go first; all others are
+//! *strangers*.
 
 mod lines;
 
@@ -25,43 +26,43 @@ use self::lines::Lines;
 use super::verifier::KeyedHash;
 use crate::network::{Network, Site};
 
-/// How long a caller waits. docker gives up after 15 seconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a caller waits for its turn. docker gives up after 15 seconds.
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// Checks that wait, of those who are known and of strangers each. At a quarter of a second a check
-/// more could not be done in time on a small machine.
+/// Waiting checks, of known callers and of strangers each. At a quarter of a second a check, a small
+/// machine could not run more of them in time.
 const MAX_CHECKS: usize = 64;
 
-/// Callers of a network, of a site and of all, for those who are known and for strangers each. A
+/// Waiting callers of a network, of a site and in all, for known callers and for strangers each. A
 /// caller holds its request's head while it waits (its body waits in the client): 32 KiB at most,
 /// so strangers hold 16 MiB at most, and those of one network 2 MiB.
 const MAX_CALLERS_OF_NETWORK: usize = 64;
 const MAX_CALLERS_OF_SITE: usize = 256;
 const MAX_CALLERS: usize = 512;
 
-/// After so many turns of those who are known, a stranger has one.
+/// How many known callers have their turns in a row while a stranger waits.
 const KNOWN_IN_A_ROW: u32 = 3;
 
-/// Who waits.
+/// The caller that waits, as far as its place depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Caller {
     pub(super) network: Network,
-    /// Whether this user was let in from this network lately.
+    /// Whether this user was authenticated from this network within a day.
     pub(super) known: bool,
 }
 
-/// What became of waiting.
+/// How a wait ended.
 #[derive(Debug)]
 pub(super) enum Waited {
     /// It is this caller's turn.
     Turn(Turn),
-    /// Somebody with equal credentials had a turn: whether they are right.
+    /// A caller with equal credentials had a turn: whether they are right.
     Decided(bool),
-    /// Somebody with equal credentials had a turn and came to no result.
+    /// A caller with equal credentials had a turn and came to no result.
     Abandoned,
 }
 
-/// There is no place, or no turn within the time that clients wait.
+/// There is no place, or no turn within [`MAX_WAIT`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
@@ -72,19 +73,25 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 struct State {
-    /// Checks that may begin.
+    /// How many more checks may run.
     free: usize,
     checks: HashMap<KeyedHash, Check>,
-    known: Lines,
-    strangers: Lines,
+    known: Class,
+    strangers: Class,
     /// Turns of known callers since the last one of a stranger.
     in_a_row: u32,
-    places: Places,
     /// The number of the next waiter.
     next: u64,
 }
 
-/// A check that runs, or that is waited for.
+/// Lines and places of the known callers, or of the strangers.
+#[derive(Debug, Default)]
+struct Class {
+    lines: Lines,
+    places: Places,
+}
+
+/// A check that runs, or that callers wait for.
 #[derive(Debug, Default)]
 struct Check {
     running: bool,
@@ -108,23 +115,23 @@ enum Woken {
 }
 
 impl Queue {
-    /// A queue for so many checks at a time.
+    /// A queue that runs at most `slots` checks at a time.
     pub(super) fn new(slots: usize) -> Arc<Self> {
         let state = State {
             free: slots,
             checks: HashMap::new(),
-            known: Lines::default(),
-            strangers: Lines::default(),
+            known: Class::default(),
+            strangers: Class::default(),
             in_a_row: 0,
-            places: Places::default(),
             next: 0,
         };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
-    /// How many callers wait, those whose check runs included.
+    /// How many callers wait, including those whose check runs.
     pub(super) fn waiting(&self) -> usize {
-        self.state().places.all.values().sum()
+        let state = self.state();
+        state.known.places.all + state.strangers.places.all
     }
 
     /// Waits for a check of these credentials.
@@ -135,7 +142,7 @@ impl Queue {
     ) -> Result<Waited, Full> {
         let (place, mut woken) = self.enter(caller, credentials)?;
         self.grant();
-        match tokio::time::timeout(PATIENCE, &mut woken).await {
+        match tokio::time::timeout(MAX_WAIT, &mut woken).await {
             Ok(Ok(Woken::Slot(slot))) => Ok(Waited::Turn(Turn { slot, _place: place })),
             Ok(Ok(Woken::Decided(right))) => Ok(Waited::Decided(right)),
             Ok(Ok(Woken::Abandoned) | Err(_)) => Ok(Waited::Abandoned),
@@ -143,7 +150,7 @@ impl Queue {
         }
     }
 
-    /// Takes a place, and stands in line unless the check runs already.
+    /// Takes a place, and puts the check in line unless it runs already.
     fn enter(
         self: &Arc<Self>,
         caller: Caller,
@@ -151,25 +158,25 @@ impl Queue {
     ) -> Result<(Place, oneshot::Receiver<Woken>), Full> {
         let (wake, woken) = oneshot::channel();
         let mut state = self.state();
-        state.places.take(caller)?;
+        state.class(caller.known).places.take(caller.network)?;
         let number = state.next;
         state.next += 1;
         let check = state.checks.entry(credentials).or_default();
         check.waiters.push(Waiter { number, caller, wake });
         if !check.running {
-            state.lines(caller.known).push(caller.network, credentials);
+            state.class(caller.known).lines.push(caller.network, credentials);
             state.push_out(caller);
         }
         drop(state);
         Ok((Place { queue: Arc::clone(self), caller, credentials, number }, woken))
     }
 
-    /// Lets checks begin for which there is a slot.
+    /// Begins waiting checks while slots are free.
     fn grant(self: &Arc<Self>) {
         loop {
             let mut state = self.state();
             let Some((credentials, wake)) = state.begin() else { return };
-            // A slot that nobody takes is given back by its `drop`, which locks the state.
+            // When the waiter is gone, `send` drops the slot, whose `drop` locks the state.
             drop(state);
             let slot = Slot { queue: Arc::clone(self), credentials, right: None };
             drop(wake.send(Woken::Slot(slot)));
@@ -182,18 +189,19 @@ impl Queue {
 }
 
 impl State {
-    fn lines(&mut self, known: bool) -> &mut Lines {
+    fn class(&mut self, known: bool) -> &mut Class {
         if known { &mut self.known } else { &mut self.strangers }
     }
 
-    /// Takes the next check out of its line and a slot for it: who is to run it.
+    /// Takes the next check out of its line, and a slot for it. Returns the waiter that runs it.
     fn begin(&mut self) -> Option<(KeyedHash, oneshot::Sender<Woken>)> {
         if self.free == 0 {
             return None;
         }
-        let known_first = self.in_a_row < KNOWN_IN_A_ROW || self.strangers.is_empty();
-        let known = known_first && !self.known.is_empty() || self.strangers.is_empty();
-        let (network, credentials) = self.lines(known).pop()?;
+        let no_strangers = self.strangers.lines.is_empty();
+        let known_first = self.in_a_row < KNOWN_IN_A_ROW || no_strangers;
+        let known = known_first && !self.known.lines.is_empty() || no_strangers;
+        let (network, credentials) = self.class(known).lines.pop()?;
         let caller = Caller { network, known };
         let check = self.checks.get_mut(&credentials)?;
         let at = check.waiters.iter().position(|waiter| waiter.caller == caller)?;
@@ -201,22 +209,22 @@ impl State {
         check.running = true;
         self.in_a_row = if known { self.in_a_row.saturating_add(1) } else { 0 };
         self.free -= 1;
-        // Others wait for the result, wherever they stood.
-        self.known.remove_everywhere(&credentials);
-        self.strangers.remove_everywhere(&credentials);
+        // All other waiters of this check wait for the result, in whichever line they are.
+        self.known.lines.remove_everywhere(&credentials);
+        self.strangers.lines.remove_everywhere(&credentials);
         Some((credentials, waiter.wake))
     }
 
-    /// Sends callers away until there are not too many checks: the last of the site that has most,
-    /// which is the newcomer's if it has as many as another.
+    /// Drops checks until there are at most [`MAX_CHECKS`]: the newest check of the site with most
+    /// checks; of several such sites, the newcomer's.
     fn push_out(&mut self, newcomer: Caller) {
         let known = newcomer.known;
         while self.count_checks(known) > MAX_CHECKS {
-            let Some((network, credentials)) = self.lines(known).last_of_most(newcomer.network)
-            else {
+            let lines = &mut self.class(known).lines;
+            let Some((network, credentials)) = lines.last_of_most(newcomer.network) else {
                 return;
             };
-            self.lines(known).remove(network, &credentials);
+            lines.remove(network, &credentials);
             let Some(check) = self.checks.get_mut(&credentials) else { return };
             let gone = |waiter: &mut Waiter| waiter.caller == Caller { network, known };
             for waiter in check.waiters.extract_if(.., gone) {
@@ -228,7 +236,7 @@ impl State {
         }
     }
 
-    /// How many checks known callers or strangers wait for, those that run aside.
+    /// How many checks that do not run yet known callers, or strangers, wait for.
     fn count_checks(&self, known: bool) -> usize {
         let of_class = |check: &&Check| {
             !check.running && check.waiters.iter().any(|waiter| waiter.caller.known == known)
@@ -236,7 +244,7 @@ impl State {
         self.checks.values().filter(of_class).count()
     }
 
-    /// Ends a check: all who wait for it learn the result.
+    /// Ends a check: all callers that wait for it learn the result.
     fn end(&mut self, credentials: &KeyedHash, right: Option<bool>) {
         self.free += 1;
         let Some(check) = self.checks.remove(credentials) else { return };
@@ -245,49 +253,49 @@ impl State {
         }
     }
 
-    /// Forgets somebody who waits no longer.
+    /// Forgets a caller that waits no longer.
     fn leave(&mut self, caller: Caller, credentials: &KeyedHash, number: u64) {
-        self.places.give_back(caller);
+        self.class(caller.known).places.give_back(caller.network);
         let Some(check) = self.checks.get_mut(credentials) else { return };
         check.waiters.retain(|waiter| waiter.number != number);
-        let (running, alone) = (check.running, check.waiters.is_empty());
-        if running || check.waiters.iter().any(|waiter| waiter.caller == caller) {
+        if check.running || check.waiters.iter().any(|waiter| waiter.caller == caller) {
             return;
         }
-        self.lines(caller.known).remove(caller.network, credentials);
-        if alone {
+        let is_abandoned = check.waiters.is_empty();
+        self.class(caller.known).lines.remove(caller.network, credentials);
+        if is_abandoned {
             self.checks.remove(credentials);
         }
     }
 }
 
-/// How many callers have a place.
+/// How many callers have a place, by network, by site and in all.
 #[derive(Debug, Default)]
 struct Places {
-    networks: HashMap<(bool, Network), usize>,
-    sites: HashMap<(bool, Site), usize>,
-    all: HashMap<bool, usize>,
+    networks: HashMap<Network, usize>,
+    sites: HashMap<Site, usize>,
+    all: usize,
 }
 
 impl Places {
-    fn take(&mut self, Caller { network, known }: Caller) -> Result<(), Full> {
-        let (in_network, in_site) = ((known, network), (known, network.site()));
-        if count(&self.networks, &in_network) >= MAX_CALLERS_OF_NETWORK
-            || count(&self.sites, &in_site) >= MAX_CALLERS_OF_SITE
-            || count(&self.all, &known) >= MAX_CALLERS
+    fn take(&mut self, network: Network) -> Result<(), Full> {
+        let site = network.site();
+        if count(&self.networks, &network) >= MAX_CALLERS_OF_NETWORK
+            || count(&self.sites, &site) >= MAX_CALLERS_OF_SITE
+            || self.all >= MAX_CALLERS
         {
             return Err(Full);
         }
-        *self.networks.entry(in_network).or_default() += 1;
-        *self.sites.entry(in_site).or_default() += 1;
-        *self.all.entry(known).or_default() += 1;
+        *self.networks.entry(network).or_default() += 1;
+        *self.sites.entry(site).or_default() += 1;
+        self.all += 1;
         Ok(())
     }
 
-    fn give_back(&mut self, Caller { network, known }: Caller) {
-        discount(&mut self.networks, (known, network));
-        discount(&mut self.sites, (known, network.site()));
-        discount(&mut self.all, known);
+    fn give_back(&mut self, network: Network) {
+        discount(&mut self.networks, network);
+        discount(&mut self.sites, network.site());
+        self.all -= 1;
     }
 }
 
@@ -308,12 +316,13 @@ fn discount<K: Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
 #[derive(Debug)]
 pub(super) struct Turn {
     slot: Slot,
-    /// Behind the slot: who runs a check waits until it has ended.
+    /// Dropped after the slot: a caller that runs a check waits until the check has ended.
     _place: Place,
 }
 
 impl Turn {
-    /// Tells all who wait for this check whether the credentials are right, and ends the turn.
+    /// Tells all callers that wait for this check whether the credentials are right, and ends the
+    /// turn.
     pub(super) fn decide(mut self, right: bool) {
         self.slot.right = Some(right);
     }
@@ -334,7 +343,7 @@ impl Drop for Slot {
     }
 }
 
-/// The place of a caller who waits.
+/// The place of a waiting caller.
 #[derive(Debug)]
 struct Place {
     queue: Arc<Queue>,

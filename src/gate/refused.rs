@@ -1,9 +1,9 @@
 //! The log of refused logins: a line for each, with the address and the user, for people and for
-//! programs that read it to keep the address out (fail2ban).
+//! programs such as fail2ban, which block the address.
 //!
-//! Whoever guesses can be refused thousands of times a second, and must not fill the log by it. So
-//! an address (of IPv6: a /64) gets a few lines a minute, which is more than such programs need, and all addresses
-//! together get some hundreds; how many more there were is said once the minute is over.
+//! A guesser can be refused thousands of times a second, and must not fill the log. So an address (a
+//! /64 of IPv6) gets a few lines a minute, which is more than such programs need, and all addresses
+//! together get some hundreds; one line at the end of the minute has the number of the others.
 
 use std::{
     collections::HashMap,
@@ -15,63 +15,63 @@ use std::{
 use super::Refusal;
 use crate::network::Network;
 
-/// How long lines are counted before the count begins anew.
+/// How long lines are counted before the count starts again.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// So many lines an address gets in that time, or a /64 of IPv6.
-const LINES_OF_NETWORK: u32 = 10;
+/// How many lines an address, or a /64 of IPv6, gets in a period.
+const MAX_LINES_OF_NETWORK: u32 = 10;
 
-/// So many lines all addresses get, and so many addresses are counted.
-const LINES: u32 = 600;
+/// How many lines all addresses get in a period; so it also bounds how many addresses are counted.
+const MAX_LINES: u32 = 600;
 
-/// So many bytes of a user's name are written. Names of the password file are shorter.
-const NAME: usize = 64;
+/// How many bytes of a user's name are logged.
+const MAX_NAME_BYTES: usize = 64;
 
-/// What was written of refused logins lately.
+/// Logs refused logins, within limits.
 #[derive(Debug, Default)]
 pub(super) struct RefusedLogins {
     period: Mutex<Option<Period>>,
 }
 
-/// The time in which lines are counted.
+/// A period in which lines are counted.
 #[derive(Debug)]
 struct Period {
     since: Instant,
     lines: u32,
     of_network: HashMap<Network, u32>,
-    not_written: u64,
+    suppressed: u64,
 }
 
 impl Period {
     fn new(since: Instant) -> Self {
-        Self { since, lines: 0, of_network: HashMap::new(), not_written: 0 }
+        Self { since, lines: 0, of_network: HashMap::new(), suppressed: 0 }
     }
 
-    /// Whether there is a line for an address; it is taken.
+    /// Takes a line for an address; `false` when a limit is reached.
     fn take_line(&mut self, address: IpAddr) -> bool {
-        if self.lines < LINES {
+        if self.lines < MAX_LINES {
             let lines = self.of_network.entry(Network::of(address)).or_default();
-            if *lines < LINES_OF_NETWORK {
+            if *lines < MAX_LINES_OF_NETWORK {
                 *lines += 1;
                 self.lines += 1;
                 return true;
             }
         }
-        self.not_written += 1;
+        self.suppressed += 1;
         false
     }
 
-    /// Says how many logins have no line.
+    /// Logs how many logins got no line.
     fn close(self) {
-        if self.not_written > 0 {
-            let (logins, addresses) = (self.not_written, self.of_network.len());
-            tracing::warn!(logins, addresses, "more logins refused");
+        if self.suppressed > 0 {
+            let addresses = self.of_network.len();
+            tracing::warn!(logins = self.suppressed, addresses, "more logins refused");
         }
     }
 }
 
 impl RefusedLogins {
-    /// Notes that somebody who named themselves was not let in.
+    /// Logs that a login of `user` was refused, or counts it when the address has no line left.
     pub(super) fn note(&self, address: IpAddr, user: &[u8], refusal: Refusal) {
         self.note_at(Instant::now(), address, user, refusal);
     }
@@ -80,7 +80,7 @@ impl RefusedLogins {
         let reason = match refusal {
             Refusal::Unauthenticated => "wrong user or password",
             Refusal::Throttled { .. } => "too many wrong passwords",
-            // Nobody has looked at the password.
+            // The password was not checked.
             Refusal::Busy { .. } => return,
         };
         let address = address.to_canonical();
@@ -93,12 +93,12 @@ impl RefusedLogins {
         }
         if has_line {
             let user = clipped(user);
-            // Programs know this line by its beginning, in which nothing is the client's to choose.
+            // Programs recognise this line by its beginning, no part of which a client can choose.
             tracing::warn!(%address, user, reason, "login refused");
         }
     }
 
-    /// Ends the minute, if it is over, and says what was not written in it.
+    /// Closes the period if it is over.
     pub(super) fn sum_up(&self) {
         let now = Instant::now();
         let ended = self.period().take_if(|period| now.duration_since(period.since) >= PERIOD);
@@ -120,15 +120,16 @@ impl Drop for RefusedLogins {
     }
 }
 
-/// A name, or the beginning of one that is too long and how many bytes it has. What is no text stands
-/// as U+FFFD.
+/// A name; of one that is too long, its beginning and its length in bytes. Bytes that are not UTF-8
+/// become U+FFFD.
 fn clipped(user: &[u8]) -> String {
-    // One character more than there is room for.
-    let text = String::from_utf8_lossy(&user[..user.len().min(NAME + 4)]);
-    if text.len() <= NAME {
+    // At least one character beyond the limit, so that a longer name is recognised.
+    let text = String::from_utf8_lossy(&user[..user.len().min(MAX_NAME_BYTES + 4)]);
+    if text.len() <= MAX_NAME_BYTES {
         return text.into_owned();
     }
-    let end = (0..=NAME).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    let end =
+        (0..=MAX_NAME_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
     format!("{}...[{}]", &text[..end], user.len())
 }
 
@@ -235,7 +236,7 @@ mod tests {
             }
             drop(refused);
         });
-        assert_eq!(lines.len(), LINES as usize + 1);
+        assert_eq!(lines.len(), MAX_LINES as usize + 1);
         let last = lines.last().unwrap();
         assert_eq!(last, "warn message=more logins refused logins=9400 addresses=600");
     }

@@ -1,4 +1,4 @@
-//! What the gate knows of one connection.
+//! The gate's state of one connection.
 
 use std::sync::{
     OnceLock,
@@ -7,47 +7,47 @@ use std::sync::{
 
 use super::verifier::KeyedHash;
 
-/// Requests that may wait for a password check on a connection on which nobody was let in yet. A
-/// client that knows its password asks for one thing first; docker, containerd and podman ask for
-/// `/v2/`.
+/// How many requests may wait for a password check on a connection that is not authenticated yet. A
+/// client that knows its password sends one request first; docker, containerd and podman send
+/// `GET /v2/`.
 const MAX_UNDECIDED: usize = 16;
 
-/// What the gate knows of one connection: make one for each, and pass it to
-/// [`Gate::authenticate`](super::Gate::authenticate) with every request that comes on it.
+/// The gate's state of one connection: create one for each connection, and pass it to
+/// [`Gate::recall`](super::Gate::recall) and [`Gate::authenticate`](super::Gate::authenticate) with
+/// every request on it.
 ///
-/// A connection that was let in goes on with the same credentials when others behind the same
-/// address are throttled: the answer tells nobody anything, because it is given to the one who has
-/// shown these very credentials. Behind a proxy several clients can share a connection; so that
-/// holds only as long as all requests on it came with the same credentials. Whoever guesses over a
-/// shared connection ends the exception with the first guess.
+/// An authenticated connection is served with the same credentials even while its address is
+/// throttled: that tells a guesser nothing, because the client has proven that it has these
+/// credentials. Behind a proxy, clients may share a connection; so this holds only as long as all
+/// requests on it had the same credentials, and the first guess over a shared connection ends it.
 #[derive(Debug, Default)]
 pub struct Session {
-    /// The keyed hash of the first credentials that came.
+    /// The keyed hash of the credentials of the first request.
     first: OnceLock<KeyedHash>,
-    /// Whether others came as well.
+    /// Whether a request had other credentials.
     mixed: AtomicBool,
-    /// Whether a request was let in.
+    /// Whether a request was authenticated.
     admitted: AtomicBool,
     /// Requests that wait for a password check.
     undecided: AtomicUsize,
 }
 
 impl Session {
-    /// Notes the credentials of a request. Whether they are the only ones that this connection has
-    /// shown, and it was let in with them.
-    pub(super) fn presents(&self, credentials: &KeyedHash) -> bool {
+    /// Records the credentials of a request. Returns whether they are proven: the connection is
+    /// authenticated and all requests on it had these credentials.
+    pub(super) fn record(&self, credentials: &KeyedHash) -> bool {
         if self.first.get_or_init(|| *credentials) != credentials {
             self.mixed.store(true, Ordering::Relaxed);
         }
         self.admitted.load(Ordering::Relaxed) && !self.mixed.load(Ordering::Relaxed)
     }
 
-    /// Notes that a request was let in. Whether it is the first one.
+    /// Records that a request was authenticated. Returns whether it is the first one.
     pub(super) fn admit(&self) -> bool {
         !self.admitted.load(Ordering::Relaxed) && !self.admitted.swap(true, Ordering::Relaxed)
     }
 
-    /// Counts a request that has to wait for a check; `None` when too many do.
+    /// Counts a request that has to wait for a check; `None` when too many wait.
     pub(super) fn wait(&self) -> Option<Undecided<'_>> {
         let undecided = Undecided(&self.undecided);
         let before = self.undecided.fetch_add(1, Ordering::Relaxed);
@@ -70,17 +70,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_credentials_that_a_connection_began_with_are_proven_and_only_without_others() {
+    fn credentials_are_proven_if_a_connection_began_with_them_and_had_no_others() {
         let session = Session::default();
-        assert!(!session.presents(&[1; 32]), "nobody was let in yet");
+        assert!(!session.record(&[1; 32]), "not authenticated yet");
         assert!(session.admit() && !session.admit());
-        assert!(session.presents(&[1; 32]));
-        assert!(!session.presents(&[2; 32]));
-        assert!(!session.presents(&[1; 32]), "somebody guesses on this connection");
+        assert!(session.record(&[1; 32]));
+        assert!(!session.record(&[2; 32]));
+        assert!(!session.record(&[1; 32]), "another password was tried on this connection");
     }
 
     #[test]
-    fn few_requests_wait_until_somebody_was_let_in() {
+    fn few_requests_wait_before_a_connection_is_authenticated() {
         let session = Session::default();
         let waiting: Vec<_> = (0..MAX_UNDECIDED).map(|_| session.wait().unwrap()).collect();
         assert!(session.wait().is_none());

@@ -1,14 +1,14 @@
-//! Slows down those who guess passwords.
+//! Limits wrong passwords, to slow down password guessing.
 //!
-//! What counts is a wrong password: by the client's address, by the user that was named, and by
-//! both together. Over a limit no password is looked at any more, the right one included: to answer
-//! it otherwise would tell a guesser which one is right, at the speed of memory instead of that of
-//! bcrypt. So somebody who guesses locks out who shares their address, and nobody elsewhere: what is
-//! counted by user alone is held only against addresses that have guessed wrong themselves.
+//! Wrong passwords are counted by the client's address, by user, and by both together. Over a limit
+//! no password is checked any more, not even the right one: a different answer to the right one
+//! would tell a guesser which one it is, at the speed of memory instead of that of bcrypt. So a
+//! guesser locks out clients that share its address, and no others: the count of a user alone is
+//! held only against addresses from which a password was wrong.
 //!
 //! The limit for one user from one address is the lowest, so that one machine does not lock out the
-//! rest of its network. What is wrong in the same way again does not count: `verifier.rs` remembers
-//! it, so a machine that has an old password and tries it all day has been wrong once.
+//! rest of its network. The same wrong password counts once: `verifier.rs` remembers it, so a
+//! machine that tries an old password all day has been wrong once.
 
 use std::{
     hash::Hash,
@@ -26,26 +26,26 @@ use serde::Deserialize;
 use super::verifier::KeyedHash;
 use crate::network::{Network, Site};
 
-/// So many addresses, users and pairs of them are counted at a time; the least recently used make
-/// room.
-const MOST: u64 = 20_000;
+/// How many addresses, users and pairs of them are counted at a time; the least recently used are
+/// forgotten first.
+const MAX_COUNTS: u64 = 20_000;
 
-/// A /48 of IPv6 may be wrong this many times as often as an address: it can be an organisation, and
-/// it can be the customers of a host. Without a limit whoever has one guesses from 65,536 addresses.
-const SITE: u32 = 10;
+/// How many times the limit of an address a /48 of IPv6 has: it may be an organisation, or a hosting
+/// provider with many customers. Without a limit, the owner of one guesses from 65,536 addresses.
+const SITE_FACTOR: u32 = 10;
 
 /// `auth.htpasswd.throttle`, which registry:2 does not have.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct ThrottleOptions {
-    /// How long a wrong password counts, from the first on. Zero: none counts.
+    /// How long wrong passwords count, from the first one on. Zero switches the throttle off.
     pub window: Duration,
-    /// So many wrong passwords for one user from one address.
+    /// The limit of wrong passwords for one user from one address.
     pub failures: u32,
-    /// So many from one address, for all users. Of IPv6 an address is 64 bits: what one customer
-    /// gets; and ten times as many from 48 bits.
+    /// The limit for one address, for all users. An address of IPv6 is a /64, as one customer gets;
+    /// a /48 has ten times this limit.
     pub addressfailures: u32,
-    /// So many for one user, from all addresses.
+    /// The limit for one user, from all addresses.
     pub userfailures: u32,
 }
 
@@ -62,26 +62,27 @@ pub(super) struct Throttle {
     networks: Counts<Network>,
     /// Of IPv6 only.
     sites: Counts<Site>,
-    /// By a keyed hash of the name: names from outside can be long.
+    /// By a keyed hash of the name, because a client may send a long name.
     users: Counts<KeyedHash>,
     pairs: Counts<(Network, KeyedHash)>,
-    /// When the throttle began, and how many milliseconds later the last password was wrong: mostly
-    /// that is long ago, and nothing need be looked up.
+    /// The time that `last` counts from.
     began: Instant,
+    /// When the last password was wrong, in milliseconds since `began`; zero means never. Usually it
+    /// is so long ago that no count need be looked up.
     last: AtomicU64,
 }
 
-/// Wrong passwords by something, within the window.
+/// Counts of wrong passwords within the window, by a key.
 type Counts<K> = Cache<K, Arc<Count>>;
 
-/// Wrong passwords, and those that are being checked.
+/// The number of wrong passwords, plus those that are being checked.
 #[derive(Debug)]
 struct Count {
     number: AtomicU32,
     since: Instant,
 }
 
-/// Who wants in, from where.
+/// A user and the network that the user logs in from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Claim {
     pub(super) network: Network,
@@ -95,7 +96,7 @@ impl Claim {
     }
 }
 
-/// Limits are reached; when they will not be any more.
+/// A limit is reached, for at least `retry_after` more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Throttled {
     pub(super) retry_after: Duration,
@@ -124,8 +125,8 @@ impl Throttle {
         }
     }
 
-    /// Whether any password was wrong lately; if not, nobody is refused.
-    pub(super) fn is_at_work(&self) -> bool {
+    /// Whether any password was wrong within the window; if not, no claim is refused.
+    pub(super) fn is_active(&self) -> bool {
         let last = self.last.load(Ordering::Relaxed);
         last != 0 && self.now() <= last + millis(self.options.window)
     }
@@ -168,7 +169,7 @@ impl Throttle {
         for count in attempt.counts() {
             count.number.fetch_add(1, Ordering::Relaxed);
         }
-        // Others may have come to the same limit meanwhile.
+        // Attempts at the same time may have reached the same limit meanwhile.
         let over = [
             (&attempt.pair, self.options.failures),
             (&attempt.network, self.options.addressfailures),
@@ -184,22 +185,20 @@ impl Throttle {
         }
     }
 
-    /// Notes that a password was wrong, and says so where that reaches a limit.
+    /// Records that a password was wrong, and logs it when that reaches a limit.
     pub(super) fn was_wrong(&self, attempt: &Attempt, address: IpAddr, user: &str) {
-        // Zero means never.
         self.last.store(self.now().max(1), Ordering::Relaxed);
-        let (pair, network) = (attempt.pair.number(), attempt.network.number());
-        let site = attempt.site.as_ref().map(|count| count.number());
-        if pair == self.options.failures
-            || network == self.options.addressfailures
-            || site == Some(self.site_failures())
+        let of_site = attempt.site.as_ref().map(|count| count.number());
+        if attempt.pair.number() == self.options.failures
+            || attempt.network.number() == self.options.addressfailures
+            || of_site == Some(self.site_failures())
         {
             tracing::warn!(%address, user, "too many wrong passwords; no more are checked for now");
         }
     }
 
     const fn site_failures(&self) -> u32 {
-        self.options.addressfailures.saturating_mul(SITE)
+        self.options.addressfailures.saturating_mul(SITE_FACTOR)
     }
 
     fn left_of_window(&self, count: &Count) -> Duration {
@@ -211,15 +210,16 @@ impl Throttle {
     }
 }
 
-/// Room for counts that end with the window. A new one always finds room: with moka's usual policy,
-/// which keeps what is used often, whoever keeps it full of others would not be counted.
+/// An empty table of counts that end with the window. A new key always finds room: moka's default
+/// policy keeps keys that are used often, so that a client which fills the table with its own keys
+/// would keep new ones from being counted.
 fn counts<K: Hash + Eq + Send + Sync + 'static>(window: Duration) -> Counts<K> {
     let policy = EvictionPolicy::lru();
-    Cache::builder().max_capacity(MOST).eviction_policy(policy).time_to_live(window).build()
+    Cache::builder().max_capacity(MAX_COUNTS).eviction_policy(policy).time_to_live(window).build()
 }
 
 impl Attempt {
-    /// The password was right, or was not looked at.
+    /// Takes the attempt back: the password was right, or was not checked.
     pub(super) fn forget(self) {
         for count in self.counts() {
             count.number.fetch_sub(1, Ordering::Relaxed);
@@ -260,7 +260,7 @@ mod tests {
         Claim::new(address.parse().unwrap(), [user; 32])
     }
 
-    /// Guesses wrong; whether that was possible.
+    /// Makes a wrong guess; returns whether the throttle admitted it.
     fn guess(throttle: &Throttle, claim: Claim) -> bool {
         let attempt = throttle.attempt(&claim);
         if let Ok(attempt) = &attempt {
@@ -270,11 +270,11 @@ mod tests {
     }
 
     #[test]
-    fn one_user_from_one_address_is_refused_and_nobody_else() {
+    fn limit_of_a_pair_refuses_one_user_from_one_address_only() {
         let throttle = throttle();
-        assert!(!throttle.is_at_work());
+        assert!(!throttle.is_active());
         assert!(guess(&throttle, claim("192.0.2.1", 1)) && guess(&throttle, claim("192.0.2.1", 1)));
-        assert!(throttle.is_at_work());
+        assert!(throttle.is_active());
         for _ in 0..100 {
             assert!(!guess(&throttle, claim("192.0.2.1", 1)), "what is refused does not count");
         }
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_refused_where_somebody_guessed_and_let_in_from_elsewhere() {
+    fn limit_of_a_user_refuses_only_addresses_that_have_guessed() {
         let throttle = throttle();
         for host in 1..=6 {
             assert!(guess(&throttle, claim(&format!("192.0.2.{host}"), 1)));
@@ -321,26 +321,26 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_is_bounded() {
+    fn counts_are_bounded() {
         let throttle = throttle();
-        for address in 0..2 * MOST as u32 {
+        for address in 0..2 * MAX_COUNTS as u32 {
             let claim = Claim::new(std::net::Ipv4Addr::from_bits(address).into(), ANN);
             let _ = guess(&throttle, claim);
         }
         throttle.networks.run_pending_tasks();
-        assert!(throttle.networks.entry_count() <= MOST);
+        assert!(throttle.networks.entry_count() <= MAX_COUNTS);
     }
 
-    /// A cache that keeps what is used often would not take the newcomer.
+    /// A cache that keeps frequently used entries would not admit the new one.
     #[test]
-    fn who_is_new_counts_while_others_that_are_used_all_the_time_fill_the_counts() {
+    fn new_claim_counts_while_frequently_used_ones_fill_the_table() {
         let throttle = throttle();
         let settle = || {
             throttle.networks.run_pending_tasks();
             throttle.users.run_pending_tasks();
             throttle.pairs.run_pending_tasks();
         };
-        for address in 0..2 * MOST as u32 {
+        for address in 0..2 * MAX_COUNTS as u32 {
             let hot = Claim::new(std::net::Ipv4Addr::from_bits(address).into(), [2; 32]);
             for _ in 0..3 {
                 let _ = guess(&throttle, hot);
@@ -360,10 +360,10 @@ mod tests {
     fn a_site_of_ipv6_has_a_limit_of_its_own() {
         let throttle = throttle();
         let from = |network: u32| claim(&format!("2001:db8:1:{network:x}::1"), 1 + network as u8);
-        for network in 0..4 * SITE {
+        for network in 0..4 * SITE_FACTOR {
             assert!(guess(&throttle, from(network)), "{network}");
         }
-        assert!(throttle.check(&from(4 * SITE)).is_err());
+        assert!(throttle.check(&from(4 * SITE_FACTOR)).is_err());
         assert_eq!(throttle.check(&claim("2001:db8:2::1", 1)), Ok(()));
         assert_eq!(throttle.check(&claim("192.0.2.1", 1)), Ok(()));
     }

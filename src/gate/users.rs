@@ -1,4 +1,4 @@
-//! The password file while the server runs: noticed when it changes, kept when it breaks.
+//! Reloads the password file while the server runs. A file that cannot be read changes nothing.
 
 use std::{
     fs, io,
@@ -12,12 +12,12 @@ use super::{
 };
 use crate::stamp::Stamp;
 
-/// A password file, and how it looked when it was last read. Reading blocks.
+/// A password file, and its stamp when it was last read. Reading blocks.
 #[derive(Debug)]
 pub struct UserFile {
     path: PathBuf,
     formats: Formats,
-    /// `None` makes the next look a reading one.
+    /// `None` makes the next reload read the file.
     seen: Option<Stamp>,
     bytes: Vec<u8>,
     broken: bool,
@@ -30,32 +30,37 @@ impl UserFile {
     ///
     /// When it cannot be read.
     pub fn open(options: &HtpasswdOptions) -> io::Result<(Self, Htpasswd)> {
-        let (path, formats) = (options.path.clone(), options.formats());
-        let mut file = Self { path, formats, seen: None, bytes: vec![], broken: false };
+        let mut file = Self {
+            path: options.path.clone(),
+            formats: options.formats(),
+            seen: None,
+            bytes: vec![],
+            broken: false,
+        };
         file.bytes = file.read()?;
-        let users = Htpasswd::parse(&file.bytes, formats);
+        let users = Htpasswd::parse(&file.bytes, file.formats);
         Ok((file, users))
     }
 
-    /// Whether it is the file of these options, read as they say.
+    /// Whether these options name the same file and accept the same formats.
     #[must_use]
     pub fn is_that_of(&self, options: &HtpasswdOptions) -> bool {
         self.path == options.path && self.formats == options.formats()
     }
 
-    /// Where it is.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The users, when they are others than at the last call; `anyway`, even when the file looks
-    /// as if it had not changed.
+    /// Reads the file if its stamp has changed, or in any case if `anyway`. Returns the users if the
+    /// content differs from the last call's.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, once until it can be read again. Whoever calls keeps the
-    /// users they have.
+    /// When the file cannot be read; then again only after it could be read meanwhile, or if
+    /// `anyway`. The caller keeps the users that it has.
     pub fn reload(&mut self, anyway: bool) -> io::Result<Option<Htpasswd>> {
         if !anyway && self.seen == Some(Stamp::of(&self.path)) {
             return Ok(None);
@@ -69,8 +74,8 @@ impl UserFile {
             }
         };
         self.broken = false;
-        // Apache's htpasswd empties the file before it writes it. What stays empty until it has
-        // settled is meant to be.
+        // Apache's htpasswd truncates the file before it writes it. So an empty file counts only
+        // once its stamp has settled.
         if bytes == self.bytes || (bytes.is_empty() && self.seen.is_none()) {
             return Ok(None);
         }
@@ -79,7 +84,7 @@ impl UserFile {
     }
 
     fn read(&mut self) -> io::Result<Vec<u8>> {
-        // Looked at before it is read: a change in between is then noticed next time.
+        // The stamp is taken before the file is read: a change in between is noticed next time.
         let stamp = Stamp::of(&self.path);
         let settled = stamp.is_settled(SystemTime::now());
         self.seen = None;
@@ -100,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_noticed_and_a_broken_file_changes_nothing() {
+    fn file_change_is_noticed_and_missing_file_changes_no_users() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("htpasswd");
         let line = |user: &str| format!("{user}:{}\n", &HASH[..60]);
@@ -114,16 +119,16 @@ mod tests {
         assert_eq!(users.entries()[0].user, "b", "same length, same second");
 
         fs::remove_file(&path).unwrap();
-        assert!(file.reload(false).is_err(), "told once");
+        assert!(file.reload(false).is_err(), "reported once");
         assert!(file.reload(false).unwrap().is_none(), "and not again");
         fs::write(&path, line("b")).unwrap();
         assert!(file.reload(false).unwrap().is_none(), "back as it was");
         fs::remove_file(&path).unwrap();
-        assert!(file.reload(false).is_err(), "told again");
+        assert!(file.reload(false).is_err(), "reported again");
     }
 
     #[test]
-    fn a_file_that_is_empty_for_a_moment_locks_nobody_out() {
+    fn file_that_is_empty_for_a_moment_changes_no_users() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("htpasswd");
         fs::write(&path, format!("a:{}\n", &HASH[..60])).unwrap();
@@ -134,6 +139,6 @@ mod tests {
         }
         let long_ago = SystemTime::now() - std::time::Duration::from_secs(60);
         fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
-        assert!(file.reload(false).unwrap().unwrap().entries().is_empty(), "it is meant to be");
+        assert!(file.reload(false).unwrap().unwrap().entries().is_empty(), "it has settled");
     }
 }

@@ -1,13 +1,13 @@
-//! Checks passwords: by bcrypt once, from memory after that.
+//! Checks passwords: the first time by bcrypt, then from memory.
 //!
-//! What is remembered is not the password but a keyed hash (HMAC-SHA-256 under a random key that
-//! lives as long as the process) over the user's name, the bcrypt hash that the htpasswd file has
-//! for them *now*, and the password. So a changed or deleted line needs no invalidation: the keys
-//! under which old successes and failures lie can no longer be asked for.
+//! The memory holds no password, but a keyed hash (HMAC-SHA-256 under a random key that lives as long
+//! as the process) over the user's name, the hash that the password file has for the user *now*, and
+//! the password. So a changed or deleted line needs no invalidation: no request produces the keys of
+//! old successes and failures any more.
 //!
-//! bcrypt runs on blocking threads, a few at a time; `queue.rs` says whose turn it is, and that
-//! equal credentials that arrive together wait for one run. Credentials that were wrong a moment ago
-//! are wrong without another run.
+//! bcrypt runs on blocking threads, a few at a time. `queue.rs` orders the runs, and lets equal
+//! credentials that arrive together wait for one run. Credentials that were wrong within the
+//! throttle's window are refused without another run.
 
 use std::{
     net::IpAddr,
@@ -35,22 +35,22 @@ use super::{
 };
 use crate::network::Network;
 
-/// A keyed hash, of credentials with the line that they are held against or of a user's name.
+/// A keyed hash: of credentials with the hash that they are checked against, or of a user's name.
 pub(super) type KeyedHash = [u8; 32];
 
-/// Successes that are remembered; the least used make room. One that is used stays: whoever is at
-/// work must not wait again behind all who guess.
+/// How many successes are remembered; the least frequently used are forgotten first, so that a user
+/// at work does not have to wait again behind guessers.
 const MAX_REMEMBERED: u64 = 10_000;
 
-/// Failures that are remembered; the least recently used make room.
+/// How many failures are remembered; the least recently used are forgotten first.
 const MAX_WRONG: u64 = 10_000;
 
-/// Users who were let in from a network within this time are known there and need not queue with
-/// strangers. So many of them are remembered; the least recently used make room.
+/// A user who was authenticated from a network within this time is known there and does not queue
+/// with strangers. At most [`MAX_KNOWN`] are remembered; the least recently used are forgotten first.
 const KNOWN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_KNOWN: u64 = 10_000;
 
-/// bcrypt is a quarter of a second of work at the usual cost: the queue is shorter after this.
+/// A bcrypt run takes a quarter of a second at the usual cost, so the queue is shorter after this.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 const BUSY: Refusal = Refusal::Busy { retry_after: RETRY_AFTER };
@@ -60,35 +60,31 @@ pub(super) struct Verifier {
     users: ArcSwap<Checks>,
     key: hmac::Key,
     verified: Cache<KeyedHash, ()>,
-    /// Credentials that were wrong within the throttle's window, by who sent them: what others have
-    /// tried is nobody's business.
+    /// Credentials that were wrong within the throttle's window, by the network that sent them: an
+    /// answer must not show what clients of other networks have tried.
     wrong: Cache<(Network, KeyedHash), ()>,
-    /// Who was let in from where.
+    /// Users and the networks that they were authenticated from.
     known: Cache<Claim, ()>,
     queue: Arc<Queue>,
     runs: AtomicU64,
     throttle: Throttle,
 }
 
-/// What credentials are held against.
-struct Found<'a> {
+/// The check for credentials.
+struct Lookup<'a> {
     check: &'a Arc<Check>,
-    /// Of the credentials, with the line that they are held against.
+    /// Of the credentials, with the hash that they are checked against.
     key: KeyedHash,
-    /// Whether this connection has shown these very credentials before, and was let in.
+    /// Whether this connection was authenticated by the same credentials before.
     proven: bool,
 }
 
 /// A request that cannot be decided from memory.
-struct Asking<'a> {
+struct Pending<'a> {
     credentials: &'a Credentials,
     address: IpAddr,
     claim: Claim,
-    /// Of the credentials, with the line that they are held against.
-    key: KeyedHash,
-    check: &'a Arc<Check>,
-    /// Whether this connection has shown these very credentials before, and was let in.
-    proven: bool,
+    lookup: Lookup<'a>,
 }
 
 impl Verifier {
@@ -119,8 +115,8 @@ impl Verifier {
         })
     }
 
-    /// How many runs of bcrypt may go on at once: half of the processors, so that wrong passwords
-    /// at full rate leave the other half to those who are in.
+    /// How many runs of bcrypt may go on at once: on half of the processors, so that wrong passwords
+    /// at full rate leave the other half to authenticated clients.
     fn slots() -> usize {
         std::thread::available_parallelism().map_or(1, |n| (n.get() / 2).max(1))
     }
@@ -138,8 +134,8 @@ impl Verifier {
         self.queue.waiting()
     }
 
-    /// Decides about credentials that came from `address`, as far as that takes neither bcrypt nor a
-    /// wait; `None` where it takes them.
+    /// Decides about credentials from `address`, if that takes neither bcrypt nor a wait; `None`
+    /// otherwise.
     pub(super) fn recall(
         &self,
         credentials: &Credentials,
@@ -147,19 +143,19 @@ impl Verifier {
         session: &Session,
     ) -> Option<Result<Outcome, Refusal>> {
         let users = self.users.load();
-        let found = match self.look_up(&users, credentials, address, session) {
-            Ok(found) => found,
+        let lookup = match self.look_up(&users, credentials, address, session) {
+            Ok(lookup) => lookup,
             Err(throttled) => return Some(Err(throttled.into())),
         };
-        // Only credentials of users are ever remembered, so the check is that of a line.
-        self.verified.get(&found.key)?;
-        self.is_in_force(credentials, found.check)?.then(|| {
+        // Only credentials of users are ever remembered, so the check is a user's.
+        self.verified.get(&lookup.key)?;
+        self.is_in_force(credentials, lookup.check)?.then(|| {
             self.admit(credentials, address, session);
             Ok(Outcome::Memory)
         })
     }
 
-    /// Lets a user in who comes from `address` with the right password, and says by what.
+    /// Authenticates a user who logs in from `address`. Returns how: by bcrypt, or from memory.
     pub(super) async fn verify(
         self: &Arc<Self>,
         credentials: &Credentials,
@@ -169,12 +165,12 @@ impl Verifier {
         let mut outcome = Outcome::Memory;
         loop {
             let users = self.users.load_full();
-            let Found { check, key, proven } =
-                self.look_up(&users, credentials, address, session)?;
-            if self.verified.get(&key).is_none() {
+            let lookup = self.look_up(&users, credentials, address, session)?;
+            let check = lookup.check;
+            if self.verified.get(&lookup.key).is_none() {
                 let claim = Claim::new(address, self.hash_of_name(credentials));
-                let asking = Asking { credentials, address, claim, key, check, proven };
-                if self.ask(&asking, session).await? == Outcome::Bcrypt {
+                let pending = Pending { credentials, address, claim, lookup };
+                if self.check(&pending, session).await? == Outcome::Bcrypt {
                     outcome = Outcome::Bcrypt;
                 }
             }
@@ -183,23 +179,23 @@ impl Verifier {
                     self.admit(credentials, address, session);
                     return Ok(outcome);
                 }
-                // While bcrypt ran, the line has changed: the password may be the old one, and it
-                // may be the same one with another salt.
+                // While bcrypt ran, the user's line has changed: to another password, or to the same
+                // one with another salt.
                 Some(false) => {}
                 None => return Err(Refusal::Unauthenticated),
             }
         }
     }
 
-    /// Finds what credentials are held against, unless the throttle refuses them.
+    /// Finds the check for credentials, unless the throttle refuses them.
     fn look_up<'a>(
         &self,
         users: &'a Checks,
         credentials: &Credentials,
         address: IpAddr,
         session: &Session,
-    ) -> Result<Found<'a>, Throttled> {
-        // The file has only names that are text.
+    ) -> Result<Lookup<'a>, Throttled> {
+        // Every name in the file is UTF-8.
         let check = match credentials.user().and_then(|user| users.of(user)) {
             Some(check) => check,
             None => users.dummy(self.hash_of_name(credentials)),
@@ -209,21 +205,21 @@ impl Verifier {
             check.hash().as_str().as_bytes(),
             credentials.password(),
         ]);
-        let proven = session.presents(&key);
-        if !proven && self.throttle.is_at_work() {
+        let proven = session.record(&key);
+        if !proven && self.throttle.is_active() {
             self.throttle.check(&Claim::new(address, self.hash_of_name(credentials)))?;
         }
-        Ok(Found { check, key, proven })
+        Ok(Lookup { check, key, proven })
     }
 
-    /// Whether a check is that of the user's line now; `None` when the file has no such user.
+    /// Whether a check is the user's current one; `None` when the file has no such user.
     fn is_in_force(&self, credentials: &Credentials, check: &Check) -> Option<bool> {
         let users = self.users.load();
         let now = users.of(credentials.user()?)?;
         Some(now.hash() == check.hash())
     }
 
-    /// Notes that a connection was let in, and where its user is known from now on.
+    /// Records that a connection was authenticated, and that its user is known at its address.
     fn admit(&self, credentials: &Credentials, address: IpAddr, session: &Session) {
         if session.admit() {
             self.known.insert(Claim::new(address, self.hash_of_name(credentials)), ());
@@ -234,39 +230,40 @@ impl Verifier {
         self.keyed_hash(&[credentials.user_bytes()])
     }
 
-    /// Decides about credentials that are not known to be right.
+    /// Waits for a check of credentials that are not known to be right.
     ///
-    /// What waits here keeps its request's head, which is needed for the answer; the queue bounds
-    /// how many do, so that a smaller form of it would save nothing that matters.
-    async fn ask(
+    /// A waiting request keeps its head, which the answer needs; the queue bounds how many wait, so
+    /// that a smaller form of the head would save little.
+    async fn check(
         self: &Arc<Self>,
-        asking: &Asking<'_>,
+        pending: &Pending<'_>,
         session: &Session,
     ) -> Result<Outcome, Refusal> {
-        let Asking { claim, key, .. } = asking;
+        let Pending { claim, lookup: Lookup { key, proven, .. }, .. } = pending;
         let _undecided = session.wait().ok_or(BUSY)?;
         let caller = Caller { network: claim.network, known: self.known.contains_key(claim) };
         loop {
-            // Each look at what is remembered precedes a wait, and follows the one before it: what
-            // a check found is remembered before the check ends.
+            // The memory is consulted before each wait, and so after the previous one: a check
+            // records its result before it ends.
             if self.wrong.get(&(claim.network, *key)).is_some() {
                 return Err(Refusal::Unauthenticated);
             }
             match self.queue.wait(caller, *key).await? {
                 Waited::Decided(true) => return Ok(Outcome::Memory),
                 Waited::Decided(false) => return Err(Refusal::Unauthenticated),
-                Waited::Turn(turn) => return self.run(asking, turn).await,
-                // What is held against the network that somebody else came from is not held against
-                // this one.
-                Waited::Abandoned if asking.proven => {}
+                Waited::Turn(turn) => return self.run(pending, turn).await,
+                // The throttle may have refused the other caller for its network, which need not be
+                // this caller's.
+                Waited::Abandoned if *proven => {}
                 Waited::Abandoned => self.throttle.check(claim)?,
             }
         }
     }
 
-    /// Runs bcrypt, unless that has become needless.
-    async fn run(self: &Arc<Self>, asking: &Asking<'_>, turn: Turn) -> Result<Outcome, Refusal> {
-        let Asking { credentials, address, claim, key, check, proven } = *asking;
+    /// Runs bcrypt, unless the result is remembered by now.
+    async fn run(self: &Arc<Self>, pending: &Pending<'_>, turn: Turn) -> Result<Outcome, Refusal> {
+        let Pending { credentials, address, claim, lookup: Lookup { check, key, proven } } =
+            *pending;
         if self.verified.get(&key).is_some() {
             turn.decide(true);
             return Ok(Outcome::Memory);
@@ -275,14 +272,14 @@ impl Verifier {
             turn.decide(false);
             return Err(Refusal::Unauthenticated);
         }
-        // What this connection has proven is right and need not be counted meanwhile.
+        // Proven credentials are right, and need not count as a wrong attempt meanwhile.
         let attempt = if proven { None } else { Some(self.throttle.attempt(&claim)?) };
         self.runs.fetch_add(1, Ordering::Relaxed);
         let verifier = Arc::clone(self);
-        let (check, password) =
-            (Arc::clone(check), Zeroizing::new(credentials.password().to_owned()));
+        let check = Arc::clone(check);
+        let password = Zeroizing::new(credentials.password().to_owned());
         let user = String::from_utf8_lossy(credentials.user_bytes()).into_owned();
-        // It ends, and its result holds, whether or not its client waits for it.
+        // It runs to its end and its result counts, even when the client no longer waits.
         let run = tokio::task::spawn_blocking(move || {
             let right = check.passes(&password);
             if right {
@@ -302,7 +299,7 @@ impl Verifier {
         }
     }
 
-    /// Remembers that credentials are right, and who came with them from where.
+    /// Remembers that credentials are right, and that their user is known at the network.
     fn was_right(&self, claim: Claim, key: KeyedHash, attempt: Option<Attempt>) {
         self.verified.insert(key, ());
         self.known.insert(claim, ());

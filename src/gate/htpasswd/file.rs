@@ -1,4 +1,4 @@
-//! The password file on disk: written whole or not at all.
+//! The password file on disk: read, locked, and replaced atomically.
 //!
 //! These calls block; a running server makes them off its async workers.
 
@@ -18,22 +18,22 @@ use zeroize::Zeroizing;
 
 use super::{BcryptHash, DEFAULT_COST, Lines, Reason, UserName};
 
-/// As many links as Linux follows.
+/// As many symbolic links as Linux follows.
 const MAX_LINKS: usize = 40;
 
-/// Changes an existing password file; what `change` returns is passed on.
+/// Changes an existing password file, and returns the result of `change`.
 ///
-/// Two edits at the same time follow one another: both see and keep what the other did. If nothing
-/// was changed, nothing is written.
+/// Edits at the same time run one after the other, and keep each other's changes. An edit that
+/// changes nothing writes nothing.
 ///
 /// # Errors
 ///
 /// When the file does not exist, cannot be read, or [`store`] fails. `InvalidData` means that it is
-/// in UTF-16, where a line in ASCII would be lost.
+/// in UTF-16, in which a line in ASCII could not be read.
 pub fn edit<T>(path: &Path, change: impl FnOnce(&mut Lines) -> T) -> io::Result<T> {
     let path = follow(path)?;
-    // The directory is locked and not the file, because the file is replaced. The lock ends with
-    // the process at the latest. File systems that have no locks go without.
+    // The lock is on the directory, because the file is replaced. It ends with the process at the
+    // latest. On file systems without locks, edits are not serialised.
     let directory = File::open(directory_of(&path))?;
     match directory.lock() {
         Err(e) if e.kind() != io::ErrorKind::Unsupported => return Err(e),
@@ -52,7 +52,7 @@ pub fn edit<T>(path: &Path, change: impl FnOnce(&mut Lines) -> T) -> io::Result<
     Ok(result)
 }
 
-/// Writes a password file: after a crash at any moment the old content is there or the new, and
+/// Writes a password file atomically: a crash at any moment leaves the old content or the new, and
 /// after the return the new content survives a power cut.
 ///
 /// A new file has mode 0600. An existing one keeps its mode, and its owner and group as far as the
@@ -70,7 +70,7 @@ pub fn store(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (temporary, mut file) = create_beside(&path)?;
     let written = (|| {
         match fs::metadata(&path) {
-            Ok(old) => take_over(&file, &old)?,
+            Ok(old) => copy_ownership(&file, &old)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
@@ -79,42 +79,43 @@ pub fn store(path: &Path, bytes: &[u8]) -> io::Result<()> {
         fs::rename(&temporary, &path)
     })();
     if let Err(e) = written {
-        // What matters is the error; a file left over is an invisible one with mode 0600.
+        // The caller needs the first error; a file that cannot be removed is hidden and has mode 0600.
         let _ = fs::remove_file(&temporary);
         return Err(e);
     }
     File::open(directory)?.sync_all()
 }
 
-/// What becomes of the password of a first user, beside its hash in the password file.
+/// Where the password of a first user goes, beside its hash in the password file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstPassword {
-    /// Somebody who looks at a terminal is shown it.
+    /// To the terminal.
     Shown,
-    /// It is written to a file of its own beside the password file: see [`first_password_file`].
+    /// To a file of its own beside the password file: see [`first_password_file`].
     Kept,
 }
 
-/// Where the password of a first user is kept: `admin.password` beside the password file.
+/// The file with the password of a first user: `admin.password` beside the password file.
 #[must_use]
 pub fn first_password_file(path: &Path, user: &UserName) -> PathBuf {
     path.with_file_name(format!("{user}.password"))
 }
 
-/// Makes the password file of a first start, with one user, and returns their random password:
+/// Creates the password file of a first start, with one user, and returns the random password:
 /// 256 bits as 43 characters of base64url.
 ///
-/// The directory is made too, with mode 0700. An existing password file is never touched. Where the
-/// password is kept, its file (mode 0600) is durable before the password file appears: whoever finds
-/// the user finds the password.
+/// The directory is created too, with mode 0700. An existing password file is never touched. A file
+/// with the password (mode 0600) is durable before the password file appears, so that there is no
+/// user without a known password.
 ///
 /// # Errors
 ///
-/// `AlreadyExists` when there is a file, be it empty; else when directory or file cannot be made.
+/// `AlreadyExists` when there is a file, even an empty one; otherwise when the directory or a file
+/// cannot be created.
 pub fn provision(
     path: &Path,
     user: &UserName,
-    becomes: FirstPassword,
+    destination: FirstPassword,
 ) -> io::Result<Zeroizing<String>> {
     let mut random = Zeroizing::new([0; 32]);
     rand::fill(random.as_mut()).map_err(io::Error::other)?;
@@ -128,9 +129,9 @@ pub fn provision(
     if path.try_exists()? {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
-    if becomes == FirstPassword::Kept {
+    if destination == FirstPassword::Kept {
         let kept = first_password_file(path, user);
-        // One of an earlier first start, whose password file is gone.
+        // It may be left from an earlier first start, whose password file was deleted.
         match fs::remove_file(&kept) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
@@ -140,11 +141,11 @@ pub fn provision(
         file.write_all(b"\n")?;
         file.sync_all()?;
     }
-    // The hash is computed by now: what a crash can leave is an empty file, which lets nobody in.
+    // The hash is computed by now, so a crash leaves at worst an empty file, which has no users.
     let mut file = create_new(path)?;
     let written = file.write_all(&lines.to_bytes()).and_then(|()| file.sync_all());
     if let Err(e) = written {
-        // Left where it is, it would keep the next start from making a usable one.
+        // A file that stays would keep the next start from creating a usable one.
         let _ = fs::remove_file(path);
         return Err(e);
     }
@@ -152,7 +153,7 @@ pub fn provision(
     Ok(password)
 }
 
-/// The path behind symbolic links, of which the last may lead to a file that is not there yet.
+/// The path that symbolic links lead to; the target of the last one need not exist.
 fn follow(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -193,11 +194,11 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
 }
 
 /// Gives the new file the owner, group and mode of the old one.
-fn take_over(file: &File, old: &fs::Metadata) -> io::Result<()> {
+fn copy_ownership(file: &File, old: &fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::fchown;
 
     let mut mode = old.mode() & 0o777;
-    // Group before owner: a file that was given away cannot be changed any more.
+    // Group before owner: after a change of the owner, the group cannot be changed any more.
     if fchown(file, None, Some(old.gid())).is_err() {
         mode &= !0o070;
     }
@@ -249,7 +250,7 @@ mod tests {
         let path = dir.path().join("htpasswd");
         store(&path, b"one").unwrap();
         if std::os::unix::fs::chown(&path, Some(1234), Some(4321)).is_err() {
-            return; // Not root: nobody's file but one's own can be made.
+            return; // Only root can change the owner of a file.
         }
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         store(&path, b"two").unwrap();
@@ -326,8 +327,8 @@ mod tests {
 
         for content in [&b"mine"[..], b""] {
             fs::write(&path, content).unwrap();
-            for becomes in [FirstPassword::Shown, FirstPassword::Kept] {
-                let refused = provision(&path, &user, becomes).unwrap_err();
+            for destination in [FirstPassword::Shown, FirstPassword::Kept] {
+                let refused = provision(&path, &user, destination).unwrap_err();
                 assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
                 assert_eq!(fs::read(&path).unwrap(), content);
             }

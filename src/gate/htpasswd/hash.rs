@@ -1,4 +1,4 @@
-//! Hashes of passwords: parsed and verified, and made where they are bcrypt's.
+//! Hashes of passwords: parses and verifies them, and creates bcrypt hashes.
 
 use std::{fmt, str::FromStr};
 
@@ -6,41 +6,41 @@ use bcrypt::{HashParts, Version};
 
 use super::legacy::{LegacyHash, MAX_ROUNDS};
 
-/// The least cost bcrypt knows.
+/// bcrypt's lowest cost.
 pub const MIN_COST: u8 = 4;
-/// The highest cost that is accepted, when hashes are made and when they are read. A hash costs
-/// `2^cost` rounds: 16 is some four seconds of a core for each login, and a line with 31, which the
-/// format allows, would be hours.
+/// The highest cost that is accepted, for new hashes and for those in the file. A hash costs `2^cost`
+/// rounds: 16 takes about four seconds of a core for each login, and 31, which the format allows,
+/// would take hours.
 pub const MAX_COST: u8 = 16;
-/// The cost of new hashes where nothing else is asked for: about a quarter of a second.
+/// The default cost of new hashes: about a quarter of a second.
 pub const DEFAULT_COST: u8 = 12;
 
-/// bcrypt takes no more of a password than this.
+/// bcrypt uses at most this many bytes of a password.
 const MAX_PASSWORD_BYTES: usize = 72;
 
-/// Which ways of storing a password are accepted.
+/// Which formats of hashes are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Formats {
-    /// bcrypt and nothing else, as in registry:2.
+    /// Only bcrypt, as in registry:2.
     BcryptOnly,
-    /// Those of nginx and Apache too that [`LegacyHash`] knows.
+    /// Also the formats of [`LegacyHash`], which nginx and Apache verify.
     WithLegacy,
 }
 
-/// The hash of a password, in a form that is accepted.
+/// The hash of a password, in an accepted format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PasswordHash {
-    /// What this registry makes.
+    /// The format of new hashes.
     Bcrypt(BcryptHash),
-    /// What it takes over.
+    /// A format that is only verified.
     Legacy(LegacyHash),
 }
 
-/// The bcrypt hash of a password, known to be well-formed and of bearable cost.
+/// The bcrypt hash of a password, known to be well-formed and to cost at most [`MAX_COST`].
 ///
-/// `$2a$`, `$2b$`, `$2x$` and `$2y$` are the same function by four names, as in registry:2. To
-/// crypt(3) `$2x$` marks hashes of an implementation that was wrong about bytes above 127: their
-/// users are let in by passwords in ASCII, which it hashed like the others. `Debug` shows the cost
+/// `$2a$`, `$2b$`, `$2x$` and `$2y$` are the same function by four names, as in registry:2. For
+/// crypt(3) `$2x$` marks hashes of an implementation that hashed bytes above 127 wrongly: here such
+/// a hash verifies passwords in ASCII only, which that implementation hashed like the others. `Debug` shows the cost
 /// and never the hash.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct BcryptHash {
@@ -48,11 +48,11 @@ pub struct BcryptHash {
     cost: u8,
 }
 
-/// Why text after the colon is not a hash that can be used.
+/// Why the text after the colon is not a usable hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
-    /// Something else than what is accepted.
-    #[error("the password is stored as {0}, and only bcrypt is accepted: {way_out}", way_out = .0.way_out())]
+    /// The format is not accepted.
+    #[error("the password is stored as {0}, and only bcrypt is accepted: {remedy}", remedy = .0.remedy())]
     Format(Format),
     /// bcrypt of a cost above [`MAX_COST`].
     #[error(
@@ -70,18 +70,18 @@ pub enum HashError {
         /// The rounds of the hash.
         rounds: u32,
     },
-    /// Each `$` stands twice: so a hash is written in a file of docker compose, which halves them.
+    /// Each `$` is doubled, as a docker compose file needs it.
     #[error(
-        "each `$` of the hash is doubled, which only a file of docker compose needs: write each \
+        "each `$` of the hash is doubled, which only a docker compose file needs: write each `$` \
          once, as `sed -i 's/[$][$]/$/g'` does"
     )]
     DoubledDollars,
-    /// It begins like one that is accepted, and is cut off or damaged.
+    /// The text begins like an accepted hash, and is truncated or damaged.
     #[error("the hash is damaged: set the password again")]
     Malformed,
 }
 
-/// The ways of storing a password, bcrypt aside, that are recognised.
+/// The formats other than bcrypt that are recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `$apr1$`, of `htpasswd -m`
@@ -102,17 +102,17 @@ pub enum Format {
     Yescrypt,
     /// Thirteen characters, of `htpasswd -d`
     DesCrypt,
-    /// Anything else; plain text, likely.
+    /// Anything else; probably plain text.
     Unknown,
 }
 
-/// Why no hash is made of a password.
+/// Why a password cannot be hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
-    /// In a script an unset variable looks like this.
+    /// The password is empty, as from an unset variable in a script.
     #[error("the password is empty")]
     Empty,
-    /// bcrypt would ignore the rest, and any other rest would be let in as well.
+    /// bcrypt would ignore the rest, and so accept the password with any other rest.
     #[error(
         "the password is {bytes} bytes long, and bcrypt reads no more than {MAX_PASSWORD_BYTES}"
     )]
@@ -120,24 +120,24 @@ pub enum PasswordError {
         /// The length of the password.
         bytes: usize,
     },
-    /// RFC 7617 §2 forbids them; other implementations of bcrypt end the password at a NUL. A tab
-    /// is let through, as by other servers.
+    /// RFC 7617 §2 forbids them; other implementations of bcrypt end the password at a NUL. A tab is
+    /// allowed, as by other servers.
     #[error("the password contains a control character other than a tab (a line break, a NUL)")]
     Control,
-    /// Not within [`MIN_COST`] and [`MAX_COST`].
-    #[error("a bcrypt cost of {0} is not within {MIN_COST} and {MAX_COST}")]
+    /// The cost is not between [`MIN_COST`] and [`MAX_COST`].
+    #[error("a bcrypt cost of {0} is not between {MIN_COST} and {MAX_COST}")]
     Cost(u8),
     /// The system gave no random numbers for the salt.
-    #[error("the system gives no random numbers")]
+    #[error("the system's random number generator failed")]
     NoRandomNumbers,
 }
 
 impl PasswordHash {
-    /// Reads what stands behind a user's name.
+    /// Parses the text after a user's name.
     ///
     /// # Errors
     ///
-    /// When it is of no form that `formats` has, damaged, or more work than is accepted.
+    /// When its format is not in `formats`, or it is damaged, or it costs more than is accepted.
     pub fn parse(text: &str, formats: Formats) -> Result<Self, HashError> {
         match text.parse() {
             Ok(hash) => Ok(Self::Bcrypt(hash)),
@@ -148,8 +148,8 @@ impl PasswordHash {
         }
     }
 
-    /// A hash that no password has, and that is as much work to check as this one: for callers who
-    /// are no users.
+    /// A dummy hash: no password has it, and verifying it costs as much as verifying this one. For
+    /// unknown users.
     #[must_use]
     pub fn dummy(&self) -> Self {
         match self {
@@ -158,8 +158,8 @@ impl PasswordHash {
         }
     }
 
-    /// Whether this is the hash of the password. What it costs is said where the forms are; callers
-    /// bound how many run at a time and keep them off async workers.
+    /// Whether this is the hash of the password. [`BcryptHash::verify`] and [`LegacyHash::verify`]
+    /// state the cost; callers bound how many run at a time and keep them off async workers.
     #[must_use]
     pub fn verify(&self, password: &[u8]) -> bool {
         match self {
@@ -168,7 +168,7 @@ impl PasswordHash {
         }
     }
 
-    /// The hash as it stands in the file.
+    /// The hash as the file has it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -184,7 +184,8 @@ impl BcryptHash {
     /// # Errors
     ///
     /// When the password is empty, longer than 72 bytes or contains a control character other
-    /// than a tab, when the cost is out of range, or when there are no random numbers. Takes `2^cost` rounds of CPU.
+    /// than a tab, when the cost is out of range, or when the random number
+    /// generator fails. Takes `2^cost` rounds of CPU.
     pub fn new(password: impl AsRef<[u8]>, cost: u8) -> Result<Self, PasswordError> {
         let password = password.as_ref();
         if !(MIN_COST..=MAX_COST).contains(&cost) {
@@ -200,14 +201,14 @@ impl BcryptHash {
         if password.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
             return Err(PasswordError::Control);
         }
-        // The only error left is that of the random numbers.
+        // The only remaining error is that of the random number generator.
         let parts = bcrypt::hash_with_result(password, u32::from(cost))
             .map_err(|_| PasswordError::NoRandomNumbers)?;
         Ok(Self { text: parts.format_for_version(Version::TwoY).into(), cost })
     }
 
-    /// A hash that no password has, as expensive to check as any of that cost: for callers who are
-    /// no users. `cost` is within [`MIN_COST`] and [`MAX_COST`].
+    /// A dummy hash: no password has it, and verifying it costs as much as any hash of that cost. For
+    /// unknown users. `cost` is between [`MIN_COST`] and [`MAX_COST`].
     #[must_use]
     pub fn dummy(cost: u8) -> Self {
         // A dot is bcrypt's digit zero; 22 of them are the salt, 31 the hash.
@@ -217,25 +218,25 @@ impl BcryptHash {
 
     /// Whether this is the hash of the password.
     ///
-    /// Costs `2^cost` rounds of CPU, whatever the answer; callers bound how many run at a time and
+    /// Costs `2^cost` rounds of CPU, whatever the result; callers bound how many run at a time and
     /// keep them off async workers. Bytes beyond the 72nd are ignored, as by registry:2.
     #[must_use]
     #[expect(
         clippy::disallowed_methods,
-        reason = "the one place; who may call it, and how often at a time, is the gate's business"
+        reason = "the only call; the gate bounds how many run at a time"
     )]
     pub fn verify(&self, password: &[u8]) -> bool {
         // An error is a malformed hash, and `from_str` has excluded that.
         bcrypt::verify(password, &self.text).unwrap_or(false)
     }
 
-    /// The hash as it stands in the file: sixty characters.
+    /// The hash as the file has it: sixty characters.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The logarithm of the number of rounds, within [`MIN_COST`] and [`MAX_COST`].
+    /// The binary logarithm of the number of rounds, between [`MIN_COST`] and [`MAX_COST`].
     #[must_use]
     pub fn cost(&self) -> u8 {
         self.cost
@@ -253,7 +254,7 @@ impl FromStr for BcryptHash {
             return Err(HashError::Format(Format::of(text)));
         }
         let parts: HashParts = text.parse().map_err(|_| HashError::Malformed)?;
-        // The parser of the crate takes any number, `+5` too.
+        // The crate's parser accepts any number, also `+5`.
         let cost = text
             .get(4..6)
             .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
@@ -274,8 +275,8 @@ impl fmt::Debug for BcryptHash {
 }
 
 impl Format {
-    /// What can be done about a password that is stored so.
-    const fn way_out(self) -> &'static str {
+    /// What the operator can do about a password in this format.
+    const fn remedy(self) -> &'static str {
         match self {
             Self::Apr1 | Self::Sha1 | Self::SaltedSha1 | Self::Sha256Crypt | Self::Sha512Crypt => {
                 "set it again, or let the registry accept it meanwhile, with \
@@ -320,7 +321,7 @@ impl fmt::Display for Format {
             Self::Argon2 => "Argon2",
             Self::Yescrypt => "yescrypt",
             Self::DesCrypt => "crypt or plain text",
-            Self::Unknown => "something unknown, maybe plain text",
+            Self::Unknown => "an unknown format, perhaps plain text",
         })
     }
 }
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_that_bcrypt_or_basic_would_mangle_are_refused() {
+    fn passwords_that_bcrypt_or_basic_would_change_are_refused() {
         let refused = |password: &str| BcryptHash::new(password, MIN_COST).unwrap_err();
         assert_eq!(refused(""), PasswordError::Empty);
         assert_eq!(refused(&"x".repeat(73)), PasswordError::TooLong { bytes: 73 });

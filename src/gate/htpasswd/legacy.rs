@@ -1,8 +1,8 @@
-//! What nginx and Apache verify beside bcrypt, for whoever takes a password file over as it is.
+//! The other hashes that nginx and Apache verify, for operators who keep an existing password file.
 //!
-//! Such hashes are verified here and never made: all of them are quick, so that who has the file
-//! soon has the passwords. What keeps callers from guessing over the network is the same for all
-//! forms, and is the gate's business.
+//! Such hashes are verified and never created: all of them are fast, so that a reader of the file
+//! finds the passwords quickly. Guessing over the network is limited by the gate, in the same way
+//! for all formats.
 
 use std::fmt;
 
@@ -16,15 +16,15 @@ use sha_crypt::Params;
 
 use super::{Format, HashError};
 
-/// The most rounds of a SHA-2 crypt that are accepted. The format allows 999,999,999, which is many
-/// minutes of a core for each login; so many are about a second.
+/// The most rounds of a SHA-2 crypt that are accepted: about a second of a core for each login. The
+/// format allows 999,999,999, which would take many minutes.
 pub const MAX_ROUNDS: u32 = 1_000_000;
 
-/// The longest password that Apache's `htpasswd` takes. Here the work grows with the length, and
-/// strangers choose that.
+/// The longest password that Apache's `htpasswd` accepts. The work of a check grows with the length,
+/// which unauthenticated clients choose.
 const MAX_PASSWORD_BYTES: usize = 255;
 
-/// What a SHA-2 crypt takes that does not say how many, and the fewest that one may say.
+/// The rounds of a SHA-2 crypt that does not state them, and the fewest that one may state.
 const DEFAULT_ROUNDS: u32 = 5000;
 const MIN_ROUNDS: u32 = 1000;
 
@@ -33,7 +33,7 @@ const APR1_ROUNDS: u32 = 1000;
 /// The digits of crypt(3), which are not those of RFC 4648.
 const DIGITS: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// The order in which each function has its digest written, and with that how long it is.
+/// The order in which each function encodes the bytes of its digest.
 const MD5_ORDER: [u8; 16] = [12, 6, 0, 13, 7, 1, 14, 8, 2, 15, 9, 3, 5, 10, 4, 11];
 const SHA256_ORDER: [u8; 32] = [
     20, 10, 0, 11, 1, 21, 2, 22, 12, 23, 13, 3, 14, 4, 24, 5, 25, 15, 26, 16, 6, 17, 7, 27, 8, 28,
@@ -48,19 +48,18 @@ const SHA512_ORDER: [u8; 64] = [
 type Bytes = Box<[u8]>;
 
 /// The hash of a password by Apache's MD5, by SHA-1 with or without a salt, or by SHA-2 crypt; known
-/// to be well-formed and of bearable cost. `Debug` shows the form and never the hash.
+/// to be well-formed and within [`MAX_ROUNDS`]. `Debug` shows the format and never the hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct LegacyHash {
     text: Box<str>,
     format: Format,
-    how: How,
-    /// What `how` must give: for SHA-1 the digest, for the others the characters that it is written
-    /// with.
+    algorithm: Algorithm,
+    /// The expected output: for SHA-1 the digest, for the others its encoding in characters.
     expected: Bytes,
 }
 
 #[derive(Clone, PartialEq, Eq)]
-enum How {
+enum Algorithm {
     Apr1 { salt: Bytes },
     Sha1 { salt: Bytes },
     Sha256Crypt { salt: Bytes, rounds: u32 },
@@ -68,35 +67,35 @@ enum How {
 }
 
 impl LegacyHash {
-    /// Reads a text that has been found to be of this form.
+    /// Parses a text that begins like this format.
     pub(super) fn parse(text: &str, format: Format) -> Result<Self, HashError> {
         let damaged = HashError::Malformed;
-        let (how, expected) = match format {
+        let (algorithm, expected) = match format {
             Format::Apr1 => {
                 let (salt, hash) = fields(text, "$apr1$", 8, MD5_ORDER.len()).ok_or(damaged)?;
-                (How::Apr1 { salt }, hash)
+                (Algorithm::Apr1 { salt }, hash)
             }
             Format::Sha1 => {
                 let (hash, salt) = sha1_fields(text, "{SHA}").ok_or(damaged)?;
-                // Another salt than none would be a longer hash.
+                // `{SHA}` has no salt: more bytes mean a damaged hash.
                 if !salt.is_empty() {
                     return Err(damaged);
                 }
-                (How::Sha1 { salt }, hash)
+                (Algorithm::Sha1 { salt }, hash)
             }
             Format::SaltedSha1 => {
                 let (hash, salt) = sha1_fields(text, "{SSHA}").ok_or(damaged)?;
-                (How::Sha1 { salt }, hash)
+                (Algorithm::Sha1 { salt }, hash)
             }
             Format::Sha256Crypt => {
                 let (rest, rounds) = rounds(text.strip_prefix("$5$").ok_or(damaged)?)?;
                 let (salt, hash) = fields(rest, "", 16, SHA256_ORDER.len()).ok_or(damaged)?;
-                (How::Sha256Crypt { salt, rounds }, hash)
+                (Algorithm::Sha256Crypt { salt, rounds }, hash)
             }
             Format::Sha512Crypt => {
                 let (rest, rounds) = rounds(text.strip_prefix("$6$").ok_or(damaged)?)?;
                 let (salt, hash) = fields(rest, "", 16, SHA512_ORDER.len()).ok_or(damaged)?;
-                (How::Sha512Crypt { salt, rounds }, hash)
+                (Algorithm::Sha512Crypt { salt, rounds }, hash)
             }
             Format::Md5Crypt
             | Format::Argon2
@@ -104,38 +103,38 @@ impl LegacyHash {
             | Format::DesCrypt
             | Format::Unknown => return Err(HashError::Format(format)),
         };
-        Ok(Self { text: text.into(), format, how, expected })
+        Ok(Self { text: text.into(), format, algorithm, expected })
     }
 
-    /// A hash that no password has, and that is as much work to check as this one.
+    /// A dummy hash: no password has it, and verifying it costs as much as verifying this one.
     pub(super) fn dummy(&self) -> Self {
-        // No character that a hash is written with is zero, and no digest of SHA-1 is known to be.
+        // No encoded character is zero, and no input with an all-zero SHA-1 digest is known.
         let expected = vec![0; self.expected.len()].into();
         Self { text: "".into(), expected, ..self.clone() }
     }
 
-    /// Whether this is the hash of the password. One that is longer than 255 bytes has none.
+    /// Whether this is the hash of the password. `false` for a password of more than 255 bytes.
     ///
-    /// Costs as many rounds of CPU as the hash says, whatever the answer.
+    /// Costs as many rounds of CPU as the hash states, whatever the result.
     #[must_use]
     pub fn verify(&self, password: &[u8]) -> bool {
         let whole = password.len() <= MAX_PASSWORD_BYTES;
         let password = &password[..password.len().min(MAX_PASSWORD_BYTES)];
-        let found = match &self.how {
-            How::Apr1 { salt } => encode(&apr1(password, salt), &MD5_ORDER),
-            How::Sha1 { salt } => {
+        let found = match &self.algorithm {
+            Algorithm::Apr1 { salt } => encode(&apr1(password, salt), &MD5_ORDER),
+            Algorithm::Sha1 { salt } => {
                 let mut sha1 = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
                 sha1.update(password);
                 sha1.update(salt);
                 sha1.finish().as_ref().to_vec()
             }
-            How::Sha256Crypt { salt, rounds } => match Params::new(*rounds) {
+            Algorithm::Sha256Crypt { salt, rounds } => match Params::new(*rounds) {
                 Ok(params) => {
                     encode(&sha_crypt::sha256_crypt(password, salt, params), &SHA256_ORDER)
                 }
                 Err(_) => Vec::new(),
             },
-            How::Sha512Crypt { salt, rounds } => match Params::new(*rounds) {
+            Algorithm::Sha512Crypt { salt, rounds } => match Params::new(*rounds) {
                 Ok(params) => {
                     encode(&sha_crypt::sha512_crypt(password, salt, params), &SHA512_ORDER)
                 }
@@ -145,13 +144,13 @@ impl LegacyHash {
         verify_slices_are_equal(&found, &self.expected).is_ok() & whole
     }
 
-    /// The hash as it stands in the file.
+    /// The hash as the file has it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// How the password is stored.
+    /// The format of the hash.
     #[must_use]
     pub const fn format(&self) -> Format {
         self.format
@@ -164,7 +163,7 @@ impl fmt::Debug for LegacyHash {
     }
 }
 
-/// `salt$hash` behind the prefix, the hash being that of a digest of so many bytes.
+/// Salt and hash of `salt$hash` after the prefix; the hash encodes a digest of `digest` bytes.
 fn fields(text: &str, prefix: &str, salt: usize, digest: usize) -> Option<(Bytes, Bytes)> {
     let (found, hash) = text.strip_prefix(prefix)?.split_once('$')?;
     let is_hash =
@@ -172,14 +171,14 @@ fn fields(text: &str, prefix: &str, salt: usize, digest: usize) -> Option<(Bytes
     (found.len() <= salt && is_hash).then(|| (found.as_bytes().into(), hash.as_bytes().into()))
 }
 
-/// Digest and salt behind the prefix, in base64.
+/// Digest and salt after the prefix, in base64.
 fn sha1_fields(text: &str, prefix: &str) -> Option<(Bytes, Bytes)> {
     let bytes = BASE64_STANDARD.decode(text.strip_prefix(prefix)?).ok()?;
     let (digest, salt) = bytes.split_at_checked(SHA1_OUTPUT_LEN)?;
     Some((digest.into(), salt.into()))
 }
 
-/// `rounds=…$`, which may be missing, and what follows.
+/// The number of an optional `rounds=…$`, and the text after it.
 fn rounds(text: &str) -> Result<(&str, u32), HashError> {
     let Some(text) = text.strip_prefix("rounds=") else {
         return Ok((text, DEFAULT_ROUNDS));
@@ -193,7 +192,7 @@ fn rounds(text: &str) -> Result<(&str, u32), HashError> {
     }
 }
 
-/// Writes a digest as crypt(3) does: three bytes, in this order, as four digits, the lowest first.
+/// Encodes a digest as crypt(3) does: three bytes, in this order, as four digits, the lowest first.
 fn encode(digest: &[u8], order: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity((order.len() * 8).div_ceil(6));
     for three in order.chunks(3) {
@@ -221,23 +220,22 @@ fn apr1(password: &[u8], salt: &[u8]) -> [u8; 16] {
     }
     let mut bits = password.len();
     while bits > 0 {
-        // What the first byte is for in one case, and nought in the other, nobody knows.
+        // The mix of a zero byte and the password's first byte is a quirk of the original.
         md5.update(if bits & 1 == 1 { b"\0" } else { &password[..1] });
         bits >>= 1;
     }
     digest = md5.finalize().into();
     for round in 0..APR1_ROUNDS {
         let mut md5 = Md5::new();
-        let (first, last): (&[u8], &[u8]) =
-            if round % 2 == 1 { (password, &digest) } else { (&digest, password) };
-        md5.update(first);
+        let is_odd = round % 2 == 1;
+        md5.update(if is_odd { password } else { &digest });
         if round % 3 > 0 {
             md5.update(salt);
         }
         if round % 7 > 0 {
             md5.update(password);
         }
-        md5.update(last);
+        md5.update(if is_odd { &digest } else { password });
         digest = md5.finalize().into();
     }
     digest
@@ -294,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_of_others_verifies_its_password_and_no_other() {
+    fn hash_by_other_programs_verifies_its_password_and_no_other() {
         for (password, text, format) in MADE {
             let hash = parse(text).unwrap();
             assert!(hash.verify(password.as_bytes()), "{text}");
@@ -302,7 +300,7 @@ mod tests {
                 assert!(!hash.verify(wrong.as_bytes()), "{text} {wrong}");
             }
             assert_eq!(hash.as_str(), text);
-            let PasswordHash::Legacy(legacy) = &hash else { panic!("{text} is no bcrypt") };
+            let PasswordHash::Legacy(legacy) = &hash else { panic!("{text} is a legacy hash") };
             assert_eq!(legacy.format().to_string().split(" (").next(), Some(format));
             assert!(!hash.dummy().verify(password.as_bytes()), "{text}");
             assert!(!format!("{hash:?}").contains(&text[7..]), "{hash:?}");

@@ -1,4 +1,4 @@
-//! The password file as text: what stands in a line, and how one is changed.
+//! The password file as text: parsing and editing of its lines.
 
 use std::fmt;
 
@@ -17,28 +17,31 @@ pub struct Lines {
     lines: Vec<Vec<u8>>,
 }
 
-/// What [`Lines::set`] did.
+/// The effect of [`Lines::set`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Set {
-    /// The user is new and stands in the last line.
+    /// The user is new and has the last line.
     Added,
     /// The user's line was replaced.
     Updated,
 }
 
-/// What a line says, white space around it aside.
+/// The content of a line, without white space around it.
 pub(super) enum Line<'a> {
     /// Blank, or a comment.
     Empty,
     NoColon,
-    Entry {
-        user: &'a [u8],
-        hash: &'a [u8],
-    },
+    Entry(Fields<'a>),
+}
+
+/// The fields of a user's line.
+pub(super) struct Fields<'a> {
+    pub(super) user: &'a [u8],
+    pub(super) hash: &'a [u8],
 }
 
 impl<'a> Line<'a> {
-    /// Takes the line with or without its ending.
+    /// Reads a line with or without its ending.
     pub(super) fn read(line: &'a [u8]) -> Self {
         let line = line.trim_ascii();
         if line.is_empty() || line.starts_with(b"#") {
@@ -46,19 +49,19 @@ impl<'a> Line<'a> {
         }
         let mut fields = line.splitn(3, |&b| b == b':');
         match (fields.next(), fields.next()) {
-            (Some(user), Some(hash)) => Self::Entry { user, hash },
+            (Some(user), Some(hash)) => Self::Entry(Fields { user, hash }),
             _ => Self::NoColon,
         }
     }
 }
 
-/// The file without the mark that some editors begin it with.
+/// The file without the byte order mark that some editors write.
 pub(super) fn without_bom(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(BOM).unwrap_or(bytes)
 }
 
-/// The encoding, where the file is in UTF-16: it begins with that mark, or with a visible ASCII
-/// character or a line end as UTF-16 has it.
+/// The encoding of a file in UTF-16: one that begins with the byte order mark, or with a visible
+/// ASCII character or a line end in UTF-16.
 pub(super) fn utf16(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
@@ -69,7 +72,7 @@ pub(super) fn utf16(bytes: &[u8]) -> Option<&'static str> {
 }
 
 impl Lines {
-    /// Takes a whole file, whatever is in it.
+    /// Reads a whole file. Any content is accepted.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self {
@@ -84,8 +87,8 @@ impl Lines {
     /// The whole file.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        // A line that has moved to the front and begins with these bytes would lose them, and might
-        // thereby turn into a line of somebody.
+        // A line that has moved to the front and begins with a byte order mark would lose it, and
+        // might so become a user's line.
         let marked = self.bom || self.lines.first().is_some_and(|l| l.starts_with(BOM));
         let mut bytes = if marked { BOM.to_vec() } else { Vec::new() };
         bytes.extend(self.lines.iter().flatten());
@@ -95,13 +98,13 @@ impl Lines {
     /// Gives the user this hash: in the place of their last line if they have one, else in a new
     /// line at the end.
     ///
-    /// Earlier lines of the same user, which were void already, go: otherwise an old password would
-    /// come back once somebody deletes the last line by hand.
+    /// Earlier lines of the same user, which were void already, are removed: otherwise an old password
+    /// would be valid again once an operator deletes the last line by hand.
     pub fn set(&mut self, user: &UserName, hash: &BcryptHash) -> Set {
         let mut line = format!("{user}:{}", hash.as_str()).into_bytes();
         let Some(at) = self.lines.iter().rposition(|l| is_of(l, user.as_str())) else {
             let ending = self.lines.last().map_or(&b"\n"[..], |last| ending_of(last));
-            // Without this the new line would become the tail of the last one.
+            // Without a line ending, the new line would be appended to the last one.
             if let Some(last) = self.lines.last_mut()
                 && ending_of(last).is_empty()
             {
@@ -124,7 +127,7 @@ impl Lines {
 
     /// Removes every line of the user; false if there was none.
     ///
-    /// Takes any text: a name that could not be given today can still be removed.
+    /// Accepts any text, so that a name which is not a valid [`UserName`] can be removed.
     pub fn remove(&mut self, user: &str) -> bool {
         let before = self.lines.len();
         self.lines.retain(|line| !is_of(line, user));
@@ -139,7 +142,7 @@ impl fmt::Debug for Lines {
 }
 
 fn is_of(line: &[u8], name: &str) -> bool {
-    matches!(Line::read(line), Line::Entry { user, .. } if user == name.as_bytes())
+    matches!(Line::read(line), Line::Entry(fields) if fields.user == name.as_bytes())
 }
 
 fn ending_of(line: &[u8]) -> &'static [u8] {

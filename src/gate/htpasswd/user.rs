@@ -1,4 +1,4 @@
-//! Names that users can be given.
+//! Valid names of users.
 
 use std::{fmt, str::FromStr};
 

@@ -1,11 +1,11 @@
-//! Lines of checks that wait: one for each network, served in turn.
+//! Lines of waiting checks: one for each network, served round-robin.
 
 use std::collections::VecDeque;
 
 use super::{KeyedHash, Network, Site};
 
-/// The lines of all networks, by site. A check is once in the line of each network that waits for
-/// it.
+/// The lines of all networks, by site. A check is at most once in the line of each network from
+/// which callers wait for it.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     /// In the order of their turns. Each has a line, and each line has a check.
@@ -23,7 +23,7 @@ impl Lines {
         self.sites.is_empty()
     }
 
-    /// Puts a check at the end of a network's line, unless it is in there.
+    /// Appends a check to a network's line, unless the line has it.
     pub(super) fn push(&mut self, network: Network, check: KeyedHash) {
         let site = network.site();
         let at = self.sites.iter().position(|(of, _)| *of == site).unwrap_or_else(|| {
@@ -41,11 +41,12 @@ impl Lines {
         }
     }
 
-    /// Takes out the check whose turn it is, and with it the turn of its site and network.
+    /// Takes out the check whose turn it is, and moves its site and its network to the end.
     pub(super) fn pop(&mut self) -> Option<(Network, KeyedHash)> {
         let (site, mut lines) = self.sites.pop_front()?;
         let mut line = lines.pop_front()?;
-        let (network, check) = (line.network, line.checks.pop_front()?);
+        let network = line.network;
+        let check = line.checks.pop_front()?;
         if !line.checks.is_empty() {
             lines.push_back(line);
         }
@@ -55,8 +56,8 @@ impl Lines {
         Some((network, check))
     }
 
-    /// Of the site with most checks, and of its network with most, the last one. Of several, it is
-    /// the newcomer's.
+    /// The newest check of the network with most checks, of the site with most checks. Of several
+    /// such sites or networks, the newcomer's.
     pub(super) fn last_of_most(&self, newcomer: Network) -> Option<(Network, KeyedHash)> {
         let length = |lines: &VecDeque<Line>| lines.iter().map(|line| line.checks.len()).sum();
         let (_, lines) = self.sites.iter().max_by_key(|(site, lines)| -> (usize, bool) {

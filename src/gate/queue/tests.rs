@@ -4,7 +4,7 @@ use futures_util::{FutureExt as _, poll};
 
 use super::*;
 
-/// Somebody who waits.
+/// A waiting caller.
 type Waiting = Pin<Box<dyn Future<Output = Result<Waited, Full>>>>;
 
 fn network(address: &str) -> Network {
@@ -25,11 +25,11 @@ fn tag(number: u32) -> KeyedHash {
     tag
 }
 
-/// Somebody who has begun to wait.
+/// A caller that has begun to wait.
 async fn wait(queue: &Arc<Queue>, caller: Caller, credentials: u32) -> Waiting {
     let queue = Arc::clone(queue);
     let mut waiting: Waiting = Box::pin(async move { queue.wait(caller, tag(credentials)).await });
-    // Whoever is done at once is done when it is asked again.
+    // A finished future must not be polled again.
     if let std::task::Poll::Ready(done) = poll!(&mut waiting) {
         return Box::pin(std::future::ready(done));
     }
@@ -92,7 +92,7 @@ async fn the_networks_of_a_site_share_its_turns() {
 }
 
 #[tokio::test]
-async fn who_is_known_goes_first_and_does_not_starve_the_others() {
+async fn known_callers_go_first_and_do_not_starve_strangers() {
     let queue = Queue::new(1);
     let first = turn(&queue, stranger("192.0.2.9"), 0).await;
     let waiting = [
@@ -124,7 +124,7 @@ async fn equal_credentials_have_one_turn_wherever_they_wait() {
 }
 
 #[tokio::test]
-async fn who_gives_up_leaves_nothing_behind() {
+async fn caller_that_gives_up_leaves_nothing_behind() {
     let queue = Queue::new(1);
     let first = turn(&queue, stranger("192.0.2.1"), 0).await;
     let joined = wait(&queue, stranger("192.0.2.1"), 0).await;
@@ -143,12 +143,15 @@ async fn who_gives_up_leaves_nothing_behind() {
     assert_eq!(queue.waiting(), 0);
     let state = queue.state();
     assert_eq!(state.free, 1);
-    assert!(state.checks.is_empty() && state.known.is_empty() && state.strangers.is_empty());
-    assert!(state.places.networks.is_empty() && state.places.sites.is_empty());
+    assert!(state.checks.is_empty());
+    for class in [&state.known, &state.strangers] {
+        assert!(class.lines.is_empty());
+        assert!(class.places.networks.is_empty() && class.places.sites.is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_longer_than_clients_do() {
+async fn wait_ends_before_clients_give_up() {
     let queue = Queue::new(1);
     let _running = turn(&queue, stranger("192.0.2.1"), 0).await;
     let begun = tokio::time::Instant::now();
@@ -157,7 +160,7 @@ async fn nobody_waits_longer_than_clients_do() {
     for waiting in waiting {
         assert!(matches!(waiting.await, Err(Full)));
     }
-    assert_eq!(begun.elapsed(), PATIENCE);
+    assert_eq!(begun.elapsed(), MAX_WAIT);
     assert_eq!(queue.waiting(), 1, "the one that runs");
 }
 
@@ -184,7 +187,7 @@ async fn callers_have_a_bound_by_network_by_site_and_in_all() {
         fill(format!("192.0.2.{address}")).await;
     }
     assert_eq!(queue.waiting(), 512);
-    // Those who are known have places of their own.
+    // Known callers have places of their own.
     let known = wait(&queue, known("192.0.2.1"), 2).await;
     assert_eq!(queue.waiting(), 513);
     drop((waiting, known));
@@ -192,7 +195,7 @@ async fn callers_have_a_bound_by_network_by_site_and_in_all() {
 }
 
 #[tokio::test]
-async fn one_network_that_wants_all_checks_pushes_out_itself_and_nobody_else() {
+async fn network_that_wants_all_checks_pushes_out_only_its_own() {
     let queue = Queue::new(1);
     let first = turn(&queue, stranger("203.0.113.1"), 0).await;
     let mut greedy = Vec::new();
@@ -230,8 +233,8 @@ async fn one_network_that_wants_all_checks_pushes_out_itself_and_nobody_else() {
     assert!(turns <= 1, "{turns}");
 }
 
-/// Many at a time, who come and go: whatever happens, nobody runs beyond the slots and all is given
-/// back.
+/// Many callers come and go at the same time: never more checks run than there are slots, and all
+/// places and slots are given back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_crowd_that_comes_and_goes_leaves_all_slots_free() {
     let queue = Queue::new(2);
@@ -262,5 +265,6 @@ async fn a_crowd_that_comes_and_goes_leaves_all_slots_free() {
     assert_eq!(queue.waiting(), 0);
     let state = queue.state();
     assert_eq!(state.free, 2);
-    assert!(state.checks.is_empty() && state.known.is_empty() && state.strangers.is_empty());
+    assert!(state.checks.is_empty());
+    assert!(state.known.lines.is_empty() && state.strangers.lines.is_empty());
 }

@@ -19,20 +19,17 @@ fn verifier() -> Arc<Verifier> {
     Arc::new(Verifier::new(&ann("right"), &HtpasswdOptions::default()).unwrap())
 }
 
-fn credentials(user: &str, password: &str) -> Credentials {
-    Credentials::new(Zeroizing::new(format!("{user}:{password}").into_bytes())).unwrap()
+/// Credentials from `user:password`.
+fn credentials(text: &str) -> Credentials {
+    Credentials::new(Zeroizing::new(text.as_bytes().to_owned())).unwrap()
 }
 
-/// What becomes of credentials on a connection of their own.
-async fn verify(
-    verifier: &Arc<Verifier>,
-    from: [u8; 4],
-    (user, password): (&str, &str),
-) -> Result<Outcome, Refusal> {
-    verifier.verify(&credentials(user, password), from.into(), &Session::default()).await
+/// Verifies credentials on a new connection.
+async fn verify(verifier: &Arc<Verifier>, from: [u8; 4], text: &str) -> Result<Outcome, Refusal> {
+    verifier.verify(&credentials(text), from.into(), &Session::default()).await
 }
 
-/// All turns, so that nobody else has one.
+/// Takes all turns, so that every other caller waits.
 async fn all_turns(verifier: &Verifier) -> Vec<Turn> {
     let caller = Caller { network: Network::of([203, 0, 113, 1].into()), known: false };
     let mut turns = Vec::new();
@@ -45,13 +42,13 @@ async fn all_turns(verifier: &Verifier) -> Vec<Turn> {
     turns
 }
 
-/// What becomes of ann's password when the file changes while it is checked.
+/// The result for ann's password when the file changes while bcrypt runs.
 async fn verified_while_it_becomes(after: &Htpasswd) -> Result<Outcome, Refusal> {
     let verifier = verifier();
     let turns = all_turns(&verifier).await;
     let before = verifier.waiting();
-    let (verified, ()) = tokio::join!(biased; verify(&verifier, HERE, ("ann", "right")), async {
-        assert_eq!(verifier.waiting(), before + 1, "the old line is under way");
+    let (verified, ()) = tokio::join!(biased; verify(&verifier, HERE, "ann:right"), async {
+        assert_eq!(verifier.waiting(), before + 1, "the old line is being checked");
         verifier.set_users(after);
         drop(turns);
     });
@@ -67,40 +64,40 @@ async fn a_line_that_changes_meanwhile_is_checked_as_it_is_now() {
 }
 
 #[tokio::test]
-async fn of_ten_thousand_who_join_a_check_few_wait_and_the_others_are_told_to_come_back() {
+async fn check_that_ten_thousand_join_keeps_few_waiting_and_refuses_the_others_as_busy() {
     let verifier = verifier();
     let turns = all_turns(&verifier).await;
     let before = verifier.waiting();
     let sessions: Vec<_> = (0..50).map(|_| Session::default()).collect();
-    let wrong = credentials("ann", "wrong");
+    let wrong = credentials("ann:wrong");
     let joining = (0..10_000)
         .map(|nth| verifier.verify(&wrong, HERE.into(), &sessions[nth % sessions.len()]));
     let (joined, ()) = tokio::join!(biased; join_all(joining), async {
         let waiting = verifier.waiting() - before;
         assert!((1..=64).contains(&waiting), "{waiting}");
-        // Others have places of their own.
+        // Other networks have places of their own.
         drop(turns);
-        assert_eq!(verify(&verifier, ELSEWHERE, ("ann", "right")).await, Ok(Outcome::Bcrypt));
+        assert_eq!(verify(&verifier, ELSEWHERE, "ann:right").await, Ok(Outcome::Bcrypt));
     });
     let busy = joined.iter().filter(|outcome| **outcome == Err(BUSY)).count();
     let wrong = joined.iter().filter(|outcome| **outcome == Err(Refusal::Unauthenticated)).count();
     assert_eq!(busy + wrong, 10_000);
     assert!((1..=64).contains(&wrong), "{wrong}");
-    assert_eq!(verifier.runs(), 2, "one for all who joined");
+    assert_eq!(verifier.runs(), 2, "one for all that joined");
     assert_eq!(verifier.waiting(), 0);
 }
 
 #[tokio::test]
-async fn on_a_connection_that_nobody_was_let_in_on_sixteen_requests_wait() {
+async fn connection_that_is_not_authenticated_has_sixteen_waiting_requests() {
     let verifier = verifier();
     let turns = all_turns(&verifier).await;
-    let right = credentials("ann", "right");
+    let right = credentials("ann:right");
     let session = Session::default();
     let asking = (0..20).map(|_| verifier.verify(&right, HERE.into(), &session));
     let (answers, ()) = tokio::join!(biased; join_all(asking), async { drop(turns) });
     let busy = answers.iter().filter(|answer| **answer == Err(BUSY)).count();
     assert_eq!((answers.iter().filter(|answer| answer.is_ok()).count(), busy), (16, 4));
-    // Now somebody was.
+    // Now it is authenticated.
     verifier.verified.invalidate_all();
     let turns = all_turns(&verifier).await;
     let asking = (0..20).map(|_| verifier.verify(&right, HERE.into(), &session));
@@ -108,7 +105,7 @@ async fn on_a_connection_that_nobody_was_let_in_on_sixteen_requests_wait() {
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     let attempts =
         verifier.throttle.check(&Claim::new(HERE.into(), verifier.keyed_hash(&[b"ann"])));
-    assert_eq!(attempts, Ok(()), "what was not looked at does not count");
+    assert_eq!(attempts, Ok(()), "unchecked passwords do not count");
 }
 
 #[tokio::test]
@@ -116,48 +113,50 @@ async fn equal_wrong_credentials_count_once_and_cost_one_bcrypt_until_the_line_c
     let verifier = verifier();
     let refused = Err(Refusal::Unauthenticated);
     for _ in 0..50 {
-        assert_eq!(verify(&verifier, HERE, ("ann", "old")).await, refused);
-        assert_eq!(verify(&verifier, HERE, ("nobody", "old")).await, refused);
+        assert_eq!(verify(&verifier, HERE, "ann:old").await, refused);
+        assert_eq!(verify(&verifier, HERE, "nobody:old").await, refused);
     }
     assert_eq!(verifier.runs(), 2);
-    // From elsewhere nothing shows that somebody has tried it.
-    assert_eq!(verify(&verifier, ELSEWHERE, ("ann", "old")).await, refused);
+    // From elsewhere nothing shows that it was tried before.
+    assert_eq!(verify(&verifier, ELSEWHERE, "ann:old").await, refused);
     assert_eq!(verifier.runs(), 3);
     for guess in 0..9 {
-        assert_eq!(verify(&verifier, HERE, ("ann", &guess.to_string())).await, refused);
+        assert_eq!(verify(&verifier, HERE, &format!("ann:{guess}")).await, refused);
     }
-    let throttled = verify(&verifier, HERE, ("ann", "right")).await;
+    let throttled = verify(&verifier, HERE, "ann:right").await;
     assert!(matches!(throttled, Err(Refusal::Throttled { .. })), "{throttled:?}");
 
     let verifier = self::verifier();
-    assert_eq!(verify(&verifier, HERE, ("ann", "new")).await, refused);
+    assert_eq!(verify(&verifier, HERE, "ann:new").await, refused);
     verifier.set_users(&ann("new"));
-    assert_eq!(verify(&verifier, HERE, ("ann", "new")).await, Ok(Outcome::Bcrypt));
+    assert_eq!(verify(&verifier, HERE, "ann:new").await, Ok(Outcome::Bcrypt));
 }
 
 #[tokio::test]
 async fn a_connection_that_was_let_in_goes_on_when_others_of_its_address_are_throttled() {
     let verifier = verifier();
-    let (right, session) = (credentials("ann", "right"), Session::default());
+    let right = credentials("ann:right");
+    let session = Session::default();
     let again = || verifier.verify(&right, HERE.into(), &session);
     assert_eq!(again().await, Ok(Outcome::Bcrypt));
     for guess in 0..10 {
-        let _ = verify(&verifier, HERE, ("ann", &guess.to_string())).await;
+        let _ = verify(&verifier, HERE, &format!("ann:{guess}")).await;
     }
     let throttled = |answer: Result<Outcome, Refusal>| {
         assert!(matches!(answer, Err(Refusal::Throttled { .. })), "{answer:?}");
     };
-    throttled(verify(&verifier, HERE, ("ann", "right")).await);
+    throttled(verify(&verifier, HERE, "ann:right").await);
     assert_eq!(again().await, Ok(Outcome::Memory));
     verifier.verified.invalidate_all();
     assert_eq!(again().await, Ok(Outcome::Bcrypt), "it does not depend on the memory");
-    // A guess over it, as when it is a proxy's, ends that.
-    let guess = credentials("ann", "guess");
+    // A guess over the same connection, as through a proxy, ends that.
+    let guess = credentials("ann:guess");
     throttled(verifier.verify(&guess, HERE.into(), &session).await);
     throttled(again().await);
 
-    // What the file does not let in is not let in by any connection.
-    let (verifier, session) = (self::verifier(), Session::default());
+    // A proven connection is refused, too, once the file has no such password.
+    let verifier = self::verifier();
+    let session = Session::default();
     assert_eq!(verifier.verify(&right, HERE.into(), &session).await, Ok(Outcome::Bcrypt));
     for after in [ann("another"), users("")] {
         verifier.set_users(&after);
@@ -170,15 +169,15 @@ async fn a_connection_that_was_let_in_goes_on_when_others_of_its_address_are_thr
 async fn a_check_whose_client_is_gone_counts_all_the_same() {
     let verifier = verifier();
     for guess in 0..10 {
-        let guess = guess.to_string();
-        let mut asking = Box::pin(verify(&verifier, HERE, ("ann", &guess)));
-        while verifier.runs() <= guess.parse().unwrap() {
+        let text = format!("ann:{guess}");
+        let mut asking = Box::pin(verify(&verifier, HERE, &text));
+        while verifier.runs() <= guess {
             let _ = futures_util::poll!(&mut asking);
             tokio::task::yield_now().await;
         }
         drop(asking);
     }
-    let answer = verify(&verifier, HERE, ("ann", "right")).await;
+    let answer = verify(&verifier, HERE, "ann:right").await;
     assert!(matches!(answer, Err(Refusal::Throttled { .. })), "{answer:?}");
 }
 
@@ -194,7 +193,7 @@ async fn passwords_that_are_not_text_are_compared_as_bytes() {
     assert_eq!(ask(b"ann:gr\xfc\xdfe").await, Ok(Outcome::Bcrypt));
     let refused = Err(Refusal::Unauthenticated);
     assert_eq!(ask("ann:grüße".as_bytes()).await, refused);
-    // A name that is not text is nobody's, and costs what anybody's costs.
+    // A name that is not UTF-8 is unknown, and costs as much as a user's.
     let runs = verifier.runs();
     assert_eq!(ask(b"\xff:gr\xfc\xdfe").await, refused);
     assert_eq!(verifier.runs(), runs + 1);

@@ -102,7 +102,7 @@ async fn each_user_with_a_quick_hash_is_named_in_the_log() {
         log.lines().find(|line| line.contains(&name)).unwrap_or_else(|| panic!("{user}: {log}"))
     };
     for user in users(&LINES) {
-        assert!(line(user).contains("guesses quickly: set it again"), "{log}");
+        assert!(line(user).contains("can guess quickly: set it again"), "{log}");
     }
     for user in users(&BROKEN) {
         assert!(line(user).contains("the hash is damaged"), "{log}");
