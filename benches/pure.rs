@@ -1,4 +1,4 @@
-//! The parts that touch neither disk nor network: what each costs by itself.
+//! The cost of each part that uses neither disk nor network.
 //!
 //! `cargo bench --bench pure` times them; `make test` only compiles them.
 
@@ -88,7 +88,7 @@ fn manifest_parse(criterion: &mut Criterion) {
 }
 
 fn remembered_password(criterion: &mut Criterion) {
-    // bcrypt's least cost: it runs once, before the clock does.
+    // bcrypt's least cost: it runs once, before the measurement.
     let hash = bcrypt::hash("correct horse battery", 4).expect("a password can be hashed");
     let users = Htpasswd::parse(format!("ann:{hash}\n").as_bytes(), Formats::BcryptOnly);
     let gate = Gate::htpasswd(&HtpasswdOptions::default(), &users, EverythingAllowed)

@@ -1,4 +1,4 @@
-//! What the command line asks for, and how large everything is.
+//! The command line, and the sizes of a run.
 
 use std::{env, path::PathBuf, time::Duration};
 
@@ -9,13 +9,13 @@ const USAGE: &str = "usage: compare --binary PATH [--quick] [--rounds N] [--only
 /// The command line.
 #[derive(Debug)]
 pub(crate) struct Arguments {
-    /// The Portcullis that is measured: a release build.
+    /// The measured binary of Portcullis: a release build.
     pub(crate) binary: PathBuf,
-    /// The numbers of the lines to measure; all when empty.
+    /// The numbers of the lines to measure; empty means all.
     pub(crate) only: Vec<String>,
     /// Whether docs/BENCHMARKS.md is written.
     pub(crate) write: bool,
-    /// How large everything is.
+    /// The sizes of the run.
     pub(crate) plan: Plan,
 }
 
@@ -28,22 +28,22 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     /// How long each load of small requests lasts, in seconds.
     pub(crate) seconds: u32,
-    /// The blob that is pulled and pushed by few, in bytes.
+    /// The size of the blob that few clients pull and push, in bytes.
     pub(crate) large: usize,
-    /// The blob that is pulled and pushed by many, in bytes.
+    /// The size of the blob that many clients pull and push, in bytes.
     pub(crate) middle: usize,
     /// The repositories of the large tree, and the tags of one of them.
     pub(crate) names: usize,
     /// The repositories that share an image.
     pub(crate) shared: usize,
-    /// When the whole run is given up.
+    /// The time limit of the whole run.
     pub(crate) limit: Duration,
 }
 
 impl Plan {
-    /// How many pull at once in line 7.
+    /// How many clients pull at once in line 7.
     pub(crate) const PULLS: usize = 200;
-    /// How many push at once in line 7.
+    /// How many clients push at once in line 7.
     pub(crate) const PUSHES: usize = 32;
     /// The idle connections of line 9.
     pub(crate) const IDLE: usize = 1000;
@@ -69,7 +69,7 @@ impl Plan {
         limit: Duration::from_secs(15 * 60),
     };
 
-    /// What the short form leaves out, in words; empty for the long form.
+    /// A sentence about what the short form leaves out; empty for the long form.
     pub(crate) fn reduced(&self) -> Vec<String> {
         let full = Self::FULL;
         let words = [
@@ -89,7 +89,7 @@ impl Plan {
 }
 
 impl Arguments {
-    /// Reads the command line. `--bench`, which cargo adds, says nothing.
+    /// Reads the command line. `--bench`, which cargo adds, is ignored.
     pub(crate) fn read() -> Outcome<Self> {
         let (mut binary, mut only, mut rounds) = (None, Vec::new(), None);
         let (mut write, mut quick) = (false, false);

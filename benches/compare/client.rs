@@ -1,5 +1,5 @@
-//! The program's own client, for what no tool does: the small requests around a push, many pushes
-//! from memory, timed pages.
+//! The program's own client, for requests that no tool sends: the small requests around a push,
+//! many pushes from memory, timed pages.
 
 use std::{fs, sync::Arc, time::Instant};
 
@@ -19,7 +19,7 @@ use crate::{
     site::{PASSWORD, Site, USER},
 };
 
-/// How much of a blob in memory goes into one piece.
+/// The size of the pieces of a blob in memory.
 const PIECE: usize = 64 * 1024;
 
 /// A client that trusts all sides and knows the password.
@@ -31,7 +31,7 @@ pub(crate) struct Client {
 
 impl Client {
     /// A client with connections of its own. All sides have one name, so it resumes no session: it
-    /// would take the ticket of one to another.
+    /// would present the ticket of one side to another.
     pub(crate) fn new(site: &Site, runtime: &Handle) -> Outcome<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(site.path("certs/ca.crt"))?)?;
@@ -95,8 +95,7 @@ impl Client {
         })
     }
 
-    /// Pushes `count` blobs at once, all of the payload's size and each another one; gives their
-    /// digests.
+    /// Pushes `count` different blobs of the payload's size at once; gives their digests.
     pub(crate) fn push_many(
         &self,
         side: &Served,

@@ -1,4 +1,4 @@
-//! Bytes to push and pull: random, so that nothing can be left out or made smaller.
+//! Bytes to push and pull: random, so that they can be neither deduplicated nor compressed.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,11 +16,11 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// How much of the end of a payload makes it another one.
+/// The size of the end of a payload that varies.
 const TAIL: usize = 64;
 
-/// A large random file, which can be made another one by its last bytes: each has its own digest,
-/// and all but the end is hashed once.
+/// A large random file whose last bytes vary: each variant has its own digest, and all but the end
+/// is hashed once.
 #[derive(Debug)]
 pub(crate) struct Payload {
     pub(crate) path: PathBuf,
@@ -44,20 +44,20 @@ impl Payload {
             left -= length;
         }
         file.write_all(&[0; TAIL])?;
-        // What is still to be written to the disk would slow down whoever comes first.
+        // Unwritten pages would slow down the side that comes first.
         file.sync_all()?;
         let digest = digest_of(hash.clone().chain_update([0; TAIL]));
         Ok(Self { path: path.to_owned(), digest, size, before_tail: hash })
     }
 
-    /// The same bytes with another end, and their digest.
+    /// The same bytes with a new end, and their digest.
     pub(crate) fn another(&self) -> Outcome<([u8; TAIL], String)> {
         let mut tail = [0; TAIL];
         File::open("/dev/urandom")?.read_exact(&mut tail)?;
         Ok((tail, digest_of(self.before_tail.clone().chain_update(tail))))
     }
 
-    /// Makes a copy at `path`, or gives the copy that is there, another end; gives the digest.
+    /// Makes a copy at `path`, or gives an existing copy a new end; gives the digest.
     pub(crate) fn renew(&self, path: &Path) -> Outcome<String> {
         if !path.exists() {
             fs::copy(&self.path, path)?;

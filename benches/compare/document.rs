@@ -1,4 +1,4 @@
-//! docs/BENCHMARKS.md, which is also what is printed.
+//! docs/BENCHMARKS.md, which the program also prints.
 
 use std::fs;
 
@@ -33,16 +33,16 @@ Met, of those that are required: {met}.
 - Portcullis: the release build, with TLS, passwords, access log and fsync, as it comes.
 - nginx + registry:2, the pair: Debian's nginx with TLS and `auth_basic` in front of Debian's docker-registry
   on loopback, configured as registry:2's documentation has it, with connections that are kept.
-- limit: what the third column names. nginx static is the same bytes as static files over TLS, without
+- limit: named in the third column. nginx static is the same bytes as static files over TLS, without
   password and log. dd writes the same file with `conv=fdatasync`.
 - All have one certificate, one user (bcrypt cost {cost}) and the same content, on one file system. Files are
   read from the page cache. Clients run on the same cores, at the same cost for all sides.
-- 1 and 10 are wrk; 2 is h2load with one stream in each of 16 connections; HEAD goes over h2, for neither
-  tool can read the answer to a HEAD over h1. 3 and 4 are curl over h1, as docker; 4 times PATCH (chunked) and
+- 1 and 10 are wrk; 2 is h2load with one stream in each of 16 connections; HEAD goes over h2, since neither
+  tool can read the response to a HEAD over h1. 3 and 4 are curl over h1, as docker; 4 times PATCH (chunked) and
   PUT. 5 is skopeo. 6, 8 and 9 are the program's own client.
 - The server's processor time is that of all processes of a side, user and system, for each request or GB of its
-  turns: it does not depend on how fast the client is. The limit's is that of nginx for the same bytes.
-- 7 counts all processes of a side. 9b counts as unharmed up to a quarter and 1 ms above the figure without.
+  turns: it does not depend on the speed of the client. The limit's is that of nginx for the same bytes.
+- 7 counts all processes of a side. 9b may be up to a quarter and 1 ms above the figure without.
 ",
         date = Timestamp::now().strftime("%F %R UTC"),
         rounds = stage.plan.rounds,
@@ -98,7 +98,7 @@ fn machine(stage: &Stage) -> String {
     lines.iter().map(|line| format!("- {line}\n")).collect()
 }
 
-/// The first line that a program says, or so many words of it; or that it is not there.
+/// The first line that a program prints, or its first `words` words; or that it is missing.
 fn said(program: &str, arguments: &[&str], words: usize) -> String {
     let Ok(path) = process::installed(program) else {
         return format!("{program}: not installed");

@@ -1,4 +1,4 @@
-//! The lines of the table: what is measured, on which sides, and what it must reach.
+//! The lines of the table: the figure, the sides, and the requirement.
 
 use crate::{Outcome, load::Load, sides::Side, stage::Stage};
 
@@ -7,15 +7,15 @@ use crate::{Outcome, load::Load, sides::Side, stage::Stage};
 pub(crate) struct Line {
     /// As in the requirements: `3a`.
     pub(crate) number: &'static str,
-    /// What is measured, in words.
+    /// The name of the figure.
     pub(crate) figure: String,
     pub(crate) unit: Unit,
-    /// What the third side is, in a few words; empty when there is none.
+    /// The name of the third side; empty without one.
     pub(crate) bound: &'static str,
     pub(crate) requirement: Requirement,
 }
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// Requests a second.
@@ -79,27 +79,27 @@ impl ProcessorUnit {
     }
 }
 
-/// What Portcullis must reach.
+/// The requirement for Portcullis.
 #[derive(Clone, Debug)]
 pub(crate) enum Requirement {
-    /// So many times better than a side.
+    /// This many times better than a side.
     Better(f64, Side),
-    /// So many times what Portcullis reached in another line.
+    /// This many times the figure of Portcullis in another line.
     OfLine(f64, &'static str),
     /// An amount of the line's unit.
     AtMost(f64),
-    /// So many times the bound, and so much more.
+    /// This many times the bound, plus an amount.
     NearBound(f64, f64),
     All(Vec<Self>),
     Any(Vec<Self>),
 }
 
-/// Does the work of some lines, one side at a time.
+/// Measures some lines, one side at a time.
 pub(crate) trait Work {
-    /// The lines that [`Work::measure`] gives readings for, in the same order.
+    /// The lines for which [`Work::measure`] gives readings, in the same order.
     fn lines(&self) -> Vec<Line>;
 
-    /// The sides there are.
+    /// The sides that take part.
     fn sides(&self) -> &'static [Side] {
         &Side::ALL
     }
@@ -113,16 +113,16 @@ pub(crate) trait Work {
     fn measure(&mut self, stage: &Stage, side: Side) -> Outcome<Vec<Reading>>;
 }
 
-/// What one turn gave for one line.
+/// The reading of one turn for one line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
-    /// In the line's unit; not a number where the side has nothing to compare.
+    /// In the line's unit; not a number for a side without a reading.
     pub(crate) amount: f64,
     pub(crate) load: Option<Load>,
 }
 
 impl Reading {
-    /// A side that has nothing in this line.
+    /// A side without a reading in this line.
     pub(crate) const NOTHING: Self = Self { amount: f64::NAN, load: None };
 
     /// An amount alone.
@@ -130,7 +130,7 @@ impl Reading {
         Self { amount, load: None }
     }
 
-    /// An amount, and how busy both ends were meanwhile.
+    /// An amount, and the load of both ends meanwhile.
     pub(crate) const fn under(amount: f64, load: Load) -> Self {
         Self { amount, load: Some(load) }
     }

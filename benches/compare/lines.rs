@@ -1,4 +1,4 @@
-//! The lines, a file for each group that is measured together.
+//! The lines, one file for each group that is measured together.
 
 use crate::{arguments::Plan, line::Work};
 

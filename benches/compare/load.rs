@@ -1,4 +1,4 @@
-//! What processes take of the machine: processor time and memory, as /proc tells.
+//! The load of processes: processor time and memory, from /proc.
 
 use std::{fs, time::Instant};
 
@@ -31,7 +31,7 @@ impl Meter {
         Self { servers, started: Instant::now(), before }
     }
 
-    /// Ends; also gives the seconds that went by.
+    /// Ends; also gives the elapsed seconds.
     pub(crate) fn stop(self) -> (f64, Load) {
         let seconds = self.started.elapsed().as_secs_f64();
         let clients = (clients_seconds() - self.before.0) / seconds;
@@ -40,7 +40,7 @@ impl Meter {
     }
 }
 
-/// A process and its children; nginx does its work in those.
+/// A process and its children, in which nginx does its work.
 pub(crate) fn with_children(parents: &[u32]) -> Vec<u32> {
     let children = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
         let id: u32 = entry.file_name().to_str()?.parse().ok()?;
@@ -60,7 +60,7 @@ pub(crate) fn peak(processes: &[u32]) -> Outcome<f64> {
     sum(processes, "VmHWM:")
 }
 
-/// Lets the peak begin anew.
+/// Resets the peak.
 pub(crate) fn forget_peak(processes: &[u32]) -> Outcome<()> {
     for id in processes {
         fs::write(format!("/proc/{id}/clear_refs"), "5")?;
@@ -98,7 +98,7 @@ fn seconds(process: &str, fields: std::ops::Range<usize>) -> f64 {
     ticks.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / TICKS
 }
 
-/// The fields of /proc/…/stat behind the name, which may contain anything: state, parent, ….
+/// The fields of /proc/…/stat after the name, which may contain any character: state, parent, ….
 fn stat(process: &str) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let (_, fields) = text.rsplit_once(')')?;

@@ -1,15 +1,15 @@
-//! Portcullis beside what it replaces and beside what the machine can do, in one run.
+//! Compares Portcullis with nginx and registry:2, and with the limits of the machine, in one run.
 //!
-//! `make bench` and `make bench-quick` run this. Three sides stand on loopback with the same
+//! `make bench` and `make bench-quick` run this. Three sides listen on loopback with the same
 //! certificate, the same user and the same content: Portcullis, Debian's nginx in front of Debian's
 //! docker-registry, and the limits (nginx with static files and no password, `dd`). They take
 //! turns, and medians are compared.
 //!
-//! To add a line, implement `line::Work` in `lines/` and name it in `lines::all`. What cannot be
-//! measured is reported by name. Nothing is left behind: servers end and files go on every exit.
+//! To add a line, implement `line::Work` in `lines/` and name it in `lines::all`. The report names
+//! the lines that cannot be measured. Every exit ends the servers and removes the files.
 //!
-//! Built without optimisation on purpose: the work is done by the servers and by wrk, h2load, curl
-//! and skopeo, and the binary that is measured must be the one that `cargo build --release` makes.
+//! Built without optimisation on purpose: the servers and wrk, h2load, curl and skopeo do the work,
+//! and the measured binary must be the one that `cargo build --release` makes.
 
 #![expect(
     clippy::print_stdout,
@@ -38,7 +38,7 @@ use tokio::{runtime::Runtime, signal::unix, time};
 
 use crate::{arguments::Arguments, line::Work, results::Measured, sides::Side, stage::Stage};
 
-/// What can fail says so in words: they end in the table.
+/// Errors are sentences, which end up in the table.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> ExitCode {
@@ -55,7 +55,7 @@ fn compare() -> Outcome<()> {
     let arguments = Arguments::read()?;
     process::raise_file_limit()?;
     let runtime = Runtime::new()?;
-    // On the disk that is measured, not in a temporary file system that may be memory.
+    // On the measured disk, not in a temporary file system that may be memory.
     let directory =
         tempfile::Builder::new().prefix("compare-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     leave_on_signals(&runtime, directory.path().to_owned(), &arguments)?;
@@ -76,7 +76,7 @@ fn compare() -> Outcome<()> {
     Ok(())
 }
 
-/// Gives each side its turn, round by round. A side that fails has no further turn.
+/// Gives each side its turn, round by round. A side that fails gets no further turn.
 fn measure(work: &mut dyn Work, stage: &Stage) -> Vec<Measured> {
     let mut results: Vec<_> = work.lines().into_iter().map(Measured::of).collect();
     let mut failed: Vec<Side> = Vec::new();
@@ -105,7 +105,7 @@ fn measure(work: &mut dyn Work, stage: &Stage) -> Vec<Measured> {
     results
 }
 
-/// Sees to it that a signal, or a run without an end, leaves neither servers nor files.
+/// Ends servers and removes files after a signal or the time limit of the run.
 fn leave_on_signals(runtime: &Runtime, directory: PathBuf, arguments: &Arguments) -> Outcome<()> {
     let _context = runtime.enter();
     let mut interrupt = unix::signal(unix::SignalKind::interrupt())?;

@@ -14,7 +14,7 @@ use std::{
 
 use crate::Outcome;
 
-/// Longer than any one client takes, so that one that hangs fails its line and not the whole run.
+/// Longer than any client takes, so that a client that hangs fails its line and not the whole run.
 const CLIENT_LIMIT: &str = "600";
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts a server with its output in `log` and waits until it accepts connections at
-    /// `address`. The kernel ends it should this process die without a word.
+    /// `address`. The kernel sends it SIGTERM if this process dies.
     pub(crate) fn start(command: &Command, log: &Path, address: &str) -> Outcome<Self> {
         let program = installed(&command.get_program().to_string_lossy())?;
         let output = File::create(log)?;
@@ -41,7 +41,7 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
-            // A Ctrl-C in the terminal is for us, who then end the servers in order.
+            // Ctrl-C in the terminal reaches this process only, which ends the servers in order.
             .process_group(0)
             .spawn()?;
         running().push(child.id());
@@ -81,7 +81,7 @@ impl Drop for Daemon {
     }
 }
 
-/// Ends all servers without the help of their owners, for the exits that do not unwind.
+/// Ends all servers without their owners, for exits that do not unwind.
 pub(crate) fn end_all() {
     let running = running().clone();
     running.iter().for_each(|id| signal("TERM", *id));
@@ -97,7 +97,7 @@ fn signal(name: &str, id: u32) {
     let _ = Command::new("kill").args(["-s", name, &id.to_string()]).stderr(Stdio::null()).status();
 }
 
-/// Runs a client to its end and gives its stdout; `input` is what it reads.
+/// Runs a client to its end and gives its stdout; `input` is its stdin.
 pub(crate) fn run(program: &str, arguments: &[&str], input: &[u8]) -> Outcome<String> {
     start(program, arguments)?.finish(input)
 }
@@ -124,7 +124,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Whether it is over.
+    /// Whether the client has ended.
     pub(crate) fn has_ended(&mut self) -> Outcome<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
@@ -132,7 +132,7 @@ impl Running {
     /// Waits for the end and gives the stdout of a client that succeeded.
     pub(crate) fn finish(mut self, input: &[u8]) -> Outcome<String> {
         if let Some(mut stdin) = self.child.stdin.take() {
-            // A client that refuses before it reads leaves a broken pipe: what it said tells why.
+            // A client that refuses before it reads breaks the pipe: its output tells why.
             let _ = stdin.write_all(input);
         }
         let output = self.child.wait_with_output()?;
@@ -145,21 +145,21 @@ impl Running {
     }
 }
 
-/// Where a program is; the error names it.
+/// The path of a program; the error names the program.
 pub(crate) fn installed(program: &str) -> Outcome<PathBuf> {
     if program.contains('/') {
         return Ok(program.into());
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
-        // Debian keeps servers where only root's path leads.
+        // Debian installs servers in folders that are on root's PATH only.
         .chain(["/usr/sbin".into()])
         .map(|folder| folder.join(program))
         .find(|candidate| candidate.is_file())
         .ok_or_else(|| format!("{program} is not installed").into())
 }
 
-/// Lets this process and those it starts hold the connections of line 9.
+/// Raises the limit of descriptors of this process and its children, for the connections of line 9.
 pub(crate) fn raise_file_limit() -> Outcome<()> {
     let mut limits = String::new();
     File::open("/proc/self/limits")?.read_to_string(&mut limits)?;

@@ -1,4 +1,4 @@
-//! What was measured, and whether it is enough.
+//! The readings, and whether they meet the requirements.
 
 use crate::{
     line::{Line, Reading, Requirement},
@@ -6,7 +6,7 @@ use crate::{
     sides::Side,
 };
 
-/// A line with what its turns gave.
+/// A line with the readings of its turns.
 #[derive(Debug)]
 pub(crate) struct Measured {
     pub(crate) line: Line,
@@ -16,12 +16,12 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// Nothing was measured yet.
+    /// A line without readings.
     pub(crate) fn of(line: Line) -> Self {
         Self { line, readings: Default::default(), failures: Vec::new() }
     }
 
-    /// Adds what one turn gave.
+    /// Adds the readings of one turn.
     pub(crate) fn add(&mut self, side: Side, reading: Reading) {
         if !reading.amount.is_nan() {
             self.readings[side as usize].push(reading);
@@ -35,18 +35,18 @@ impl Measured {
         amounts
     }
 
-    /// The middle of a side's readings; `None` when it has none.
+    /// The median of a side's readings; `None` without readings.
     pub(crate) fn median(&self, side: Side) -> Option<f64> {
         median(&self.amounts(side))
     }
 
-    /// The least and the greatest of a side's readings, when there are several.
+    /// The least and the greatest of a side's readings, if there are several.
     pub(crate) fn spread(&self, side: Side) -> Option<(f64, f64)> {
         let amounts = self.amounts(side);
         (amounts.len() > 1).then(|| (amounts[0], amounts[amounts.len() - 1]))
     }
 
-    /// How busy both ends were with Portcullis, on average.
+    /// The load of both ends during the turns of Portcullis, on average.
     pub(crate) fn load(&self) -> Option<Load> {
         let loads: Vec<Load> =
             self.readings[Side::Portcullis as usize].iter().filter_map(|r| r.load).collect();
@@ -76,11 +76,11 @@ impl Measured {
     pub(crate) fn advantage(&self, over: Side) -> Option<f64> {
         let ours = self.median(Side::Portcullis)?;
         let theirs = self.median(over)?;
-        // A side that answered nothing cannot be so many times slower.
+        // A ratio to a side that answered nothing has no meaning.
         (theirs > 0.0).then(|| self.line.unit.advantage(ours, theirs))
     }
 
-    /// Whether the requirement is met; `None` when it cannot be told.
+    /// Whether the requirement is met; `None` when that is unknown.
     pub(crate) fn is_met(&self, others: &[Self]) -> Option<bool> {
         self.meets(&self.line.requirement, others)
     }
@@ -117,7 +117,7 @@ impl Measured {
         }
     }
 
-    /// What is required, in words.
+    /// The requirement, in words.
     pub(crate) fn required(&self) -> String {
         self.words(&self.line.requirement)
     }

@@ -8,13 +8,13 @@ pub(crate) mod limit;
 pub(crate) mod pair;
 pub(crate) mod portcullis;
 
-/// Whose turn it is.
+/// A side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Portcullis,
     /// nginx with TLS and passwords in front of registry:2.
     Pair,
-    /// What the machine can do: the line says how that is found.
+    /// The limit of the machine, as the line defines it.
     Bound,
 }
 
@@ -28,7 +28,7 @@ impl Side {
 pub(crate) struct Served {
     /// `127.0.0.1:PORT`.
     pub(crate) address: String,
-    /// Where its blobs lie: registry:2's tree, or static files.
+    /// The folder of its blobs: registry:2's tree, or static files.
     pub(crate) root: PathBuf,
     daemons: Vec<Daemon>,
 }

@@ -1,4 +1,4 @@
-//! What all sides have in common: certificate, user, directory.
+//! The parts that all sides share: certificate, user, directory.
 
 use std::{
     fs,
@@ -14,8 +14,8 @@ use crate::{Outcome, process};
 pub(crate) const USER: &str = "ann";
 /// Her password.
 pub(crate) const PASSWORD: &str = "correct horse battery";
-/// What her password costs: that of `htpasswd -B` in most instructions for registry:2 is 5, that
-/// of the measurements which led to this project is 10.
+/// The bcrypt cost of her password. `htpasswd -B` in most instructions for registry:2 uses 5; the
+/// measurements that led to this project used 10.
 pub(crate) const COST: u32 = 10;
 
 /// The directory of a run, with the certificate and the user of all sides.
@@ -57,7 +57,7 @@ impl Site {
     }
 }
 
-/// An address on loopback that nobody listens on.
+/// A free address on loopback.
 pub(crate) fn free_address() -> Outcome<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

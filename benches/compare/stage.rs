@@ -1,4 +1,4 @@
-//! Everything that stands while lines are measured: the sides, with the same content.
+//! The sides, with the same content, while lines are measured.
 
 use std::{fs, path::Path};
 
@@ -15,12 +15,12 @@ use crate::{
     site::Site,
 };
 
-/// The repository that is pulled from.
+/// The repository of the pulls.
 pub(crate) const REPOSITORY: &str = "bench/app";
-/// The tag whose manifest is asked for.
+/// The tag whose manifest is requested.
 pub(crate) const TAG: &str = "latest";
 
-/// The sides and their content. A side that cannot be had says why whenever it is asked for.
+/// The sides and their content. A side that could not start gives the reason at each use.
 #[derive(Debug)]
 pub(crate) struct Stage {
     // Dropped in this order: servers end before their files go.
@@ -30,9 +30,9 @@ pub(crate) struct Stage {
     pub(crate) client: Client,
     pub(crate) runtime: Handle,
     pub(crate) plan: Plan,
-    /// What is pulled and pushed by few.
+    /// The payload that few clients pull and push.
     pub(crate) large: Payload,
-    /// What is pulled and pushed by many.
+    /// The payload that many clients pull and push.
     pub(crate) middle: Payload,
     pub(crate) site: Site,
     directory: TempDir,
@@ -93,7 +93,7 @@ impl Stage {
         Ok(manifest)
     }
 
-    /// A side that runs, or why it does not.
+    /// A running side, or the reason why it does not run.
     pub(crate) fn side(&self, side: Side) -> Outcome<&Served> {
         match side {
             Side::Portcullis => Ok(&self.portcullis),
@@ -117,7 +117,7 @@ impl Stage {
         self.directory.path().join(relative)
     }
 
-    /// Does `work` and gives what it gave, its seconds, and how busy it kept both ends.
+    /// Runs `work` and gives its result, its seconds, and the load of both ends.
     pub(crate) fn timed<T>(
         servers: Option<&Served>,
         work: impl FnOnce() -> Outcome<T>,
@@ -128,8 +128,8 @@ impl Stage {
         Ok((done, seconds, load))
     }
 
-    /// Takes a blob that was pushed off the disk, so that the disk does not fill and nobody has to
-    /// write it back while others are measured. The link to it stays.
+    /// Removes a pushed blob from the disk, so that the disk does not fill and no write-back runs
+    /// while other sides are measured. The link to it stays.
     pub(crate) fn forget_blob(side: &Served, digest: &str) -> Outcome<()> {
         let hex = digest.trim_start_matches("sha256:");
         let folder = format!("docker/registry/v2/blobs/sha256/{}/{hex}", &hex[..2]);

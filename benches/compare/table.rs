@@ -17,7 +17,7 @@ const HEAD: [&str; 10] = [
     "server's processor time",
 ];
 
-/// The table, and below it what could not be measured.
+/// The table, and below it the lines that could not be measured.
 pub(crate) fn render(results: &[Measured]) -> String {
     let head = HEAD.map(str::to_owned);
     let rows: Vec<_> = results.iter().map(|result| row(result, results)).collect();
@@ -58,7 +58,7 @@ fn row(result: &Measured, results: &[Measured]) -> [String; 10] {
     ]
 }
 
-/// The median, and the least and the greatest when there were several turns.
+/// The median, and the least and the greatest after several turns.
 fn cell(result: &Measured, side: Side) -> String {
     let Some(median) = result.median(side) else {
         let failed = result.failures.iter().any(|(failed, _)| *failed == side);
@@ -73,7 +73,7 @@ fn cell(result: &Measured, side: Side) -> String {
     format!("{bound}{}{spread}", unit.show(median))
 }
 
-/// What a request or a gigabyte takes of the processors on each side that has a server.
+/// The processor time of a request or a gigabyte on each side that has a server.
 fn processor_time(result: &Measured) -> String {
     let Some(unit) = result.line.unit.processor_unit() else { return "–".to_owned() };
     let names = [(Side::Portcullis, ""), (Side::Pair, "pair "), (Side::Bound, "limit ")];
@@ -86,7 +86,7 @@ fn processor_time(result: &Measured) -> String {
     if cells.is_empty() { "–".to_owned() } else { cells.join(", ") }
 }
 
-/// A figure without its unit, unless it is another one than usual.
+/// A figure without its unit, unless it differs from the usual one.
 fn bare(shown: &str) -> &str {
     shown.trim_end_matches("/s").trim_end_matches(" GB")
 }

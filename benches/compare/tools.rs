@@ -1,4 +1,4 @@
-//! The tools that make the load, and what they say.
+//! The load generators, and their output.
 
 use std::{fs, path::Path};
 
@@ -7,15 +7,16 @@ use crate::{
     site::{PASSWORD, Site, USER},
 };
 
-/// What every client of a registry sends; registry:2 hides OCI manifests from those that do not.
+/// The `Accept` that every registry client sends; registry:2 hides OCI manifests from other
+/// clients.
 const ACCEPT: &str = "Accept: application/vnd.oci.image.manifest.v1+json";
 
-/// What wrk or h2load counted.
+/// The counts of wrk or h2load.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counted {
     /// Requests a second, all of which were answered with 2xx unless said otherwise.
     pub(crate) rate: f64,
-    /// The time in which 99 of 100 were answered, in seconds; zero where the tool does not say.
+    /// The p99 of the response time, in seconds; zero where the tool does not report it.
     pub(crate) p99: f64,
 }
 
@@ -41,7 +42,7 @@ pub(crate) fn wrk(load: Requests<'_>) -> Outcome<Counted> {
     Ok(counted)
 }
 
-/// Starts wrk as [`wrk`] runs it; [`read_wrk`] reads what it says.
+/// Starts wrk as [`wrk`] runs it; [`read_wrk`] reads its output.
 pub(crate) fn start_wrk(load: Requests<'_>) -> Outcome<process::Running> {
     let header = Site::authorization();
     process::start("wrk", &wrk_arguments(&load, &["-H", header.as_str(), "-H", ACCEPT])?)
@@ -53,7 +54,7 @@ pub(crate) fn start_wrk_script(load: Requests<'_>, script: &str) -> Outcome<proc
 }
 
 fn wrk_arguments<'a>(load: &Requests<'a>, more: &[&'a str]) -> Outcome<Vec<&'a str>> {
-    // They live as long as the program runs, which is not long.
+    // They live as long as this short-lived program.
     let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
     let connections = leak(format!("-c{}", load.connections));
     let seconds = leak(format!("-d{}", load.seconds));
@@ -64,7 +65,7 @@ fn wrk_arguments<'a>(load: &Requests<'a>, more: &[&'a str]) -> Outcome<Vec<&'a s
     Ok(arguments)
 }
 
-/// Reads what wrk says.
+/// Reads the output of wrk.
 pub(crate) fn read_wrk(said: &str) -> Outcome<Counted> {
     let rate = behind(said, "Requests/sec:")?.parse()?;
     let p99 = duration(behind(said, "99%")?)?;
@@ -87,8 +88,8 @@ pub(crate) fn h2load(load: Requests<'_>, method: &str) -> Outcome<Counted> {
     Ok(Counted { rate: rate.ok_or("h2load gave no rate")?.parse()?, p99: 0.0 })
 }
 
-/// Pulls a blob into nothing over HTTP/1.1, which is what docker speaks; `url` may contain a range
-/// of numbers, all of which are pulled at once.
+/// Pulls a blob to /dev/null over HTTP/1.1, as docker does; `url` may contain a range of numbers,
+/// all of which are pulled at once.
 pub(crate) fn start_curl(site: &Site, url: &str) -> Outcome<process::Running> {
     let (authority, user) = (site.path("certs/ca.crt"), format!("{USER}:{PASSWORD}"));
     let mut arguments = vec!["-sS", "--fail", "--http1.1", "--cacert", &authority, "--user", &user];
@@ -97,8 +98,8 @@ pub(crate) fn start_curl(site: &Site, url: &str) -> Outcome<process::Running> {
     process::start("curl", &arguments)
 }
 
-/// Sends a file to an upload as docker does, in chunks and without a length beforehand; gives the
-/// upload's next URL.
+/// Sends a file to an upload as docker does, in chunks and without a length; gives the upload's
+/// next URL.
 pub(crate) fn curl_patch(site: &Site, file: &Path, location: &str) -> Outcome<String> {
     let (authority, user) = (site.path("certs/ca.crt"), format!("{USER}:{PASSWORD}"));
     let file = file.to_str().ok_or("a path is not text")?;
@@ -115,7 +116,7 @@ pub(crate) fn curl_patch(site: &Site, file: &Path, location: &str) -> Outcome<St
     next.ok_or_else(|| "no Location in the answer to PATCH".into())
 }
 
-/// Copies an image as it is, with the options for the side that is a registry.
+/// Copies an image unchanged, with the options for the registry's side.
 pub(crate) fn skopeo(site: &Site, from: &str, to: &str) -> Outcome<()> {
     let (trust, user) = (site.path("trust"), format!("{USER}:{PASSWORD}"));
     let (certificates, credentials) = if from.starts_with("docker:") {
@@ -129,7 +130,7 @@ pub(crate) fn skopeo(site: &Site, from: &str, to: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// Writes a file once more, to the disk and not only to memory.
+/// Copies a file with a sync at the end (`dd conv=fdatasync`).
 pub(crate) fn dd(from: &Path, to: &Path) -> Outcome<()> {
     let (input, output) = (format!("if={}", from.display()), format!("of={}", to.display()));
     process::run("dd", &[&input, &output, "bs=1M", "conv=fdatasync"], b"")?;

@@ -1,4 +1,4 @@
-//! Line 10: wrong passwords, as many as can be sent, beside the right ones of line 1.
+//! Line 10: wrong passwords at full rate beside the right ones of line 1.
 
 use std::{fmt::Write as _, fs, thread, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
 
 const CONNECTIONS: usize = 50;
 const P99: f64 = 0.020;
-/// How long a side may take to end what it began.
+/// How long a side may take to finish its requests.
 const SETTLED: Duration = Duration::from_secs(4);
 
 /// The rate of line 1 while 50 connections send passwords that were never seen before.
@@ -52,7 +52,7 @@ impl Work for WrongPasswords {
             let script = stage.path("wrong.lua");
             fs::write(&script, wrong_passwords(&path))?;
             let script = script.to_str().ok_or("a path is not text")?;
-            // From before the right ones until after them.
+            // From before the requests with the right password until after them.
             let seconds = requests.seconds + 2;
             let wrong = Requests { connections: CONNECTIONS, seconds, ..requests };
             let attack = start_wrk_script(wrong, script)?;
@@ -60,7 +60,7 @@ impl Work for WrongPasswords {
             let done = Stage::timed(Some(server), || wrk(requests));
             let said = attack.finish(b"")?;
             eprintln!("  wrong passwords: {:.0}/s answered", read_wrk(&said)?.rate);
-            // The pair goes on with the passwords of connections that are gone, on the same cores.
+            // The pair goes on checking passwords of closed connections, on the same cores.
             thread::sleep(SETTLED);
             done?
         } else {
@@ -70,8 +70,8 @@ impl Work for WrongPasswords {
     }
 }
 
-/// A script for wrk that never sends the same password twice, nor the one of another thread, and
-/// comes from ever other addresses: from one of them no password is looked at after a few.
+/// A script for wrk in which no two requests have the same password, and which names a new client
+/// address each time: from one address the server checks only a few passwords.
 fn wrong_passwords(path: &str) -> String {
     // Three digits are four characters of base64, so that a number is made from a table.
     let digits = (0..1000).fold(String::new(), |mut table, number| {

@@ -1,5 +1,5 @@
-//! Line 11: a collection that only looks, over many repositories with one image, while Portcullis
-//! serves them; and what that does to those who are served. The pair's registry has to be stopped.
+//! Line 11: a collection with `--dry-run`, over many repositories with one image, while Portcullis
+//! serves them; and the latency of requests meanwhile. The pair's registry has to be stopped.
 
 use std::{fs, path::Path, time::Instant};
 
@@ -16,12 +16,12 @@ use crate::{
     tools::{Requests, read_wrk, start_wrk, wrk},
 };
 
-/// What it may take, in seconds.
+/// The time limit, in seconds.
 const MOST: f64 = 3.0;
 /// How many times p99 may grow.
 const GROWTH: f64 = 2.0;
-/// How many clients ask meanwhile, one request behind the other: more would fill two cores, and whoever
-/// comes third on them waits, whatever it does.
+/// How many clients send requests meanwhile, one after the other: more would fill two cores, and a
+/// third process would wait whatever it does.
 const CONNECTIONS: usize = 1;
 /// The layers of the image: with its configuration, its tag and its manifest 27 files a repository.
 const LAYERS: usize = 23;
@@ -87,7 +87,7 @@ impl Collection {
         let url = server.url("/v2/shared/app-00000/manifests/latest");
         let requests =
             Requests { url: &url, connections: CONNECTIONS, seconds: stage.plan.seconds };
-        // bcrypt is not what is measured.
+        // bcrypt is not measured here.
         Client::new(&stage.site, &stage.runtime)?.timed_get(&url)?;
         self.before = Some(wrk(requests)?.p99);
         let file = stage.site.path("collected.yml");
@@ -106,7 +106,7 @@ impl Collection {
     }
 }
 
-/// How long a look takes, in seconds. What it prints is read and thrown away.
+/// How long a dry run takes, in seconds. Its output is read and discarded.
 fn collect(program: &str, configuration: &str) -> Outcome<f64> {
     let began = Instant::now();
     process::run(program, &["garbage-collect", "--dry-run", configuration], b"")?;
@@ -117,7 +117,7 @@ fn configuration(tree: &Path) -> String {
     format!("version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n", tree.display())
 }
 
-/// Writes registry:2's tree with so many repositories, all with the same image.
+/// Writes registry:2's tree with this many repositories, all with the same image.
 fn plant(tree: &Path, repositories: usize) -> Outcome<()> {
     let config = content::image_configuration();
     let layers: Vec<Vec<u8>> = (0..LAYERS).map(|n| format!("layer {n}").into_bytes()).collect();

@@ -1,4 +1,4 @@
-//! Line 9: connections that nobody uses, and what they do to those that are used.
+//! Line 9: idle connections, and their effect on busy ones.
 
 use std::{fs, sync::Arc};
 
@@ -22,14 +22,14 @@ use crate::{
 };
 
 const KIB: f64 = 1024.0;
-/// How much p99 may grow before it counts as harm: noise is more than nothing.
+/// How much p99 may grow before the line fails: less is noise.
 const GROWTH: f64 = 1.25;
 const SLACK: f64 = 0.001;
 
 /// Memory for each idle connection, and p99 of line 1 meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct IdleConnections {
-    /// p99 of Portcullis before there were any.
+    /// p99 of Portcullis without idle connections.
     before: Option<f64>,
 }
 
@@ -59,11 +59,11 @@ impl Work for IdleConnections {
             let before = self.before.ok_or("Portcullis was not measured")?;
             return Ok(vec![Reading::NOTHING, Reading::of(before)]);
         }
-        // A fresh one each time: memory that was freed earlier would be used again, unseen.
+        // A fresh server each time: it would reuse memory that it freed earlier, unseen.
         let server = stage.fresh(side, "idle", &stage.side(side)?.root)?;
         let url = server.url(&format!("/v2/{REPOSITORY}/manifests/{TAG}"));
         let requests = Requests { url: &url, connections: 16, seconds: stage.plan.seconds };
-        // bcrypt is not what is measured.
+        // bcrypt is not measured here.
         Client::new(&stage.site, &stage.runtime)?.timed_get(&server.url("/v2/"))?;
         let before = wrk(requests)?.p99;
         if side == Side::Portcullis {
@@ -78,7 +78,7 @@ impl Work for IdleConnections {
     }
 }
 
-/// Connections that have each asked once, so that the server knows what they speak, and wait.
+/// Connections that have each sent one request, so that the server knows their version, and wait.
 async fn connect(stage: &Stage, server: &Served) -> Outcome<Vec<TlsStream<TcpStream>>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&fs::read(stage.site.path("certs/ca.crt"))?)?)?;
@@ -88,7 +88,7 @@ async fn connect(stage: &Stage, server: &Served) -> Outcome<Vec<TlsStream<TcpStr
     for _ in 0..Plan::IDLE {
         let tcp = TcpStream::connect(&server.address).await?;
         let mut tls = connector.connect(ServerName::try_from("127.0.0.1")?, tcp).await?;
-        // Without a password, or the pair would take a minute. The answer is a 401, in one piece.
+        // Without a password, or the pair would take a minute. The response is a 401, in one piece.
         tls.write_all(b"GET /v2/ HTTP/1.1\r\nHost: idle\r\n\r\n").await?;
         if tls.read(&mut [0; 4096]).await? == 0 {
             return Err("a connection was closed".into());

@@ -13,7 +13,7 @@ use crate::{
 const LAYERS: usize = 60;
 const LAYER_SIZE: usize = 64 * 1024;
 
-/// skopeo copies an image that no side has seen, and copies it back.
+/// skopeo copies an image that no side has, and copies it back.
 #[derive(Debug, Default)]
 pub(super) struct ManyLayers {
     turns: usize,
@@ -32,7 +32,7 @@ impl Work for ManyLayers {
     }
 
     fn rounds(&self, planned: usize) -> usize {
-        // The pair takes its time.
+        // The pair is slow.
         planned.div_ceil(2)
     }
 

@@ -21,13 +21,14 @@ use crate::{
 const PAGE: f64 = 0.002;
 const WHOLE: f64 = 0.020;
 const START: f64 = 0.200;
-/// How often a list is asked for; the pair walks its tree each time and is asked less often.
+/// How often a list is requested; fewer times of the pair, which walks its tree each time.
 const TIMES: usize = 50;
 const TIMES_OF_PAIR: usize = 3;
 /// How old the tree is when it is first listed.
 const SETTLED: Duration = Duration::from_secs(4);
 
-/// Pages and whole lists, each after the first, on one connection; and the start over such a tree.
+/// Pages and whole lists, each after a first request, on one connection; and the start over such a
+/// tree.
 #[derive(Debug)]
 pub(super) struct Lists {
     names: usize,
@@ -83,8 +84,8 @@ impl Work for Lists {
         let tree = stage.path("many");
         if !tree.exists() {
             plant(&tree, self.names)?;
-            // A folder whose time is that of now may change once more unseen: no side of sense
-            // remembers it yet, and this tree is meant to be an old one.
+            // A folder with the current time may change once more unseen, so no side caches it yet;
+            // this tree stands for an old one.
             thread::sleep(SETTLED);
         }
         let client = Client::new(&stage.site, &stage.runtime)?;

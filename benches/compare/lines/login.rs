@@ -1,4 +1,4 @@
-//! Line 6: the first password that a fresh server sees, beside one bcrypt of the same cost.
+//! Line 6: the first login at a fresh server, beside one bcrypt of the same cost.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::{
 /// How much longer than bcrypt it may take, in seconds.
 const MORE: f64 = 0.010;
 
-/// GET /v2/ with a password, over a new connection to a server that has just been started.
+/// GET /v2/ with a password, over a new connection to a server that has just started.
 #[derive(Debug, Default)]
 pub(super) struct FirstLogin;
 

@@ -1,4 +1,4 @@
-//! Line 7: resident memory, after the start and while many pull and push.
+//! Line 7: resident memory, after the start and while many clients pull and push.
 
 use crate::{
     Outcome,
@@ -50,7 +50,7 @@ impl Work for Memory {
     }
 
     fn measure(&mut self, stage: &Stage, side: Side) -> Outcome<Vec<Reading>> {
-        // Over the tree that is there, by a server that remembers nothing.
+        // Over the existing tree, by a server with empty caches.
         let server = stage.fresh(side, "memory", &stage.side(side)?.root)?;
         let processes = server.processes();
         let idle = load::resident(&processes)?;

@@ -1,4 +1,4 @@
-//! Line 3: a large blob to one and to several.
+//! Line 3: pulls of a large blob by one client and by several.
 
 use crate::{
     Outcome,

@@ -1,8 +1,8 @@
-//! Line 4: large blobs from one and from several, as docker pushes them: POST, then PATCH and PUT,
-//! which are timed.
+//! Line 4: pushes of large blobs by one client and by several, as docker pushes: POST, then PATCH
+//! and PUT, which are timed.
 //!
-//! Each blob is another one. What a side pushed is taken off the disk when its turn is over, so that
-//! nobody pays for writing back what others left.
+//! Each blob is new. The blobs of a side are removed from the disk after its turn, so that no side
+//! pays for writing back those of another.
 
 use std::{path::PathBuf, thread};
 
@@ -95,7 +95,7 @@ impl Work for Push {
     }
 }
 
-/// Does all at once, each in a thread, and waits for all.
+/// Runs all at once, each in a thread, and waits for all.
 fn together<T: Send>(
     all: impl Iterator<Item = T>,
     work: impl Fn(T) -> Outcome<()> + Sync,

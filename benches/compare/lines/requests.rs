@@ -1,6 +1,6 @@
 //! Lines 1 and 2: small requests over kept connections.
 //!
-//! HEAD goes over HTTP/2: wrk and h2load's HTTP/1.1 wait for the body that an answer to HEAD
+//! HEAD goes over HTTP/2: wrk and h2load's HTTP/1.1 wait for the body that a response to HEAD
 //! announces and does not have.
 
 use crate::{

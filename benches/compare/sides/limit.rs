@@ -27,7 +27,7 @@ pub(super) fn nginx(
     let address = free_address()?;
     let scratch = site.path(name);
     fs::create_dir(&scratch)?;
-    // Its workers must reach a directory that is only ours.
+    // Its workers must reach a directory of our own user.
     let user = if process_is_root() { "user root;\n" } else { "" };
     let configuration = format!(
         "\

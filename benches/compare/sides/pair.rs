@@ -1,6 +1,6 @@
-//! The pair: nginx with TLS and `auth_basic` in front of registry:2, as registry:2's documentation
-//! has it ("Authenticate proxy with nginx"), and with what favours it: connections to the registry
-//! are kept, bodies are passed on as they come.
+//! The pair: nginx with TLS and `auth_basic` in front of registry:2, as in registry:2's
+//! documentation ("Authenticate proxy with nginx"), with the settings that favour it: keep-alive
+//! connections to the registry, and bodies without buffering.
 
 use std::{fs, path::Path, process::Command};
 

@@ -9,8 +9,8 @@ use crate::{
     site::{Site, free_address},
 };
 
-/// Starts it over the tree in `root`; `name` names its files. All else is as it comes, the access
-/// log too.
+/// Starts it over the tree in `root`; `name` names its files. Everything else has its default, the
+/// access log too.
 pub(crate) fn start(site: &Site, name: &str, root: &Path) -> Outcome<Served> {
     let address = free_address()?;
     let configuration = format!(
