@@ -1,4 +1,4 @@
-//! A registry as its clients see it, whichever program it is.
+//! A client of a registry, which may be either program.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +14,11 @@ use crate::content::{Family, digest};
 pub(crate) struct Api {
     http: reqwest::Client,
     base: String,
-    /// Whose requests they are; the password is everybody's.
+    /// The user of the requests; all users have one password.
     user: &'static str,
 }
 
-/// An answer with its whole body.
+/// A response with its whole body.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -34,7 +34,7 @@ impl Answer {
         self
     }
 
-    /// Checks that it is an error of the specification with this code, and gives its detail.
+    /// Checks that the response is an error of the specification with this code; gives its detail.
     #[track_caller]
     pub(crate) fn expect_error(self, status: u16, code: &str) -> String {
         let answer = self.expect(status);
@@ -43,17 +43,17 @@ impl Answer {
         error["detail"].to_string()
     }
 
-    /// A header; empty when it is not there.
+    /// A header; empty when absent.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The body as JSON; null when it is none.
+    /// The body as JSON; null when it is not JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// Where it says to go on, without the name of the server.
+    /// Its `Location`, without the name of the server.
     pub(crate) fn location(&self) -> String {
         let location = self.header("location");
         let at = location.find("/v2/").unwrap_or_else(|| panic!("{}: {location:?}", self.what));
@@ -72,7 +72,7 @@ impl Api {
         Self { http, base, user }
     }
 
-    /// Sends a request and gives the answer, whatever it is.
+    /// Sends a request and gives the response, whatever its status.
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -82,7 +82,7 @@ impl Api {
     ) -> Answer {
         let what = format!("{method} {}{target}", self.base);
         let request = self.http.request(method, format!("{}{target}", self.base));
-        // docker-registry, which asks for no password here, looks at none.
+        // docker-registry, which runs without authentication here, ignores the password.
         let request = request.basic_auth(self.user, Some(PASSWORD)).body(body);
         let request =
             headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
@@ -92,8 +92,8 @@ impl Api {
         Answer { status, headers, body, what }
     }
 
-    /// Reads something, as a client that takes every type: docker-registry hides OCI's types from
-    /// others and turns Docker's into schema 1 for them.
+    /// Sends a GET that accepts every type: docker-registry hides OCI's types from other clients
+    /// and turns Docker's into schema 1 for them.
     pub(crate) async fn read(&self, method: Method, target: &str) -> Answer {
         let accept = Family::types().join(", ");
         self.send(method, target, &[("accept", &accept)], "").await
@@ -109,13 +109,13 @@ impl Api {
         self.close(&location, digest, bytes.clone()).await;
     }
 
-    /// Begins an upload, and tells where it goes on.
+    /// Begins an upload, and gives the URL to continue it.
     pub(crate) async fn begin(&self, name: &str) -> String {
         let target = format!("/v2/{name}/blobs/uploads/");
         self.send(Method::POST, &target, &[], "").await.expect(202).location()
     }
 
-    /// Sends a chunk that begins at `offset`, and tells where the upload goes on.
+    /// Sends a chunk that begins at `offset`, and gives the URL to continue the upload.
     pub(crate) async fn chunk(&self, location: &str, offset: usize, bytes: Bytes) -> String {
         let range = format!("{offset}-{}", offset + bytes.len() - 1);
         let kind = "application/octet-stream";
@@ -123,13 +123,13 @@ impl Api {
         self.send(Method::PATCH, location, &headers, bytes).await.expect(202).location()
     }
 
-    /// Sends the rest of an upload, and names it.
+    /// Sends the rest of an upload, with its digest.
     pub(crate) async fn close(&self, location: &str, digest: &str, rest: Bytes) {
         let kind = [("content-type", "application/octet-stream")];
         self.send(Method::PUT, &closing(location, digest), &kind, rest).await.expect(201);
     }
 
-    /// Puts a manifest that has to be taken.
+    /// Puts a manifest that must be accepted.
     pub(crate) async fn put(&self, name: &str, reference: &str, kind: &str, text: &str) {
         let target = format!("/v2/{name}/manifests/{reference}");
         let headers = [("content-type", kind)];
@@ -138,19 +138,20 @@ impl Api {
         assert!(named.starts_with("sha512:") || named == digest(text), "{name}: {named}");
     }
 
-    /// The catalog; the programs do not put it in the same order.
+    /// The catalog, sorted: the programs have different orders.
     pub(crate) async fn repositories(&self) -> BTreeSet<String> {
         let answer = self.get("/v2/_catalog?n=1000").await.expect(200);
         texts(&answer.json()["repositories"])
     }
 
-    /// The tags of a repository; docker-registry has them in no order, and `null` for none.
+    /// The tags of a repository, sorted: docker-registry gives them in no order, and `null` for
+    /// none.
     pub(crate) async fn tags(&self, name: &str) -> BTreeSet<String> {
         let answer = self.get(&format!("/v2/{name}/tags/list")).await.expect(200);
         texts(&answer.json()["tags"])
     }
 
-    /// The digests of what refers to a manifest.
+    /// The digests of the referrers of a manifest.
     pub(crate) async fn referrers(&self, name: &str, digest: &str) -> BTreeSet<String> {
         let answer = self.get(&format!("/v2/{name}/referrers/{digest}")).await.expect(200);
         let manifests = answer.json()["manifests"].as_array().unwrap().clone();

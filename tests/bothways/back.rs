@@ -1,5 +1,5 @@
-//! What Portcullis has written is served by docker-registry, its collector leaves it whole, and the
-//! two can take turns.
+//! docker-registry serves what Portcullis has written, docker-registry's collector keeps it whole,
+//! and the two programs can take turns.
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -17,7 +17,7 @@ use crate::{
 /// An upload in several chunks, long enough for the state of its hasher to be saved.
 const LARGE: usize = 9 << 20;
 
-/// Pushes what docker-registry cannot be made to hold, but can serve.
+/// Pushes content that docker-registry would refuse, but can serve.
 async fn more(author: &mut Author<'_>) {
     let subject = author.image("ref/erred", &["subject"], OCI, "subject").await;
     author.referrer("ref/erred", &subject, "first").await;
@@ -72,7 +72,7 @@ async fn content_written_here_is_served_by_registry_2_and_survives_its_collector
     author.fill().await;
     more(&mut author).await;
     author.blob("blobs/only", "of no manifest").await;
-    // Two uploads that are left in the middle, one with a saved hasher.
+    // Two unfinished uploads, one with a saved hasher.
     let begun = api.begin("team/app").await;
     let half = api.chunk(&api.begin("team/app").await, 0, large().slice(..LARGE - 1)).await;
     ledger.check(&api).await;
@@ -83,8 +83,8 @@ async fn content_written_here_is_served_by_registry_2_and_survives_its_collector
     let (registry, api) = place.registry2();
     ledger.check(&api).await;
     let mut catalog = api.repositories().await;
-    // They are repositories to registry:2 for ever, though nothing can be pulled from them by tag;
-    // registry:3 wants to have seen a manifest.
+    // registry:2 lists them for ever, although they have no tag; registry:3 lists repositories that
+    // have had a manifest.
     assert!(catalog.remove("emptied"), "{catalog:?}");
     assert_eq!(catalog.remove("blobs/only"), !is_registry_3(), "{catalog:?}");
     assert_eq!(catalog, ledger.repositories());
@@ -99,7 +99,7 @@ async fn content_written_here_is_served_by_registry_2_and_survives_its_collector
     // The layers and configurations of two deleted images, and one blob of no image.
     assert_eq!(ledger.collect(), 5, "{said}");
     served_by_both(&place, &ledger).await;
-    // It takes the bytes and leaves the links, which does no harm; registry:3 leaves those of
+    // It removes the bytes and leaves the links, which does no harm; registry:3 leaves the bytes of
     // repositories that never had a manifest.
     let links = if is_registry_3() { 1 } else { 5 };
     let verdict = place.verify(&[]);
@@ -109,8 +109,8 @@ async fn content_written_here_is_served_by_registry_2_and_survives_its_collector
         assert!(line.starts_with("note blob_missing ") && line.contains("/_layers/"), "{line}");
     }
 
-    // What no tag names is taken with --delete-untagged, the parts of a list too. So all get tags
-    // but one: that which a tag has left.
+    // --delete-untagged removes every manifest without a tag, the children of a list too. So all
+    // but one get tags: the one that a tag has left.
     let (server, api) = place.portcullis();
     tag_all(&api, &mut ledger).await;
     drop(server);
@@ -121,7 +121,7 @@ async fn content_written_here_is_served_by_registry_2_and_survives_its_collector
     served_by_both(&place, &ledger).await;
     assert_eq!(place.verify(&[]).code, Some(0));
 
-    // The uploads that were interrupted are none the worse for all this.
+    // The interrupted uploads can still be resumed.
     let (server, api) = place.portcullis();
     let (bytes, rest) = (large(), large().slice(LARGE - 1..));
     api.close(&half, &digest(&bytes), rest).await;
@@ -142,7 +142,7 @@ async fn served_by_both(place: &Place, ledger: &Ledger) {
     drop(server);
 }
 
-/// Gives a tag to each manifest that has none, but for that which the tag `moved` has left.
+/// Gives a tag to each manifest without one, except the manifest that the tag `moved` has left.
 async fn tag_all(api: &Api, ledger: &mut Ledger) {
     let mut kept = 0;
     for ((name, digest), kind, text) in ledger.untagged() {
@@ -157,8 +157,8 @@ async fn tag_all(api: &Api, ledger: &mut Ledger) {
     assert_eq!(kept, 1);
 }
 
-/// Artifact manifests, of OCI's release candidates, are taken here and unknown to registry:2, whose
-/// collector gives up before it takes anything.
+/// Portcullis accepts artifact manifests of OCI's release candidates. registry:2 does not know
+/// them, and its collector stops before it removes anything.
 #[tokio::test]
 async fn registry_2_collects_nothing_as_long_as_there_is_an_artifact_that_it_cannot_read() {
     if !registry2_is_there("bothways: artifact") {
@@ -214,7 +214,7 @@ async fn both_collectors_say_the_same_and_ours_leaves_nothing_to_theirs() {
     assert_eq!(lines(&here), lines(&theirs));
     let here = place.collect_here(&[]);
     assert_eq!(lines(&here), lines(&theirs));
-    // Besides what the ledger knows, the bytes of manifests that were deleted.
+    // Besides the content of the ledger, the bytes of deleted manifests.
     assert!(ledger.collect() < here.matches("\nblob eligible for deletion: ").count(), "{here}");
     served_by_both(&place, &ledger).await;
     place.verify_whole();
@@ -258,7 +258,7 @@ async fn both_registries_take_turns_on_one_tree() {
     }
 }
 
-/// Pushes, moves tags, and deletes what the other has pushed.
+/// Pushes, moves tags, and deletes content that the other program has pushed.
 async fn turn(api: &Api, ledger: &mut Ledger, seed: &str) {
     let mut author = Author { api, ledger };
     if author.ledger.tags_of("app").contains("doomed") {

@@ -1,4 +1,4 @@
-//! Images of every kind, pushed to whichever registry it is and entered in the ledger.
+//! Images of every kind, pushed to either registry and entered in the ledger.
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -49,7 +49,7 @@ pub(crate) fn digest512(bytes: impl AsRef<[u8]>) -> String {
     format!("sha512:{}", hex(&Sha512::digest(bytes)))
 }
 
-/// Some bytes that follow from a text: as many as a small layer has.
+/// Bytes derived from a text, of the size of a small layer.
 pub(crate) fn layer(seed: &str) -> Bytes {
     format!("a layer of {seed}\n").repeat(500).into()
 }
@@ -64,7 +64,7 @@ pub(crate) fn named(descriptor: &Value) -> &str {
     descriptor["digest"].as_str().unwrap()
 }
 
-/// Pushes to a registry, and enters what it pushes.
+/// Pushes to a registry, and enters the content in the ledger.
 pub(crate) struct Author<'a> {
     pub(crate) api: &'a Api,
     pub(crate) ledger: &'a mut Ledger,
@@ -79,7 +79,7 @@ impl Author<'_> {
         self.ledger.blob(name, &digest, bytes);
     }
 
-    /// Makes a blob of one repository that of another.
+    /// Mounts a blob of one repository in another.
     async fn mount(&mut self, name: &str, bytes: Bytes, from: &str) {
         let digest = digest(&bytes);
         let target = format!("/v2/{name}/blobs/uploads/?mount={digest}&from={from}");
@@ -88,7 +88,7 @@ impl Author<'_> {
     }
 
     /// Pushes a manifest at tags, or at its digest where there are none, and gives its descriptor.
-    /// No program would write the text so: what is served is what was sent.
+    /// No program writes JSON in this form, so an equal response has the bytes that were pushed.
     pub(crate) async fn manifest(
         &mut self,
         name: &str,
@@ -135,7 +135,7 @@ impl Author<'_> {
         self.manifest(name, tags, family.image, &manifest).await
     }
 
-    /// Pushes a list of two images, of which neither has a tag.
+    /// Pushes a list of two images without tags.
     pub(crate) async fn list(
         &mut self,
         name: &str,
@@ -168,8 +168,8 @@ impl Author<'_> {
         self.ledger.lose_manifest(name, digest);
     }
 
-    /// Pushes what either program can hold: all types, nested names, tags that share, moved or lost
-    /// their manifest, blobs that were mounted, a repository that has lost its only manifest.
+    /// Pushes content that either program accepts: all types, nested names, tags that share, moved
+    /// or lost their manifest, mounted blobs, a repository that has lost its only manifest.
     pub(crate) async fn fill(&mut self) {
         self.image("team/app", &["1.0", "latest"], DOCKER, "one").await;
         self.image("team/app", &["moved"], DOCKER, "before").await;
@@ -179,7 +179,7 @@ impl Author<'_> {
         self.list("team/app/nested", &["multi"], DOCKER, "list").await;
         self.image("team", &["v1_2.3-x"], OCI, "team").await;
         self.list("team", &["multi"], OCI, "index").await;
-        // Names that the programs put in different orders.
+        // Names that the programs sort differently.
         self.image("a-b", &["x"], OCI, "x").await;
         self.image("a/b/c/d", &["x"], OCI, "x").await;
         self.image("a.b__c/1", &["x"], DOCKER, "x").await;

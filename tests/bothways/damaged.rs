@@ -1,5 +1,5 @@
-//! Trees that a full disk, a power cut or a person has damaged: what is damaged is not there, and
-//! all else is.
+//! Trees that a full disk, a power cut or a person has damaged: damaged content counts as absent,
+//! and all other content is served.
 
 use std::fs;
 
@@ -12,18 +12,18 @@ use crate::{
     place::Place,
 };
 
-/// A repository with one image at the tag `t`, which somebody has damaged.
+/// A repository with one image at the tag `t`, which a test has damaged.
 struct Victim {
     name: String,
     manifest: String,
     layer: String,
-    /// What is damaged: a path in the tree.
+    /// The damaged path in the tree.
     at: String,
-    /// What `portcullis verify` says of it, and where.
+    /// The finding of `portcullis verify`, with its path.
     found: String,
-    /// What cannot be pulled any more.
+    /// The content that cannot be pulled any more.
     lost: Lost,
-    /// Whether a request that comes across it says so in the log.
+    /// Whether the log names it when a request meets it.
     logged: bool,
 }
 
@@ -43,11 +43,11 @@ fn data(digest: &str) -> String {
     format!("blobs/sha256/{}/{hex}/data", &hex[..2])
 }
 
-/// What is done to a file.
+/// The damage done to a file.
 enum Harm<'a> {
     Write(&'a str),
     Remove,
-    /// A folder is in its place.
+    /// A folder takes its place.
     Folder,
 }
 
@@ -62,7 +62,7 @@ enum File {
     Bytes,
 }
 
-/// Damages each of the images in another way; `other` is the digest of something else.
+/// Damages each image in another way; `other` is the digest of other content.
 fn harm(place: &Place, ledger: &Ledger, other: &str) -> Vec<Victim> {
     use File::{Bytes, Layer, Manifest, Revision, Tag, TagFolder};
     use Harm::{Folder, Remove, Write};
@@ -71,7 +71,7 @@ fn harm(place: &Place, ledger: &Ledger, other: &str) -> Vec<Victim> {
     let revision =
         |name, harm, kind| (name, Revision, harm, Lost::TagAndManifest, kind, Revision, true);
     let layer = |name, harm, kind| (name, Layer, harm, Lost::Layer, kind, Layer, true);
-    // What is not there is logged where it is missed, if anywhere.
+    // Missing content is logged at the link that leads to it, if at all.
     let silent = |name, file, harm, lost, kind, at| (name, file, harm, lost, kind, at, false);
     let all = Lost::TagAndManifest;
     [
@@ -121,7 +121,7 @@ fn harm(place: &Place, ledger: &Ledger, other: &str) -> Vec<Victim> {
     .collect()
 }
 
-/// Asks for what is lost, and for what is left.
+/// Requests the lost content, and the rest.
 async fn ask(api: &Api, victim: &Victim) {
     let Victim { name, manifest, layer, lost, .. } = victim;
     let target = |reference: &str| format!("/v2/{name}/manifests/{reference}");
@@ -143,8 +143,8 @@ async fn ask(api: &Api, victim: &Victim) {
     api.get(&format!("/v2/{name}/referrers/{manifest}")).await.expect(200);
 }
 
-/// Puts files and folders that mean nothing at every level, and gives what `portcullis verify` says
-/// of them.
+/// Puts unknown files and folders at every level, and gives the findings of `portcullis verify`
+/// about them.
 fn litter(place: &Place, ledger: &Ledger) -> Vec<String> {
     let [manifest, config, _] = ledger.parts_of("whole", "t");
     let (app, id) = ("repositories/whole", "0f8fad5b-d9cb-469f-a165-70867728950e");
@@ -170,7 +170,7 @@ fn litter(place: &Place, ledger: &Ledger) -> Vec<String> {
         place.write(&stray, "");
         told.push(format!("note stray \"docker/registry/v2/{stray}\""));
     }
-    // Of a folder that means nothing only its name is told.
+    // An unknown folder is reported by its name only.
     for (folder, file) in [
         ("blobs/md5".to_owned(), "00/00/data"),
         ("repositories/UPPER/_layers".to_owned(), "file"),
@@ -181,7 +181,7 @@ fn litter(place: &Place, ledger: &Ledger) -> Vec<String> {
         place.write(&format!("{folder}/{file}"), "");
         told.push(format!("note name_invalid \"docker/registry/v2/{folder}\""));
     }
-    // Nobody has finished these, and nobody is bothered by them.
+    // Unfinished files, which no program reports.
     place.write("README", "");
     place.write(&format!("{app}/_uploads/file"), "");
     place.write(&format!("{app}/_uploads/{id}/odd"), "");
@@ -242,7 +242,7 @@ async fn damaged_content_is_absent_and_all_else_is_served() {
         assert!(verdict.findings.contains(stray.as_str()), "{stray}: {}", verdict.findings);
     }
 
-    // What is pushed again is there again, but where a folder is in the way.
+    // A new push restores the content, except where a folder is in the way.
     let mut again = Ledger::default();
     let mut author = Author { api: &api, ledger: &mut again };
     for name in NAMES.iter().filter(|name| !name.starts_with("folder-")) {
@@ -253,7 +253,7 @@ async fn damaged_content_is_absent_and_all_else_is_served() {
     drop(server);
 }
 
-/// The repositories that are damaged.
+/// The damaged repositories.
 const NAMES: [&str; 17] = [
     "empty-tag",
     "rubbish-tag",

@@ -1,4 +1,4 @@
-//! What has to be in a tree, whoever serves it.
+//! The content that a tree must have, whichever program serves it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,13 +11,13 @@ use crate::api::{Answer, Api};
 /// A repository, and a digest or a tag in it.
 type Name = (String, String);
 
-/// What was pushed.
+/// The pushed content.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     blobs: BTreeMap<Name, Bytes>,
     manifests: BTreeMap<Name, Manifest>,
     tags: BTreeMap<Name, String>,
-    /// Blobs and manifests, by digest and by tag, that are not there any more.
+    /// Deleted blobs and manifests, by digest and by tag.
     lost_blobs: BTreeSet<Name>,
     lost_manifests: BTreeSet<Name>,
 }
@@ -54,7 +54,7 @@ impl Ledger {
         self.tags.insert(name(repository, tag), digest.to_owned());
     }
 
-    /// A tag was copied to another repository with all that it names.
+    /// Notes that a tag was copied to another repository with its whole image.
     pub(crate) fn copy(&mut self, (from, to): (&str, &str), tag: &str) {
         let digest = self.tags[&name(from, tag)].clone();
         self.tag(to, tag, &digest);
@@ -74,7 +74,7 @@ impl Ledger {
         }
     }
 
-    /// A manifest is not there any more, and neither are its tags.
+    /// Notes that a manifest was deleted with its tags.
     pub(crate) fn lose_manifest(&mut self, repository: &str, digest: &str) {
         assert!(self.manifests.remove(&name(repository, digest)).is_some());
         self.lost_manifests.insert(name(repository, digest));
@@ -82,7 +82,7 @@ impl Ledger {
         self.lost_manifests.extend(tags.map(|(tag, _)| tag));
     }
 
-    /// The manifests that no tag names, with their types and texts.
+    /// The manifests without a tag, with their types and texts.
     pub(crate) fn untagged(&self) -> Vec<(Name, &'static str, String)> {
         self.manifests
             .iter()
@@ -93,7 +93,7 @@ impl Ledger {
             .collect()
     }
 
-    /// A collector has taken the blobs that no manifest of any repository refers to.
+    /// Notes that a collector has removed the blobs that no manifest of any repository references.
     pub(crate) fn collect(&mut self) -> usize {
         let texts: Vec<&str> = self.manifests.values().map(|found| found.text.as_str()).collect();
         let manifests = &self.manifests;
@@ -117,7 +117,7 @@ impl Ledger {
         self.tags.keys().filter(|(of, _)| of == repository).map(|(_, tag)| tag.clone()).collect()
     }
 
-    /// Pulls everything, and asks for what is lost.
+    /// Pulls everything, and requests the lost content.
     pub(crate) async fn check(&self, api: &Api) {
         assert!(self.blobs.len() + self.manifests.len() + self.tags.len() > 1);
         for ((repository, digest), manifest) in &self.manifests {
@@ -174,7 +174,8 @@ impl Ledger {
         part
     }
 
-    /// The digest that a tag names, and those of the configuration and the first layer of that image.
+    /// The digest that a tag names, and those of the configuration and the first layer of that
+    /// image.
     pub(crate) fn parts_of(&self, repository: &str, tag: &str) -> [String; 3] {
         let digest = &self.tags[&name(repository, tag)];
         let text = &self.manifests[&name(repository, digest)].text;

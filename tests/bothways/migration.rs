@@ -1,5 +1,5 @@
-//! docs/MIGRATING.md, executed: what the page has people write is written, what it has them type is
-//! typed, and clients that know nothing of it find everything, there and back.
+//! Executes docs/MIGRATING.md: the test writes the files of the page and runs its commands, and
+//! clients find all images, there and back.
 
 mod machine;
 mod page;
@@ -26,16 +26,16 @@ fn all_is_there(suite: &str) -> bool {
     registry2_is_there(suite) && require::met(suite, &needs)
 }
 
-/// The clients, and what they have pushed.
+/// The clients, and the content that they have pushed.
 struct Clients {
     ledger: Ledger,
     skopeo: Option<Skopeo>,
-    /// What the door answers, whoever stands there.
+    /// The responses at the front address, from either program.
     door: Vec<String>,
 }
 
 impl Clients {
-    /// Those of the pair, which fill it.
+    /// The clients of the pair, which fill the tree.
     async fn of(machine: &Machine) -> Self {
         let (mut ledger, api) = (Ledger::default(), machine.api(USER));
         Author { api: &api, ledger: &mut ledger }.fill().await;
@@ -45,7 +45,7 @@ impl Clients {
         clients
     }
 
-    /// Everybody finds everything behind the same door, and pushes more.
+    /// All clients find everything at the same address, and push more.
     async fn go_on(&mut self, machine: &Machine, when: &str) {
         assert_eq!(door(machine).await, self.door, "{when}");
         self.ledger.check(&machine.api(USER)).await;
@@ -71,13 +71,13 @@ impl Clients {
         }
         self.ledger.of(|name| name.ends_with(when)).check(&api).await;
         let mut repositories = api.repositories().await;
-        // registry:2 lists for ever what has lost its last manifest.
+        // registry:2 lists repositories that have lost their last manifest for ever.
         repositories.remove("emptied");
         assert_eq!(repositories, self.ledger.repositories(), "{when}");
     }
 }
 
-/// What clients meet before any image: who is let in, where they are sent, which headers there are.
+/// What clients meet before any image: authentication, redirects, headers.
 async fn door(machine: &Machine) -> Vec<String> {
     let (http, base) = (machine.http(), machine.base());
     let check = || http.get(format!("{base}/v2/"));
@@ -96,7 +96,7 @@ async fn door(machine: &Machine) -> Vec<String> {
         assert_eq!(plain.status(), 301, "{path}");
         answers.push(format!("{path} {:?}", plain.headers()["location"]));
     }
-    // Where an upload goes on: at the same address, and by HTTPS.
+    // The URL of an upload: the same address, over HTTPS.
     let begun = http.post(format!("{base}/v2/door/blobs/uploads/"));
     let begun = begun.basic_auth(USER, Some(PASSWORD)).send().await.unwrap();
     let location = begun.headers()["location"].to_str().unwrap();
@@ -108,7 +108,7 @@ async fn door(machine: &Machine) -> Vec<String> {
 
 fn shown(who: &str, answer: &Response) -> String {
     let header = |name| answer.headers().get(name).map_or("", |value| value.to_str().unwrap());
-    // What follows the realm is on the list of what answers differently.
+    // The part after the realm is on the list of differences.
     let challenge = header("www-authenticate").split(',').next().unwrap();
     format!(
         "{who}: {} {challenge} {} {}",

@@ -1,6 +1,6 @@
-//! Manifests that registry:2 takes although no specification has them: keys in another case or twice,
-//! lists that are null, indexes of blobs, digests by other algorithms. Whoever collects here
-//! meanwhile, what they name is there for both programs.
+//! Manifests that registry:2 accepts although no specification has them: keys in another case or
+//! twice, null lists, indexes of blobs, digests by other algorithms. After a collection by
+//! Portcullis both programs still have the blobs that they reference.
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -18,9 +18,9 @@ struct Odd {
     name: String,
     kind: &'static str,
     text: String,
-    /// The blobs that it names, by the digests that it names them by.
+    /// The blobs that it references, by the digests in the manifest.
     blobs: Vec<(String, Bytes)>,
-    /// What `portcullis verify` says of the manifest; empty when nothing.
+    /// The finding of `portcullis verify` about the manifest; empty without one.
     found: &'static str,
 }
 
@@ -37,7 +37,7 @@ fn named(digest: &str, bytes: &Bytes) -> Value {
     descriptor
 }
 
-/// A blob that no manifest names.
+/// A blob that no manifest references.
 fn loose(name: &str) -> Bytes {
     layer(&format!("{name}-loose"))
 }
@@ -101,8 +101,8 @@ fn all() -> Vec<Odd> {
     vec![cased, twice, cache, null, none, sha512, sha384]
 }
 
-/// Asks for the manifest and for all that it names; where not all algorithms `are_known`, for what can
-/// be asked for.
+/// Requests the manifest and everything that it references; where not all algorithms `are_known`,
+/// as far as requests can name it.
 async fn check(api: &Api, odd: &Odd, are_known: bool) {
     let Odd { name, kind, text, blobs, .. } = odd;
     for reference in ["t", digest(text).as_str()] {
@@ -118,13 +118,14 @@ async fn check(api: &Api, odd: &Odd, are_known: bool) {
     }
 }
 
-/// Of what can be read the blob that it does not name has gone, and what it names cannot be deleted.
+/// A readable manifest: the blob that it does not reference is gone, and the blobs that it
+/// references cannot be deleted.
 async fn check_deletions(api: &Api, odd: &Odd) {
     let target = |digest: &str| format!("/v2/{}/blobs/{digest}", odd.name);
     let loose = target(&digest(loose(&odd.name)));
     api.get(&loose).await.expect(if odd.name == "odd/sha384" { 200 } else { 404 });
     let mut kept: Vec<String> = odd.blobs.iter().map(|(digest, _)| digest.clone()).collect();
-    // registry:2 serves what it has by another digest from the link by its sha256.
+    // registry:2 serves a blob with another digest through the link by its sha256.
     kept.extend(odd.blobs.iter().map(|(_, bytes)| digest(bytes)));
     for digest in kept.iter().filter(|digest| !digest.starts_with("sha384:")) {
         let answer = api.send(Method::DELETE, &target(digest), &[], "").await;
@@ -177,7 +178,7 @@ async fn odd_manifests_keep_what_they_name_through_a_collection_and_on_the_way_b
     }
     drop(registry);
 
-    // What cannot be read is deleted by whoever knows what it is, and then the rest goes.
+    // An unreadable manifest can be deleted by its digest; the next collection removes the rest.
     let (server, api) = place.portcullis();
     let odd = all.iter().find(|odd| odd.name == "odd/sha384").unwrap();
     let target = format!("/v2/{}/manifests/{}", odd.name, digest(&odd.text));

@@ -1,4 +1,4 @@
-//! A tree, and what it takes to serve it with either program.
+//! A tree, and the means to serve it with either program.
 
 use std::{
     collections::BTreeMap,
@@ -21,17 +21,17 @@ use crate::api::Api;
 pub(crate) const BUILD: Build =
     Build { binary: env!("CARGO_BIN_EXE_portcullis"), folder: env!("CARGO_TARGET_TMPDIR") };
 
-/// Where docker-registry listens: so much above the port of Portcullis.
+/// The port of docker-registry: an offset from the port of Portcullis.
 const PORTS: u16 = 1000;
-/// Where Portcullis serves its metrics, likewise.
+/// The port of Portcullis' metrics, likewise.
 const DEBUG_PORTS: u16 = 2000;
 
-/// Whether there is a docker-registry; where there is none, the skip has been reported.
+/// Whether docker-registry is installed; otherwise the skip has been reported.
 pub(crate) fn registry2_is_there(suite: &str) -> bool {
     registry2::program().is_some() || require::met(suite, &[Need::Program("docker-registry")])
 }
 
-/// Whether it is a registry:3, which does some things differently.
+/// Whether it is a registry:3, which differs in some points.
 pub(crate) fn is_registry_3() -> bool {
     let version = Command::new(registry2::program().unwrap()).arg("--version").output().unwrap();
     String::from_utf8(version.stdout).unwrap().contains("/v3 ")
@@ -42,7 +42,7 @@ pub(crate) struct Place {
     site: Site,
 }
 
-/// What `portcullis verify` says.
+/// The result of `portcullis verify`.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     pub(crate) code: Option<i32>,
@@ -97,7 +97,7 @@ impl Place {
         )
     }
 
-    /// Has docker-registry serve the tree for as long as what is returned lives.
+    /// Lets docker-registry serve the tree as long as the returned value lives.
     pub(crate) fn registry2(&self) -> (Registry2, Api) {
         let registry = Registry2::start(&self.site.path("registry2"), &self.registry2_config());
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -105,7 +105,7 @@ impl Place {
         (registry, Api::new(http, base, USER))
     }
 
-    /// Runs docker-registry's collector, which has to succeed, and gives what it says.
+    /// Runs docker-registry's collector, which must succeed, and gives its output.
     pub(crate) fn collect(&self, arguments: &[&str]) -> String {
         let (success, said) = self.try_to_collect(arguments);
         assert!(success, "{arguments:?}: {said}");
@@ -128,9 +128,9 @@ impl Place {
         (output.status.success(), String::from_utf8(said).unwrap())
     }
 
-    /// Runs the collector of Portcullis, without grace, and gives what it prints.
+    /// Runs the collector of Portcullis, without grace, and gives its output.
     pub(crate) fn collect_here(&self, arguments: &[&str]) -> String {
-        // What is as young as the steps of time stays.
+        // Content as young as the resolution of the clock stays.
         std::thread::sleep(std::time::Duration::from_millis(50));
         let output = Command::new(BUILD.binary)
             .current_dir(self.site.path("registry2"))
@@ -145,7 +145,7 @@ impl Place {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Has Portcullis serve the tree for as long as what is returned lives.
+    /// Lets Portcullis serve the tree as long as the returned value lives.
     pub(crate) fn portcullis(&self) -> (Server, Api) {
         let metrics = self.beside(DEBUG_PORTS).to_string();
         let variables = [
@@ -157,7 +157,7 @@ impl Place {
         (server, Api::new(http, self.site.base(), USER))
     }
 
-    /// A number that Portcullis serves beside.
+    /// The value of a metric of Portcullis.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
         let url = format!("http://{}/metrics", self.beside(DEBUG_PORTS));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -166,7 +166,7 @@ impl Place {
         line.unwrap_or_else(|| panic!("no {name}: {text}")).parse().unwrap()
     }
 
-    /// What Portcullis has logged so far.
+    /// The log of Portcullis so far.
     pub(crate) fn log(&self) -> String {
         self.site.log()
     }

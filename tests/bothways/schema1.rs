@@ -1,5 +1,5 @@
-//! Manifests of schema 1, as old registries have stored them: they are served, and no more are
-//! taken.
+//! Manifests of schema 1, as old registries have stored them: they are served, and new ones are
+//! refused.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::{
 const BARE: &str = "application/vnd.docker.distribution.manifest.v1+json";
 const SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
-/// What was signed: since 2.1 registry:2 stores this, and its digest is that of the manifest.
+/// The signed payload: since 2.1 registry:2 stores this, and its digest is that of the manifest.
 fn payload(name: &str, tag: &str) -> String {
     let history = json!({
         "architecture": "amd64", "os": "linux", "id": "ab".repeat(32),
@@ -31,7 +31,7 @@ fn payload(name: &str, tag: &str) -> String {
     format!("{payload:#}")
 }
 
-/// A signature, which nobody here verifies.
+/// A signature, which neither program verifies here.
 fn signature() -> Value {
     json!({
         "header": { "jwk": { "crv": "P-256", "kid": "A:B", "kty": "EC", "x": "eA", "y": "eQ" }, "alg": "ES256" },
@@ -40,7 +40,7 @@ fn signature() -> Value {
     })
 }
 
-/// Puts a manifest into the tree as an old registry has it, and gives its digest.
+/// Puts a manifest into the tree in the form of an old registry, and gives its digest.
 fn store(place: &Place, name: &str, tag: &str, text: &str) -> String {
     let digest = digest(text);
     let hex = &digest[7..];
@@ -108,7 +108,7 @@ async fn schema_1_manifests_of_old_registries_are_served_and_new_ones_refused() 
             let headers = [("content-type", kind)];
             let answer = api.send(Method::PUT, &target, &headers, text.clone()).await;
             if answer.status == 400 && reference == stored && text == &signed {
-                // The digest is looked at first.
+                // The digest is checked first.
                 answer.expect_error(400, "DIGEST_INVALID");
                 continue;
             }
@@ -122,11 +122,11 @@ async fn schema_1_manifests_of_old_registries_are_served_and_new_ones_refused() 
     drop(server);
     place.verify_whole();
 
-    // registry:3 has given schema 1 up, and answers with a failure.
+    // registry:3 no longer supports schema 1, and answers with an error.
     if !registry2_is_there("bothways: schema 1 beside registry:2") || is_registry_3() {
         return;
     }
-    // registry:2 signs it anew with a key of its own, so that its bytes are others each time.
+    // registry:2 signs it anew with a key of its own, so its bytes differ each time.
     let (registry, api) = place.registry2();
     let answer = api.get("/v2/team/old/manifests/bare").await.expect(200);
     assert_eq!(answer.header("docker-content-digest"), stored);

@@ -1,4 +1,4 @@
-//! What docker-registry has written is served as it is.
+//! Portcullis serves what docker-registry has written, unchanged.
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -33,7 +33,7 @@ async fn a_tree_of_registry_2_is_served_as_it_is() {
     let before = place.files();
     let (server, api) = place.portcullis();
     ledger.check(&api).await;
-    // What registry:2 lists it lists for ever; here a repository without a manifest is none.
+    // registry:2 lists a repository for ever; Portcullis lists none without a manifest.
     let mut expected = catalog.clone();
     assert!(expected.remove("emptied"), "{catalog:?}");
     assert_eq!(api.repositories().await, expected);
@@ -45,7 +45,7 @@ async fn a_tree_of_registry_2_is_served_as_it_is() {
     assert_eq!(place.files(), before, "there is nothing to repair");
     assert_eq!(place.metric("portcullis_storage_skipped_total").await, 0);
 
-    // The uploads that registry:2 has left: whoever knows them goes on or gives up.
+    // The uploads that registry:2 has left: a client that knows their ids resumes or cancels them.
     nobodys_uploads_are_unknown(&api).await;
     let asked = api.get(&half).await.expect(204);
     assert_eq!(asked.header("range"), "0-999");
@@ -61,7 +61,7 @@ async fn a_tree_of_registry_2_is_served_as_it_is() {
     api.get(&alone).await.expect_error(404, "BLOB_UPLOAD_UNKNOWN");
     assert_eq!(api.repositories().await, expected);
 
-    // Whatever is pushed joins what was there.
+    // New pushes join the existing content.
     let mut author = Author { api: &api, ledger: &mut ledger };
     author.image("team/app", &["latest", "new"], OCI, "new").await;
     author.list("team/app/nested", &["multi"], DOCKER, "newer").await;

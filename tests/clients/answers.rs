@@ -1,4 +1,5 @@
-//! Answers that leave before the bodies of their requests have come: every client gets every one.
+//! Responses that leave before the bodies of their requests have arrived: every client gets them
+//! all.
 
 use std::{
     fmt::Write as _,
@@ -18,10 +19,10 @@ use crate::server::{PASSWORD, Server, USER};
 
 const SIZES: [usize; 4] = [10, 100_000, 1_000_000, 10_000_000];
 
-/// More than a manifest may have.
+/// More than a manifest's limit.
 const TOO_LARGE: usize = 10_000_000;
 
-/// How often curl asks for each: what it loses over HTTP/2, it does not lose each time.
+/// How often curl sends each request: over HTTP/2 it loses some responses, not all.
 const TIMES: usize = 3;
 
 /// A server, its address for clients, and a folder of theirs.
@@ -31,7 +32,7 @@ struct Stage {
     folder: TempDir,
 }
 
-/// A request that is answered before its body has been read.
+/// A request that the server answers before it has read the body.
 struct Early {
     method: &'static str,
     path: String,
@@ -73,7 +74,7 @@ impl Stage {
         location.strip_prefix(&self.base).unwrap_or(&location).to_owned()
     }
 
-    /// Every kind of early answer, at every size.
+    /// Every kind of early response, at every size.
     fn requests(&self) -> Vec<Early> {
         let unknown = format!("{UPLOADS}6ba7b810-9dad-41d1-80b4-00c04fd430c8");
         let begun = self.upload();
@@ -106,7 +107,7 @@ impl Stage {
         requests
     }
 
-    /// Has a program send them, which says which answers it did not get.
+    /// Lets a program send them, which reports the responses that it did not get.
     fn all_answered(&self, mut program: Command) {
         let requests = self.requests();
         let lines = requests.iter().fold(String::new(), |mut lines, request| {
@@ -141,7 +142,7 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/answers").join(name)
 }
 
-/// Python with what `tests/install-clients.sh` has given it.
+/// Python with the packages of `tests/install-clients.sh`.
 fn python(suite: &str) -> Option<Command> {
     let python = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("python").join("bin/python");
     if !python.is_file() {
@@ -206,7 +207,7 @@ fn go_gets_every_answer_over_either_version() {
     Stage::new().all_answered(go);
 }
 
-/// It sends a file before it has been asked for its password, and looks for the answer afterwards.
+/// oras sends a file before the server asks for its password, and reads the response afterwards.
 #[test]
 fn oras_of_python_pushes_files_of_any_size() {
     let Some(mut python) = python("answers: oras") else { return };

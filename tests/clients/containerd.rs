@@ -110,13 +110,13 @@ impl Bench {
         transfer.args(["--user", &format!("{USER}:{password}"), "--tlscacert"]);
         transfer.arg(self.server.trust().join("ca.crt"));
         if direction == "pull" {
-            // The one that works on every filesystem.
+            // The snapshotter that works on every file system.
             transfer.args(["--snapshotter", "native"]);
         }
         Outcome::of(transfer.arg(image))
     }
 
-    /// What containerd has under this name.
+    /// The image that containerd has under this name.
     fn digest(&self, image: &str) -> Option<String> {
         let list = Outcome::of(self.images("list").arg(format!("name=={image}"))).succeeds();
         let digest = list.split_whitespace().find(|word| word.starts_with("sha256:"));

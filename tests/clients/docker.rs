@@ -1,6 +1,6 @@
 //! The docker CLI and a dockerd of the test's own, on the far side of a veth pair.
 //!
-//! The daemon does the talking, for `docker login` too, so it is the daemon that has to trust.
+//! The daemon sends the requests, for `docker login` too, so the daemon has to trust the server.
 //! `insecure-registries` is never set: `/etc/docker` is an empty directory of the test's own.
 
 use std::fs;
@@ -37,8 +37,8 @@ fn docker_login_with_a_wrong_password_is_unauthorized() {
     bench.login(PASSWORD).succeeds();
 }
 
-/// Between a login and a push, people build. The daemon keeps its connections meanwhile, and a server
-/// that waits for them no longer closes them.
+/// Users build between a login and a push. The daemon keeps its connections meanwhile, and the
+/// server closes them at its idle timeout.
 #[test]
 fn docker_pushes_after_a_pause_longer_than_unauthenticated_clients_are_waited_for() {
     let Some(bench) = Bench::trusting() else {
@@ -161,7 +161,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// A daemon that does not know the server's CA; `None` where the machine cannot have one.
+    /// A daemon that does not know the server's CA; `None` if the machine cannot run one.
     fn new() -> Option<Self> {
         let needs = [
             Need::Program("docker"),
@@ -190,7 +190,7 @@ impl Bench {
         self.directory.path()
     }
 
-    /// Puts the CA where a person would: in `/etc/docker/certs.d/HOST:PORT/`.
+    /// Installs the CA as a user does: in `/etc/docker/certs.d/HOST:PORT/`.
     fn trust_the_server(&self) {
         let certs = self.path().join("etc/certs.d").join(self.server.name());
         fs::create_dir_all(&certs).expect("a directory can be made");
@@ -229,7 +229,7 @@ impl Bench {
     /// Builds `image` with one layer per file.
     fn build(&self, image: &str, files: &[&str]) {
         let context = image::context(self.path(), files);
-        // The builder inside the daemon: the other one is a plugin that may not be installed.
+        // The builder inside the daemon: buildx is a plugin that may be missing.
         let mut build = self.command();
         build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", image]);
         Outcome::of(build.arg(context)).succeeds();

@@ -38,7 +38,7 @@ pub(crate) fn context(directory: &Path, files: &[&str]) -> PathBuf {
 /// An OCI image layout on disk. Its content follows from the name of its directory.
 pub(crate) struct Layout {
     path: PathBuf,
-    /// The digest of the manifest or index that the layout is about.
+    /// The digest of the layout's manifest or index.
     pub(crate) digest: String,
 }
 
@@ -134,7 +134,7 @@ impl Layout {
     }
 }
 
-/// This machine's architecture as images name it.
+/// This machine's architecture, by its name in images.
 fn architecture() -> &'static str {
     match consts::ARCH {
         "x86_64" => "amd64",

@@ -1,9 +1,9 @@
 //! Real clients against the real binary: docker with a daemon of its own, skopeo, podman and ctr;
-//! and what scans a server's TLS.
+//! and scanners of a server's TLS.
 //!
 //! Every test starts its own server and its own client state in temporary directories, trusts the
-//! server through the CA file alone, and takes down what it started even when it fails. Nothing is
-//! downloaded: `image` makes the images. A suite whose clients are missing says
+//! server through the CA file alone, and stops its processes even when it fails. The tests download
+//! nothing: `image` makes the images. A suite without its clients prints
 //! `skipped: <suite>: <reason>` (see `require`).
 
 #![expect(

@@ -1,7 +1,7 @@
 //! A network with two ends: the server's on this machine, the client's in a namespace of its own.
 //!
-//! Docker trusts every registry in 127.0.0.0/8 without looking at its certificate, so what it
-//! trusts can only be tried from elsewhere.
+//! Docker trusts every registry in 127.0.0.0/8 without a check of its certificate, so tests of
+//! trust need another network.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -49,7 +49,7 @@ impl Network {
         network
     }
 
-    /// Where the server has to listen to be seen from the namespace.
+    /// The address on which the namespace can reach the server.
     pub(crate) fn server_address(&self) -> SocketAddr {
         SocketAddr::from((self.our_address, 5000))
     }
@@ -66,7 +66,7 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        // The link by name too: a namespace lives on, unnamed, while a process is in it.
+        // The link by name too: a namespace lives on, unnamed, while a process runs in it.
         ip(&format!("link del {}", self.our_end));
         ip(&format!("netns del {}", self.namespace));
     }
@@ -87,7 +87,7 @@ fn free_subnet(seed: u32) -> Ipv4Addr {
         .expect("the machine does not use the whole test network")
 }
 
-/// Removes what runs that were killed have left behind.
+/// Removes the namespaces and links of killed runs.
 fn sweep() {
     let Ok(namespaces) = fs::read_dir("/run/netns") else {
         return;

@@ -14,7 +14,7 @@ use testkit::skip;
 use crate::image;
 use crate::server::{PASSWORD, Server, USER, WRONG_PASSWORD};
 
-/// A hang guard: nothing that works takes so long.
+/// A hang guard: longer than any working step.
 const LOG_LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
@@ -69,7 +69,7 @@ fn podman_push_after_logout_is_refused() {
     bench.transfer("pull", &image).fails_saying("unauthorized");
 }
 
-/// podman asks for the ranges that it lacks in one request, and wants them in parts and in order.
+/// podman requests the ranges that it lacks in one request, and expects them as parts, in order.
 #[test]
 fn podman_pulls_of_a_zstd_chunked_layer_only_what_it_lacks() {
     let Some(bench) = Bench::new() else { return };
@@ -105,14 +105,14 @@ fn podman_pulls_of_a_zstd_chunked_layer_only_what_it_lacks() {
         pulled.push(image);
     }
     Outcome::of(bench.partial("rmi").args(["--all", "--force"])).succeeds();
-    // 60 files of 40 kB, and 3; besides, in either case, the list of them.
+    // 60 files of 40 kB, and 3; in either case also their list.
     for (image, least, most) in [(&pulled[0], 2_400_000, 3_000_000), (&pulled[1], 120_000, 400_000)]
     {
         let before = bench.parts_sent();
         let mut pull = bench.partial("pull");
         Outcome::of(pull.arg("--cert-dir").arg(bench.server.trust()).arg(image)).succeeds();
         let started = Instant::now();
-        // A line of the log is written when its response has left.
+        // The server writes a line when its response has left.
         while bench.parts_sent() - before < least && started.elapsed() < LOG_LIMIT {
             thread::sleep(Duration::from_millis(20));
         }
@@ -121,7 +121,7 @@ fn podman_pulls_of_a_zstd_chunked_layer_only_what_it_lacks() {
     }
 }
 
-/// 40,000 bytes that do not compress, and that no other seed gives.
+/// 40,000 incompressible bytes, different for each seed.
 fn noise(seed: usize) -> Vec<u8> {
     let mut state = (seed as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     std::iter::repeat_with(|| {
@@ -143,7 +143,7 @@ struct Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        // podman leaves its storage mounted on itself; where it has not, there is nothing to do.
+        // podman may leave its storage mounted on itself.
         let mounted = self.path().join("partial/root/overlay");
         if mounted.is_dir() {
             let _ = Command::new("umount").arg("-l").arg(mounted).output();
@@ -174,7 +174,7 @@ impl Bench {
         podman
     }
 
-    /// podman with a storage that takes parts of layers, which `vfs` does not.
+    /// podman with a storage driver that supports partial pulls, unlike `vfs`.
     fn partial(&self, subcommand: &str) -> Command {
         let mut podman = client("podman");
         podman.env("HOME", self.path()).env("REGISTRY_AUTH_FILE", self.path().join("auth.json"));
@@ -182,7 +182,7 @@ impl Bench {
         podman
     }
 
-    /// How many bytes have left in answers with a part of a blob, or several.
+    /// How many bytes were sent in 206 responses.
     fn parts_sent(&self) -> u64 {
         let log = self.server.log();
         let sizes = log.lines().filter_map(|line| line.split_once("HTTP/1.1\" 206 "));

@@ -1,4 +1,4 @@
-//! A Portcullis of the test's own, configured the way a registry:2 is.
+//! A Portcullis of the test's own, configured like a registry:2.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -28,14 +28,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A server on an address that no other process takes: in 127.0.0.0/8 there is one for every
-    /// process id, so that no port has to be guessed.
+    /// A server on an address of its own: 127.0.0.0/8 has one for every process id, so the test
+    /// does not have to guess a port.
     pub(crate) fn on_loopback() -> Self {
         Self::start(Self::free_address())
     }
 
-    /// The same with `http.tls.minimumtls`. `certificates` may put others into the folder where the
-    /// authority has put its own: `ca.crt`, `server.crt` and `server.key`.
+    /// The same with `http.tls.minimumtls`. `certificates` may replace the files in the authority's
+    /// folder: `ca.crt`, `server.crt` and `server.key`.
     pub(crate) fn with_tls(minimum: &str, certificates: impl FnOnce(&Path, SocketAddr)) -> Self {
         Self::start_with(Self::free_address(), minimum, certificates)
     }
@@ -94,12 +94,12 @@ impl Server {
         format!("{}/{repository_and_tag}", self.address)
     }
 
-    /// Everything it has said so far.
+    /// Its output so far.
     pub(crate) fn log(&self) -> String {
         self.process.log()
     }
 
-    /// A directory with `ca.crt` and nothing else, as every client wants its trust.
+    /// A directory with `ca.crt` and nothing else, the form that every client takes.
     pub(crate) fn trust(&self) -> PathBuf {
         self.directory.path().join("trust")
     }

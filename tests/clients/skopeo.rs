@@ -166,7 +166,7 @@ impl Bench {
         Outcome::with_input(&mut login, password)
     }
 
-    /// Copies a layout to the registry as it is.
+    /// Copies a layout to the registry unchanged.
     fn push(&self, layout: &Layout, to: &str) -> Outcome {
         let mut copy = self.skopeo("copy");
         copy.args(["--all", "--preserve-digests", "--dest-cert-dir"]).arg(self.server.trust());

@@ -1,22 +1,22 @@
-//! What `sslscan` has found out, read from its XML. What is not known here is an error: it might be
-//! what the scan was made for.
+//! The findings of `sslscan`, read from its XML. An unknown element is an error: it might be the
+//! very weakness that the scan looks for.
 
 use std::collections::BTreeMap;
 
-/// What a server does, as far as `sslscan` can tell.
+/// The TLS of a server, as `sslscan` sees it.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
-    /// The protocols that are spoken: `tls1.2`.
+    /// The supported protocols: `tls1.2`.
     pub(crate) protocols: Vec<String>,
-    /// Whether a client may ask for a new handshake. A `false` says little: sslscan 2.0 finds none
-    /// where `openssl s_client` gets one.
+    /// Whether a client may renegotiate. A `false` proves little: sslscan 2.0 finds no
+    /// renegotiation where `openssl s_client` gets one.
     pub(crate) renegotiation: bool,
     /// The ciphers in the order of preference, with their protocols: `TLSv1.2 ECDHE-…`.
     pub(crate) ciphers: Vec<String>,
     /// The groups of the key exchange: `x25519`.
     pub(crate) groups: Vec<String>,
-    /// The host name that the server's certificate is for, whose signature it bears, and the kind
-    /// and the strength of its key: `EC 128`.
+    /// The host name of the server's certificate, its issuer, and the kind and the strength of its
+    /// key: `EC 128`.
     pub(crate) subject: String,
     pub(crate) issuer: String,
     pub(crate) key: String,
@@ -36,7 +36,7 @@ impl Scan {
         scan
     }
 
-    /// Takes what a line says; whether it is one that is known and can be borne.
+    /// Reads a line; whether it is known and acceptable.
     fn find(&mut self, line: &str) -> bool {
         let (name, attributes, text) = element(line);
         let is = |attribute: &str, value: &str| attributes[attribute] == value;
@@ -51,7 +51,7 @@ impl Scan {
             }
             "renegotiation" => self.renegotiation = !is("supported", "0"),
             "heartbleed" => return is("vulnerable", "0"),
-            // sslscan has no better word for any cipher of TLS 1.3.
+            // sslscan gives no cipher of TLS 1.3 a better grade.
             "cipher" if is("strength", "strong") || is("strength", "acceptable") => {
                 let preferred = is("status", "preferred");
                 let cipher = format!("{} {}", attributes["sslversion"], attributes["cipher"]);

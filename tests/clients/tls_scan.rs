@@ -1,4 +1,4 @@
-//! What scanners find out about the server's TLS: old protocols, weak ciphers, chains with holes.
+//! The findings of scanners about the server's TLS: old protocols, weak ciphers, incomplete chains.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ const TLS_1_2_RSA: [&str; 3] = [
     "TLSv1.2 ECDHE-RSA-AES256-GCM-SHA384",
     "TLSv1.2 ECDHE-RSA-CHACHA20-POLY1305",
 ];
-/// None of them is of less than 128 bits. The last one is newer than some scanners.
+/// All of them have at least 128 bits. The last one is newer than some scanners.
 const GROUPS: [&str; 4] = ["secp256r1", "secp384r1", "x25519", "X25519MLKEM768"];
 
 const REQUEST: &str = "GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -137,7 +137,7 @@ fn a_client_that_wants_to_renegotiate_is_refused() {
     assert!(after.contains("HTTP/1.1 401"), "the server is well: {after}");
 }
 
-/// A server to be scanned by a program; `None` where that is missing.
+/// A server to be scanned by a program; `None` without the program.
 fn scanned_by(
     program: &'static str,
     minimum: &str,
@@ -147,7 +147,7 @@ fn scanned_by(
     met.then(|| Server::with_tls(minimum, certificates))
 }
 
-/// Scans the server. What no server of ours may do is checked here.
+/// Scans the server, and checks the rules for every server of ours.
 fn sslscan(server: &Server) -> Scan {
     let mut sslscan = client("sslscan");
     let scan = Scan::read(
@@ -160,7 +160,7 @@ fn sslscan(server: &Server) -> Scan {
     scan
 }
 
-/// `openssl s_client`, which trusts what clients of the server trust.
+/// `openssl s_client`, which trusts the same authority as clients of the server.
 fn s_client(server: &Server, options: &[&str]) -> Command {
     let mut openssl = client("openssl");
     openssl.args(["s_client", "-connect", &server.name(), "-CAfile"]);
@@ -168,7 +168,7 @@ fn s_client(server: &Server, options: &[&str]) -> Command {
     openssl
 }
 
-/// The protocols and ciphers that nmap has found: all of the best grade, or it is an error.
+/// The protocols and ciphers that nmap has found; an error if one does not have the best grade.
 fn graded(said: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut version = "";
@@ -209,7 +209,7 @@ fn named_as_in_nmap(ciphers: &[[&str; 3]]) -> Vec<String> {
     names
 }
 
-/// Puts a root of its own, an intermediate authority and a server whose key is RSA.
+/// Installs a new root, an intermediate authority and a server certificate with an RSA key.
 fn rsa_behind_an_intermediate(folder: &Path, address: SocketAddr) {
     let named = |name: &str, is_ca| {
         let mut params = CertificateParams::new(vec![]).expect("no names");

@@ -1,5 +1,5 @@
-//! The machine that the page is about, in a folder: the files of nginx and of the registry, and what
-//! runs.
+//! The machine that the page describes, in a folder: the files of nginx and of the registry, and
+//! the running programs.
 
 use std::{
     collections::BTreeMap,
@@ -21,16 +21,15 @@ use testkit::{
 use super::page;
 use crate::{api::Api, place::BUILD};
 
-/// Where plain HTTP is answered, and where docker-registry listens behind nginx: so much above the
-/// port of HTTPS.
+/// The ports of plain HTTP, and of docker-registry behind nginx: offsets from the port of HTTPS.
 const PLAIN_PORTS: u16 = 3000;
 const BEHIND_PORTS: u16 = 4000;
 
 const NGINX_CONFIG: &str = "etc/nginx/conf.d/registry.conf";
 const CONFIG: &str = "etc/docker/registry/config.yml";
 
-/// Those of nginx's password file: one by Apache's bcrypt, the others by what only `legacyformats`
-/// accepts here.
+/// The users of nginx's password file: one with Apache's bcrypt, the others with hashes that only
+/// `legacyformats` accepts.
 pub(super) const USERS: [&str; 4] = ["ann", "bob", "carol", "dave"];
 
 /// The configuration in registry:2's image.
@@ -66,7 +65,7 @@ pub(super) enum Setup {
     BehindNginx,
 }
 
-/// The machine. Dropped, all that runs on it is stopped.
+/// The machine. When it is dropped, its programs stop.
 pub(super) struct Machine {
     running: BTreeMap<String, Daemon>,
     setup: Setup,
@@ -76,7 +75,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// With the files of the pair, and nothing running.
+    /// With the files of the pair, and no program running.
     pub(super) fn new(setup: Setup) -> Self {
         let site = Site::new("migration", BUILD);
         for folder in [
@@ -95,7 +94,7 @@ impl Machine {
             let to = site.path("etc/nginx/ssl").join(to);
             fs::copy(site.path("certs").join(from), to).unwrap();
         }
-        // What clients trust: without the authority's key beside it.
+        // The trust of clients: without the authority's key beside it.
         fs::copy(site.path("certs/ca.crt"), site.path("trust/ca.crt")).unwrap();
         fs::write(site.path("etc/nginx/auth/htpasswd"), password_file()).unwrap();
         let (running, variables) = (BTreeMap::new(), BTreeMap::new());
@@ -118,7 +117,7 @@ impl Machine {
         machine
     }
 
-    /// What stands in the page, and what stands for it here. In order: a longer text comes before one
+    /// Texts of the page, and their replacements here. In order: a longer text comes before one
     /// that it contains.
     fn stand_ins(&self) -> [(&'static str, String); 12] {
         let (secure, plain) = (self.site.address, self.beside(PLAIN_PORTS));
@@ -134,15 +133,15 @@ impl Machine {
             ("addr: :443", format!("addr: {secure}")),
             ("127.0.0.1:5000", self.beside(BEHIND_PORTS).to_string()),
             ("server_name registry.example.com", format!("server_name {}", secure.ip())),
-            // The port of HTTPS is another than 443.
+            // The port of HTTPS is not 443.
             ("https://$host", format!("https://$host:{}", secure.port())),
             ("://registry.example.com", "://HOST".to_owned()),
-            // curl would ask for the password.
+            // curl would prompt for the password.
             ("--user ann", format!("--user 'ann:{PASSWORD}'")),
         ]
     }
 
-    /// The text of the page, for this machine and nothing outside of it.
+    /// The text of the page, changed so that it concerns this machine only.
     pub(super) fn here(&self, text: &str) -> String {
         let mut here = text.to_owned();
         for (there, stand_in) in self.stand_ins() {
@@ -157,7 +156,7 @@ impl Machine {
         here
     }
 
-    /// Every stand-in stands for something in the page.
+    /// Every replaced text occurs in the page.
     pub(super) fn check_stand_ins(&self) {
         let blocks =
             ["pair", "before", "unit", "keep", "config", "swap", "after", "back", "behind"];
@@ -182,7 +181,7 @@ impl Machine {
         SocketAddr::new(self.site.address.ip(), self.site.address.port() + ports)
     }
 
-    /// What the addresses of requests begin with.
+    /// The beginning of the URLs of requests.
     pub(super) fn base(&self) -> String {
         self.site.base()
     }
@@ -192,7 +191,7 @@ impl Machine {
         format!("http://{}", self.beside(PLAIN_PORTS))
     }
 
-    /// The host and port that images are named by.
+    /// The host and port in the names of images.
     pub(super) fn name(&self) -> String {
         self.site.address.to_string()
     }
@@ -201,12 +200,12 @@ impl Machine {
         self.site.path(name)
     }
 
-    /// A client that trusts the machine's authority, whoever serves.
+    /// A client that trusts the machine's authority, whichever program serves.
     pub(super) fn http(&self) -> reqwest::Client {
         self.site.client(Version::HTTP_11).build().unwrap()
     }
 
-    /// The same as a user.
+    /// The same with the credentials of a user.
     pub(super) fn api(&self, user: &'static str) -> Api {
         Api::new(self.http(), self.base(), user)
     }
@@ -216,12 +215,12 @@ impl Machine {
         fs::write(self.path(name), self.here(text)).unwrap();
     }
 
-    /// Follows the page's change of `config.yml`.
+    /// Applies the page's change to `config.yml`.
     pub(super) fn change_config(&self) {
         self.write(CONFIG, &page::change("config").1);
     }
 
-    /// Takes the two lines with `auth_basic` from nginx's file.
+    /// Removes the two lines with `auth_basic` from nginx's file.
     pub(super) fn ask_no_password_in_nginx(&self) {
         let text = page::block("pair");
         let (gone, kept): (Vec<_>, Vec<_>) =
@@ -230,8 +229,8 @@ impl Machine {
         self.write(NGINX_CONFIG, &kept.join("\n"));
     }
 
-    /// Gives both programs the variables of the files of compose. Ports that compose publishes are
-    /// bound by themselves.
+    /// Gives both programs the variables of the compose files. They bind the ports that compose
+    /// publishes.
     fn contain(&mut self) {
         let config = OF_THE_IMAGE.replace("/var/lib/registry", "/nowhere");
         fs::write(self.path("image.yml"), config).unwrap();
@@ -247,7 +246,7 @@ impl Machine {
         }
     }
 
-    /// Types what a block of the page has, and gives what each line prints.
+    /// Runs the commands of a block of the page, and gives the output of each line.
     pub(super) fn enter(&mut self, block: &str) -> Vec<String> {
         page::lines(block).iter().map(|line| self.line(line)).collect()
     }
@@ -272,7 +271,7 @@ impl Machine {
         }
     }
 
-    /// A program that sees this machine and nothing of the other's environment.
+    /// A program that sees this machine and nothing of the real one's environment.
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(name);
         let path = env::var("PATH").unwrap();
@@ -320,12 +319,12 @@ impl Machine {
         assert!(self.running.remove(unit).is_some(), "{unit} does not run");
     }
 
-    /// What a program has said since its last start.
+    /// The output of a program since its last start.
     pub(super) fn log(&self, unit: &str) -> String {
         fs::read_to_string(self.path(&format!("{unit}.log"))).unwrap()
     }
 
-    /// nginx with the file of the page, in the frame that Debian's has for it, and in one process.
+    /// nginx with the file of the page included as in Debian's configuration, and in one process.
     fn nginx(&self) -> Command {
         let at = self.path("");
         let at = at.display();
@@ -347,7 +346,7 @@ impl Machine {
     }
 }
 
-/// nginx's password file, made as people make them.
+/// nginx's password file, made with the usual tools.
 fn password_file() -> String {
     let print = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().unwrap();
@@ -356,7 +355,7 @@ fn password_file() -> String {
     };
     let [bcrypt, apr1, openssl_apr1, sha512] = USERS;
     [
-        // What bcrypt costs is not what is tested here.
+        // The cost of bcrypt is not tested here.
         print("htpasswd", &["-Bbn", "-C", "4", bcrypt, PASSWORD]),
         print("htpasswd", &["-mbn", apr1, PASSWORD]),
         format!("{openssl_apr1}:{}", print("openssl", &["passwd", "-apr1", PASSWORD])),

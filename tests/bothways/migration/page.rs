@@ -1,19 +1,19 @@
-//! What docs/MIGRATING.md has people write and type.
+//! The files and commands of docs/MIGRATING.md.
 
 use std::fs;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/MIGRATING.md");
 const COMPOSE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/compose.yaml");
 
-/// A line that is typed.
+/// A command line.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) command: String,
-    /// How it ends.
+    /// Its exit code.
     pub(super) code: i32,
 }
 
-/// The text of the block that is marked with `walkthrough: <name>`, which has to be there once.
+/// The text of the block that is marked with `walkthrough: <name>`, which must exist once.
 pub(super) fn block(name: &str) -> String {
     let page = fs::read_to_string(PAGE).unwrap();
     let mark = format!(" walkthrough: {name}\n");
@@ -23,7 +23,7 @@ pub(super) fn block(name: &str) -> String {
     format!("{text}\n")
 }
 
-/// The lines of a block that are typed. A comment behind one may say `exit code 1`.
+/// The commands of a block. A comment after one may say `exit code 1`.
 pub(super) fn lines(name: &str) -> Vec<Line> {
     let text = block(name);
     let lines = text.lines().map(|line| {
@@ -34,7 +34,7 @@ pub(super) fn lines(name: &str) -> Vec<Line> {
     lines.collect()
 }
 
-/// A file before and after: of a block that shows all of it with the lines that go and come.
+/// A file before and after a change, from a block that shows the whole file as a diff.
 pub(super) fn change(name: &str) -> (String, String) {
     let (mut before, mut after) = (String::new(), String::new());
     for line in block(name).lines() {
@@ -50,17 +50,17 @@ pub(super) fn change(name: &str) -> (String, String) {
     (before, after)
 }
 
-/// What the unit of systemd runs.
+/// The command of the systemd unit.
 pub(super) fn service() -> String {
     let text = block("unit");
     let starts: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("ExecStart=")).collect();
-    // The first takes away what the unit says itself.
+    // The first line removes the unit's own command.
     let ["", command] = starts[..] else { panic!("{starts:?}") };
     command.to_owned()
 }
 
-/// The variables of the pair in containers, and those of contrib/compose.yaml with what the page
-/// has people uncomment.
+/// The variables of the pair in containers, and those of contrib/compose.yaml with the line that
+/// the page says to uncomment.
 pub(super) fn environments() -> [Vec<(String, String)>; 2] {
     let ours = fs::read_to_string(COMPOSE).unwrap();
     let before = variables(&block("compose"));

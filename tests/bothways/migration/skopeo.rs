@@ -1,4 +1,4 @@
-//! A client as people have it: it has logged in once, and does not know who serves.
+//! A real client, which has logged in once and does not know which program serves.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ use super::machine::Machine;
 pub(super) struct Skopeo;
 
 impl Skopeo {
-    /// Logs in; `None` where there is no skopeo.
+    /// Logs in; `None` without skopeo.
     pub(super) fn log_in(machine: &Machine) -> Option<Self> {
         require::met("bothways: migration with skopeo", &[Need::Program("skopeo")]).then(|| {
             let mut login = Self::command(machine, &["login"]);
@@ -25,7 +25,7 @@ impl Skopeo {
         })
     }
 
-    /// Pulls an image and pushes it under another name, without a byte of it changing.
+    /// Pulls an image and pushes it under another name, byte for byte.
     pub(super) fn copy(&self, machine: &Machine, from: &str, to: &str) {
         let name = machine.name();
         let (from, to) = (format!("docker://{name}/{from}"), format!("docker://{name}/{to}"));
