@@ -17,7 +17,7 @@ pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// The media type of a layer that is not compressed.
 pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// How large the pieces of a streamed body are.
+/// The size of the pieces of a streamed body.
 const PIECE: usize = 16 << 10;
 
 /// A digest as text: `sha256:<hex>`.
@@ -81,7 +81,7 @@ pub fn digest(bytes: &[u8]) -> Digest {
     Digest::new(&format!("sha256:{hex}"))
 }
 
-/// `size` bytes, rounded down to a multiple of eight, that do not compress.
+/// `size` incompressible bytes, rounded down to a multiple of eight.
 pub fn noise(random: &mut Random, size: u64) -> Bytes {
     let bytes: Vec<u8> = (0..size / 8).flat_map(|_| random.number().to_le_bytes()).collect();
     bytes.into()

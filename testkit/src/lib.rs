@@ -1,5 +1,5 @@
-//! What several suites of Portcullis use: the binary in a folder of its own, registry:2, clients as
-//! processes, blobs, and skips. A helper that one suite uses belongs into that suite.
+//! Helpers of several suites of Portcullis: the binary in a folder of its own, registry:2, clients
+//! as processes, blobs, and skips. A helper of one suite belongs in that suite.
 
 #![expect(
     clippy::expect_used,

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than any client here takes, so that one that hangs fails its test and not the whole run.
+/// Longer than any client takes, so that a client that hangs fails its test and not the whole run.
 const CLIENT_LIMIT: &str = "120";
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
@@ -53,14 +53,14 @@ impl Outcome {
             .spawn()
             .expect("the client starts");
         let mut stdin = child.stdin.take().expect("stdin is piped");
-        // A client that refuses before it reads leaves a broken pipe: what it said tells why.
+        // A client that refuses before it reads breaks the pipe: its output tells why.
         let _ = stdin.write_all(input.as_bytes());
         written(stdin);
         let output = child.wait_with_output().expect("the client ends");
         Self { command: format!("{command:?}"), output }
     }
 
-    /// The trimmed stdout of a client that was to succeed.
+    /// The trimmed stdout of a client that must have succeeded.
     pub fn succeeds(&self) -> String {
         assert!(self.output.status.success(), "was to succeed:\n{}", self.report());
         String::from_utf8_lossy(&self.output.stdout).trim().to_owned()

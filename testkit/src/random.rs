@@ -1,7 +1,7 @@
 //! Pseudo-random numbers from a seed.
 
-/// A splitmix64 generator: good enough to choose by, and every seed, zero included, gives another
-/// sequence.
+/// A splitmix64 generator: good enough for choices, and every seed, zero included, gives a
+/// different sequence.
 #[derive(Debug)]
 pub struct Random(u64);
 

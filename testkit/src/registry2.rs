@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A hang guard: nothing that works takes so long.
+/// A hang guard: longer than any working step.
 const START_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct Registry2 {
     child: Child,
-    /// Where it accepts connections.
+    /// The address on which it accepts connections.
     pub address: SocketAddr,
 }
 
@@ -33,7 +33,7 @@ pub fn program() -> Option<PathBuf> {
 }
 
 impl Registry2 {
-    /// Runs it in `folder` with nothing but this configuration, and waits until it accepts
+    /// Runs it in `folder` with this configuration alone, and waits until it accepts
     /// connections at the first `addr` in it, an IP address with a port. Its output goes to
     /// `registry2.log` in the folder.
     pub fn start(folder: &Path, config: &str) -> Self {
@@ -71,7 +71,7 @@ impl Drop for Registry2 {
     }
 }
 
-/// Where a configuration says to listen.
+/// The listening address in a configuration.
 fn address(config: &str) -> SocketAddr {
     let (_, behind) = config.split_once("addr:").unwrap();
     let end = behind.find([',', '}', '\n']).unwrap_or(behind.len());

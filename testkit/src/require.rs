@@ -1,4 +1,4 @@
-//! What a suite needs of the machine: programs, root, namespaces.
+//! The requirements of a suite: programs, root, namespaces.
 
 use std::env;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ pub enum Need {
     Program(&'static str),
     /// A program on the `PATH` that `tests/install-clients.sh` does not install.
     Toolchain(&'static str),
-    /// To be root.
+    /// Root privileges.
     Root,
     /// The right to make network and mount namespaces, which root in a container often lacks.
     Namespaces,

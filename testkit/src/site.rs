@@ -18,13 +18,13 @@ pub const USER: &str = "ann";
 /// The password of [`USER`].
 pub const PASSWORD: &str = "correct horse battery";
 
-/// A hang guard: nothing that works takes so long.
+/// A hang guard: longer than any working step.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// As above, for an answer.
+/// As above, for a response.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
-/// What cargo tells a suite, and only a suite, about its build.
+/// The facts about the build that cargo gives to a suite only.
 #[derive(Clone, Copy, Debug)]
 pub struct Build {
     /// The binary: `env!("CARGO_BIN_EXE_portcullis")`.
@@ -38,12 +38,12 @@ pub struct Build {
 pub struct Site {
     binary: &'static str,
     folder: TempDir,
-    /// Where the server listens.
+    /// The address on which the server listens.
     pub address: SocketAddr,
 }
 
 impl Site {
-    /// A site on an address that no other process takes: in 127.0.0.0/8 there is one for every
+    /// A site on an address of its own: 127.0.0.0/8 has one for every
     /// process id. The folder's name begins with `prefix`.
     pub fn new(prefix: &str, build: Build) -> Self {
         static NEXT_PORT: AtomicU16 = AtomicU16::new(5000);
@@ -51,25 +51,25 @@ impl Site {
         let ip = Ipv4Addr::new(127, 128 + high % 64, middle, low);
         let port = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
         let address = SocketAddr::V4(SocketAddrV4::new(ip, port));
-        // On a disk: where a sync costs nothing, no request takes long.
+        // On a disk: in memory syncs cost nothing, and no request takes long.
         let folder = tempfile::Builder::new()
             .prefix(&format!("{prefix}-"))
             .tempdir_in(build.folder)
             .unwrap();
         let site = Self { binary: build.binary, folder, address };
         site.run(&["certs", "--host", &ip.to_string(), "--out", "certs"]);
-        // What bcrypt costs is not what is tested here, and it would be paid after every start.
+        // The cost of bcrypt is not tested here, and every start would pay it.
         let user = site.run(&["htpasswd", "-Bbn", "-C", "4", USER, PASSWORD]);
         fs::write(site.path("htpasswd"), user).unwrap();
         site
     }
 
-    /// Something below the site's folder.
+    /// A path below the site's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// What the addresses of requests begin with.
+    /// The beginning of the URLs of requests.
     pub fn base(&self) -> String {
         format!("https://{}", self.address)
     }
@@ -113,12 +113,12 @@ impl Site {
         server
     }
 
-    /// What the servers of this site have logged so far.
+    /// The log of this site's servers so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("server.log")).unwrap()
     }
 
-    /// Keeps the folder, for a look at why a run failed, and returns its path.
+    /// Keeps the folder for the diagnosis of a failed run, and returns its path.
     pub fn keep(self) -> PathBuf {
         self.folder.keep()
     }

@@ -1,4 +1,4 @@
-//! Reports of suites that cannot run on this machine.
+//! Reports of suites that this machine cannot run.
 
 use std::{env, fs::OpenOptions, io::Write as _};
 

@@ -8,8 +8,7 @@ use tokio::net::TcpStream;
 /// A TLS connection.
 pub type Stream = tokio_rustls::client::TlsStream<TcpStream>;
 
-/// The limit of waits for what must happen: long enough that a loaded machine does not decide a
-/// test.
+/// The limit of waits for events that must happen: long enough for a loaded machine.
 pub const GUARD: Duration = Duration::from_secs(120);
 
 /// Connects to a server whose authority is in the file `ca`.

@@ -1,4 +1,4 @@
-//! How two answers to one request differ.
+//! The differences between two responses to one request.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -9,14 +9,14 @@ use crate::{
     step::Step,
 };
 
-/// As much of a value as is shown.
+/// The length to which a value is shown.
 const SHOWN: usize = 400;
 
-/// Headers that do not depend on what a request led to. The others follow from it.
+/// Headers that do not depend on the outcome of a request, unlike the others.
 const OF_EVERY_ANSWER: &[&str] =
     &["docker-distribution-api-version", "x-content-type-options", "x-of-the-file"];
 
-/// One thing that two answers say differently.
+/// One difference between two responses.
 #[derive(Debug)]
 pub(crate) struct Difference {
     pub(crate) step: String,
@@ -44,8 +44,8 @@ fn clipped(text: &str) -> String {
     }
 }
 
-/// All differences between what registry:2 and what Portcullis answered to a step. Where the outcome
-/// is another, what else is said depends on that, and is not compared.
+/// All differences between the responses of registry:2 and of Portcullis to a step. If the outcomes
+/// differ, the parts that depend on the outcome are not compared.
 pub(crate) fn differences(step: &Step, theirs: &Normal, ours: &Normal) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut compare = |field: &str, theirs: String, ours: String| {
@@ -88,7 +88,7 @@ pub(crate) fn differences(step: &Step, theirs: &Normal, ours: &Normal) -> Vec<Di
     found
 }
 
-/// What a request led to: `404 NAME_UNKNOWN`.
+/// The outcome of a request: `404 NAME_UNKNOWN`.
 fn outcome(answer: &Normal) -> String {
     match Errors::of(&answer.body) {
         Some(errors) => format!("{} {}", answer.status, errors.codes),
@@ -96,8 +96,8 @@ fn outcome(answer: &Normal) -> String {
     }
 }
 
-/// Whether the lengths of the answers must be the same: JSON may be written in several ways, and
-/// two bodies that differ have been compared as they are.
+/// Whether the lengths of the responses must be equal: JSON has several forms, and differing bodies
+/// have been compared themselves.
 fn lengths_count(step: &Step, theirs: &Normal, ours: &Normal) -> bool {
     let is_json = |side: &Normal| {
         let kind = side.headers.get("content-type");
@@ -133,7 +133,7 @@ impl Errors {
     }
 }
 
-/// The items of the lists in a body in their order, whatever it is there. Objects have none.
+/// The items of the lists in a body, in the order of the response. Objects have no order.
 fn in_order(body: &Body) -> Option<Value> {
     let Body::Json(Value::Object(fields)) = body else { return None };
     let mut fields = fields.clone();

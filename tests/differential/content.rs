@@ -1,4 +1,4 @@
-//! Blobs and manifests of the script. They are the same on every run, so that answers are.
+//! Blobs and manifests of the script: the same on every run, so that responses are equal too.
 
 use portcullis::oci::{Algorithm, Digest};
 use serde_json::{Value, json};
@@ -13,9 +13,9 @@ pub(crate) const OCTETS: &str = "application/octet-stream";
 /// What images are made of.
 pub(crate) const LAYER: &str = "what would be a layer of an image";
 pub(crate) const CONFIG: &str = r#"{"architecture":"amd64","os":"linux","rootfs":{}}"#;
-/// A blob that no manifest names.
+/// A blob that no manifest references.
 pub(crate) const LOOSE: &str = "0123456789abcdefghijklmnopqrstuvwxyz";
-/// Nobody pushes this.
+/// A blob that is never pushed.
 pub(crate) const ABSENT: &str = "absent";
 
 /// An id that no upload has.
@@ -78,7 +78,7 @@ pub(crate) fn oci_index() -> Value {
     list(OCI_INDEX, OCI_MANIFEST, &[oci_image()])
 }
 
-/// A manifest with other fields; `null` takes one out.
+/// A manifest with changed fields; `null` removes a field.
 pub(crate) fn with(mut manifest: Value, fields: Value) -> Value {
     if let (Some(manifest), Value::Object(fields)) = (manifest.as_object_mut(), fields) {
         for (name, value) in fields {

@@ -1,15 +1,15 @@
-//! Where the answers of Portcullis are meant to differ from registry:2's, and why. The same table,
-//! with more words, is in docs/MIGRATING.md.
+//! The intended differences between the responses of Portcullis and registry:2, with reasons. The
+//! same table, with more words, is in docs/MIGRATING.md.
 
 use crate::compare::Difference;
 
-/// One thing that Portcullis does differently on purpose.
+/// One intended difference.
 pub(crate) struct Deviation {
     /// The first column of its row in docs/MIGRATING.md.
     pub(crate) title: &'static str,
-    /// The last one.
+    /// The last column.
     pub(crate) reason: &'static str,
-    /// Where it shows.
+    /// The steps and fields in which it shows.
     pub(crate) differences: &'static [Expected],
 }
 
@@ -41,7 +41,7 @@ impl Expected {
     }
 }
 
-/// Whether a text is what a pattern says.
+/// Whether a text matches a pattern.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
@@ -63,7 +63,7 @@ const fn expected(
     Expected { steps, field, theirs, ours }
 }
 
-/// All of them, in the order of docs/MIGRATING.md.
+/// All intended differences, in the order of docs/MIGRATING.md.
 pub(crate) const DEVIATIONS: &[Deviation] = &[
     Deviation {
         title: "the media type of JSON",

@@ -1,4 +1,4 @@
-//! The table of docs/MIGRATING.md that tells users what answers differently.
+//! The table of differences in docs/MIGRATING.md.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! One request and its answer, to the byte: a client library would change paths and headers.
+//! One request and its response, to the byte: a client library would change paths and headers.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::step::{Body, Step};
 
-/// An answer as it came.
+/// A response as received.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -30,12 +30,12 @@ pub(crate) async fn exchange(address: SocketAddr, ca: &Path, step: &Step, target
     let request = request(address, step, target);
     let (mut from, mut to) = tokio::io::split(connect(address, ca, &[]).await);
     let sending = async {
-        // A server may answer, and close, before it has read everything.
+        // A server may respond, and close, before it has read everything.
         let _ = to.write_all(&request).await;
         let _ = to.flush().await;
     };
     let mut bytes = Vec::new();
-    // What came before the connection broke counts.
+    // Bytes that arrived before the connection broke count.
     let receiving = async { drop(from.read_to_end(&mut bytes).await) };
     timeout(GUARD, async { tokio::join!(sending, receiving) }).await.unwrap();
     answer(step, &bytes)
@@ -87,7 +87,7 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
     Some(answer)
 }
 
-/// What a body in chunks holds (RFC 9112 §7.1); `None` when it is not whole.
+/// The content of a chunked body (RFC 9112 §7.1); `None` when it is incomplete.
 fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut whole = Vec::new();
     loop {

@@ -1,12 +1,12 @@
-//! The same requests to registry:2 and to Portcullis: where the answers differ, that is known, has
-//! a reason, and stands in docs/MIGRATING.md.
+//! The same requests to registry:2 and to Portcullis: every difference between the responses is
+//! intended, has a reason, and is listed in docs/MIGRATING.md.
 //!
-//! `script` is the requests, in the order in which they are sent; `step` is what one is made of.
-//! `sides` starts the two servers on one configuration, `exchange` talks to them, `normal` takes out
-//! of an answer what differs by nature, `compare` tells two answers apart. `deviations` lists what
-//! may differ.
+//! `script` has the requests, in the order in which they are sent; `step` is one request. `sides`
+//! starts the two servers on one configuration, `exchange` talks to them, `normal` removes from a
+//! response the parts that differ by nature, `compare` compares two responses. `deviations` lists
+//! the intended differences.
 //!
-//! Nothing else may, and what is listed and does not differ any more is a failure as well.
+//! A difference that is not listed, and a listed one that no longer shows, is a failure.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -26,7 +26,7 @@ use testkit::{registry2, skip};
 
 use crate::{compare::Difference, deviations::DEVIATIONS, sides::Sides};
 
-/// A script that shrinks would show less than docs/MIGRATING.md claims.
+/// The least number of requests: a shorter script would not support the claim of docs/MIGRATING.md.
 const FEWEST_STEPS: usize = 600;
 
 #[tokio::test]
@@ -60,7 +60,7 @@ fn every_deviation_stands_in_the_guide_with_its_reason() {
     assert_eq!(ours, theirs, "DEVIATIONS and the table of docs/MIGRATING.md");
 }
 
-/// Shows all differences, and fails when one is not listed or one that is listed is not there.
+/// Shows all differences; fails for one that is not listed, and for a listed one that is missing.
 #[expect(clippy::print_stdout, reason = "shown by the test runner when the test fails")]
 fn report(differences: &[Difference]) {
     let mut unknown = String::new();

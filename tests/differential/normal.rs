@@ -1,4 +1,5 @@
-//! Answers without what differs by nature: addresses, the ids of uploads, signed state, the time.
+//! Responses without the parts that differ by nature: addresses, the ids of uploads, signed state,
+//! the time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,19 +10,19 @@ use serde_json::Value;
 
 use crate::exchange::Answer;
 
-/// Headers about the connection, the moment and the request as such.
+/// Headers about the connection, the time and the request itself.
 const BY_NATURE: &[&str] = &["connection", "date", "transfer-encoding", "x-request-id"];
 
-/// An answer that can be compared with another server's.
+/// A response that can be compared with another server's.
 #[derive(Debug)]
 pub(crate) struct Normal {
     pub(crate) status: u16,
-    /// Several of one name stand behind each other, with commas.
+    /// Values of one name are joined by commas.
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: Body,
 }
 
-/// What an answer says.
+/// The body of a response.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Body {
     /// `application/json`
@@ -30,8 +31,8 @@ pub(crate) enum Body {
     Bytes(Vec<u8>),
 }
 
-/// Takes out of an answer what differs by nature. An upload that is in `kept` is called by the name
-/// that it has there.
+/// Removes from a response the parts that differ by nature. An upload in `kept` gets its name
+/// there.
 pub(crate) fn of(
     answer: &Answer,
     address: SocketAddr,
@@ -50,13 +51,13 @@ pub(crate) fn of(
             .or_insert(value);
     }
     if let Some(allow) = headers.get_mut("allow") {
-        // A set: its order says nothing.
+        // A set, without an order.
         let methods: BTreeSet<&str> = allow.split(',').map(str::trim).collect();
         *allow = methods.into_iter().collect::<Vec<_>>().join(", ");
     }
     let mut bytes = answer.body.clone();
     if let Some(boundary) = headers.get("content-type").and_then(|kind| boundary_of(kind)) {
-        // It is random, and of another length here and there.
+        // It is random, and its length differs.
         let named = |text: &str| text.replace(&boundary, "{boundary}");
         bytes = named(&String::from_utf8_lossy(&bytes)).into_bytes();
         let told = answer.body.len().to_string();
@@ -77,7 +78,7 @@ pub(crate) fn of(
     Normal { status: answer.status, headers, body }
 }
 
-/// What stands between the parts of a body.
+/// The boundary between the parts of a body.
 fn boundary_of(kind: &str) -> Option<String> {
     Some(kind.strip_prefix("multipart/byteranges; boundary=")?.to_owned())
 }
@@ -104,7 +105,7 @@ fn text_of(text: &str, address: SocketAddr, kept: &BTreeMap<&'static str, String
     without_state(&text)
 }
 
-/// An address without the signed state of an upload, which is registry:2's own business.
+/// A URL without the signed state of an upload, which only registry:2 has.
 fn without_state(text: &str) -> String {
     let Some((before, rest)) = text.split_once("_state=") else {
         return text.to_owned();

@@ -17,7 +17,7 @@ mod version;
 
 use crate::step::Step;
 
-/// Every step, its name behind that of its group.
+/// Every step, its name after that of its group.
 pub(crate) fn all() -> Vec<Step> {
     let groups = [
         ("version", version::steps()),

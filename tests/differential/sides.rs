@@ -1,4 +1,4 @@
-//! The two servers: one configuration but for the address, one file of users, one certificate.
+//! The two servers: one configuration except for the address, one password file, one certificate.
 
 use std::{
     collections::BTreeMap,
@@ -19,12 +19,12 @@ use crate::{
     step::{PASSWORD, Step, USER},
 };
 
-/// A hang guard: nothing that works takes so long.
+/// A hang guard: longer than any working step.
 const START_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 
-/// Both servers, and what they have said that later requests need.
+/// Both servers, and the parts of their responses that later requests need.
 pub(crate) struct Sides {
     theirs: Side,
     ours: Side,
@@ -33,22 +33,22 @@ pub(crate) struct Sides {
     folder: TempDir,
 }
 
-/// What is different between the servers.
+/// The parts in which the servers differ.
 struct Side {
     address: SocketAddr,
-    /// The `Location` of answers, without the origin.
+    /// The `Location` of responses, without the origin.
     kept: BTreeMap<&'static str, String>,
 }
 
 impl Sides {
-    /// Starts both on empty trees, on addresses that no other process takes: in 127.0.0.0/8 there
-    /// is one for every process id.
+    /// Starts both on empty trees, on addresses of their own: 127.0.0.0/8 has one for every process
+    /// id.
     pub(crate) fn start() -> Self {
         let [_, high, middle, low] = process::id().to_be_bytes();
         let ip = Ipv4Addr::new(127, 192 + high % 63, middle, low);
         let address = |port| SocketAddr::V4(SocketAddrV4::new(ip, port));
         let (theirs, ours) = (address(5000), address(5001));
-        // Where syncs cost nothing, if there is such a place.
+        // In memory, where syncs cost nothing, if possible.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         run(folder.path(), &["certs", "--host", &ip.to_string(), "--out", "certs"]);
         fs::write(folder.path().join("htpasswd"), users(folder.path())).unwrap();
@@ -69,7 +69,7 @@ impl Sides {
         }
     }
 
-    /// Sends a step to both, and gives what registry:2 and what Portcullis answered.
+    /// Sends a step to both, and gives the responses of registry:2 and of Portcullis.
     pub(crate) async fn answers(&mut self, step: &Step) -> (Normal, Normal) {
         let ca = self.folder.path().join("certs/ca.crt");
         tokio::join!(self.theirs.answer(step, &ca), self.ours.answer(step, &ca))
@@ -86,7 +86,7 @@ impl Side {
         normal
     }
 
-    /// The target of a step with what was kept.
+    /// The target of a step with the kept values filled in.
     fn target(&self, step: &Step) -> String {
         let mut target = step.target.clone();
         for (name, location) in &self.kept {
@@ -111,7 +111,7 @@ impl Side {
     }
 }
 
-/// Our server; dropped, it is killed.
+/// Our server, which is killed when this is dropped.
 struct Portcullis(Child);
 
 impl Portcullis {
@@ -149,7 +149,7 @@ impl Drop for Portcullis {
     }
 }
 
-/// Runs our binary to its end, and gives what it prints.
+/// Runs our binary to its end, and gives its output.
 fn run(folder: &Path, arguments: &[&str]) -> String {
     let output =
         Command::new(BINARY).args(arguments).current_dir(folder).env_clear().output().unwrap();
@@ -157,8 +157,8 @@ fn run(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A file of users with all that such files have: comments, empty lines, hashes of other kinds, and
-/// somebody twice. What bcrypt costs is not what is tested here.
+/// A password file with everything that such files contain: comments, empty lines, hashes of other
+/// kinds, a duplicate user. The cost of bcrypt is not tested here.
 fn users(folder: &Path) -> String {
     let line = |user, password| run(folder, &["htpasswd", "-Bbn", "-C", "4", user, password]);
     [
@@ -175,7 +175,7 @@ fn users(folder: &Path) -> String {
     .concat()
 }
 
-/// The `config.yml` of either. The folders are each server's own, the rest is for both.
+/// The `config.yml` of either server. Each has folders of its own and shares the rest.
 fn configuration(address: SocketAddr) -> String {
     format!(
         "\

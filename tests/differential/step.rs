@@ -2,40 +2,40 @@
 
 use testkit::wire::basic;
 
-/// The users whom both servers know, and what they do not know.
+/// The users of both servers, and an unknown one.
 pub(crate) const USER: &str = "ann";
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
 /// A request, to be sent to both servers.
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// What it is about, as `deviations` names it.
+    /// Its name, which `deviations` uses.
     pub(crate) name: String,
     pub(crate) method: &'static str,
-    /// The path and the query. `{up}` stands for the address that a server gave when a step was to
-    /// be kept as `up`, `{up.id}` for the id of the upload in it.
+    /// The path and the query. `{up}` stands for the URL that a server gave in the step that was
+    /// kept as `up`, `{up.id}` for the id of the upload in it.
     pub(crate) target: String,
-    /// What is added to the query.
+    /// The addition to the query.
     pub(crate) query: Option<String>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Body,
-    /// Under which name the `Location` of the answer is kept.
+    /// The name under which the `Location` of the response is kept.
     pub(crate) keep: Option<&'static str>,
 }
 
-/// What a request brings, and how.
+/// The body of a request, and its framing.
 #[derive(Debug)]
 pub(crate) enum Body {
-    /// Nothing, and no word about its length.
+    /// None, and no length.
     None,
-    /// Bytes behind their length.
+    /// Bytes with their length.
     Whole(Vec<u8>),
-    /// Bytes in chunks, whose length is told at the end.
+    /// Bytes with chunked framing.
     Chunked(Vec<u8>),
 }
 
 impl Step {
-    /// A request of the user without a body; what changes something says that it has none.
+    /// A request of the user without a body; a write has `Content-Length: 0`.
     pub(crate) fn new(
         method: &'static str,
         name: impl Into<String>,
@@ -56,7 +56,7 @@ impl Step {
         }
     }
 
-    /// Adds to the query of a target that is an address which a server gave.
+    /// Adds to the query of a target that is a URL from a server.
     pub(crate) fn query(self, query: impl Into<String>) -> Self {
         Self { query: Some(query.into()), ..self }
     }
@@ -74,7 +74,7 @@ impl Step {
         Self { body: Body::Chunked(bytes.into()), ..self }
     }
 
-    /// Sends something else as `Authorization`, or nothing.
+    /// Replaces or removes `Authorization`.
     pub(crate) fn by(mut self, authorization: Option<&str>) -> Self {
         self.headers.retain(|(name, _)| name != "Authorization");
         match authorization {

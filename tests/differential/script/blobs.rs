@@ -1,4 +1,4 @@
-//! How blobs are read.
+//! Reading blobs.
 
 use crate::{
     content::{ABSENT, LOOSE, digest, digest512},
@@ -85,7 +85,7 @@ pub(super) fn steps() -> Vec<Step> {
         let step = get(format!("if there is {what}, for several ranges"), &blob);
         steps.push(step.header("Range", "bytes=0-1,4-5").header("If-Range", tag));
     }
-    // Whoever is not known learns nothing, not even whether a range is one.
+    // An unauthenticated client learns nothing, not even whether a range is valid.
     for range in ["bytes=0-3", "bytes=0-1,4-5", "bytes=0-3,", "bytes=99-"] {
         steps.push(get(format!("of nobody, range {range}"), &blob).header("Range", range).by(None));
     }

@@ -4,7 +4,7 @@ use crate::step::{Step, delete, get, head, post};
 
 const ALL: &str = "/v2/_catalog";
 
-/// Before anything was pushed.
+/// Before the first push.
 pub(super) fn of_nothing() -> Vec<Step> {
     vec![
         get("all", ALL),
@@ -13,7 +13,7 @@ pub(super) fn of_nothing() -> Vec<Step> {
     ]
 }
 
-/// When there are images.
+/// With images.
 pub(super) fn steps() -> Vec<Step> {
     let mut steps =
         vec![get("all", ALL), head("head", ALL), get("a slash behind it", "/v2/_catalog/")];

@@ -1,4 +1,4 @@
-//! Taking things away, and what is left.
+//! Deletions, and the content that is left.
 
 use serde_json::json;
 
@@ -55,7 +55,7 @@ pub(super) fn steps() -> Vec<Step> {
         delete("a tag that is none", manifest("-bad")),
         delete("a tag of an unknown repository", "/v2/unknown/manifests/latest"),
         get("the manifest of a deleted tag", manifest(&docker)).header("Accept", &all),
-        // What is left of a repository.
+        // The rest of a repository.
         delete("the last manifest", format!("/v2/team/app/manifests/{docker}")),
         get("tags of an emptied repository", "/v2/team/app/tags/list"),
         get("a manifest of an emptied repository", "/v2/team/app/manifests/latest")
@@ -69,7 +69,7 @@ pub(super) fn steps() -> Vec<Step> {
         delete("a repository again", "/v2/loose/"),
         delete("a repository without the slash", "/v2/team/app"),
         delete("a repository by a name that is none", "/v2/Loose/"),
-        // Last, for registry:2 breaks the image.
+        // Last, since registry:2 breaks the image.
         delete("a needed blob", format!("/v2/app/blobs/{}", digest(LAYER))),
     ]
 }

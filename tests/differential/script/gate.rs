@@ -1,5 +1,4 @@
-//! Who is let in. Fewer passwords of one user are wrong than Portcullis counts before it refuses to
-//! look at more.
+//! Authentication. Each user has fewer wrong passwords than the throttle's limit.
 
 use testkit::wire::basic;
 
@@ -42,7 +41,7 @@ pub(super) fn steps() -> Vec<Step> {
         get("a good request with a wrong password", "/v2/app/tags/list")
             .by(Some(&basic(USER, "wrong"))),
     ];
-    // Of nobody: each endpoint.
+    // Without credentials: each endpoint.
     for step in [
         get("check", "/v2/"),
         head("check, head", "/v2/"),

@@ -1,4 +1,4 @@
-//! How manifests are read by clients that know every type.
+//! Reading manifests, by clients that accept every type.
 
 use crate::{
     content::{
@@ -8,7 +8,7 @@ use crate::{
     step::{Step, get, head, patch, post},
 };
 
-/// What docker, skopeo and containerd send.
+/// The `Accept` of docker, skopeo and containerd.
 pub(super) fn all_types() -> String {
     [DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX].join(", ")
 }

@@ -25,13 +25,13 @@ pub(super) fn steps() -> Vec<Step> {
     for (what, target) in &endpoints[1..] {
         steps.push(Step::new("OPTIONS", format!("OPTIONS {what}"), target));
     }
-    // Of the server, as balancers ask to see whether it is there.
+    // Of the server, the probe of load balancers.
     for (what, target) in [("the root", "/"), ("the server", "*")] {
         let step = |name| Step::new("OPTIONS", name, target);
         steps.push(step(format!("OPTIONS {what}")));
         steps.push(step(format!("OPTIONS {what}, of nobody")).by(None));
     }
-    // A browser asks whether a page may, which it does without credentials.
+    // CORS preflight requests, which browsers send without credentials.
     for (what, target) in endpoints.iter().chain(&[("the root", "/".to_owned())]) {
         let preflight = Step::new("OPTIONS", format!("preflight of {what}"), target)
             .header("Origin", "https://ui.example.com")

@@ -1,4 +1,4 @@
-//! Blobs of one repository for another.
+//! Mounting blobs of one repository in another.
 
 use crate::{
     content::{ABSENT, LAYER, LOOSE, digest, digest512},

@@ -1,5 +1,5 @@
-//! Manifests as real tools write them and the specification does not: build caches, lists of nothing,
-//! fields that are null or missing; and keys that programs read differently.
+//! Manifests that real tools write and the specification does not allow: build caches, empty lists,
+//! null or missing fields; and keys that programs read differently.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::{
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const CACHE_TYPE: &str = "application/vnd.buildkit.cacheconfig.v0";
 
-/// A manifest in which a field has another value, which may be null.
+/// A manifest in which a field has a changed value, which may be null.
 fn changed(mut manifest: Value, pointer: &str, value: Value) -> Value {
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     manifest.pointer_mut(parent).unwrap()[key] = value;
@@ -38,7 +38,7 @@ fn cache(layer: &str) -> Value {
     })
 }
 
-/// A push, by the user and by nobody.
+/// A push, with and without credentials.
 fn push(name: &str, tag: &str, kind: &str, manifest: impl ToString) -> [Step; 2] {
     let step = |name: String| {
         put(name, format!("/v2/app/manifests/{tag}"))
@@ -48,7 +48,7 @@ fn push(name: &str, tag: &str, kind: &str, manifest: impl ToString) -> [Step; 2]
     [step(name.to_owned()), step(format!("of nobody: {name}")).by(None)]
 }
 
-/// What both take, and then serve.
+/// Manifests that both accept and then serve.
 pub(super) fn steps() -> Vec<Step> {
     let (docker, oci) = (docker_image(), oci_image());
     let mut steps = Vec::new();
@@ -94,7 +94,7 @@ pub(super) fn steps() -> Vec<Step> {
     steps
 }
 
-/// What Go programs read as something else than others do: pushes that registry:2 takes.
+/// Manifests that Go programs and other programs read differently: pushes that registry:2 accepts.
 pub(super) fn ambiguous() -> Vec<Step> {
     let text = oci_image().to_string();
     let replaced = |from: &str, to: &str| {
@@ -127,7 +127,7 @@ pub(super) fn ambiguous() -> Vec<Step> {
         ("an annotation twice", replaced("{", r#"{"annotations":{"a":"b","a":"c"},"#)),
         ("an unknown key twice", replaced("{", r#"{"unknown":1,"unknown":2,"#)),
     ];
-    // To a repository for what only one of the servers takes.
+    // To a repository for manifests that only one of the servers accepts.
     let steps = pushes.into_iter().flat_map(|(what, body)| {
         let step = |name: String| {
             put(name, "/v2/apart/manifests/ambiguous")

@@ -1,11 +1,11 @@
-//! Names and paths that are unusual, or wrong.
+//! Unusual and malformed names and paths.
 
 use crate::{
     content::{LAYER, digest},
     step::{Step, get, post},
 };
 
-/// Names of repositories, and what the rest of a path may be.
+/// Names of repositories, and the rest of their paths.
 pub(super) fn steps() -> Vec<Step> {
     [names(), endpoints(), hosts()].into_iter().flatten().collect()
 }
@@ -85,7 +85,7 @@ fn endpoints() -> Vec<Step> {
     .collect()
 }
 
-/// Where clients believe to be.
+/// The scheme and host that clients use, behind proxies.
 fn hosts() -> Vec<Step> {
     vec![
         post("begin an upload to two dots", "/v2/../blobs/uploads/"),

@@ -1,4 +1,4 @@
-//! What clients say they take, and what they get.
+//! The types that clients accept, and the types that they get.
 
 use super::manifests::all_types;
 use crate::{

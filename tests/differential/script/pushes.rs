@@ -1,4 +1,4 @@
-//! How manifests are pushed.
+//! Pushing manifests.
 
 use serde_json::{Value, json};
 
@@ -17,20 +17,20 @@ fn push(name: &str, reference: &str, kind: &str, manifest: impl ToString) -> Ste
         .body(manifest.to_string())
 }
 
-/// A push to a repository for what only one of the servers takes, so that the tags of the others
-/// stay the same on both.
+/// A push to a repository for manifests that only one of the servers accepts, so that the tags of
+/// the other repositories stay the same on both.
 fn push_apart(name: &str, reference: &str, manifest: impl ToString) -> Step {
     put(name, format!("/v2/apart/manifests/{reference}"))
         .header("Content-Type", DOCKER_MANIFEST)
         .body(manifest.to_string())
 }
 
-/// Where a blob of `app` is taken over by another repository.
+/// The path that mounts a blob of `app` in another repository.
 fn mount(name: &str, bytes: &str) -> String {
     format!("/v2/{name}/blobs/uploads/?mount={}&from=app", digest(bytes))
 }
 
-/// What is taken.
+/// Accepted pushes.
 #[expect(clippy::too_many_lines, reason = "a list")]
 pub(super) fn steps() -> Vec<Step> {
     let (docker, oci) = (docker_image(), oci_image());
@@ -124,7 +124,7 @@ pub(super) fn steps() -> Vec<Step> {
         put("in chunks", "/v2/app/manifests/chunked")
             .header("Content-Type", DOCKER_MANIFEST)
             .chunked(docker.to_string()),
-        // Another repository, for the lists.
+        // A second repository, for the lists.
         post("a configuration for another repository", mount("team/app", CONFIG)),
         put("to another repository", "/v2/team/app/manifests/latest")
             .header("Content-Type", DOCKER_MANIFEST)
@@ -132,7 +132,7 @@ pub(super) fn steps() -> Vec<Step> {
         put("an index of an image that is elsewhere", "/v2/team/app/manifests/index")
             .header("Content-Type", OCI_INDEX)
             .body(oci_index().to_string()),
-        // What differs, apart.
+        // Differences, in repositories of their own.
         post("a configuration for what is apart", mount("apart", CONFIG)),
         post("a layer for what is apart", mount("apart", LAYER)),
         push_apart("as everywhere", "latest", &docker),
@@ -145,7 +145,7 @@ pub(super) fn steps() -> Vec<Step> {
     ]
 }
 
-/// What is not.
+/// Refused pushes.
 #[expect(clippy::too_many_lines, reason = "a list")]
 pub(super) fn bad() -> Vec<Step> {
     let (docker, oci) = (docker_image(), oci_image());
@@ -268,7 +268,7 @@ pub(super) fn bad() -> Vec<Step> {
             .header("Content-Type", OCI_MANIFEST)
             .body(oci.to_string()),
         put("without a type", "/v2/apart/manifests/typeless").body(docker.to_string()),
-        // serde would take that for a struct.
+        // serde would read that as a struct.
         push(
             "the values of an index in a list",
             "bad",

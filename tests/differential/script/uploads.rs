@@ -1,5 +1,5 @@
-//! How blobs are pushed. What the servers answer differently gets an upload of its own, so that
-//! the next step finds both in the same state.
+//! Pushing blobs. A step with different responses gets an upload of its own, so that the next step
+//! finds both servers in the same state.
 
 use crate::{
     content::{ABSENT, CONFIG, LAYER, LOOSE, NO_ID, OCTETS, digest, digest512},
@@ -20,7 +20,7 @@ fn end(name: &str, target: &str, bytes: &str, digest: &str) -> Step {
     put(name, target).query(format!("digest={digest}")).header("Content-Type", OCTETS).body(bytes)
 }
 
-/// The way of a blob, in each form that clients use.
+/// The push of a blob, in each form that clients use.
 pub(super) fn steps() -> Vec<Step> {
     let (layer, config, loose) = (digest(LAYER), digest(CONFIG), digest(LOOSE));
     vec![
@@ -36,7 +36,7 @@ pub(super) fn steps() -> Vec<Step> {
         chunk("a chunk for a finished one", "{layer}", "more"),
         end("end of a finished one", "{layer}", "", &layer),
         delete("cancel a finished one", "{layer}"),
-        // All of it with the end.
+        // All bytes in the final PUT.
         begin("a configuration", "config"),
         end("end with all of it", "{config}", CONFIG, &config),
         begin("the same again", "again"),
@@ -47,7 +47,7 @@ pub(super) fn steps() -> Vec<Step> {
         end("end of nothing", "{nothing}", "", &digest("")),
         begin("an escaped digest", "escaped"),
         end("end with an escaped digest", "{escaped}", CONFIG, &config.replace(':', "%3A")),
-        // In another repository, for what follows.
+        // In another repository, for the next groups.
         post("begin in another repository", "/v2/loose/blobs/uploads/").keep("loose"),
         end("end in another repository", "{loose}", LOOSE, &loose),
         // In one request.
@@ -69,7 +69,7 @@ pub(super) fn steps() -> Vec<Step> {
         head("a blob by sha512, head", format!("/v2/app/blobs/{}", digest512("by sha512"))),
         post("begin with an algorithm", BEGIN).query("digest-algorithm=sha512"),
         post("begin with an algorithm that is none", BEGIN).query("digest-algorithm=md5"),
-        // Names and forms of the beginning.
+        // Names and forms of the POST.
         post("begin without the slash", "/v2/app/blobs/uploads"),
         post("begin with a body", BEGIN).body("not looked at"),
         post("begin with a query that means nothing", BEGIN).query("x=y"),
@@ -80,7 +80,7 @@ pub(super) fn steps() -> Vec<Step> {
     ]
 }
 
-/// Chunks, and what they say about themselves.
+/// Chunks, and their headers.
 pub(super) fn chunks() -> Vec<Step> {
     let all = digest("0123456789");
     let mut steps = vec![
@@ -152,7 +152,7 @@ pub(super) fn chunks() -> Vec<Step> {
     steps
 }
 
-/// What sessions survive, and who may go on with them.
+/// The events that upload sessions survive, and the clients that may continue them.
 pub(super) fn sessions() -> Vec<Step> {
     let all = digest("0123456789");
     let of_no_id = format!("{BEGIN}{NO_ID}");

@@ -1,4 +1,4 @@
-//! The check whether this is a registry, and what is beside it.
+//! The API version check, and the paths beside it.
 
 use crate::step::{Step, delete, get, head, patch, post, put};
 
