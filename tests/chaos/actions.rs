@@ -1,4 +1,4 @@
-//! What a client does all day: push, pull, move tags, delete, list.
+//! The work of a client: push, pull, move tags, delete, list.
 
 use reqwest::Method;
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Client {
-    /// Works until the server is killed. What the last kill has interrupted comes first.
+    /// Works until the server is killed. Uploads that the last kill interrupted come first.
     pub(crate) async fn work(mut self) -> Result<(), String> {
         loop {
             let upload = self.stage.to_resume.lock().unwrap().pop();
@@ -30,7 +30,8 @@ impl Client {
         let name = *self.random.pick(&REPOSITORIES);
         let tag = *self.random.pick(&TAGS);
         let images = &self.stage.images;
-        // The newest is drawn most often: so clients meet, and at what is not there yet.
+        // The newest image is drawn most often, so that clients meet at content that does not exist
+        // yet.
         let number = match self.random.percent(30) {
             true => images.end - 1,
             false => images.start + self.random.below(images.end - images.start),
@@ -74,7 +75,7 @@ impl Client {
         }
     }
 
-    /// `false` when a blob was deleted meanwhile, so that the image is not there.
+    /// `false` when a blob was deleted meanwhile, so that the image could not be pushed.
     async fn push_image(&mut self, name: &'static str, image: &Manifest) -> Outcome<bool> {
         for blob in &image.blobs {
             self.push_blob(name, blob).await?;
@@ -87,9 +88,9 @@ impl Client {
         self.put_manifest(name, image, &tags).await
     }
 
-    /// Puts a manifest at its digest, or at one tag, or at its digest and several tags. What it
-    /// names has just been seen in the repository, so it may be refused, which is `false`, only
-    /// when a client has begun to delete some of that.
+    /// Puts a manifest at its digest, or at one tag, or at its digest and several tags. The client
+    /// has just seen its blobs in the repository, so the server may refuse it (`false`) only when a
+    /// client has begun to delete one of them.
     async fn put_manifest(
         &self,
         name: &'static str,
@@ -143,7 +144,7 @@ impl Client {
         };
         let to = *self.random.pick(&TAGS);
         let media_type = answer.header("content-type")?;
-        // Without what was deleted meanwhile it is refused.
+        // The server refuses it when one of its blobs was deleted meanwhile.
         self.put(name, (digest, answer.body.clone()), media_type, &[to]).await?;
         Ok(())
     }
@@ -185,7 +186,7 @@ impl Client {
         match answer.status {
             202 => self.stage.end(op, &End::Done),
             404 => self.stage.end(op, &End::Absent),
-            // A manifest needs the blob.
+            // A manifest references the blob.
             409 if matches!(kind, Kind::DeleteBlob) => self.stage.end(op, &End::Refused),
             _ => Err(answer.wrong()),
         }
@@ -208,7 +209,7 @@ impl Client {
         self.look(Method::HEAD, &target, Key::blob(name, digest)).await
     }
 
-    /// Looks at a blob or at a manifest by its digest.
+    /// Sends HEAD for a blob or a manifest by its digest.
     async fn look(&self, method: Method, target: &str, key: Key) -> Outcome<bool> {
         let read = method == Method::GET;
         let effect = if read { Effect::Look } else { Effect::Promise };
@@ -246,8 +247,9 @@ impl Client {
                 self.stage.end(op, &End::Saw(Some(seen.clone())))?;
                 Ok(Some((seen, answer)))
             }
-            // The tag was read, then what it named was deleted, then it was looked for: meanwhile
-            // the tag may have been moved, so this does not say that it was ever absent.
+            // The server read the tag, then its manifest was deleted, then the server looked for
+            // the manifest. Meanwhile the tag may have been moved, so this does not prove its
+            // absence.
             404 => self.stage.end(op, &End::Nothing).map(|()| None),
             _ => Err(answer.wrong()),
         }

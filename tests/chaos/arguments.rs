@@ -1,4 +1,4 @@
-//! What the command line asks for.
+//! The command line.
 
 use std::{
     env,
@@ -13,12 +13,12 @@ const KILLS: u64 = 20;
 /// The command line.
 #[derive(Debug)]
 pub(crate) struct Arguments {
-    /// What decides every choice of the clients and the killer. When a request meets another, and
-    /// when exactly a kill comes, is up to the machine all the same.
+    /// The seed of every choice of the clients and the killer. The machine still decides when
+    /// requests meet, and when exactly a kill comes.
     pub(crate) seed: u64,
     /// How often the server is killed.
     pub(crate) kills: u64,
-    /// How long each server lives; 0: a moment, as it comes.
+    /// How long each server lives at least, in seconds.
     pub(crate) living: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Whether what a dead server has left fits together, and whether its successor says the same.
+//! Checks that the tree of a dead server is consistent, and that its successor serves the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,14 +14,14 @@ use crate::{
     tree::Tree,
 };
 
-/// How many requests of a check are under way together.
+/// How many requests of a check run concurrently.
 const TOGETHER: usize = 8;
 
-/// Holds a tree against the model and makes it the model's truth.
+/// Compares a tree with the model, which then takes the tree as the truth.
 ///
 /// # Errors
 ///
-/// When the tree is not what the answers allow, or a name in it leads to what is not there.
+/// When the responses do not allow the tree, or a name in it leads nowhere.
 pub(crate) fn tree(tree: &Tree, model: &mut Model) -> Result<(), String> {
     for (key, target) in &tree.links {
         if !tree.blobs.contains_key(target) {
@@ -65,7 +65,7 @@ fn manifest(bytes: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(bytes).map_err(|error| format!("a manifest is not JSON: {error}"))
 }
 
-/// What has to be in a repository for a manifest to be complete.
+/// The digests that a repository must have for a manifest to be complete.
 fn needs(key: &Key, manifest: &Value) -> Vec<Key> {
     let list = |field: &str| manifest[field].as_array().cloned().unwrap_or_default();
     let blobs = list("layers").into_iter().chain(manifest.get("config").cloned());
@@ -76,7 +76,7 @@ fn needs(key: &Key, manifest: &Value) -> Vec<Key> {
 }
 
 impl Client {
-    /// Asks for these keys and for every list; the answers have to be what the tree has.
+    /// Requests these keys and every list; the responses must equal the tree.
     pub(crate) async fn inspect(&self, tree: &Tree, keys: Vec<Key>) -> Outcome<()> {
         let asked = stream::iter(keys.into_iter().map(Ok::<_, Stop>));
         asked.try_for_each_concurrent(TOGETHER, |key| self.inspect_key(tree, key)).await?;
@@ -116,7 +116,7 @@ impl Client {
             .filter(|tag| tree.links.contains_key(&Key::tag(name, tag)))
             .map(|tag| (*tag).to_owned())
             .collect();
-        // A repository that has nothing need not be there.
+        // An empty repository need not exist.
         let allowed: &[u16] = if tags.is_empty() { &[200, 404] } else { &[200] };
         let answer = self.ask(&format!("/v2/{name}/tags/list"), allowed).await?;
         same(&answer, &texts(&answer, "tags"), &tags)

@@ -1,4 +1,4 @@
-//! One client: its connections, and what an answer may be.
+//! One client: its connections, and the permitted responses.
 
 use std::sync::Arc;
 
@@ -18,16 +18,16 @@ use crate::{killer::Moment, stage::Stage, tally::Kind};
 pub(crate) enum Stop {
     /// The server was killed.
     Killed,
-    /// What it was at work on has been deleted by another client.
+    /// Another client has deleted the content that it was working on.
     Gone,
     /// The server did something wrong.
     Wrong(String),
 }
 
-/// What a client did, unless it had to end.
+/// The result of a client's action, unless the client had to end.
 pub(crate) type Outcome<T> = Result<T, Stop>;
 
-/// An answer with its whole body.
+/// A response with its whole body.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -37,18 +37,18 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The value of a header that has to be there.
+    /// The value of a required header.
     pub(crate) fn header(&self, name: &str) -> Outcome<&str> {
         let value = self.headers.get(name).and_then(|value| value.to_str().ok());
         value.ok_or_else(|| Stop::Wrong(format!("{}: no {name}", self.what)))
     }
 
-    /// The body as JSON; null when it is none.
+    /// The body as JSON; null when it is not JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    /// Says that this is not what may be answered.
+    /// The error of a response that is not permitted.
     pub(crate) fn wrong(&self) -> Stop {
         let Self { what, status, body, .. } = self;
         Stop::Wrong(format!("{what}: answered {status} {}", String::from_utf8_lossy(body)))
@@ -75,7 +75,7 @@ impl Client {
         Self { http, version, stage, random }
     }
 
-    /// A request to a path, or to an address that the server gave.
+    /// A request to a path, or to a URL from the server.
     pub(crate) fn request(&self, method: Method, target: &str) -> RequestBuilder {
         let url = match target.strip_prefix('/') {
             Some(path) => format!("{}/{path}", self.stage.base),
@@ -84,8 +84,7 @@ impl Client {
         self.http.request(method, url).basic_auth(USER, Some(PASSWORD))
     }
 
-    /// Sends a request. An answer that blames the server, and a connection that breaks although
-    /// nobody was killed, are wrong.
+    /// Sends a request. A server error, and a connection that breaks without a kill, are faults.
     pub(crate) async fn send(&self, kind: Kind, request: RequestBuilder) -> Outcome<Answer> {
         let Stage { trigger, tally, .. } = &*self.stage;
         if trigger.pulled() {

@@ -1,5 +1,5 @@
-//! Collections beside everything else: by the server itself, and from the command line, where they
-//! are killed as well.
+//! Collections beside the clients: by the server itself, and from the command line, where they are
+//! killed as well.
 
 use std::{
     fs,
@@ -16,22 +16,22 @@ use tokio::time;
 use crate::{BUILD, stage::Stage, tally::add};
 
 const POLL: Duration = Duration::from_millis(2);
-/// How much older a tree gets between two of its servers: with the grace that is the default, what
-/// nobody is promised anew may be collected.
+/// The time by which a tree ages between two of its servers: with the default grace, content
+/// without a new lease may be collected.
 const AGED: Duration = Duration::from_secs(3 * 3600);
 
-/// How it is collected while one server lives.
+/// The collections during the life of one server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Collecting {
-    /// Whether nothing is promised to anybody.
+    /// Whether the grace is zero, so that there are no leases.
     pub(crate) graceless: bool,
-    /// Whether manifests go that nothing names.
+    /// Whether unreferenced manifests are deleted.
     pub(crate) untagged: bool,
-    /// Whether the server does it by itself, over and over.
+    /// Whether the server itself collects, over and over.
     pub(crate) within: bool,
-    /// How many others do it from outside at the same time.
+    /// How many commands collect at the same time.
     pub(crate) outside: u64,
-    /// Whether a blob can be deleted that an image needs.
+    /// Whether a referenced blob can be deleted.
     force: bool,
 }
 
@@ -46,7 +46,7 @@ impl Collecting {
         }
     }
 
-    /// What a server and a command are told.
+    /// The variables of a server and of a command.
     pub(crate) fn variables(self) -> Vec<(&'static str, &'static str)> {
         let word = |is: bool| if is { "true" } else { "false" };
         vec![
@@ -74,7 +74,8 @@ impl Collecting {
             .unwrap()
     }
 
-    /// Collects from the command line until the server is killed; then so is this.
+    /// Collects from the command line until the server is killed; then the collection is killed
+    /// too.
     pub(crate) async fn collect(
         self,
         site: Arc<Site>,
@@ -82,7 +83,7 @@ impl Collecting {
         mut random: Random,
     ) -> Result<(), String> {
         while !stage.trigger.pulled() {
-            // The tree comes with the first push.
+            // The first push creates the tree.
             if !site.path("data").is_dir() {
                 time::sleep(POLL).await;
                 continue;

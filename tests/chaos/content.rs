@@ -1,5 +1,5 @@
-//! What is pushed: layers, images and indexes, each made from a number, so that clients which draw
-//! the same number push the same bytes.
+//! The pushed content: layers, images and indexes, each made from a number, so that clients that
+//! draw the same number push the same bytes.
 
 use std::{collections::HashMap, ops::Range, sync::Mutex};
 
@@ -19,14 +19,14 @@ pub(crate) const REPOSITORIES: [&str; 3] = ["chaos/one", "chaos/two", "chaos/one
 /// The tags that each of them may have.
 pub(crate) const TAGS: [&str; 4] = ["latest", "v1", "v2", "edge"];
 
-/// How many layers the images share that are new between two kills.
+/// The number of new layers between two kills, which images share.
 const LAYERS: u64 = 8;
-/// How many images are new between two kills.
+/// The number of new images between two kills.
 const IMAGES: u64 = 5;
-/// Images of this many kills before are pushed still.
+/// For how many kills images are still pushed.
 const REMEMBERED: u64 = 2;
 
-/// A manifest and what it names.
+/// A manifest and the content that it references.
 #[derive(Clone, Debug)]
 pub(crate) struct Manifest {
     pub(crate) digest: Digest,
@@ -38,7 +38,7 @@ pub(crate) struct Manifest {
     pub(crate) children: Vec<Self>,
 }
 
-/// Everything that one tree is given. Layers are kept, for they take time to make.
+/// All content of one tree. Layers are kept, since making them takes time.
 #[derive(Debug)]
 pub(crate) struct Content {
     seed: u64,
@@ -50,13 +50,14 @@ impl Content {
         Self { seed, layers: Mutex::default() }
     }
 
-    /// The numbers of the images that are pushed after so many kills: some are new each time, for a
-    /// blob that is there already proves little.
+    /// The numbers of the images that are pushed after so many kills: some are new each time, since
+    /// an existing blob proves little.
     pub(crate) const fn images(kills: u64) -> Range<u64> {
         kills.saturating_sub(REMEMBERED) * IMAGES..(kills + 1) * IMAGES
     }
 
-    /// An image: one to three layers that other images of its time have too, for some a subject.
+    /// An image: one to three layers that it shares with other images of its time, and sometimes a
+    /// subject.
     pub(crate) fn image(&self, number: u64) -> Manifest {
         let mut random = Random::new(self.seed ^ number.wrapping_mul(0x1_0000_0001));
         let first = number / IMAGES * LAYERS;
@@ -94,7 +95,7 @@ impl Content {
     fn layer(&self, number: u64) -> Blob {
         let make = || {
             let mut random = Random::new(self.seed.wrapping_add(number << 20));
-            // Most fit into one batch of the server; a few are so large that it saves its hasher.
+            // Most fit into one batch of the server; for a few large ones it saves the hasher.
             let (least, most) = match random.below(100) {
                 0..60 => (64, 16 << 10),
                 60..93 => (16 << 10, 700 << 10),

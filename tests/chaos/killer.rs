@@ -15,24 +15,24 @@ use tokio::{sync::Notify, time};
 
 use crate::tally::{Kind, Tally, add};
 
-/// How many kills of a hundred are aimed.
+/// The percentage of aimed kills.
 const AIMED: u64 = 75;
-/// The kill comes at last, when no client begins what was aimed at.
+/// When the kill comes although no client begins the request that was aimed at.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A moment in the life of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
-    /// It is about to be sent.
+    /// The request is about to be sent.
     Begin,
-    /// It has just been answered.
+    /// The response has just arrived.
     Answer,
 }
 
-/// What the clients and the killer share.
+/// The state that the clients and the killer share.
 #[derive(Debug, Default)]
 pub(crate) struct Trigger {
-    /// How many requests of a kind are to come to a moment before the kill.
+    /// How many requests of a kind must reach a moment before the kill.
     aim: Mutex<Option<(Kind, Moment, u64)>>,
     hit: Notify,
     /// Set before the kill: a connection that breaks while it is not set is a fault.
@@ -40,7 +40,7 @@ pub(crate) struct Trigger {
 }
 
 impl Trigger {
-    /// A client tells where a request of its is.
+    /// A client reports the moment of a request.
     pub(crate) fn reached(&self, kind: Kind, moment: Moment) {
         let mut aim = self.aim.lock().unwrap();
         if let Some((aimed, at, left)) = aim.as_mut()
@@ -70,7 +70,7 @@ impl Trigger {
         if random.percent(AIMED) {
             let kind = *random.pick(&Kind::AIMED);
             let moment = *random.pick(&[Moment::Begin, Moment::Begin, Moment::Answer]);
-            // Few deletions find something to delete: the first ones are waited for.
+            // Few deletions find their object, so the killer aims at the first ones.
             let rare = matches!(
                 kind,
                 Kind::DeleteBlob | Kind::DeleteManifest | Kind::DeleteRepository | Kind::DeleteTag
@@ -81,9 +81,9 @@ impl Trigger {
                 add(&tally.aimed, 1);
             }
             let within = match moment {
-                // Anywhere in the request, a little behind it too.
+                // Anywhere in the request, also shortly after it.
                 Moment::Begin => tally.usual(kind).as_micros().max(1000) * 5 / 4,
-                // What should have been done before the answer is done soon after it.
+                // Work that should precede the response would happen soon after it.
                 Moment::Answer => 400,
             };
             // The runtime's timer is too coarse for this.

@@ -1,17 +1,17 @@
 //! The kill loop: the real binary is killed with SIGKILL, over and over, while clients push, move
-//! tags, delete and pull at the same few repositories. After each kill the tree is read without a
-//! server, then its successor is asked, and both are held against what was acknowledged.
+//! tags, delete and pull in the same few repositories. After each kill the test reads the tree
+//! without a server, then asks a new server, and compares both with the acknowledged content.
 //!
-//! Collections run beside it all, by the server and from the command line, which are killed too, with
-//! grace and without; `collector` has them.
+//! Collections run meanwhile, by the server and from the command line, with grace and without, and
+//! are killed too; see `collector`.
 //!
-//! `model` knows what the answers allow, `tree` reads what is on the disk, `check` compares.
-//! `actions` and `upload` are what a client does, `killer` chooses the moment. The rules that are
-//! checked are those of docs/ARCHITECTURE.md, "Invariants"; a power cut, which takes more than
-//! SIGKILL does, is not made here.
+//! `model` has the states that the responses allow, `tree` reads the disk, `check` compares.
+//! `actions` and `upload` are the work of a client, `killer` chooses the moment. The checked rules
+//! are those of docs/ARCHITECTURE.md, "Invariants". SIGKILL loses less than a power cut, which is
+//! tested elsewhere.
 //!
-//! `cargo test --test chaos -- --seed N --kills N` repeats a run as far as the machine lets it. A
-//! run that fails leaves its tree behind and says where.
+//! `cargo test --test chaos -- --seed N --kills N` repeats a run as far as the machine allows. A
+//! failed run keeps its tree and prints the path.
 
 #![expect(
     clippy::print_stdout,
@@ -66,11 +66,11 @@ use crate::{
 
 /// How many clients work at once: half of them speak HTTP/1.1, half HTTP/2.
 const CLIENTS: u64 = 6;
-/// A tree that has seen so many kills makes room for a new one, so that checks stay short and the
-/// making of folders is in danger again.
+/// After this many kills a new tree replaces the old one, so that checks stay short and kills hit
+/// the creation of folders again.
 const KILLS_OF_A_TREE: u64 = 20;
 
-/// What cargo tells this suite about its build.
+/// The facts about the build that cargo gives to this suite.
 const BUILD: Build =
     Build { binary: env!("CARGO_BIN_EXE_portcullis"), folder: env!("CARGO_TARGET_TMPDIR") };
 
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
     let result = Runtime::new().unwrap().block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).unwrap();
         let mut terminate = signal(SignalKind::terminate()).unwrap();
-        // What is dropped on the way out takes the server down.
+        // Values dropped on this path stop the server.
         tokio::select! {
             result = run(&arguments, &site, &tally) => result,
             _ = interrupt.recv() => Err("interrupted".to_owned()),
@@ -103,7 +103,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(why) => {
-            // With the runtime all who had it have gone.
+            // All other owners are gone with the runtime.
             let folder = Arc::into_inner(site).unwrap().keep();
             eprintln!("chaos: seed {}: {why}\nsee {}", arguments.seed, folder.display());
             ExitCode::FAILURE
@@ -135,7 +135,7 @@ struct Life<'a> {
     content: Arc<Content>,
     model: Arc<Mutex<Model>>,
     tree: Tree,
-    /// What no client has gone on with yet.
+    /// Interrupted uploads that no client has resumed yet.
     uploads: Vec<Upload>,
     kills: u64,
     /// How long each server lives at least.
@@ -157,7 +157,7 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// Starts a server, lets clients at it, kills it, looks at what it has left.
+    /// Starts a server, runs the clients, kills it, checks its tree.
     async fn generation(&mut self, random: &mut Random) -> Result<(), String> {
         let collecting = Collecting::new(random);
         age(&self.site.path("data"));
@@ -165,13 +165,13 @@ impl<'a> Life<'a> {
         let stage = self.stage();
         let mut living = self.living;
         if collecting.within {
-            // It begins a second after the start, and nothing can be held against it then that was
-            // there before.
+            // The collection begins a second after the start and may remove earlier content, which
+            // therefore is not checked here.
             living += Duration::from_millis(random.below(1500));
             self.model.lock().unwrap().collects(collecting);
         } else {
             let keys = self.model.lock().unwrap().keys();
-            // All of a small tree, some of a large one: the end of the tree's life asks for all.
+            // All of a small tree, part of a large one: the end of the tree's life checks all.
             let some = 100 * 300 / (keys.len() as u64).max(300);
             let keys = keys.into_iter().filter(|_| random.percent(some)).collect();
             let inspector = self.client(&stage, 0, random);
@@ -196,7 +196,7 @@ impl<'a> Life<'a> {
         self.look(&stage)
     }
 
-    /// Goes on with every upload, without a kill, and checks everything.
+    /// Resumes every upload, without a kill, and checks everything.
     async fn end(mut self) -> Result<(), String> {
         let never = [("REGISTRY_STORAGE_MAINTENANCE_GARBAGECOLLECTION_ENABLED", "false")];
         let server = self.site.start(&self.site.path("data"), &never);
@@ -237,7 +237,7 @@ impl<'a> Life<'a> {
         Client::new(Arc::clone(stage), http, version, Random::new(random.number()))
     }
 
-    /// Reads the tree of a dead server and holds it against the model.
+    /// Reads the tree of a dead server and compares it with the model.
     fn look(&mut self, stage: &Stage) -> Result<(), String> {
         self.kills += 1;
         self.tree = Tree::read(&self.site.path("data"))?;

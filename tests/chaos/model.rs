@@ -1,13 +1,13 @@
-//! What the registry must have, as far as its answers tell.
+//! The content that the registry must have, as far as its responses determine it.
 //!
 //! Every blob, manifest and tag of a repository is a [`Key`] that leads to a digest or to nothing.
-//! For each key the model keeps every world that the answers so far allow: what the key leads to,
+//! For each key the model keeps every world that the responses so far allow: where the key leads,
 //! and which of the requests under way have taken effect in it. A request may take effect at any
-//! moment between its first byte and its answer; an answer rules out the worlds in which it did
-//! not. When no world is left, no order of the requests explains the answers.
+//! moment between its first byte and its response; a response rules out the worlds in which it did
+//! not. When no world is left, no order of the requests explains the responses.
 //!
-//! A kill ends the requests under way: each has taken effect or never will. What the tree then has
-//! must be in one of the worlds, and is the only world from there on.
+//! A kill ends the requests under way: each has taken effect or never will. The state of the tree
+//! must then be one of the worlds, and is the only world from there on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ pub(crate) struct Key {
     pub(crate) name: Name,
 }
 
-/// What the link is called.
+/// The name of a link in its repository.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Name {
     Blob(Digest),
@@ -55,16 +55,16 @@ impl fmt::Display for Key {
     }
 }
 
-/// What a request does to a key.
+/// The effect of a request on a key.
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
-    /// Tells where it leads.
+    /// Reports where it leads.
     Look,
-    /// The same, and no collection takes it for as long as this server lives.
+    /// The same with a lease: no collection takes it while this server lives.
     Promise,
     /// Makes it lead somewhere.
     Set(Digest),
-    /// Removes it, and tells whether it was there.
+    /// Removes it, and reports whether it existed.
     Clear,
     /// Removes it if it leads there.
     ClearIf(Digest),
@@ -72,18 +72,18 @@ pub(crate) enum Effect {
     Wipe,
 }
 
-/// How a request was answered.
+/// The response to a request.
 #[derive(Clone, Debug)]
 pub(crate) enum End {
-    /// It has done what it was to do.
+    /// It has taken effect.
     Done,
-    /// What it was to delete was not there.
+    /// The object to delete did not exist.
     Absent,
     /// It has changed nothing.
     Refused,
-    /// It has seen where the key leads.
+    /// It reports where the key leads.
     Saw(Option<Digest>),
-    /// It has changed nothing and its answer says nothing.
+    /// It has changed nothing and its response says nothing.
     Nothing,
 }
 
@@ -94,11 +94,11 @@ pub(crate) struct Op {
     keys: Vec<Key>,
 }
 
-/// What a register leads to, and what those requests saw that have taken effect.
+/// Where a register leads, and what the requests that have taken effect saw.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct World {
     value: Option<Digest>,
-    /// Whether somebody may rely on it since this server has started.
+    /// Whether a client may rely on it since this server has started.
     promised: bool,
     done: BTreeMap<u64, Option<Digest>>,
 }
@@ -109,17 +109,17 @@ struct Register {
     pending: BTreeMap<u64, Effect>,
     /// Whether a collection may take it.
     loss: Loss,
-    /// What happened since the last kill, for whoever must find out why.
+    /// The events since the last kill, for the diagnosis of a failure.
     history: Vec<String>,
 }
 
-/// What a collection may take.
+/// The content that a collection may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Loss {
     /// Nothing.
     #[default]
     Never,
-    /// What nobody may rely on.
+    /// Content on which no client may rely.
     Unpromised,
     /// Anything.
     Ever,
@@ -130,21 +130,21 @@ enum Loss {
 pub(crate) struct Model {
     registers: BTreeMap<Key, Register>,
     next: u64,
-    /// What clients began to delete since the last kill.
+    /// The keys that clients began to delete since the last kill.
     deleting: BTreeSet<Key>,
-    /// The repositories that they did.
+    /// The repositories that clients began to delete since the last kill.
     wiped: BTreeSet<String>,
-    /// Those that are being deleted, by request, and the keys that came meanwhile.
+    /// The repositories that are being deleted, by request, and the keys that appeared meanwhile.
     wipes: BTreeMap<u64, (String, Vec<Key>)>,
-    /// Manifests that were seen without something that they name, for a client had deleted it.
+    /// Manifests that were seen without referenced content, which a client had deleted.
     pub(crate) dangling: BTreeSet<(Key, Key)>,
-    /// How it is collected.
+    /// How garbage is collected.
     collecting: Option<Collecting>,
 }
 
 impl Model {
-    /// Says how it is collected from now on. Whether a manifest is complete is checked all the same:
-    /// what may be taken is what nobody sees to be missing.
+    /// Sets how garbage is collected from now on. Manifests must still be complete: a collection
+    /// may take only content whose absence no client can see.
     pub(crate) fn collects(&mut self, collecting: Collecting) {
         self.collecting = Some(collecting);
         for (key, register) in &mut self.registers {
@@ -153,12 +153,12 @@ impl Model {
         }
     }
 
-    /// Whether what is there for certain now may be refused as missing in a moment.
+    /// Whether content that certainly exists now may be refused as missing in a moment.
     pub(crate) fn is_graceless(&self) -> bool {
         self.collecting.is_some_and(|collecting| collecting.graceless)
     }
 
-    /// Whether somebody began to delete it since the last kill.
+    /// Whether a client began to delete it since the last kill.
     pub(crate) fn is_deleting(&self, key: &Key) -> bool {
         self.deleting.contains(key) || self.wiped.contains(&key.repository)
     }
@@ -184,7 +184,7 @@ impl Model {
         op
     }
 
-    /// What was not known when its repository began to be deleted is deleted all the same.
+    /// A key that was unknown when the deletion of its repository began is deleted as well.
     fn join_wipes(&mut self, key: &Key) {
         for (id, (repository, came)) in &mut self.wipes {
             if *repository == key.repository && !self.registers.contains_key(key) {
@@ -194,7 +194,7 @@ impl Model {
         }
     }
 
-    /// Begins a request. It has to be told to the model before it is sent.
+    /// Begins a request. The client must call this before it sends the request.
     pub(crate) fn begin(&mut self, effects: Vec<(Key, Effect)>) -> Op {
         self.next += 1;
         let id = self.next;
@@ -212,11 +212,12 @@ impl Model {
         Op { id, keys }
     }
 
-    /// Ends a request that was answered. One that was not stays under way until [`Model::cut`].
+    /// Ends a request with its response. A request without one stays under way until
+    /// [`Model::cut`].
     ///
     /// # Errors
     ///
-    /// When the answer cannot be true.
+    /// When the response cannot be true.
     pub(crate) fn end(&mut self, op: Op, end: &End) -> Result<(), String> {
         let came = self.wipes.remove(&op.id).map(|(_, came)| came);
         for key in op.keys.into_iter().chain(came.into_iter().flatten()) {
@@ -226,7 +227,7 @@ impl Model {
         Ok(())
     }
 
-    /// Ends what is under way, for the server is dead; tells how many requests that were.
+    /// Ends the requests under way, since the server is dead; returns their number.
     pub(crate) fn cut(&mut self) -> usize {
         let mut cut = BTreeSet::new();
         for register in self.registers.values_mut() {
@@ -240,11 +241,11 @@ impl Model {
         cut.len()
     }
 
-    /// Takes what a dead server has left behind as the truth.
+    /// Takes the tree of a dead server as the truth.
     ///
     /// # Errors
     ///
-    /// When it is not what the answers allow.
+    /// When the responses do not allow it.
     pub(crate) fn settle(&mut self, found: &BTreeMap<Key, Digest>) -> Result<(), String> {
         for key in found.keys() {
             self.registers.entry(key.clone()).or_default();
@@ -260,7 +261,7 @@ impl Model {
         Ok(())
     }
 
-    /// Every key that a request was ever about.
+    /// Every key that a request ever concerned.
     pub(crate) fn keys(&self) -> Vec<Key> {
         self.registers.keys().cloned().collect()
     }
@@ -292,7 +293,7 @@ impl Register {
         self.expand();
     }
 
-    /// Adds the worlds that requests and collections make of those that are known.
+    /// Adds the worlds that requests and collections make of the known ones.
     fn expand(&mut self) {
         let mut open: Vec<World> = self.worlds.iter().cloned().collect();
         while let Some(world) = open.pop() {
@@ -340,7 +341,7 @@ impl World {
         Self { value, promised: false, done: BTreeMap::new() }
     }
 
-    /// What a collection may make of it.
+    /// The worlds that a collection may make of it.
     fn lost(&self, loss: Loss) -> Option<Self> {
         let may_be = match loss {
             Loss::Never => false,
@@ -366,7 +367,7 @@ impl World {
                 next.value.take_if(|value| value == digest);
             }
         }
-        // Where nothing is, nobody relies on it.
+        // No client relies on an absent object.
         next.promised &= next.value.is_some();
         next.done.insert(id, seen);
         next
@@ -374,8 +375,8 @@ impl World {
 }
 
 impl Effect {
-    /// Whether an answer can be given where the effect has taken place and seen something, or has
-    /// not taken place.
+    /// Whether a response is possible in a world in which the effect has taken place and seen
+    /// something, or has not taken place.
     fn agrees(&self, end: &End, done: Option<&Option<Digest>>) -> bool {
         match (end, self) {
             (End::Nothing, Self::Look | Self::Promise | Self::Wipe) => true,

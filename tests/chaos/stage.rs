@@ -1,4 +1,4 @@
-//! What the clients of one generation share, from a start of the server to its end.
+//! The state that the clients of one generation share, from a start of the server to its end.
 
 use std::{
     ops::Range,
@@ -14,7 +14,7 @@ use crate::{
     upload::Upload,
 };
 
-/// What the clients of one generation share.
+/// The state that the clients of one generation share.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) base: String,
@@ -24,15 +24,15 @@ pub(crate) struct Stage {
     pub(crate) model: Arc<Mutex<Model>>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) trigger: Trigger,
-    /// What the last kill has interrupted, to be resumed.
+    /// The uploads that the last kill has interrupted, to be resumed.
     pub(crate) to_resume: Mutex<Vec<Upload>>,
-    /// What the next kill interrupts.
+    /// The uploads that the next kill interrupts.
     pub(crate) interrupted: Mutex<Vec<Upload>>,
 }
 
 impl Stage {
-    /// Tells the model of a request that is about to be sent. To a dead server none is sent, so
-    /// that none is thought to have been under way.
+    /// Tells the model of a request that is about to be sent. A client sends none to a dead server,
+    /// so that the model does not count it as under way.
     pub(crate) fn begin(&self, effects: Vec<(Key, Effect)>) -> Outcome<Op> {
         if self.trigger.pulled() {
             return Err(Stop::Killed);
@@ -48,7 +48,7 @@ impl Stage {
         Ok(self.model.lock().unwrap().begin_wipe(repository))
     }
 
-    /// Tells the model of an answer.
+    /// Tells the model of a response.
     pub(crate) fn end(&self, op: Op, end: &End) -> Outcome<()> {
         self.model.lock().unwrap().end(op, end).map_err(Stop::Wrong)
     }

@@ -1,4 +1,4 @@
-//! What happened, counted.
+//! The counts of a run.
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +30,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The kinds whose making is a sequence of writes: kills are aimed at these.
+    /// The kinds that are a sequence of writes: kills are aimed at these.
     pub(crate) const AIMED: [Self; 10] = [
         Self::Finish,
         Self::Finish,
@@ -78,7 +78,7 @@ pub(crate) fn add(count: &AtomicU64, more: usize) {
 }
 
 impl Tally {
-    /// Counts a request that was answered after so long.
+    /// Counts a request with its response time.
     pub(crate) fn answered(&self, kind: Kind, done: bool, took: Duration) {
         let mut requests = self.requests.lock().unwrap();
         let requests = requests.entry(kind).or_default();
@@ -90,12 +90,12 @@ impl Tally {
         }
     }
 
-    /// Counts a request that a kill left without an answer.
+    /// Counts a request that a kill left without a response.
     pub(crate) fn cut_off(&self, kind: Kind) {
         self.requests.lock().unwrap().entry(kind).or_default().in_flight += 1;
     }
 
-    /// How long requests of a kind take, more or less: kills are aimed by it, nothing is judged.
+    /// The approximate duration of requests of a kind: for aiming kills, not for checks.
     pub(crate) fn usual(&self, kind: Kind) -> Duration {
         match self.requests.lock().unwrap().get(&kind) {
             Some(requests) if requests.acknowledged > 0 => {

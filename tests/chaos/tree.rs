@@ -13,16 +13,16 @@ use crate::{
     model::Key,
 };
 
-/// What is in a tree.
+/// The content of a tree.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {
     /// Where each link leads.
     pub(crate) links: BTreeMap<Key, Digest>,
     /// Every blob, manifests too.
     pub(crate) blobs: BTreeMap<Digest, Bytes>,
-    /// What the tags ever named.
+    /// The manifests that the tags ever named.
     pub(crate) index: BTreeSet<(Key, Digest)>,
-    /// How many files there are.
+    /// The number of files.
     pub(crate) files: usize,
     /// The `.tmp` files that the kill left.
     pub(crate) leftovers: usize,
@@ -33,7 +33,7 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// When a blob is not what it is called, a link is not whole, or nobody knows what a file is.
+    /// When a blob does not match its digest, a link is malformed, or a file is unknown.
     pub(crate) fn read(root: &Path) -> Result<Self, String> {
         let mut tree = Self::default();
         let base = root.join("docker/registry/v2");
@@ -102,7 +102,7 @@ fn named(algorithm: &str, hex: &str) -> Digest {
     Digest::new(&format!("{algorithm}:{hex}"))
 }
 
-/// Where a link leads: it is whole, and leads where its place says.
+/// Where a link leads; it must be well-formed and match its place.
 fn link(bytes: &[u8], expected: &Digest) -> Result<Digest, String> {
     let text = String::from_utf8_lossy(bytes);
     let hex = text.strip_prefix("sha256:").unwrap_or_default();

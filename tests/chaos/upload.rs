@@ -1,5 +1,4 @@
-//! Blobs on their way in: in chunks, in one request, from another repository; and again after a
-//! kill.
+//! Uploads of blobs: in chunks, in one request, by a mount; and resumed after a kill.
 
 use std::sync::Arc;
 
@@ -20,25 +19,25 @@ pub(crate) struct Upload {
     repository: &'static str,
     location: String,
     blob: Blob,
-    /// How many bytes the server has said it has.
+    /// The number of bytes that the server has acknowledged.
     acknowledged: usize,
-    /// How many bytes it may have.
+    /// The number of bytes that it may have.
     sent: usize,
     /// Whether a request that ends the session was sent.
     ending: bool,
-    /// Whether its repository was deleted while nobody was at work on it.
+    /// Whether its repository was deleted while no client was working on it.
     doubtful: bool,
 }
 
 impl Upload {
-    /// Takes note of the repositories that were deleted before a kill.
+    /// Notes the repositories that were deleted before a kill.
     pub(crate) fn doubt(&mut self, model: &Model) {
         self.doubtful |= model.may_have_lost_uploads(self.repository);
     }
 }
 
 impl Client {
-    /// Sees to it that a repository has a blob, in one of the ways that clients know.
+    /// Makes a repository have a blob, in one of the ways of real clients.
     pub(crate) async fn push_blob(&mut self, name: &'static str, blob: &Blob) -> Outcome<()> {
         if !self.random.percent(25) && self.has_blob(name, &blob.digest).await? {
             return Ok(());
@@ -69,7 +68,7 @@ impl Client {
         given_up
     }
 
-    /// Goes on with an upload that a kill has interrupted.
+    /// Resumes an upload that a kill has interrupted.
     pub(crate) async fn resume(&mut self, mut upload: Upload) -> Outcome<()> {
         let tally = Arc::clone(&self.stage.tally);
         let request = self.request(Method::GET, &upload.location);
@@ -82,7 +81,7 @@ impl Client {
             404 if upload.doubtful || self.lost(upload.repository, &answer) => {
                 return Err(Stop::Gone);
             }
-            // It has become a blob, or was to become nothing.
+            // It has become a blob, or was being cancelled.
             404 if upload.ending => {
                 add(&tally.gone, 1);
                 return Ok(());
@@ -90,7 +89,7 @@ impl Client {
             _ => return Err(answer.wrong()),
         }
         let there = received(&answer)?;
-        // A chunk that was acknowledged is in the file: a kill takes no more than is in memory.
+        // An acknowledged chunk is in the file: a kill loses only memory.
         let least = if upload.ending { 0 } else { upload.acknowledged };
         if !(least..=upload.sent).contains(&there) {
             let why = format!("{there} bytes are there, {least} to {} were sent", upload.sent);
@@ -135,7 +134,7 @@ impl Client {
         }
     }
 
-    /// Leaves an upload to whoever comes after the kill.
+    /// Leaves an upload to the clients after the kill.
     fn leave(&self, upload: Upload, stop: Stop) -> Outcome<()> {
         if matches!(stop, Stop::Killed) {
             self.stage.interrupted.lock().unwrap().push(upload);
@@ -220,7 +219,7 @@ impl Client {
         self.stage.end(op, &End::Done)
     }
 
-    /// Mounts a blob; `false` when it is not where it was looked for.
+    /// Mounts a blob; `false` when the source repository does not have it.
     async fn mount(&mut self, name: &str, digest: &Digest) -> Outcome<bool> {
         let from = self.random.pick(&REPOSITORIES);
         let mut target = format!("/v2/{name}/blobs/uploads/?mount={digest}");
@@ -247,7 +246,7 @@ impl Client {
         if answer.status == 204 { Ok(()) } else { Err(answer.wrong()) }
     }
 
-    /// Whether an upload went with its repository.
+    /// Whether an upload was deleted with its repository.
     fn lost(&self, repository: &str, answer: &Answer) -> bool {
         answer.status == 404
             && self.stage.model.lock().unwrap().may_have_lost_uploads(repository)

@@ -1,4 +1,4 @@
-//! What the command line asks for.
+//! The command line.
 
 use std::{
     env,
@@ -13,9 +13,9 @@ const SECONDS: u64 = 60;
 /// The command line.
 #[derive(Debug)]
 pub(crate) struct Arguments {
-    /// How long clients are at work before the drain.
+    /// How long clients work before the drain.
     pub(crate) length: Duration,
-    /// What decides the choices of the clients.
+    /// The seed of the clients' choices.
     pub(crate) seed: u64,
 }
 

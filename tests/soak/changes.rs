@@ -1,5 +1,4 @@
-//! What is changed under the server's hands, one thing a second: the certificate, the users, and
-//! that it is told to look.
+//! The changes while the server runs, one a second: the certificate, the users, SIGHUP.
 
 use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
 
@@ -20,25 +19,25 @@ use crate::{
 };
 
 const EVERY: Duration = Duration::from_secs(1);
-/// A hang guard: the server looks at its files every few seconds at the least.
+/// A hang guard: the server checks its files every few seconds.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How often it is asked whether a change is in force. Not often, for a password that is not yet
-/// right is a wrong one.
+/// How often the test asks whether a change is in force. Not often, since a password that is not
+/// yet in force counts as wrong.
 const POLL: Duration = Duration::from_millis(250);
 
-/// Where the certificate of a site is.
+/// The path of a site's certificate.
 pub(crate) const CERTIFICATE: &str = "certs/server.crt";
 const KEY: &str = "certs/server.key";
 const USERS: &str = "htpasswd";
-/// What the log says when it was told to look.
+/// The log message after SIGHUP.
 const TOLD: &str = "SIGHUP";
 
-/// Who makes the changes.
+/// The task that makes the changes.
 #[derive(Debug)]
 pub(crate) struct Changes {
     stage: Arc<Stage>,
     pid: u32,
-    /// Whoever waits for a certificate, and for users, to be in force.
+    /// The tasks that wait for a certificate, and for users, to be in force.
     certificate: JoinSet<Outcome<()>>,
     users: JoinSet<Outcome<()>>,
 }
@@ -50,7 +49,7 @@ impl Changes {
         Self { stage: Arc::clone(stage), pid, certificate, users }
     }
 
-    /// Makes changes until the clients come to an end, and waits until all are in force.
+    /// Makes changes until the clients end, and waits until all are in force.
     pub(crate) async fn make(mut self) -> Outcome<()> {
         let mut ticks = time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -135,7 +134,7 @@ impl Changes {
         self.users.spawn(users_are_in_force(stage, place, kind, who));
     }
 
-    /// SIGHUP, and waits until it has been taken.
+    /// Sends SIGHUP, and waits until the server has acted on it.
     async fn tell(&self) -> Outcome<()> {
         let before = self.stage.site.log().matches(TOLD).count();
         let told = Instant::now();
@@ -148,7 +147,7 @@ impl Changes {
     }
 }
 
-/// Waits until the file is in force in which this user has changed.
+/// Waits until the password file with this changed user is in force.
 async fn users_are_in_force(
     stage: Arc<Stage>,
     place: Place,
@@ -159,7 +158,7 @@ async fn users_are_in_force(
     let client = Client::new(&stage, Version::HTTP_11);
     let before = stage.users.since(stage.users.now())[0].get(who).cloned();
     let now = stage.users.last().get(who).cloned();
-    // Of a user who has been removed, what can be tried is the password that they had.
+    // For a removed user the test tries the former password.
     let tried = now.as_ref().or(before.as_ref()).cloned().unwrap_or_default();
     while is_let_in(&client, who, &tried).await? != now.is_some() {
         wait(changed, kind).await?;
@@ -180,7 +179,7 @@ async fn is_let_in(client: &Client, user: &str, password: &str) -> Outcome<bool>
     is_refused(&answer).map(|refused| !refused)
 }
 
-/// A short time, unless it has been too long.
+/// Waits for a short time; fails after the hang guard.
 async fn wait(since: Instant, kind: &str) -> Outcome<()> {
     if since.elapsed() > LIMIT {
         return Err(Stop::Wrong(format!("{kind}: not in force after {LIMIT:?}")));
@@ -201,7 +200,7 @@ pub(crate) fn certificate_of(site: &Site) -> Vec<u8> {
     CertificateDer::from_pem_file(site.path(CERTIFICATE)).unwrap().to_vec()
 }
 
-/// The users that a site begins with, in its password file too.
+/// The first users of a site, also in its password file.
 pub(crate) fn first_users(site: &Site) -> Users {
     let users: Users =
         [USER, BOB, EVE].into_iter().map(|user| (user, PASSWORD.to_owned())).collect();
@@ -216,14 +215,14 @@ fn lines(site: &Site, users: &Users) -> Vec<u8> {
     users.iter().flat_map(line).collect()
 }
 
-/// Writes a file beside the one it takes the place of.
+/// Replaces a file by renaming a new one.
 fn renamed(path: &Path, bytes: &[u8]) {
     let new = path.with_extension("new");
     fs::write(&new, bytes).unwrap();
     fs::rename(new, path).unwrap();
 }
 
-/// Writes over what is there, so that for a moment there is half of it.
+/// Overwrites a file in place, so that for a moment half of it exists.
 fn overwritten(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }

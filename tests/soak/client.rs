@@ -1,4 +1,4 @@
-//! One client: its connections, and what an answer may be.
+//! One client: its connections, and the permitted responses.
 
 use std::sync::{
     Arc,
@@ -15,16 +15,16 @@ use crate::stage::Stage;
 /// Why a client ends.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// The server, which has been told to stop, takes no more requests.
+    /// The server is stopping and accepts no more requests.
     Ended,
     /// The server did something wrong.
     Wrong(String),
 }
 
-/// What a client did, unless it had to end.
+/// The result of a client's action, unless the client had to end.
 pub(crate) type Outcome<T> = Result<T, Stop>;
 
-/// An answer with its whole body.
+/// A response with its whole body.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -36,13 +36,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The value of a header that has to be there.
+    /// The value of a required header.
     pub(crate) fn header(&self, name: &str) -> Outcome<&str> {
         let value = self.headers.get(name).and_then(|value| value.to_str().ok());
         value.ok_or_else(|| self.wrong(&format!("no {name}")))
     }
 
-    /// The body as JSON; null when it is none.
+    /// The body as JSON; null when it is not JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
@@ -52,7 +52,7 @@ impl Answer {
         if self.status == status { Ok(self) } else { Err(self.wrong(&format!("not {status}"))) }
     }
 
-    /// Says that this is not what may be answered, and what was expected.
+    /// The error of a response that is not permitted, with the expected one.
     pub(crate) fn wrong(&self, why: &str) -> Stop {
         let Self { what, status, body, .. } = self;
         let body = String::from_utf8_lossy(&body[..body.len().min(500)]);
@@ -77,13 +77,13 @@ impl Client {
         Self { http, version, stage: Arc::clone(stage), base: stage.site.base() }
     }
 
-    /// A request to a path, or to an address that the server gave.
+    /// A request to a path, or to a URL from the server.
     pub(crate) fn request(&self, method: Method, target: &str) -> RequestBuilder {
         self.request_as((USER, PASSWORD), method, target)
     }
 
-    /// The same as somebody else, who comes from ever other addresses by way of a proxy: from one
-    /// no password is looked at after a few wrong ones.
+    /// The same with other credentials, from a new client address each time, by way of a proxy:
+    /// after a few wrong passwords from one address the server checks no more.
     pub(crate) fn request_as(
         &self,
         (user, password): (&str, &str),
@@ -99,7 +99,7 @@ impl Client {
         request.header("x-forwarded-for", format!("10.{high}.{middle}.{low}"))
     }
 
-    /// The same as nobody.
+    /// The same without credentials.
     pub(crate) fn anonymous(&self, method: Method, target: &str) -> RequestBuilder {
         let url = match target.strip_prefix('/') {
             Some(path) => format!("{}/{path}", self.base),
@@ -110,8 +110,8 @@ impl Client {
 
     /// Sends a request of a kind and counts it.
     ///
-    /// An answer that blames the server is wrong, and so is a connection that breaks: until the
-    /// server is told to stop, and for what it has begun to answer, then too.
+    /// A server error is a fault, and so is a connection that breaks before the server is told to
+    /// stop, or, after that, during a response.
     pub(crate) async fn send(
         &self,
         kind: &'static str,
@@ -143,8 +143,8 @@ impl Client {
         Ok(Answer { status, headers, body, certificate, what })
     }
 
-    /// Makes the first request of a new client, on a new connection, and gives the certificate of
-    /// that: one that may be in force.
+    /// Sends the first request of a new client, on a new connection, and gives the certificate of
+    /// the connection, which must be one that may be in force.
     pub(crate) async fn meet(&self) -> Outcome<Vec<u8>> {
         let sent = self.stage.certificates.now();
         let answer = self.send("first", self.request(Method::GET, "/v2/")).await?.expect(200)?;
@@ -159,7 +159,7 @@ impl Client {
         }
     }
 
-    /// The address that an answer leads to.
+    /// The `Location` of a response.
     pub(crate) fn location(&self, answer: &Answer) -> Outcome<String> {
         answer.header("location").map(str::to_owned)
     }

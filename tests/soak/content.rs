@@ -1,5 +1,5 @@
-//! What is pushed: a set of layers that stays the same, so that the disk does not fill, and images
-//! of them, some of which nobody has pushed before.
+//! The pushed content: a fixed set of layers, so that the disk does not fill, and images of them,
+//! some of which are new.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,17 +9,17 @@ use testkit::{
     random::Random,
 };
 
-/// How many layers there are.
+/// The number of layers.
 const LAYERS: u64 = 40;
 /// Their sizes: each power of two is as frequent as any other.
 const LEAST_BITS: u64 = 10;
 const MOST_BITS: u64 = 23;
-/// How many images are pushed over and over. What is pushed once has a higher number.
+/// The number of images that are pushed over and over. New images have higher numbers.
 const KNOWN: u64 = 64;
-/// How many images of a hundred are new.
+/// The percentage of new images.
 const NEW: u64 = 15;
 
-/// An image and what it names.
+/// An image and the content that it references.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
     pub(crate) digest: Digest,
@@ -28,7 +28,7 @@ pub(crate) struct Image {
     pub(crate) blobs: Vec<Blob>,
 }
 
-/// Everything that is pushed.
+/// All pushed content.
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) layers: Vec<Blob>,
@@ -54,7 +54,7 @@ impl Content {
         Self { layers, next: AtomicU64::new(KNOWN) }
     }
 
-    /// An image, most often one of those that are known.
+    /// An image, most often a known one.
     pub(crate) fn image(&self, random: &mut Random) -> Image {
         let number = match random.percent(NEW) {
             true => self.next.fetch_add(1, Ordering::Relaxed),
@@ -83,7 +83,7 @@ impl Content {
         Image { digest: digest(&bytes), bytes, blobs }
     }
 
-    /// An image whose layer is nowhere.
+    /// An image whose layer does not exist.
     pub(crate) fn incomplete(&self) -> Image {
         let mut image = self.numbered(0);
         let nothing = descriptor(LAYER, &digest(b"nobody has this"), b"nobody has this");

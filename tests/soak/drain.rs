@@ -1,8 +1,8 @@
-//! The end: SIGTERM while requests are under way, with the clients at work besides.
+//! The drain: SIGTERM while requests are under way and clients work.
 //!
-//! Of the requests here it is known that the server has begun them: of what is pulled the first
-//! bytes have come, of what is pushed some are in its tree. They wait until the server has closed
-//! its door, and then go on.
+//! The server has begun the requests of this file for certain: the first bytes of the pulls have
+//! arrived, and some bytes of the pushes are in the tree. The requests pause until the server has
+//! closed its listener, and then continue.
 
 use std::{
     fs, io,
@@ -33,19 +33,19 @@ use crate::{
     stage::Stage,
 };
 
-/// A hang guard, and half of what the site's configuration gives the drain: a server that takes
-/// longer has waited for nothing.
+/// A hang guard, and half of the drain timeout in the site's configuration: a server that takes
+/// longer has waited without need.
 const LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
-/// More than the sockets between two processes take up.
+/// More than the socket buffers between two processes hold.
 const SIZE: u64 = 32 << 20;
 /// How much of an upload is sent before the server is told to stop.
 const BEFORE: usize = 4 << 20;
-/// So many pulls and so many pushes for each version of HTTP.
+/// The number of pulls and of pushes for each version of HTTP.
 const UNDER_WAY: u64 = 2;
 
-/// Stops the server while all this is under way; it has to end by itself, and well.
+/// Stops the server while all this is under way; it has to end by itself, with success.
 pub(crate) async fn drain(stage: &Arc<Stage>, mut server: Server) -> Outcome<()> {
     let site = &*stage.site;
     let large = Blob::new(noise(&mut Random::new(1), SIZE));
@@ -92,7 +92,7 @@ pub(crate) async fn drain(stage: &Arc<Stage>, mut server: Server) -> Outcome<()>
     }
 }
 
-/// Waits for something that has to come.
+/// Waits for an event that must happen.
 async fn until(what: &str, mut comes: impl FnMut() -> bool) -> Outcome<()> {
     let started = Instant::now();
     while !comes() {
@@ -104,7 +104,7 @@ async fn until(what: &str, mut comes: impl FnMut() -> bool) -> Outcome<()> {
     Ok(())
 }
 
-/// Asks for a blob and takes its beginning.
+/// Requests a blob and reads its beginning.
 async fn begin_pull(client: &Client, blob: &Blob) -> Outcome<(Response, Bytes)> {
     let target = format!("/v2/{SHARED}/blobs/{}", blob.digest);
     let begun = async {
@@ -115,7 +115,7 @@ async fn begin_pull(client: &Client, blob: &Blob) -> Outcome<(Response, Bytes)> 
     begun.await.map_err(|error| Stop::Wrong(format!("{target}: {error:?}")))
 }
 
-/// Takes the rest once the gate has opened.
+/// Reads the rest once the barrier is open.
 async fn pull(
     mut response: Response,
     first: Bytes,
@@ -133,7 +133,7 @@ async fn pull(
     if body == blob.bytes { Ok(()) } else { Err(wrong("other bytes")) }
 }
 
-/// Ends an upload with all of its bytes, most of them once the gate has opened.
+/// Ends an upload with all of its bytes, most of them once the barrier is open.
 async fn push(
     client: Client,
     location: String,
@@ -154,14 +154,14 @@ async fn push(
     }
 }
 
-/// Where the server keeps the bytes of an upload.
+/// The path of an upload's bytes in the tree.
 fn upload_of(site: &Site, name: &str, location: &str) -> PathBuf {
     let path = location.split('?').next().unwrap_or_default();
     let id = path.rsplit('/').next().unwrap_or_default();
     site.path(&format!("data/docker/registry/v2/repositories/{name}/_uploads/{id}/data"))
 }
 
-/// Where it keeps those of a blob.
+/// The path of a blob's bytes in the tree.
 fn data_of(site: &Site, blob: &Blob) -> PathBuf {
     let hex = blob.digest.as_str().trim_start_matches("sha256:");
     site.path(&format!("data/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))

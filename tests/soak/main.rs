@@ -1,15 +1,14 @@
-//! The soak: the real binary under pushes and pulls at full rate, while every second its
-//! certificate, its users or nothing at all is changed and it is told to look. No request may fail
-//! but those that must; memory and descriptors stay flat; and at the end it is stopped in the
-//! middle of it all, which no request may notice that it had begun.
+//! The soak: the real binary under pushes and pulls at full rate, while every second the test
+//! changes the certificate or the users, or sends SIGHUP. Every request must get the expected
+//! response; memory and descriptors stay flat; and at the end the server is stopped under load, and
+//! must finish every request that it has begun.
 //!
-//! `work` is what a client does, each in a repository of its own, so that it knows every answer;
-//! `push` is how it pushes; `strangers` come with passwords that are wrong. `changes` makes the
-//! changes, and `changing` knows what an answer may go by meanwhile. `watch` looks at the process,
+//! `work` is the work of a client, each in a repository of its own, so that it knows every
+//! response; `push` is how it pushes; `strangers` try wrong passwords. `changes` makes the changes,
+//! and `changing` knows which states a response may follow meanwhile. `watch` measures the process,
 //! `drain` stops it. Only hang guards go by the clock.
 //!
-//! `cargo test --test soak -- --seconds N`. A run that fails leaves its folder behind and says
-//! where.
+//! `cargo test --test soak -- --seconds N`. A failed run keeps its folder and prints the path.
 
 #![expect(
     clippy::print_stdout,
@@ -55,10 +54,10 @@ use crate::{
 
 /// How many clients work at once: half of them speak HTTP/1.1, half HTTP/2.
 const WORKERS: u64 = 8;
-/// What the log may complain about: a file that was found half-written.
+/// The warning that the log may have: a half-written file.
 const MAY_BE_SAID: &str = "cannot use the new certificate; the old one stays in force";
 
-/// What cargo tells this suite about its build.
+/// The facts about the build that cargo gives to this suite.
 const BUILD: Build =
     Build { binary: env!("CARGO_BIN_EXE_portcullis"), folder: env!("CARGO_TARGET_TMPDIR") };
 
@@ -77,14 +76,14 @@ fn main() -> ExitCode {
     let result = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).unwrap();
         let mut terminate = signal(SignalKind::terminate()).unwrap();
-        // What is dropped on the way out takes the server down.
+        // Values dropped on this path stop the server.
         tokio::select! {
             result = run(&arguments, &site) => result,
             _ = interrupt.recv() => Err("interrupted".to_owned()),
             _ = terminate.recv() => Err("terminated".to_owned()),
         }
     });
-    // With it go the tasks, and what they hold.
+    // The tasks end with it, and drop what they hold.
     drop(runtime);
     match result {
         Ok(()) => {
@@ -131,7 +130,7 @@ async fn run(arguments: &Arguments, site: &Arc<Site>) -> Result<(), String> {
     said(&stage)
 }
 
-/// Lets the clients work for as long as was asked for.
+/// Lets the clients work for the requested time.
 async fn soak(
     arguments: &Arguments,
     stage: &Stage,
@@ -162,7 +161,7 @@ fn workers(stage: &Arc<Stage>, random: &mut Random) -> JoinSet<Outcome<()>> {
     (0..WORKERS).map(worker).collect()
 }
 
-/// Whether the log has what it must have, and nothing that it must not.
+/// Checks that the log has the required lines and no forbidden one.
 fn said(stage: &Stage) -> Result<(), String> {
     let log = stage.site.log();
     let (told, taken) = (stage.tally.changes("SIGHUP"), log.matches("SIGHUP").count() as u64);

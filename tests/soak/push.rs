@@ -1,4 +1,4 @@
-//! Blobs and images on their way in, in all the ways that clients know.
+//! Pushes of blobs and images, in all the ways of real clients.
 
 use reqwest::{Body, Method, header};
 use testkit::{
@@ -11,11 +11,11 @@ use crate::{
     content::Image,
 };
 
-/// The repository that has every layer from the beginning to the end.
+/// The repository that has every layer during the whole run.
 pub(crate) const SHARED: &str = "soak/shared";
 
 impl Client {
-    /// Pushes a blob that every repository may have.
+    /// Pushes a blob that other repositories may have as well.
     pub(crate) async fn push_blob(
         &self,
         random: &mut Random,
@@ -32,14 +32,14 @@ impl Client {
         }
     }
 
-    /// Takes a layer from the repository that has all of them.
+    /// Mounts a layer from the repository that has all of them.
     pub(crate) async fn mount(&self, name: &str, layer: &Blob) -> Outcome<()> {
         let target = format!("/v2/{name}/blobs/uploads/?mount={}&from={SHARED}", layer.digest);
         let answer = self.send("POST mount", self.request(Method::POST, &target)).await?;
         answer.expect(201).map(drop)
     }
 
-    /// Puts an image whose blobs are there at a tag, or at its digest.
+    /// Puts an image, whose blobs exist, at a tag or at its digest.
     pub(crate) async fn put(&self, name: &str, image: &Image, at: &str) -> Outcome<()> {
         let target = format!("/v2/{name}/manifests/{at}");
         let request = self
@@ -79,7 +79,7 @@ impl Client {
         self.finish(&location, blob, rest).await
     }
 
-    /// Begins an upload, and gives its address.
+    /// Begins an upload, and gives its URL.
     pub(crate) async fn start(&self, name: &str) -> Outcome<String> {
         let target = format!("/v2/{name}/blobs/uploads/");
         let answer = self.send("POST upload", self.request(Method::POST, &target)).await?;
@@ -111,7 +111,7 @@ impl Client {
         self.send("PUT upload", request).await?.expect(201).map(drop)
     }
 
-    /// Begins an upload and takes it back.
+    /// Begins an upload and cancels it.
     pub(crate) async fn cancel(&self, random: &mut Random, name: &str, blob: &Blob) -> Outcome<()> {
         let location = self.start(name).await?;
         let location = self.patch(random, &location, blob, 0..blob.bytes.len() / 2).await?;
@@ -123,7 +123,7 @@ impl Client {
         unknown.expect(404).map(drop)
     }
 
-    /// Ends an upload with the digest of something else.
+    /// Ends an upload with the digest of other content.
     pub(crate) async fn end_badly(&self, name: &str, blob: &Blob) -> Outcome<()> {
         let location = self.start(name).await?;
         let other = Blob { digest: digest(b"something else"), bytes: blob.bytes.clone() };
@@ -133,7 +133,7 @@ impl Client {
     }
 }
 
-/// What a PUT that ends an upload is sent to.
+/// The URL of the PUT that ends an upload.
 pub(crate) fn ending(location: &str, blob: &Blob) -> String {
     let separator = if location.contains('?') { '&' } else { '?' };
     format!("{location}{separator}digest={}", blob.digest)

@@ -1,4 +1,4 @@
-//! What everybody in a run shares.
+//! The state that all tasks of a run share.
 
 use std::{
     collections::BTreeMap,
@@ -15,18 +15,18 @@ use crate::{changing::Changing, content::Content, tally::Tally};
 /// The passwords of the users, by their names.
 pub(crate) type Users = BTreeMap<&'static str, String>;
 
-/// What everybody in a run shares.
+/// The state that all tasks of a run share.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) site: Arc<Site>,
     pub(crate) content: Content,
     pub(crate) tally: Tally,
-    /// Certificates in DER. `None` is one that is being made.
+    /// Certificates in DER. `None` stands for one that is being made.
     pub(crate) certificates: Changing<Option<Vec<u8>>>,
     pub(crate) users: Changing<Users>,
-    /// No client begins anything new.
+    /// Set when clients must begin nothing new.
     over: AtomicBool,
-    /// The server has been told to stop: it need not take any more requests.
+    /// Set when the server is told to stop: it may then refuse requests.
     stopping: AtomicBool,
 }
 
@@ -43,12 +43,12 @@ impl Stage {
         }
     }
 
-    /// Whether clients have been told to come to an end.
+    /// Whether clients have been told to end.
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// Tells clients to come to an end, or that there is more to do.
+    /// Tells clients to end, or to go on.
     pub(crate) fn set_over(&self, over: bool) {
         self.over.store(over, Ordering::SeqCst);
     }
@@ -58,7 +58,7 @@ impl Stage {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// The server is about to be told to stop.
+    /// Notes that the server is about to be told to stop.
     pub(crate) fn set_stopping(&self) {
         self.stopping.store(true, Ordering::SeqCst);
     }

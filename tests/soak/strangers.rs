@@ -1,5 +1,5 @@
-//! Whoever comes with a password that is wrong, or was right, or has just become right. Slowly:
-//! wrong passwords are dear, and many of them from one place may be turned away.
+//! Clients whose password is wrong, was right, or has just become right. They are slow, since wrong
+//! passwords are expensive, and many from one address may be refused unchecked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,14 +15,14 @@ use crate::{
     stage::{Stage, Users},
 };
 
-/// Who is removed and comes back.
+/// The user that is removed and added again.
 pub(crate) const BOB: &str = "bob";
-/// Whose password changes.
+/// The user whose password changes.
 pub(crate) const EVE: &str = "eve";
 
 const EVERY: Duration = Duration::from_millis(400);
 
-/// Tries until the clients come to an end.
+/// Tries until the clients end.
 pub(crate) async fn try_to_get_in(stage: Arc<Stage>, mut random: Random) -> Outcome<()> {
     let mut clients = [Version::HTTP_11, Version::HTTP_2].map(|v| Client::new(&stage, v));
     while !stage.is_over() {
@@ -38,7 +38,7 @@ pub(crate) async fn try_to_get_in(stage: Arc<Stage>, mut random: Random) -> Outc
             0 => nobody(client).await?,
             1 => one(client, USER, "incorrect donkey").await?,
             2 => one(client, "mallory", PASSWORD).await?,
-            // The first one of each, which is right until the first change.
+            // The first password of each, which is right until the first change.
             3 if random.percent(50) => one(client, BOB, PASSWORD).await?,
             3 => one(client, EVE, PASSWORD).await?,
             4 | 5 => one(client, BOB, &password(BOB)).await?,
@@ -54,7 +54,7 @@ async fn nobody(client: &Client) -> Outcome<()> {
     answer.expect(401)?.header("www-authenticate").map(drop)
 }
 
-/// Whether they get in must follow from the users that may be in force.
+/// The response must follow from the users that may be in force.
 async fn one(client: &Client, user: &'static str, password: &str) -> Outcome<()> {
     let users = &client.stage.users;
     let sent = users.now();
@@ -69,7 +69,7 @@ async fn one(client: &Client, user: &'static str, password: &str) -> Outcome<()>
     Err(answer.wrong(&format!("{user} {why}")))
 }
 
-/// Whether an answer refuses a password: by 401, or by 429 to whoever has tried too often.
+/// Whether a response refuses a password: 401, or 429 after too many attempts.
 pub(crate) fn is_refused(answer: &Answer) -> Outcome<bool> {
     match answer.status {
         200 => Ok(false),

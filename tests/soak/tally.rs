@@ -1,4 +1,4 @@
-//! What happened, counted.
+//! The counts of a run.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ pub(crate) struct Tally {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// For each kind and status, how many requests were answered so.
+    /// The number of responses for each kind and status.
     requests: BTreeMap<(&'static str, u16), u64>,
     sent: u64,
     received: u64,
@@ -49,7 +49,7 @@ impl Tally {
         self.counts.lock().unwrap().connections += 1;
     }
 
-    /// Counts a change that was seen in force after so long.
+    /// Counts a change with the time until it was seen in force.
     pub(crate) fn changed(&self, kind: &'static str, took: Duration) {
         let mut counts = self.counts.lock().unwrap();
         let change = counts.changes.entry(kind).or_default();
@@ -57,7 +57,7 @@ impl Tally {
         change.longest = change.longest.max(took);
     }
 
-    /// How many changes of a kind there were.
+    /// The number of changes of a kind.
     pub(crate) fn changes(&self, kind: &str) -> u64 {
         self.counts.lock().unwrap().changes.get(kind).map_or(0, |change| change.made)
     }

@@ -1,4 +1,4 @@
-//! How much memory and how many descriptors the server has, over time.
+//! The memory and the descriptors of the server over time.
 
 use std::{
     fmt, fs,
@@ -9,12 +9,12 @@ use std::{
 use testkit::site::Server;
 use tokio::time;
 
-/// A hang guard: connections that a client has closed are gone sooner.
+/// A hang guard: the server closes the connections of ended clients sooner.
 const LIMIT: Duration = Duration::from_secs(60);
 const EVERY: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(50);
 
-/// How much more the end of a run may have than its middle: so much, and so many hundredths.
+/// How much more the end of a run may have than its middle: an amount, and a percentage.
 const MORE_MIB: u64 = 16;
 const MORE_DESCRIPTORS: u64 = 16;
 const MORE_PERCENT: u64 = 20;
@@ -24,7 +24,7 @@ const LEFT: u64 = 4;
 /// How many of the samples are printed.
 const SHOWN: usize = 20;
 
-/// What a process has at one moment.
+/// The memory and descriptors of a process at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     kib: u64,
@@ -32,7 +32,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// What the server has now.
+    /// The current sample of the server.
     pub(crate) fn of(server: &Server) -> Self {
         Self::of_process(server.child.id())
     }
@@ -60,8 +60,8 @@ impl Series {
         }
     }
 
-    /// Says what has grown: the last quarter of the run against the second, for the first fills
-    /// what is remembered.
+    /// Reports growth: the last quarter of the run compared with the second, since the first fills
+    /// the caches.
     pub(crate) fn flat(&self) -> Result<(), String> {
         let [_, then, _, now] = self.quarters(|sample| sample.kib / 1024);
         grown("MiB of memory", then, now, MORE_MIB)?;

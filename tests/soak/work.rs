@@ -1,5 +1,5 @@
-//! What a client does all day, in a repository that nobody else touches: so that it knows what each
-//! answer has to be.
+//! The work of a client, in a repository that no other client uses, so that it knows every expected
+//! response.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,13 +21,13 @@ use crate::{
 };
 
 const TAGS: [&str; 4] = ["edge", "latest", "v1", "v2"];
-/// After so many actions a client begins anew: with new connections, and half of the times with
+/// After this many actions a client begins anew: with new connections, and half of the times with
 /// an empty repository of another name.
 const ACTIONS_OF_A_CLIENT: u64 = 40;
-/// So many names a client has for its repository.
+/// The number of names that a client has for its repository.
 const NAMES: u64 = 8;
 
-/// A client and what its repository has.
+/// A client and the content of its repository.
 #[derive(Debug)]
 pub(crate) struct Worker {
     client: Client,
@@ -53,7 +53,7 @@ impl Worker {
         }
     }
 
-    /// Works until the clients come to an end, and leaves an empty repository.
+    /// Works until the clients end, and leaves an empty repository.
     pub(crate) async fn work(mut self) -> Outcome<()> {
         let stage = Arc::clone(&self.client.stage);
         let worked = async {
@@ -154,7 +154,7 @@ impl Worker {
         self.pull_image(SHARED, &format!("v{number}"), Some(image)).await
     }
 
-    /// A tag has to lead to this image.
+    /// Checks that a tag leads to this image.
     async fn pull_image(&mut self, name: &str, tag: &str, image: Option<Image>) -> Outcome<()> {
         let target = format!("/v2/{name}/manifests/{tag}");
         let answer = self.send("GET manifest", Method::GET, &target).await?;
@@ -225,7 +225,7 @@ impl Worker {
         self.delete("DELETE manifest", &format!("/v2/{}/manifests/{digest}", self.name), true).await
     }
 
-    /// Deletes a blob that no image names.
+    /// Deletes a blob that no image references.
     async fn delete_blob(&mut self) -> Outcome<()> {
         let named: BTreeSet<&Digest> =
             self.images.values().flat_map(|image| &image.blobs).map(|blob| &blob.digest).collect();
@@ -247,7 +247,7 @@ impl Worker {
         self.list().await
     }
 
-    /// Deletes something, and asks for it again.
+    /// Deletes an object, and requests it again.
     async fn delete(&self, kind: &'static str, target: &str, there: bool) -> Outcome<()> {
         let answer = self.send(kind, Method::DELETE, target).await?;
         answer.expect(if there { 202 } else { 404 })?;
@@ -277,7 +277,7 @@ impl Worker {
     }
 }
 
-/// So many images the shared repository has, each with a tag of its number.
+/// The number of images in the shared repository, each with its number as a tag.
 const SHARED_IMAGES: u64 = 8;
 
 /// Makes the shared repository.
