@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Runs each fuzz target for a while and prints what came of it: fuzz/run.sh [TARGET…]
+# Runs each fuzz target for a while and prints the results: fuzz/run.sh [TARGET…]
 #
-# FUZZ_SECONDS is how long each runs (60). Inputs worth keeping gather in fuzz/corpus, and what breaks
-# a property is left in fuzz/artifacts. Ends badly when there was such a finding.
+# FUZZ_SECONDS is the time of each target (60). fuzz/corpus collects inputs with new coverage, and
+# fuzz/artifacts inputs that break a property. Exits with 1 after such a finding.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 seconds=${FUZZ_SECONDS:-60}
 cd "$root"
 
-# The stable compiler takes cargo-fuzz's flags with this. The address sanitizer needs a nightly, and
-# looks for what there is no `unsafe` here to do.
+# With this the stable compiler accepts cargo-fuzz's flags. The address sanitizer would need a nightly
+# compiler, and finds errors of `unsafe`, which this project does not use.
 export RUSTC_BOOTSTRAP=1
 readonly FLAGS=(--sanitizer none)
-# Its flags are others than those of `make test`, so it builds elsewhere.
+# Its flags differ from those of `make test`, so it builds in a directory of its own.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/fuzz
 
 if ! cargo fuzz --version >/dev/null 2>&1; then

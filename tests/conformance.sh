@@ -2,8 +2,8 @@
 # Runs the OCI distribution conformance suite against a built portcullis, over TLS and with a
 # password: tests/conformance.sh [BINARY]
 #
-# The suite is a Go program and is fetched by Go at the commit below. Where it cannot be had this
-# says so and ends well, since no package provides it; OCI_CONFORMANCE may name one already built.
+# Go installs the suite at the commit below. Without Go or network the script prints a skip and exits
+# with 0, since no package provides the suite; OCI_CONFORMANCE may name a built one.
 # The reports stay in results/ (OCI_RESULTS_DIR).
 set -euo pipefail
 
@@ -19,7 +19,7 @@ server=
 cleanup() {
     if [ -n "$server" ]; then
         kill "$server" 2>/dev/null || true # it may have ended already
-        wait "$server" || true             # a signal is how it was to end
+        wait "$server" || true             # the signal ends it
     fi
     rm -rf "$work"
 }
@@ -46,7 +46,7 @@ if [ -n "${OCI_CONFORMANCE:-}" ]; then
 elif ! command -v go >/dev/null; then
     skip "Go is not installed"
 else
-    # Built apart from its run, so that "not to be had" and "failed" cannot be mistaken.
+    # Built before the run, so that a failed installation is not taken for a failed suite.
     if ! GOBIN=$work go install "$SUITE@$COMMIT" >"$work/go.log" 2>&1; then
         echo "\$ go install $SUITE@$COMMIT"
         cat "$work/go.log"
@@ -57,10 +57,10 @@ fi
 
 # --- the server --------------------------------------------------------------------------------
 
-# An address below 127.0.0.0/8 that is this process's alone, so that no port has to be guessed.
+# An address in 127.0.0.0/8 of this process alone, so that the script does not have to guess a port.
 address=127.$((128 + ($$ >> 16) % 64)).$((($$ >> 8) % 256)).$(($$ % 256)):5000
 if [ "$(uname)" != Linux ]; then
-    address=127.0.0.1:$((20000 + $$ % 10000)) # elsewhere loopback is this one address
+    address=127.0.0.1:$((20000 + $$ % 10000)) # other systems have only this loopback address
 fi
 user=conformance
 password=$(head -c 18 /dev/urandom | base64)
@@ -111,14 +111,14 @@ SSL_CERT_FILE=$work/certs/ca.crt \
     "$suite" >suite.log 2>&1 || verdict=$?
 cp suite.log server.log "$OCI_RESULTS_DIR/"
 
-# The suite exits 0 when it could not even begin, so its word alone is not enough.
+# The suite exits with 0 even when it could not begin, so the script reads the report.
 report=$OCI_RESULTS_DIR/junit.xml
 if [ ! -s "$report" ]; then
     cat suite.log >&2
     fail "the suite left no report"
 fi
 
-# One case is one line of the report that Go's encoder wrote, its reason on the next.
+# Each case is one line of the report, its reason the next.
 cases() {
     awk -v wanted="$1" -F '"' '
         /<testcase / { name = ""; if (index($0, "status=\"" wanted "\"")) name = $2 }
@@ -131,7 +131,7 @@ cases() {
         }
     ' "$report"
 }
-# The total that the suite counted; it leaves out the ones that are zero.
+# A total of the suite, which omits totals of zero.
 total() {
     grep -m 1 '<testsuite ' "$report" | sed -n "s/.* $1=\"\([0-9]*\)\".*/\1/p"
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the programs that the tests drive and that this machine lacks, where apt-get and root are
-# to be had; elsewhere says what is missing. Never fails: the suites report what they cannot do.
+# Installs the missing programs that the tests drive, with apt-get and as root; otherwise lists them.
+# Never fails: the suites report which tests they skip.
 set -euo pipefail
 
 # program  package, on Debian and Ubuntu
@@ -21,7 +21,7 @@ nmap            nmap
 docker-registry docker-registry
 nginx           nginx-light
 '
-# With the word `bench`: what the comparison needs besides.
+# With the argument `bench`: further programs of the comparison.
 readonly COMPARED='
 wrk     wrk
 h2load  nghttp2-client
@@ -42,7 +42,7 @@ programs() {
     missing | cut -d ' ' -f 1 | sort -u | tr '\n' ' '
 }
 
-# Packages for Python, in a place of their own beside what is built.
+# Python packages, in a virtual environment in the target directory.
 readonly PACKAGES='requests==2.34.2 oras==0.2.43'
 readonly PYTHON=${CARGO_TARGET_DIR:-target}/python
 install_packages() {
@@ -70,8 +70,8 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 echo "installing: $(programs)"
 apt-get update -qq || echo "apt-get update failed; trying with the lists there are" >&2
-# One by one, so that a package that cannot be had does not keep back the others. The list is read
-# anew each time: docker's two names are one package in older releases.
+# One by one, so that an unavailable package does not block the others. The list is read anew each
+# time: docker's two packages are one in older releases.
 for package in $(missing | cut -d ' ' -f 2 | uniq); do
     if grep -q " $package\$" <<<"$(missing)"; then
         apt-get install -y -qq --no-install-recommends "$package" >/dev/null ||

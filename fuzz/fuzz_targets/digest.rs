@@ -1,4 +1,4 @@
-//! Runs [`portcullis_fuzz::digest`] on what libFuzzer makes up.
+//! Runs [`portcullis_fuzz::digest`] on inputs from libFuzzer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| portcullis_fuzz::digest(data));

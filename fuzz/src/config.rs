@@ -10,10 +10,10 @@ use portcullis::{
 
 use crate::{assert_printable, text};
 
-/// Stands in a secret, and must stand in no message.
+/// Part of a secret, which no message may contain.
 const SECRET: &str = "xyzzy-42";
 
-/// What is written around the secret; some of it is no YAML.
+/// Text around the secret; some of it is not YAML.
 const AROUND: &[(&str, &str)] = &[
     ("", ""),
     ("'", ""),
@@ -32,9 +32,9 @@ const AROUND: &[(&str, &str)] = &[
     ("--- a\n--- ", ""),
 ];
 
-/// Lines that begin with `REGISTRY_` are variables, the others are the file, which there is none of
-/// when no line remains: what is accepted means the same however the file was saved, what is unsafe
-/// is warned of, and no message shows a secret or what a terminal obeys.
+/// Lines that begin with `REGISTRY_` are variables, the others are the file, which is absent when
+/// no line remains: an accepted file means the same in every encoding, unsafe values get a warning,
+/// and no message shows a secret or a terminal control sequence.
 pub fn configuration(data: &[u8]) {
     let Some(text) = text(data) else { return };
     let is_variable = |line: &&str| line.starts_with("REGISTRY_") && line.contains('=');
@@ -60,7 +60,8 @@ pub fn configuration(data: &[u8]) {
     assert_eq!(shown(&config), shown(&load(file.as_deref(), &variables).expect("as before")));
     assert_warned(&config);
     if let Some(file) = file {
-        // What is shown of it is a file that says the same, unless something is hidden in it.
+        // The printed configuration is a file with the same meaning, unless a value is hidden in
+        // it.
         let settings = config.settings.to_string();
         if !settings.contains("***") {
             let again = load(Some(&settings), &[]);
@@ -83,7 +84,7 @@ fn load(file: Option<&str>, variables: &[(String, String)]) -> Result<Config, Er
 }
 
 /// The same file from other editors: with a byte order mark, with Windows' line ends, below a
-/// comment whose characters are more bytes than one.
+/// comment of multi-byte characters.
 fn saved_otherwise(file: &str) -> Vec<String> {
     let mut all = Vec::new();
     if !file.starts_with('\u{feff}') {
@@ -96,7 +97,7 @@ fn saved_otherwise(file: &str) -> Vec<String> {
     all
 }
 
-/// Everything that a person may get to read.
+/// Every text that an operator may read.
 fn messages(loaded: &Result<Config, Error>) -> Vec<String> {
     match loaded {
         Ok(config) => {
@@ -143,7 +144,7 @@ fn shown(config: &Config) -> String {
     format!("{config:?}")
 }
 
-/// What it comes to, without what says at which line.
+/// The result, without line numbers.
 fn options(config: &Config) -> String {
     let (warnings, notes, settings) = (Vec::new(), Vec::new(), Settings::default());
     shown(&Config { warnings, notes, settings, ..config.clone() })

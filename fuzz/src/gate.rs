@@ -1,4 +1,4 @@
-//! What decides who is let in: the header with the password, and the file of passwords.
+//! The inputs of authentication: the `Authorization` header and the password file.
 
 use base64::{
     Engine as _,
@@ -13,15 +13,15 @@ use portcullis::{
 
 use crate::{assert_printable, text};
 
-/// The value of `Authorization`: what comes out is what the client put in, and only one text stands
-/// for it.
+/// The value of `Authorization`: the parsed credentials are those of the client, and have only one
+/// encoding.
 pub fn authorization(data: &[u8]) {
     let Some(credentials) = basic::credentials(data) else { return };
     let (user, password) = (credentials.user_bytes(), credentials.password());
     let pair = [user, b":", password].concat();
     assert!(!user.contains(&b':'), "{user:?}");
     assert_eq!(credentials.user(), std::str::from_utf8(user).ok());
-    // RFC 7617 §2, but for the tab.
+    // RFC 7617 §2, except the tab.
     assert!(!user.iter().any(u8::is_ascii_control), "{pair:?}");
     assert!(!password.iter().any(|b| b.is_ascii_control() && *b != b'\t'), "{pair:?}");
 
@@ -36,8 +36,7 @@ pub fn authorization(data: &[u8]) {
     assert_eq!((again.user_bytes(), again.password()), (user, password));
 }
 
-/// The password file: what it lets in, it lets in when it is written again, and an edit changes one
-/// user and nobody else.
+/// The password file: a rewritten file accepts the same users, and an edit changes only one user.
 pub fn htpasswd(data: &[u8]) {
     for formats in [Formats::BcryptOnly, Formats::WithLegacy] {
         assert_reads(data, formats);

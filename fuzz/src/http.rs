@@ -1,4 +1,4 @@
-//! What a request's line and headers may hold.
+//! The request line and the headers of a request.
 
 use ::http::{HeaderValue, Method, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -14,8 +14,8 @@ use crate::{
     text,
 };
 
-/// `METHOD path?query`: an endpoint written down again is the same endpoint, it has the method that
-/// it was asked for with, and its parameters are safe.
+/// `METHOD path?query`: an endpoint that is formatted and parsed again is the same, it has the
+/// request's method, and its parameters are safe.
 pub fn endpoint(data: &[u8]) {
     let Some((method, target)) = text(data).and_then(|text| text.split_once(' ')) else { return };
     let Ok(method) = Method::from_bytes(method.as_bytes()) else { return };
@@ -23,7 +23,7 @@ pub fn endpoint(data: &[u8]) {
     match Endpoint::parse(&method, path, query) {
         Ok(endpoint) => {
             let written = Written::of(&endpoint);
-            // What is asked for by `GET` changes nothing.
+            // An endpoint of `GET` changes nothing.
             assert_eq!(written.method, if method == Method::HEAD { Method::GET } else { method });
             let again = Endpoint::parse(&written.method, &written.path, &written.query);
             assert_eq!(again.expect("an endpoint can be written down"), endpoint);
@@ -175,8 +175,8 @@ impl Written {
     }
 }
 
-/// The size of some content in one line and a `Range` in the next: parts lie within the content and
-/// are together no longer, and where the header is one plain range, it is the part that RFC 9110 says.
+/// The size of some content in one line and a `Range` in the next: the parts lie within the content
+/// and are together no longer, and a single plain range gives the part that RFC 9110 defines.
 pub fn range(data: &[u8]) {
     let Some((size, header)) = text(data).map(first_line) else { return };
     let Ok(size) = size.parse::<u64>() else { return };
@@ -197,14 +197,14 @@ pub fn range(data: &[u8]) {
     for part in parts {
         assert!(part.start < part.end && part.end <= size, "{part:?} of {size}");
         let (first, last) = (part.start, part.end - 1);
-        // The answer says which part it is.
+        // The response says which part it is.
         assert_eq!(range::of_chunk(&format!("bytes {first}-{last}/{size}")), Some(part.clone()));
         assert_eq!(range::wanted(&format!("bytes={first}-{last}"), size), Wanted::Part(part));
     }
 }
 
-/// What RFC 9110 §14.1.2 makes of one range without white space, in numbers that have room for it;
-/// `None` for whatever else the header is.
+/// The part by RFC 9110 §14.1.2 of one range without white space, in numbers that are large enough;
+/// `None` for any other header.
 fn plain_range(header: &str, size: u64) -> Option<Wanted> {
     let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
     let number = |text: &str| match text {
@@ -228,8 +228,8 @@ fn plain_range(header: &str, size: u64) -> Option<Wanted> {
     })
 }
 
-/// The `Content-Range` of a chunk: it does not end before it begins, and says the same when it is
-/// written down again.
+/// The `Content-Range` of a chunk: it does not end before it begins, and formatting it and parsing
+/// it again gives the same.
 pub fn content_range(data: &[u8]) {
     let Some(range) = text(data).and_then(range::of_chunk) else { return };
     assert!(range.start <= range.end, "{range:?}");
@@ -245,8 +245,8 @@ pub fn content_range(data: &[u8]) {
     }
 }
 
-/// The `Host` of a request or of the configuration: what is taken is an authority and nothing
-/// else, so that a `Location` that begins with it leads where it says.
+/// The `Host` of a request or of the configuration: only an authority is accepted, so that a
+/// `Location` that begins with it leads there.
 pub fn authority(data: &[u8]) {
     let Some(text) = text(data) else { return };
     if !authority::is_authority(text) {

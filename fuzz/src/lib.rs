@@ -1,11 +1,11 @@
-//! What must hold of everything that Portcullis reads from outside, whatever the bytes.
+//! The properties of the parsers of Portcullis that must hold for any input from outside.
 //!
 //! Each target is a function of bytes that panics when one of its properties does not hold. The
-//! programs in `fuzz_targets/` hand it bytes that libFuzzer makes up; `tests/regressions.rs` hands
-//! it those that are kept in `seeds/` and `regressions/`.
+//! programs in `fuzz_targets/` pass it bytes from libFuzzer; `tests/regressions.rs` passes it the
+//! files in `seeds/` and `regressions/`.
 //!
 //! A new target needs a function here, a line in [`TARGETS`], a program in `fuzz_targets/` with its
-//! `[[bin]]`, and a seed. A finding becomes a file in `regressions/<target>/` before it is mended.
+//! `[[bin]]`, and a seed. A finding becomes a file in `regressions/<target>/` before it is fixed.
 
 mod config;
 mod gate;
@@ -39,7 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("upload_id", upload_id),
 ];
 
-/// The bytes as text, for what only ever reads text.
+/// The bytes as text, for parsers of text.
 fn text(data: &[u8]) -> Option<&str> {
     std::str::from_utf8(data).ok()
 }
@@ -49,7 +49,7 @@ fn first_line(text: &str) -> (&str, &str) {
     text.split_once('\n').unwrap_or((text, ""))
 }
 
-/// No terminal and no log obeys a message, and no line of it passes for another.
+/// A message contains nothing that controls a terminal or forges a line of the log.
 fn assert_printable(message: &str) {
     assert!(!message.contains(char::is_control), "has a control character: {message:?}");
 }

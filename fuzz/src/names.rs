@@ -1,5 +1,5 @@
-//! The words that become paths in the storage tree: they are taken as they stand or not at all,
-//! and none leads out of its folder.
+//! The names that become paths in the storage tree: each is accepted unchanged or refused, and none
+//! leads out of its folder.
 
 use std::path::{Component, Path};
 
@@ -26,8 +26,8 @@ pub fn repository_name(data: &[u8]) {
     }
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, read in another way than the parser does: what is between
-/// the words.
+/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`, checked differently from the parser: by the separators
+/// between the words.
 fn is_component(text: &str) -> bool {
     let word = |c: char| matches!(c, 'a'..='z' | '0'..='9');
     let separator = |s: &str| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-');
@@ -93,7 +93,7 @@ pub(crate) fn assert_name(name: &RepositoryName) {
     assert!(text.len() <= 255, "{} bytes", text.len());
     for component in text.split('/') {
         assert_component(component);
-        // What the storage tree has beside repositories begins with `_`.
+        // Entries of the storage tree beside repositories begin with `_`.
         assert!(!component.starts_with(['_', '.', '-']), "{text:?}");
     }
     assert!(!text.contains(".."), "{text:?}");
@@ -126,7 +126,7 @@ pub(crate) fn assert_upload_id(id: UploadId) {
     assert!(text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-')), "{text:?}");
 }
 
-/// One name in a folder, of characters that need no care anywhere.
+/// One name in a folder, of characters that need no escaping anywhere.
 fn assert_component(text: &str) {
     let mut components = Path::new(text).components();
     assert_eq!(components.next(), Some(Component::Normal(text.as_ref())), "{text:?}");

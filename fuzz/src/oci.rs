@@ -1,4 +1,4 @@
-//! What is stored and read again: manifests, and the state of a hasher.
+//! Stored documents that are read again: manifests, and the state of a hasher.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use crate::{names::assert_digest, text};
 
-/// What a message about a manifest may take of a response.
+/// The limit of a message about a manifest in a response.
 const LONGEST_MESSAGE: usize = 2048;
 
-/// The `Content-Type` in one line, nothing for none, and the manifest in those that follow: what is
-/// accepted is served as what it was accepted as, and is of one kind.
+/// The `Content-Type` in one line, empty for none, and the manifest in the rest: an accepted
+/// manifest is served with the type with which it was accepted, and is of one kind.
 pub fn manifest(data: &[u8]) {
     let end = data.iter().position(|&b| b == b'\n').unwrap_or(0);
     let (declared, bytes) = data.split_at(end);
@@ -44,7 +44,7 @@ pub fn manifest(data: &[u8]) {
     }
 }
 
-/// The message reaches whoever sent the manifest, and must not be as long as that.
+/// The client that sent the manifest gets the message, which must not be as long as the manifest.
 fn assert_short(error: &InvalidManifest) {
     let length = error.to_string().len();
     assert!(length <= LONGEST_MESSAGE, "{length} bytes");
@@ -63,7 +63,7 @@ fn assert_descriptors(manifest: &Manifest) {
     }
 }
 
-/// What was accepted can be read again as what is needed, and the same is needed that is named.
+/// The references of an accepted manifest can be read again, and are the same.
 fn assert_references(manifest: &Manifest, bytes: &[u8]) {
     let references = References::of(bytes).expect("what is accepted can be read");
     let (blobs, manifests): (Vec<&Descriptor>, &[Descriptor]) = match manifest.kind() {
@@ -79,10 +79,10 @@ fn assert_references(manifest: &Manifest, bytes: &[u8]) {
     assert!(references.subjects.len() <= 1);
 }
 
-/// A client that looks at the fields alone takes it for what we do.
+/// A client that looks at the fields alone takes it for the same kind.
 fn assert_one_kind(manifest: &Manifest, bytes: &[u8]) {
     let text = text(bytes).expect("JSON is UTF-8");
-    // A `Value` would refuse numbers that it has no room for.
+    // A `Value` would refuse numbers that are too large for it.
     let fields: BTreeMap<String, Option<IgnoredAny>> =
         serde_json::from_str(text).expect("a manifest is a JSON object");
     let has = |field: &str| fields.get(field).is_some_and(Option::is_some);
@@ -93,7 +93,7 @@ fn assert_one_kind(manifest: &Manifest, bytes: &[u8]) {
     }
 }
 
-/// The entry in a list of referrers says what the manifest does.
+/// The entry in a list of referrers matches the manifest.
 fn assert_referrer(manifest: &Manifest, bytes: &[u8]) {
     let digest = Digest::of(Algorithm::Sha256, bytes);
     let entry = serde_json::to_value(manifest.referrer(&digest, bytes.len()));
@@ -107,12 +107,12 @@ fn assert_referrer(manifest: &Manifest, bytes: &[u8]) {
     assert_eq!(descriptor.digest, digest);
 }
 
-/// The state of a hasher: bytes that are taken are the state, and a hasher that goes on from its
-/// state gets to the digest of the whole.
+/// The state of a hasher: accepted bytes are the state, and a hasher that continues from its state
+/// gives the digest of the whole.
 pub fn hasher_state(data: &[u8]) {
     for algorithm in Algorithm::ALL {
-        // It goes no further: a state that nobody's checksum covers may hold a length that sha2
-        // overflows over.
+        // The hasher is not continued: a state without our checksum may have a length at which sha2
+        // overflows.
         if let Ok(hasher) = Hasher::from_state(algorithm, data) {
             assert_eq!(hasher.algorithm(), algorithm);
             assert_eq!(hasher.state(), data, "another text of a state");

@@ -1,4 +1,4 @@
-//! What was found once stays mended, and the seeds keep what they are there for.
+//! Earlier findings stay fixed, and the seeds keep their coverage.
 
 use std::{
     collections::BTreeSet,
@@ -46,7 +46,7 @@ fn names(folder: &Path) -> BTreeSet<String> {
     entries(folder).into_iter().map(stem).collect()
 }
 
-/// What is in a folder, in order; nothing when there is none.
+/// The files of a folder, sorted; none when the folder is missing.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();

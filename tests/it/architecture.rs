@@ -1,4 +1,4 @@
-//! The modules and the dependencies between them, as `docs/ARCHITECTURE.md` has them.
+//! The dependencies between modules, as in the table of `docs/ARCHITECTURE.md`.
 
 use std::{fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! Certificates of clients: asked for, looked at, and beside a password, never in its place.
+//! Client certificates: requested, verified, and needed beside a password, never instead of it.
 
 use std::{error::Error as _, fs, path::PathBuf, sync::Arc};
 

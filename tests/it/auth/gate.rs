@@ -1,4 +1,4 @@
-//! Who is let in, and what that costs.
+//! Authentication, and its cost.
 
 use std::{
     collections::HashMap,

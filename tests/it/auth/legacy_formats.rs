@@ -1,4 +1,4 @@
-//! Password files of nginx, taken over as they are: `auth.htpasswd.legacyformats`.
+//! Password files of nginx, used unchanged: `auth.htpasswd.legacyformats`.
 
 use std::{
     fs,

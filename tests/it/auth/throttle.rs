@@ -1,5 +1,4 @@
-//! Those who guess passwords: how soon they are refused, whom else that hits, and what the time that
-//! an answer takes tells them.
+//! Password guessing: the limits, their effect on other clients, and the timing of responses.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,4 @@
-//! `portcullis config`: what a person sees of the configuration.
+//! `portcullis config` as a process: its output and its checks.
 
 use std::{fs, path::Path, process::Command};
 

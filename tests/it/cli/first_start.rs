@@ -1,4 +1,4 @@
-//! What a start makes where something is missing, what it refuses to make, and what it warns of.
+//! The first start: the files that it creates, those that it refuses to create, and its warnings.
 
 use std::{
     fs::{self, Permissions},

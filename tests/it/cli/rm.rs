@@ -1,4 +1,4 @@
-//! `portcullis rm` as a process: what it deletes and prints, beside a server and without one.
+//! `portcullis rm` as a process: its deletions and its output, beside a server and without one.
 
 use std::{
     ffi::OsStr,

@@ -1,4 +1,4 @@
-//! `portcullis serve` as a process: what it makes, prints, logs, and how it ends.
+//! `portcullis serve` as a process: its files, its output, its log, and its end.
 
 use std::{
     fs,

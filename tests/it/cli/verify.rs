@@ -1,4 +1,4 @@
-//! `portcullis verify` as a process: what it finds, prints and moves, and what it leaves alone.
+//! `portcullis verify` as a process: its findings, its output, and `--repair`.
 
 use std::{
     collections::BTreeMap,

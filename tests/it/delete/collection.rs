@@ -1,4 +1,4 @@
-//! Collection: by the server itself, and by `portcullis garbage-collect` beside it.
+//! Garbage collection: by the server itself, and by `portcullis garbage-collect` beside it.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Whole repositories: what is left of one that is deleted, and what is not touched.
+//! Deleting whole repositories: nothing is left of the deleted one, and others are untouched.
 
 use std::{fs, path::PathBuf};
 

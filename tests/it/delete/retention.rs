@@ -1,4 +1,4 @@
-//! `storage.retention`: tags that go by themselves, and the pulls that keep some.
+//! `storage.retention`: deletion of tags by rules, and pulls that keep tags.
 
 use std::{os::unix::fs::symlink, path::PathBuf, process::Command, time::Duration};
 

@@ -1,5 +1,5 @@
-//! What browsers and balancers ask for: `OPTIONS`, requests of pages of other origins, and what the
-//! answers tell a browser.
+//! Browsers and load balancers: `OPTIONS`, requests from pages of other origins, and the headers
+//! that instruct a browser.
 
 use portcullis::{config::Config, oci::ErrorCode};
 use reqwest::header::HeaderMap;

@@ -1,4 +1,4 @@
-//! Headers: who is believed, what is repeated, and what ends up in the log.
+//! Headers: trusted proxies, echoed values, and the log.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Where answers point, and the headers that all of them have.
+//! `Location`, and the headers of all responses.
 
 use portcullis::{http, server::TlsOptions};
 use reqwest::header::HeaderMap;
@@ -119,8 +119,8 @@ async fn trusted_proxy_decides_the_host_of_locations() {
     assert_starts(&location, "https://outside.example/v2/app/");
 }
 
-/// A proxy that nobody has named: what it says is not repeated, and what is not so is not said. Every
-/// client follows a path.
+/// A proxy that nobody has named: what it says is not repeated, and what is not so is not said.
+/// Every client follows a path.
 #[tokio::test]
 async fn locations_are_relative_when_an_untrusted_peer_names_the_host() {
     for trusted in [vec!["192.0.2.0/24".parse().unwrap()], http::Options::default().trustedproxies]

@@ -1,4 +1,4 @@
-//! Paths and names that try to lead elsewhere, and upload sessions of somebody else.
+//! Path traversal by paths and names, and upload sessions of other users.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Notifications: what endpoints get, in which order, and what it takes to lose an event.
+//! Notifications: the events of endpoints, their order, and when an event may be lost.
 
 use std::{
     collections::BTreeMap,

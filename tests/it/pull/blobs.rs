@@ -1,4 +1,4 @@
-//! Blobs: pull, ranges, conditions, deletion, and who may see which.
+//! Blobs: pull, ranges, conditions, deletion, and access by repository.
 
 use portcullis::{oci::ErrorCode, storage};
 
@@ -176,7 +176,8 @@ async fn several_ranges_give_their_parts_in_the_order_asked_for() {
     }
 }
 
-/// A blob that is read in several pieces, over both versions of HTTP, and more than once in parallel.
+/// A blob that is read in several pieces, over both versions of HTTP, and more than once in
+/// parallel.
 #[tokio::test]
 async fn parts_of_a_large_blob_are_streamed_whole() {
     let server = TestServer::start().await;
@@ -216,8 +217,8 @@ async fn a_thousand_ranges_are_answered_in_one_response() {
     assert!(answer.body == bytes);
 }
 
-/// 1024 ranges of a blob of a gigabyte are 22 KB of a request. podman, over HTTP/1.1, gives the pull up
-/// when that is refused.
+/// 1024 ranges of a blob of a gigabyte are 22 KB of a request. podman, over HTTP/1.1, gives the
+/// pull up when that is refused.
 #[tokio::test]
 async fn a_range_header_as_long_as_podman_sends_is_read() {
     let server = TestServer::start().await;

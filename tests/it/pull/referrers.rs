@@ -1,4 +1,4 @@
-//! Referrers: what points at a manifest, in whichever order it came and whatever became of it.
+//! Referrers: the manifests that name a subject, pushed in any order, and after deletions.
 
 use portcullis::oci::ErrorCode;
 use serde_json::{Value, json};

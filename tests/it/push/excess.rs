@@ -1,4 +1,4 @@
-//! Content that is too much: nested too deep, too many descriptors, too many tags, a loop.
+//! Excessive content: nested too deep, too many descriptors, too many tags, a loop.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! `storage.immutabletags`: tags that stay what they were first pushed as.
+//! `storage.immutabletags`: tags whose content the first push fixes.
 
 use portcullis::{config::Config, oci::ErrorCode, registry::TagRules};
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! Limits: how large a manifest, how long a name and a tag may be; how much of the disk, of its
-//! folders and of the machine somebody who pushes and searches takes.
+//! Limits: the size of a manifest, the length of names and tags; the disk space, the folders and
+//! the load that pushes and searches cause.
 
 use std::{
     os::unix::fs::MetadataExt as _,
@@ -157,8 +157,8 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(raw::GUARD, waiting).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
-/// What a client announces is no reason to take room from others, and a whole blob is an open upload
-/// for as long as it is on its way.
+/// What a client announces is no reason to take room from others, and a whole blob is an open
+/// upload for as long as it is on its way.
 #[tokio::test]
 async fn upload_with_one_byte_of_ten_gibibytes_takes_no_room_and_stays_open() {
     let server = TestServer::with(|config| {
@@ -195,7 +195,8 @@ async fn upload_with_one_byte_of_ten_gibibytes_takes_no_room_and_stays_open() {
     assert!(taken(&server.tree()) < 1 << 20);
 }
 
-/// Twelve of 64 MiB have sent 3 MiB each: they have room for what follows, and not for all they said.
+/// Twelve of 64 MiB have sent 3 MiB each: they have room for what follows, and not for all they
+/// said.
 #[tokio::test]
 async fn preallocation_follows_the_bytes_that_have_arrived() {
     let server = TestServer::start().await;

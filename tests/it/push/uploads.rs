@@ -1,4 +1,4 @@
-//! Upload sessions: every way to push a blob, and every way it breaks.
+//! Upload sessions: every way to push a blob, and every way in which a push breaks.
 
 use std::os::unix::fs::MetadataExt as _;
 

@@ -1,5 +1,5 @@
-//! Certificates and keys as tools and people leave them in files: served, or refused with what to do.
-//! OpenSSL makes them.
+//! Certificate and key files in the forms that tools and operators produce: served, or refused with
+//! a remedy. OpenSSL makes them.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! How many connections and uploads there may be, and what happens when descriptors run out.
+//! Limits of connections and uploads, and the exhaustion of descriptors.
 
 use std::{fs, net::IpAddr, num::NonZeroU32, time::Duration};
 
@@ -227,8 +227,8 @@ async fn until_closed(name: &str, closed: impl Future<Output = ()>, saying: impl
     }
 }
 
-/// Ways to hold a connection without a password, all at once because each takes as long as a stranger
-/// is waited for; and a user and a balancer's probe, who are not given up meanwhile.
+/// Ways to hold a connection without a password, all at once because each takes as long as a
+/// stranger is waited for; and a user and a balancer's probe, who are not given up meanwhile.
 #[tokio::test]
 async fn unauthenticated_connections_are_closed_after_seconds_and_those_of_users_and_probes_are_not()
  {

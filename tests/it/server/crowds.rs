@@ -1,4 +1,5 @@
-//! Many clients at once on the same blob, tag or session, and some that pull what others delete.
+//! Many concurrent clients of the same blob, tag or session, and pulls of content that others
+//! delete.
 
 use futures_util::future::join_all;
 use portcullis::oci::ErrorCode;

@@ -1,4 +1,4 @@
-//! Answers that leave before the bodies of their requests have come.
+//! Responses that leave before the bodies of their requests have arrived.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Too much of what HTTP is made of: heads, frames, streams, connections. Somebody else is served
-//! meanwhile, and memory has a bound.
+//! Floods of heads, frames, streams and connections. Other clients are served meanwhile, and memory
+//! is bounded.
 
 use std::fmt::Write as _;
 

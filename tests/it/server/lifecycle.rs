@@ -1,4 +1,4 @@
-//! Connections: TLS, certificates, patience, the drain.
+//! Connections: TLS, certificates, idle timeouts, the drain.
 
 use std::{fs, sync::Arc, time::Duration};
 

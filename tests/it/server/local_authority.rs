@@ -1,4 +1,5 @@
-//! The local authority to those who have to believe it: what it may vouch for, and what not.
+//! The local authority as its clients see it: the names that it may certify, and those that it may
+//! not.
 
 use std::{
     fs,

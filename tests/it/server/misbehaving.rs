@@ -1,4 +1,4 @@
-//! Clients that misbehave: that hang up, lie about lengths and ranges, and dawdle.
+//! Clients that misbehave: that disconnect, send wrong lengths and ranges, or are slow.
 
 use std::time::Duration;
 

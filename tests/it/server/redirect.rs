@@ -1,4 +1,4 @@
-//! Plain HTTP that is sent to HTTPS: `http.redirectaddr`.
+//! The redirect from plain HTTP to HTTPS: `http.redirectaddr`.
 
 use portcullis::{app::App, config::Config, server::TlsOptions};
 use tokio::net::TcpStream;

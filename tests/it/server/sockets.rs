@@ -1,5 +1,4 @@
-//! What a server listens on besides an address: a file, what systemd passes; and what it tells
-//! systemd. And HTTP/2 without TLS.
+//! Unix sockets, sockets from systemd, and the readiness notification. And HTTP/2 without TLS.
 
 use std::{
     fs,

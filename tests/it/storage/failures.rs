@@ -1,5 +1,5 @@
-//! Storage that fails: the client gets a clean error, the server lives on, nothing half-written is
-//! seen.
+//! Storage that fails: the client gets a clean error, the server lives on, no half-written content
+//! is visible.
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 

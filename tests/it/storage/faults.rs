@@ -1,6 +1,6 @@
-//! Each call that storage makes of the operating system fails, in turn, in each way that it can:
-//! the client gets a clean error, what it sees is the old state or the new one, nothing is left
-//! over, and the same request works once the fault is gone.
+//! Each call of storage to the operating system fails, in turn, in each possible way: the client
+//! gets a clean error and sees the old state or the new one, no file is left over, and the same
+//! request works once the fault is gone.
 
 use std::{
     path::Path,

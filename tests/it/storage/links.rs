@@ -1,5 +1,5 @@
-//! Symbolic links in the storage tree: those that lead out of it are not followed. The root may be
-//! one, since an operator chose it.
+//! Symbolic links in the storage tree: links out of the tree are not followed. The root itself may
+//! be a link, since an operator chose it.
 
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 

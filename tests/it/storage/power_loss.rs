@@ -1,9 +1,9 @@
-//! The power goes between any two things that are done to the disk: what was acknowledged is there,
-//! what was not is there as a whole or not at all.
+//! A power cut between any two disk operations: acknowledged content is there, and other content is
+//! there as a whole or not at all.
 //!
-//! A scenario runs once, over a disk that writes everything down. Then, for each moment, the trees
-//! that a power cut may have left are made and a registry is opened on each. That every sync is
-//! needed is shown by leaving each out in turn: some tree must then be wrong.
+//! A scenario runs once, over a disk that records everything. Then, for each moment, the test makes the
+//! trees that a power cut may leave and opens a registry on each. To show that every sync is needed,
+//! the test leaves each out in turn: some tree must then be wrong.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! What a server exposes to Prometheus, taken apart.
+//! A parser of the metrics that a server exposes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame (RFC 9113), so that a test can send what no library would.
+//! HTTP/2 frame by frame (RFC 9113), so that a test can send frames that no library would send.
 
 use std::{net::SocketAddr, path::Path};
 

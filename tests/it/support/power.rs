@@ -1,12 +1,12 @@
-//! What would be on the disk had the power gone.
+//! The content of the disk after a power cut.
 //!
-//! A [`Recorder`] writes down what the backend does to the tree. From that, [`Recording::image`]
-//! makes the tree that a power cut after any of those steps may leave: what was synced is there,
-//! and of the rest whatever the caller chooses, in any combination, writes also in part.
+//! A [`Recorder`] records the changes of the backend to the tree. From them [`Recording::image`]
+//! makes the tree that a power cut after any step may leave: synced changes are there, and of the
+//! others those that the caller chooses, in any combination, writes also in part.
 //!
-//! The file system is taken to do what POSIX promises and what those that keep a journal do: a
+//! The file system is assumed to do what POSIX promises and what journaling file systems do: a
 //! sync of a file makes its bytes durable and not its name; a sync of a directory makes its entries
-//! durable and not what they name; a rename happens in both directories or in neither.
+//! durable and not their content; a rename happens in both directories or in neither.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

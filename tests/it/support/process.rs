@@ -1,4 +1,4 @@
-//! The program itself as a process of its own, whose memory and files can be counted.
+//! The program as a process of its own, so that a test can measure its memory and its files.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! As much of Prometheus' language as it takes to say what a query asks for.
+//! A parser for the part of PromQL that names the metrics and labels of a query.
 
 /// What a query names.
 #[derive(Debug, Default, PartialEq)]

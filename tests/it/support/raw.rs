@@ -1,4 +1,4 @@
-//! Bytes to and from a server, as no well-behaved client would send them.
+//! Raw bytes to and from a server, which no well-behaved client would send.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 

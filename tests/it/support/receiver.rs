@@ -1,4 +1,4 @@
-//! Somebody who takes events.
+//! An endpoint that receives events.
 
 use std::{
     convert::Infallible,

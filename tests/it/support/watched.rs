@@ -1,4 +1,4 @@
-//! A disk that a test watches: it hears of each call before and after, and may make it fail.
+//! A disk that a test observes: the test sees each call before and after, and may make it fail.
 
 use std::{
     fmt,

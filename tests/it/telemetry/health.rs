@@ -1,4 +1,4 @@
-//! Health checks: what they make of the server, and where one reads why.
+//! Health checks: their effect on the server, and the report of a failure.
 
 use std::{fs, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What Prometheus reads: the names, what they count, and what asks for them.
+//! Metrics: their names, their values, and the queries that use them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
