@@ -226,6 +226,7 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
             };
             internal(status, error, id)
         }
+        E::Overtaken => internal(StatusCode::SERVICE_UNAVAILABLE, error, id),
         E::ClockWentBack | E::Panicked(_) => internal(StatusCode::INTERNAL_SERVER_ERROR, error, id),
     }
 }

@@ -8,10 +8,7 @@ use super::{
 };
 use crate::{
     oci::{Digest, RepositoryName},
-    storage::{
-        ByteStream, Object,
-        fences::{Part, Validity},
-    },
+    storage::{ByteStream, Object, fences::Part},
 };
 
 mod references;
@@ -150,17 +147,17 @@ impl Blobs {
         digest: &Digest,
         target: &Digest,
     ) -> Result<Option<u64>, Error> {
-        let relying = self.tree.relying(name, Some(target));
+        let mut relying = self.tree.relying(name, Some(target));
         let data = TreeKey::Data(target).key();
         loop {
-            let mut entered = relying.enter().await?;
+            let addition = relying.enter().await?;
             let Some(size) = self.tree.storage().size(&data).await? else { return Ok(None) };
             // A collection that has looked through this repository already does not see the link.
-            if !entered.renew(&data).await? {
+            if !addition.renew(&data).await? {
                 return Ok(None);
             }
             self.tree.set_link(TreeKey::Layer(name, digest), target).await?;
-            if entered.validate(Part::All).await? == Validity::Valid {
+            if addition.end(Part::All).await? {
                 return Ok(Some(size));
             }
         }

@@ -40,6 +40,9 @@ pub enum Error {
     /// A manifest that this registry does not take.
     #[error(transparent)]
     ManifestRefused(#[from] Unacceptable),
+    /// Garbage collections removed bytes while this was added, each time that it was tried.
+    #[error("garbage collections ran each time that this was tried; try again")]
+    Overtaken,
     /// The work ended in a panic, which is a fault of ours.
     #[error("a task panicked")]
     Panicked(#[source] tokio::task::JoinError),

@@ -17,6 +17,7 @@ mod last_pulled;
 mod policy;
 mod put;
 mod required;
+mod withdraw;
 
 pub(super) use self::policy::ManifestPolicy;
 pub use self::{

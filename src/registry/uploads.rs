@@ -26,10 +26,7 @@ use super::{
 };
 use crate::{
     oci::{Algorithm, Digest, Hasher, RepositoryName},
-    storage::{
-        Durability, Note, STARTED_AT,
-        fences::{Part, Validity},
-    },
+    storage::{Durability, Note, STARTED_AT, fences::Part},
 };
 
 mod allowance;
@@ -153,14 +150,14 @@ impl Uploads {
         let Upload { name, id, .. } = upload;
         let at = TreeKey::Upload(name, *id).key();
         let started = Bytes::from(purge::started_at(self.clock.now()));
-        let relying = self.tree.relying(name, None);
+        let mut relying = self.tree.relying(name, None);
         // A process that deletes the repository takes all of it along, or nothing.
         loop {
-            let mut entered = relying.enter().await?;
+            let addition = relying.enter().await?;
             let mut notes = Vec::from_iter(upload.owner_note());
             notes.push(Note { name: STARTED_AT, text: started.clone() });
             self.tree.staging().begin(&at, notes).await?;
-            if entered.validate(Part::Repository).await? == Validity::Valid {
+            if addition.end(Part::Repository).await? {
                 break;
             }
         }
@@ -374,15 +371,15 @@ impl Uploads {
         self.sync(name, id, &mut intake).await?;
         let at = TreeKey::Upload(name, id).key();
         let data = TreeKey::Data(digest).key();
-        let relying = self.tree.relying(name, Some(digest));
+        let mut relying = self.tree.relying(name, Some(digest));
         let mut is_committed = false;
         loop {
-            let mut entered = relying.enter().await?;
+            let addition = relying.enter().await?;
             // This replaces a blob of the same digest, which heals one whose bytes went bad: these
             // have just been verified. Without them the repository has been deleted meanwhile, and
             // the upload with it.
             let is_there = match is_committed {
-                true => entered.renew(&data).await?,
+                true => addition.renew(&data).await?,
                 false => intake.commit(&data).await?,
             };
             if !is_there {
@@ -391,7 +388,7 @@ impl Uploads {
             is_committed = true;
             self.tree.set_link(TreeKey::Layer(name, digest), digest).await?;
             self.tree.staging().clear(&at).await?;
-            if entered.validate(Part::All).await? == Validity::Valid {
+            if addition.end(Part::All).await? {
                 break;
             }
         }
@@ -406,12 +403,12 @@ impl Uploads {
         session: &mut Session<'_>,
     ) -> Result<Intake, Error> {
         let at = TreeKey::Upload(name, id).key();
-        let relying = self.tree.relying(name, None);
+        let mut relying = self.tree.relying(name, None);
         // One that goes with its repository after this look must not be made again.
         let staged = loop {
-            let mut entered = relying.enter().await?;
+            let addition = relying.enter().await?;
             let staged = self.tree.staging().resume(&at).await?.ok_or(Error::UploadUnknown)?;
-            if entered.validate(Part::Repository).await? == Validity::Valid {
+            if addition.end(Part::Repository).await? {
                 break staged;
             }
         };
@@ -462,18 +459,18 @@ impl Uploads {
         if worth_saving {
             notes.push(Note { name: HASHER, text: SavedHasher::encode(&hashed) });
         }
-        let relying = self.tree.relying(name, None);
+        let mut relying = self.tree.relying(name, None);
         loop {
             // What is written must not bring it back.
-            let entered = match worth_saving {
+            let addition = match worth_saving {
                 true => Some(relying.enter().await?),
                 false => None,
             };
             if !intake.rest(notes.clone()).await? {
                 return Err(Error::UploadUnknown);
             }
-            let Some(mut entered) = entered else { break };
-            if entered.validate(Part::Repository).await? == Validity::Valid {
+            let Some(addition) = addition else { break };
+            if addition.end(Part::Repository).await? {
                 break;
             }
         }

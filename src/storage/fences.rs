@@ -119,6 +119,14 @@ pub enum Validity {
 /// The presence of a process inside a fence, until it is dropped.
 #[async_trait]
 pub trait Entered: fmt::Debug + Send + Sync {
+    /// Adds bytes to what this relies on: the caller has found them since the entry, where a key of
+    /// the repository leads to them already.
+    ///
+    /// Such bytes do not prove that the caller who made that key validated, so a backend without locks
+    /// includes them in [`validate`](Self::validate). A backend with locks has nothing to do: where it
+    /// has a key, the bytes were [renewed](Self::renew).
+    fn add_needed(&mut self, bytes: Vec<Fenced>);
+
     /// Makes bytes that this relies on young, so that a run that is under way leaves them; `false`
     /// when they are not there.
     async fn renew(&self, bytes: &Key) -> Result<bool, Error>;

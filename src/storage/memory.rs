@@ -61,7 +61,7 @@ struct Shared {
 
 type Objects<'a> = MutexGuard<'a, BTreeMap<String, Stored>>;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Stored {
     content: Content,
     modified: SystemTime,

@@ -1,6 +1,9 @@
 //! Pushes and collections, one in the middle of the other: at each step that one of them takes in the
 //! storage the other runs, as far as it comes. They are two processes on one storage, which know of
 //! each other only what the storage and its fences tell them.
+//!
+//! Each runs over both modes of the memory: folders, whose fences are locks, and objects, whose fences
+//! are values that a validation reads again.
 
 use std::{
     future::Future,
@@ -10,23 +13,27 @@ use std::{
 
 use super::tests::{HOUR, Process, about, image, index, name, process};
 use crate::{
-    oci::Digest,
-    registry::Error,
+    oci::{Algorithm, Digest},
+    registry::{
+        Error,
+        tree::{TreeKey, repositories},
+    },
     storage::{
-        Key, Storage as _,
+        Durability, Key, Storage as _,
+        fences::{Fenced, Fences, Reliance, Stripe},
         memory::{Memory as Objects, Mode, Work},
     },
 };
 
-/// What somebody pushes while a collection runs.
+/// What a client pushes while a collection runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Push {
-    /// An image of layers that the repository has and nobody needs.
+    /// An image of layers that the repository has and no manifest needs.
     LooseLayers,
     /// An image of a layer that another repository has and does not need.
     LayerOfAnother,
-    /// An image of a layer that nobody says where it is.
-    LayerOfAnybody,
+    /// An image of a layer that the client mounts without naming a repository.
+    LayerOfAny,
     /// A tag for a manifest that has none.
     TagOfOld,
     /// An index of a manifest that has no tag.
@@ -38,27 +45,29 @@ enum Push {
 const PUSHES: [Push; 6] = [
     Push::LooseLayers,
     Push::LayerOfAnother,
-    Push::LayerOfAnybody,
+    Push::LayerOfAny,
     Push::TagOfOld,
     Push::Index,
     Push::Signature,
 ];
 
-/// What is pushed, with which grace of the collector, and whether that takes manifests.
-fn cases() -> impl Iterator<Item = (Mode, Push, Duration, bool)> {
-    MODES.into_iter().flat_map(|mode| PUSHES.map(|push| (mode, push))).flat_map(|(mode, push)| {
-        [HOUR, Duration::ZERO]
-            .into_iter()
-            .flat_map(move |grace| [(mode, push, grace, false), (mode, push, grace, true)])
-    })
+/// A storage before anything is pushed.
+struct Prepared {
+    objects: Objects,
+    /// The image without a tag.
+    untagged: Digest,
 }
 
-/// Fences that are locks, and fences that are looked at again.
-const MODES: [Mode; 1] = [Mode::Folders];
+/// What was acknowledged.
+#[derive(Debug)]
+struct Pushed {
+    repository: &'static str,
+    digest: Digest,
+}
 
-/// What is there before: an image in `app` and one in `new`, one without a tag, and layers that nobody
-/// needs. In `new` all is needed, so that it is locked by no collection.
-async fn prepared(mode: Mode) -> (Objects, Digest) {
+/// What is there before: an image in `app` and one in `new`, one without a tag, and layers that no
+/// manifest needs. In `new` all is needed, so that no collection closes it.
+async fn prepared(mode: Mode) -> Prepared {
     let objects = Objects::new(mode);
     let process = process(&objects, HOUR);
     process.image("app", Some("kept"), b"kept").await;
@@ -68,20 +77,16 @@ async fn prepared(mode: Mode) -> (Objects, Digest) {
         process.blob(repository, b"loose").await;
     }
     objects.advance(100 * HOUR);
-    (objects, untagged)
+    Prepared { objects, untagged }
 }
 
 impl Push {
     /// Pushes as clients do: asks for each blob, mounts it, or uploads it. Gives the digest when it
     /// was acknowledged.
-    async fn run(
-        self,
-        client: &Process,
-        untagged: &Digest,
-    ) -> Result<(&'static str, Digest), Error> {
+    async fn run(self, client: &Process, untagged: &Digest) -> Result<Pushed, Error> {
         let old = image(&client.digest(b"{}"), &client.digest(b"untagged"));
         let (repository, tag, json) = match self {
-            Self::LooseLayers | Self::LayerOfAnother | Self::LayerOfAnybody => {
+            Self::LooseLayers | Self::LayerOfAnother | Self::LayerOfAny => {
                 let (repository, from) = match self {
                     Self::LooseLayers => ("app", None),
                     Self::LayerOfAnother => ("new", Some(Some("aaa"))),
@@ -114,11 +119,12 @@ impl Push {
                 ("app", Some("signature"), about(untagged, &config, &layer))
             }
         };
-        Ok((repository, client.try_put(repository, tag, json).await?))
+        let digest = client.try_put(repository, tag, json).await?;
+        Ok(Pushed { repository, digest })
     }
 }
 
-/// Looks whether all links lead to something.
+/// Looks whether all links lead to something, and all tags to a manifest.
 async fn links_lead_somewhere(objects: &Objects, what: &str) {
     let all = super::tests::objects_below(objects, "docker/registry/v2").await;
     for link in all.iter().filter(|key| key.ends_with("/link") && !key.contains("_referrers")) {
@@ -128,6 +134,9 @@ async fn links_lead_somewhere(objects: &Objects, what: &str) {
         let target = String::from_utf8(bytes.to_vec()).unwrap();
         if hex == "current" {
             (algorithm, hex) = target.split_once(':').unwrap();
+            let manifests = link.split("/tags/").next().unwrap();
+            let revision = format!("{manifests}/revisions/{algorithm}/{hex}/link");
+            assert!(all.contains(&revision), "{what}: {link} names no manifest");
         }
         let data = format!("docker/registry/v2/blobs/{algorithm}/{}/{hex}/data", &hex[..2]);
         // What a tag once named may have gone.
@@ -136,27 +145,28 @@ async fn links_lead_somewhere(objects: &Objects, what: &str) {
 }
 
 /// Holds what was acknowledged against what is there, now and after another collection.
-async fn is_whole(objects: &Objects, repository: &str, pushed: &Digest, what: &str) {
+async fn is_whole(objects: &Objects, pushed: &Pushed, what: &str) {
+    let Pushed { repository, digest } = pushed;
     let reader = process(objects, HOUR);
     for round in 0..2 {
-        assert!(reader.is_complete(repository, pushed).await, "{what}: round {round}");
+        assert!(reader.is_complete(repository, digest).await, "{what}: round {round}");
         assert!(reader.is_complete("app", &reader.tagged("app", "kept").await).await, "{what}");
         reader.collect(true).await;
     }
 }
 
-type Outcome = Arc<Mutex<Option<Result<(&'static str, Digest), Error>>>>;
-
-fn judge(outcome: &Outcome, grace: Duration, what: &str) -> Option<(&'static str, Digest)> {
-    match outcome.lock().unwrap().take().unwrap() {
-        Ok(pushed) => Some(pushed),
-        // Without grace nobody is promised anything, and is told so.
-        Err(Error::ManifestBlobUnknown(_)) if grace.is_zero() => None,
+/// Holds what came of a push against what is there.
+async fn judge(objects: &Objects, pushed: Result<Pushed, Error>, grace: Duration, what: &str) {
+    links_lead_somewhere(objects, what).await;
+    match pushed {
+        Ok(pushed) => is_whole(objects, &pushed, what).await,
+        // Without grace no client is promised anything, and a refused push says so.
+        Err(Error::ManifestBlobUnknown(_)) if grace.is_zero() => {}
         Err(error) => panic!("{what}: {error}"),
     }
 }
 
-/// Lets `work` run until it has ended or waits for somebody else: time stands still while anything
+/// Lets `work` run until it has ended or waits for another process: time stands still while anything
 /// is at work.
 #[expect(clippy::disallowed_methods, reason = "the runtime ends with the test")]
 fn in_between(work: impl Future<Output = ()> + Send + 'static) -> (Work, Arc<tokio::sync::Notify>) {
@@ -172,93 +182,262 @@ fn in_between(work: impl Future<Output = ()> + Send + 'static) -> (Work, Arc<tok
     (work, ended)
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_push_in_the_middle_of_a_collection_is_whole() {
-    for (mode, push, grace, untagged_too) in cases() {
-        for at in 0.. {
-            let what =
-                format!("{mode:?}: {push:?} at {at} of a collection ({grace:?}, {untagged_too})");
-            let (objects, untagged) = prepared(mode).await;
-            let outcome = Outcome::default();
-            let (told, client) = (Arc::clone(&outcome), process(&objects, grace));
-            let (work, ended) = in_between(async move {
-                let pushed = push.run(&client, &untagged).await;
-                *told.lock().unwrap() = Some(pushed);
-            });
-            let storage = objects.interrupted(at, work);
-            process(&storage, grace).collect(untagged_too).await;
-            if storage.steps() <= at {
-                assert!(at > 20, "{what}: that was all?");
-                break;
-            }
-            ended.notified().await;
-            let pushed = judge(&outcome, grace, &what);
-            // Without locks a push that is refused may have written its manifest before it looked
-            // again; a tag never names that.
-            if pushed.is_some() || mode == Mode::Folders {
-                links_lead_somewhere(&objects, &what).await;
-            }
-            if let Some((repository, pushed)) = pushed {
-                is_whole(&objects, repository, &pushed, &what).await;
-            }
-        }
+/// What runs, and what runs in its middle.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    PushInCollection,
+    CollectionInPush,
+}
+
+/// What is pushed, beside which collection.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    order: Order,
+    push: Push,
+    grace: Duration,
+    /// Whether the collection removes manifests without a tag.
+    untagged: bool,
+}
+
+fn cases(order: Order) -> impl Iterator<Item = Case> {
+    let graces = PUSHES.into_iter().flat_map(|push| [(push, HOUR), (push, Duration::ZERO)]);
+    graces.flat_map(move |(push, grace)| {
+        [false, true].map(|untagged| Case { order, push, grace, untagged })
+    })
+}
+
+impl Case {
+    /// Runs the one, and the other before its `at`-th step. What came of the push; `None` when there
+    /// is no such step.
+    async fn interleave(self, prepared: &Prepared, at: usize) -> Option<Result<Pushed, Error>> {
+        let Self { order, push, grace, untagged: untagged_too, .. } = self;
+        let outcome = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&outcome);
+        let untagged = prepared.untagged.clone();
+        let push = move |objects: Objects| async move {
+            let pushed = push.run(&process(&objects, grace), &untagged).await;
+            *told.lock().unwrap() = Some(pushed);
+        };
+        let collect = move |objects: Objects| async move {
+            process(&objects, grace).collect(untagged_too).await;
+        };
+        let objects = &prepared.objects;
+        let is_reached = match order {
+            Order::PushInCollection => in_the_middle(objects, at, collect, push).await,
+            Order::CollectionInPush => in_the_middle(objects, at, push, collect).await,
+        };
+        is_reached.then(|| outcome.lock().unwrap().take().unwrap())
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_push_is_whole_that_has_a_collection_in_its_middle() {
-    for (mode, push, grace, untagged_too) in cases() {
+/// Runs `outer`, and `inner` before its `at`-th step, until both have ended; `false` when there is no
+/// such step.
+async fn in_the_middle<Outer, Inner>(
+    objects: &Objects,
+    at: usize,
+    outer: impl FnOnce(Objects) -> Outer,
+    inner: impl FnOnce(Objects) -> Inner,
+) -> bool
+where
+    Outer: Future<Output = ()>,
+    Inner: Future<Output = ()> + Send + 'static,
+{
+    let (work, ended) = in_between(inner(objects.clone()));
+    let interrupted = objects.interrupted(at, work);
+    outer(interrupted.clone()).await;
+    let is_reached = interrupted.steps() > at;
+    if is_reached {
+        ended.notified().await;
+    }
+    is_reached
+}
+
+/// Runs every interleaving of every push, and counts them.
+async fn interleave_all(mode: Mode, order: Order) -> usize {
+    let before = prepared(mode).await;
+    let mut interleavings = 0;
+    for case in cases(order) {
         for at in 0.. {
-            let what =
-                format!("{mode:?}: a collection ({grace:?}, {untagged_too}) at {at} of {push:?}");
-            let (objects, untagged) = prepared(mode).await;
-            let collector = process(&objects, grace);
-            let (work, ended) = in_between(async move {
-                collector.collect(untagged_too).await;
-            });
-            let storage = objects.interrupted(at, work);
-            let client = process(&storage, grace);
-            let outcome = Outcome::default();
-            *outcome.lock().unwrap() = Some(push.run(&client, &untagged).await);
-            if storage.steps() <= at {
-                assert!(at > 5, "{what}: that was all?");
+            let what = format!("{mode:?}: {case:?} at {at}");
+            let prepared =
+                Prepared { objects: before.objects.copied(), untagged: before.untagged.clone() };
+            let Some(pushed) = case.interleave(&prepared, at).await else {
+                let fewest = match order {
+                    Order::PushInCollection => 20,
+                    Order::CollectionInPush => 5,
+                };
+                assert!(at > fewest, "{what}: that was all?");
                 break;
-            }
-            ended.notified().await;
-            let pushed = judge(&outcome, grace, &what);
-            // Without locks a push that is refused may have written its manifest before it looked
-            // again; a tag never names that.
-            if pushed.is_some() || mode == Mode::Folders {
-                links_lead_somewhere(&objects, &what).await;
-            }
-            if let Some((repository, pushed)) = pushed {
-                is_whole(&objects, repository, &pushed, &what).await;
-            }
+            };
+            interleavings += 1;
+            judge(&prepared.objects, pushed, case.grace, &what).await;
         }
     }
+    interleavings
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_collections_at_once_take_what_one_would() {
+async fn push_over_folders_in_the_middle_of_a_collection_is_whole() {
+    assert!(interleave_all(Mode::Folders, Order::PushInCollection).await > 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn push_over_objects_in_the_middle_of_a_collection_is_whole() {
+    assert!(interleave_all(Mode::Objects, Order::PushInCollection).await > 1000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn push_over_folders_with_a_collection_in_its_middle_is_whole() {
+    assert!(interleave_all(Mode::Folders, Order::CollectionInPush).await > 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn push_over_objects_with_a_collection_in_its_middle_is_whole() {
+    assert!(interleave_all(Mode::Objects, Order::CollectionInPush).await > 400);
+}
+
+/// Two collections, one before each step of the other, remove what one would.
+async fn collect_twice(mode: Mode) -> usize {
     let left =
         |objects: Objects| async move { super::tests::objects_below(&objects, "docker").await };
-    for mode in MODES {
-        let (objects, _) = prepared(mode).await;
+    let collect = |objects: Objects| async move {
         process(&objects, HOUR).collect(true).await;
-        let expected = left(objects).await;
-        for at in 0.. {
-            let (objects, _) = prepared(mode).await;
-            let other = process(&objects, HOUR);
-            let (work, ended) = in_between(async move {
-                other.collect(true).await;
-            });
-            let storage = objects.interrupted(at, work);
-            process(&storage, HOUR).collect(true).await;
-            if storage.steps() <= at {
-                break;
-            }
-            ended.notified().await;
-            assert_eq!(left(objects).await, expected, "{mode:?}: at {at}");
+    };
+    let Prepared { objects: before, .. } = prepared(mode).await;
+    let alone = before.copied();
+    collect(alone.clone()).await;
+    let expected = left(alone).await;
+    for at in 0.. {
+        let objects = before.copied();
+        if !in_the_middle(&objects, at, collect, collect).await {
+            return at;
+        }
+        assert_eq!(left(objects).await, expected, "{mode:?}: at {at}");
+    }
+    0
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_collections_over_folders_remove_what_one_would() {
+    assert!(collect_twice(Mode::Folders).await > 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_collections_over_objects_remove_what_one_would() {
+    assert!(collect_twice(Mode::Objects).await > 20);
+}
+
+/// The link of a process that died before it validated proves nothing: whoever pushes a manifest that
+/// needs the bytes relies on them itself.
+async fn push_behind_the_dead(mode: Mode) {
+    let Prepared { objects: before, .. } = prepared(mode).await;
+    for at in 0.. {
+        let what = format!("{mode:?}: at {at}");
+        let objects = before.copied();
+        let outcome = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&outcome);
+        let collect = |objects: Objects| async move {
+            process(&objects, Duration::ZERO).collect(false).await;
+        };
+        let push = |objects: Objects| async move {
+            let client = process(&objects, Duration::ZERO);
+            let config = client.offer("new", b"{}", None).await;
+            let layer = client.digest(b"loose");
+            link_and_die(&objects, "new", &layer).await;
+            let digest = client.try_put("new", Some("pushed"), image(&config, &layer)).await;
+            let pushed = digest.map(|digest| Pushed { repository: "new", digest });
+            *told.lock().unwrap() = Some(pushed);
+        };
+        if !in_the_middle(&objects, at, collect, push).await {
+            assert!(at > 20, "{what}: that was all?");
+            break;
+        }
+        let pushed = outcome.lock().unwrap().take().unwrap();
+        // The dead have left a link that leads nowhere, if the bytes went before it.
+        match pushed {
+            Ok(pushed) => is_whole(&objects, &pushed, &what).await,
+            Err(Error::ManifestBlobUnknown(_)) => {}
+            Err(error) => panic!("{what}: {error}"),
         }
     }
+}
+
+/// Mounts a blob as far as the link, and no further.
+async fn link_and_die(objects: &Objects, repository: &str, digest: &Digest) {
+    let name = name(repository);
+    let of = Digest::of(Algorithm::Sha256, repository.as_bytes());
+    let fenced = |key: Key, hex: &str| {
+        let number = usize::from_str_radix(&hex[..2], 16).unwrap();
+        Fenced { key, stripe: Stripe::of(number) }
+    };
+    let data = TreeKey::Data(digest).key();
+    let on = Reliance {
+        repository: Some(fenced(repositories().child(repository), of.hex())),
+        bytes: Some(fenced(data.clone(), digest.hex())),
+    };
+    let fences: &dyn Fences = objects.fences();
+    let entered = fences.enter(on).await.unwrap();
+    if entered.renew(&data).await.unwrap() {
+        let link = TreeKey::Layer(&name, digest).key();
+        let text = bytes::Bytes::from(digest.to_string());
+        objects.put(&link, text, Durability::Synced).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn push_over_folders_survives_the_death_of_another() {
+    push_behind_the_dead(Mode::Folders).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn push_over_objects_survives_the_death_of_another() {
+    push_behind_the_dead(Mode::Objects).await;
+}
+
+/// A repository that is closed before each step of a push, as by cleanups that never end, lets the push
+/// come to its end all the same.
+#[tokio::test(start_paused = true)]
+async fn push_ends_though_its_repository_is_closed_at_every_step() {
+    for mode in [Mode::Folders, Mode::Objects] {
+        let Prepared { objects, .. } = prepared(mode).await;
+        let cleaned = objects.clone();
+        let interrupted = objects.interrupted_always(move || {
+            let objects = cleaned.clone();
+            let close = async move {
+                // The deletion of a tag that is not there closes the repository and changes nothing.
+                assert!(!process(&objects, HOUR).has_deleted_tag("app", "absent").await);
+            };
+            in_between(close).0
+        });
+        let client = process(&interrupted, HOUR);
+        let config = client.offer("app", b"{}", None).await;
+        let layer = client.offer("app", b"loose", None).await;
+        let digest = client.try_put("app", Some("pushed"), image(&config, &layer)).await.unwrap();
+        assert!(interrupted.steps() > 20, "{mode:?}");
+        let pushed = Pushed { repository: "app", digest };
+        is_whole(&objects, &pushed, &format!("{mode:?}")).await;
+    }
+}
+
+/// Collections that sweep all bytes before each step of a push do not keep it busy for ever.
+#[tokio::test(start_paused = true)]
+async fn push_gives_up_when_all_bytes_are_swept_at_every_step() {
+    let Prepared { objects, .. } = prepared(Mode::Objects).await;
+    let swept = objects.clone();
+    let interrupted = objects.interrupted_always(move || {
+        let objects = swept.clone();
+        let sweep = async move {
+            let fences: &dyn Fences = objects.fences();
+            let run = fences.begin_run().await.unwrap();
+            for stripe in Stripe::all() {
+                run.sweep(stripe).await.unwrap().open().await.unwrap();
+            }
+            run.end().await.unwrap();
+        };
+        in_between(sweep).0
+    });
+    let client = process(&interrupted, HOUR);
+    let layer = client.digest(b"loose");
+    let pushed = client.try_put("app", Some("pushed"), image(&client.digest(b"{}"), &layer)).await;
+    assert!(matches!(pushed, Err(Error::Overtaken)), "{pushed:?}");
 }

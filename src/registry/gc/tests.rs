@@ -53,14 +53,18 @@ fn digest(bytes: &[u8]) -> Digest {
 
 impl Process {
     pub(super) async fn blob(&self, repository: &str, bytes: &'static [u8]) -> Digest {
-        let body: Body = Box::pin(stream::iter([Ok(Bytes::from_static(bytes))]));
-        let chunk = Chunk { range: None, length: None, body };
-        self.registry
-            .uploads()
-            .put(&Caller::default(), &name(repository), &digest(bytes), chunk)
-            .await
-            .unwrap();
-        digest(bytes)
+        let name = name(repository);
+        let digest = digest(bytes);
+        loop {
+            let body: Body = Box::pin(stream::iter([Ok(Bytes::from_static(bytes))]));
+            let chunk = Chunk { range: None, length: None, body };
+            match self.registry.uploads().put(&Caller::default(), &name, &digest, chunk).await {
+                Ok(_) => return digest,
+                // A sweep took the bytes before the upload validated: the client pushes them again.
+                Err(Error::UploadUnknown) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     async fn put(&self, repository: &str, tag: Option<&str>, json: serde_json::Value) -> Digest {
@@ -160,6 +164,11 @@ impl Process {
             open.extend(references.manifests);
         }
         true
+    }
+
+    pub(super) async fn has_deleted_tag(&self, repository: &str, tag: &str) -> bool {
+        let (caller, tag) = (Caller::default(), tag.parse().unwrap());
+        self.registry.manifests().delete_tag(&caller, &name(repository), &tag).await.unwrap()
     }
 
     async fn has_blob(&self, repository: &str, bytes: &[u8]) -> bool {

@@ -15,7 +15,7 @@ use crate::{
         Error,
         tree::{LINK, TreeKey},
     },
-    storage::fences::{Part, Validity},
+    storage::fences::Part,
 };
 
 /// How many entries are looked at together.
@@ -179,14 +179,14 @@ impl Lists {
         }
         // One that has gone since it was read must not be entered any more.
         let revision = TreeKey::Revision(name, digest).key();
-        let relying = self.tree.relying(name, None);
+        let mut relying = self.tree.relying(name, None);
         loop {
-            let mut entered = relying.enter().await?;
+            let addition = relying.enter().await?;
             if self.tree.storage().size(&revision).await?.is_none() {
                 return Ok(());
             }
             self.tree.enter(place, digest).await?;
-            if entered.validate(Part::Repository).await? == Validity::Valid {
+            if addition.end(Part::Repository).await? {
                 return Ok(());
             }
         }

@@ -63,7 +63,10 @@ impl Manifests {
             Some(content) => References::of(&content.bytes).unwrap_or_default().subjects,
             None => Vec::new(),
         };
-        self.remove_tags_of(name, digest, &alone, untagged).await?;
+        for tag in self.tags_of(name, digest).await? {
+            self.remove_tag(name, &tag, &alone).await?;
+            untagged.push(tag);
+        }
         let deleted = alone.delete(&TreeKey::Revision(name, digest).key()).await?;
         alone.delete_all(&TreeKey::RevisionFolder(name, digest).key()).await?;
         for subject in &subjects {
@@ -103,21 +106,19 @@ impl Manifests {
         self.tree.detached(work).await
     }
 
-    /// Takes every tag from a manifest, and adds it to `untagged` when it has gone. The caller has
-    /// closed the repository.
-    async fn remove_tags_of(
+    /// The tags that name a manifest. The caller has closed the repository, so that none is added.
+    pub(super) async fn tags_of(
         &self,
         name: &RepositoryName,
         digest: &Digest,
-        alone: &Removing<'_>,
-        untagged: &mut Vec<Tag>,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Tag>, Error> {
+        let mut found = Vec::new();
         let mut after = None;
         loop {
             let tags = TreeKey::Tags(name).key();
             let entries = self.tree.storage().list(&tags, after.as_deref(), BATCH).await?;
             let Some(last) = entries.last() else {
-                return Ok(());
+                return Ok(found);
             };
             after = Some(last.name.clone());
             for entry in entries {
@@ -125,8 +126,7 @@ impl Manifests {
                     continue;
                 };
                 if self.tree.link(TreeKey::TagCurrent(name, &tag)).await?.as_ref() == Some(digest) {
-                    self.remove_tag(name, &tag, alone).await?;
-                    untagged.push(tag);
+                    found.push(tag);
                 }
             }
         }

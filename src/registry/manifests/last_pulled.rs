@@ -20,10 +20,7 @@ use super::Manifests;
 use crate::{
     oci::{Digest, RepositoryName},
     registry::{Error, tree::TreeKey},
-    storage::{
-        Durability,
-        fences::{Part, Validity},
-    },
+    storage::{Durability, fences::Part},
 };
 
 /// A manifest that is pulled all the time is written about no more often.
@@ -85,9 +82,9 @@ impl Manifests {
     async fn write_pull(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
         // Without a revision there is nothing to record, and no folder is to be left that holds
         // nothing else.
-        let relying = self.tree.relying(name, None);
+        let mut relying = self.tree.relying(name, None);
         loop {
-            let mut entered = relying.enter().await?;
+            let addition = relying.enter().await?;
             if self.tree.storage().size(&TreeKey::Revision(name, digest).key()).await?.is_none() {
                 return Ok(());
             }
@@ -95,7 +92,7 @@ impl Manifests {
             if !self.tree.storage().renew(&key).await? {
                 self.tree.storage().put(&key, Bytes::new(), Durability::Lazy).await?;
             }
-            if entered.validate(Part::Repository).await? == Validity::Valid {
+            if addition.end(Part::Repository).await? {
                 return Ok(());
             }
         }

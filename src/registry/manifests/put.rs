@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Accepted, Manifests, Put};
+use super::{Accepted, Manifests, Put, withdraw::Written};
 use crate::{
     oci::{Algorithm, Digest, Manifest, Reference, RepositoryName, Tag},
     registry::{Action, Caller, Error, ManifestContent, Occurrence, tree::TreeKey},
-    storage::{
-        Durability,
-        fences::{Part, Validity},
-    },
+    storage::{Durability, fences::Part},
 };
 
 /// How many tags of a manifest are set at once: syncs that run together share their cost.
@@ -76,13 +73,7 @@ impl Manifests {
     async fn accept(&self, name: &RepositoryName, put: Put) -> Result<Accepted, Error> {
         let Put { reference, mut tags, content_type, bytes } = put;
         let digest = match reference {
-            Reference::Digest(claimed) => {
-                let computed = Digest::of(claimed.algorithm(), &bytes);
-                if computed != claimed {
-                    return Err(Error::DigestMismatch { claimed, computed });
-                }
-                computed
-            }
+            Reference::Digest(claimed) => verified(claimed, &bytes)?,
             Reference::Tag(tag) => {
                 tags.push(tag);
                 Digest::of(Algorithm::default(), &bytes)
@@ -92,20 +83,31 @@ impl Manifests {
         self.policy.judge(&manifest)?;
         let subject = manifest.subject().map(|subject| subject.digest.clone());
 
-        let mut alone = None;
-        let relying = match self.immutable.are_among(name, &tags) {
+        let mut relying = match self.immutable.are_among(name, &tags) {
             true => {
-                alone = Some(self.tree.closing(name).await?);
+                let alone = self.tree.closing(name).await?;
                 self.refuse_moved(name, &tags, (&digest, &bytes)).await?;
-                self.tree.relying_alone(&digest)
+                self.tree.relying_alone(alone, &digest)
             }
             false => self.tree.relying(name, Some(&digest)),
         };
         let data = TreeKey::Data(&digest).key();
-        let (tags, target) = (&tags, &digest);
+        let mut written = None;
         loop {
-            let mut entered = relying.enter().await?;
-            self.refuse_incomplete(name, manifest.kind()).await?;
+            let mut addition = relying.enter().await?;
+            match self.refuse_incomplete(name, manifest.kind()).await {
+                Ok(bytes) => addition.add_needed(&bytes),
+                Err(error) => {
+                    drop(addition);
+                    if let Some(written) = written {
+                        let alone = relying.close(name).await?;
+                        self.withdraw(written, manifest.kind(), alone).await?;
+                    }
+                    return Err(error);
+                }
+            }
+            let written =
+                written.get_or_insert_with(|| Written::new(name, &digest, subject.as_ref()));
             self.tree.storage().put(&data, bytes.clone(), Durability::Synced).await?;
             if let Some(subject) = &subject {
                 // Before the revision: an entry whose revision is missing is passed over, a revision
@@ -115,35 +117,46 @@ impl Manifests {
             }
             self.tree.set_link(TreeKey::Revision(name, &digest), &digest).await?;
             // A tag never names what may have gone.
-            if entered.validate(Part::All).await? == Validity::Stale {
+            if !addition.holds(Part::All).await? {
                 continue;
             }
-            stream::iter(0..tags.len())
+            let (target, tags) = (&digest, &tags);
+            let released: Vec<Option<Digest>> = stream::iter(0..tags.len())
                 .map(|at| async move { self.set_tag(name, &tags[at], target).await })
-                .buffer_unordered(TAGS)
-                .try_collect::<()>()
+                .buffered(TAGS)
+                .try_collect()
                 .await?;
-            if entered.validate(Part::Repository).await? == Validity::Valid {
+            written.moved(tags, released);
+            if addition.end(Part::Repository).await? {
                 break;
             }
-        }
-        if let Some(alone) = alone {
-            alone.open().await?;
         }
         Ok(Accepted { digest, subject })
     }
 
-    /// Makes a tag name a manifest that is there. The caller has entered the repository.
+    /// Makes a tag name a manifest that is there, and gives the one that it named. The caller has
+    /// entered the repository.
     pub(in crate::registry) async fn set_tag(
         &self,
         name: &RepositoryName,
         tag: &Tag,
         digest: &Digest,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Digest>, Error> {
         // registry:2 keeps what a tag ever named; its collector may delete a revision that the
         // index of no tag names, so the index comes first.
         self.tree.set_link(TreeKey::TagIndex(name, tag, digest), digest).await?;
-        self.tree.extend_released(name, tag, Some(digest)).await?;
-        self.tree.set_link(TreeKey::TagCurrent(name, tag), digest).await
+        let released = self.tree.extend_released(name, tag, Some(digest)).await?;
+        self.tree.set_link(TreeKey::TagCurrent(name, tag), digest).await?;
+        Ok(released)
+    }
+}
+
+/// The digest of a manifest, which its client claims.
+fn verified(claimed: Digest, bytes: &[u8]) -> Result<Digest, Error> {
+    let computed = Digest::of(claimed.algorithm(), bytes);
+    if computed == claimed {
+        Ok(computed)
+    } else {
+        Err(Error::DigestMismatch { claimed, computed })
     }
 }

@@ -13,77 +13,104 @@ use crate::{
 /// How many descriptors of a manifest are looked up at once.
 const LOOKUPS: usize = 16;
 
+/// What a look for some digests in a repository has found.
+#[derive(Debug, Default)]
+pub(in crate::registry) struct Presence {
+    /// Those that the repository does not have.
+    pub(in crate::registry) absent: Vec<Digest>,
+    /// The bytes to which the links of the others lead.
+    pub(in crate::registry) bytes: Vec<Digest>,
+}
+
+impl Presence {
+    fn add(&mut self, found: Found) {
+        match found {
+            Found::Bytes(digest) => self.bytes.push(digest),
+            Found::Nothing(digest) => self.absent.push(digest),
+        }
+    }
+}
+
+enum Found {
+    Bytes(Digest),
+    Nothing(Digest),
+}
+
 impl Manifests {
-    /// Refuses a manifest that refers to something the repository does not have.
+    /// Refuses a manifest that refers to something the repository does not have; else gives the bytes
+    /// of all that it refers to.
     pub(super) async fn refuse_incomplete(
         &self,
         name: &RepositoryName,
         kind: &ManifestKind,
-    ) -> Result<(), Error> {
-        let missing = self.missing(name, kind).await?;
-        if missing.is_empty() { Ok(()) } else { Err(Error::ManifestBlobUnknown(missing)) }
+    ) -> Result<Vec<Digest>, Error> {
+        let Presence { absent, bytes } = self.presence(name, kind).await?;
+        if absent.is_empty() { Ok(bytes) } else { Err(Error::ManifestBlobUnknown(absent)) }
     }
 
-    /// What a manifest needs and the repository does not have.
-    pub(in crate::registry) async fn missing(
+    /// What of a manifest's needs the repository has.
+    pub(in crate::registry) async fn presence(
         &self,
         name: &RepositoryName,
         kind: &ManifestKind,
-    ) -> Result<Vec<Digest>, Error> {
+    ) -> Result<Presence, Error> {
         let needed = self.needed(kind);
         match kind {
-            ManifestKind::Index { .. } => self.absent_children(name, needed).await,
+            ManifestKind::Index { .. } => self.presence_of_children(name, needed).await,
             ManifestKind::Image { .. } | ManifestKind::Artifact { .. } => {
-                self.absent_blobs(name, needed).await
+                self.presence_of_blobs(name, needed).await
             }
         }
     }
 
-    /// Those of some blobs that a repository does not have.
-    pub(in crate::registry) async fn absent_blobs(
+    /// Which of some blobs a repository has.
+    pub(in crate::registry) async fn presence_of_blobs(
         &self,
         name: &RepositoryName,
         blobs: BTreeSet<Digest>,
-    ) -> Result<Vec<Digest>, Error> {
-        let absent: Vec<Option<Digest>> = stream::iter(blobs)
+    ) -> Result<Presence, Error> {
+        let mut found = stream::iter(blobs)
             .map(|digest| async move {
-                let is_here = self.is_here(TreeKey::Layer(name, &digest)).await?;
-                Ok::<_, Error>((!is_here).then_some(digest))
+                let bytes = self.bytes_at(TreeKey::Layer(name, &digest)).await?;
+                Ok::<_, Error>(bytes.map_or(Found::Nothing(digest), Found::Bytes))
             })
-            .buffered(LOOKUPS)
-            .try_collect()
-            .await?;
-        Ok(absent.into_iter().flatten().collect())
+            .buffered(LOOKUPS);
+        let mut presence = Presence::default();
+        while let Some(found) = found.try_next().await? {
+            presence.add(found);
+        }
+        Ok(presence)
     }
 
-    /// Those of some children of an index that a repository does not have. A blob is a child as well
+    /// Which of some children of an index a repository has. A blob is a child as well
     /// as a manifest is: `BuildKit` exports build caches as indexes of layers. registry:2 looks in the
     /// same two places.
-    pub(in crate::registry) async fn absent_children(
+    pub(in crate::registry) async fn presence_of_children(
         &self,
         name: &RepositoryName,
         children: BTreeSet<Digest>,
-    ) -> Result<Vec<Digest>, Error> {
-        let absent: Vec<Option<Digest>> = stream::iter(children)
+    ) -> Result<Presence, Error> {
+        let mut found = stream::iter(children)
             .map(|digest| async move {
-                let is_here = self.is_here(TreeKey::Revision(name, &digest)).await?
-                    || self.is_here(TreeKey::Layer(name, &digest)).await?;
-                Ok::<_, Error>((!is_here).then_some(digest))
+                let bytes = match self.bytes_at(TreeKey::Revision(name, &digest)).await? {
+                    Some(bytes) => Some(bytes),
+                    None => self.bytes_at(TreeKey::Layer(name, &digest)).await?,
+                };
+                Ok::<_, Error>(bytes.map_or(Found::Nothing(digest), Found::Bytes))
             })
-            .buffered(LOOKUPS)
-            .try_collect()
-            .await?;
-        Ok(absent.into_iter().flatten().collect())
+            .buffered(LOOKUPS);
+        let mut presence = Presence::default();
+        while let Some(found) = found.try_next().await? {
+            presence.add(found);
+        }
+        Ok(presence)
     }
 
-    /// Whether there is a link at a place, and the bytes that it leads to.
-    async fn is_here(&self, place: TreeKey<'_>) -> Result<bool, Error> {
-        match self.tree.link(place).await? {
-            Some(target) => {
-                Ok(self.tree.storage().size(&TreeKey::Data(&target).key()).await?.is_some())
-            }
-            None => Ok(false),
-        }
+    /// Where the link at a place leads, if the bytes are there.
+    async fn bytes_at(&self, place: TreeKey<'_>) -> Result<Option<Digest>, Error> {
+        let Some(target) = self.tree.link(place).await? else { return Ok(None) };
+        let size = self.tree.storage().size(&TreeKey::Data(&target).key()).await?;
+        Ok(size.map(|_| target))
     }
 
     /// What a manifest needs the repository to have. Its subject may be absent, and so may layers

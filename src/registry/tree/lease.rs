@@ -16,10 +16,7 @@ use super::{Tree, TreeKey};
 use crate::{
     oci::{Digest, RepositoryName, Tag},
     registry::Error,
-    storage::{
-        Key,
-        fences::{Part, Validity},
-    },
+    storage::{Key, fences::Part},
 };
 
 /// So many promises are remembered; of others it is looked how old they are.
@@ -91,31 +88,33 @@ impl Tree {
 
     /// Renews a link while no collector judges the repository.
     async fn extend(&self, name: &RepositoryName, link: &Key) -> Result<bool, Error> {
-        let relying = self.relying(name, None);
+        let mut relying = self.relying(name, None);
         loop {
-            let mut entered = relying.enter().await?;
+            let addition = relying.enter().await?;
             let renewed = self.storage().renew(link).await?;
-            if !renewed || entered.validate(Part::Repository).await? == Validity::Valid {
+            if !renewed || addition.end(Part::Repository).await? {
                 return Ok(renewed);
             }
         }
     }
 
     /// Renews the manifest that a tag names, which is to name another one or none: the grace of what
-    /// has lost its tag begins now. The caller holds the lock of the repository.
+    /// has lost its tag begins now. The caller is inside the fence of the repository, or has closed it,
+    /// and gets the manifest.
     pub(in crate::registry) async fn extend_released(
         &self,
         name: &RepositoryName,
         tag: &Tag,
         next: Option<&Digest>,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Digest>, Error> {
         let named = self.link(TreeKey::TagCurrent(name, tag)).await?;
-        if let Some(named) = named.filter(|named| Some(named) != next) {
-            let key = TreeKey::Revision(name, &named).key();
+        let released = named.filter(|named| Some(named) != next);
+        if let Some(released) = &released {
+            let key = TreeKey::Revision(name, released).key();
             if let Err(error) = self.storage().renew(&key).await {
                 self.leases.failed(&key, &error.into());
             }
         }
-        Ok(())
+        Ok(released)
     }
 }

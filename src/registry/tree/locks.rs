@@ -13,21 +13,96 @@ use super::{CatalogChange, Tree, TreeKey, repositories};
 use crate::{
     oci::{Algorithm, Digest, RepositoryName},
     registry::Error,
-    storage::fences::{Closed, Entered, Fenced, Reliance, Stripe},
+    storage::{
+        Key,
+        fences::{Closed, Entered, Fenced, Part, Reliance, Stripe, Validity},
+    },
 };
 
+/// After this many stale validations a caller closes the repository itself, so that others who close
+/// it again and again cannot keep it from its end.
+const STALE: u32 = 2;
+
+/// After this many attempts a caller gives up: each time the stripe of its bytes was swept meanwhile.
+const ATTEMPTS: u32 = 16;
+
 /// What a caller relies on while it adds something.
+///
+/// It [enters](Self::enter), verifies, writes, and [ends](Addition::end) the attempt; when that says
+/// `false` it begins anew. Its work counts only when it says `true`.
 #[derive(Debug)]
 pub(in crate::registry) struct Relying<'a> {
     tree: &'a Tree,
     on: Reliance,
+    attempts: u32,
+    /// The repository, when this has closed it.
+    alone: Option<Removing<'a>>,
 }
 
-impl Relying<'_> {
-    /// Enters. The caller verifies what it relies on, writes, and validates; when that says stale,
-    /// it enters again and begins anew, and its work counts only when it is valid.
-    pub(in crate::registry) async fn enter(&self) -> Result<Box<dyn Entered>, Error> {
-        Ok(self.tree.storage().fences().enter(self.on.clone()).await?)
+impl<'a> Relying<'a> {
+    /// Begins an attempt.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails, or too many attempts were stale.
+    pub(in crate::registry) async fn enter<'r>(&'r mut self) -> Result<Addition<'r, 'a>, Error> {
+        if self.attempts == ATTEMPTS {
+            return Err(Error::Overtaken);
+        }
+        if self.attempts == STALE
+            && let Some(repository) = self.on.repository.take()
+        {
+            self.alone = Some(self.tree.close(repository).await?);
+        }
+        self.attempts += 1;
+        let entered = self.tree.storage().fences().enter(self.on.clone()).await?;
+        Ok(Addition { relying: self, entered })
+    }
+
+    /// Closes the repository, or gives what has closed it.
+    pub(in crate::registry) async fn close(
+        self,
+        name: &RepositoryName,
+    ) -> Result<Removing<'a>, Error> {
+        match self.alone {
+            Some(alone) => Ok(alone),
+            None => self.tree.closing(name).await,
+        }
+    }
+}
+
+/// An attempt to add something.
+#[must_use]
+#[derive(Debug)]
+pub(in crate::registry) struct Addition<'r, 'a> {
+    relying: &'r mut Relying<'a>,
+    entered: Box<dyn Entered>,
+}
+
+impl Addition<'_, '_> {
+    /// Adds the bytes of blobs and manifests that the repository has and that what is written needs.
+    pub(in crate::registry) fn add_needed(&mut self, digests: &[Digest]) {
+        self.entered.add_needed(digests.iter().map(bytes).collect());
+    }
+
+    /// See [`Entered::renew`].
+    pub(in crate::registry) async fn renew(&self, bytes: &Key) -> Result<bool, Error> {
+        Ok(self.entered.renew(bytes).await?)
+    }
+
+    /// Whether what was verified and written since the entry holds so far.
+    pub(in crate::registry) async fn holds(&mut self, part: Part) -> Result<bool, Error> {
+        Ok(self.entered.validate(part).await? == Validity::Valid)
+    }
+
+    /// Ends the attempt: whether what was verified and written since the entry holds for good.
+    pub(in crate::registry) async fn end(mut self, part: Part) -> Result<bool, Error> {
+        let holds = self.holds(part).await?;
+        if holds && let Some(alone) = self.relying.alone.take() {
+            drop(self.entered);
+            alone.open().await?;
+        }
+        Ok(holds)
     }
 }
 
@@ -65,13 +140,18 @@ impl Tree {
         bytes: Option<&Digest>,
     ) -> Relying<'_> {
         let on = Reliance { repository: Some(repository(name)), bytes: bytes.map(self::bytes) };
-        Relying { tree: self, on }
+        Relying { tree: self, on, attempts: 0, alone: None }
     }
 
-    /// As [`relying`](Self::relying), for a caller that has closed the repository.
-    pub(in crate::registry) fn relying_alone(&self, bytes: &Digest) -> Relying<'_> {
+    /// As [`relying`](Self::relying), for a caller that has closed the repository: the end of its
+    /// addition opens it.
+    pub(in crate::registry) fn relying_alone<'a>(
+        &'a self,
+        alone: Removing<'a>,
+        bytes: &Digest,
+    ) -> Relying<'a> {
         let on = Reliance { repository: None, bytes: Some(self::bytes(bytes)) };
-        Relying { tree: self, on }
+        Relying { tree: self, on, attempts: 0, alone: Some(alone) }
     }
 
     /// Closes a repository: for a caller that takes something from it, or claims a tag of it.
@@ -79,7 +159,11 @@ impl Tree {
         &self,
         name: &RepositoryName,
     ) -> Result<Removing<'_>, Error> {
-        let closed = self.storage().fences().close(repository(name)).await?;
+        self.close(repository(name)).await
+    }
+
+    async fn close(&self, repository: Fenced) -> Result<Removing<'_>, Error> {
+        let closed = self.storage().fences().close(repository).await?;
         Ok(Removing { changed: CatalogChange(self), closed })
     }
 }

@@ -233,8 +233,8 @@ impl Verifier<'_> {
             Err(why) => return self.unaccepted(name, key, &bytes, &why).await,
         };
         let needed = self.manifests.needed(manifest.kind());
-        let missing = self.manifests.missing(name, manifest.kind()).await;
-        self.incomplete(key, missing, needed)
+        let missing = self.manifests.presence(name, manifest.kind()).await;
+        self.incomplete(key, missing.map(|presence| presence.absent), needed)
     }
 
     /// Judges a manifest that would not be accepted here. Whoever accepted it knew better: it is
@@ -263,10 +263,11 @@ impl Verifier<'_> {
             blobs.into_iter().filter(|blob| !elsewhere.contains(blob)).collect();
         let manifests: BTreeSet<Digest> = manifests.into_iter().collect();
         let needed = blobs.union(&manifests).cloned().collect();
-        let missing = match self.manifests.absent_blobs(name, blobs).await {
-            Ok(mut missing) => {
-                self.manifests.absent_children(name, manifests).await.map(|children| {
-                    missing.extend(children);
+        let missing = match self.manifests.presence_of_blobs(name, blobs).await {
+            Ok(blobs) => {
+                self.manifests.presence_of_children(name, manifests).await.map(|children| {
+                    let mut missing = blobs.absent;
+                    missing.extend(children.absent);
                     missing
                 })
             }

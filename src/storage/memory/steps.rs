@@ -1,4 +1,4 @@
-//! Interruptions: at one of the things that a process asks for, another process runs first.
+//! Interruptions: before one of the steps that a process takes, or before each, another process runs.
 
 use std::{
     fmt,
@@ -10,31 +10,29 @@ use std::{
     },
 };
 
-use super::{Memory, locked};
+use super::{Clock, Memory, Shared, locked};
 
 /// What runs in between.
 pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Counts what is asked for, and does something else first when the `at`-th comes.
+/// Counts the steps, and gives what runs before a step.
 pub(super) struct Steps {
     taken: AtomicUsize,
-    at: usize,
-    work: Mutex<Option<Work>>,
+    before: Mutex<Box<dyn FnMut(usize) -> Option<Work> + Send>>,
 }
 
 impl fmt::Debug for Steps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Steps").field("at", &self.at).finish_non_exhaustive()
+        f.debug_struct("Steps").field("taken", &self.taken).finish_non_exhaustive()
     }
 }
 
 impl Steps {
     pub(super) async fn next(&self) {
-        if self.taken.fetch_add(1, Ordering::Relaxed) == self.at {
-            let work = locked(&self.work).take();
-            if let Some(work) = work {
-                work.await;
-            }
+        let step = self.taken.fetch_add(1, Ordering::Relaxed);
+        let work = (locked(&self.before))(step);
+        if let Some(work) = work {
+            work.await;
         }
     }
 }
@@ -42,12 +40,39 @@ impl Steps {
 impl Memory {
     /// The same memory for a process that another one interrupts before its `at`-th step.
     pub(crate) fn interrupted(&self, at: usize, work: Work) -> Self {
-        let steps = Steps { taken: AtomicUsize::new(0), at, work: Mutex::new(Some(work)) };
+        let mut work = Some(work);
+        self.with_steps(move |step| if step == at { work.take() } else { None })
+    }
+
+    /// The same memory for a process that others interrupt before each step.
+    pub(crate) fn interrupted_always(
+        &self,
+        mut work: impl FnMut() -> Work + Send + 'static,
+    ) -> Self {
+        self.with_steps(move |_| Some(work()))
+    }
+
+    fn with_steps(&self, before: impl FnMut(usize) -> Option<Work> + Send + 'static) -> Self {
+        let before: Box<dyn FnMut(usize) -> Option<Work> + Send> = Box::new(before);
+        let steps = Steps { taken: AtomicUsize::new(0), before: Mutex::new(before) };
         Self { shared: Arc::clone(&self.shared), steps: Some(Arc::new(steps)) }
     }
 
     /// How many steps it has taken.
     pub(crate) fn steps(&self) -> usize {
         self.steps.as_ref().map_or(0, |steps| steps.taken.load(Ordering::Relaxed))
+    }
+
+    /// Another memory with the same objects, which no process uses yet.
+    pub(crate) fn copied(&self) -> Self {
+        let Clock { last, ahead } = *locked(&self.shared.clock);
+        let objects = locked(&self.shared.objects).clone();
+        let shared = Shared {
+            mode: self.shared.mode,
+            objects: Mutex::new(objects),
+            clock: Mutex::new(Clock { last, ahead }),
+            ..Shared::default()
+        };
+        Self { shared: Arc::new(shared), steps: None }
     }
 }

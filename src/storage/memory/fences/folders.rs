@@ -81,6 +81,8 @@ struct Inside {
 
 #[async_trait]
 impl Entered for Inside {
+    fn add_needed(&mut self, _: Vec<Fenced>) {}
+
     async fn renew(&self, bytes: &Key) -> Result<bool, Error> {
         self.memory.renew(bytes).await
     }

@@ -55,11 +55,13 @@ impl Now {
         self.generations.get(repository).copied().unwrap_or(0)
     }
 
-    /// How often the stripes of some bytes were swept; `None` while one of them is being swept.
-    fn sweeps(&self, bytes: &[Fenced]) -> Option<Vec<u64>> {
-        let is_closed = |fenced: &Fenced| self.closed == Some(fenced.stripe);
-        let swept = |fenced: &Fenced| self.sweeps.get(&fenced.stripe).copied().unwrap_or(0);
-        (!bytes.iter().any(is_closed)).then(|| bytes.iter().map(swept).collect())
+    fn sweeps_of(&self, stripe: Stripe) -> u64 {
+        self.sweeps.get(&stripe).copied().unwrap_or(0)
+    }
+
+    /// Whether the stripe of some of these bytes is being swept.
+    fn is_closed(&self, bytes: &[Fenced]) -> bool {
+        bytes.iter().any(|fenced| self.closed == Some(fenced.stripe))
     }
 
     /// Gives a repository the next generation.
@@ -98,10 +100,8 @@ impl Memory {
             None => None,
         };
         let bytes: Vec<Fenced> = on.bytes.into_iter().collect();
-        let sweeps = match bytes.is_empty() {
-            true => Vec::new(),
-            false => self.until(|now| now.sweeps(&bytes)).await,
-        };
+        let open = |now: &mut Now| (!now.is_closed(&bytes)).then(|| now.sweeps.clone());
+        let sweeps = self.until(open).await;
         Ok(Box::new(Noted { memory: self.clone(), repository, bytes, sweeps }))
     }
 
@@ -158,7 +158,8 @@ struct Noted {
     memory: Memory,
     repository: Option<(Key, u64)>,
     bytes: Vec<Fenced>,
-    sweeps: Vec<u64>,
+    /// How often each stripe was swept.
+    sweeps: BTreeMap<Stripe, u64>,
 }
 
 impl Noted {
@@ -174,11 +175,14 @@ impl Noted {
         }
         let mut stamped = None;
         loop {
-            let look = |now: &mut Now| Some((now.sweeps(&self.bytes)?, now.run));
-            let (sweeps, run) = self.memory.until(look).await;
-            if sweeps != self.sweeps {
-                return false;
-            }
+            let is_swept = |now: &Now, Fenced { stripe, .. }: &Fenced| {
+                now.sweeps_of(*stripe) != self.sweeps.get(stripe).copied().unwrap_or(0)
+            };
+            let look = |now: &mut Now| {
+                let is_swept = || self.bytes.iter().any(|bytes| is_swept(now, bytes));
+                (!now.is_closed(&self.bytes)).then(|| (!is_swept()).then_some(now.run))
+            };
+            let Some(run) = self.memory.until(look).await else { return false };
             if is_open(run) || stamped == Some(run) {
                 return true;
             }
@@ -192,6 +196,10 @@ impl Noted {
 
 #[async_trait]
 impl Entered for Noted {
+    fn add_needed(&mut self, bytes: Vec<Fenced>) {
+        self.bytes.extend(bytes);
+    }
+
     async fn renew(&self, bytes: &Key) -> Result<bool, Error> {
         Ok(self.memory.size(bytes).await?.is_some())
     }
