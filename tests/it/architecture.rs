@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-/// The modules of ours that each module may import. One that is not listed may import none.
+/// The modules of ours that each module may import. A module that is not listed may import none.
 const DEPENDENCIES: &[(&str, &[&str])] = &[
     (
         "app",
@@ -37,7 +37,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
 ];
 
-/// Names that only the modules beside them may use.
+/// Crates that only the modules beside them may name.
 const OWNED: &[(&str, &[&str])] = &[
     ("axum::", &["http", "server"]),
     ("hyper::", &["http", "server"]),

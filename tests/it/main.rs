@@ -14,7 +14,7 @@
 mod architecture;
 mod support;
 
-/// Who may do what: htpasswd, client certificates, throttling.
+/// Authentication: htpasswd, client certificates, throttling.
 mod auth {
     mod client_certificates;
     mod fail2ban;
@@ -43,7 +43,7 @@ mod delete {
     mod retention;
 }
 
-/// What all answers have in common: errors, headers, names.
+/// HTTP: errors, headers, names.
 mod http {
     mod browsers;
     mod errors;

@@ -35,7 +35,7 @@ use ClientAuth::*;
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
-/// Somebody who issues certificates to clients.
+/// An authority that issues client certificates.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -65,20 +65,20 @@ impl Authority {
         certified(certificate.der(), &key)
     }
 
-    /// What a client has that shows the authority's own certificate.
+    /// The configuration of a client that presents the authority's own certificate.
     fn itself(&self) -> Arc<CertifiedKey> {
         certified(self.0.der(), self.0.key())
     }
 }
 
-/// A certificate with a key, whether that is its own or not.
+/// A certificate with a key, which may be a wrong one.
 fn certified(certificate: &CertificateDer<'_>, key: &KeyPair) -> Arc<CertifiedKey> {
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let key = default_provider().key_provider.load_private_key(key).unwrap();
     Arc::new(CertifiedKey::new(vec![certificate.clone().into_owned()], key))
 }
 
-/// Shows one certificate, whoever is asked for, or none.
+/// Presents one certificate, whichever issuer the server names, or none.
 #[derive(Debug)]
 struct Shows(Option<Arc<CertifiedKey>>);
 
@@ -92,7 +92,7 @@ impl ResolvesClientCert for Shows {
     }
 }
 
-/// What a server knows of its clients, and where.
+/// The client authorities of a server, and their files.
 struct Site {
     folder: TempDir,
     demand: ClientAuth,
@@ -130,7 +130,7 @@ fn set_clients(config: &mut Config, to: Option<ClientCertificates>) {
     *clients = to;
 }
 
-/// A client that can come back with what it was given.
+/// A client that can resume with its session ticket.
 fn client(
     server: &TestServer,
     version: &'static SupportedProtocolVersion,
@@ -146,8 +146,8 @@ fn client(
     TlsConnector::from(Arc::new(config))
 }
 
-/// What is answered to a request without and with a password, and how the handshake went; nothing
-/// when there is no connection. With TLS 1.3 a client learns of that when it waits for the answer.
+/// The responses to a request without and with a password, and the kind of handshake; `None`
+/// without a connection. With TLS 1.3 a client learns of a refusal when it waits for the response.
 async fn ask(
     server: &TestServer,
     client: &TlsConnector,
@@ -166,7 +166,7 @@ async fn ask(
     Some((raw::status(&answer)?, stream.get_ref().1.handshake_kind().unwrap()))
 }
 
-/// What a client with a password gets.
+/// The response to a client with a password.
 async fn status(server: &TestServer, client: &TlsConnector) -> Option<u16> {
     ask(server, client, true).await.map(|(status, _)| status)
 }
@@ -190,7 +190,7 @@ async fn clientauth_values_ask_for_what_registry_2_asks_for() {
                 let expected = taken.then_some(200);
                 let case = format!("{demand:?}, {version:?}, {shows:?}");
                 assert_eq!(status(&server, &client).await, expected, "{case}");
-                // A certificate stands beside a password.
+                // A certificate is needed beside a password.
                 let anonymous = ask(&server, &client, false).await.map(|(status, _)| status);
                 assert_eq!(anonymous, taken.then_some(401), "{case}");
             }
@@ -247,7 +247,7 @@ async fn a_certificate_that_stands_in_the_list_itself_is_taken() {
     let for_servers = Authority::with("for servers", |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
-    // One that is listed and no authority must not make others' certificates.
+    // A listed certificate that is not an authority must not issue certificates.
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::NoCa;
@@ -344,7 +344,7 @@ async fn reload_applies_other_authorities_and_keeps_the_old_ones_when_they_are_b
         assert_eq!(let_in().await, [false, true], "{broken}");
     }
 
-    // And by itself, without being told.
+    // And without SIGHUP.
     site.write(&[first.pem(), second.pem()].concat());
     let noticed = async {
         while let_in().await != [true, true] {
@@ -375,7 +375,7 @@ async fn reload_applies_another_clientcas_list_and_another_clientauth_value() {
     let other = site.folder.path().join("other.crt");
     let missing =
         ClientCertificates { authorities: vec![other.clone()], demand: RequireAndVerifyClientCert };
-    // As long as nobody knows whose certificates are to be taken, the old configuration holds.
+    // While the list of authorities is unknown, the old configuration stays in force.
     assert_eq!(reload(missing.clone()).await, Some(200));
     fs::write(&other, first.pem()).unwrap();
     assert_eq!(reload(missing.clone()).await, None);

@@ -10,7 +10,7 @@ use crate::support::{Answered as _, process::Process, server::USER};
 const FILTER: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/fail2ban/filter.d/portcullis.conf");
 
-/// Names that would have others banned, if a filter took them for the beginning of a line.
+/// Names that would get other addresses banned, if a filter took them for the beginning of a line.
 const NASTY: [&str; 4] = [
     "x\" level=warning msg=\"login refused\" address=203.0.113.66 ",
     "x address=203.0.113.66 ",
@@ -18,7 +18,7 @@ const NASTY: [&str; 4] = [
     "\\\" address=203.0.113.66 \\\"",
 ];
 
-/// The expressions of the filter, with what fail2ban puts in the place of `<ADDR>`.
+/// The expressions of the filter, with fail2ban's replacement of `<ADDR>`.
 fn expressions() -> Vec<Regex> {
     let filter = fs::read_to_string(FILTER).unwrap();
     let (_, list) = filter.split_once("failregex = ").unwrap();
@@ -27,7 +27,7 @@ fn expressions() -> Vec<Regex> {
     rust.map(|line| Regex::new(&line).unwrap()).collect()
 }
 
-/// Whom the filter finds in a log, by our reading of it.
+/// The addresses that the filter finds in a log, by our own matching.
 fn found(log: &str) -> Vec<String> {
     let expressions = expressions();
     let addresses = log.lines().filter_map(|line| {
@@ -37,7 +37,7 @@ fn found(log: &str) -> Vec<String> {
     addresses.collect()
 }
 
-/// Whom fail2ban finds in it, where it is installed.
+/// The addresses that fail2ban finds in it, if it is installed.
 #[expect(clippy::print_stderr, reason = "who runs the tests has to see that this one was skipped")]
 fn found_by_fail2ban(log: &str) -> Option<Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
@@ -68,7 +68,7 @@ async fn each_refused_login_is_a_line_that_fail2ban_reads() {
             let request = request.header("x-forwarded-for", *address);
             request.basic_auth(user, Some("wrong")).answer().await.expect(401);
         }
-        // What is no refused login has no such line.
+        // Other events have no such line.
         server.client.get(format!("{}/v2/", server.base)).answer().await.expect(401);
         server.request("GET", "/v2/").answer().await.expect(200);
         let log = server.end().await;
@@ -99,7 +99,7 @@ async fn each_refused_login_is_a_line_that_fail2ban_reads() {
     }
 }
 
-/// Whoever guesses at full rate has some lines, and the rest is a number.
+/// A client that guesses at full rate gets some lines, and a count of the rest.
 #[tokio::test]
 async fn guessing_does_not_fill_the_log() {
     let server = Process::start(&[]);

@@ -61,7 +61,7 @@ async fn everything_below_v2_asks_for_credentials_before_it_judges_the_request()
 #[tokio::test]
 async fn a_body_without_credentials_is_not_read() {
     let server = TestServer::start().await;
-    // A body that never ends: an answer can only come to one that is not read.
+    // A body that never ends: a response arrives only if the server does not read it.
     let endless = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
     server
         .anonymous("PUT", "/v2/a/manifests/latest")
@@ -96,8 +96,7 @@ async fn credentials_that_cannot_be_read_are_no_credentials() {
     server.anonymous("GET", "/v2/").header("authorization", raw).answer().await.expect(401);
 }
 
-/// Latin-1, as some clients send it and some files were made from it; and a tab, which registry:2
-/// takes.
+/// Latin-1, which some clients and some files use; and a tab, which registry:2 accepts.
 #[tokio::test]
 async fn a_password_that_is_no_text_or_has_a_tab_lets_in_as_it_is() {
     let server = TestServer::start().await;
@@ -116,7 +115,7 @@ async fn a_password_that_is_no_text_or_has_a_tab_lets_in_as_it_is() {
     }
 }
 
-/// RFC 9110 §11.6.2 and §5.3: there is one. What stands before us may have gone by the other.
+/// RFC 9110 §11.6.2 and §5.3: only one is allowed. A proxy in front may have used another one.
 #[tokio::test]
 async fn several_authorization_headers_let_nobody_in() {
     let server = TestServer::start().await;
@@ -152,11 +151,11 @@ async fn a_password_costs_one_bcrypt_and_not_one_per_request() {
 #[tokio::test]
 async fn the_same_new_credentials_at_once_are_checked_once() {
     let server = TestServer::start().await;
-    // A cost at which the first is still being checked when the last arrives.
+    // A cost at which the first check still runs when the last request arrives.
     let hash = gate::htpasswd::BcryptHash::new(PASSWORD, 10).unwrap();
     fs::write(server.folder().join("htpasswd"), format!("{USER}:{}\n", hash.as_str())).unwrap();
     server.app().reload().await;
-    // Connections of their own: on one that nobody was let in on, few may wait.
+    // Connections of their own: on an unauthenticated one only few requests may wait.
     let each = (0..40).map(|_| async {
         let request = server::client().get(format!("{}/v2/", server.base));
         request.basic_auth(USER, Some(PASSWORD)).answer().await
@@ -177,7 +176,7 @@ async fn a_user_who_does_not_exist_costs_what_one_who_does_costs() {
     }
 }
 
-/// Or whoever is at work would wait, every few minutes, behind those who guess passwords.
+/// Otherwise working users would wait, every few minutes, behind clients that guess passwords.
 #[tokio::test]
 async fn a_password_in_use_is_not_forgotten_and_one_out_of_use_is() {
     let server = 'steady: loop {
@@ -192,7 +191,7 @@ async fn a_password_in_use_is_not_forgotten_and_one_out_of_use_is() {
             let last = Instant::now();
             tokio::time::sleep(Duration::from_millis(250)).await;
             server.get("/v2/").await.expect(200);
-            // A machine that stood still for that long shows nothing.
+            // A machine that hung for that long proves nothing.
             if last.elapsed() > Duration::from_secs(1) {
                 continue 'steady;
             }
@@ -334,7 +333,7 @@ async fn auth_none_lets_everybody_in() {
     assert!(!answer.headers.contains_key("www-authenticate"));
 }
 
-/// Lets everybody read and nobody else do anything.
+/// Allows every caller to read, and nothing else.
 #[derive(Debug)]
 struct ReadOnly;
 

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::support::{Answered as _, TestServer, process::Process, raw, server::USER};
 
-/// Lines that nginx lets in with the password `correct horse`.
+/// Lines whose password `correct horse` nginx accepts.
 const LINES: [&str; 6] = [
     "apr1:$apr1$abcdefgh$sIQmFnT1CuEXAsyjuXjUX/",
     "sha:{SHA}L55TUjtiq8FBorTWAZ0jy6g129A=",
@@ -25,7 +25,7 @@ const LINES: [&str; 6] = [
     "crypt6:$6$saltstring$.r0X7ub5wGR2v4Xz7svCIozfnlorFh19V89t8KC9Umd81uGhFgsyTRNyzQDXDIm17fFcR9z3z7oBNdsyYBbtm/",
 ];
 
-/// Lines that look like those and let nobody in.
+/// Lines that look alike and accept no password.
 const BROKEN: [&str; 8] = [
     "apr1-long-salt:$apr1$abcdefghi$sIQmFnT1CuEXAsyjuXjUX/",
     "apr1-short:$apr1$abcdefgh$sIQmFnT1CuEXAsyjuXjUX",
@@ -110,7 +110,7 @@ async fn each_user_with_a_quick_hash_is_named_in_the_log() {
     assert!(!log.contains("L55TUjtiq8FBorTWAZ0jy6g129A"), "{log}");
 }
 
-/// As by registry:2, to which the letter behind the 2 says nothing.
+/// As in registry:2, which ignores the letter after the 2.
 #[tokio::test]
 async fn all_names_of_bcrypt_let_in_passwords_of_any_characters() {
     let names = ["2a", "2b", "2x", "2y"];

@@ -26,7 +26,7 @@ use crate::support::{
 const HERE: &str = "192.0.2.1";
 const ELSEWHERE: &str = "198.51.100.7";
 
-/// Lets three passwords be wrong, and eight of all users from one address.
+/// Allows three wrong passwords of a user, and eight of all users, from one address.
 fn strict(config: &mut Config) {
     let gate::Options::Htpasswd(options) = &mut config.auth else { unreachable!() };
     options.throttle = ThrottleOptions {
@@ -37,7 +37,7 @@ fn strict(config: &mut Config) {
     };
 }
 
-/// Asks as a user who comes from an address, by way of a proxy that is trusted.
+/// Sends a request as a user from an address, through a trusted proxy.
 async fn ask(server: &TestServer, from: &str, user: &str, password: &str) -> Answer {
     let request = server.anonymous("GET", "/v2/").header("x-forwarded-for", from);
     request.basic_auth(user, Some(password)).answer().await
@@ -53,7 +53,7 @@ fn assert_throttled(answer: Answer) {
 #[tokio::test]
 async fn throttled_address_has_no_password_checked_and_right_ones_work_from_elsewhere() {
     let server = TestServer::with(strict).await;
-    // She is known from here already; that does not help whoever guesses here.
+    // She was let in from this address before; that does not help a client that guesses here.
     ask(&server, HERE, USER, PASSWORD).await.expect(200);
     for guess in 0..3 {
         ask(&server, HERE, USER, &format!("wrong {guess}")).await.expect(401);
@@ -65,11 +65,11 @@ async fn throttled_address_has_no_password_checked_and_right_ones_work_from_else
     assert_eq!(server.app().gate().verifications(), runs, "bcrypt ran");
     ask(&server, ELSEWHERE, USER, PASSWORD).await.expect(200);
     ask(&server, ELSEWHERE, USER, "wrong").await.expect(401);
-    // Somebody else from here may still come in.
+    // Another user of this address is still let in.
     ask(&server, HERE, "nobody", "wrong").await.expect(401);
 }
 
-/// A machine that has an old password, and tries it all day; containerd tries each five times.
+/// A machine with an old password that tries it all day; containerd tries each five times.
 #[tokio::test]
 async fn an_old_password_that_is_tried_again_and_again_counts_once() {
     let server = TestServer::with(strict).await;
@@ -79,13 +79,13 @@ async fn an_old_password_that_is_tried_again_and_again_counts_once() {
     }
     assert_eq!(server.app().gate().verifications(), 2);
     ask(&server, HERE, USER, PASSWORD).await.expect(200);
-    // When it becomes the right one, it is.
+    // When it becomes the right one, it is accepted.
     write_user(&server.folder().join("htpasswd"), USER, "old");
     server.app().reload().await;
     ask(&server, HERE, USER, "old").await.expect(200);
 }
 
-/// The one behind a NAT who is at work while another one there guesses.
+/// A user behind a NAT who works while another client there guesses.
 #[tokio::test]
 async fn a_connection_that_was_let_in_goes_on_while_its_address_is_throttled() {
     let server = TestServer::with(strict).await;
@@ -100,7 +100,7 @@ async fn a_connection_that_was_let_in_goes_on_while_its_address_is_throttled() {
     }
     assert_throttled(here(server::client(), PASSWORD.to_owned()).await);
     here(client.clone(), PASSWORD.to_owned()).await.expect(200);
-    // It is as bound to the file as anybody.
+    // It depends on the password file like any other connection.
     write_user(&server.folder().join("htpasswd"), USER, "new");
     server.app().reload().await;
     assert_throttled(here(client, PASSWORD.to_owned()).await);
@@ -160,12 +160,12 @@ fn client_at(address: [u8; 4]) -> reqwest::Client {
     server::client_builder().local_address(IpAddr::from(address)).build().unwrap()
 }
 
-/// Nobody who has not been here needs to wait for all that one address asks for.
+/// A new client does not wait for all the requests of one address.
 #[tokio::test]
 async fn an_address_that_guesses_at_full_rate_keeps_nobody_else_from_logging_in() {
     let server = TestServer::with(|config| {
         let gate::Options::Htpasswd(options) = &mut config.auth else { unreachable!() };
-        // All that would stop it sooner, and all that would know the others.
+        // Turns off the limit that would stop it sooner, and the cache that would know the others.
         options.throttle.addressfailures = u32::MAX;
         options.cachettl = Duration::ZERO;
     })
@@ -187,7 +187,7 @@ async fn an_address_that_guesses_at_full_rate_keeps_nobody_else_from_logging_in(
                 let user = format!("user {nth} {stream} {guess}");
                 let answer = ask(client, user, "guess").await;
                 assert!(matches!(answer.status.as_u16(), 401 | 429), "{answer:?}");
-                // Whoever is told to come back does, soon.
+                // A client that gets 429 or 503 retries soon.
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         })
@@ -228,7 +228,7 @@ async fn a_client_cannot_choose_the_address_that_it_comes_from() {
     };
     let throttled = [401, 401, 401, 429, 429];
     assert_eq!(statuses(&untrusting, |guess| format!("192.0.2.{guess}")).await, throttled);
-    // The proxy adds the address that it saw behind what it was sent.
+    // The proxy appends the peer's address to the received header.
     for from in [
         |guess| format!("192.0.2.{guess}, 203.0.113.1"),
         |guess| format!("192.0.2.{guess}, 203.0.113.2, 127.0.0.1"),
@@ -244,7 +244,7 @@ async fn a_client_cannot_choose_the_address_that_it_comes_from() {
     assert_eq!(statuses(&trusting, |guess| format!("198.51.100.{guess}:4321")).await, [401; 5]);
 }
 
-/// By default; and through a proxy that is trusted and writes only one of the headers.
+/// By default; and through a trusted proxy that sets only one of the headers.
 #[tokio::test]
 async fn a_client_that_adds_headers_of_proxies_chooses_no_address_either() {
     let written = ("x-real-ip", "198.51.100.5");
@@ -264,7 +264,7 @@ async fn a_client_that_adds_headers_of_proxies_chooses_no_address_either() {
             .await;
             let mut wrong = 0;
             for guess in 0..5 {
-                // The same again would count once.
+                // The same password again would count once.
                 let password = format!("wrong {guess}");
                 let request = server.anonymous("GET", "/v2/").basic_auth(USER, Some(password));
                 let chosen = format!("192.0.2.{guess}");
@@ -298,8 +298,8 @@ async fn right_passwords_never_count_as_failures() {
     }
 }
 
-/// How probable it is that one of `a` took longer than one of `b`: a half, when nothing tells them
-/// apart (Mann and Whitney's U, as a share).
+/// The probability that one of `a` took longer than one of `b`: a half when they are
+/// indistinguishable (Mann and Whitney's U, as a share).
 fn longer(a: &[Duration], b: &[Duration]) -> f64 {
     let wins: f64 = a
         .iter()
@@ -310,7 +310,7 @@ fn longer(a: &[Duration], b: &[Duration]) -> f64 {
     wins / (a.len() * b.len()) as f64
 }
 
-/// How long refusals take of each of these, in turn.
+/// The duration of refusals of each of these, in turn.
 async fn timed(gate: &Gate, users: &[&str], rounds: usize) -> Vec<Vec<Duration>> {
     let address: IpAddr = HERE.parse().unwrap();
     let mut times = vec![Vec::new(); users.len()];
@@ -330,8 +330,8 @@ async fn timed(gate: &Gate, users: &[&str], rounds: usize) -> Vec<Vec<Duration>>
     times
 }
 
-/// Statistics, and not a limit of time: a machine that is busy is so for all of them. What is told
-/// apart by chance once is not told apart five times.
+/// Statistics instead of a time limit: a busy machine affects all of them alike. A difference by
+/// chance does not occur five times.
 async fn nothing_tells_apart(users: &[&str], file: &str, legacyformats: bool) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("users");

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-/// The exit code, and what was printed on standard output and standard error.
+/// The exit code, standard output and standard error.
 fn config(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     command.current_dir(folder).env_clear().arg("config").args(arguments);
@@ -35,7 +35,7 @@ fn config_prints_effective_values_with_origins_and_no_secret() {
     assert!(!out.contains("sesame") && !err.contains("sesame"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is made");
 
-    // What was printed is a configuration.
+    // The output is a configuration.
     fs::write(folder.path().join("again.yml"), &out).unwrap();
     let (code, again, err) = config(folder.path(), &["again.yml"], &[]);
     assert_eq!(code, 0, "{err}");

@@ -28,7 +28,7 @@ fn log_of(folder: &Path, variables: &[(&str, &str)]) -> String {
     log.whole()
 }
 
-/// What a server that does not start says.
+/// The message of a server that does not start.
 fn refusal(folder: &Path, variables: &[(&str, &str)]) -> String {
     let Output { status, stderr, .. } = portcullis(folder, variables).output().unwrap();
     let told = String::from_utf8(stderr).unwrap();
@@ -65,12 +65,12 @@ fn a_password_file_whose_folder_is_missing_is_not_made() {
     let command = format!("`mkdir -m 700 {}`", users.display());
     assert!(told.contains(&command), "{told}");
     assert!(!users.exists());
-    // A file in its place is no folder.
+    // A file in place of the folder.
     fs::write(&users, "").unwrap();
     assert!(refusal(folder.path(), &NAMED).contains("there is no folder"));
 }
 
-/// Runs a command of the shell on a terminal; gives what that shows. `None` where none can be had.
+/// Runs a shell command on a terminal; gives the terminal's content. `None` without a terminal.
 fn on_a_terminal(folder: &Path, command: &str) -> Option<String> {
     if !crate::support::process::is_there("script", "util-linux") {
         return None;
@@ -85,7 +85,7 @@ fn on_a_terminal(folder: &Path, command: &str) -> Option<String> {
 fn a_terminal_is_shown_the_first_password_and_no_file_keeps_it() {
     let folder = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_portcullis");
-    // It is ended when it has said what there is to say.
+    // The test ends it after its last message.
     let command = format!(
         "REGISTRY_HTTP_ADDR=127.0.0.1:0 {program} serve 2>log & \
          while ! grep -q listening log; do sleep 0.05; done; kill $!; wait $!"

@@ -22,7 +22,7 @@ struct Shell {
     dir: tempfile::TempDir,
 }
 
-/// What a command printed, and how it ended.
+/// The output and the exit code of a command.
 #[derive(Debug)]
 struct Ended {
     code: Option<i32>,
@@ -337,7 +337,7 @@ fn apache_verifies_our_hashes_and_we_verify_apaches() {
     assert!(shell.lets_in("apaches", "carol", "three"));
     assert_eq!(shell.text("apaches").lines().count(), 2);
 
-    // And the printed line has the same shape, blank line included.
+    // And the printed line has the same form, including the blank line.
     let shape = |ended: &Ended| {
         let (head, tail) = ended.stdout.split_once("$04$").unwrap();
         (head.to_owned(), tail.len(), tail.ends_with("\n\n"))
@@ -346,7 +346,7 @@ fn apache_verifies_our_hashes_and_we_verify_apaches() {
     let apaches = shell.apache(&["-nbB", "-C", "4", "dave", "x"], "");
     assert_eq!(shape(&ours), shape(&apaches));
 
-    // What else Apache makes is named.
+    // The other formats of Apache are named.
     for (flag, name) in [("-m", "apr1"), ("-s", "SHA-1"), ("-d", "crypt")] {
         shell.apache(&["-cb", flag, "weak", "eve", "x"], "");
         let tried = shell.run(&["-vb", "weak", "eve", "x"]);

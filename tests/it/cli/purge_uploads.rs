@@ -16,7 +16,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const OLD: &str = "6b3c9a93-af5d-473f-a4cf-9710022185cd";
 const YOUNG: &str = "0c7fbd3e-7d62-4e6d-a1d5-1f4f0c1d4b11";
 
-/// What the program did: its code, standard output, standard error.
+/// The result of the program: its exit code, standard output, standard error.
 type Ended = (Option<i32>, String, String);
 
 fn purge_uploads(root: &Path, arguments: &[&str]) -> Ended {
@@ -32,7 +32,7 @@ fn purge_uploads(root: &Path, arguments: &[&str]) -> Ended {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// The folder of an upload that was begun so long ago and last written to when it was begun.
+/// The folder of an upload of this age, last written to at its beginning.
 fn upload(root: &Path, id: &str, begun: Duration) -> PathBuf {
     let folder = root.join(format!("docker/registry/v2/repositories/team/app/_uploads/{id}"));
     fs::create_dir_all(&folder).unwrap();
@@ -41,7 +41,7 @@ fn upload(root: &Path, id: &str, begun: Duration) -> PathBuf {
     folder
 }
 
-/// Makes an upload look as if it had been begun so long ago, and not written to since.
+/// Gives an upload this age, as if it had not been written to since its beginning.
 fn age(folder: &Path, begun: Duration) {
     let time = SystemTime::now() - begun;
     let text = jiff::Timestamp::try_from(time).unwrap().strftime("%Y-%m-%dT%H:%M:%SZ");

@@ -16,7 +16,7 @@ use crate::support::{
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// What the program did: its code, standard output, standard error.
+/// The result of the program: its exit code, standard output, standard error.
 type Ended = (Option<i32>, String, String);
 
 fn retain(root: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
@@ -37,7 +37,7 @@ const RULES: &[(&str, &str)] = &[
     ("REGISTRY_STORAGE_RETENTION_RULES_0_TAGS", "^pr-[0-9]+$"),
     ("REGISTRY_STORAGE_RETENTION_RULES_0_KEEPLATEST", "1"),
     ("REGISTRY_STORAGE_RETENTION_RULES_0_KEEPPULLEDWITHIN", "168h"),
-    // It is the server's; whoever types the command decides.
+    // Read-only operation concerns the server; the operator who runs the command decides.
     ("REGISTRY_STORAGE_RETENTION_DRYRUN", "true"),
 ];
 

@@ -16,7 +16,7 @@ use crate::support::{
     server::{contents, files},
 };
 
-/// What the program did.
+/// The result of the program.
 #[derive(Debug)]
 struct Ended {
     code: Option<i32>,
@@ -31,7 +31,7 @@ impl Ended {
         self
     }
 
-    /// It was refused, with these words.
+    /// Asserts a refusal with these words.
     #[track_caller]
     fn refused(self, code: i32, words: &[&str]) {
         let ended = self.expect(code);
@@ -75,7 +75,7 @@ async fn rm_deletes_beside_a_server_whose_deletion_is_disabled() {
     let target = format!("/v2/team/app/manifests/{many}?tag=a&tag=b");
     let put = server.request("PUT", &target).header("content-type", OCI_INDEX).body(index);
     put.send().await.unwrap().error_for_status().unwrap();
-    // What the server has looked at it may remember.
+    // The server may have cached the objects that it has read.
     server.get("/v2/team/app/manifests/1.0").await.expect(200);
     server.get("/v2/team/app/tags/list").await.expect(200);
 
@@ -105,7 +105,7 @@ async fn rm_deletes_beside_a_server_whose_deletion_is_disabled() {
     server.get(&format!("/v2/team/app/inner/manifests/{kept}")).await.expect(200);
     let folders = fs::read_dir(server.tree().join("repositories/team/app")).unwrap();
     assert_eq!(folders.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), ["inner"]);
-    // The server goes on with it.
+    // The server goes on to serve the tree.
     image(&server, "team/app", "2.0").await;
     server.get("/v2/team/app/manifests/2.0").await.expect(200);
 }

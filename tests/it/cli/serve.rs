@@ -46,10 +46,10 @@ impl Process {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    /// Ends it as an operator would; gives what it printed, and its log.
+    /// Ends it as an operator would; gives its output and its log.
     async fn end(mut self, signal: &str) -> (String, String) {
         self.signal(signal);
-        // Off the runtime: clients that are still connected have to answer the farewell.
+        // Off the runtime: connected clients have to react to the shutdown.
         let ended = tokio::task::spawn_blocking(move || {
             let status = self.child.wait().unwrap();
             let mut printed = String::new();
@@ -98,8 +98,8 @@ async fn the_first_start_makes_what_is_missing_and_says_so_once() {
         assert_eq!(found & 0o777, mode, "{file}");
     }
     let port = first.port;
-    // What was printed can be read to its end when it has ended. It is no terminal, so that it is
-    // kept.
+    // The output can be read to its end after the process has ended. It is not a terminal, so the
+    // password is written to a file.
     let (printed, log) = first.end("TERM").await;
     let kept = folder.path().join("auth/admin.password");
     let password = fs::read_to_string(&kept).unwrap();
@@ -162,7 +162,7 @@ async fn nothing_secret_reaches_the_log() {
     // A login that is refused is logged with the user (docs/LOGGING.md), never with the password.
     assert_eq!(server.get(&ca, "nobody", "sesame-typo").await, 401);
     let hash = fs::read_to_string(&users).unwrap().trim().split_once(':').unwrap().1.to_owned();
-    // A line that is reported must not be quoted.
+    // The message about a line must not quote it.
     fs::write(&users, "dave:{PLAIN}sesame-plain\nsesame-without-colon\n").unwrap();
     server.signal("HUP");
     let ended = async { while server.get(&ca, "carol", "sesame-right").await == 200 {} };
@@ -258,7 +258,7 @@ fn every_command_has_help_with_an_example() {
     assert_eq!(String::from_utf8(version.stdout).unwrap(), expected);
 }
 
-/// What somebody reads who looks after a server, or a program of theirs.
+/// The log, for operators and for programs.
 #[tokio::test]
 async fn each_request_has_a_line_on_standard_output_in_the_form_that_was_asked_for() {
     for form in ["combined", "json"] {
@@ -313,7 +313,7 @@ async fn each_request_has_a_line_on_standard_output_in_the_form_that_was_asked_f
     }
 }
 
-/// What SIGHUP takes over and what it leaves until a restart.
+/// The changes that SIGHUP applies, and those that need a restart.
 #[tokio::test]
 async fn reload_by_sighup_applies_what_can_change_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
@@ -338,7 +338,7 @@ async fn reload_by_sighup_applies_what_can_change_without_a_restart() {
         tokio::time::timeout(std::time::Duration::from_secs(60), request).await.unwrap();
     };
 
-    // A configuration that cannot be used changes nothing.
+    // An invalid configuration changes nothing.
     configure(", filesytem: {}}\n");
     server.signal("HUP");
     let refused = async {

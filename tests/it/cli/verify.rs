@@ -21,7 +21,7 @@ use crate::support::{
 
 const BASE: &str = "docker/registry/v2";
 
-/// What the program did.
+/// The result of the program.
 #[derive(Debug)]
 struct Ended {
     code: Option<i32>,
@@ -30,7 +30,7 @@ struct Ended {
 }
 
 impl Ended {
-    /// The findings, and the summary behind them.
+    /// The findings, and the summary after them.
     fn json(&self) -> (Vec<Value>, Value) {
         let mut lines: Vec<Value> =
             self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -58,7 +58,7 @@ fn verify(root: &Path, arguments: &[&str]) -> Ended {
     }
 }
 
-/// How often each content is in a folder, whatever the files are called.
+/// The number of files with each content in a folder, whatever their names.
 fn bytes(folder: &Path) -> BTreeMap<Vec<u8>, usize> {
     let mut bytes = BTreeMap::new();
     for content in contents(folder).into_values() {
@@ -165,7 +165,7 @@ async fn each_kind_of_damage_is_found_and_repaired_as_far_as_can_be() {
         mended,
     });
     let whole = contents(&tree.root());
-    // Most of the time is spent on looking twice.
+    // The second look takes most of the time.
     std::thread::scope(|scope| {
         for case in &cases {
             scope.spawn(|| case.try_on(&whole, manifest));
@@ -176,9 +176,9 @@ async fn each_kind_of_damage_is_found_and_repaired_as_far_as_can_be() {
 /// One way to damage a tree.
 struct Case<'a> {
     path: &'a str,
-    /// What is written there; nothing: it is deleted.
+    /// The new content; `None` deletes the file.
     content: Option<&'a str>,
-    /// What is found, how bad it is, and where.
+    /// The expected finding, its severity, and its path.
     kind: &'a str,
     severity: &'a str,
     at: &'a str,
@@ -354,7 +354,7 @@ fn rate_limit_bounds_the_bytes_read_in_a_second() {
     assert!(start.elapsed() > Duration::from_millis(1800), "{:?}", start.elapsed());
 }
 
-/// Makes every step of a write take its time, so that another process sees the steps.
+/// Delays every step of a write, so that another process sees the steps.
 #[derive(Debug)]
 struct Slow;
 
@@ -376,7 +376,7 @@ async fn verify_beside_a_busy_server_finds_nothing_false() {
     let worker = |name: &'static str| async move {
         let mut rounds = 0;
         while busy.load(std::sync::atomic::Ordering::Relaxed) {
-            // The same image again and again, so that the same places come and go.
+            // The same image again and again, so that the same entries appear and disappear.
             let Image { digest, layer, config, .. } = image(server, name, "latest").await;
             let other = trifle(server, name, "latest").await;
             server.delete(&format!("/v2/{name}/manifests/{digest}")).await.expect(202);

@@ -20,7 +20,7 @@ use crate::support::{
 
 const POLL: Duration = Duration::from_millis(50);
 
-/// Has the server collect each second what is not needed.
+/// Lets the server collect garbage each second.
 fn eager(config: &mut Config) {
     let options = &mut config.storage.maintenance.garbagecollection;
     options.interval = Duration::from_secs(1);
@@ -76,7 +76,7 @@ fn all(folder: &Path) -> Vec<String> {
     found
 }
 
-/// Files are counted in steps of time: what is as old as the collection stays.
+/// File times have a coarse resolution: a file as old as the collection stays.
 async fn a_moment() {
     tokio::time::sleep(Duration::from_millis(30)).await;
 }
@@ -243,7 +243,7 @@ async fn damaged_repository_keeps_everything_and_the_rest_is_collected() {
     assert_eq!(status(&server, &there("whole", loose)).await, StatusCode::NOT_FOUND);
 }
 
-/// Stores a manifest as another registry has taken it, at the tag `odd`.
+/// Stores a manifest as another registry has accepted it, at the tag `odd`.
 fn store(server: &TestServer, name: &str, text: &str) -> String {
     let digest = digest(text);
     let hex = &digest["sha256:".len()..];

@@ -16,7 +16,7 @@ fn repositories(server: &TestServer) -> PathBuf {
     server.tree().join("repositories")
 }
 
-/// What is directly below the repositories: their folders go with them.
+/// The entries directly below `repositories`: a deletion removes the folders too.
 fn top(server: &TestServer) -> Vec<String> {
     let entries = fs::read_dir(repositories(server)).unwrap();
     let mut names: Vec<_> =
@@ -65,7 +65,7 @@ async fn a_deleted_repository_is_in_no_list_and_has_no_folder() {
         let answer = server.delete(target).await.expect_error(404, ErrorCode::NameUnknown);
         assert_eq!(answer.json()["errors"][0]["detail"], json!({ "name": "team/app" }));
     }
-    // Bytes go at a collection.
+    // A collection removes the bytes.
     assert_eq!(files(&server.tree().join("blobs")).len(), 6);
 }
 
@@ -91,7 +91,7 @@ async fn repositories_beside_and_within_a_deleted_one_stay() {
         .collect();
     left.sort();
     assert_eq!(left, ["a", "inner"]);
-    // The last one takes the folders above it along.
+    // The deletion of the last one removes the folders above it.
     for name in others {
         server.delete(&format!("/v2/{name}/")).await.expect(202);
     }
@@ -139,7 +139,7 @@ async fn a_deleted_repository_can_be_pushed_again() {
     assert_eq!(catalog(&server).await, json!(["team/app"]));
 }
 
-/// Its client is told at once, not when it has sent everything.
+/// The client learns it at once, not after it has sent everything.
 #[tokio::test]
 async fn a_chunk_on_its_way_ends_with_the_repository() {
     let server = TestServer::start().await;

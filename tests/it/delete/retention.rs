@@ -15,7 +15,7 @@ use crate::support::{
 
 const DAY: &str = "24h";
 
-/// A server that looks for tags that go so often.
+/// A server that applies retention at this interval.
 async fn server(interval: Duration, rule: Value) -> TestServer {
     let change = |config: &mut Config| {
         let rules = json!({ "rules": [rule] });
@@ -50,7 +50,7 @@ async fn tags_that_no_rule_keeps_are_deleted_but_not_while_the_registry_is_read_
         trifle(&server, name, "v2").await;
     }
     server.app().apply(&config).await;
-    // Long enough for it to have looked.
+    // Long enough for a run of retention.
     tokio::time::sleep(3 * second).await;
     assert_eq!(tags(&server, "ci/app").await, json!(["v1", "v2"]));
     config.storage.maintenance.readonly.enabled = false;
@@ -58,14 +58,14 @@ async fn tags_that_no_rule_keeps_are_deleted_but_not_while_the_registry_is_read_
     has_come_to(&server, "ci/app", json!(["v2"])).await;
     assert_eq!(tags(&server, "app").await, json!(["v1", "v2"]));
     let digest = digest(empty_index("ci/app:v1"));
-    // Its manifest goes behind it.
+    // Its manifest is deleted after it.
     let target = format!("/v2/ci/app/manifests/{digest}");
     while server.get(&target).await.status != 404 {
         tokio::time::sleep(second / 20).await;
     }
 }
 
-/// Where it is recorded that a manifest was pulled.
+/// The file that records a pull of a manifest.
 fn record(tree: PathBuf, name: &str, digest: &str) -> PathBuf {
     let hex = digest.strip_prefix("sha256:").unwrap();
     let revisions = tree.join(format!("repositories/{name}/_manifests/revisions/sha256"));
@@ -118,7 +118,7 @@ async fn a_pull_that_cannot_be_recorded_is_served_and_logged_once() {
         let target = format!("/v2/app/manifests/{tag}");
         let request = server.request("PUT", &target).header("content-type", OCI_INDEX);
         request.body(index.clone()).answer().await.expect(201);
-        // Nothing can be written through it.
+        // A write through the link fails.
         symlink("portcullis-pulled", record(server.tree(), "app", &digest(&index))).unwrap();
         server.request("GET", &target).answer().await.expect(200);
     }

@@ -6,7 +6,7 @@ use reqwest::header::HeaderMap;
 
 use crate::support::{Answered as _, TestServer, content::trifle, digest, h2, raw};
 
-/// What the balancers' own checks ask for, also without a host.
+/// The probes of load balancers, also without a host.
 #[tokio::test]
 async fn options_of_the_server_needs_no_password() {
     let server = TestServer::start().await;
@@ -32,7 +32,7 @@ async fn options_of_the_server_needs_no_password() {
     http2.send(&h2::request(1, "OPTIONS", "*")).await;
     let answer = http2.until(|frame| frame.stream == 1).await;
     assert!(answer.last().is_some_and(|frame| frame.is_status(8)), "{answer:?}");
-    // Of an endpoint it does, and of nothing there is nothing.
+    // It does for an endpoint; an unknown path gets 404.
     for (method, target, status) in [
         ("OPTIONS", "/v2/", 401),
         ("OPTIONS", "/v2/app/tags/list", 401),
@@ -45,10 +45,10 @@ async fn options_of_the_server_needs_no_password() {
     server.request("OPTIONS", "/v2/app/tags/list").answer().await.expect(200);
 }
 
-/// Where a page is from that shows what is in a registry.
+/// The origin of a page that shows a registry.
 const PAGE: &str = "https://ui.example.com";
 
-/// A server that lets it in as docs/MIGRATING.md says.
+/// A server that admits the page as docs/MIGRATING.md describes.
 async fn with_a_page() -> TestServer {
     let guide = include_str!("../../../docs/MIGRATING.md");
     let (_, block) = guide.split_once("```yaml cors\n").unwrap();
@@ -79,12 +79,12 @@ async fn preflight_is_answered_without_a_password() {
             assert!(answer.body.is_empty() && answer.headers.get("content-length").is_none());
         }
     }
-    // Half of it is not that question.
+    // Half of the headers make no preflight request.
     let half = server.anonymous("OPTIONS", "/v2/").header("origin", PAGE).answer().await;
     half.expect(401);
     let half = server.anonymous("OPTIONS", "/v2/").header("access-control-request-method", "GET");
     half.answer().await.expect(401);
-    // A password that is wrong is not looked at: there should be none.
+    // A wrong password is not checked: a preflight request should have none.
     let wrong = server.anonymous("OPTIONS", "/v2/").basic_auth("eve", Some("wrong"));
     let wrong = wrong.header("origin", PAGE).header("access-control-request-method", "GET");
     wrong.answer().await.expect(204);
@@ -115,7 +115,8 @@ async fn cross_site_requests_that_change_something_are_refused() {
         (None, None, &["POST", "PUT", "PATCH", "DELETE"]),
         (Some(page), Some("https://evil.example"), &["POST", "PUT", "PATCH", "DELETE"]),
         (Some(page), Some(PAGE), &[]),
-        // It is let in without a password of the browser's: a `POST` need not ask first.
+        // `*` admits pages without the browser's password, and a `POST` may need no preflight
+        // request.
         (Some(any), Some("https://evil.example"), &["POST"]),
     ] {
         let server = TestServer::with(|config| {
@@ -141,7 +142,7 @@ async fn cross_site_requests_that_change_something_are_refused() {
             }
         }
     }
-    // Nobody's password is looked at for it.
+    // No password is checked for it.
     let server = TestServer::start().await;
     let request =
         server.anonymous("POST", "/v2/app/blobs/uploads/").basic_auth("eve", Some("wrong"));

@@ -21,7 +21,8 @@ async fn blob_unknown() {
     server.delete(&target).await.expect_error(404, ErrorCode::BlobUnknown);
 }
 
-/// Two requests at once on one session. The first keeps sending until the second has its answer.
+/// Two concurrent requests on one session. The first keeps sending until the second has its
+/// response.
 #[tokio::test]
 async fn blob_upload_invalid() {
     let server = TestServer::start().await;
@@ -53,7 +54,7 @@ async fn blob_upload_invalid() {
     answer.expect(201);
 }
 
-/// A connection that is dead without having been closed does not lock its client out.
+/// A dead connection that was not closed does not lock its client out.
 #[tokio::test]
 async fn upload_of_a_silent_client_gives_way() {
     let server = TestServer::start().await;
@@ -202,7 +203,7 @@ async fn unsupported() {
         let answer = server.request(method, target).answer().await;
         assert_eq!(answer.status, 405, "{method} {target}");
         let answer = answer.expect_error(405, ErrorCode::Unsupported);
-        // RFC 9110 §15.5.6: an Allow header must say what would do.
+        // RFC 9110 §15.5.6: an Allow header must list the supported methods.
         assert!(answer.headers.contains_key("allow"), "{method} {target}");
     }
 }

@@ -13,7 +13,7 @@ use crate::support::{
     server::PASSWORD,
 };
 
-/// Opens an upload with a head that is sent as it stands, and gives the answer.
+/// Opens an upload with a verbatim head, and gives the response.
 async fn open_with(server: &TestServer, line: &str, headers: &str) -> String {
     let user = raw::authorization();
     let head = format!(
@@ -55,7 +55,7 @@ async fn location_follows_three_headers_of_trusted_proxies_only() {
             let start = format!("{start}/v2/app/blobs/uploads/");
             assert!(location.starts_with(&start), "{answer}");
         }
-        // A client cannot make itself trusted by claiming an address that is.
+        // A client cannot become trusted by claiming a trusted address.
         let claimed = "host: good.example\r\nx-forwarded-for: 127.0.0.1\r\n\
                        x-forwarded-host: other.example\r\nx-forwarded-proto: http\r\n";
         let answer = open_with(&server, OPEN, claimed).await;
@@ -64,7 +64,7 @@ async fn location_follows_three_headers_of_trusted_proxies_only() {
     }
 }
 
-/// What a trusted proxy passes on from its client is still only a host and a port.
+/// The host that a trusted proxy reports must still be only a host and a port.
 #[tokio::test]
 async fn a_poisoned_forwarded_host_is_not_repeated() {
     let server = TestServer::start().await;
@@ -126,14 +126,14 @@ async fn a_target_with_a_poisoned_authority_is_not_repeated() {
             |frame: &h2::Frame| matches!(frame.kind, h2::HEADERS | h2::RST_STREAM | h2::GOAWAY);
         let frames = connection.until(over).await;
         let last = frames.last().expect("an answer");
-        // Names of headers are compressed, values that are not in the table are sent as they are.
+        // Header names are compressed, values that are not in the table are sent verbatim.
         let text = String::from_utf8_lossy(&last.payload);
         assert!(!text.contains("evil"), "{authority}: {last:?}");
         assert!(last.kind != h2::HEADERS || last.is_status(status) || !text.contains("//"));
     }
 }
 
-/// Everything that is repeated in a header: nothing of it can begin a header of its own.
+/// Everything that a response header echoes: no echoed text can begin another header.
 #[tokio::test]
 async fn repeated_header_values_do_not_split_a_response() {
     let server = TestServer::start().await;
@@ -181,7 +181,7 @@ async fn repeated_header_values_do_not_split_a_response() {
     }
 }
 
-/// What a manifest says of itself becomes a header.
+/// The media type in a manifest becomes a header.
 #[tokio::test]
 async fn no_manifest_brings_headers_of_its_own() {
     let server = TestServer::start().await;
@@ -191,7 +191,7 @@ async fn no_manifest_brings_headers_of_its_own() {
         let answer = server.push_manifest("app", "bad", OCI_INDEX, index.to_string()).await;
         answer.expect(400);
     }
-    // One that lies in the tree already.
+    // A manifest that is in the tree already.
     trifle(&server, "app", "latest").await;
     let own = digest(empty_index("app:latest"));
     let hex = own.strip_prefix("sha256:").unwrap();
@@ -225,7 +225,7 @@ async fn the_host_of_plain_http_is_as_guarded_as_that_of_tls() {
     }
 }
 
-/// Names that a password file may have, of which a line of a log could be made.
+/// Names that a password file may have, and that could forge a line of a log.
 const NAMES: [&str; 5] = [
     "eve\" level=error msg=\"forged",
     "eve level=error msg=forged",
@@ -240,7 +240,7 @@ fn write_users(path: &Path, names: &[&str]) {
     std::fs::write(path, lines.collect::<String>()).unwrap();
 }
 
-/// Sends what could be mistaken for lines and for commands to a terminal, and looks at the logs.
+/// Sends text that could pass for log lines or control a terminal, and checks the logs.
 async fn assert_logs(formatter: &str, names: &[&str], targets: &[&[u8]], agents: &[&[u8]]) {
     let access = if formatter == "json" { "json" } else { "combined" };
     let variables = [
@@ -278,14 +278,14 @@ async fn assert_logs(formatter: &str, names: &[&str], targets: &[&[u8]], agents:
     send(names[0], b"/v2/the/last/tags/list", b"x").await;
     let (log, requests) = server.end_with_access().await;
     assert!(requests.contains("/v2/the/last/tags/list"), "{requests}");
-    // Those that are no HTTP have none.
+    // Malformed requests have none.
     let fewest = 2 * names.len() + targets.len() / 2;
     assert!(requests.lines().count() > fewest, "{requests}");
     assert_lines(&log, formatter);
     assert_lines(&requests, access);
 }
 
-/// Every line is one of ours, whole, and harmless to look at.
+/// Every line is one of ours, whole, and harmless on a terminal.
 fn assert_lines(log: &str, formatter: &str) {
     for line in log.lines() {
         let whole = match formatter {
@@ -313,13 +313,14 @@ fn assert_lines(log: &str, formatter: &str) {
     }
 }
 
-/// What a terminal obeys, what some programs take for the end of a line, what turns a line around.
+/// Characters that control a terminal, end a line in some programs, or change the direction of
+/// text.
 fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// What of a line does not stand between double quotes.
+/// The part of a line outside double quotes.
 fn outside_of_quotes(line: &str) -> String {
     let (mut outside, mut quoted, mut escaped) = (String::new(), false, false);
     for c in line.chars() {
@@ -365,8 +366,8 @@ async fn log_line_of_json_cannot_be_forged() {
     assert_logs("json", &NAMES, &TARGETS, &AGENTS).await;
 }
 
-/// Control characters beyond ASCII, and the ends of lines and turns of direction that Unicode has,
-/// in a user's name must be escaped in a log.
+/// Control characters beyond ASCII, and Unicode's line ends and direction marks, in a user's name
+/// must be escaped in a log.
 #[tokio::test]
 async fn log_shows_no_terminal_commands_in_a_user_name() {
     let names = ["eve\u{2028}x", "eve\u{202e}x"];
@@ -390,7 +391,7 @@ async fn log_shows_no_terminal_commands_in_a_path() {
 }
 
 /// A request of HTTP/1.1 without a host, or with two, must be refused with 400 (RFC 9112 §3.2):
-/// whoever stands before us may have taken the other one.
+/// a proxy in front may have used the other one.
 #[tokio::test]
 async fn a_request_with_no_host_or_two_is_refused() {
     let server = TestServer::start().await;
@@ -406,7 +407,7 @@ async fn a_request_with_no_host_or_two_is_refused() {
     }
 }
 
-/// HSTS counts for a browser only where it is on every answer that it gets.
+/// A browser needs HSTS on every response.
 #[tokio::test]
 async fn headers_of_the_configuration_are_on_every_response() {
     let server = TestServer::with(|config| {
@@ -445,7 +446,7 @@ async fn headers_of_the_configuration_are_on_every_response() {
     }
 }
 
-/// Asks three times with these headers, from this machine, and gives the log.
+/// Sends three requests with these headers, from this machine, and gives the log.
 async fn log_after(trusted: &str, headers: &[(&str, &str)]) -> String {
     let server = Process::start(&[(TRUSTED.0, trusted)]);
     for _ in 0..3 {

@@ -119,8 +119,8 @@ async fn trusted_proxy_decides_the_host_of_locations() {
     assert_starts(&location, "https://outside.example/v2/app/");
 }
 
-/// A proxy that nobody has named: what it says is not repeated, and what is not so is not said.
-/// Every client follows a path.
+/// An untrusted proxy: `Location` neither repeats its host nor names a wrong one. Every client
+/// follows a path.
 #[tokio::test]
 async fn locations_are_relative_when_an_untrusted_peer_names_the_host() {
     for trusted in [vec!["192.0.2.0/24".parse().unwrap()], http::Options::default().trustedproxies]
@@ -161,7 +161,8 @@ async fn locations_are_relative_when_an_untrusted_peer_names_the_host() {
     }
 }
 
-/// The smallest of what Traefik and compose do: TLS ends elsewhere, and nobody has said so here.
+/// A minimal setup of Traefik and compose: TLS ends at the proxy, and the proxy is not configured
+/// here.
 #[tokio::test]
 async fn push_through_an_untrusted_proxy_works() {
     let server = TestServer::with(|config| {
@@ -196,10 +197,10 @@ async fn locations_ignore_headers_that_a_trusted_proxy_only_passes_on() {
     let forwarded = ("forwarded", "for=192.0.2.1;proto=https;host=\"outside.example:443\"");
     assert_starts(&with(&[forwarded]).await, "https://outside.example:443/v2/app/");
     assert_starts(&with(&[("forwarded", "for=192.0.2.1")]).await, "http://inside.example/v2/app/");
-    // The last proxy says how it was asked; what stands before it was sent by its client.
+    // The last element is the last proxy's; the elements before it come from its client.
     let added = ("forwarded", "for=x;host=evil.example, for=192.0.2.1;proto=https");
     assert_starts(&with(&[added]).await, "https://inside.example/v2/app/");
-    // One of the two is the client's own.
+    // One of the two comes from the client.
     let (proto, host) = (("x-forwarded-proto", "https"), ("x-forwarded-host", "evil.example"));
     for headers in [
         &[forwarded, host][..],

@@ -11,8 +11,7 @@ use crate::support::{
     server::{PASSWORD, USER, contents},
 };
 
-/// Ways to write what is not a name: each as one segment of a path, percent-encoded where HTTP
-/// needs it.
+/// Malformed names: each as one segment of a path, percent-encoded where HTTP needs it.
 fn crooked() -> Vec<String> {
     let mut all: Vec<String> = [
         "..",
@@ -56,7 +55,7 @@ fn crooked() -> Vec<String> {
     all
 }
 
-/// Sends a request whose target is sent as it stands.
+/// Sends a request with a verbatim target.
 async fn ask(server: &TestServer, method: &str, target: &str, body: &str) -> String {
     let length = body.len();
     let head = format!(
@@ -66,7 +65,7 @@ async fn ask(server: &TestServer, method: &str, target: &str, body: &str) -> Str
     raw::exchange(server.begin(&head).await, body.as_bytes()).await
 }
 
-/// A refusal in the form of the specification. What HTTP itself refuses has no form.
+/// A refusal in the form of the specification. A refusal by HTTP itself has no form.
 #[track_caller]
 fn assert_refused(answer: &str, asked: &str) {
     let status = raw::status(answer).unwrap_or_else(|| panic!("no answer to {asked}: {answer:?}"));
@@ -107,7 +106,7 @@ async fn no_segment_of_a_path_leads_elsewhere() {
             ("POST", format!("/v2/app/blobs/uploads/?digest=sha256:{segment}")),
             ("GET", format!("/v2/app/referrers/sha256:{segment}")),
         ] {
-            // A name may have dashes, dots and percents in places; these are as good as they look.
+            // These are valid names, although they look unusual.
             let asked = format!("{method} {target}");
             assert_refused(
                 &ask(&server, method, &target, &body).await,
@@ -126,7 +125,7 @@ async fn no_tag_leads_elsewhere() {
     let before = contents(server.folder());
     let body = empty_index("crooked");
     let digest = digest(&body);
-    // Longer than a tag, or of other characters; these few are tags after all.
+    // Longer than a tag, or of other characters; these few are valid tags.
     let tags =
         crooked().into_iter().filter(|tag| !matches!(tag.as_str(), "_uploads" | "_manifests"));
     for tag in tags {
@@ -147,7 +146,7 @@ async fn no_tag_leads_elsewhere() {
     assert_eq!(contents(server.folder()), before);
 }
 
-/// They are of the grammar, whatever files of the storage are called.
+/// Valid names that equal names of files in the storage.
 #[tokio::test]
 async fn names_that_look_like_files_of_the_storage_are_names() {
     let server = TestServer::start().await;
@@ -166,7 +165,7 @@ async fn names_that_look_like_files_of_the_storage_are_names() {
     }
 }
 
-/// A mount that cannot be done becomes an upload (end-11); it must not find anything elsewhere.
+/// A mount of an unknown blob becomes an upload (end-11); it must not find a file elsewhere.
 #[tokio::test]
 async fn no_source_of_a_mount_leads_elsewhere() {
     let server = TestServer::start().await;
@@ -226,7 +225,7 @@ async fn as_user(
     request.body(body.to_owned()).answer().await
 }
 
-/// Every request to a session is answered as if there were none, and the session is as it was.
+/// Every request to a session gets the response for an unknown one, and the session is unchanged.
 async fn assert_unknown_to(server: &TestServer, user: &str, session: &str, repository: &str) {
     let foreign = session.replacen("/v2/app/", &format!("/v2/{repository}/"), 1);
     let close = closing(&foreign, &digest("abcd"));
@@ -282,7 +281,7 @@ async fn a_session_of_another_user_is_unknown() {
     server.put(&closing(&session, &digest("abcd")), "").await.expect(201);
 }
 
-/// Whose a session is must be known after a restart as well.
+/// The owner of a session must be known after a restart as well.
 #[tokio::test]
 async fn a_session_of_another_user_is_unknown_after_a_restart() {
     let server = with_bob().await;
@@ -292,7 +291,7 @@ async fn a_session_of_another_user_is_unknown_after_a_restart() {
     server.put(&closing(&session, &digest("abcd")), "").await.expect(201);
 }
 
-/// What is asked of a session in another repository must not take its writer's place.
+/// A request for a session in another repository must not disturb its writer.
 #[tokio::test]
 async fn upload_in_progress_is_not_interrupted_from_another_repository() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -32,10 +32,10 @@ use crate::support::{
     watched::{Call, Verdict, Watch, Watched},
 };
 
-/// What a script of requests has endpoints get, with what differs from run to run replaced.
+/// The events of a script of requests, with the values that differ from run to run replaced.
 const GOLDEN: &str = include_str!("../golden/events.txt");
 
-/// An endpoint that is tried again at once, and not given up within a test.
+/// An endpoint that is tried again at once, and never backs off within a test.
 fn endpoint(name: &str, url: String) -> EndpointOptions {
     EndpointOptions {
         name: name.to_owned(),
@@ -55,7 +55,7 @@ async fn telling(receiver: &Receiver) -> TestServer {
     TestServer::with(|config| config.notifications = to(vec![endpoint])).await
 }
 
-/// A registry that the script is played to.
+/// A registry that gets the requests of the script.
 struct Side<'a> {
     base: &'a str,
     client: &'a reqwest::Client,
@@ -64,7 +64,7 @@ struct Side<'a> {
 }
 
 impl Side<'_> {
-    /// Sends a request that has the endpoint told of it.
+    /// Sends a request that causes an event.
     async fn send(&mut self, method: &str, target: &str, kind: &str, body: Vec<u8>) {
         self.quietly(method, target, kind, body).await;
         self.hear().await;
@@ -108,7 +108,7 @@ impl Side<'_> {
         digest
     }
 
-    /// What endpoints are told of, each once.
+    /// Every kind of event, each once.
     async fn play(&mut self) {
         let (layer, config) = (b"the bytes of a layer".as_slice(), b"{}".as_slice());
         let layer_digest = self.push_blob("team/app", layer).await;
@@ -152,7 +152,7 @@ impl Side<'_> {
     }
 }
 
-/// The body, with what differs from run to run replaced.
+/// The body, with the values that differ from run to run replaced.
 fn normalised(got: &Got, base: &str) -> String {
     let event = got.event();
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
@@ -187,7 +187,7 @@ async fn endpoints_get_what_is_golden() {
     options.events.includereferences = true;
     let server = TestServer::with(|config| {
         config.notifications = options;
-        // As from registry:2, a blob can be deleted that an image needs.
+        // As in registry:2, a referenced blob can be deleted.
         config.storage.delete.blobs = DeletableBlobs::Force;
     })
     .await;
@@ -224,7 +224,7 @@ async fn registry_2_tells_endpoints_the_same() {
     assert_eq!(side.told, GOLDEN);
 }
 
-/// What an event is about, in short.
+/// An event in short.
 fn about(event: &Value) -> String {
     let target = &event["target"];
     let what = target["tag"].as_str().or_else(|| target["digest"].as_str()).unwrap();
@@ -301,7 +301,7 @@ async fn an_event_says_who_did_it_and_what_a_trusted_proxy_says_of_them() {
         format!("https://registry.example.com/v2/app/manifests/{digest}")
     );
     let host = pulled["source"]["addr"].as_str().unwrap();
-    // The port is the one that is configured, as in registry:2.
+    // The port is the configured one, as in registry:2.
     assert!(host.ends_with(":0"), "{host}");
 }
 
@@ -317,7 +317,7 @@ async fn not_modified_answer_is_no_pull_event() {
         server.request("GET", &target).header("if-none-match", tag)
     };
     known("/v2/app/manifests/v1".into(), &digest).answer().await.expect(304);
-    // Of a blob it is: registry:2 looks only after it has served.
+    // A blob's is sent: registry:2 checks the conditions after it has served.
     known(format!("/v2/app/blobs/{blob}"), &blob).answer().await.expect(304);
     assert_eq!(about(&receiver.event().await), format!("pull app {blob}"));
     receiver.is_empty();
@@ -351,7 +351,7 @@ async fn endpoints_get_what_they_do_not_ignore_with_their_headers() {
         assert_eq!(values, ["1", "2"]);
         assert!(got.headers["user-agent"].to_str().unwrap().starts_with("portcullis/"));
     }
-    // The deletion has no type that could be ignored.
+    // The event of a deletion has no type to ignore.
     for action in ["push", "delete"] {
         let event = few.event().await;
         assert_eq!(
@@ -379,7 +379,7 @@ async fn an_endpoint_that_never_answers_slows_no_push_and_no_end() {
     assert_eq!(healthy.events(100).await.len(), 100);
     silent.next().await;
     silent.is_empty();
-    // An hour is not waited for.
+    // The stop does not wait for an hour.
     server.stop().await;
 }
 
@@ -393,7 +393,7 @@ async fn refused_events_are_sent_again_in_order_and_after_a_restart() {
         trifle(&server, "app", &tag).await;
         expected.push(format!("push app {tag}"));
         if number % 10 == 9 {
-            // It is being tried, more often than there is patience for.
+            // The sender retries it, beyond the threshold.
             for _ in 0..12 {
                 assert_eq!(receiver.next().await.status, 503);
             }
@@ -406,7 +406,7 @@ async fn refused_events_are_sent_again_in_order_and_after_a_restart() {
     let folder = server.folder().join("data/portcullis-notifications/hook");
     assert!(folder.join("cursor").is_file());
     let folder = server.stop().await;
-    // Nothing is told twice after an end in peace.
+    // No event is sent twice after an orderly end.
     assert_eq!(receiver.got_now(), 0, "{}", folder.path().display());
 }
 
@@ -439,7 +439,7 @@ async fn after_kill_9_everything_that_was_acknowledged_is_told() {
     assert_eq!(told, expected);
 }
 
-/// A disk that, once it is asked to rename something, says so and stands still until it is let go.
+/// A disk that reports the first rename and then hangs until the test releases it.
 #[derive(Debug)]
 struct Held {
     reached: mpsc::UnboundedSender<()>,
@@ -473,7 +473,7 @@ async fn a_push_whose_client_has_gone_is_told_of_as_well() {
     let mut stream = server.begin(&head).await;
     stream.write_all(index.as_bytes()).await.unwrap();
     at_work.recv().await.unwrap();
-    // It ends its stream, upon which the server gives the connection up without an answer.
+    // It ends its stream, and the server closes the connection without a response.
     stream.shutdown().await.unwrap();
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
@@ -509,14 +509,14 @@ async fn endpoints_can_be_changed_while_the_server_runs_and_keep_what_waits() {
         let notifier = server.app().notifier().clone();
         async move { tokio::task::spawn_blocking(move || notifier.set(&options)).await.unwrap() }
     };
-    // While it is gone, nothing is queued for it.
+    // While it is not configured, no event is queued for it.
     set(to(Vec::new())).await.unwrap();
     trifle(&server, "app", "v2").await;
-    // One that cannot be used changes nothing.
+    // An invalid endpoint changes nothing.
     set(to(vec![endpoint("hook", second.url()), endpoint("", second.url())])).await.unwrap_err();
     set(to(vec![endpoint("a", second.url()), endpoint("a", second.url())])).await.unwrap_err();
     trifle(&server, "app", "v3").await;
-    // It comes back at another address, as SIGHUP brings it, and gets what waited.
+    // It returns with another URL, as after SIGHUP, and gets the waiting events.
     let notifications = to(vec![endpoint("hook", second.url())]);
     server.app().apply(&Config { notifications, ..server.config().clone() }).await;
     trifle(&server, "app", "v4").await;
@@ -544,7 +544,7 @@ async fn an_event_follows_its_endpoint_within_a_server_and_not_to_another() {
     trifle(&server, "app", "v1").await;
     assert_eq!(moved.next().await.status, 307);
     assert_eq!(about(&other.next().await.event()), "push app v1");
-    // Tried again: the event has not been taken.
+    // Tried again: the event was not accepted.
     let again = [away.next().await, away.next().await].map(|got| about(&got.event()));
     assert_eq!(again, ["push app v1", "push app v1"]);
     assert_eq!(about(&seen.event().await), "push app v1");
@@ -591,7 +591,7 @@ async fn events_are_counted_by_endpoint() {
         loop {
             let answer = server.client.get(format!("http://{addr}/metrics")).answer().await;
             let text = answer.expect(200).text();
-            // The answer is counted after the receiver has given it.
+            // The response is counted after the receiver has sent it.
             if text.contains("status_total{") {
                 break text;
             }
@@ -640,7 +640,7 @@ async fn without_endpoints_nothing_is_made_for_events() {
 async fn an_endpoint_that_cannot_be_used_keeps_the_server_from_starting() {
     let receiver = Receiver::start().await;
     let server = telling(&receiver).await;
-    // Its queue belongs to the server that runs.
+    // The queue belongs to the running server.
     let error = App::start(server.config()).unwrap_err();
     assert!(error.to_string().contains("portcullis-notifications/hook"), "{error}");
     let mut config = server.config().clone();
@@ -650,7 +650,7 @@ async fn an_endpoint_that_cannot_be_used_keeps_the_server_from_starting() {
     assert_eq!(server.get("/v2/").await.status, StatusCode::OK);
 }
 
-/// What it says besides its status is nothing to us, and may never come.
+/// The body of a webhook's response is ignored, and may never arrive.
 #[tokio::test]
 async fn an_event_is_taken_when_the_status_says_so_whatever_follows() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

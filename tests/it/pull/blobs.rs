@@ -97,8 +97,8 @@ async fn a_range_beyond_the_blob_is_refused_with_its_size() {
     }
 }
 
-/// RFC 9110 §14.2: a unit that is not known is ignored; what is not a range may be ignored or
-/// refused, but is never part of the content.
+/// RFC 9110 §14.2: an unknown unit is ignored; a malformed range may be ignored or refused, but
+/// never gives part of the content.
 #[tokio::test]
 async fn malformed_range_never_gives_a_part() {
     let server = TestServer::start().await;
@@ -117,7 +117,7 @@ async fn malformed_range_never_gives_a_part() {
     }
 }
 
-/// The parts of a `multipart/byteranges` answer: what each says of itself, and its bytes.
+/// The parts of a `multipart/byteranges` response: the headers of each, and its bytes.
 fn parts(answer: &Answer) -> Vec<(String, Vec<u8>)> {
     let kind = answer.header("content-type");
     let boundary = kind.strip_prefix("multipart/byteranges; boundary=").unwrap();
@@ -163,7 +163,7 @@ async fn several_ranges_give_their_parts_in_the_order_asked_for() {
         assert_eq!(answer.header("content-length"), answer.body.len().to_string(), "{range}");
         assert_eq!(answer.header("etag"), format!("\"{digest}\""), "{range}");
         assert_eq!(answer.header("docker-content-digest"), digest, "{range}");
-        // RFC 9110 §15.3.7.2: it stands in the parts.
+        // RFC 9110 §15.3.7.2: the parts have it.
         assert!(!answer.headers.contains_key("content-range"), "{range}");
         let expected: Vec<_> = expected
             .into_iter()
@@ -231,7 +231,7 @@ async fn a_range_header_as_long_as_podman_sends_is_read() {
     assert_eq!(answer.header("content-range"), "bytes */1000");
 }
 
-/// RFC 9110 §17.15: what overlaps until it is more than the blob costs no more than the blob.
+/// RFC 9110 §17.15: overlapping ranges that exceed the blob cost no more than the blob.
 #[tokio::test]
 async fn ranges_that_add_up_to_more_than_the_blob_give_the_blob() {
     let server = TestServer::start().await;
@@ -302,7 +302,7 @@ async fn head_ignores_ranges() {
     assert_eq!(answer.header("content-length"), "1000");
 }
 
-/// RFC 9110 §13.1.5: a range is only for the content that the client has a part of.
+/// RFC 9110 §13.1.5: a range applies only to the content of which the client has a part.
 #[tokio::test]
 async fn if_range_of_other_content_gives_everything() {
     let server = TestServer::start().await;
@@ -363,7 +363,7 @@ async fn if_none_match_of_the_same_content_sends_nothing() {
             assert!(!answer.headers.contains_key("content-length"), "{:?}", answer.headers);
             assert!(answer.body.is_empty(), "{tag}");
             assert_eq!(answer.header("etag"), format!("\"{digest}\""), "{tag}");
-            // RFC 9110 §15.4.5: as in the answer that is spared.
+            // RFC 9110 §15.4.5: the headers of the full response.
             assert!(answer.header("cache-control").contains("max-age=31536000"), "{tag}");
         }
     }

@@ -196,7 +196,7 @@ async fn a_repository_without_tags_has_an_empty_list() {
     assert_eq!(answer.json(), json!({ "name": "untagged", "tags": [] }));
 }
 
-/// registry:2 after a crash or on a full disk leaves such links.
+/// Links that registry:2 leaves after a crash or on a full disk.
 #[tokio::test]
 async fn a_broken_tag_link_does_not_break_the_list() {
     let server = TestServer::start().await;
@@ -217,7 +217,7 @@ async fn a_broken_tag_link_does_not_break_the_list() {
     }
 }
 
-/// A tree that registry:2 or a person has been in.
+/// A tree that registry:2 or a person has changed.
 #[tokio::test]
 async fn foreign_files_in_the_tree_are_skipped() {
     let server = TestServer::start().await;

@@ -293,7 +293,7 @@ async fn a_tree_that_registry_2_wrote_has_its_referrers() {
     let filtered = format!("{}?artifactType={}", subject.digest, SBOM.replace('+', "%2B"));
     assert_eq!(digests(&server, "app", &filtered).await, [tagged.digest.as_str()]);
     assert_eq!(digests(&server, "app", &digest("not here")).await, [early.digest.as_str()]);
-    // What comes later joins what was there.
+    // Later referrers join the existing ones.
     let later = referrer(&server, "later", &subject.manifest, json!({})).await;
     assert_eq!(
         digests(&server, "app", &subject.digest).await,
@@ -310,7 +310,7 @@ async fn manifests_pushed_by_registry_2_are_among_the_referrers() {
     let second = referrer(&server, "second", &subject.manifest, json!({})).await;
     let both = sorted([&first.digest, &second.digest]);
     assert_eq!(digests(&server, "app", &subject.digest).await, both);
-    // As if registry:2 had pushed it: it makes no entries.
+    // As if registry:2 had pushed it, which makes no entries.
     let hex = |digest: &str| digest.strip_prefix("sha256:").unwrap().to_owned();
     let of = hex(&subject.digest);
     let entry = format!("repositories/app/_referrers/sha256/{of}/sha256/{}", hex(&second.digest));
@@ -319,7 +319,7 @@ async fn manifests_pushed_by_registry_2_are_among_the_referrers() {
     assert_eq!(digests(&server, "app", &subject.digest).await, both);
 }
 
-/// The same, when the first thing that happens after the start is a push.
+/// The same when the first request after the start is a push.
 #[tokio::test]
 async fn a_push_to_a_tree_of_registry_2_does_not_hide_what_was_there() {
     let server = TestServer::start().await;

@@ -23,14 +23,14 @@ async fn a_manifest_nested_without_end_is_refused() {
             .replace("\"annotations\":", &format!("\"x\":{nested},\"annotations\":"));
         for (kind, body) in [(OCI_INDEX, index), (OCI_MANIFEST, nested.clone())] {
             let answer = server.push_manifest("app", "latest", kind, body).await;
-            // What is valid JSON below a key that nobody knows may be taken.
+            // Valid JSON below an unknown key may be accepted.
             assert!(matches!(answer.status.as_u16(), 201 | 400 | 413), "{answer:?}");
         }
     }
     server.get("/v2/").await.expect(200);
 }
 
-/// An image of so many layers that are nowhere.
+/// An image of this many missing layers.
 fn layers(count: usize) -> String {
     let blob = |nth: usize| json!({ "digest": digest(nth.to_string()), "size": 1 });
     let layers: Vec<_> = (0..count).map(blob).collect();
@@ -45,7 +45,7 @@ async fn a_manifest_of_a_hundred_thousand_descriptors_is_refused() {
     for count in [100_000, 10_000] {
         let request = before.server.request("PUT", "/v2/app/manifests/latest");
         let request = request.header("content-type", OCI_MANIFEST).body(layers(count));
-        // One that is refused for its length may be refused while it is still being sent.
+        // A manifest that is too long may be refused while the client still sends it.
         if let Ok(answer) = request.send().await {
             assert!(matches!(answer.status().as_u16(), 400 | 413), "{count}: {answer:?}");
         }
@@ -53,8 +53,7 @@ async fn a_manifest_of_a_hundred_thousand_descriptors_is_refused() {
     before.is_back().await;
 }
 
-/// What cannot be made through the interface can lie in a tree: a digest that is its own child, its
-/// own subject.
+/// A tree can contain what the API refuses: a digest that is its own child, its own subject.
 #[tokio::test]
 async fn a_manifest_that_refers_to_itself_ends_nothing_and_loops_nowhere() {
     let server = TestServer::start().await;
@@ -103,7 +102,7 @@ async fn a_million_tags_at_once_are_refused() {
     server.get("/v2/").await.expect(200);
 }
 
-/// The largest manifest that is read must not cost forty times its length in memory.
+/// Reading the largest manifest must not cost forty times its length in memory.
 #[tokio::test]
 async fn a_manifest_of_very_many_descriptors_is_refused_with_little_memory() {
     let before = Before::start().await;

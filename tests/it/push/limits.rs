@@ -135,7 +135,7 @@ async fn a_tag_over_its_length_is_refused() {
     assert!(files(&server.tree()).is_empty());
 }
 
-/// How many bytes of the disk a folder takes.
+/// The disk space of a folder, in bytes.
 fn taken(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -147,7 +147,7 @@ fn taken(folder: &Path) -> u64 {
         .sum()
 }
 
-/// Waits for what must come, however slow the machine is.
+/// Waits for an event that must happen, however slow the machine is.
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !holds().await {
@@ -157,8 +157,8 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(raw::GUARD, waiting).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
-/// What a client announces is no reason to take room from others, and a whole blob is an open
-/// upload for as long as it is on its way.
+/// An announced length must not take disk space from other clients, and a blob in one request
+/// counts as an open upload until the request ends.
 #[tokio::test]
 async fn upload_with_one_byte_of_ten_gibibytes_takes_no_room_and_stays_open() {
     let server = TestServer::with(|config| {
@@ -179,7 +179,7 @@ async fn upload_with_one_byte_of_ten_gibibytes_takes_no_room_and_stays_open() {
     let begun = || files(&server.tree()).iter().filter(|file| file.ends_with("startedat")).count();
     until("six are open", async || begun() == 6).await;
     assert!(taken(&server.tree()) < 8 << 20, "{}", taken(&server.tree()));
-    // One more, however it is begun.
+    // One more, in each way to begin it.
     let answer = server.post("/v2/app/blobs/uploads/").await;
     answer.expect_error(429, ErrorCode::TooManyRequests);
     let mut seventh = server.begin(&head).await;
@@ -195,8 +195,8 @@ async fn upload_with_one_byte_of_ten_gibibytes_takes_no_room_and_stays_open() {
     assert!(taken(&server.tree()) < 1 << 20);
 }
 
-/// Twelve of 64 MiB have sent 3 MiB each: they have room for what follows, and not for all they
-/// said.
+/// Twelve uploads of 64 MiB have sent 3 MiB each: they reserve space for the next bytes, and not
+/// for the announced length.
 #[tokio::test]
 async fn preallocation_follows_the_bytes_that_have_arrived() {
     let server = TestServer::start().await;
@@ -230,7 +230,7 @@ async fn uploads_that_are_begun_and_cancelled_leave_no_folder() {
         let parts: Vec<String> = (0..20).map(|part| format!("c{n}-{part}")).collect();
         parts.join("/")
     };
-    // The names of some begin as those of others do.
+    // Some names are prefixes of others.
     let cancelled = stream::iter(0..500).for_each_concurrent(16, |n| {
         let name = if n % 2 == 0 { name(n) } else { format!("team/app/{}", name(n % 10)) };
         let server = &server;
@@ -244,7 +244,7 @@ async fn uploads_that_are_begun_and_cancelled_leave_no_folder() {
     });
     cancelled.await;
     assert_eq!(folders(&repositories), before);
-    // So do those that are refused.
+    // Refused uploads do as well.
     let wrong = digest("other");
     let whole = format!("/v2/a/b/c/blobs/uploads/?digest={wrong}");
     server.request("POST", &whole).body("x").answer().await.expect(400);
@@ -254,7 +254,7 @@ async fn uploads_that_are_begun_and_cancelled_leave_no_folder() {
     server.get("/v2/team/app/manifests/latest").await.expect(200);
 }
 
-/// A push into a folder that others tidy up at the same time finds it, or makes it again.
+/// A push into a folder that other requests remove at the same time finds it, or creates it again.
 #[tokio::test]
 async fn a_push_goes_through_beside_cancelled_uploads_in_its_folders() {
     let server = TestServer::start().await;
@@ -284,7 +284,7 @@ async fn unfinished_uploads_of_a_user_are_limited_within_an_hour() {
         config.uploads = http::UploadsOptions { maxperhour: 3, ..http::UploadsOptions::default() };
     })
     .await;
-    // What becomes a blob does not count.
+    // Finished uploads do not count.
     for n in 0..5 {
         server.push_blob("app", format!("blob {n}")).await;
         let location = server.open_upload("app").await;
@@ -319,7 +319,7 @@ impl Watch for Walks {
     }
 }
 
-/// Those who ask the same at a time wait for one of them, and what is pushed meanwhile is found.
+/// Concurrent equal requests share one walk, and find content that was pushed meanwhile.
 #[tokio::test]
 async fn concurrent_searches_share_a_walk_and_miss_no_push() {
     let walks = Walks::default();
@@ -330,7 +330,7 @@ async fn concurrent_searches_share_a_walk_and_miss_no_push() {
     }
     for target in ["/v1/search?q=app", "/v2/_catalog"] {
         let count = || walks.0.load(Ordering::Relaxed);
-        // A push ends what was remembered, so that this is a walk.
+        // A push invalidates the cache, so that this is a walk.
         trifle(&server, "pushed", "latest").await;
         let before = count();
         server.get(target).await.expect(200);
@@ -341,7 +341,7 @@ async fn concurrent_searches_share_a_walk_and_miss_no_push() {
         let all = join_all((0..64).map(|_| server.get(target))).await;
         assert!(all.iter().all(|answer| answer.status == 200));
         let many = count() - before;
-        // By turns, a second each, if the machine is as slow as that.
+        // Each answer is cached for a second, which a slow machine may exceed.
         assert!(many < 16 * one, "{target}: {many} for 64, {one} for one");
     }
     for n in 0..5 {

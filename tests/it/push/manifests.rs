@@ -57,7 +57,7 @@ async fn assert_refused(server: &TestServer, media_type: &str, manifest: &str) {
     server.get("/v2/app/manifests/refused").await.expect(404);
 }
 
-/// The digests of what a refusal says is missing.
+/// The missing digests that a refusal names.
 fn missing(answer: &Answer) -> Vec<String> {
     let mut found = Vec::new();
     for error in answer.json()["errors"].as_array().unwrap() {
@@ -666,7 +666,7 @@ async fn a_deleted_manifest_takes_its_tags_along() {
         answer.expect(201);
     }
     let other = trifle(&server, "app", "other").await;
-    // A tag that was once here and has moved stays.
+    // A tag that once named it and has moved stays.
     let answer = server.push_manifest("app", "moved", OCI_INDEX, body.clone()).await;
     answer.expect(201);
     let moved = trifle(&server, "app", "moved").await;
@@ -762,7 +762,7 @@ async fn a_method_that_manifests_do_not_have_is_unsupported() {
     }
 }
 
-/// A repository may be called as a part of a path is.
+/// A repository may have the name of a part of a path.
 #[tokio::test]
 async fn repositories_may_have_the_names_of_endpoints() {
     let server = TestServer::start().await;

@@ -23,7 +23,7 @@ fn broken(bytes: &[u8], piece: usize) -> reqwest::Body {
     reqwest::Body::wrap_stream(stream::iter(pieces))
 }
 
-/// The path of a `Location`: what stays the same when the server gets another port.
+/// The path of a `Location`, which does not change with the port of the server.
 fn path(location: &str) -> String {
     match location.split_once("://") {
         Some((_, rest)) => rest[rest.find('/').unwrap()..].to_owned(),
@@ -31,7 +31,7 @@ fn path(location: &str) -> String {
     }
 }
 
-/// How many bytes a `Range` says there are. `0-0` is one byte, or none.
+/// The number of bytes in a `Range`. `0-0` is one byte, or none.
 fn end(answer: &Answer) -> usize {
     let end = answer.header("range").strip_prefix("0-").unwrap();
     end.parse().unwrap()
@@ -43,13 +43,13 @@ async fn assert_blob(server: &TestServer, name: &str, digest: &str, bytes: &[u8]
     assert!(answer.body == bytes, "other bytes at {digest}");
 }
 
-/// Neither content, nor a session, nor anything half-made.
+/// Asserts that neither content nor a session nor a half-written file exists.
 fn assert_nothing(server: &TestServer) {
     let left = files(&server.tree());
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// Goes on with an upload as a client does: asks how far it is, sends the rest, closes.
+/// Resumes an upload as a client does: asks for its offset, sends the rest, closes it.
 async fn resume(server: &TestServer, location: &str, bytes: &[u8], digest: &str) {
     let status = server.get(location).await.expect(204);
     assert!(!status.headers.contains_key("content-length"), "RFC 9110, 8.6: not in a 204");
@@ -228,7 +228,7 @@ async fn a_chunk_out_of_order_is_refused_and_the_session_goes_on() {
     let location = server.open_upload("app").await;
     server.patch(&location, Some("4-7"), "efgh").await.expect_error(416, ErrorCode::RangeInvalid);
     server.patch(&location, Some("0-3"), "abcd").await.expect(202);
-    // A gap, the same again, and an overlap.
+    // A gap, a repetition, and an overlap.
     for (range, chunk) in [("6-7", "gh"), ("0-3", "abcd"), ("2-5", "cdef"), ("3-3", "d")] {
         let answer = server.patch(&location, Some(range), chunk).await;
         let answer = answer.expect_error(416, ErrorCode::RangeInvalid);
@@ -242,7 +242,7 @@ async fn a_chunk_out_of_order_is_refused_and_the_session_goes_on() {
     assert_blob(&server, "app", &digest, b"abcdefgh").await;
 }
 
-/// A client that is told where the upload goes on can go on there.
+/// A client that gets the offset can resume there.
 #[tokio::test]
 async fn a_chunk_at_the_wrong_place_is_told_so_before_its_length_is_judged() {
     let server = TestServer::start().await;
@@ -261,7 +261,7 @@ async fn a_chunk_at_the_wrong_place_is_told_so_before_its_length_is_judged() {
             assert_eq!(path(answer.header("location")), path(&location), "{method} {range}");
         }
     }
-    // At the right place the length counts, and at that of nobody the upload does.
+    // At the right offset the length is checked; for an unknown session the session is.
     let answer = server.patch(&location, Some("4-9"), "ef").await;
     answer.expect_error(400, ErrorCode::SizeInvalid);
     let nobody = "/v2/app/blobs/uploads/7e8d4bd4-4a3f-4c5e-9b3e-0123456789ab";
@@ -294,12 +294,12 @@ async fn a_chunk_names_its_range_in_each_form_that_clients_send() {
         let request = server.request("PUT", &closing(&location, &whole));
         request.header("content-range", range).body(chunk).answer()
     };
-    // Nothing, where it says that there is something; and what leads beyond its own size.
+    // An empty chunk with a range, and a range beyond its own size.
     close("8-8", "").await.expect_error(400, ErrorCode::SizeInvalid);
     close("8-9/9", "ij").await.expect_error(416, ErrorCode::RangeInvalid);
     close("bytes 8-9/10", "ij").await.expect(201);
     assert_blob(&server, "app", &whole, b"abcdefghij").await;
-    // The last request of an upload often has no bytes, and says so.
+    // The last request of an upload often has an empty body with `Content-Length: 0`.
     let location = server.open_upload("app").await;
     server.patch(&location, Some("0-3"), "abcd").await.expect(202);
     let request = server.request("PUT", &closing(&location, &digest("abcd")));
@@ -630,8 +630,8 @@ async fn a_session_goes_on_after_a_restart() {
     assert_blob(&server, "app", &digest(&bytes), &bytes).await;
 }
 
-/// What a kill leaves that comes when the data has become a blob and the rest of the session is
-/// still there: the hasher that was saved is of bytes that the session has no more.
+/// A kill after the data has become a blob and before the rest of the session is removed: the saved
+/// hasher then covers bytes that the session no longer has.
 #[tokio::test]
 async fn a_saved_hasher_is_not_used_for_other_bytes() {
     let first = noise(31, 5 << 20);
@@ -646,7 +646,7 @@ async fn a_saved_hasher_is_not_used_for_other_bytes() {
         let server = server.restart().await;
         std::fs::remove_file(data).unwrap();
 
-        // In pieces that are too small for their hasher to be saved.
+        // In chunks too small for a saved hasher.
         for piece in other.chunks(1 << 20) {
             server.patch(&location, None, piece.to_vec()).await.expect(202);
         }
@@ -668,7 +668,7 @@ async fn breaks_and_goes_on(length: usize, sent: usize, restart: bool) {
         server = server.restart().await;
     }
     let status = server.get(&location).await.expect(204);
-    // registry:2 keeps what came before the break.
+    // registry:2 keeps the bytes before the break.
     assert_eq!(status.header("range"), format!("0-{}", sent - 1));
     resume(&server, &location, &bytes, &digest).await;
     assert_blob(&server, "app", &digest, &bytes).await;
@@ -694,8 +694,8 @@ async fn a_large_upload_that_breaks_goes_on_after_a_restart() {
     breaks_and_goes_on(12 << 20, (11 << 20) + 77, true).await;
 }
 
-/// Over HTTP/2 the stream is reset while the connection lives; what was under way may be lost, but
-/// what the server then tells is what it has.
+/// Over HTTP/2 the stream is reset while the connection lives. Bytes under way may be lost, but the
+/// offset that the server then reports is right.
 #[tokio::test]
 async fn a_reset_stream_goes_on_after_a_restart() {
     for (length, sent) in [(300_000, 200_000), (12 << 20, 11 << 20)] {
@@ -761,7 +761,7 @@ async fn a_closing_put_that_breaks_makes_no_blob_and_goes_on() {
     assert_blob(&server, "app", &digest, &bytes).await;
 }
 
-/// The digest is that of the part that arrived: a body that was cut off is not the blob.
+/// The digest is that of the part that arrived: a truncated body is not the blob.
 #[tokio::test]
 async fn a_post_that_breaks_makes_no_blob() {
     let server = TestServer::start().await;
@@ -834,7 +834,7 @@ async fn upload_of_one_byte_can_be_resumed() {
     answer.expect(201);
 }
 
-/// The client that was cut off comes back before anybody restarts anything.
+/// The interrupted client returns without a restart of the server.
 #[tokio::test]
 async fn a_reset_stream_goes_on_at_once() {
     for (length, sent) in [(300_000, 200_000), (12 << 20, 11 << 20)] {

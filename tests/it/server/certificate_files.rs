@@ -19,8 +19,8 @@ use crate::support::TestServer;
 struct Folder(tempfile::TempDir);
 
 impl Folder {
-    /// With a root, an authority below it, and a certificate for localhost by that: `root.crt`,
-    /// `middle.crt`, `leaf.crt` and `leaf.key`. `None` where there is no OpenSSL.
+    /// With a root, an authority below it, and that authority's certificate for localhost:
+    /// `root.crt`, `middle.crt`, `leaf.crt` and `leaf.key`. `None` without OpenSSL.
     fn with_chain() -> Option<Self> {
         if !crate::support::process::is_there("openssl", "openssl") {
             return None;
@@ -56,7 +56,7 @@ impl Folder {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
-    /// Runs a command as a shell does.
+    /// Runs a shell command.
     fn runs(&self, command: &str) {
         let output = Command::new("sh").current_dir(self.0.path()).args(["-c", command]).output();
         let output = output.unwrap();
@@ -74,7 +74,7 @@ impl Folder {
     }
 }
 
-/// The exit code, and what was printed on standard error.
+/// The exit code, and standard error.
 fn check(folder: &Path, file: &str) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     command.current_dir(folder).env_clear().args(["config", "--check", file]);
@@ -87,8 +87,8 @@ fn use_files(config: &mut Config, certificate: PathBuf, key: PathBuf) {
     config.http.server.tls = TlsOptions::with(CertificateSource::Files { certificate, key });
 }
 
-/// Asks a server with these files, trusting the root alone: the whole chain has to be served, in an
-/// order that the client can follow.
+/// Sends a request to a server with these files, trusting the root alone: the server must send the
+/// whole chain, in the right order.
 async fn serves(folder: &Folder, certificate: &str, key: &str) -> StatusCode {
     let (certificate, key) = (folder.path(certificate), folder.path(key));
     let server = TestServer::with(|config| use_files(config, certificate, key)).await;
@@ -133,7 +133,7 @@ async fn a_chain_is_served_whole_however_its_file_is_written() {
         let status = serves(&folder, "chain.pem", "odd.key").await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{case}");
     }
-    // With what OpenSSL writes behind a certificate that it trusts.
+    // With the trust settings that OpenSSL appends to a certificate.
     folder.runs("openssl x509 -in leaf.crt -trustout -addtrust serverAuth -out trusted.crt");
     folder.write("chain.pem", format!("{}{middle}", folder.read("trusted.crt")).as_bytes());
     assert_eq!(serves(&folder, "chain.pem", "leaf.key").await, StatusCode::UNAUTHORIZED);
@@ -174,7 +174,7 @@ fn a_certificate_that_no_client_takes_is_refused_with_the_command_that_makes_ano
         assert_eq!(problems.len(), 1, "{told}");
         let start = "portcullis: config.yml:6:18: http.tls.certificate: the certificate in ";
         assert!(problems[0].starts_with(start) && problems[0].contains(what), "{told}");
-        // What it says does what it says.
+        // The command in the message works.
         folder.runs(command(problems[0]));
         let (code, told) = folder.check(&certificate, &key);
         assert_eq!(code, 0, "{told}");
@@ -198,7 +198,7 @@ fn a_file_of_another_form_is_named_with_the_command_that_makes_pem_of_it() {
         ("leaf.p7b", "leaf.key", "http.tls.certificate", "leaf.p7b is PKCS#7", true),
         ("leaf.utf16", "leaf.key", "http.tls.certificate", "leaf.utf16 is encoded in UTF-16", true),
         ("leaf.crt", "key.der", "http.tls.key", "key.der is DER", true),
-        // Asks for a password, even for an empty one.
+        // OpenSSL prompts for a password, even an empty one.
         ("leaf.pfx", "leaf.key", "http.tls.certificate", "leaf.pfx is PKCS#12", false),
         ("leaf.crt", "leaf.pfx", "http.tls.key", "leaf.pfx is PKCS#12", false),
         (
@@ -320,7 +320,7 @@ fn a_check_of_the_configuration_of_a_server_that_runs_is_no_problem() {
     let (code, told) = check(folder.path(), "config.yml");
     assert_eq!(code, 0, "{told}");
     assert!(told.contains("is in use"), "{told}");
-    // Two addresses of one file are another matter.
+    // Two listeners with one file are a different case.
     drop(taken);
     fs::write(
         folder.path().join("config.yml"),

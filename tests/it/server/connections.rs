@@ -19,7 +19,7 @@ use crate::support::{
     server::{PASSWORD, USER, client_builder},
 };
 
-/// Waits for something that must happen.
+/// Waits for an event that must happen.
 async fn until(what: &str, mut happened: impl FnMut() -> bool) {
     let waiting = async {
         while !happened() {
@@ -29,12 +29,12 @@ async fn until(what: &str, mut happened: impl FnMut() -> bool) {
     assert!(tokio::time::timeout(GUARD, waiting).await.is_ok(), "{what}");
 }
 
-/// Connects from an address of this machine: all of 127.0.0.0/8 are.
+/// Connects from an address of this machine, which has all of 127.0.0.0/8.
 async fn connect_from(server: &TestServer, from: [u8; 4]) -> Stream {
     raw::secured(silent(server, from).await, &server.authority(), &[]).await
 }
 
-/// Asks for something and takes the answer, whose status is given; `None` where there is none.
+/// Sends a request and reads the response, whose status it gives; `None` without a response.
 async fn ask(stream: &mut Stream, target: &str, headers: &str) -> Option<u16> {
     let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
     stream.write_all(head.as_bytes()).await.ok()?;
@@ -48,7 +48,7 @@ async fn ask(stream: &mut Stream, target: &str, headers: &str) -> Option<u16> {
     raw::status(&answer)
 }
 
-/// What a probe of a balancer asks for, which needs no password.
+/// The probe of a load balancer, which needs no password.
 async fn probe(stream: &mut Stream) -> Option<u16> {
     ask(stream, "/", "").await
 }
@@ -58,14 +58,14 @@ async fn log_in(stream: &mut Stream) -> Option<u16> {
     ask(stream, "/v2/", &format!("Authorization: {}\r\n", raw::authorization())).await
 }
 
-/// A connection on which somebody has logged in.
+/// An authenticated connection.
 async fn known(server: &TestServer, from: [u8; 4]) -> Stream {
     let mut stream = connect_from(server, from).await;
     assert_eq!(log_in(&mut stream).await, Some(200));
     stream
 }
 
-/// So many connections, and no address of this machine is a proxy's.
+/// A limit of connections, and no trusted proxy on this machine.
 fn limited(limit: u32) -> impl FnOnce(&mut Config) {
     move |config| {
         config.http.server.maxconnections = NonZeroU32::new(limit);
@@ -98,15 +98,15 @@ async fn a_client_waits_where_users_have_all_connections() {
     server.get("/v2/").await.expect(200);
 }
 
-/// Connects from an address of this machine and says nothing.
+/// Connects from an address of this machine and sends nothing.
 async fn silent(server: &TestServer, from: [u8; 4]) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((from, 0).into()).unwrap();
     socket.connect(server.addr()).await.unwrap()
 }
 
-/// One address opens as many as it can, silent ones first, and then such on which it asks for what
-/// needs no password.
+/// One address opens as many connections as it can, silent ones first, and then ones with a request
+/// that needs no password.
 #[tokio::test]
 async fn an_address_without_a_password_has_a_share_and_another_logs_in_and_pulls_at_once() {
     let server = TestServer::with(limited(60)).await;
@@ -137,7 +137,7 @@ async fn an_address_without_a_password_has_a_share_and_another_logs_in_and_pulls
     assert_eq!(pulled.expect(200).text(), "content");
 }
 
-/// Many addresses take what there is for them; who has logged in keeps the connection.
+/// Many addresses use up their share; authenticated connections stay.
 #[tokio::test]
 async fn connections_of_users_are_never_closed_for_strangers() {
     let server = TestServer::with(limited(40)).await;
@@ -153,7 +153,7 @@ async fn connections_of_users_are_never_closed_for_strangers() {
     let three_quarters = || (connections().unauthenticated, connections().closed_for_room);
     until("three quarters are theirs", || three_quarters() == (30, 70)).await;
     assert_eq!(connections().open, 40);
-    // Users who come now take the places of strangers, even beyond the quarter.
+    // New users take the places of unauthenticated connections, even beyond the quarter.
     for _ in 0..5 {
         users.push(known(&server, [127, 0, 0, 3]).await);
     }
@@ -189,7 +189,7 @@ async fn a_proxy_that_is_trusted_has_more_than_an_address_and_no_more_than_all()
     until("all have a limit", || connections().unauthenticated == 45).await;
 }
 
-/// Says something over HTTP/1.1, and more of it bit by bit, until the server closes.
+/// Sends part of a request over HTTP/1.1, and the rest bit by bit, until the server closes.
 async fn hold_http1(server: &TestServer, name: &str, said: &str, more: &[u8]) {
     let mut stream = server.connect(&[]).await;
     stream.write_all(said.as_bytes()).await.unwrap();
@@ -227,8 +227,8 @@ async fn until_closed(name: &str, closed: impl Future<Output = ()>, saying: impl
     }
 }
 
-/// Ways to hold a connection without a password, all at once because each takes as long as a
-/// stranger is waited for; and a user and a balancer's probe, who are not given up meanwhile.
+/// Ways to hold a connection without a password, all at once because each takes the idle timeout of
+/// an unauthenticated connection; and a user and a load balancer's probe, whose connections stay.
 #[tokio::test]
 async fn unauthenticated_connections_are_closed_after_seconds_and_those_of_users_and_probes_are_not()
  {
@@ -250,7 +250,7 @@ async fn unauthenticated_connections_are_closed_after_seconds_and_those_of_users
         ("half a head behind a request", format!("{get}\r\nGET"), "x"),
         ("a body that is not wanted", post.to_owned(), "x"),
     ];
-    // What is asked for is nowhere, so that nobody looks at the password.
+    // The path is unknown, so that no password is checked.
     let head = |method, flags| {
         let block = h2::block(method, "/nowhere", &[]);
         h2::frame(h2::HEADERS, h2::END_HEADERS | flags, 1, &block)
@@ -333,10 +333,10 @@ async fn default_connection_limit_is_what_descriptors_allow() {
     assert!((1..=10_000).contains(&limit), "{limit}");
 }
 
-/// How long a process has computed, in hundredths of a second.
+/// The processor time of a process, in hundredths of a second.
 fn computed(process: &Process) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
-    // Behind the name of the program; user and system time are fields 14 and 15 (proc(5)).
+    // After the name of the program; user and system time are fields 14 and 15 (proc(5)).
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
@@ -357,7 +357,7 @@ async fn a_server_without_descriptors_rests_says_so_once_and_goes_on_when_there_
     let before = computed(&server);
     tokio::time::sleep(Duration::from_secs(2)).await;
     let busy = computed(&server) - before;
-    // Trying again and again without a rest would take 200.
+    // Retrying without a pause would take 200.
     assert!(busy < 60, "{busy} hundredths of a second in two seconds");
     drop(clients);
     server.request("GET", "/v2/").header("connection", "close").answer().await.expect(200);
@@ -389,7 +389,7 @@ async fn a_user_has_so_many_uploads_open_and_no_more() {
     };
     too_many().await;
     assert!(!server.tree().join("repositories/c").exists());
-    // A blob in one request is one more for as long as the request lasts.
+    // A blob in one request counts until the request ends.
     let whole = format!("/v2/c/blobs/uploads/?digest={digest}");
     let answer = server.request("POST", &whole).body("whole").answer().await;
     answer.expect_error(429, ErrorCode::TooManyRequests);
@@ -403,7 +403,7 @@ async fn a_user_has_so_many_uploads_open_and_no_more() {
     server.put(&closed, "whole").await.expect(201);
     open[1] = server.open_upload("a").await;
     too_many().await;
-    // One that ended in a wrong digest is over as well.
+    // An upload that ended with a wrong digest is over as well.
     server.put(&closing(&open[2], &digest), "other").await.expect(400);
     server.open_upload("a").await;
 }

@@ -13,7 +13,7 @@ use crate::support::{
 
 const CROWD: usize = 32;
 
-/// A server that the client has shown its password to, as all do before they ask for many things at
+/// A server at which the client has logged in, as real clients do before they send many requests at
 /// once.
 async fn acquainted() -> TestServer {
     let server = TestServer::start().await;
@@ -21,7 +21,7 @@ async fn acquainted() -> TestServer {
     server
 }
 
-/// What is in the tree below no upload session.
+/// The files of the tree outside upload sessions.
 fn content(server: &TestServer) -> Vec<String> {
     files(&server.tree()).into_iter().filter(|file| !file.contains("/_uploads/")).collect()
 }

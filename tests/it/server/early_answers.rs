@@ -14,7 +14,7 @@ use crate::support::{
 
 const UPLOADS: &str = "/v2/app/blobs/uploads/";
 
-/// More than the sockets of both sides hold.
+/// More than the socket buffers of both sides hold.
 const MUCH: usize = 8_000_000;
 
 /// The head of a request without credentials.
@@ -22,7 +22,7 @@ fn head(headers: &str) -> String {
     format!("POST {UPLOADS} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n\r\n")
 }
 
-/// Sends all of it: what is written to TLS may stay there.
+/// Sends all of it: TLS may buffer written bytes.
 async fn send(stream: &mut raw::Stream, bytes: &[u8]) {
     stream.write_all(bytes).await.unwrap();
     stream.flush().await.unwrap();
@@ -65,7 +65,7 @@ async fn an_answer_says_that_it_is_the_last_where_the_body_is_not_going_to_be_re
     for headers in [
         "content-length: 100000000",
         "transfer-encoding: chunked",
-        // It waits for the word to send the body, and does not get it.
+        // It waits for 100 Continue, and does not get it.
         "content-length: 10\r\nexpect: 100-continue",
     ] {
         let mut stream = server.connect(&[]).await;
@@ -76,7 +76,7 @@ async fn an_answer_says_that_it_is_the_last_where_the_body_is_not_going_to_be_re
     }
 }
 
-/// As most clients do: they look for an answer when the last byte has left.
+/// As most clients do: they read the response after they have sent the last byte.
 #[tokio::test]
 async fn an_answer_waits_for_a_client_that_sends_everything_first() {
     let server = TestServer::start().await;
@@ -86,7 +86,7 @@ async fn an_answer_waits_for_a_client_that_sends_everything_first() {
         (format!("content-length: {MUCH}\r\nconnection: close"), vec![b'x'; MUCH]),
         ("content-length: 100000000".to_owned(), vec![b'x'; MUCH]),
         ("transfer-encoding: chunked".to_owned(), [&chunk[..], b"\r\n0\r\n\r\n"].concat()),
-        // It is not told to go on, and does so all the same.
+        // It sends the body without 100 Continue.
         (format!("content-length: {MUCH}\r\nexpect: 100-continue"), vec![b'x'; MUCH]),
     ] {
         let mut stream = server.connect(&[]).await;
@@ -97,13 +97,13 @@ async fn an_answer_waits_for_a_client_that_sends_everything_first() {
     }
 }
 
-/// Settings of a client that agrees to the server's, whose windows count from then on.
+/// Settings of a client that acknowledges the server's, whose windows apply from then on.
 fn settings() -> Vec<u8> {
     let mine = h2::frame(h2::SETTINGS, 0, 0, &[]);
     [mine, h2::frame(h2::SETTINGS, h2::ACK, 0, &[])].concat()
 }
 
-/// A client of HTTP/2 whose stream is reset throws the answer away.
+/// A client of HTTP/2 whose stream is reset discards the response.
 #[tokio::test]
 async fn reset_never_overtakes_an_answer() {
     let server = TestServer::start().await;
@@ -120,8 +120,7 @@ async fn reset_never_overtakes_an_answer() {
                 && (frame.kind == h2::RST_STREAM || frame.flags & h2::END_STREAM != 0)
         };
         said.extend(connection.until(ends).await);
-        // As much as the first window of the stream allows, and half of what that of the connection
-        // does.
+        // As much as the first window of the stream allows, and half of the connection's window.
         for _ in 0..250 {
             connection.send(&h2::frame(h2::DATA, 0, stream, &[b'x'; 16_384])).await;
         }
@@ -130,7 +129,8 @@ async fn reset_never_overtakes_an_answer() {
         let asked = |frame: &h2::Frame| frame.kind == h2::PING && frame.flags == h2::ACK;
         said.extend(connection.until(asked).await);
     }
-    // The server opens the window of the connection at the start, and again for what it has taken.
+    // The server opens the window of the connection at the start, and again for the bytes it has
+    // read.
     let opens = |frame: &h2::Frame| frame.kind == h2::WINDOW_UPDATE && frame.stream == 0;
     while said.iter().filter(|frame| opens(frame)).count() < 2 {
         let more = connection.until(opens).await;
@@ -140,7 +140,7 @@ async fn reset_never_overtakes_an_answer() {
     assert!(said.iter().all(|frame| frame.kind != h2::RST_STREAM), "{said:?}");
 }
 
-/// While passwords are checked nobody reads the bodies of their requests.
+/// While passwords are checked the server does not read the bodies of their requests.
 #[tokio::test]
 async fn bodies_that_come_with_wrong_passwords_take_no_memory() {
     let before = Before::start().await;
@@ -155,7 +155,7 @@ async fn bodies_that_come_with_wrong_passwords_take_no_memory() {
                 let block = h2::block_of(&wrong, "POST", UPLOADS, &[]);
                 connection.send(&h2::frame(h2::HEADERS, h2::END_HEADERS, stream, &block)).await;
             }
-            // As much as the windows that the server opens allow.
+            // As much as the server's windows allow.
             for _ in 0..200 {
                 for stream in [1, 3] {
                     let data = h2::frame(h2::DATA, 0, stream, &[b'x'; 16_384]);
@@ -167,7 +167,7 @@ async fn bodies_that_come_with_wrong_passwords_take_no_memory() {
             let _ = tokio::time::timeout(GUARD, connection.until(|_| false)).await;
         }));
     }
-    // Most of them are stopped in the middle.
+    // Most of them are stopped half-way.
     let _ = tokio::time::timeout(Duration::from_secs(3), join_all(&mut sending)).await;
     let grown = before.server.peak().saturating_sub(before.memory);
     sending.into_iter().for_each(|sent| sent.abort());

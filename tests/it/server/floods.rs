@@ -15,22 +15,22 @@ use crate::support::{
     server::{PASSWORD, USER, client_builder},
 };
 
-/// Clients are waited for no longer than a test can wait.
+/// The idle timeout, as short as a test needs.
 const IMPATIENT: [(&str, &str); 1] = [("REGISTRY_HTTP_IDLETIMEOUT", "1s")];
 
-/// What became of a flood.
+/// The outcome of a flood.
 #[derive(Debug)]
 struct Outcome {
     /// The server ended the connection.
     closed: bool,
-    /// The reason that it gave.
+    /// The reason in its GOAWAY.
     reason: Option<u32>,
-    /// How often it answered with 200.
+    /// The number of responses with 200.
     served: usize,
 }
 
-/// Sends what `pieces` gives over one HTTP/2 connection and reads what comes; then asks with a PING
-/// whether the server is still there. Somebody else is served all the while.
+/// Sends the `pieces` over one HTTP/2 connection and reads the responses; then checks with a PING
+/// whether the server still serves it. Another client is served all the while.
 async fn flood(
     server: &Process,
     settings: &[u8],
@@ -65,7 +65,7 @@ async fn flood(
         }
         outcome
     };
-    // When the server has closed, what is still to be sent is of no interest.
+    // Once the server has closed, the rest is not sent.
     let flooding = async {
         let mut sending = std::pin::pin!(sending);
         let mut reading = std::pin::pin!(reading);
@@ -121,7 +121,7 @@ async fn uploads_that_are_reset_leave_no_file_open() {
             let head = h2::frame(h2::HEADERS, h2::END_HEADERS, *stream, &block);
             connection.send(&[head, h2::frame(h2::DATA, 0, *stream, b"neve")].concat()).await;
         }
-        // What is answered behind them: so all of them are being handled.
+        // A request after them gets its response, so all of them are being handled.
         let behind = h2::number(round * 21 + 20);
         connection.send(&h2::request(behind, "GET", "/v2/")).await;
         connection.until(|frame| frame.stream == behind).await;
@@ -139,12 +139,12 @@ async fn uploads_that_are_reset_leave_no_file_open() {
     before.is_back().await;
 }
 
-/// Whoever looks at the log has to see that they were there.
+/// The log must show that they happened.
 #[tokio::test]
 async fn a_request_whose_client_goes_before_the_answer_is_logged() {
     let server = Process::start(&[]);
     let mut connection = Connection::open(server.addr, &server.ca(), &empty_settings()).await;
-    // From then on nobody waits for bcrypt, and requests are begun in their order.
+    // From then on no request waits for bcrypt, and requests begin in their order.
     let known = h2::number(0);
     connection.send(&h2::request(known, "GET", "/v2/")).await;
     connection.until(|frame| frame.stream == known).await;
@@ -175,7 +175,7 @@ async fn a_head_that_never_ends_ends_the_connection() {
     before.is_back().await;
 }
 
-/// A few bytes that stand for many: one large header in the table, named again and again.
+/// A few bytes that stand for many: one large header in the table, referenced again and again.
 #[tokio::test]
 async fn a_head_that_unpacks_to_megabytes_is_refused() {
     let before = Before::start().await;
@@ -230,10 +230,10 @@ async fn frames_that_ask_for_nothing_end_the_connection_when_they_do_not_end() {
         (empty_settings(), idle(h2::SETTINGS, 0, 0, &[])),
         (empty_settings(), h2::setting(4, 65_535)),
         (empty_settings(), idle(h2::PING, 0, 0, b"whatever")),
-        // PRIORITY, and a kind that nobody knows.
+        // PRIORITY, and an unknown type.
         (empty_settings(), idle(2, 0, 1, &[0, 0, 0, 3, 16])),
         (empty_settings(), idle(0xfa, 0, 0, &[0; 64])),
-        // Data of no length, on a stream that is open.
+        // Empty DATA frames on an open stream.
         (idle(h2::HEADERS, h2::END_HEADERS, 1, &upload), idle(h2::DATA, 0, 1, &[])),
         (empty_settings(), idle(h2::WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())),
     ] {
@@ -244,7 +244,7 @@ async fn frames_that_ask_for_nothing_end_the_connection_when_they_do_not_end() {
     before.is_back().await;
 }
 
-/// A client that takes a blob in small pieces raises its windows for each of them.
+/// A client that reads a blob in small pieces raises its windows for each of them.
 #[tokio::test]
 async fn window_updates_for_bytes_taken_do_not_end_the_connection() {
     let before = Before::start().await;
@@ -276,7 +276,7 @@ async fn window_updates_for_bytes_taken_do_not_end_the_connection() {
     assert!(frames.last().is_some_and(|frame| frame.is_status(8)), "{frames:?}");
 }
 
-/// The client asks and does not read.
+/// The client sends requests and does not read.
 #[tokio::test]
 async fn answers_that_nobody_reads_do_not_heap_up() {
     let before = Before::start().await;
@@ -294,7 +294,7 @@ async fn answers_that_nobody_reads_do_not_heap_up() {
             before.server.request("GET", "/v2/").answer().await.expect(200);
         }
     };
-    // The server stops to read, or closes, or takes it all.
+    // The server stops reading, or closes, or reads everything.
     tokio::select! {
         () = asking => {}
         () = others => {}
@@ -328,12 +328,12 @@ async fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
     let answer = connection.until(|frame| frame.stream == 1 && frame.kind == h2::HEADERS).await;
     assert!(answer.last().is_some_and(|frame| frame.stream == 1));
     server.get(&format!("/v2/app/blobs/{}", digest("abcd"))).await.expect(200);
-    // The streams that are open have begun to write.
+    // The open streams have begun to write.
     drop(connection);
     server.settles().await;
 }
 
-/// Windows of nothing and of one byte, below large blobs.
+/// Windows of zero and of one byte for large blobs.
 #[tokio::test]
 async fn pulls_that_are_not_taken_hold_little() {
     let before = Before::start().await;
@@ -364,11 +364,11 @@ async fn pulls_that_are_not_taken_hold_little() {
     assert!(holding < 2 * ROOM, "{holding} MiB for 300 pulls");
 }
 
-/// Each has a head of 15 KB that it says in twenty bytes, and all wait for one bcrypt.
+/// Each has a head of 15 KB in twenty bytes, and all wait for one bcrypt.
 #[tokio::test]
 async fn ten_thousand_who_wait_for_one_password_check_hold_little() {
     let quiet = [("REGISTRY_LOG_ACCESSLOG_DISABLED", "true")];
-    // A second of work each: those that follow would wait for all of them.
+    // A second of work each: later requests would wait for all of them.
     let server = Process::prepared(&quiet, |users| {
         let hash = BcryptHash::new(PASSWORD, 14).unwrap();
         std::fs::write(users, format!("{USER}:{}\n", hash.as_str())).unwrap();
@@ -458,7 +458,7 @@ async fn a_head_that_is_too_long_or_has_too_many_headers_is_refused() {
     server.get("/v2/").await.expect(200);
 }
 
-/// Over HTTP/1.1 podman sends more than anybody needs over HTTP/2.
+/// podman sends larger heads over HTTP/1.1 than any client over HTTP/2.
 #[tokio::test]
 async fn a_head_that_is_longer_than_it_may_be_is_answered_with_431_and_a_shorter_one_is_served() {
     let server = TestServer::start().await;
@@ -520,8 +520,8 @@ async fn connections_that_say_nothing_keep_nobody_out() {
     before.is_back().await;
 }
 
-/// Connections of HTTP/2 on which nothing is asked must be given up, as those of HTTP/1.1 are: they
-/// need no password, and when descriptors run out nobody else gets in.
+/// HTTP/2 connections without a request must be closed, as those of HTTP/1.1 are: they need no
+/// password, and without descriptors no other client can connect.
 #[tokio::test]
 async fn connections_of_http_2_that_ask_nothing_are_given_up() {
     let before = Before::with(&IMPATIENT).await;
@@ -534,15 +534,15 @@ async fn connections_of_http_2_that_ask_nothing_are_given_up() {
         connection.send(said).await;
         silent.push(connection);
     }
-    // Each is read until it is closed.
+    // The test reads each until the server closes it.
     futures_util::future::join_all(silent.iter_mut().map(|it| it.until(|_| false))).await;
     before.is_back().await;
 }
 
-/// A pull whose client takes nothing must be given up: it holds a file and a connection.
+/// A pull whose client reads nothing must be ended: it holds a file and a connection.
 #[tokio::test]
 async fn pulls_that_are_never_taken_are_given_up() {
-    // Whoever pushes may be slower than the pulls are waited for.
+    // The push may take longer than the timeout of the pulls.
     let patient = Process::start(&[]);
     let bytes = noise(81, 32 << 20);
     let target = format!("/v2/app/blobs/uploads/?digest={}", digest(&bytes));
@@ -557,7 +557,7 @@ async fn pulls_that_are_never_taken_are_given_up() {
     let head = format!("GET {blob} HTTP/1.1\r\nhost: a\r\nauthorization: {user}\r\n\r\n");
     first.write_all(head.as_bytes()).await.unwrap();
     first.read_exact(&mut [0; 12]).await.unwrap();
-    // There is nothing to be read but frames without content.
+    // Only frames without content are left to read.
     second.until(|_| false).await;
     before.server.comes_down_to(before.descriptors).await;
 }
@@ -565,7 +565,7 @@ async fn pulls_that_are_never_taken_are_given_up() {
 /// A request whose headers go into HPACK's table (RFC 7541 §2.3), and the same again: each of its
 /// headers is a byte then.
 fn remembered(agent: &[u8]) -> [Vec<u8>; 2] {
-    // GET and https are in the table already; these names are, too.
+    // GET, https and these names are in the static table.
     let mut first = vec![0x82, 0x87];
     for (name, value) in [(0x41, &b"localhost"[..]), (0x44, b"/v2/"), (0x7a, agent)] {
         first.push(name);
@@ -574,8 +574,8 @@ fn remembered(agent: &[u8]) -> [Vec<u8>; 2] {
     [first, vec![0x82, 0x87, 0xc0, 0xbf, 0xbe]]
 }
 
-/// A name of four kilobytes that is sent once must not be written for each request, at four bytes a
-/// byte: nobody needs a password to fill a disk that way.
+/// A header value of four kilobytes that is sent once must not be logged for each request, at four
+/// bytes a byte: a client without a password could fill a disk in this way.
 #[tokio::test]
 async fn a_header_that_is_named_by_one_byte_is_not_written_by_thousands() {
     const REQUESTS: u32 = 400;
@@ -597,7 +597,7 @@ async fn a_header_that_is_named_by_one_byte_is_not_written_by_thousands() {
                 connection.until(over).await;
             }
         }
-        // A user with such a name has a little more of it in the log.
+        // A user's line has a little more of it in the log.
         let known = server.request("GET", "/v2/").header("user-agent", "\u{e4}".repeat(1900));
         known.header("referer", "x".repeat(3000)).answer().await.expect(200);
         let (_, log) = server.end_with_access().await;

@@ -94,7 +94,7 @@ async fn a_client_gets_aes_128_if_it_can_and_chacha20_if_it_likes_that_best() {
 #[tokio::test]
 async fn tls_1_2_is_spoken_with_the_suites_of_the_list_and_tls_1_3_with_all() {
     use rustls::crypto::aws_lc_rs::cipher_suite::*;
-    // What is first in the list is not what is liked best.
+    // The first suite in the list is not the preferred one.
     let names = r#"["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
         "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384"]"#;
     let server = TestServer::with(|config| {
@@ -114,7 +114,7 @@ async fn tls_1_2_is_spoken_with_the_suites_of_the_list_and_tls_1_3_with_all() {
     let aes_256 = TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384;
     let chacha20 = TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256;
     assert_eq!(chosen(&[aes_256, aes_128]).await, Some(aes_128.suite()));
-    // What it likes best is not there, so that it has no say in the rest.
+    // Its preferred suite is not offered, so the server's order decides.
     assert_eq!(chosen(&[chacha20, aes_256, aes_128]).await, Some(aes_128.suite()));
     assert_eq!(chosen(&[aes_256]).await, Some(aes_256.suite()));
     assert_eq!(chosen(&[chacha20]).await, None);
@@ -136,7 +136,7 @@ async fn plain_http_on_the_tls_port_is_told_so_in_clear_text() {
     assert!(answer.ends_with("client sent an HTTP request to an HTTPS server\n"), "{answer}");
 }
 
-/// One test, because each takes as long as the server's patience.
+/// One test, because each case takes the server's idle timeout.
 #[tokio::test]
 async fn connections_on_which_nothing_comes_are_closed() {
     let server = TestServer::start().await;
@@ -190,7 +190,7 @@ async fn a_session_is_resumed() {
     let client = tls_client(&ca_of(&server), &[b"http/1.1"]);
     let kind = async || {
         let mut stream = client.connect(localhost(), connect(&server).await).await.unwrap();
-        // The ticket comes with the first answer.
+        // The ticket comes with the first response.
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
         let _ = stream.read_to_end(&mut Vec::new()).await;
         stream.get_ref().1.handshake_kind().unwrap()
@@ -199,7 +199,7 @@ async fn a_session_is_resumed() {
     assert_eq!(kind().await, HandshakeKind::Resumed);
 }
 
-/// The server that was here before left its clients tickets, of another cipher suite.
+/// Clients of an earlier server have tickets with another cipher suite.
 #[tokio::test]
 async fn a_ticket_of_another_server_does_no_harm() {
     let server = TestServer::start().await;
@@ -275,7 +275,7 @@ async fn a_changed_certificate_is_in_force_and_a_broken_one_is_not() {
     server.app().reload().await;
     assert_eq!(served().await, second);
 
-    // And by itself, without being told.
+    // And without SIGHUP.
     authority::renew(folder.path(), &[], 30, authority::Renew::Certificate).unwrap();
     let noticed = async {
         while served().await == second {

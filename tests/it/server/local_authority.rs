@@ -58,7 +58,7 @@ fn openssl_trusts_names_within_the_constraints_and_no_others() {
     assert!(text.contains("X509v3 Name Constraints: critical"), "{text}");
     assert!(text.contains("TLS Web Server Authentication"), "{text}");
 
-    // Somebody who has got hold of the key.
+    // An attacker with the key.
     for (name, extension) in [
         ("bank.example", "subjectAltName=DNS:bank.example"),
         ("8.8.8.8", "subjectAltName=IP:8.8.8.8"),

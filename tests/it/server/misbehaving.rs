@@ -18,12 +18,12 @@ fn path<'a>(server: &TestServer, location: &'a str) -> &'a str {
     location.strip_prefix(&server.base).unwrap()
 }
 
-/// What is in the tree below no upload session.
+/// The files of the tree outside upload sessions.
 fn content(server: &TestServer) -> Vec<String> {
     files(&server.tree()).into_iter().filter(|file| !file.contains("/_uploads/")).collect()
 }
 
-/// Waits until the server has no more tasks than it had: none waits for a client that is gone.
+/// Waits until the server has no more tasks than before: no task waits for a client that is gone.
 async fn tasks_come_down_to(server: &TestServer, tasks: usize) {
     let alive = || server.app().tasks();
     let coming = async {
@@ -35,7 +35,7 @@ async fn tasks_come_down_to(server: &TestServer, tasks: usize) {
     assert!(came.is_ok(), "{} tasks are alive, not {tasks}", alive());
 }
 
-/// Ways to break off an upload: the head of a request, and what follows of its body.
+/// Ways to interrupt an upload: the head of a request, and the sent part of its body.
 fn stages(session: &str, whole: &str) -> Vec<(String, &'static [u8])> {
     let uploads = "/v2/app/blobs/uploads/";
     let chunked = "transfer-encoding: chunked\r\n";
@@ -59,7 +59,7 @@ fn stages(session: &str, whole: &str) -> Vec<(String, &'static [u8])> {
     .into()
 }
 
-/// Sends a part and vanishes: the socket is reset, TLS is not ended.
+/// Sends a part and disappears: the socket is reset, without an end of TLS.
 async fn vanish(mut stream: raw::Stream, part: &[u8]) {
     stream.write_all(part).await.unwrap();
     stream.flush().await.unwrap();
@@ -85,14 +85,14 @@ async fn client_that_hangs_up_at_any_stage_leaves_nothing_half_done() {
     tasks_come_down_to(&server, tasks).await;
     server.settles().await;
     assert_eq!(content(&server), Vec::<String>::new());
-    // Only the session that its client knows keeps what came.
+    // Only the session whose id the client knows keeps the received bytes.
     let kept = files(&server.tree()).into_iter().filter(|file| file.ends_with("/data"));
     let id = location.rsplit('/').next().unwrap();
     let kept: Vec<_> = kept.filter(|file| !file.contains(id)).collect();
     assert_eq!(kept, Vec::<String>::new());
     server.get(&format!("/v2/app/blobs/{whole}")).await.expect(404);
     server.get("/v2/app/manifests/latest").await.expect(404);
-    // The session that was left again and again can still be made a blob.
+    // The session that was interrupted again and again can still become a blob.
     let have = server.get(&location).await.expect(204).header("range").to_owned();
     let from = if have == "0-0" { 0 } else { have[2..].parse::<usize>().unwrap() + 1 };
     let rest = "abcdefghi"[from..].to_owned();
@@ -124,12 +124,12 @@ async fn client_that_hangs_up_while_pulling_frees_what_was_held() {
     server.comes_down_to(before).await;
     let answer = server.request("GET", &blob).answer().await.expect(200);
     assert!(answer.body == bytes);
-    // Nothing of it is an error of ours.
+    // None of this is a server error.
     let log = server.end().await;
     assert!(!log.contains("level=error"), "{log}");
 }
 
-/// The surplus is the next request of the connection, and none.
+/// The surplus is read as the next request of the connection, a malformed one.
 #[tokio::test]
 async fn bytes_beyond_the_content_length_are_not_part_of_a_blob() {
     let server = TestServer::start().await;
@@ -144,7 +144,7 @@ async fn bytes_beyond_the_content_length_are_not_part_of_a_blob() {
     server.get(&format!("/v2/app/blobs/{}", digest("abcdefghi"))).await.expect(404);
 }
 
-/// Two ways to read where a request ends are how one request is hidden in another.
+/// Two readings of the end of a request let one request hide in another (request smuggling).
 #[tokio::test]
 async fn content_length_malformed_or_twice_is_refused_and_nothing_is_stored() {
     let server = TestServer::start().await;
@@ -184,7 +184,7 @@ async fn chunk_size_malformed_is_refused_and_nothing_is_stored() {
         assert!(matches!(raw::status(&answer), None | Some(400)), "{body:?}: {answer}");
         assert_eq!(content(&server), Vec::<String>::new(), "{body:?}");
     }
-    // Endless extensions of a chunk are no way to be read for ever.
+    // The server does not read endless chunk extensions.
     let head = format!("{target}\r\ntransfer-encoding: chunked\r\n");
     let mut stream = server.begin(&head).await;
     let endless = async { while stream.write_all(&[b'1', b';'].repeat(8192)).await.is_ok() {} };
@@ -275,7 +275,7 @@ async fn content_range_impossible_adds_nothing() {
     server.put(&closing(&location, &whole), "ef").await.expect(201);
 }
 
-/// A length is a promise of the client, and no reason to fill a disk.
+/// An announced length must not fill the disk.
 #[tokio::test]
 async fn a_huge_length_is_refused_or_waits_without_taking_room() {
     use std::os::unix::fs::MetadataExt as _;
@@ -314,7 +314,7 @@ async fn bytes_that_are_not_http_are_refused_and_the_connection_ends() {
         "G\u{e4}T /v2/ HTTP/1.1\r\n\r\n",
         "\0\0\0\0\r\n\r\n",
     ] {
-        // The credentials are right, so that a head that is believed is answered with 200.
+        // The credentials are right, so that an accepted head gets 200.
         let believed = format!(" HTTP/1.1\r\nauthorization: {user}\r\nhost: a\r\n");
         let head = head.replacen(" HTTP/1.1\r\n", &believed, 1);
         let answer = raw::exchange(server.connect(&[]).await, head.as_bytes()).await;
@@ -323,8 +323,8 @@ async fn bytes_that_are_not_http_are_refused_and_the_connection_ends() {
     server.get("/v2/").await.expect(200);
 }
 
-/// A range that is no text must be refused like any other that is none, not overlooked: the chunk
-/// would be put where the client did not want it.
+/// A range that is not text must be refused like any other malformed one, not ignored: the server
+/// would write the chunk at the wrong offset.
 #[tokio::test]
 async fn content_range_that_is_not_text_adds_nothing() {
     let server = TestServer::start().await;
@@ -338,7 +338,7 @@ async fn content_range_that_is_not_text_adds_nothing() {
     }
 }
 
-/// Of two ranges that contradict each other none must be chosen.
+/// Of two contradictory ranges none must be chosen.
 #[tokio::test]
 async fn content_range_twice_adds_nothing() {
     let server = TestServer::start().await;

@@ -17,7 +17,7 @@ async fn start(change: impl FnOnce(&mut Config)) -> TestServer {
     .await
 }
 
-/// Sends a head as it stands, and gives what comes until the server closes.
+/// Sends a verbatim head, and gives the bytes until the server closes.
 async fn ask(server: &TestServer, head: &str) -> String {
     let addr = server.app().redirect_addr().unwrap();
     let stream = TcpStream::connect(addr).await.unwrap();
@@ -99,7 +99,7 @@ async fn redirect_listener_checks_no_password() {
         let answer = ask(&server, &head).await;
         assert!(answer.starts_with("HTTP/1.1 301 "), "{answer}");
         assert_eq!(header(&answer, "www-authenticate"), None, "{answer}");
-        // Without TLS it means nothing and must not be sent (RFC 6797 §7.2).
+        // Without TLS it has no meaning and must not be sent (RFC 6797 §7.2).
         assert_eq!(header(&answer, "strict-transport-security"), None, "{answer}");
     }
     assert_eq!(server.app().gate().verifications(), 0);

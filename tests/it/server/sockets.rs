@@ -27,7 +27,7 @@ use crate::support::{
     server::{PASSWORD, USER, client_builder, write_user},
 };
 
-/// A server that listens on a file without TLS, as behind nginx.
+/// A server that listens on a Unix socket without TLS, as behind nginx.
 async fn on_a_file(folder: &Path, change: impl FnOnce(&mut Config)) -> TestServer {
     TestServer::with(|config| {
         config.http.server.net = Net::Unix;
@@ -38,7 +38,7 @@ async fn on_a_file(folder: &Path, change: impl FnOnce(&mut Config)) -> TestServe
     .await
 }
 
-/// Sends a request with these headers through a file, and gives the answer.
+/// Sends a request with these headers through a Unix socket, and gives the response.
 async fn ask(socket: &Path, line: &str, headers: &str) -> String {
     let stream = UnixStream::connect(socket).await.unwrap();
     let head = format!("{line} HTTP/1.1\r\nHost: r.example\r\nConnection: close\r\n{headers}\r\n");
@@ -110,8 +110,7 @@ async fn client_of_a_unix_socket_is_a_trusted_proxy_where_the_configuration_says
     }
 }
 
-/// Wrong passwords are held against the clients of a proxy one by one, and against those whom
-/// nobody tells apart together.
+/// Wrong passwords count for each client of a proxy, and together for clients without an address.
 #[tokio::test]
 async fn throttling_behind_a_unix_socket_goes_by_the_address_that_the_proxy_names() {
     let folder = tempfile::tempdir().unwrap();
@@ -133,7 +132,7 @@ async fn throttling_behind_a_unix_socket_goes_by_the_address_that_the_proxy_name
     assert_eq!(status(format!("{}X-Forwarded-For: 192.0.2.2\r\n", known())).await, Some(200));
 }
 
-/// The program, which tells a socket of ours what it would tell systemd.
+/// The program, which sends its notifications to the test instead of systemd.
 struct Told {
     child: Child,
     folder: TempDir,
@@ -141,7 +140,7 @@ struct Told {
 }
 
 impl Told {
-    /// `program` makes the command from the one that serves.
+    /// `program` wraps the command of the server.
     fn start(folder: TempDir, program: impl FnOnce(&Path) -> Command) -> Self {
         let users = folder.path().join("auth");
         fs::create_dir_all(&users).unwrap();
@@ -158,7 +157,7 @@ impl Told {
         Self { child, folder, systemd }
     }
 
-    /// What is told next.
+    /// The next notification.
     fn next(&self) -> String {
         let mut text = [0; 256];
         let length = self.systemd.recv(&mut text).unwrap();
@@ -174,7 +173,7 @@ impl Told {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// Waits for the end; what is left is its folder, and its log, which is whole only then.
+    /// Waits for the end; gives its folder and its log, which is complete only then.
     fn ended(mut self) -> (TempDir, String) {
         self.child.wait().unwrap();
         let log = self.log();
@@ -252,7 +251,7 @@ async fn a_socket_that_systemd_passes_is_served() {
     assert_eq!(server.next(), "STOPPING=1");
     let (_, log) = server.ended();
     assert!(log.contains(&format!("addr=\"{addr}\"")), "{log}");
-    // Who comes now is kept for the next one by whoever has the socket.
+    // The owner of the socket keeps new clients for the next server.
     assert!(tokio::net::TcpStream::connect(addr).await.is_ok());
 }
 

@@ -10,7 +10,7 @@ pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// An image that is in a repository.
+/// An image in a repository.
 pub struct Image {
     pub manifest: String,
     pub digest: String,
@@ -26,7 +26,7 @@ pub fn digest512(bytes: impl AsRef<[u8]>) -> String {
     Digest::of(Algorithm::Sha512, bytes.as_ref()).to_string()
 }
 
-/// Bytes that no other seed gives.
+/// Bytes that differ for each seed.
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     std::iter::repeat_with(|| {
@@ -75,7 +75,7 @@ impl TestServer {
         request.answer().await
     }
 
-    /// Puts a blob into a repository and tells its digest.
+    /// Pushes a blob to a repository and gives its digest.
     pub async fn push_blob(&self, name: &str, bytes: impl Into<Vec<u8>>) -> String {
         let bytes = bytes.into();
         let digest = digest(&bytes);
@@ -126,7 +126,7 @@ pub async fn image_with(server: &TestServer, name: &str, tag: &str, fields: Valu
     Image { manifest, digest, config, layer }
 }
 
-/// An index of nothing: a whole manifest in one request. Each `seed` has another digest.
+/// An empty index: a complete manifest in one request. Each `seed` gives another digest.
 pub fn empty_index(seed: &str) -> String {
     json!({
         "schemaVersion": 2,
@@ -137,7 +137,7 @@ pub fn empty_index(seed: &str) -> String {
     .to_string()
 }
 
-/// Pushes a manifest that needs no blobs to a tag, and tells its digest.
+/// Pushes a manifest without blobs to a tag, and gives its digest.
 pub async fn trifle(server: &TestServer, name: &str, tag: &str) -> String {
     let index = empty_index(&format!("{name}:{tag}"));
     let digest = digest(&index);

@@ -17,14 +17,14 @@ pub fn expose(config: &mut Config) {
     };
 }
 
-/// The text that is exposed now.
+/// The exposed text.
 pub async fn scraped(server: &TestServer) -> String {
     let addr = server.app().debug_addr().unwrap();
     let answer = reqwest::get(format!("http://{addr}/metrics")).await.unwrap();
     answer.error_for_status().unwrap().text().await.unwrap()
 }
 
-/// The text that is exposed once every request is over: a client has its answer before it is
+/// The exposed text once every request is over: a client has its response before it is
 /// counted.
 pub async fn exposed(server: &TestServer) -> String {
     let settling = async {
@@ -78,7 +78,7 @@ pub fn samples(text: &str) -> impl Iterator<Item = Sample<'_>> {
     })
 }
 
-/// The number of a series, named as it stands there.
+/// The number of a series, by its exact name.
 #[track_caller]
 pub fn number(text: &str, series: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));

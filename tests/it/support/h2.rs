@@ -45,7 +45,7 @@ pub fn setting(id: u16, value: u32) -> Vec<u8> {
     frame(SETTINGS, 0, 0, &payload)
 }
 
-/// A header block that asks for something with the user's password.
+/// The header block of a request with the user's password.
 pub fn block(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
     block_of(&raw::authorization(), method, path, more)
 }
@@ -55,7 +55,7 @@ pub fn block_of(authorization: &str, method: &str, path: &str, more: &[(&str, &s
     literal(method, path, &[&[("authorization", authorization)], more].concat())
 }
 
-/// A header block that asks for something without a password.
+/// The header block of a request without a password.
 pub fn anonymous(method: &str, path: &str) -> Vec<u8> {
     literal(method, path, &[])
 }
@@ -100,7 +100,7 @@ pub const fn number(nth: u32) -> u32 {
     2 * nth + 1
 }
 
-/// A connection on which the preface has been said.
+/// A connection after its preface.
 pub struct Connection {
     pub reader: Reader,
     pub writer: WriteHalf<Stream>,
@@ -155,7 +155,7 @@ impl Reader {
             }
             frames
         };
-        // The server says something, or closes.
+        // The server sends something, or closes.
         tokio::time::timeout(GUARD, reading).await.unwrap()
     }
 }

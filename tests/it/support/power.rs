@@ -20,13 +20,13 @@ use std::{
 
 use super::watched::{Call, Given, Watch};
 
-/// A file or a directory, whatever its name is.
+/// A file or a directory, independent of its name.
 type Node = usize;
 
 /// The root of the tree.
 const ROOT: Node = 0;
 
-/// Something that was done to the tree.
+/// A change of the tree.
 #[derive(Clone, Debug)]
 pub enum Step {
     Enter { dir: Node, name: OsString, node: Node, is_dir: bool },
@@ -37,7 +37,7 @@ pub enum Step {
     Sync { node: Node, path: PathBuf },
 }
 
-/// How much of a step that was not synced is on the disk.
+/// The part of an unsynced step that is on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Lost,
@@ -46,11 +46,11 @@ pub enum Fate {
     Half,
 }
 
-/// Everything that was done to a tree.
+/// All changes of a tree.
 #[derive(Clone, Debug, Default)]
 pub struct Recording(pub Vec<Step>);
 
-/// Writes down what is done to a tree that is empty at first.
+/// Records the changes of a tree that is empty at first.
 #[derive(Debug, Default)]
 pub struct Recorder(Mutex<Log>);
 
@@ -71,7 +71,7 @@ impl Default for Log {
 }
 
 impl Recorder {
-    /// How much was done so far.
+    /// The number of steps so far.
     pub fn len(&self) -> usize {
         self.log().steps.len()
     }
@@ -150,7 +150,7 @@ impl Watch for Recorder {
                 let (from_place, to_place) = (log.place(from), log.place(to));
                 let node = log.names.remove(from).unwrap();
                 log.names.insert(to.to_owned(), node);
-                // With a directory goes what is below it.
+                // A directory takes its content along.
                 let below: Vec<PathBuf> =
                     log.names.keys().filter(|path| path.starts_with(from)).cloned().collect();
                 for path in below {
@@ -164,7 +164,7 @@ impl Watch for Recorder {
                 log.names.remove(path);
                 log.steps.push(Step::Leave { dir, name });
             }
-            // Times are of no account, and what is locked holds nothing.
+            // Times do not matter, and lock files are empty.
             Call::Renew | Call::Lock => {}
             Call::Stat | Call::Fstat | Call::Read { .. } | Call::Allocate | Call::ReadDir => {}
         }
@@ -196,8 +196,8 @@ impl Recording {
         self.syncs().into_iter().filter(same).collect()
     }
 
-    /// What is there after the first `end` steps and a power cut, had the syncs at `without` not
-    /// been made. `fate` decides over each step that no sync covers.
+    /// The tree after the first `end` steps and a power cut, without the syncs at
+    /// `without`. `fate` decides over each step that no sync covers.
     pub fn image(&self, end: usize, without: &[usize], mut fate: impl FnMut() -> Fate) -> Image {
         let mut synced = HashSet::new();
         let mut fates = vec![Fate::There; end];
@@ -228,7 +228,7 @@ impl Recording {
 
 impl Image {
     fn apply(&mut self, step: &Step, fate: Fate) {
-        // What a name stands for is there as soon as the name is.
+        // The target of a name exists as soon as the name does.
         if let Step::Enter { node, is_dir, .. } = step {
             if *is_dir {
                 self.directories.entry(*node).or_default();
@@ -271,7 +271,7 @@ impl Image {
         self.directories.entry(dir).or_default().remove(name);
     }
 
-    /// The files that have names, and what is in them.
+    /// The files with names, and their content.
     pub fn files(&self) -> BTreeMap<PathBuf, &[u8]> {
         let mut files = BTreeMap::new();
         self.collect(ROOT, Path::new(""), &mut files);

@@ -19,14 +19,15 @@ use super::{
     server::{Answered as _, PASSWORD, USER, write_user},
 };
 
-/// What the server prints goes there.
+/// The file of the server's output.
 const ACCESS_LOG: &str = "access.log";
 
-/// So that one test can be several clients, by X-Forwarded-For; empty, it is the default: nobody.
+/// Trusted proxies, so that one test can be several clients, by X-Forwarded-For. Empty is the
+/// default.
 pub const TRUSTED: (&str, &str) = ("REGISTRY_HTTP_TRUSTEDPROXIES", "[127.0.0.0/8]");
 
-/// More than this a flood must not add to the memory of a server, in MiB. Some allocators give
-/// nothing back, so it is generous; what is sent is more.
+/// The most that a flood may add to the memory of a server, in MiB. Some allocators return nothing,
+/// so the limit is generous; the tests send more than this.
 pub const ROOM: usize = 96;
 
 /// A server that listens on this machine.
@@ -36,7 +37,8 @@ pub struct Launched {
     pub log: Log,
 }
 
-/// What a server logs. Somebody reads it to its end, or the server would wait for room in the pipe.
+/// The log of a server. A thread reads it to its end, or the server would wait for room in the
+/// pipe.
 pub struct Log {
     lines: Arc<Mutex<String>>,
     reader: JoinHandle<()>,
@@ -57,7 +59,7 @@ impl Log {
         Self { lines, reader }
     }
 
-    /// What there is of it.
+    /// The log so far.
     pub fn so_far(&self) -> String {
         self.lines.lock().unwrap().clone()
     }
@@ -111,7 +113,7 @@ impl Process {
         Self::on(folder, variables)
     }
 
-    /// A server in a folder where one has been.
+    /// A server in a folder of an earlier one.
     pub fn on(folder: TempDir, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         command.current_dir(folder.path()).env_clear().arg("serve");
@@ -172,7 +174,7 @@ impl Process {
         self.memory("VmRSS:")
     }
 
-    /// How much memory it ever had at once, in MiB.
+    /// Its peak memory, in MiB.
     pub fn peak(&self) -> usize {
         self.memory("VmHWM:")
     }
@@ -188,7 +190,7 @@ impl Process {
         let access = File::open(self.folder.path().join(ACCESS_LOG)).unwrap();
         let log = self.end().await;
         let printed = std::io::read_to_string(access).unwrap();
-        // What the first start has to say comes before, and ends with an empty line.
+        // The message of the first start comes before, and ends with an empty line.
         let (_, access) = printed.rsplit_once("\n\n").unwrap();
         (log, access.to_owned())
     }
@@ -216,7 +218,7 @@ impl Drop for Process {
     }
 }
 
-/// A server, and what it has before anything happens.
+/// A server, and its memory and files before the flood.
 pub struct Before {
     pub server: Process,
     pub descriptors: usize,
@@ -233,7 +235,7 @@ impl Before {
         Self::of(Process::start(&[&quiet, variables].concat())).await
     }
 
-    /// As [`with`](Self::with), of a server that there is.
+    /// As [`with`](Self::with), for a running server.
     pub async fn of(server: Process) -> Self {
         for _ in 0..20 {
             server.request("GET", "/v2/").answer().await.expect(200);
@@ -242,7 +244,7 @@ impl Before {
         Self { server, descriptors, memory }
     }
 
-    /// The flood has left nothing behind.
+    /// Checks that the flood has left nothing behind.
     pub async fn is_back(&self) {
         self.server.comes_down_to(self.descriptors).await;
         let grown = self.server.peak().saturating_sub(self.memory);

@@ -1,15 +1,15 @@
 //! A parser for the part of PromQL that names the metrics and labels of a query.
 
-/// What a query names.
+/// The names in a query.
 #[derive(Debug, Default, PartialEq)]
 pub struct Query {
     /// The series, in order.
     pub selectors: Vec<Selector>,
-    /// The labels by which something is grouped or joined.
+    /// The labels of groupings and joins.
     pub grouped: Vec<String>,
 }
 
-/// A name with what its labels must be.
+/// A name with its label matchers.
 #[derive(Debug, PartialEq)]
 pub struct Selector {
     pub name: String,
@@ -41,7 +41,7 @@ const WORDS: &[&str] = &[
 const GROUPING: &[&str] = &["by", "without", "on", "ignoring", "group_left", "group_right"];
 
 impl Query {
-    /// Takes a query apart that Prometheus understands; whether it does is not looked at.
+    /// Parses a valid query of Prometheus, without a check of its validity.
     pub fn parse(text: &str) -> Self {
         let mut query = Self::default();
         let mut rest = text.trim_start();
@@ -85,7 +85,7 @@ impl Query {
     }
 }
 
-/// What stands between braces, of which the first is gone, and what stands behind them.
+/// The text between braces, without the first brace, and the text after them.
 fn matchers(mut rest: &str) -> (Vec<(String, String, String)>, &str) {
     let mut found = Vec::new();
     loop {

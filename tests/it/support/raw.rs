@@ -6,12 +6,12 @@ use super::server::{PASSWORD, USER};
 
 pub(crate) use testkit::wire::{GUARD, Stream, basic, connect, secured};
 
-/// The value of `Authorization` of the user that all servers of the tests have.
+/// The value of `Authorization` of the user of all test servers.
 pub fn authorization() -> String {
     basic(USER, PASSWORD)
 }
 
-/// Sends bytes and takes what comes until the server closes; nothing at all is an answer too.
+/// Sends bytes and reads until the server closes; the response may be empty.
 pub async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8]) -> String {
     // A server may close before it has read everything.
     let _ = stream.write_all(bytes).await;
@@ -19,7 +19,7 @@ pub async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[
     rest(&mut stream).await
 }
 
-/// What comes until the server closes.
+/// The bytes until the server closes.
 pub async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
     let reading = stream.read_to_end(&mut answer);
@@ -27,12 +27,12 @@ pub async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// The status of an answer as [`exchange`] gives it; `None` when there is no answer.
+/// The status of a response from [`exchange`]; `None` without one.
 pub fn status(answer: &str) -> Option<u16> {
     answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()
 }
 
-/// The value of a header in an answer as [`exchange`] gives it.
+/// The value of a header in a response from [`exchange`].
 pub fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     let head = answer.split("\r\n\r\n").next().unwrap();
     let mut lines = head.lines().filter_map(|line| line.split_once(':'));

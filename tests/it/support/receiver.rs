@@ -21,10 +21,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::raw::GUARD;
 
-/// A status that stands for no answer at all.
+/// A status that stands for no response.
 pub const SILENCE: u16 = 0;
 
-/// A webhook of the test's. It answers as it is told, and keeps what it gets.
+/// A webhook of the test. It responds as configured, and keeps its requests.
 pub struct Receiver {
     pub addr: SocketAddr,
     status: Arc<AtomicU16>,
@@ -39,12 +39,12 @@ pub struct Got {
     pub method: String,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// What it was answered.
+    /// The status of the response.
     pub status: u16,
 }
 
 impl Got {
-    /// The one event that it brought.
+    /// The one event in it.
     #[track_caller]
     pub fn event(&self) -> Value {
         let envelope: Value = serde_json::from_slice(&self.body).unwrap();
@@ -59,17 +59,17 @@ impl Got {
 }
 
 impl Receiver {
-    /// One that takes everything.
+    /// A receiver that accepts everything.
     pub async fn start() -> Self {
         Self::answering(200).await
     }
 
-    /// One that gives this answer.
+    /// A receiver that gives this response.
     pub async fn answering(status: u16) -> Self {
         Self::on("127.0.0.1:0".parse().unwrap(), status, None).await
     }
 
-    /// One at a place, that sends redirections elsewhere.
+    /// A receiver that redirects.
     pub async fn on(addr: SocketAddr, status: u16, location: Option<String>) -> Self {
         let listener = TcpListener::bind(addr).await.unwrap();
         Self::over(listener, None, status, location)
@@ -109,7 +109,7 @@ impl Receiver {
         Self { addr, status, got, serving }
     }
 
-    /// One behind TLS, with the certificate `server.crt` of a folder.
+    /// A receiver behind TLS, with the certificate `server.crt` of a folder.
     pub async fn secure(certificates: &Path) -> Self {
         let chain = CertificateDer::pem_file_iter(certificates.join("server.crt")).unwrap();
         let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
@@ -124,7 +124,7 @@ impl Receiver {
         format!("http://{}/hook", self.addr)
     }
 
-    /// Answers so from now on.
+    /// Sets the response from now on.
     pub fn answers(&self, status: u16) {
         self.status.store(status, Ordering::SeqCst);
     }
@@ -135,7 +135,7 @@ impl Receiver {
         got.unwrap_or_else(|_| panic!("no event comes")).unwrap()
     }
 
-    /// The next event that was taken.
+    /// The next accepted event.
     pub async fn event(&mut self) -> Value {
         loop {
             let got = self.next().await;
@@ -145,7 +145,7 @@ impl Receiver {
         }
     }
 
-    /// So many events.
+    /// The next `count` events.
     pub async fn events(&mut self, count: usize) -> Vec<Value> {
         let mut events = Vec::new();
         while events.len() < count {
@@ -154,12 +154,12 @@ impl Receiver {
         events
     }
 
-    /// How many requests have come that were not looked at.
+    /// The number of requests that the test has not read.
     pub fn got_now(&mut self) -> usize {
         std::iter::from_fn(|| self.got.try_recv().ok()).count()
     }
 
-    /// Nothing has come that was not looked at.
+    /// Asserts that the test has read every request.
     #[track_caller]
     pub fn is_empty(&mut self) {
         if let Ok(got) = self.got.try_recv() {

@@ -33,8 +33,8 @@ pub struct TestServer {
     config: Config,
 }
 
-/// The certificates of all servers of this process: to make them takes time, and their content is
-/// tested elsewhere.
+/// The certificates of all servers of this process: making them takes time, and other tests cover
+/// their content.
 pub fn certificates() -> &'static Path {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     FOLDER
@@ -47,7 +47,7 @@ pub fn certificates() -> &'static Path {
 }
 
 impl TestServer {
-    /// A server with the options that most tests want.
+    /// A server with the options of most tests.
     pub async fn start() -> Self {
         Self::with(|_| {}).await
     }
@@ -67,13 +67,13 @@ impl TestServer {
             TlsOptions::Off => "http",
             TlsOptions::On { .. } => "https",
         };
-        // One that listens on a file is asked by other means.
+        // Tests of Unix sockets use another client.
         let port = app.addr().tcp().map_or(0, |addr| addr.port());
         let base = format!("{scheme}://localhost:{port}");
         Self { app: Some(app), client: client(), base, folder, config }
     }
 
-    /// A server whose storage reaches its files through a disk of the test's, made from their root.
+    /// A server whose storage reaches its files through a disk of the test, made from their root.
     pub fn over(disk: impl FnOnce(&Path) -> Arc<dyn Disk>) -> Self {
         let folder = in_memory();
         let config = config(folder.path());
@@ -110,7 +110,7 @@ impl TestServer {
         &self.config
     }
 
-    /// Waits until nothing is being written any more for requests that were broken off.
+    /// Waits until all writes of interrupted requests have ended.
     pub async fn settles(&self) {
         let settling = async {
             loop {
@@ -122,11 +122,11 @@ impl TestServer {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        // What stays longer is for `drop` to complain about.
+        // `drop` reports files that stay longer.
         let _ = tokio::time::timeout(super::raw::GUARD, settling).await;
     }
 
-    /// The folder in which storage and users are.
+    /// The folder of storage and users.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -141,7 +141,7 @@ impl TestServer {
         self.anonymous(method, target).basic_auth(USER, Some(PASSWORD))
     }
 
-    /// A request of nobody.
+    /// A request without credentials.
     pub fn anonymous(&self, method: &str, target: &str) -> reqwest::RequestBuilder {
         let url = match target.strip_prefix('/') {
             Some(path) => format!("{}/{path}", self.base),
@@ -159,7 +159,7 @@ impl TestServer {
         let mut stream = self.begin(head).await;
         stream.write_all(part).await.unwrap();
         stream.shutdown().await.unwrap();
-        // Whether an answer comes or the connection just ends is the server's choice.
+        // The server may respond or just close the connection.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
 
@@ -177,7 +177,7 @@ impl TestServer {
         stream
     }
 
-    /// A connection on which nothing has been said, for the protocols given.
+    /// A connection without a request, for the given protocols.
     pub async fn connect(&self, alpn: &[&[u8]]) -> super::raw::Stream {
         super::raw::connect(self.addr(), &self.authority(), alpn).await
     }
@@ -213,7 +213,8 @@ impl Drop for TestServer {
         if std::thread::panicking() {
             return;
         }
-        // What a test leaves in storage is finished or can go on; nothing half-written lies about.
+        // Files that a test leaves in storage are finished or can be resumed; no half-written file
+        // stays.
         let mut left = Vec::new();
         leftovers(&self.folder.path().join("data"), &mut left);
         assert!(left.is_empty(), "temporary files are left over: {left:?}");
@@ -234,7 +235,7 @@ fn leftovers(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// A folder whose syncs cost nothing, where there is one.
+/// A folder in memory, where syncs cost nothing, if there is one.
 pub fn in_memory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -267,7 +268,7 @@ pub fn contents(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
     files(folder).into_iter().map(content).collect()
 }
 
-/// The options that most tests want.
+/// The options of most tests.
 pub fn config(folder: &Path) -> Config {
     let users = folder.join("htpasswd");
     write_user(&users, USER, PASSWORD);
@@ -281,7 +282,7 @@ pub fn config(folder: &Path) -> Config {
         path: users,
         ..gate::HtpasswdOptions::default()
     });
-    // So that one test can be several clients, by X-Forwarded-For. By default nobody is trusted.
+    // So that one test can be several clients, by X-Forwarded-For. By default no proxy is trusted.
     config.http.api.trustedproxies = trusting_this_machine();
     config.http.server.addr = "127.0.0.1:0".to_owned();
     config.http.server.draintimeout = Duration::from_secs(5);
@@ -297,7 +298,7 @@ pub fn trusting_this_machine() -> Vec<http::Proxy> {
     ["127.0.0.0/8", "::1/128", "unix"].map(|proxy| proxy.parse().unwrap()).to_vec()
 }
 
-/// Makes a password file with one user, at the least cost that there is.
+/// Makes a password file with one user, at bcrypt's least cost.
 pub fn write_user(path: &Path, user: &str, password: &str) {
     let hash = gate::htpasswd::BcryptHash::new(password, 4).unwrap();
     std::fs::write(path, format!("{user}:{}\n", hash.as_str())).unwrap();

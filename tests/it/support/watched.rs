@@ -31,17 +31,17 @@ pub enum Call<'a> {
     Lock,
 }
 
-/// What becomes of a call.
+/// The fate of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Go,
-    /// It fails and has done nothing.
+    /// It fails without an effect.
     Fail(Errno),
-    /// A write takes some of what it is given; any other call goes.
+    /// A write is short; any other call succeeds.
     Short,
 }
 
-/// What a call that succeeded gave.
+/// The result of a successful call.
 #[derive(Clone, Copy, Debug)]
 pub enum Given<'a> {
     File(&'a File),
@@ -58,7 +58,7 @@ pub trait Watch: fmt::Debug + Send + Sync + 'static {
     fn after(&self, _: Call<'_>, _: Given<'_>) {}
 }
 
-/// The files below a root, watched.
+/// The observed files below a root.
 #[derive(Debug)]
 pub struct Watched<W> {
     os: Os,
@@ -75,7 +75,7 @@ impl<W: Watch> Watched<W> {
         &self.watch
     }
 
-    /// Makes a call that gives something worth hearing of.
+    /// Makes a call whose result the test observes.
     fn call<T>(
         &self,
         call: Call<'_>,

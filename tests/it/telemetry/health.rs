@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{Answered as _, TestServer};
 
-/// A hang guard; what is waited for takes a fraction of a second.
+/// A hang guard: the awaited event takes a fraction of a second.
 const LIMIT: Duration = Duration::from_secs(60);
 
 const OFTEN: Duration = Duration::from_millis(100);
@@ -21,7 +21,7 @@ async fn until(server: &TestServer, status: u16) {
     tokio::time::timeout(LIMIT, becoming).await.unwrap();
 }
 
-/// The status and the checks that fail, as the debug listener has them.
+/// The status and the failing checks, from the debug listener.
 async fn health(server: &TestServer) -> (u16, Value) {
     let addr = server.app().debug_addr().unwrap();
     let answer = reqwest::get(format!("http://{addr}/debug/health")).await.unwrap();

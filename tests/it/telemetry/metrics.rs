@@ -30,7 +30,7 @@ const GOLDEN: &str = "tests/it/golden/metrics.txt";
 const PAGE: &str = "docs/METRICS.md";
 const DASHBOARD: &str = "contrib/grafana/portcullis.json";
 
-/// What the dashboard does not show, each with the reason.
+/// Metrics that the dashboard does not show, each with the reason.
 const NOT_SHOWN: &[(&str, &str)] = &[
     (
         "portcullis_certificate_not_after_timestamp_seconds",
@@ -43,14 +43,14 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("registry_notifications_status_total", "whether an endpoint fails stands beside it, by type"),
 ];
 
-/// Labels that Prometheus gives to whatever it reads.
+/// Labels that Prometheus adds.
 const OF_PROMETHEUS: &[&str] = &["instance", "job"];
 
 fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// A server that has been asked for everything that there is, and so has a number of each kind.
+/// A server with requests to every endpoint, and so with a number of each kind.
 async fn busy_server() -> TestServer {
     let mut receiver = Receiver::start().await;
     let hook = EndpointOptions {
@@ -90,7 +90,7 @@ async fn busy_server() -> TestServer {
     server.delete("/v2/nothing/").await.expect(404);
     server.request("BREW", "/v2/").answer().await.expect(405);
     server.delete("/v2/team/app/manifests/latest").await.expect(202);
-    // Of two events, the first has been answered.
+    // The first of two events has its response.
     receiver.events(2).await;
     server
 }
@@ -127,7 +127,7 @@ async fn no_label_comes_from_a_client() {
     }
 }
 
-/// The rows of the page: name, type, labels, and what it says of them.
+/// The rows of the page: name, type, labels, and meaning.
 fn described(page: &str) -> BTreeMap<String, (String, BTreeSet<String>, String)> {
     let rows = page.lines().filter(|line| line.starts_with("| `"));
     rows.map(|row| {
@@ -154,7 +154,7 @@ async fn the_page_describes_what_is_exposed_and_nothing_else() {
         if has_samples {
             assert_eq!(*told_labels, names(labels.keys().collect()), "{name}");
         }
-        // What a code or a handler is needs no word; what these mean does.
+        // Codes and handlers need no explanation; these values do.
         for label in ["action", "kind", "outcome", "type"] {
             for value in labels.get(label).into_iter().flatten() {
                 assert!(text.contains(&format!("`{value}`")), "{name} has no word on {value}");
@@ -180,7 +180,7 @@ fn check(query: &str, exposed: &BTreeMap<String, Family>, place: &str) -> BTreeS
         for (label, operator, value) in &selector.matchers {
             let known = OF_PROMETHEUS.contains(&label.as_str()) || labels.contains(label.as_str());
             assert!(known, "{place}: {} has no label {label}: {query}", selector.name);
-            // Which codes there are depends on what went wrong.
+            // The codes depend on the errors of the run.
             let fixed = label != "code" && !value.contains('$');
             let Some(values) = family.labels.get(label) else { continue };
             let matches = |value: &String, wanted: &str| match operator.as_str() {
@@ -237,7 +237,7 @@ async fn the_dashboard_asks_for_what_there_is_and_shows_all_that_is_ours() {
             }
             let legend = text(target, "legendFormat");
             for label in legend.split("{{").skip(1).map(|rest| rest.split_once("}}").unwrap().0) {
-                // Where nothing is grouped all labels stay.
+                // Without grouping all labels stay.
                 let there = query.grouped.is_empty() || query.grouped.iter().any(|by| by == label);
                 assert!(there, "{title} has no {label}: {expression}");
             }
@@ -260,7 +260,7 @@ async fn the_dashboard_asks_for_what_there_is_and_shows_all_that_is_ours() {
 #[test]
 fn the_dashboard_is_one_that_grafana_9_loads() {
     let dashboard: Value = serde_json::from_slice(&fs::read(file(DASHBOARD)).unwrap()).unwrap();
-    // 36 is that of Grafana 9.0; later ones bring it up to date.
+    // 36 is the version of Grafana 9.0; later versions migrate it.
     assert!((36..=39).contains(&dashboard["schemaVersion"].as_u64().unwrap()));
     assert!(dashboard.get("id").is_none(), "whoever loads it gives it a number");
     let source = serde_json::json!({ "type": "prometheus", "uid": "${datasource}" });
@@ -401,7 +401,7 @@ async fn the_end_of_the_certificate_follows_a_reload() {
     authority::renew(folder.path(), &[], 7, authority::Renew::Certificate).unwrap();
     server.app().reload().await;
     assert!(assert_told().await < first);
-    // One that cannot be used changes nothing.
+    // An invalid file changes nothing.
     let in_force = fs::read(&certificate).unwrap();
     fs::write(&certificate, "none").unwrap();
     server.app().reload().await;
