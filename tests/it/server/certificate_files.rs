@@ -320,7 +320,7 @@ fn a_check_of_the_configuration_of_a_server_that_runs_is_no_problem() {
     let (code, told) = check(folder.path(), "config.yml");
     assert_eq!(code, 0, "{told}");
     assert!(told.contains("is in use"), "{told}");
-    // Two listeners with one file are a different case.
+    // Two listeners of one configuration on one address are an error.
     drop(taken);
     fs::write(
         folder.path().join("config.yml"),

@@ -69,7 +69,7 @@ impl Receiver {
         Self::on("127.0.0.1:0".parse().unwrap(), status, None).await
     }
 
-    /// A receiver that redirects.
+    /// A receiver on an address, which gives this response, with a `Location` if there is one.
     pub async fn on(addr: SocketAddr, status: u16, location: Option<String>) -> Self {
         let listener = TcpListener::bind(addr).await.unwrap();
         Self::over(listener, None, status, location)
