@@ -32,7 +32,7 @@ async fn a_root_that_is_gone_is_an_error_until_it_is_back() {
 #[tokio::test]
 async fn internal_error_tells_the_client_its_number_and_nothing_else() {
     let server = TestServer::start().await;
-    // A file where a folder should be: whoever runs this, the system refuses.
+    // A file in place of a folder: the system refuses even root.
     fs::create_dir_all(server.tree()).unwrap();
     fs::write(server.tree().join("blobs"), b"").unwrap();
     let bytes = b"x";
@@ -47,7 +47,7 @@ async fn internal_error_tells_the_client_its_number_and_nothing_else() {
     server.get("/v2/").await.expect(200);
 }
 
-/// More requests fail than there is room for, if each left its body behind.
+/// More requests fail than the disk could hold if each left its body behind.
 #[tokio::test]
 async fn storage_that_fails_leaves_neither_memory_nor_descriptors_behind() {
     const TIMES: usize = 600;
@@ -62,7 +62,7 @@ async fn storage_that_fails_leaves_neither_memory_nor_descriptors_behind() {
     );
     assert!((TIMES * (layer.len() + manifest.len())) >> 20 > ROOM);
     let push = format!("/v2/a/blobs/uploads/?digest={}", digest(&layer));
-    // Where blobs go is a link to itself, so that an upload fails at its very end.
+    // The folder of blobs is a link to itself, so that an upload fails at its very end.
     fs::create_dir_all(server.tree()).unwrap();
     let blobs = server.tree().join("blobs");
     symlink("blobs", &blobs).unwrap();
@@ -78,11 +78,11 @@ async fn storage_that_fails_leaves_neither_memory_nor_descriptors_behind() {
     server.request("POST", &push).body(layer).answer().await.expect(201);
 }
 
-/// A file system of its own, of the size given, unmounted at the end.
+/// A file system of its own, of the given size, unmounted at the end.
 struct Mounted<'a>(&'a Path);
 
 impl<'a> Mounted<'a> {
-    /// `None` where nothing can be mounted.
+    /// `None` if the machine cannot mount one.
     fn new(folder: &'a Path, size: &str) -> Option<Self> {
         fs::create_dir_all(folder).unwrap();
         let mut mount = Command::new("mount");
@@ -123,8 +123,7 @@ async fn a_full_disk_is_507_and_leaves_nothing_half_written() {
     server.get(&format!("/v2/a/blobs/{}", digest(&big))).await.expect(404);
     server.push_blob("a", "small too").await;
 
-    // In a session what fits is kept, where its length was not known before, and the client may
-    // end it.
+    // A session keeps the bytes that fit, if its length was unknown, and the client may end it.
     let location = server.post("/v2/a/blobs/uploads/").await.expect(202);
     let location = location.header("location").to_owned();
     let pieces: Vec<_> =

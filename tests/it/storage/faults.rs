@@ -20,7 +20,7 @@ use crate::support::{
     watched::{Call, Verdict, Watch, Watched},
 };
 
-/// Lets a disk fail.
+/// Makes a disk fail.
 #[derive(Debug, Default)]
 struct Fault {
     plan: Mutex<Option<Plan>>,
@@ -28,12 +28,12 @@ struct Fault {
     struck: AtomicBool,
 }
 
-/// When a disk fails, and how.
+/// When and how a disk fails.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     /// At this call, counted from 0 since the plan was made.
     at: usize,
-    /// And at all that follow.
+    /// And at all later calls.
     for_good: bool,
     verdict: Verdict,
 }
@@ -45,7 +45,7 @@ impl Fault {
         *self.plan.lock().unwrap() = Some(plan);
     }
 
-    /// Ends the fault, and tells whether it struck.
+    /// Ends the fault, and returns whether it struck.
     fn disarm(&self) -> bool {
         *self.plan.lock().unwrap() = None;
         self.struck.load(Ordering::SeqCst)
@@ -54,7 +54,7 @@ impl Fault {
 
 impl Watch for Arc<Fault> {
     fn before(&self, call: Call<'_>) -> Verdict {
-        // What is asked of memory may always be refused, and is asked again of the disk.
+        // A read from the page cache may always be refused, and is repeated on the disk.
         if matches!(call, Call::Read { wait: false }) {
             return Verdict::Fail(Errno::AGAIN);
         }
@@ -117,7 +117,7 @@ const KINDS: [Kind; 20] = [
     Kind::UploadStatus,
 ];
 
-/// A repository that no other attempt has used, with what the request needs in it.
+/// A repository that no other attempt has used, with the content that the request needs.
 struct Prepared {
     name: String,
     manifest: String,
@@ -128,7 +128,7 @@ struct Prepared {
 const CONFIG: &[u8] = b"{}";
 
 impl Kind {
-    /// Puts into a repository what the request needs.
+    /// Puts the content that the request needs into a repository.
     async fn prepare(self, server: &TestServer, name: &str) -> Prepared {
         let layer = match self {
             Self::PatchMuch => noise(1, (4 << 20) + 1),
@@ -222,7 +222,8 @@ impl Kind {
         }
     }
 
-    /// Whether the state is gone that the request needs, when it had its effect all the same.
+    /// Whether the state that the request needs is gone when the request took effect despite the
+    /// fault.
     const fn ends_something(self) -> bool {
         matches!(
             self,
@@ -237,7 +238,7 @@ impl Kind {
         )
     }
 
-    /// Looks at what a request that was answered well has done.
+    /// Checks the effect of a successful request.
     async fn has_done(self, server: &TestServer, prepared: &Prepared, answer: &Answer) {
         let Prepared { name, manifest, layer, upload } = prepared;
         let blob = format!("/v2/{name}/blobs/{}", digest(layer));
@@ -284,7 +285,7 @@ impl Prepared {
         request.body(self.manifest.clone()).answer().await
     }
 
-    /// What a client sees is whole: each thing is there with its bytes, or not at all.
+    /// Checks that visible content is whole: each object exists with its bytes, or not at all.
     async fn is_whole(&self, server: &TestServer) {
         let Self { name, manifest, layer, .. } = self;
         let blob = server.get(&format!("/v2/{name}/blobs/{}", digest(layer))).await;
@@ -306,14 +307,14 @@ impl Prepared {
     }
 }
 
-/// How many descriptors this process has into a folder.
+/// The number of descriptors of this process for files of a folder.
 fn descriptors(folder: &Path) -> usize {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
     let links = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
     links.filter(|link| link.starts_with(folder)).count()
 }
 
-/// Waits until a server has closed its files: what a client broke off ends a little later.
+/// Waits until a server has closed its files: an interrupted request ends a little later.
 async fn has_closed_its_files(server: &TestServer) {
     for _ in 0..1000 {
         if descriptors(&server.folder().join("data")) == 0 {
@@ -324,7 +325,7 @@ async fn has_closed_its_files(server: &TestServer) {
     panic!("files stay open");
 }
 
-/// Fails each call of each kind of request and tells how many faults struck.
+/// Fails each call of each kind of request and returns how many faults struck.
 async fn try_all(verdict: Verdict, status: u16, code: ErrorCode, for_good: bool) -> usize {
     let fault = Arc::new(Fault::default());
     let server = TestServer::over(|root| Arc::new(Watched::new(root, Arc::clone(&fault))));
@@ -367,15 +368,15 @@ async fn try_all(verdict: Verdict, status: u16, code: ErrorCode, for_good: bool)
     struck
 }
 
-/// Sends the request once more, without a fault. It works; or it finds that it has worked already,
-/// or that the upload is over, and then what a client does next works.
+/// Sends the request once more, without a fault. It succeeds; or it finds that it has already taken
+/// effect, or that the upload is over, and then the client's next request succeeds.
 async fn again(kind: Kind, server: &TestServer, prepared: &Prepared, context: &str) {
     let answer = kind.send(server, prepared).await;
     if answer.status == kind.good() {
         return;
     }
     assert!(kind.ends_something(), "{context}, and again: {answer:?}");
-    // A chunk that is there already, as the client would have learned by asking.
+    // The chunk is stored already, as the client would have learned by asking.
     let there_already = matches!(kind, Kind::FinishUpload | Kind::Patch | Kind::PatchMuch)
         && matches!(answer.status.as_u16(), 400 | 416);
     assert!(answer.status == 404 || there_already, "{context}, and again: {answer:?}");
@@ -384,7 +385,7 @@ async fn again(kind: Kind, server: &TestServer, prepared: &Prepared, context: &s
     prepared.put_manifest(server).await.expect(201);
 }
 
-/// A disk on which nothing works any more lets nothing be tidied up either.
+/// On a disk on which every call fails, no file can be removed either.
 fn remove_leftovers(folder: &Path) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();
@@ -444,7 +445,7 @@ async fn short_writes_are_continued() {
     println!("short writes: {struck} faults");
 }
 
-/// A blob of several pieces: what breaks off is not taken for the whole.
+/// A blob of several pieces: a truncated response must not pass for the whole.
 #[tokio::test]
 async fn a_disk_that_fails_within_a_blob_ends_the_response_early() {
     let fault = Arc::new(Fault::default());
@@ -472,7 +473,7 @@ async fn a_disk_that_fails_within_a_blob_ends_the_response_early() {
     assert!(broken > 3);
 }
 
-/// A disk that stands still until it is let go.
+/// A disk that hangs until it is released.
 #[derive(Debug, Default)]
 struct Still(Arc<(Mutex<bool>, std::sync::Condvar)>);
 

@@ -12,7 +12,7 @@ use crate::support::{
     server::contents,
 };
 
-/// A server whose tree has an image, and a folder outside of the tree with what is secret.
+/// A server whose tree has an image, and a folder outside of the tree with secret files.
 struct Linked {
     server: TestServer,
     outside: tempfile::TempDir,
@@ -30,8 +30,8 @@ impl Linked {
         Self { server, outside, image }
     }
 
-    /// Puts a link to something outside in the place of what is at a path in the tree, and starts
-    /// the server anew, so that it remembers nothing.
+    /// Replaces a path in the tree by a link out of the tree, and restarts the server, so that its
+    /// caches are empty.
     async fn link(self, at: &str, to: &str) -> Self {
         let (place, target) = (self.server.tree().join(at), self.outside.path().join(to));
         if place.is_dir() {
@@ -56,7 +56,7 @@ fn data(digest: &str) -> String {
     format!("blobs/sha256/{}/{hex}/data", &hex[..2])
 }
 
-/// Neither content of something outside, nor a success.
+/// Checks that a response has neither content from outside nor a success status.
 #[track_caller]
 fn assert_hidden(answer: &Answer) {
     assert!(!answer.text().contains("root:x"), "{}", answer.text());
@@ -94,7 +94,7 @@ async fn deleting_goes_up_to_a_link_and_not_beyond_it() {
     linked.secret_is_as_it_was();
 }
 
-/// A link that leads to itself, or to what is not there, is no reason to fail elsewhere.
+/// A link that leads to itself or nowhere causes no failure elsewhere.
 #[tokio::test]
 async fn a_link_that_leads_nowhere_disturbs_nobody() {
     let linked = Linked::new().await;
@@ -133,7 +133,7 @@ async fn a_manifest_that_is_a_link_to_a_file_outside_is_not_served() {
     linked.secret_is_as_it_was();
 }
 
-/// The link file of a layer lies outside: it must give nobody a blob of another repository.
+/// The link file of a layer lies outside: it must not give access to a blob of another repository.
 #[tokio::test]
 async fn a_layer_whose_link_file_is_a_link_out_is_not_there() {
     let linked = Linked::new().await;
@@ -182,7 +182,7 @@ async fn a_folder_of_repositories_that_is_a_link_out_is_not_written_to() {
     assert!(!put.status.is_success(), "{put:?}");
 }
 
-/// A session leads out: nothing must be written there, and nothing of it become a blob.
+/// A session leads out: nothing must be written there, and it must not become a blob.
 #[tokio::test]
 async fn an_upload_that_is_a_link_out_is_not_written_to() {
     for file in ["", "/data"] {
@@ -218,7 +218,7 @@ async fn an_upload_that_is_a_link_out_is_not_written_to() {
     }
 }
 
-/// A session's data leads to what is not there: it must not be made there.
+/// A session's data is a link to a missing file: the server must not create the file.
 #[tokio::test]
 async fn an_upload_whose_link_leads_nowhere_makes_nothing_outside() {
     let linked = Linked::new().await;

@@ -1,9 +1,9 @@
 //! A power cut between any two disk operations: acknowledged content is there, and other content is
 //! there as a whole or not at all.
 //!
-//! A scenario runs once, over a disk that records everything. Then, for each moment, the test makes the
-//! trees that a power cut may leave and opens a registry on each. To show that every sync is needed,
-//! the test leaves each out in turn: some tree must then be wrong.
+//! A scenario runs once, over a disk that records everything. Then, for each moment, the test makes
+//! the trees that a power cut may leave and opens a registry on each. To show that every sync is
+//! needed, the test leaves each out in turn: some tree must then be wrong.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,7 @@ use crate::support::{
     watched::Watched,
 };
 
-/// Something that a client can see.
+/// An object that a client can see.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Thing {
     Blob(&'static str, Digest),
@@ -39,10 +39,10 @@ enum Thing {
     Tag(&'static str, &'static str),
 }
 
-/// What it is; `None` where it is not there.
+/// Its content; `None` when it is absent.
 type State = Option<Digest>;
 
-/// Something that a client asked for: begun and acknowledged after so many steps.
+/// A request of a client: the steps after which it began and was acknowledged.
 #[derive(Debug)]
 struct Request {
     begun: usize,
@@ -50,24 +50,24 @@ struct Request {
     changes: Vec<(Thing, State)>,
 }
 
-/// An upload that goes on for a while.
+/// An upload over several requests.
 #[derive(Debug)]
 struct Upload {
     id: UploadId,
     name: &'static str,
     bytes: Vec<u8>,
-    /// While it is there for certain, but for power cuts.
+    /// While it certainly exists, except after power cuts.
     begun: usize,
     ended: usize,
 }
 
-/// What was done, and by whom it was asked for.
+/// The recorded steps, and the requests that caused them.
 #[derive(Debug)]
 struct Told {
     recording: Recording,
     requests: Vec<Request>,
     uploads: Vec<Upload>,
-    /// What each manifest refers to, and its subject.
+    /// The references of each manifest, and its subject.
     content: BTreeMap<Thing, (Vec<Thing>, Option<Digest>)>,
 }
 
@@ -126,7 +126,7 @@ impl Scenario {
         self.requests.push(Request { begun, acknowledged, changes });
     }
 
-    /// Another process goes on with the same tree: it knows nothing of what this one synced.
+    /// Another process continues with the same tree: it does not know which files this one synced.
     fn restart(&mut self) {
         let root = self._folder.path();
         let storage = Filesystem::over(Arc::clone(&self.disk) as Arc<_>, root.to_owned());
@@ -145,7 +145,7 @@ impl Scenario {
         digest
     }
 
-    /// In chunks; after the first the server may be another.
+    /// In chunks; another server may take over after the first.
     async fn push_in_chunks(
         &mut self,
         at: &'static str,
@@ -278,7 +278,7 @@ impl Scenario {
         self.acknowledged(begun, vec![(Thing::Blob(at, digest.clone()), None)]);
     }
 
-    /// Collects at once what nothing keeps; so many things that clients could see have gone then.
+    /// Collects garbage without grace, which removes this many objects that clients could see.
     async fn collect(&mut self, gone: usize) {
         struct Nobody;
         impl GcObserver for Nobody {
@@ -296,7 +296,7 @@ impl Scenario {
                 before.push(thing);
             }
         }
-        // Longer than the steps in which the file system counts time.
+        // Longer than the resolution of the file system's times.
         tokio::time::sleep(Duration::from_millis(20)).await;
         let begun = self.now();
         let how = Collect { grace: Duration::ZERO, untagged: true, dry_run: false, gently: false };
@@ -312,7 +312,7 @@ impl Scenario {
         self.requests.push(Request { begun, acknowledged: ended, changes });
     }
 
-    /// Deletes a repository, which has these things.
+    /// Deletes a repository, which has these objects.
     async fn delete_repository(&mut self, at: &'static str, things: Vec<Thing>) {
         let begun = self.now();
         assert!(self.registry.delete_repository(&Caller::default(), &name(at)).await.unwrap());
@@ -326,7 +326,7 @@ impl Scenario {
 }
 
 impl Told {
-    /// What each thing may be after `end` steps and a power cut.
+    /// The permitted states of each object after `end` steps and a power cut.
     fn allowed(&self, end: usize) -> BTreeMap<Thing, BTreeSet<State>> {
         let mut allowed: BTreeMap<Thing, BTreeSet<State>> = BTreeMap::new();
         for request in &self.requests {
@@ -343,7 +343,7 @@ impl Told {
         allowed
     }
 
-    /// Looks for something wrong in a tree that a power cut after `end` steps left.
+    /// Looks for faults in a tree that a power cut after `end` steps left.
     async fn wrong(&self, root: &Path, end: usize) -> Option<String> {
         let registry = open(root);
         let mut wrong = String::new();
@@ -378,7 +378,7 @@ impl Told {
             }
         }
         for thing in &there {
-            // registry:2's collector may delete what the index of no tag names.
+            // registry:2's collector may delete manifests that the index of no tag names.
             let Thing::Tag(at, tag) = thing else { continue };
             let Ok(Some(digest)) = look(&registry, thing).await else { continue };
             let place = format!(
@@ -405,7 +405,7 @@ impl Told {
         (!wrong.is_empty()).then_some(wrong)
     }
 
-    /// Looks at one of the trees that a power cut after `end` steps may leave.
+    /// Checks one of the trees that a power cut after `end` steps may leave.
     async fn try_one(
         &self,
         end: usize,
@@ -417,8 +417,8 @@ impl Told {
         self.wrong(folder.path(), end).await
     }
 
-    /// Looks at several of them: with nothing of what was not synced, with all of it, and with
-    /// parts chosen by chance.
+    /// Checks several of them: without the unsynced changes, with all of them, and with random
+    /// parts of them.
     async fn try_all(&self, end: usize, without: &[usize], chances: u64) -> Option<String> {
         for fate in [Fate::Lost, Fate::There] {
             if let Some(wrong) = self.try_one(end, without, || fate).await {
@@ -429,7 +429,7 @@ impl Told {
         }
         for seed in 0..chances {
             let mut chance = noise(seed << 32 | end as u64, 4096).into_iter().cycle();
-            // Much is lost of some of them, little of others.
+            // Some lose much, others little.
             let lost = [32, 128, 224, 64][(seed % 4) as usize];
             let fate = || match chance.next().unwrap() {
                 byte if byte < lost => Fate::Lost,
@@ -452,10 +452,10 @@ impl Told {
         }
     }
 
-    /// Leaves each sync out in turn; each time some tree must be wrong. Where a request syncs a
-    /// directory twice, for one entry and for the next, the second makes up for the first; so
-    /// they are left out together. One that makes no tree another one has nothing to do with order:
-    /// it repeats what was durable already.
+    /// Leaves each sync out in turn; each time some tree must be wrong. If a request syncs a
+    /// directory twice, for one entry and for the next, the second makes up for the first, so both
+    /// are left out together. A sync whose absence changes no tree repeats a sync of durable
+    /// content.
     async fn needs_every_sync(&self, chances: u64) {
         let steps = self.recording.0.len();
         let (mut tried, mut needless) = (BTreeSet::new(), Vec::new());
@@ -467,7 +467,7 @@ impl Told {
             if !tried.insert(without.clone()) {
                 continue;
             }
-            // Where it shows soonest is tried first: when requests are acknowledged.
+            // First the moments at which it shows soonest: when requests are acknowledged.
             let mut moments: Vec<usize> = self.requests.iter().map(|r| r.acknowledged).collect();
             moments.push(steps);
             moments.extend(sync + 1..=steps);
@@ -480,8 +480,8 @@ impl Told {
             }
             moments.retain(|&end| end > sync);
             let mut found = false;
-            // What was removed and is there again is missing only where one of the two is lost and
-            // not the other: where nothing is wrong at first, more trees are made.
+            // An object that was removed and created again is missing only if one of the two
+            // changes is lost and not the other: if no fault shows at first, more trees are made.
             'found: for chances in [chances, 12 * chances] {
                 for end in &moments {
                     if self.try_all(*end, &without, chances).await.is_some() {
@@ -501,7 +501,7 @@ impl Told {
     }
 }
 
-/// What a client sees of a thing, all of its bytes read.
+/// The state of an object as a client sees it, with all bytes read.
 async fn look(registry: &Registry, thing: &Thing) -> Result<State, String> {
     match thing {
         Thing::Blob(at, named) => {
@@ -549,8 +549,8 @@ async fn listed_tags(
 }
 
 impl Upload {
-    /// An upload that a power cut interrupted goes on or is gone. It may end in a digest that is
-    /// wrong, for nothing of it was promised; it never becomes a blob of other bytes.
+    /// An upload that a power cut interrupted can be resumed or is gone. It may end with a wrong
+    /// digest, since its bytes were not promised; it never becomes a blob of other bytes.
     async fn wrong(&self, registry: &Registry, end: usize) -> Option<String> {
         let (repository, digest) = (name(self.name), digest(&self.bytes));
         let upload = of_ann(&repository, self.id);
@@ -559,7 +559,7 @@ impl Upload {
             return (end >= self.ended).then(|| "a cancelled upload is there again".to_owned());
         }
         if end >= self.ended {
-            // Its folder may come back with what it had; nobody goes on with it.
+            // Its folder may come back with its files; no client continues it.
             return None;
         }
         let rest = usize::try_from(length).unwrap();
@@ -613,7 +613,7 @@ async fn scenario() -> Told {
     scenario.delete_manifest("team/app", &["all"], &index).await;
     scenario.delete_manifest("team/app", &["latest"], &second).await;
     scenario.delete_blob("team/app", &other).await;
-    // What was deleted comes back.
+    // Deleted objects are pushed again.
     scenario.push_blob("team/app", OTHER).await;
     scenario.put_image("team/app", &["v1"], (CONFIG, OTHER), Some(&first)).await;
     let things = vec![
@@ -628,7 +628,7 @@ async fn scenario() -> Told {
     scenario.end()
 }
 
-/// Collections of what was deleted, of what nothing names, of all; and the same pushed again.
+/// Collections of deleted objects, of unreferenced ones, of everything; and the same pushed again.
 async fn collections() -> Told {
     let mut scenario = Scenario::new();
     scenario.push_blob("team/app", CONFIG).await;
@@ -650,14 +650,14 @@ async fn collections() -> Told {
     scenario.collect(0).await;
     scenario.put_image("team/app", &["v2"], (CONFIG, OTHER), None).await;
     scenario.delete_tag("team/app", "all").await;
-    // The index, its child, what is about that, and the layer that they alone had.
+    // The index, its child, the child's referrers, and the layer that they alone had.
     scenario.collect(4).await;
     scenario.push_blob("team/app", LAYER).await;
     scenario.put_image("team/app", &["v1"], (CONFIG, LAYER), None).await;
     let last = scenario.put_image("team/app", &["v2"], (CONFIG, LAYER), Some(&about)).await;
     scenario.delete_manifest("team/app", &["v1"], &first).await;
     scenario.delete_manifest("team/app", &["v2"], &last).await;
-    // What had the tag first, its layers and all their bytes.
+    // The manifest that had the tag first, its layers and all their bytes.
     scenario.collect(4).await;
     scenario.push_blob("team/app", CONFIG).await;
     scenario.push_blob("team/app", LAYER).await;
@@ -665,7 +665,7 @@ async fn collections() -> Told {
     scenario.end()
 }
 
-/// An upload whose hasher is saved, and that another process takes up.
+/// An upload with a saved hasher, which another process resumes.
 async fn long_upload() -> Told {
     let mut scenario = Scenario::new();
     let bytes = noise(7, 5 << 20);
