@@ -2,48 +2,43 @@
 //!
 //! Nobody else constructs a part, and no part knows another that it was not given here.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
     config::Config,
-    gate::{self, EverythingAllowed, Gate, UserFile, htpasswd},
-    health::Health,
-    http::{self, Api, ApiParts, Limits, Proxy, Redirect},
+    gate::Gate,
     jobs::Jobs,
-    notify::{self, Notifier},
-    registry::{self, SystemClock},
-    server::{self, Address, Connections, Listener, Server, Workers, authority::Outcome},
-    storage::{self, Storage, filesystem::Filesystem, memory::Memory},
+    notify::Notifier,
+    server::{Address, Connections, Listener, Server, Workers, authority::Outcome},
+    storage::Storage,
 };
 
 mod background;
-mod collecting;
 mod error;
 mod events;
-mod expiry;
 mod inspect;
+mod interface;
 mod listeners;
+mod maintenance;
 mod metrics;
+mod notifications;
+mod parts;
 mod permissions;
 mod provision;
 mod reload;
+mod storage;
+mod tls;
+mod users;
 
-use background::{checks, start_jobs};
 pub use error::StartError;
-use events::ToEndpoints;
 pub use inspect::{Findings, inspect};
-use listeners::{Listeners, serve_debug, serve_redirect};
-use metrics::Counted;
-use reload::{RELOADED, Reloads, secure};
+pub use reload::{Change, Reloaded};
+pub use storage::{open_registry, open_registry_with};
+
+use parts::{Given, Parts};
+use reload::Reloads;
 
 /// Whoever starts a server says what becomes of a first password.
 pub use crate::gate::htpasswd::file::FirstPassword;
@@ -55,8 +50,6 @@ pub use crate::registry::{
 
 /// Where the built-in authority keeps its files: in the working directory.
 pub const CERTIFICATES: &str = "certs";
-/// Where events wait, below the root of the storage.
-const EVENTS: &str = "portcullis-notifications";
 
 /// A registry that is serving.
 #[derive(Debug)]
@@ -70,7 +63,7 @@ pub struct App {
     gate: Arc<Gate>,
     notifier: Notifier,
     jobs: Jobs,
-    reloads: Arc<Reloads>,
+    reloads: Reloads,
     workers: Workers,
     drain: Duration,
 }
@@ -144,8 +137,8 @@ impl App {
         config: &Config,
         password: FirstPassword,
     ) -> Result<(Self, Provisioned), StartError> {
-        let storage = open_storage(&config.storage.backend)?;
-        Self::assemble(storage, listener, config, password)
+        let storage = storage::open(&config.storage.backend)?;
+        Self::build(config, Given { storage, listener, password })
     }
 
     /// As [`start`](Self::start), over a storage of the caller's.
@@ -157,76 +150,14 @@ impl App {
         storage: Arc<dyn Storage>,
         config: &Config,
     ) -> Result<(Self, Provisioned), StartError> {
-        Self::assemble(storage, None, config, FirstPassword::Shown)
+        let password = FirstPassword::Shown;
+        Self::build(config, Given { storage, listener: None, password })
     }
 
-    fn assemble(
-        storage: Arc<dyn Storage>,
-        listener: Option<Listener>,
-        config: &Config,
-        password: FirstPassword,
-    ) -> Result<(Self, Provisioned), StartError> {
-        let mut provisioned = Provisioned::default();
-        let notifier = Notifier::new(place_of_events(config), source(config));
-        let events = Events::to(Arc::new(ToEndpoints(notifier.clone())));
-        let registry = core(Arc::clone(&storage), config, events);
-        let (gate, users) = open_gate(config, password, &mut provisioned)?;
-        let (tls, certificates) = secure(config, &mut provisioned)?;
-        let limits = limits(config);
-        let silent = limits.silent;
-        let checks = checks(&config.health, &registry)?;
-        let health = Arc::new(Health::default());
-        let parts = parts_of_api(&registry, &gate, &health);
-        let api = Api::new(parts, &config.http.api, limits, tls.is_some())?;
-        let api = Arc::new(api);
-        let listeners = Listeners::open(listener, &config.http)?;
-        notifier.set(&config.notifications)?;
-        let redirect = Redirect::new(&config.http.api, listeners.registry.addr().tcp(), silent)?;
-
+    fn build(config: &Config, given: Given) -> Result<(Self, Provisioned), StartError> {
+        let (parts, provisioned) = Parts::build(config, given)?;
         let workers = Workers::start().map_err(StartError::Workers)?;
-        let serving = Arc::clone(&api);
-        let service = move |peer: server::Peer| {
-            let addr = peer.addr();
-            serving.service(http::Connection::new(addr, move || peer.authenticated()))
-        };
-        let options = &of_sockets(config);
-        let server = Server::start(listeners.registry, options, tls, &workers, service);
-        let redirect = listeners.redirect.map(|listener| {
-            serve_redirect(listener, redirect, &workers, options, server.connections())
-        });
-        let requests = api.requests();
-        let (for_gate, for_events) = (Arc::clone(&gate), notifier.clone());
-        let reloads = Reloads { gate: for_gate, api, notifier: for_events, users, certificates };
-        let reloads = Arc::new(reloads);
-        let debug = listeners.debug.map(|listener| {
-            let counted = Counted {
-                server: &server,
-                gate: &gate,
-                registry: &registry,
-                notifier: &notifier,
-                storage: &*storage,
-                requests: &requests,
-                certificate: reloads.resolver(),
-            };
-            serve_debug(listener, &config.http, &workers, Arc::clone(&health), counted.metrics())
-        });
-        let jobs = start_jobs(&config.storage, &registry, &reloads, (checks, &health));
-        let drain = config.http.server.draintimeout;
-        Ok((
-            Self {
-                server,
-                redirect,
-                debug,
-                registry,
-                gate,
-                notifier,
-                jobs,
-                reloads,
-                workers,
-                drain,
-            },
-            provisioned,
-        ))
+        Ok((parts.start(config, workers), provisioned))
     }
 
     /// Where clients connect.
@@ -274,46 +205,14 @@ impl App {
 
     /// Reads the password file and the certificates again, changed or not.
     pub async fn reload(&self) {
-        Arc::clone(&self.reloads)
-            .run(|reloads| {
-                reloads.users(true);
-                reloads.certificates(true);
-            })
-            .await;
+        self.reloads.read_files().await;
     }
 
-    /// Puts in force what another configuration says of the keys that need no restart, and reads
-    /// again what [`reload`](Self::reload) does. The level of the log is whoever's who began it.
-    ///
-    /// Gives the keys, or the sections, of which that could not be done.
-    pub async fn apply(&self, config: &Config) -> Vec<&'static str> {
-        let (config, kept) = (config.clone(), Arc::new(Mutex::new(Vec::new())));
-        let told = Arc::clone(&kept);
-        Arc::clone(&self.reloads)
-            .run(move |reloads| {
-                let kept = reloads.apply(&config);
-                *told.lock().unwrap_or_else(PoisonError::into_inner) = kept;
-                reloads.users(true);
-                reloads.certificates(true);
-            })
-            .await;
-        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *kept)
-    }
-
-    /// Whether a key takes effect without a restart.
-    #[must_use]
-    pub fn reloads(key: &str) -> bool {
-        Self::is_below(key, RELOADED)
-    }
-
-    /// Whether a key is one of these, or stands in one of these sections.
-    #[must_use]
-    pub fn is_below(key: &str, sections: &[&str]) -> bool {
-        sections.iter().any(|section| {
-            key.strip_prefix(section)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-        })
+    /// Applies another configuration, as far as its keys need no restart, and reads again the files
+    /// that [`reload`](Self::reload) does. Returns what became of each key. The log is the caller's,
+    /// so `log.level` counts among the keys that need a restart.
+    pub async fn apply(&self, config: &Config) -> Reloaded {
+        self.reloads.apply(config).await
     }
 
     /// Stops listening, lets what runs finish within `http.draintimeout`, and takes everything
@@ -334,145 +233,5 @@ impl App {
         }
         // Some of what was waited for above ran on them.
         self.workers.stop().await;
-    }
-}
-
-/// Opens the registry that `config` describes, without serving it, for a command that looks at what
-/// is stored or takes from it. Nothing is made, not even the root.
-///
-/// # Errors
-///
-/// When there is no storage yet, or none that outlives a process.
-pub fn open_registry(config: &Config) -> Result<Registry, StartError> {
-    open_registry_with(config, Events::default())
-}
-
-/// As [`open_registry`], with a receiver of events.
-///
-/// # Errors
-///
-/// As for [`open_registry`].
-pub fn open_registry_with(config: &Config, events: Events) -> Result<Registry, StartError> {
-    match &config.storage.backend {
-        storage::Options::Memory => return Err(StartError::NothingKept),
-        storage::Options::Filesystem(options) if !options.rootdirectory.is_dir() => {
-            return Err(StartError::NoStorage { root: options.rootdirectory.clone() });
-        }
-        storage::Options::Filesystem(_) => {}
-    }
-    let storage = open_storage(&config.storage.backend)?;
-    Ok(core(storage, config, events))
-}
-
-fn core(storage: Arc<dyn Storage>, config: &Config, events: Events) -> Registry {
-    let options = registry::Options {
-        uploads: registry::UploadLimits {
-            open: config.uploads.maxopen,
-            per_hour: config.uploads.maxperhour,
-        },
-        validation: config.validation.clone(),
-        policy: config.policy.clone(),
-        grace: config.storage.maintenance.garbagecollection.grace,
-        tags: config.storage.tags.clone(),
-        events,
-    };
-    Registry::new(storage, Arc::new(SystemClock), options)
-}
-
-/// What the server is told, with what it needs to know of the part about requests.
-fn of_sockets(config: &Config) -> server::Options {
-    let proxies = config.http.api.trustedproxies.iter().filter_map(Proxy::network).collect();
-    server::Options { proxies, ..config.http.server.clone() }
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits {
-        delete: config.storage.delete.clone(),
-        catalog: config.catalog.clone(),
-        tags: config.tags.clone(),
-        readonly: config.storage.maintenance.readonly.clone(),
-        silent: config.log.accesslog.disabled,
-    }
-}
-
-/// Where events wait: beside the images, where those outlive the process.
-fn place_of_events(config: &Config) -> notify::Place {
-    match &config.storage.backend {
-        storage::Options::Memory => notify::Place::Memory,
-        storage::Options::Filesystem(options) => {
-            notify::Place::Folder(options.rootdirectory.join(EVENTS))
-        }
-    }
-}
-
-/// What events say about where they come from: this machine, the port that is configured, and
-/// which of its runs this is.
-fn source(config: &Config) -> notify::Source {
-    let system = rustix::system::uname();
-    let host = system.nodename().to_string_lossy();
-    let addr = match config.http.server.addr.rsplit_once(':') {
-        Some((_, port)) => format!("{host}:{port}"),
-        None => host.into_owned(),
-    };
-    notify::Source { addr, instance: Uuid::new_v4().to_string() }
-}
-
-fn open_storage(options: &storage::Options) -> Result<Arc<dyn Storage>, StartError> {
-    Ok(match options {
-        storage::Options::Memory => Arc::new(Memory::default()),
-        storage::Options::Filesystem(options) => {
-            let opened = Filesystem::open(options).map_err(|source| StartError::Storage {
-                root: options.rootdirectory.clone(),
-                source,
-            })?;
-            Arc::new(opened)
-        }
-    })
-}
-
-/// The parts that the HTTP interface shares with the server.
-fn parts_of_api(registry: &Registry, gate: &Arc<Gate>, health: &Arc<Health>) -> ApiParts {
-    ApiParts { registry: registry.clone(), gate: Arc::clone(gate), health: Arc::clone(health) }
-}
-
-/// Builds the gate, and makes the password file when it is missing.
-fn open_gate(
-    config: &Config,
-    password: FirstPassword,
-    provisioned: &mut Provisioned,
-) -> Result<(Arc<Gate>, Option<Mutex<UserFile>>), StartError> {
-    let gate::Options::Htpasswd(options) = &config.auth else {
-        return Ok((Arc::new(Gate::open(EverythingAllowed)), None));
-    };
-    if !options.path.exists() {
-        let is_named = provision::is_named(config);
-        provisioned.user = Some(provision::first_user(&options.path, is_named, password)?);
-    }
-    let failed = |source| StartError::Users { path: options.path.clone(), source };
-    let (source, users) = UserFile::open(options).map_err(failed)?;
-    report(&options.path, &users);
-    let gate = Gate::htpasswd(options, &users, EverythingAllowed)?;
-    Ok((Arc::new(gate), Some(Mutex::new(source))))
-}
-
-/// Says in the log which lines of a password file let nobody in, and which should not for long; and
-/// who else may touch it.
-fn report(path: &Path, users: &htpasswd::Htpasswd) {
-    permissions::warn(path, permissions::What::Passwords);
-    report_to(path, users, |line, what| tracing::warn!(file = %path.display(), line, "{what}"));
-}
-
-/// Says which lines of a password file let nobody in, and which should not for long; with the
-/// number of the line.
-fn report_to(path: &Path, users: &htpasswd::Htpasswd, mut tell: impl FnMut(Option<usize>, &str)) {
-    for outdated in users.outdated() {
-        tell(Some(outdated.line), &outdated.to_string());
-    }
-    for problem in users.problems() {
-        tell(Some(problem.line), &problem.to_string());
-    }
-    if users.entries().is_empty() {
-        let path = path.display();
-        tell(None, &format!("no user can log in; `portcullis htpasswd {path} USER` adds one"));
     }
 }

@@ -167,19 +167,19 @@ impl Api {
         Arc::clone(&self.access_log.requests)
     }
 
-    /// Puts other headers in force, and allows writing or not from now on.
+    /// Sends other headers with all responses from now on.
     ///
     /// # Errors
     ///
-    /// When a header is malformed. The old headers stay then; `readonly` is in force all the same.
-    pub fn adjust(
-        &self,
-        options: &Options,
-        readonly: &ReadOnlyOptions,
-    ) -> Result<(), InvalidOptions> {
-        self.authorisation.set_readonly(readonly.enabled);
+    /// When a header is malformed. The old headers stay in force then.
+    pub fn set_headers(&self, options: &Options) -> Result<(), InvalidOptions> {
         self.headers.store(Arc::new(response_headers::configured(options)?));
         Ok(())
+    }
+
+    /// Refuses writes from now on, or allows them again.
+    pub fn set_readonly(&self, options: &ReadOnlyOptions) {
+        self.authorisation.set_readonly(options.enabled);
     }
 
     /// Whether only reading is allowed for now.

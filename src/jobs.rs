@@ -4,6 +4,15 @@ use std::{future::Future, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// When a job runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// How long after the start it runs for the first time.
+    pub first: Duration,
+    /// The pause between the end of a run and the next one.
+    pub every: Duration,
+}
+
 /// The jobs of a server.
 #[derive(Debug, Default)]
 pub struct Jobs {
@@ -12,7 +21,7 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// Does `work` every `period`. A run that takes longer delays the next; a run is never cut off.
+    /// Does `work` after each `period`. A run is never cut off, and the next waits for its end.
     pub fn every<F: Future<Output = ()> + Send>(
         &self,
         period: Duration,
@@ -26,44 +35,42 @@ impl Jobs {
         });
     }
 
-    /// As [`every`](Self::every), for work that may be cut off at the end; it is done for the first
-    /// time after `soon`.
+    /// Does work that may be cut off when the server stops.
     pub fn interruptible<F: Future<Output = ()> + Send>(
         &self,
-        (soon, period): (Duration, Duration),
+        schedule: Schedule,
         mut work: impl FnMut() -> F + Send + 'static,
     ) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             let working = async {
-                tokio::time::sleep(soon).await;
+                tokio::time::sleep(schedule.first).await;
                 loop {
                     work().await;
-                    tokio::time::sleep(period).await;
+                    tokio::time::sleep(schedule.every).await;
                 }
             };
             stop.run_until_cancelled(working).await;
         });
     }
 
-    /// As [`every`](Self::every), for work that takes long and ends soon after the token is
-    /// cancelled; it is done for the first time after `soon`.
+    /// Does work that takes long, is never cut off, and ends soon after the token is cancelled.
     pub fn stoppable<F: Future<Output = ()> + Send>(
         &self,
-        (soon, period): (Duration, Duration),
+        schedule: Schedule,
         mut work: impl FnMut(CancellationToken) -> F + Send + 'static,
     ) {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            let mut wait = soon;
+            let mut wait = schedule.first;
             while stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
                 work(stop.clone()).await;
-                wait = period;
+                wait = schedule.every;
             }
         });
     }
 
-    /// Ends the jobs and waits for those that are at work.
+    /// Stops the jobs, and waits for the runs that must not be cut off.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -84,7 +91,8 @@ mod tests {
     async fn work_that_may_be_cut_off_keeps_nobody_from_stopping() {
         let jobs = Jobs::default();
         let second = Duration::from_secs(1);
-        jobs.interruptible((second, second), std::future::pending::<()>);
+        let schedule = Schedule { first: second, every: second };
+        jobs.interruptible(schedule, std::future::pending::<()>);
         tokio::time::sleep(second * 10).await;
         jobs.stop().await;
     }
@@ -92,9 +100,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_that_is_told_to_stop_is_waited_for() {
         let ended = Arc::new(AtomicUsize::new(0));
-        let (jobs, counted) = (Jobs::default(), Arc::clone(&ended));
+        let jobs = Jobs::default();
+        let counted = Arc::clone(&ended);
         let second = Duration::from_secs(1);
-        jobs.stoppable((second, second), move |stop| {
+        let schedule = Schedule { first: second, every: second };
+        jobs.stoppable(schedule, move |stop| {
             let counted = Arc::clone(&counted);
             async move {
                 stop.cancelled().await;

@@ -12,9 +12,11 @@ use jiff::Timestamp;
 use rustix::fs::{Access, access};
 
 use super::{
-    StartError, expiry,
+    StartError,
     permissions::{self, What},
-    provision, reload,
+    provision,
+    tls::{self, expiry},
+    users,
 };
 use crate::{
     chain::Chain,
@@ -23,7 +25,7 @@ use crate::{
     health::Check,
     http::Api,
     server::{
-        BindError, CertificateSource, ClientCertificates, Listener, Net, TlsOptions,
+        BindError, CertificateSource, ClientCertificates, Listener, Net, TlsOptions, authority,
         certificates::{self, Authorities, CertificateError},
     },
     storage,
@@ -120,7 +122,7 @@ impl Inspection<'_> {
         match UserFile::open(options) {
             Ok((_, users)) => {
                 let mut told = Vec::new();
-                super::report_to(path, &users, |_, what| told.push(what.to_owned()));
+                users::problems(&users, path, |_, what| told.push(what.to_owned()));
                 for what in told {
                     self.warn(KEY, &format!("{}: {what}", path.display()));
                 }
@@ -182,12 +184,13 @@ impl Inspection<'_> {
     }
 
     fn addresses(&mut self) {
-        let (server, api) = (&self.config.http.server, &self.config.http.api);
+        let server = &self.config.http.server;
+        let debug = &self.config.http.api.debug.addr;
         let mut taken: Vec<(&'static str, SocketAddr, TcpListener)> = Vec::new();
         let tcp = [
             ("http.addr", &*server.addr, server.net == Net::Tcp),
             ("http.redirectaddr", &*server.redirectaddr, !server.redirectaddr.is_empty()),
-            ("http.debug.addr", &*api.debug.addr, !api.debug.addr.is_empty()),
+            ("http.debug.addr", &**debug, !debug.is_empty()),
         ];
         for (key, addr, _) in tcp.into_iter().filter(|(_, _, is_used)| *is_used) {
             match Listener::probe_tcp(key, addr) {
@@ -242,19 +245,14 @@ impl Inspection<'_> {
         let told = told.chain(endpoints.iter().map(ToString::to_string));
         let told: Vec<_> = told.chain(checks.map(|error| error.to_string())).collect();
         self.found.problems.extend(told);
-        if matches!(
-            &self.config.http.server.tls,
-            TlsOptions::On { source: CertificateSource::BuiltIn, .. }
-        ) {
+        if tls::is_built_in(&self.config.http.server) {
             self.built_in();
         }
     }
 
     fn built_in(&mut self) {
-        let hosts = reload::hosts(self.config);
-        if let Err(error) =
-            crate::server::authority::examine(Path::new(super::CERTIFICATES), &hosts)
-        {
+        let hosts = provision::hosts(&self.config.http.api);
+        if let Err(error) = authority::examine(Path::new(super::CERTIFICATES), &hosts) {
             self.problem("http.tls", &error);
         }
     }

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{configuration, failure::Failure};
 use crate::{
-    app::{App, CERTIFICATES, FirstPassword, FirstUser, Provisioned},
+    app::{App, CERTIFICATES, Change, FirstPassword, FirstUser, Provisioned},
     config::{Config, Settings},
     server::{Address, Listener, TlsOptions},
     telemetry::{self, Log},
@@ -49,6 +49,9 @@ const THREADS: usize = 2;
 /// Work that blocks and goes on after the drain, such as a look at a disk that stands still, is
 /// waited for no longer.
 const LAST_WORK: Duration = Duration::from_secs(2);
+
+/// The key that this command applies itself, for the log is its own.
+const LOG_LEVEL: &str = "log.level";
 
 const EXAMPLE: &str = "\
 Example:
@@ -105,21 +108,23 @@ impl Watched {
             }
         };
         self.log.set_level(config.log.level);
-        let kept = app.apply(&config).await;
-        let is_kept = |key: &str| App::is_below(key, &kept);
+        let reloaded = app.apply(&config).await;
+        let change = |key: &str| match key {
+            LOG_LEVEL => Change::Applied,
+            _ => reloaded.change(key),
+        };
         for key in self.began.changed(&config.settings) {
-            match (App::reloads(&key), is_kept(&key)) {
-                (true, false) => tracing::info!(%key, "applied from the configuration"),
-                (true, true) => {
-                    tracing::warn!(%key, "changed but not applied; see the error above")
+            match change(&key) {
+                Change::Applied => tracing::info!(%key, "applied from the configuration"),
+                Change::Unusable => {
+                    tracing::warn!(%key, "changed but not applied; see the error above");
                 }
-                (false, _) => tracing::warn!(
-                    %key,
-                    "changed; takes effect after a restart"
-                ),
+                Change::NeedsRestart => {
+                    tracing::warn!(%key, "changed; takes effect after a restart");
+                }
             }
         }
-        self.began.adopt(&config.settings, |key| App::reloads(key) && !is_kept(key));
+        self.began.adopt(&config.settings, |key| change(key) == Change::Applied);
     }
 }
 

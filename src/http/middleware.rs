@@ -95,7 +95,7 @@ impl<S: Service<R>, R> hyper::service::Service<R> for PerConnection<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::sync::Arc;
 
     use axum::{body::Body, http::request};
     use hyper::service::Service as _;
@@ -136,8 +136,7 @@ mod tests {
     async fn what_is_wrong_is_found_in_the_order_of_the_layers() {
         let health = Arc::new(Health::default());
         let api = api(&health);
-        let failing =
-            Check::new("disk".to_owned(), (Duration::ZERO, 1), async || Err("full".into()));
+        let failing = Check::new("disk".to_owned(), async || Err("full".into()));
         failing.run(&health).await;
         let service = PerConnection::new(stack(&api, Connection::new(Some(PEER), || {})));
         let status = async |request: request::Builder| {
@@ -149,7 +148,7 @@ mod tests {
         let to = |method: &str, path: &str| Request::builder().method(method).uri(path);
         let wrong = "/v2/a/no-endpoint";
         assert_eq!(status(to("PUT", wrong)).await, 503);
-        let well = Check::new("disk".to_owned(), (Duration::ZERO, 1), async || Ok(()));
+        let well = Check::new("disk".to_owned(), async || Ok(()));
         well.run(&health).await;
         assert_eq!(status(to("PUT", wrong)).await, 400, "no Host");
         let to = |method: &str, path: &str| to(method, path).header("host", "a");

@@ -17,7 +17,7 @@ use rustls::{
 };
 use serde::{Deserialize, Deserializer, de};
 
-use super::{Options, TlsVersion};
+use super::TlsVersion;
 
 /// What is spoken, the quickest first.
 const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
@@ -107,6 +107,18 @@ pub(super) fn is_about_certificate(error: &io::Error) -> bool {
     )
 }
 
+/// What a server agrees on in a handshake.
+#[derive(Clone, Copy, Debug)]
+pub struct Protocols<'a> {
+    /// The oldest version of TLS.
+    pub minimum: TlsVersion,
+    /// The cipher suites of TLS 1.2; all that this module has where the list is empty. Those of
+    /// TLS 1.3 are spoken in any case.
+    pub cipher_suites: &'a [CipherSuite],
+    /// Whether HTTP/2 is offered beside HTTP/1.1.
+    pub http2: bool,
+}
+
 /// The TLS configuration of a server. Clones share it.
 ///
 /// It lives as long as the server, for it holds the keys of session tickets; a renewed certificate
@@ -133,9 +145,9 @@ struct Configs {
 }
 
 impl Tls {
-    /// The configuration for a server whose certificate `resolver` knows. It speaks TLS 1.2, if
-    /// `minimum` lets it, with `suites` only, unless there are none; and it asks for the client's
-    /// certificate what `clients` does. 0-RTT stays off: early data can be replayed.
+    /// The configuration for a server whose certificate `resolver` knows, which speaks `protocols`
+    /// and verifies the certificates of clients by `clients`. 0-RTT stays off: early data can be
+    /// replayed.
     ///
     /// AES-128-GCM is what a client gets that offers it, as from Go's servers: layers pass faster.
     /// One whose first choice is ChaCha20-Poly1305 gets that; it has no hardware for AES.
@@ -144,23 +156,25 @@ impl Tls {
     ///
     /// When the system has no randomness for the keys of session tickets.
     pub fn new(
-        options: &Options,
-        (minimum, suites): (TlsVersion, &[CipherSuite]),
+        protocols: Protocols<'_>,
         resolver: Arc<dyn ResolvesServerCert>,
         clients: Option<Arc<dyn ClientCertVerifier>>,
     ) -> Result<Self, rustls::Error> {
+        let Protocols { minimum, cipher_suites, http2 } = protocols;
         let versions: &[_] = match minimum {
             TlsVersion::Tls12 => &[&TLS13, &TLS12],
             TlsVersion::Tls13 => &[&TLS13],
         };
         let is_spoken = |suite: &CipherSuite| {
-            suites.is_empty() || suite.version() == TlsVersion::Tls13 || suites.contains(suite)
+            cipher_suites.is_empty()
+                || suite.version() == TlsVersion::Tls13
+                || cipher_suites.contains(suite)
         };
         let cipher_suites = CipherSuite::all().filter(is_spoken).map(|suite| suite.0).collect();
         let provider = Arc::new(CryptoProvider { cipher_suites, ..default_provider() });
-        let protocols = match options.http2.disabled {
-            true => vec![b"http/1.1".to_vec()],
-            false => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        let protocols = match http2 {
+            true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            false => vec![b"http/1.1".to_vec()],
         };
         let basis = Basis {
             builder: ServerConfig::builder_with_provider(provider)

@@ -47,8 +47,6 @@ impl<S: Service<Call, Error = Error>> Service<Call> for CheckHealth<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tower::{ServiceExt as _, service_fn};
 
     use super::*;
@@ -62,8 +60,7 @@ mod tests {
         let health = Arc::new(Health::default());
         let mut service = layer(&health).layer(service_fn(echo));
         assert!(service.ready().await.unwrap().call(call("GET", "/v2/", &[])).await.is_ok());
-        let failing =
-            Check::new("disk".to_owned(), (Duration::ZERO, 1), async || Err("full".into()));
+        let failing = Check::new("disk".to_owned(), async || Err("full".into()));
         failing.run(&health).await;
         for path in ["/", "/v2/", "/other"] {
             let answer = service.ready().await.unwrap().call(call("GET", path, &[])).await;

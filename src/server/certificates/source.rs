@@ -1,6 +1,11 @@
 //! Replacing the certificate while the server runs.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -74,6 +79,24 @@ impl Source {
     #[must_use]
     pub fn new(certificate: PathBuf, key: PathBuf) -> Self {
         Self { certificate, key, seen: None, is_reordered: false }
+    }
+
+    /// The file of the chain.
+    #[must_use]
+    pub fn certificate(&self) -> &Path {
+        &self.certificate
+    }
+
+    /// The file of the private key.
+    #[must_use]
+    pub fn key(&self) -> &Path {
+        &self.key
+    }
+
+    /// Whether the other names the same files.
+    #[must_use]
+    pub fn has_files_of(&self, other: &Self) -> bool {
+        self.certificate == other.certificate && self.key == other.key
     }
 
     /// Reads the files, for the start of the server.

@@ -3,7 +3,7 @@
 use std::{error::Error as _, fs, path::PathBuf, sync::Arc};
 
 use portcullis::{
-    app::App,
+    app::{App, Change},
     config::Config,
     server::{ClientAuth, ClientCertificates, TlsOptions},
 };
@@ -381,8 +381,9 @@ async fn reload_applies_another_clientcas_list_and_another_clientauth_value() {
     assert_eq!(reload(missing.clone()).await, None);
     fs::write(&other, second.pem()).unwrap();
     assert_eq!(reload(missing).await, Some(200));
+    let reloaded = server.app().apply(server.config()).await;
     for key in ["http.tls.clientcas", "http.tls.clientauth"] {
-        assert!(App::reloads(key), "{key}");
+        assert_eq!(reloaded.change(key), Change::Applied, "{key}");
     }
 }
 

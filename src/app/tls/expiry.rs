@@ -8,7 +8,7 @@ use crate::server::certificates::Description;
 
 /// Where another certificate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Renewal {
+pub(in crate::app) enum Renewal {
     /// From whoever puts it into the files.
     Files,
     /// From the local authority, whose key is here.
@@ -30,7 +30,7 @@ impl Renewal {
 }
 
 /// What to say about a certificate that has ended, ends soon or has not begun; `None` for others.
-pub(super) fn told(
+pub(in crate::app) fn told(
     leaf: &Description,
     now: Timestamp,
     renewal: Renewal,

@@ -1,0 +1,178 @@
+//! The parts of a server: built of a configuration, top to bottom, then started.
+
+use std::sync::Arc;
+
+use super::{
+    App, FirstPassword, Provisioned, StartError, background,
+    events::ToEndpoints,
+    interface,
+    listeners::{Listeners, serve_debug, serve_redirect},
+    maintenance::Maintenance,
+    metrics::Counted,
+    notifications,
+    provision::{self, FirstStart},
+    reload::{Reload, Reloads},
+    storage,
+    tls::{self, Secured},
+    users::Users,
+};
+use crate::{
+    chain::Chain,
+    config::Config,
+    health::{self, Check, Health},
+    http::{self, Api, ApiParts, Limits, Proxy, Redirect},
+    jobs::Jobs,
+    notify::Notifier,
+    registry::{Events, Registry},
+    server::{self, Listener, Server, Workers},
+    storage::Storage,
+};
+
+/// What the caller of a server gives it beside a configuration.
+pub(super) struct Given {
+    pub(super) storage: Arc<dyn Storage>,
+    /// `None`: `http.net` and `http.addr` say where to listen.
+    pub(super) listener: Option<Listener>,
+    /// What becomes of the password of a first user.
+    pub(super) password: FirstPassword,
+}
+
+/// The parts of a server that does not serve yet. Its addresses are bound.
+pub(super) struct Parts {
+    storage: Arc<dyn Storage>,
+    notifier: Notifier,
+    registry: Registry,
+    users: Arc<Users>,
+    /// `None` without TLS.
+    secured: Option<Secured>,
+    health: Arc<Health>,
+    checks: Vec<Check>,
+    api: Arc<Api>,
+    redirect: Redirect,
+    listeners: Listeners,
+}
+
+impl Parts {
+    /// Builds every part that `config` describes, each from its own section and the parts above it.
+    /// Creates the users and the certificates that are missing.
+    ///
+    /// # Errors
+    ///
+    /// When a part cannot be built. No task is left running then.
+    pub(super) fn build(config: &Config, given: Given) -> Result<(Self, Provisioned), StartError> {
+        let Given { storage, listener, password } = given;
+        let notifier = notifications::notifier(config);
+        let events = Events::to(Arc::new(ToEndpoints(notifier.clone())));
+        let registry = storage::registry(Arc::clone(&storage), config, events);
+
+        let first_start = FirstStart { is_named: provision::is_named(config), password };
+        let (users, user) = Users::open(&config.auth, first_start)?;
+        let hosts = provision::hosts(&config.http.api);
+        let certificates = tls::provision(&config.http.server, &hosts)?;
+        let provisioned = Provisioned { user, certificates };
+        let secured = tls::secure(&config.http.server)?;
+
+        let health = Arc::<Health>::default();
+        let probed = registry.clone();
+        let checks = health::checks(&config.health, move || {
+            let registry = probed.clone();
+            async move { registry.probe().await.map_err(|error| Chain(&error).to_string()) }
+        })?;
+
+        let parts = ApiParts {
+            registry: registry.clone(),
+            gate: Arc::clone(users.gate()),
+            health: Arc::clone(&health),
+        };
+        let api = Api::new(parts, &config.http.api, limits(config), secured.is_some())?;
+        let listeners = Listeners::open(listener, &config.http)?;
+        notifier.set(&config.notifications)?;
+        let secure = listeners.registry.addr().tcp();
+        let redirect = Redirect::new(&config.http.api, secure, config.log.accesslog.disabled)?;
+        Ok((
+            Self {
+                storage,
+                notifier,
+                registry,
+                users: Arc::new(users),
+                secured,
+                health,
+                checks,
+                api: Arc::new(api),
+                redirect,
+                listeners,
+            },
+            provisioned,
+        ))
+    }
+
+    /// Starts the servers and the jobs.
+    pub(super) fn start(self, config: &Config, workers: Workers) -> App {
+        let reloads = self.reloads();
+        let Self { storage, notifier, registry, users, secured, health, checks, api, .. } = self;
+        let gate = Arc::clone(users.gate());
+
+        let serving = Arc::clone(&api);
+        let service = move |peer: server::Peer| {
+            let addr = peer.addr();
+            serving.service(http::Connection::new(addr, move || peer.authenticated()))
+        };
+        let options = socket_options(&config.http);
+        let tls = secured.as_ref().map(|secured| secured.tls.clone());
+        let server = Server::start(self.listeners.registry, &options, tls, &workers, service);
+        let redirect = self.listeners.redirect.map(|listener| {
+            serve_redirect(listener, self.redirect, &workers, &options, server.connections())
+        });
+        let debug = self.listeners.debug.map(|listener| {
+            let counted = Counted {
+                server: &server,
+                gate: &gate,
+                registry: &registry,
+                notifier: &notifier,
+                storage: &*storage,
+                requests: &api.requests(),
+                certificate: secured.map(|secured| Arc::clone(secured.certificate.resolver())),
+            };
+            serve_debug(listener, &config.http, &workers, Arc::clone(&health), counted.metrics())
+        });
+
+        let jobs = Jobs::default();
+        reloads.watch(&jobs);
+        background::sync_events(&jobs, &notifier);
+        background::sum_up_refused_logins(&jobs, &gate);
+        Maintenance { registry: registry.clone(), api }.schedule(&jobs, &config.storage);
+        background::run_checks(&jobs, checks, &health);
+        let drain = config.http.server.draintimeout;
+        App { server, redirect, debug, registry, gate, notifier, jobs, reloads, workers, drain }
+    }
+
+    /// The parts that take another configuration, in the order in which they do.
+    fn reloads(&self) -> Reloads {
+        let mut reloads: Vec<Arc<dyn Reload>> = vec![Arc::clone(&self.users) as Arc<_>];
+        if let Some(Secured { certificate, authorities, .. }) = &self.secured {
+            reloads.push(Arc::clone(authorities) as Arc<_>);
+            reloads.push(Arc::clone(certificate) as Arc<_>);
+        }
+        reloads.push(Arc::new(interface::ReadOnly(Arc::clone(&self.api))));
+        reloads.push(Arc::new(interface::ResponseHeaders(Arc::clone(&self.api))));
+        reloads.push(Arc::new(notifications::Endpoints(self.notifier.clone())));
+        Reloads::new(reloads)
+    }
+}
+
+/// The options of the server's sockets, with the networks of trusted proxies.
+fn socket_options(http: &crate::config::Http) -> server::Options {
+    let proxies = http.api.trustedproxies.iter().filter_map(Proxy::network).collect();
+    server::Options { proxies, ..http.server.clone() }
+}
+
+/// What the operator allows of the interface.
+fn limits(config: &Config) -> Limits {
+    Limits {
+        delete: config.storage.delete.clone(),
+        catalog: config.catalog.clone(),
+        tags: config.tags.clone(),
+        readonly: config.storage.maintenance.readonly.clone(),
+        silent: config.log.accesslog.disabled,
+    }
+}

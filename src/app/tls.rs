@@ -1,0 +1,81 @@
+//! TLS of a server: the certificate and the authorities of client certificates, each of which is
+//! reloaded for itself.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use self::{authorities::ClientAuthorities, certificate::ServerCertificate};
+use super::{CERTIFICATES, StartError};
+use crate::server::{
+    self, CertificateSource, TlsOptions,
+    authority::{self, Outcome},
+    certificates::Authorities,
+    tls::{Protocols, Tls},
+};
+
+pub(super) mod authorities;
+pub(super) mod certificate;
+pub(super) mod expiry;
+
+/// A changed certificate is in force within a few seconds.
+const WATCH: Duration = Duration::from_secs(2);
+
+/// TLS, and what can be reloaded of it.
+#[derive(Debug)]
+pub(super) struct Secured {
+    pub(super) tls: Tls,
+    pub(super) certificate: Arc<ServerCertificate>,
+    pub(super) authorities: Arc<ClientAuthorities>,
+}
+
+/// Creates the built-in certificates, or renews them, where the options name no others. `hosts` are
+/// the names that clients reach the registry by.
+///
+/// # Errors
+///
+/// When the local authority cannot issue a certificate.
+pub(super) fn provision(
+    options: &server::Options,
+    hosts: &[String],
+) -> Result<Option<Outcome>, StartError> {
+    if !is_built_in(options) {
+        return Ok(None);
+    }
+    let made = authority::ensure(Path::new(CERTIFICATES), hosts)?;
+    if let authority::ServerCertificate::Outdated(reason) = &made.certificate {
+        tracing::warn!(
+            "the certificate in {CERTIFICATES}/{} should be renewed ({reason}), and {} is kept \
+             elsewhere: run `portcullis certs` there, and put {0} and {} into {CERTIFICATES}",
+            authority::SERVER_CERTIFICATE,
+            authority::CA_KEY,
+            authority::SERVER_KEY,
+        );
+    }
+    Ok(Some(made))
+}
+
+/// Builds TLS by the options, from files that are there; `None` where TLS is off.
+///
+/// # Errors
+///
+/// When a file cannot be used.
+pub(super) fn secure(options: &server::Options) -> Result<Option<Secured>, StartError> {
+    let TlsOptions::On { source, minimum, suites, clients } = &options.tls else {
+        return Ok(None);
+    };
+    let certificate = ServerCertificate::load(source)?;
+    let mut authorities = Authorities::new(clients.clone());
+    let verifier = authorities.load().map_err(StartError::ClientAuthorities)?;
+    let protocols =
+        Protocols { minimum: *minimum, cipher_suites: suites, http2: !options.http2.disabled };
+    let tls = Tls::new(protocols, Arc::clone(certificate.resolver()) as Arc<_>, verifier)?;
+    Ok(Some(Secured {
+        tls: tls.clone(),
+        certificate: Arc::new(certificate),
+        authorities: Arc::new(ClientAuthorities::new(authorities, tls)),
+    }))
+}
+
+/// Whether the options name no certificate of the operator's.
+pub(super) const fn is_built_in(options: &server::Options) -> bool {
+    matches!(options.tls, TlsOptions::On { source: CertificateSource::BuiltIn, .. })
+}

@@ -1,0 +1,94 @@
+//! The authorities that issue client certificates: `http.tls.clientcas` and `http.tls.clientauth`.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::super::reload::{Files, Kept, Reload};
+use crate::{
+    chain::Chain,
+    config::Config,
+    server::{
+        ClientCertificates, TlsOptions,
+        certificates::{Authorities, CertificateError},
+        tls::Tls,
+    },
+};
+
+/// Which client certificates TLS accepts, with the files that say so.
+#[derive(Debug)]
+pub(in crate::app) struct ClientAuthorities {
+    authorities: Mutex<Authorities>,
+    tls: Tls,
+}
+
+impl ClientAuthorities {
+    /// `authorities`, which `tls` has already been told of.
+    pub(super) const fn new(authorities: Authorities, tls: Tls) -> Self {
+        Self { authorities: Mutex::new(authorities), tls }
+    }
+
+    /// Puts in force what other options say.
+    fn switch(
+        &self,
+        old: &mut Authorities,
+        options: Option<&ClientCertificates>,
+    ) -> Result<(), Kept> {
+        let mut new = Authorities::new(options.cloned());
+        let verifier = new.load().map_err(|error| {
+            unusable(&error);
+            Kept::Unusable
+        })?;
+        self.tls.ask_clients(verifier);
+        *old = new;
+        match options {
+            Some(ClientCertificates { demand, .. }) => {
+                tracing::info!(clientauth = ?demand, "client certificates are requested");
+            }
+            None => tracing::info!("client certificates are no longer requested"),
+        }
+        Ok(())
+    }
+}
+
+impl Reload for ClientAuthorities {
+    fn keys(&self) -> &'static [&'static str] {
+        &["http.tls.clientcas", "http.tls.clientauth"]
+    }
+
+    fn apply(&self, config: &Config) -> Result<(), Kept> {
+        let TlsOptions::On { clients, .. } = &config.http.server.tls else {
+            return Err(Kept::UntilRestart);
+        };
+        let mut authorities = self.authorities.lock().unwrap_or_else(PoisonError::into_inner);
+        match authorities.are_those_of(clients.as_ref()) {
+            true => Ok(()),
+            false => self.switch(&mut authorities, clients.as_ref()),
+        }
+    }
+
+    fn watch(&self) -> Option<Duration> {
+        Some(super::WATCH)
+    }
+
+    fn read_files(&self, files: Files) {
+        let mut authorities = self.authorities.lock().unwrap_or_else(PoisonError::into_inner);
+        let reloaded = match files {
+            Files::All => authorities.reload(&self.tls),
+            Files::Changed => authorities.reload_if_changed(&self.tls),
+        };
+        match reloaded {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("new http.tls.clientcas are in force"),
+            Err(error) => unusable(&error),
+        }
+    }
+}
+
+fn unusable(error: &CertificateError) {
+    tracing::error!(
+        error = %Chain(error),
+        "cannot use the new http.tls.clientcas; the old ones stay in force"
+    );
+}

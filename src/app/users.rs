@@ -1,0 +1,143 @@
+//! The users: the gate, the password file that they come from, and its reload.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    FirstUser, StartError,
+    permissions::{self, What},
+    provision::FirstStart,
+    reload::{Files, Kept, Reload},
+};
+use crate::{
+    config::Config,
+    gate::{self, EverythingAllowed, Gate, HtpasswdOptions, UserFile, htpasswd::Htpasswd},
+};
+
+/// A changed password file is in force within a second: twice this, and the time to read it.
+const WATCH: Duration = Duration::from_millis(400);
+
+/// The gate, with the file that its users come from.
+#[derive(Debug)]
+pub(super) struct Users {
+    gate: Arc<Gate>,
+    /// `None` where the gate is open.
+    file: Option<Mutex<UserFile>>,
+}
+
+impl Users {
+    /// Builds the gate of these options. Creates the password file when it is missing, with the
+    /// user that is returned.
+    ///
+    /// # Errors
+    ///
+    /// When the password file can neither be read nor created, and when the system has no
+    /// randomness.
+    pub(super) fn open(
+        options: &gate::Options,
+        first_start: FirstStart,
+    ) -> Result<(Self, Option<FirstUser>), StartError> {
+        let gate::Options::Htpasswd(options) = options else {
+            let gate = Arc::new(Gate::open(EverythingAllowed));
+            return Ok((Self { gate, file: None }, None));
+        };
+        let first_user = match options.path.exists() {
+            true => None,
+            false => Some(first_start.create_user(&options.path)?),
+        };
+        let failed = |source| StartError::Users { path: options.path.clone(), source };
+        let (file, users) = UserFile::open(options).map_err(failed)?;
+        report(&options.path, &users);
+        let gate = Arc::new(Gate::htpasswd(options, &users, EverythingAllowed)?);
+        Ok((Self { gate, file: Some(Mutex::new(file)) }, first_user))
+    }
+
+    pub(super) const fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Puts the users of another file in force.
+    fn switch(&self, file: &mut UserFile, options: &HtpasswdOptions) -> Result<(), Kept> {
+        let path = &options.path;
+        let (opened, users) = UserFile::open(options).map_err(|error| {
+            tracing::error!(
+                file = %path.display(),
+                %error,
+                "cannot read the new password file; the users of the old one stay in force"
+            );
+            Kept::Unusable
+        })?;
+        tracing::info!(
+            file = %path.display(),
+            users = users.entries().len(),
+            "the new password file is in force"
+        );
+        report(path, &users);
+        self.gate.set_users(&users);
+        *file = opened;
+        Ok(())
+    }
+}
+
+impl Reload for Users {
+    fn keys(&self) -> &'static [&'static str] {
+        &["auth.htpasswd.path", "auth.htpasswd.legacyformats"]
+    }
+
+    fn apply(&self, config: &Config) -> Result<(), Kept> {
+        let (gate::Options::Htpasswd(options), Some(file)) = (&config.auth, &self.file) else {
+            return Err(Kept::UntilRestart);
+        };
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        if file.is_that_of(options) { Ok(()) } else { self.switch(&mut file, options) }
+    }
+
+    fn watch(&self) -> Option<Duration> {
+        self.file.as_ref().map(|_| WATCH)
+    }
+
+    fn read_files(&self, files: Files) {
+        let Some(file) = &self.file else { return };
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        match file.reload(files == Files::All) {
+            Ok(None) if files == Files::All => permissions::warn(file.path(), What::Passwords),
+            Ok(None) => {}
+            Ok(Some(users)) => {
+                tracing::info!(users = users.entries().len(), "the password file is in force");
+                report(file.path(), &users);
+                self.gate.set_users(&users);
+            }
+            Err(error) => tracing::error!(
+                file = %file.path().display(),
+                %error,
+                "cannot read the password file; the users last read stay in force"
+            ),
+        }
+    }
+}
+
+/// Logs the problems of a password file: the permissions of other users, and its lines.
+fn report(path: &Path, users: &Htpasswd) {
+    permissions::warn(path, What::Passwords);
+    problems(users, path, |line, problem| {
+        tracing::warn!(file = %path.display(), line, "{problem}");
+    });
+}
+
+/// Calls `tell` for each line of a password file that no user can log in by, or should not for
+/// long, with its number; and when no user can log in at all.
+pub(super) fn problems(users: &Htpasswd, path: &Path, mut tell: impl FnMut(Option<usize>, &str)) {
+    for outdated in users.outdated() {
+        tell(Some(outdated.line), &outdated.to_string());
+    }
+    for problem in users.problems() {
+        tell(Some(problem.line), &problem.to_string());
+    }
+    if users.entries().is_empty() {
+        let path = path.display();
+        tell(None, &format!("no user can log in; `portcullis htpasswd {path} USER` adds one"));
+    }
+}

@@ -1,0 +1,202 @@
+//! One health check: what it looks at, how often, and how many failures in a row count.
+
+use std::{
+    fmt,
+    future::Future,
+    path::Path,
+    pin::Pin,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use reqwest::header::{HeaderMap, HeaderName};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    FileOptions, Health, HttpOptions, TcpOptions,
+    options::{INTERVAL, TIMEOUT},
+};
+use crate::chain::Chain;
+
+/// A check that is made again and again.
+pub struct Check {
+    name: String,
+    interval: Duration,
+    threshold: u32,
+    /// How many times in a row it has failed.
+    failures: AtomicU32,
+    look: Look,
+}
+
+type Look = Box<dyn Fn() -> Looking + Send + Sync>;
+type Looking = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Check").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Check {
+    /// A check that `look` makes: every ten seconds, and its first failure counts.
+    pub fn new<F>(name: String, look: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let look: Look = Box::new(move || Box::pin(look()));
+        Self { name, interval: INTERVAL, threshold: 1, failures: AtomicU32::new(0), look }
+    }
+
+    /// The same check, made once in an `interval`; zero means the default.
+    #[must_use]
+    pub fn every(self, interval: Duration) -> Self {
+        // Checks without a pause would be a busy loop.
+        let interval = or(interval, INTERVAL).max(Duration::from_millis(100));
+        Self { interval, ..self }
+    }
+
+    /// The same check, of which `threshold` failures in a row count; 0 is 1.
+    #[must_use]
+    pub fn threshold(self, threshold: u32) -> Self {
+        Self { threshold: threshold.max(1), ..self }
+    }
+
+    /// The check of a file: it fails while the file is there.
+    #[must_use]
+    pub fn file(options: &FileOptions) -> Self {
+        let file = options.file.clone();
+        let check = Self::new(file.display().to_string(), move || {
+            let file = file.clone();
+            async move { absent(&file).await }
+        });
+        check.every(options.interval).threshold(options.threshold)
+    }
+
+    /// The check of an address: it fails when no process accepts a connection there.
+    #[must_use]
+    pub fn tcp(options: &TcpOptions) -> Self {
+        let addr = options.addr.clone();
+        let limit = or(options.timeout, TIMEOUT);
+        let check = Self::new(addr.clone(), move || {
+            let connecting = TcpStream::connect(addr.clone());
+            async move {
+                match timeout(limit, connecting).await {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(error)) => Err(format!("no connection: {error}")),
+                    Err(_) => Err("no connection in time".to_owned()),
+                }
+            }
+        });
+        check.every(options.interval).threshold(options.threshold)
+    }
+
+    /// The check of an address where HTTP is spoken. Redirections are followed, as in registry:2.
+    ///
+    /// # Errors
+    ///
+    /// When the address or a header is malformed.
+    pub fn http(options: &HttpOptions) -> Result<Self, InvalidCheck> {
+        let invalid = |why: &dyn fmt::Display| InvalidCheck {
+            uri: public(&options.uri),
+            why: why.to_string(),
+        };
+        let mut headers = HeaderMap::new();
+        for (name, values) in &options.headers {
+            let name: HeaderName = name.parse().map_err(|error| invalid(&error))?;
+            for value in values {
+                headers.append(name.clone(), value.parse().map_err(|error| invalid(&error))?);
+            }
+        }
+        let client = reqwest::Client::builder().timeout(or(options.timeout, TIMEOUT)).build();
+        let client = client.map_err(|error| invalid(&error))?;
+        let request = client.head(&options.uri).headers(headers);
+        let request = request.build().map_err(|error| invalid(&error))?;
+        let expected = options.statuscode.get();
+        let check = Self::new(public(&options.uri), move || {
+            // A HEAD has no body that could not be sent twice.
+            let asking = request.try_clone().map(|request| client.execute(request));
+            async move {
+                let Some(asking) = asking else {
+                    return Err("it cannot be asked twice".to_owned());
+                };
+                match asking.await {
+                    Ok(answer) if answer.status().as_u16() == expected => Ok(()),
+                    Ok(answer) => Err(format!(
+                        "downstream service returned unexpected status: {}",
+                        answer.status().as_u16()
+                    )),
+                    Err(error) => Err(format!("no answer: {}", Chain(&error.without_url()))),
+                }
+            }
+        });
+        Ok(check.every(options.interval).threshold(options.threshold))
+    }
+
+    /// The name that its failures are reported under.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The same check under another name.
+    pub(super) fn renamed(self, name: String) -> Self {
+        Self { name, ..self }
+    }
+
+    /// How often it is to be made.
+    #[must_use]
+    pub const fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Makes the check once, and tells `health` what came of it.
+    pub async fn run(&self, health: &Health) {
+        match (self.look)().await {
+            Ok(()) => {
+                self.failures.store(0, Ordering::Relaxed);
+                health.passes(&self.name);
+            }
+            Err(why) => {
+                let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
+                self.failures.store(failures, Ordering::Relaxed);
+                if failures >= self.threshold {
+                    health.fails(&self.name, why);
+                }
+            }
+        }
+    }
+}
+
+/// A duration of zero means the default, as in registry:2.
+fn or(duration: Duration, default: Duration) -> Duration {
+    if duration.is_zero() { default } else { duration }
+}
+
+/// An address without its credentials: user, password and query.
+fn public(uri: &str) -> String {
+    let Ok(mut url) = reqwest::Url::parse(uri) else {
+        return uri.chars().take_while(|c| !matches!(c, '@' | '?')).collect();
+    };
+    url.set_query(None);
+    url.set_fragment(None);
+    // They fail for addresses that have no place for a user only.
+    let _ = (url.set_username(""), url.set_password(None));
+    url.into()
+}
+
+/// Why an address cannot be checked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("health.http: {uri} cannot be requested: {why}")]
+pub struct InvalidCheck {
+    uri: String,
+    why: String,
+}
+
+/// As in registry:2, a file that cannot be looked at is a failure, too.
+async fn absent(file: &Path) -> Result<(), String> {
+    match tokio::fs::symlink_metadata(file).await {
+        Ok(_) => Err("file exists".to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
