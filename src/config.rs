@@ -14,17 +14,13 @@
 //! closed. A new option needs a field in the options of its part, a line in `schema`, and a line
 //! in `portcullis.example.yml`; tests hold the three together.
 
-use std::{net::IpAddr, path::Path};
+use std::path::Path;
 
-use serde_json::{Value as Json, json};
-
-use crate::{
-    gate, health, http, notify, registry,
-    server::{self, TlsOptions, TlsVersion},
-    storage, telemetry,
-};
+use crate::{gate, health, http, notify, registry, server, storage, telemetry};
 
 mod check;
+mod checked;
+mod cross_check;
 mod duration;
 mod environment;
 mod error;
@@ -45,7 +41,7 @@ pub use error::Error;
 pub use settings::{Setting, Settings};
 pub use tree::Origin;
 
-use sections::Sections;
+use checked::Checked;
 use tree::Node;
 
 /// Everything that can be configured.
@@ -114,12 +110,6 @@ pub struct Http {
     pub api: http::Options,
 }
 
-/// How many there are; registry:2's own list has them all.
-const TLS13_SUITES: usize = 3;
-
-/// Where registry:2 keeps its images when `storage.filesystem` does not say.
-const ROOT_DIRECTORY: &str = "/var/lib/registry";
-
 impl Config {
     /// Reads the configuration from `file`, if there is one, and from those variables of
     /// `environment` whose names begin with `REGISTRY_`; they win over the file.
@@ -166,7 +156,8 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         mut errors: Vec<Error>,
     ) -> Result<Self, Error> {
-        let (mut warnings, mut notes) = (Vec::new(), Vec::new());
+        let mut warnings = Vec::new();
+        let mut notes = Vec::new();
         let has_file = file.is_some();
         let mut root = file.unwrap_or_else(|| Node::null(Origin::Default));
         environment::expand_words(&mut root);
@@ -188,7 +179,8 @@ impl Config {
         };
         checked.warnings(&config, &mut warnings);
         checked.notes(&config, &mut notes);
-        (config.warnings, config.notes) = (warnings, notes);
+        config.warnings = warnings;
+        config.notes = notes;
         Ok(config)
     }
 }
@@ -207,216 +199,4 @@ fn versioned(file: &Path, mut root: Node, errors: &mut Vec<Error>) -> Node {
         }
     }
     root
-}
-
-/// A configuration that fits the schema.
-struct Checked {
-    json: Json,
-    root: Node,
-}
-
-impl Checked {
-    /// Fills in those defaults that depend on whether there is a file.
-    fn apply_defaults(&mut self, has_file: bool, warnings: &mut Vec<String>) {
-        let has_driver =
-            |driver| self.json.pointer("/storage").is_some_and(|s| s.get(driver).is_some());
-        let (filesystem, inmemory) = (has_driver("filesystem"), has_driver("inmemory"));
-        if has_file && !filesystem && !inmemory {
-            warnings.push(
-                "storage names no driver: images are kept in `data` of the working directory; \
-                 set storage.filesystem.rootdirectory to keep them elsewhere"
-                    .to_owned(),
-            );
-        }
-        if has_file && filesystem {
-            self.default("storage", "filesystem", ("rootdirectory", json!(ROOT_DIRECTORY)));
-        }
-        if !has_file {
-            self.default("storage", "delete", ("enabled", json!(true)));
-        }
-    }
-
-    fn default(&mut self, section: &str, subsection: &str, (key, value): (&str, Json)) {
-        // Indexing makes the sections that are missing; after the check, what is there is one.
-        let slot = &mut self.json[section][subsection][key];
-        if slot.is_null() {
-            *slot = value;
-        }
-    }
-
-    /// The options of every part; `None` where they cannot be read, and then there are errors.
-    fn config(&self, errors: &mut Vec<Error>) -> Option<Config> {
-        let mut sections = Sections { checked: self, errors };
-        let backend = if self.json.pointer("/storage/inmemory").is_some() {
-            Some(storage::Options::Memory)
-        } else {
-            sections.options("storage.filesystem").map(storage::Options::Filesystem)
-        };
-        // All of them are read before the first that could not be is given up for.
-        let (delete, readonly) =
-            (sections.options("storage.delete"), sections.options("storage.maintenance.readonly"));
-        let (uploadpurging, garbagecollection) = (
-            sections.options("storage.maintenance.uploadpurging"),
-            sections.options("storage.maintenance.garbagecollection"),
-        );
-        let rules = sections.options("storage");
-        let (log, auth) = (sections.options("log"), sections.options("auth"));
-        let (server, api) = (sections.options("http"), sections.options("http"));
-        let (catalog, tags) = (sections.options("catalog"), sections.options("tags"));
-        let (uploads, notifications) =
-            (sections.options("uploads"), sections.options("notifications"));
-        let (health, validation) = (sections.options("health"), sections.options("validation"));
-        let policy = sections.options("policy");
-        Some(Config {
-            log: log?,
-            storage: Storage {
-                backend: backend?,
-                delete: delete?,
-                maintenance: Maintenance {
-                    readonly: readonly?,
-                    uploadpurging: uploadpurging?,
-                    garbagecollection: garbagecollection?,
-                },
-                tags: rules?,
-            },
-            auth: auth?,
-            http: Http { server: server?, api: api? },
-            catalog: catalog?,
-            tags: tags?,
-            uploads: uploads?,
-            notifications: notifications?,
-            health: health?,
-            validation: validation?,
-            policy: policy?,
-            settings: Settings::of(&self.root, &self.json),
-            warnings: Vec::new(),
-            notes: Vec::new(),
-        })
-    }
-
-    /// The place of the path, or of as much of it as was written.
-    fn nearest(&self, path: &[String]) -> (String, Origin) {
-        let mut node = &self.root;
-        let mut key = String::new();
-        for segment in path {
-            let index = segment.trim_matches(['[', ']']).parse::<usize>().ok();
-            let item = index.and_then(|index| node.items().get(index));
-            if let Some(item) = item {
-                key.push_str(segment);
-                node = item;
-            } else if let Some(child) = node.get(segment) {
-                key = schema::join(&key, segment);
-                node = child;
-            } else {
-                break;
-            }
-        }
-        (key, node.origin.clone())
-    }
-
-    /// Refuses options that contradict each other.
-    fn cross_check(&self, config: &Config) -> Result<(), Error> {
-        let options = &config.http.server;
-        let refuse = |path: &[&str], message: &str| {
-            let path: Vec<_> = path.iter().copied().map(str::to_owned).collect();
-            let (key, at) = self.nearest(&path);
-            Err(Error::Value { at, key, message: message.to_owned() })
-        };
-        if !options.redirectaddr.is_empty() && matches!(options.tls, TlsOptions::Off) {
-            let message = "sends clients to HTTPS, and http.tls is off; remove one of the two";
-            return refuse(&["http", "redirectaddr"], message);
-        }
-        if options.net == server::Net::Unix && self.json.pointer("/http/addr").is_none() {
-            let message = "`unix` needs http.addr, the path of the socket";
-            return refuse(&["http", "net"], message);
-        }
-        if let TlsOptions::On { minimum: TlsVersion::Tls12, suites, .. } = &options.tls
-            && !suites.is_empty()
-            && suites.iter().all(|suite| suite.version() == TlsVersion::Tls13)
-        {
-            let message = "has no suite of TLS 1.2, which http.tls.minimumtls lets clients speak; \
-                           add one that begins with TLS_ECDHE_, or set minimumtls to tls1.3";
-            return refuse(&["http", "tls", "ciphersuites"], message);
-        }
-        Ok(())
-    }
-
-    /// Adds warnings of options that are allowed and dangerous.
-    fn warnings(&self, config: &Config, warnings: &mut Vec<String>) {
-        let mut warn = |path: &[&str], what: &str| warnings.push(self.about(path, what));
-        let options = &config.http.server;
-        let off = matches!(options.tls, TlsOptions::Off);
-        // Through a file nothing travels.
-        if off && options.net == server::Net::Tcp {
-            warn(
-                &["http", "tls"],
-                "is off: passwords and images travel readable to anybody on the way",
-            );
-        }
-        if options.h2c.enabled && !off {
-            warn(
-                &["http", "h2c"],
-                "has no effect: it is for plain HTTP, and by TLS clients get HTTP/2 anyway",
-            );
-        }
-        if matches!(options.tls, TlsOptions::On { clients: None, .. })
-            && self.json.pointer("/http/tls/clientauth").is_some()
-        {
-            warn(
-                &["http", "tls", "clientauth"],
-                "has no effect: no client is asked for a certificate unless http.tls.clientcas \
-                 names those who issue them",
-            );
-        }
-        if let Some(port) = beyond_this_machine(&config.http.api.debug.addr) {
-            warn(
-                &["http", "debug", "addr"],
-                &format!(
-                    "is not on loopback: a client that reaches it reads metrics and health without \
-                     a password; write 127.0.0.1:{port} for programs on this machine, or let a \
-                     firewall keep others away"
-                ),
-            );
-        }
-        if matches!(config.auth, gate::Options::None) {
-            warn(&["auth", "none"], "lets every client pull, push and delete without a password");
-        }
-        if config.http.api.secret.is_some() {
-            warn(
-                &["http", "secret"],
-                "is accepted and not needed: upload sessions are kept in the storage and carry no \
-                 signature",
-            );
-        }
-    }
-
-    /// Adds notes of options that have no effect beside others.
-    fn notes(&self, config: &Config, notes: &mut Vec<String>) {
-        let TlsOptions::On { minimum, suites, .. } = &config.http.server.tls else { return };
-        let path = &["http", "tls", "ciphersuites"];
-        let newest = suites.iter().filter(|suite| suite.version() == TlsVersion::Tls13).count();
-        if *minimum == TlsVersion::Tls13 && !suites.is_empty() {
-            let what = "has no effect: it is about TLS 1.2, which http.tls.minimumtls rules out";
-            notes.push(self.about(path, what));
-        } else if (1..TLS13_SUITES).contains(&newest) {
-            let what = "chooses among the suites of TLS 1.2; those of TLS 1.3 are always spoken";
-            notes.push(self.about(path, what));
-        }
-    }
-
-    /// A sentence about a key, with the place of it.
-    fn about(&self, path: &[&str], what: &str) -> String {
-        let path: Vec<_> = path.iter().copied().map(str::to_owned).collect();
-        let (key, at) = self.nearest(&path);
-        format!("{key} ({at}) {what}")
-    }
-}
-
-/// The port of an address that others than programs on this machine can reach.
-fn beyond_this_machine(addr: &str) -> Option<&str> {
-    let (host, port) = addr.rsplit_once(':')?;
-    let host = host.trim_matches(['[', ']']);
-    let is_loopback = host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|host| host.to_canonical().is_loopback());
-    (!is_loopback).then_some(port)
 }

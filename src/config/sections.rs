@@ -1,10 +1,10 @@
 //! The options of the parts, read from the JSON of a checked tree: with all that is wrong in it.
 
 use serde::de::DeserializeOwned;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use serde_path_to_error::Segment;
 
-use super::{Checked, error::Error};
+use super::{checked::Checked, error::Error};
 
 /// So many mistakes are named in one section; each costs another reading.
 const MOST: usize = 100;
@@ -25,9 +25,11 @@ enum Step {
 impl Sections<'_> {
     /// Reads the options of a section, which may be missing. What is wrong in it is taken out, so
     /// that the rest is read too; `None` where nothing is left to take out.
-    pub(super) fn options<T: DeserializeOwned>(&mut self, section: &str) -> Option<T> {
+    pub(super) fn options<T: DeserializeOwned + Default>(&mut self, section: &str) -> Option<T> {
         let pointer = format!("/{}", section.replace('.', "/"));
-        let mut json = self.checked.json.pointer(&pointer).cloned().unwrap_or_else(|| json!({}));
+        let Some(mut json) = self.checked.json.pointer(&pointer).cloned() else {
+            return Some(T::default());
+        };
         // Items of lists, whose neighbours have moved up.
         let mut removed: Vec<Vec<Step>> = Vec::new();
         for _ in 0..MOST {

@@ -65,9 +65,14 @@ impl Settings {
     pub(super) fn of(root: &Node, assumed: &Json) -> Self {
         let mut settings = Walk { assumed, lines: Vec::new() };
         for key in schema::ROOT.keys() {
-            let (node, default) = (root.get(key.name), EXAMPLE.get(key.name));
-            let path = key.name.to_owned();
-            settings.key(key, &Spot { path, name: key.name, depth: 0, node, default });
+            let spot = Spot {
+                path: key.name.to_owned(),
+                name: key.name,
+                depth: 0,
+                node: root.get(key.name),
+                default: EXAMPLE.get(key.name),
+            };
+            settings.key(key, &spot);
         }
         Self(settings.lines)
     }
@@ -92,7 +97,8 @@ impl Settings {
                 .iter()
                 .any(|l| l.key == line.key && l.value == line.value && l.hidden == line.hidden)
         };
-        let (ours, theirs) = (self.values(), other.values());
+        let ours = self.values();
+        let theirs = other.values();
         let gone = ours.iter().filter(|line| lacks(&theirs, line));
         let new = theirs.iter().filter(|line| lacks(&ours, line));
         let mut keys: Vec<_> = gone.chain(new).map(|line| line.key.clone()).collect();

@@ -99,7 +99,8 @@ impl Source<'_> {
     }
 
     fn entry(&self, key: Spanned<String>, raw: Spanned<Raw>) -> Result<Entry, Error> {
-        let (origin, key) = (self.origin(key.referenced), key.value);
+        let origin = self.origin(key.referenced);
+        let key = key.value;
         // Messages name keys, and nothing can be meant by such a one.
         if key.contains(char::is_control) {
             let message = "a key has a control character in it".to_owned();

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Deserialize;
 
 use self::{cache::ManifestCache, immutable::ImmutableTags, last_pulled::LastPulled};
 use super::{Clock, Events, RetentionOptions, TagSelector, tree::Tree};
@@ -78,8 +77,7 @@ pub struct Accepted {
 }
 
 /// What `storage` says about tags. The keys are ours.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default)]
 pub struct TagRules {
     /// `storage.immutabletags`: tags that stay what they were first pushed as, until they are
     /// deleted.

@@ -96,8 +96,8 @@ mod tests {
     }
 
     fn over(storage: Arc<dyn Storage>, rules: &serde_json::Value) -> Registry {
-        let rules = serde_json::json!({ "immutabletags": rules });
-        let tags: TagRules = serde_json::from_value(rules).unwrap();
+        let immutabletags = serde_json::from_value(rules.clone()).unwrap();
+        let tags = TagRules { immutabletags, ..TagRules::default() };
         let options = Options { tags, ..Options::default() };
         Registry::new(storage, Arc::new(SystemClock), options)
     }

@@ -1,6 +1,6 @@
 //! `storage.immutabletags`: tags whose content the first push fixes.
 
-use portcullis::{config::Config, oci::ErrorCode, registry::TagRules};
+use portcullis::{config::Config, oci::ErrorCode};
 use serde_json::json;
 
 use crate::support::{
@@ -10,8 +10,8 @@ use crate::support::{
 };
 
 fn immutable(config: &mut Config) {
-    let rules = json!({ "immutabletags": [{ "repositories": "team/**", "tags": "^v[0-9]" }] });
-    config.storage.tags = serde_json::from_value::<TagRules>(rules).unwrap();
+    let rules = json!([{ "repositories": "team/**", "tags": "^v[0-9]" }]);
+    config.storage.tags.immutabletags = serde_json::from_value(rules).unwrap();
 }
 
 #[tokio::test]

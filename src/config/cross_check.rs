@@ -1,0 +1,120 @@
+//! What only several options together show: contradictions, dangers, options without effect.
+
+use std::net::IpAddr;
+
+use super::{Config, Error, checked::Checked};
+use crate::{
+    gate,
+    server::{self, TlsOptions, TlsVersion},
+};
+
+/// How many cipher suites of TLS 1.3 there are; registry:2's own list has all three.
+const TLS13_SUITES: usize = 3;
+
+impl Checked {
+    /// Refuses options that contradict each other.
+    pub(super) fn cross_check(&self, config: &Config) -> Result<(), Error> {
+        let options = &config.http.server;
+        let refuse = |path: &[&str], message: &str| {
+            let path: Vec<_> = path.iter().copied().map(str::to_owned).collect();
+            let (key, at) = self.nearest(&path);
+            Err(Error::Value { at, key, message: message.to_owned() })
+        };
+        if !options.redirectaddr.is_empty() && matches!(options.tls, TlsOptions::Off) {
+            let message = "sends clients to HTTPS, and http.tls is off; remove one of the two";
+            return refuse(&["http", "redirectaddr"], message);
+        }
+        if options.net == server::Net::Unix && self.json.pointer("/http/addr").is_none() {
+            let message = "`unix` needs http.addr, the path of the socket";
+            return refuse(&["http", "net"], message);
+        }
+        if let TlsOptions::On { minimum: TlsVersion::Tls12, suites, .. } = &options.tls
+            && !suites.is_empty()
+            && suites.iter().all(|suite| suite.version() == TlsVersion::Tls13)
+        {
+            let message = "has no suite of TLS 1.2, which http.tls.minimumtls lets clients speak; \
+                           add one that begins with TLS_ECDHE_, or set minimumtls to tls1.3";
+            return refuse(&["http", "tls", "ciphersuites"], message);
+        }
+        Ok(())
+    }
+
+    /// Adds warnings of options that are allowed and dangerous.
+    pub(super) fn warnings(&self, config: &Config, warnings: &mut Vec<String>) {
+        let mut warn = |path: &[&str], what: &str| warnings.push(self.about(path, what));
+        let options = &config.http.server;
+        let off = matches!(options.tls, TlsOptions::Off);
+        // Through a file nothing travels.
+        if off && options.net == server::Net::Tcp {
+            warn(
+                &["http", "tls"],
+                "is off: passwords and images travel readable to anybody on the way",
+            );
+        }
+        if options.h2c.enabled && !off {
+            warn(
+                &["http", "h2c"],
+                "has no effect: it is for plain HTTP, and by TLS clients get HTTP/2 anyway",
+            );
+        }
+        if matches!(options.tls, TlsOptions::On { clients: None, .. })
+            && self.json.pointer("/http/tls/clientauth").is_some()
+        {
+            warn(
+                &["http", "tls", "clientauth"],
+                "has no effect: no client is asked for a certificate unless http.tls.clientcas \
+                 names those who issue them",
+            );
+        }
+        if let Some(port) = beyond_this_machine(&config.http.api.debug.addr) {
+            warn(
+                &["http", "debug", "addr"],
+                &format!(
+                    "is not on loopback: a client that reaches it reads metrics and health without \
+                     a password; write 127.0.0.1:{port} for programs on this machine, or let a \
+                     firewall keep others away"
+                ),
+            );
+        }
+        if matches!(config.auth, gate::Options::None) {
+            warn(&["auth", "none"], "lets every client pull, push and delete without a password");
+        }
+        if config.http.api.secret.is_some() {
+            warn(
+                &["http", "secret"],
+                "is accepted and not needed: upload sessions are kept in the storage and carry no \
+                 signature",
+            );
+        }
+    }
+
+    /// Adds notes of options that have no effect beside others.
+    pub(super) fn notes(&self, config: &Config, notes: &mut Vec<String>) {
+        let TlsOptions::On { minimum, suites, .. } = &config.http.server.tls else { return };
+        let path = &["http", "tls", "ciphersuites"];
+        let newest = suites.iter().filter(|suite| suite.version() == TlsVersion::Tls13).count();
+        if *minimum == TlsVersion::Tls13 && !suites.is_empty() {
+            let what = "has no effect: it is about TLS 1.2, which http.tls.minimumtls rules out";
+            notes.push(self.about(path, what));
+        } else if (1..TLS13_SUITES).contains(&newest) {
+            let what = "chooses among the suites of TLS 1.2; those of TLS 1.3 are always spoken";
+            notes.push(self.about(path, what));
+        }
+    }
+
+    /// A sentence about a key, with the place of it.
+    fn about(&self, path: &[&str], what: &str) -> String {
+        let path: Vec<_> = path.iter().copied().map(str::to_owned).collect();
+        let (key, at) = self.nearest(&path);
+        format!("{key} ({at}) {what}")
+    }
+}
+
+/// The port of an address that others than programs on this machine can reach.
+fn beyond_this_machine(addr: &str) -> Option<&str> {
+    let (host, port) = addr.rsplit_once(':')?;
+    let host = host.trim_matches(['[', ']']);
+    let is_loopback = host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|host| host.to_canonical().is_loopback());
+    (!is_loopback).then_some(port)
+}
