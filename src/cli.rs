@@ -7,6 +7,7 @@ use std::{path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+use self::failure::Failure;
 use crate::config::{Config, Error};
 
 mod certs;
@@ -78,6 +79,11 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Runs the work of a command that serves nothing.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
 /// The configuration in a file, if one is named, and in the `REGISTRY_*` variables. As with

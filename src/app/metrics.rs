@@ -52,7 +52,7 @@ impl Counted<'_> {
 
 fn version(metrics: &mut Metrics) {
     let help = "The version that runs; always 1";
-    metrics.family(("portcullis_build_info", help), Kind::Gauge, || {
+    metrics.family("portcullis_build_info", help, Kind::Gauge, || {
         vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1)]
     });
 }
@@ -81,12 +81,12 @@ fn expiry(metrics: &mut Metrics, certificate: Arc<Resolver>) {
     let again = Arc::clone(&certificate);
     let help = "When the certificate in force ends, in seconds since 1970";
     let name = "portcullis_certificate_not_after_timestamp_seconds";
-    metrics.number((name, help), Kind::Gauge, move || {
+    metrics.number(name, help, Kind::Gauge, move || {
         Some(again.not_after()?.as_duration().as_secs_f64())
     });
     let help =
         "For how long the certificate in force is still valid; less than nothing when it is not";
-    metrics.number(("portcullis_certificate_expiry_seconds", help), Kind::Gauge, move || {
+    metrics.number("portcullis_certificate_expiry_seconds", help, Kind::Gauge, move || {
         Some(certificate.not_after()?.duration_since(Timestamp::now()).as_secs_f64())
     });
 }
@@ -94,7 +94,7 @@ fn expiry(metrics: &mut Metrics, certificate: Arc<Resolver>) {
 fn callers(metrics: &mut Metrics, gate: &Arc<Gate>) {
     let outcomes = Arc::clone(gate);
     let help = "Requests that came to the gate, by what became of them";
-    metrics.family(("portcullis_auth", help), Kind::Counter, move || {
+    metrics.family("portcullis_auth", help, Kind::Counter, move || {
         let labelled = |(name, number): (&str, _)| (vec![("outcome", name.to_owned())], number);
         outcomes.outcomes().map(labelled).collect()
     });
@@ -107,7 +107,8 @@ fn callers(metrics: &mut Metrics, gate: &Arc<Gate>) {
 }
 
 fn tree(metrics: &mut Metrics, registry: &Registry) {
-    let (uploads, tree) = (registry.clone(), registry.clone());
+    let uploads = registry.clone();
+    let tree = registry.clone();
     let help = "Uploads that were begun and not finished or cancelled";
     metrics.gauge("uploads_open", help, move || uploads.uploads().open_count() as u64);
     let help = "Times that something damaged or foreign in the storage tree was skipped";
@@ -124,7 +125,8 @@ fn events(metrics: &mut Metrics, notifier: &Notifier) {
         move || notifier.counts().into_iter().flat_map(values).collect()
     };
     metrics.family(
-        ("registry_notifications_events", "Events by what became of them"),
+        "registry_notifications_events",
+        "Events by what became of them",
         Kind::Counter,
         each(|counts| {
             let numbers = [
@@ -140,12 +142,14 @@ fn events(metrics: &mut Metrics, notifier: &Notifier) {
         }),
     );
     metrics.family(
-        ("registry_notifications_pending_total", "Events that wait for an endpoint"),
+        "registry_notifications_pending_total",
+        "Events that wait for an endpoint",
         Kind::Gauge,
         each(|counts| vec![(vec![of(&counts.name)], counts.pending)]),
     );
     metrics.family(
-        ("registry_notifications_status", "Answers of endpoints by their status"),
+        "registry_notifications_status",
+        "Answers of endpoints by their status",
         Kind::Counter,
         each(|counts| {
             let labelled = |(code, number)| (vec![("code", code), of(&counts.name)], number);
@@ -153,7 +157,8 @@ fn events(metrics: &mut Metrics, notifier: &Notifier) {
         }),
     );
     metrics.family(
-        ("portcullis_notifications_dropped", "Events that found no place in a queue"),
+        "portcullis_notifications_dropped",
+        "Events that found no place in a queue",
         Kind::Counter,
         each(|counts| vec![(vec![of(&counts.name)], counts.dropped)]),
     );

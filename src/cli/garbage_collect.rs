@@ -8,7 +8,7 @@ use std::{
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::{
-    configuration,
+    block_on, configuration,
     failure::{Failure, tell},
 };
 use crate::{
@@ -63,12 +63,14 @@ impl GarbageCollect {
             dry_run: self.dry_run,
             gently: false,
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let registry = app::open_registry(&config)?;
         let mut lines = Lines::new(self.quiet);
-        let collected = runtime
-            .block_on(registry.gc().collect(how, &mut lines))
-            .map_err(|error| Failure::new(format!("failed to garbage collect: {}", Chain(&error))));
+        let collected = block_on(async {
+            let collected = registry.gc().collect(how, &mut lines).await;
+            collected.map_err(|error| {
+                Failure::new(format!("failed to garbage collect: {}", Chain(&error)))
+            })
+        });
         lines.end()?;
         tell(&summary(&collected?, self.dry_run));
         Ok(())

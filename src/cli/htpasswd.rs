@@ -167,8 +167,8 @@ impl Htpasswd {
 
     fn target(&mut self) -> Result<Target, Failure> {
         let mut arguments = std::mem::take(&mut self.arguments).into_iter();
-        let (file, expected) =
-            if self.print { (None, "USER") } else { (arguments.next(), "FILE USER") };
+        let file = if self.print { None } else { arguments.next() };
+        let expected = if self.print { "USER" } else { "FILE USER" };
         let user = arguments.next();
         let password = arguments.next().map(|text| Zeroizing::new(text.into_bytes()));
         let needs_password = self.batch && !self.delete;

@@ -1,4 +1,10 @@
-//! Words that several commands print.
+//! What several commands print.
+
+use std::{
+    fmt,
+    io::{self, Write as _},
+    ops::ControlFlow,
+};
 
 /// A number of things: `no uploads`, `1 upload`, `7 uploads`.
 pub(super) fn count(number: u64, what: &str) -> String {
@@ -6,5 +12,34 @@ pub(super) fn count(number: u64, what: &str) -> String {
         0 => format!("no {what}s"),
         1 => format!("1 {what}"),
         _ => format!("{number} {what}s"),
+    }
+}
+
+/// Standard output of a command that walks through what is stored, and stops when a line cannot be
+/// printed.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    failed: Option<io::Error>,
+}
+
+impl Output {
+    /// Prints a line. Breaks when standard output takes no more.
+    pub(super) fn line(&mut self, line: fmt::Arguments<'_>) -> ControlFlow<()> {
+        match writeln!(io::stdout().lock(), "{line}") {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Whether every line was printed.
+    ///
+    /// # Errors
+    ///
+    /// Why standard output took no more.
+    pub(super) fn end(self) -> io::Result<()> {
+        self.failed.map_or(Ok(()), Err)
     }
 }

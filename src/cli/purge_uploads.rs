@@ -1,16 +1,11 @@
 //! `portcullis purge-uploads`: removes abandoned uploads.
 
-use std::{
-    io::{self, Write as _},
-    ops::ControlFlow,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{ops::ControlFlow, path::PathBuf, time::Duration};
 
 use super::{
-    configuration,
+    block_on, configuration,
     failure::{Failure, tell},
-    print::count,
+    print::{Output, count},
 };
 use crate::{
     app::{self, Ago, OldUpload},
@@ -53,25 +48,31 @@ impl PurgeUploads {
     /// Code 1 when it could not be done, or not for each of them.
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = configuration(self.config.as_deref())?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(self.purge(&config))
+        block_on(self.purge(&config))
     }
 
     async fn purge(&self, config: &Config) -> Result<(), Failure> {
         let registry = app::open_registry(config)?;
         let age = self.age.unwrap_or(config.storage.maintenance.uploadpurging.age);
-        let (mut unprinted, mut stayed) = (None, 0);
-        let watcher = |old: &OldUpload<'_>| match self.print(old, &mut stayed) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                unprinted = Some(error);
-                ControlFlow::Break(())
+        let mut output = Output::default();
+        let mut stayed = 0;
+        let watcher = |old: &OldUpload<'_>| {
+            let OldUpload { repository, upload, outcome } = old;
+            match outcome {
+                Ok(has_lived) => {
+                    let what = if self.dry_run { "would purge" } else { "purged" };
+                    let begun = Ago(*has_lived);
+                    output.line(format_args!("{what} {repository} {upload}: begun {begun}"))
+                }
+                Err(error) => {
+                    stayed += 1;
+                    tell(&format!("{repository} {upload} stays: {}", Chain(error)));
+                    ControlFlow::Continue(())
+                }
             }
         };
         let purged = registry.uploads().purge(age, self.dry_run, watcher).await;
-        if let Some(error) = unprinted {
-            return Err(error.into());
-        }
+        output.end()?;
         if stayed > 0 {
             return Err(Failure::new(format!("{} could not be removed", count(stayed, "upload"))));
         }
@@ -79,21 +80,5 @@ impl PurgeUploads {
         let what = if self.dry_run { "would be purged" } else { "purged" };
         tell(&format!("{} {what}, {found} looked at", count(purged, "upload")));
         Ok(())
-    }
-
-    fn print(&self, old: &OldUpload<'_>, stayed: &mut u64) -> io::Result<()> {
-        let OldUpload { repository, upload, outcome } = old;
-        match outcome {
-            Ok(has_lived) => {
-                let what = if self.dry_run { "would purge" } else { "purged" };
-                let begun = Ago(*has_lived);
-                writeln!(io::stdout().lock(), "{what} {repository} {upload}: begun {begun}")
-            }
-            Err(error) => {
-                *stayed += 1;
-                tell(&format!("{repository} {upload} stays: {}", Chain(error)));
-                Ok(())
-            }
-        }
     }
 }

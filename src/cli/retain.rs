@@ -1,16 +1,11 @@
 //! `portcullis retain`: deletes the tags that no rule of the configuration keeps.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Write as _},
-    ops::ControlFlow,
-    path::PathBuf,
-};
+use std::{ops::ControlFlow, path::PathBuf};
 
 use super::{
-    configuration,
+    block_on, configuration,
     failure::{Failure, tell},
-    print::count,
+    print::{Output, count},
 };
 use crate::{
     app::{self, Decision, Retained},
@@ -52,8 +47,7 @@ impl Retain {
     /// Code 1 when there is nothing to go by, or not all could be done.
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = configuration(self.config.as_deref())?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(self.retain(&config))
+        block_on(self.retain(&config))
     }
 
     async fn retain(&self, config: &Config) -> Result<(), Failure> {
@@ -64,18 +58,29 @@ impl Retain {
             return Err(Failure::new(why));
         }
         let registry = app::open_registry(config)?;
-        let (mut unprinted, mut failed) = (None, false);
-        let watcher = |decision: &Decision<'_>| match self.print(decision, &mut failed) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                unprinted = Some(error);
-                ControlFlow::Break(())
+        let mut output = Output::default();
+        let mut failed = false;
+        let watcher = |decision: &Decision<'_>| {
+            let Decision { repository, outcome } = decision;
+            match outcome {
+                Ok(expired) => {
+                    let what = if self.dry_run { "would delete" } else { "deleted" };
+                    let digest = expired.digest.as_ref().map(|digest| format!(" ({digest})"));
+                    let digest = digest.unwrap_or_default();
+                    output.line(format_args!(
+                        "{what} {repository}:{}: {expired}{digest}",
+                        expired.tag
+                    ))
+                }
+                Err(error) => {
+                    failed = true;
+                    tell(&format!("tags of {repository} stay: {}", Chain(error)));
+                    ControlFlow::Continue(())
+                }
             }
         };
         let retained = registry.retention().apply(rules, self.dry_run, watcher).await;
-        if let Some(error) = unprinted {
-            return Err(error.into());
-        }
+        output.end()?;
         if failed {
             return Err(Failure::new("retention failed in some repositories"));
         }
@@ -89,24 +94,5 @@ impl Retain {
             }
         });
         Ok(())
-    }
-
-    fn print(&self, decision: &Decision<'_>, failed: &mut bool) -> io::Result<()> {
-        let Decision { repository, outcome } = decision;
-        match outcome {
-            Ok(expired) => {
-                let what = if self.dry_run { "would delete" } else { "deleted" };
-                let mut line = format!("{what} {repository}:{}: {expired}", expired.tag);
-                if let Some(digest) = &expired.digest {
-                    let _ = write!(line, " ({digest})");
-                }
-                writeln!(io::stdout().lock(), "{line}")
-            }
-            Err(error) => {
-                *failed = true;
-                tell(&format!("tags of {repository} stay: {}", Chain(error)));
-                Ok(())
-            }
-        }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    configuration,
+    block_on, configuration,
     failure::{Failure, tell},
 };
 use crate::{
@@ -55,8 +55,7 @@ impl Rm {
     /// Code 1 when there is nothing of that name, and when it could not be done.
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = configuration(self.config.as_deref())?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(async {
+        block_on(async {
             let printer = Arc::new(Printer::default());
             let events = Events::to(Arc::clone(&printer) as Arc<dyn EventSink>);
             let registry = app::open_registry_with(&config, events)?;

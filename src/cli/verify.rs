@@ -10,7 +10,7 @@ use std::{
 
 use self::report::Report;
 use super::{
-    configuration,
+    block_on, configuration,
     failure::{Failure, tell},
 };
 use crate::{
@@ -81,8 +81,7 @@ impl Verify {
     /// Gives the summary, and how many problems there are.
     fn report(self) -> Result<(String, u64), Failure> {
         let config = configuration(self.config.as_deref())?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(self.verify(&config))
+        block_on(self.verify(&config))
     }
 
     async fn verify(self, config: &Config) -> Result<(String, u64), Failure> {

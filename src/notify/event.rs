@@ -218,7 +218,8 @@ impl<'a> Record<'a> {
     pub(super) fn new(event: Event, source: &'a Source) -> Self {
         let Event { action, target, request, actor } = event;
         let actor = Actor { name: actor.map(|name| name.to_string()) };
-        let (id, timestamp) = (Uuid::new_v4().to_string(), Timestamp::now().to_string());
+        let id = Uuid::new_v4().to_string();
+        let timestamp = Timestamp::now().to_string();
         Self { id, timestamp, action, target, request, actor, source }
     }
 

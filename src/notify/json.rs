@@ -46,7 +46,10 @@ pub(super) fn indent(json: &[u8]) -> Vec<u8> {
         }
     }
     let mut out = Vec::with_capacity(json.len() * 2);
-    let (mut depth, mut in_text, mut escaped, mut opened) = (0_usize, false, false, false);
+    let mut depth = 0_usize;
+    let mut in_text = false;
+    let mut escaped = false;
+    let mut opened = false;
     for &byte in json {
         if in_text {
             out.push(byte);

@@ -327,7 +327,8 @@ impl Store {
     /// Adds as many lines as there is room for, and tells how many those are. What waits already is
     /// kept in favour of what comes: it was promised.
     fn append(&mut self, lines: &[Line]) -> io::Result<u64> {
-        let (mut events, mut bytes) = (self.events, self.bytes);
+        let mut events = self.events;
+        let mut bytes = self.bytes;
         let fits = |line: &&Line| {
             events += 1;
             bytes += line.len() as u64;

@@ -416,7 +416,8 @@ mod tests {
     fn what_is_too_long_is_cut_between_escapes_and_ends_in_its_length() {
         let agent = [0xff; 3800];
         let uri = format!("/v2/app/tags/list?last={}", "x".repeat(5000));
-        let (referer, user) = ("r".repeat(300), "u".repeat(200));
+        let referer = "r".repeat(300);
+        let user = "u".repeat(200);
         let known = Exchange {
             user: Some(&user),
             uri: &uri,
@@ -435,7 +436,8 @@ mod tests {
 
         let stranger = Exchange { let_in: false, user: None, repository: None, ..known };
         let text = line(Combined, &stranger, time());
-        let (uri, agent) = (&uri[..244], "\\xff".repeat(13));
+        let uri = &uri[..244];
+        let agent = "\\xff".repeat(13);
         assert!(text.contains(&format!("\"GET {uri}...[5023] HTTP/1.1\"")), "{text}");
         assert!(text.contains(&format!(" \"...[300]\" \"{agent}...[3800]\" ")), "{text}");
         let json: serde_json::Value = serde_json::from_str(&line(Json, &stranger, time())).unwrap();
@@ -468,7 +470,8 @@ mod tests {
             let [user, method, uri, repository, digest] =
                 [(user, 0), (method, 1), (uri, 2), (repository, 3), (digest, 4)]
                     .map(|(text, nth)| text.repeat(times[nth]));
-            let (referer, agent) = (bytes.repeat(times[5]), bytes.repeat(times[6]));
+            let referer = bytes.repeat(times[5]);
+            let agent = bytes.repeat(times[6]);
             let exchange = Exchange {
                 client: Some("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff".parse().unwrap()),
                 let_in,

@@ -54,7 +54,8 @@ fn kept(text: &str, limit: usize) -> Option<&str> {
     if text.len().saturating_mul(WIDEST) <= limit {
         return None;
     }
-    let (mut width, mut kept) = (0, 0);
+    let mut width = 0;
+    let mut kept = 0;
     for (at, character) in text.char_indices() {
         width += self::width(character);
         if width <= Mark::beside(limit) {

@@ -145,7 +145,8 @@ struct Caller {
 impl Caller {
     fn of(event: &Event<'_>) -> Self {
         let metadata = event.metadata();
-        let (file, line) = (metadata.file().unwrap_or_default(), metadata.line().unwrap_or(0));
+        let file = metadata.file().unwrap_or_default();
+        let line = metadata.line().unwrap_or(0);
         Self { func: metadata.module_path().unwrap_or_default(), file: format!("{file}:{line}") }
     }
 }

@@ -81,7 +81,8 @@ impl Metrics {
     /// is none at the moment.
     pub fn number(
         &mut self,
-        (name, help): (&'static str, &'static str),
+        name: &'static str,
+        help: &'static str,
         kind: Kind,
         read: impl Fn() -> Option<f64> + Send + Sync + 'static,
     ) {
@@ -92,7 +93,8 @@ impl Metrics {
     /// `_total` of counters: some are known by those that registry:2 gave them.
     pub fn family(
         &mut self,
-        (name, help): (&'static str, &'static str),
+        name: &'static str,
+        help: &'static str,
         kind: Kind,
         read: impl Fn() -> Vec<(Labels, u64)> + Send + Sync + 'static,
     ) {
@@ -102,7 +104,8 @@ impl Metrics {
     /// Adds histograms of one name, which is whole, that labels tell apart.
     pub fn histograms(
         &mut self,
-        (name, help): (&'static str, &'static str),
+        name: &'static str,
+        help: &'static str,
         read: impl Fn() -> Vec<(Labels, Snapshot)> + Send + Sync + 'static,
     ) {
         self.0.register_collector(Box::new(Histograms(Read { name, help, read })));
@@ -222,8 +225,8 @@ mod tests {
         let mut metrics = Metrics::default();
         let labels = |kind: &str| vec![("type", kind.to_owned()), ("of", "a\"b".to_owned())];
         let numbers = move || vec![(labels("x"), 1), (labels("y"), 2)];
-        metrics.family(("things", "Things by type"), Kind::Counter, numbers);
-        metrics.family(("waiting_total", "Things that wait"), Kind::Gauge, || {
+        metrics.family("things", "Things by type", Kind::Counter, numbers);
+        metrics.family("waiting_total", "Things that wait", Kind::Gauge, || {
             vec![(vec![("of", "a".to_owned())], 3)]
         });
         assert_eq!(
@@ -239,9 +242,9 @@ mod tests {
     #[test]
     fn a_number_that_there_is_not_leaves_no_line() {
         let mut metrics = Metrics::default();
-        metrics.number(("none_seconds", "Not there"), Kind::Gauge, || None);
-        metrics.number(("left_seconds", "Left"), Kind::Gauge, || Some(-1.5));
-        metrics.number(("used_seconds", "Used"), Kind::Counter, || Some(2.0));
+        metrics.number("none_seconds", "Not there", Kind::Gauge, || None);
+        metrics.number("left_seconds", "Left", Kind::Gauge, || Some(-1.5));
+        metrics.number("used_seconds", "Used", Kind::Counter, || Some(2.0));
         assert_eq!(
             metrics.text(),
             "# HELP left_seconds Left\n# TYPE left_seconds gauge\nleft_seconds -1.5\n\
@@ -257,7 +260,8 @@ mod tests {
         };
         let number = Arc::new(AtomicU64::new(1));
         let mut metrics = Metrics::default();
-        let (first, second) = (Arc::clone(&number), Arc::clone(&number));
+        let first = Arc::clone(&number);
+        let second = Arc::clone(&number);
         metrics.counter("things", "Things that were", move || first.load(Ordering::Relaxed));
         metrics.gauge("here", "Things that are", move || second.load(Ordering::Relaxed));
         number.store(7, Ordering::Relaxed);

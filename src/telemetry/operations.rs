@@ -115,7 +115,8 @@ impl Operations {
     pub fn register(self: &Arc<Self>, metrics: &mut Metrics) {
         let operations = Arc::clone(self);
         metrics.histograms(
-            ("registry_storage_action_seconds", "How long the storage took, by what it did"),
+            "registry_storage_action_seconds",
+            "How long the storage took, by what it did",
             move || {
                 let numbers = ACTION_NAMES.iter().zip(&operations.durations);
                 let labels = |name: &str| -> Labels {
@@ -128,15 +129,16 @@ impl Operations {
         );
         let operations = Arc::clone(self);
         let help = "Small files, lengths and lists, by whether the disk was asked";
-        metrics.family(("registry_storage_cache", help), Kind::Counter, move || {
+        metrics.family("registry_storage_cache", help, Kind::Counter, move || {
             let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
-            let (hits, misses) = (of(&operations.hits), of(&operations.misses));
+            let hits = of(&operations.hits);
+            let misses = of(&operations.misses);
             let labelled = |(name, number): (&str, u64)| (vec![("type", name.to_owned())], number);
             [("Request", hits + misses), ("Hit", hits), ("Miss", misses)].map(labelled).into()
         });
         let operations = Arc::clone(self);
         let help = "What the storage could not do, by what was in the way";
-        metrics.family(("portcullis_storage_errors", help), Kind::Counter, move || {
+        metrics.family("portcullis_storage_errors", help, Kind::Counter, move || {
             let numbers = FAILURE_NAMES.iter().zip(&operations.failures);
             numbers
                 .map(|((_, name), number)| {

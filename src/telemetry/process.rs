@@ -17,20 +17,20 @@ use super::metrics::{Kind, Metrics};
 pub fn register(metrics: &mut Metrics, began: SystemTime) {
     let began = began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let help = "When the server began, in seconds since 1970";
-    metrics.number(("process_start_time_seconds", help), Kind::Gauge, move || Some(began));
+    metrics.number("process_start_time_seconds", help, Kind::Gauge, move || Some(began));
     let help = "Processor time that was used, by all threads";
-    metrics.number(("process_cpu_seconds", help), Kind::Counter, || Some(processor_time()));
+    metrics.number("process_cpu_seconds", help, Kind::Counter, || Some(processor_time()));
     let help = "Memory that is not swapped out, code included";
-    metrics.number(("process_resident_memory_bytes", help), Kind::Gauge, || {
+    metrics.number("process_resident_memory_bytes", help, Kind::Gauge, || {
         resident(&fs::read_to_string("/proc/self/status").ok()?)
     });
     let help = "File descriptors that are open";
-    metrics.number(("process_open_fds", help), Kind::Gauge, || {
+    metrics.number("process_open_fds", help, Kind::Gauge, || {
         // One of them is that of the folder that is being read.
         Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
     });
     let help = "File descriptors that may be open";
-    metrics.number(("process_max_fds", help), Kind::Gauge, || {
+    metrics.number("process_max_fds", help, Kind::Gauge, || {
         // Without a limit, what Go's client says then.
         Some(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) as f64)
     });

@@ -150,13 +150,15 @@ impl Requests {
     pub fn register(self: &std::sync::Arc<Self>, metrics: &mut Metrics) {
         let requests = std::sync::Arc::clone(self);
         metrics.family(
-            ("registry_http_requests", "Requests by handler, method and status"),
+            "registry_http_requests",
+            "Requests by handler, method and status",
             Kind::Counter,
             move || requests.codes(),
         );
         let requests = std::sync::Arc::clone(self);
         metrics.family(
-            ("registry_http_in_flight_requests", "Requests that are being received or answered"),
+            "registry_http_in_flight_requests",
+            "Requests that are being received or answered",
             Kind::Gauge,
             move || {
                 let number = |of: &OfHandler| of.in_flight.load(Ordering::Relaxed);
@@ -165,7 +167,8 @@ impl Requests {
         );
         let requests = std::sync::Arc::clone(self);
         metrics.histograms(
-            ("registry_http_request_duration_seconds", "How long requests took, with their bodies"),
+            "registry_http_request_duration_seconds",
+            "How long requests took, with their bodies",
             move || {
                 let each = |of| {
                     methods(of).filter_map(|(labels, method)| {
@@ -177,7 +180,8 @@ impl Requests {
         );
         let requests = std::sync::Arc::clone(self);
         metrics.histograms(
-            ("registry_http_request_size_bytes", "How long the bodies of requests were"),
+            "registry_http_request_size_bytes",
+            "How long the bodies of requests were",
             move || {
                 let each = |of: &OfHandler| Some((of.labels(), of.received.snapshot(BYTES)?));
                 requests.of.iter().filter_map(each).collect()
@@ -185,7 +189,8 @@ impl Requests {
         );
         let requests = std::sync::Arc::clone(self);
         metrics.histograms(
-            ("registry_http_response_size_bytes", "How long the bodies of responses were"),
+            "registry_http_response_size_bytes",
+            "How long the bodies of responses were",
             move || {
                 let each = |of: &OfHandler| Some((of.labels(), of.sent.snapshot(BYTES)?));
                 requests.of.iter().filter_map(each).collect()

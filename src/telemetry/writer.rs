@@ -114,7 +114,8 @@ impl Lines {
         let lines = self.clone();
         let thread = thread::Builder::new().name("log".to_owned()).spawn(move || {
             let mut taken = Vec::new();
-            let (mut unsaid, mut said) = (LeftOut::default(), None::<Instant>);
+            let mut unsaid = LeftOut::default();
+            let mut said = None::<Instant>;
             while let Some(left_out) = lines.take(&mut taken) {
                 // There is nowhere to say that the log cannot be written.
                 let _ = output.write_all(&taken);
@@ -206,7 +207,8 @@ mod tests {
     #[test]
     fn an_output_that_accepts_nothing_delays_nobody_and_what_is_left_out_is_counted() {
         let (open, gate) = mpsc::channel();
-        let (lines, written) = (Lines::default(), Arc::default());
+        let lines = Lines::default();
+        let written = Arc::default();
         let left_out = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&left_out);
         let report = move |left_out: LeftOut| {
@@ -230,7 +232,8 @@ mod tests {
     #[test]
     fn lines_of_strangers_leave_room_for_those_of_who_was_let_in() {
         let (open, gate) = mpsc::channel();
-        let (lines, written) = (Lines::default(), Arc::default());
+        let lines = Lines::default();
+        let written = Arc::default();
         let (said, left_out) = mpsc::channel();
         let report = move |left_out| said.send(left_out).unwrap();
         let writer = lines.write_to(Gated(gate, Arc::clone(&written)), report).unwrap();
@@ -271,7 +274,8 @@ mod tests {
     fn lines_are_written_in_their_order_before_the_writer_is_gone() {
         let (open, gate) = mpsc::channel();
         drop(open);
-        let (lines, written) = (Lines::default(), Arc::default());
+        let lines = Lines::default();
+        let written = Arc::default();
         let writer = lines.write_to(Gated(gate, Arc::clone(&written)), |_| {}).unwrap();
         lines.leave("one\n", Rank::Usual);
         lines.leave("two\n", Rank::Urgent);

@@ -47,8 +47,8 @@ struct Summary {
 impl Report {
     pub(super) fn new(json: bool) -> Self {
         let shows_progress = io::stderr().is_terminal();
-        let (shown, start) = (false, Instant::now());
-        Self { json, shows_progress, shown, start, problems: 0, notes: 0, moved: 0 }
+        let start = Instant::now();
+        Self { json, shows_progress, shown: false, start, problems: 0, notes: 0, moved: 0 }
     }
 
     /// Prints a finding.

@@ -133,7 +133,8 @@ impl Files {
                 None => Position { segment: tail.segment.saturating_add(1), offset: 0 },
             };
         }
-        let (mut events, mut bytes) = (0, 0);
+        let mut events = 0;
+        let mut bytes = 0;
         for segment in waiting {
             let from = if segment == head.segment { head.offset } else { 0 };
             let (lines, end) = read(folder, Position { segment, offset: from })?;
@@ -290,7 +291,9 @@ fn read(folder: &Path, from: Position) -> io::Result<(Vec<(Line, u64)>, u64)> {
     file.seek(SeekFrom::Start(from.offset))?;
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
-    let (mut lines, mut at, mut damaged) = (Vec::new(), from.offset, 0);
+    let mut lines = Vec::new();
+    let mut at = from.offset;
+    let mut damaged = 0;
     for line in text.split_inclusive(|byte| *byte == b'\n') {
         at += line.len() as u64;
         match event(line) {
