@@ -1,6 +1,6 @@
-//! The composition root: builds every part, starts them in order, takes them down in the reverse.
+//! The composition root: builds every part, starts them in order, stops them in the reverse order.
 //!
-//! Nobody else constructs a part, and no part knows another that it was not given here.
+//! No other module constructs a part, and a part knows only the parts that it is given here.
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -40,9 +40,9 @@ pub use storage::{open_registry, open_registry_with};
 use parts::{Given, Parts};
 use reload::Reloads;
 
-/// Whoever starts a server says what becomes of a first password.
+/// The caller that starts a server decides what becomes of a first password.
 pub use crate::gate::htpasswd::file::FirstPassword;
-/// Commands know the core through this module only.
+/// Commands reach the core through this module only.
 pub use crate::registry::{
     Action, Ago, Caller, Collect, Collected, Decision, Event, EventSink, Events, GcEvent,
     GcObserver, Occurrence, OldUpload, Purged, Registry, Retained, verify,
@@ -55,9 +55,9 @@ pub const CERTIFICATES: &str = "certs";
 #[derive(Debug)]
 pub struct App {
     server: Server,
-    /// What sends plain HTTP to HTTPS, where there is such.
+    /// The listener that redirects plain HTTP to HTTPS, where the configuration asks for it.
     redirect: Option<Server>,
-    /// The debug listener, where there is one.
+    /// The debug listener, where the configuration asks for it.
     debug: Option<Server>,
     registry: Registry,
     gate: Arc<Gate>,
@@ -68,25 +68,25 @@ pub struct App {
     drain: Duration,
 }
 
-/// What a start made because it was missing; a person needs to know of it.
+/// What a start created because it was missing. The operator needs to know of it.
 #[derive(Debug, Default)]
 pub struct Provisioned {
-    /// The user that was made.
+    /// The user that was created.
     pub user: Option<FirstUser>,
-    /// What was made of the built-in certificates; `None` where others are used.
+    /// What became of the built-in certificates; `None` where the configuration names others.
     pub certificates: Option<Outcome>,
 }
 
-/// The user that is made when there is no password file.
+/// The user that is created when there is no password file.
 #[derive(Debug)]
 pub struct FirstUser {
-    /// Their name.
+    /// The user's name.
     pub name: &'static str,
-    /// Their password, which is nowhere else but where it is kept.
+    /// The user's password. Only a file that keeps it has it, too.
     pub password: Password,
-    /// The file that was made.
+    /// The password file that was created.
     pub file: PathBuf,
-    /// The file that the password is kept in, where it is.
+    /// The file that keeps the password, if one does.
     pub kept: Option<PathBuf>,
 }
 
@@ -108,7 +108,7 @@ impl fmt::Debug for Password {
 }
 
 impl Provisioned {
-    /// Whether anything was made.
+    /// Whether anything was created.
     #[must_use]
     pub fn is_news(&self) -> bool {
         self.user.is_some() || self.certificates.as_ref().is_some_and(|made| made.created_authority)
@@ -125,9 +125,8 @@ impl App {
         Self::start_on(None, config, FirstPassword::Shown)
     }
 
-    /// As [`start`](Self::start), on a listener of the caller's, where there is one; `http.net` and
-    /// `http.addr` count for nothing then. The caller says what becomes of the password of a first
-    /// user.
+    /// As [`start`](Self::start), on the caller's listener, if it has one, in place of `http.net` and
+    /// `http.addr`. The caller decides what becomes of the password of a first user.
     ///
     /// # Errors
     ///
@@ -141,7 +140,7 @@ impl App {
         Self::build(config, Given { storage, listener, password })
     }
 
-    /// As [`start`](Self::start), over a storage of the caller's.
+    /// As [`start`](Self::start), over the caller's storage.
     ///
     /// # Errors
     ///
@@ -184,20 +183,20 @@ impl App {
         self.server.connections()
     }
 
-    /// How many tasks are alive on the threads that serve connections: none stays behind for a
-    /// client that is gone.
+    /// How many tasks are alive on the threads that serve connections. A client that has gone leaves
+    /// no task behind.
     #[must_use]
     pub fn tasks(&self) -> usize {
         self.workers.tasks()
     }
 
-    /// Who is let in, and how often bcrypt was asked.
+    /// The gate, with its counts of logins and of runs of bcrypt.
     #[must_use]
     pub fn gate(&self) -> &Gate {
         &self.gate
     }
 
-    /// Who is told of what happens; their endpoints can be changed while the server runs.
+    /// The notifier, whose endpoints can be changed while the server runs.
     #[must_use]
     pub const fn notifier(&self) -> &Notifier {
         &self.notifier
@@ -215,9 +214,9 @@ impl App {
         self.reloads.apply(config).await
     }
 
-    /// Stops listening, lets what runs finish within `http.draintimeout`, and takes everything
-    /// down. Work that must not stop half-way is waited for; events that no endpoint has taken yet
-    /// wait for the next start.
+    /// Stops listening, lets requests finish within `http.draintimeout`, and stops every part. Waits
+    /// for work that must not stop half-way. Events that no endpoint has accepted yet wait for the
+    /// next start.
     pub async fn stop(self) {
         let redirect = async {
             if let Some(redirect) = self.redirect {
@@ -231,7 +230,7 @@ impl App {
         if let Some(debug) = self.debug {
             debug.stop(Duration::ZERO).await;
         }
-        // Some of what was waited for above ran on them.
+        // Last: some of the work that was waited for above ran on these threads.
         self.workers.stop().await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-/// Shows an error and what it was caused by, with a colon between each two.
+/// Shows an error and its causes, separated by colons.
 #[derive(Debug)]
 pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
 

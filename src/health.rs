@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_check_counts_when_it_has_failed_as_often_as_its_threshold_says() {
+    async fn check_counts_from_the_failure_that_its_threshold_names() {
         let health = Health::default();
         let wrong = Arc::new(AtomicBool::new(true));
         let look = Arc::clone(&wrong);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_answers_otherwise_than_it_should_is_a_failure() {
+    async fn check_fails_for_an_address_that_answers_another_status() {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("http://{}/fit", listener.local_addr().unwrap());
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_there_and_an_address_that_nobody_listens_on_are_failures() {
+    async fn check_fails_for_a_file_that_exists_and_an_address_without_listener() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("down");
         let health = Health::default();

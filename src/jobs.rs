@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn work_that_may_be_cut_off_keeps_nobody_from_stopping() {
+    async fn interruptible_work_does_not_delay_a_stop() {
         let jobs = Jobs::default();
         let second = Duration::from_secs(1);
         let schedule = Schedule { first: second, every: second };
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn work_that_is_told_to_stop_is_waited_for() {
+    async fn stoppable_work_is_waited_for() {
         let ended = Arc::new(AtomicUsize::new(0));
         let jobs = Jobs::default();
         let counted = Arc::clone(&ended);

@@ -1,27 +1,27 @@
-//! Which network an address belongs to: the unit in which connections, attempts and places are counted
-//! of those who have no password yet.
+//! The network that an address belongs to: the unit by which connections, logins and waiting requests
+//! of unauthenticated clients are counted and limited.
 //!
-//! One customer of IPv6 has a /64 at least, and an organisation often has a /48, so a single address
-//! of IPv6 says little. Where an address of IPv6 stands for one of IPv4, the address of IPv4 is the
-//! unit: otherwise all of the IPv4 internet would be one /64.
+//! A customer has at least a /64 of IPv6, and an organisation often a /48, so a single IPv6 address
+//! identifies no client. Where an IPv6 address embeds an IPv4 address, the IPv4 address is the unit:
+//! otherwise the whole IPv4 internet would be one /64.
 
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// An address of IPv4, or a /64 of IPv6.
+/// An IPv4 address, or a /64 of IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(IpAddr);
 
-/// An address of IPv4, or a /48 of IPv6: what one organisation has, and sometimes the customers of
-/// one host share.
+/// An IPv4 address, or a /48 of IPv6, which belongs to one organisation or is shared by the customers
+/// of one hosting provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Site(IpAddr);
 
 impl Network {
-    /// The network that an address belongs to. Where an address of IPv6 stands for one of IPv4
-    /// (mapped, NAT64, 6to4, Teredo) it is that one.
+    /// The network that an address belongs to. For an IPv6 address that embeds an IPv4 address
+    /// (IPv4-mapped, NAT64, 6to4, Teredo) it is the IPv4 address.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
@@ -33,7 +33,7 @@ impl Network {
         })
     }
 
-    /// The site that the network is a part of, or is.
+    /// The site of the network.
     #[must_use]
     pub fn site(self) -> Site {
         Site(match self.0 {
@@ -42,7 +42,7 @@ impl Network {
         })
     }
 
-    /// Whether there are other networks of the same site.
+    /// Whether the site has other networks, too.
     #[must_use]
     pub const fn is_part_of_site(self) -> bool {
         self.0.is_ipv6()
@@ -67,7 +67,7 @@ impl fmt::Display for Site {
     }
 }
 
-/// The address of IPv4 that an address of IPv6 stands for.
+/// The IPv4 address that an IPv6 address embeds.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let bits = address.to_bits();
     let low = Ipv4Addr::from_bits((bits & u128::from(u32::MAX)) as u32);

@@ -11,7 +11,7 @@ use std::{
 /// same step as it was read may have changed again without a trace in its metadata.
 const TIME_STEP: Duration = Duration::from_secs(2);
 
-/// What tells one state of a file from another. All zero: there is no file.
+/// The metadata that tells one state of a file from another. All zero: there is no file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) device: u64,
@@ -23,8 +23,8 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
-    /// The state of the file at `path`, through symbolic links. Why a file cannot be looked at is
-    /// for whoever reads it to tell.
+    /// The state of the file at `path`; symbolic links are followed. Errors are left to the code that
+    /// reads the file.
     pub(crate) fn of(path: &Path) -> Self {
         // Not `fs::metadata`, which asks for more: this is called for each request.
         rustix::fs::stat(path).map_or_else(

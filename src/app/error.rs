@@ -7,7 +7,7 @@ use crate::{
     server::{BindError, authority, certificates::CertificateError},
 };
 
-/// Why the server does not start. The text is for the person who started it.
+/// Why the server does not start. The text is for its operator.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The built-in authority cannot work.
@@ -22,7 +22,7 @@ pub enum StartError {
     /// A health check cannot be made.
     #[error(transparent)]
     Health(#[from] health::InvalidCheck),
-    /// Who issues client certificates cannot be read.
+    /// The authorities of client certificates cannot be read.
     #[error("http.tls.clientcas cannot be used")]
     ClientAuthorities(#[source] CertificateError),
     /// An option of the interface cannot be used.
@@ -44,7 +44,7 @@ pub enum StartError {
     /// Events cannot be sent to an endpoint.
     #[error(transparent)]
     Notifications(#[from] notify::SetError),
-    /// The storage is some process's memory.
+    /// The storage is the memory of a process.
     #[error("storage.inmemory keeps nothing that another process could look at")]
     NothingKept,
     /// The root of the storage cannot be used.
@@ -86,7 +86,7 @@ pub enum StartError {
         /// The file.
         path: PathBuf,
     },
-    /// There is no password file, and none can be made.
+    /// There is no password file, and it cannot be created.
     #[error(
         "there is no password file {}, and it cannot be made: put it there, make its folder writable \
          for this user, or correct auth.htpasswd.path",

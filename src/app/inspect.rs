@@ -1,6 +1,6 @@
-//! Whether what a configuration names is there and can be used: looked at, and nothing made of it.
+//! Whether the files and addresses that a configuration names can be used, without a start.
 //!
-//! A start stops at the first thing that it cannot use. `portcullis config --check` names them all.
+//! A start stops at the first problem. `portcullis config --check` lists all of them.
 
 use std::{
     fs,
@@ -31,19 +31,19 @@ use crate::{
     storage,
 };
 
-/// What was found, a sentence each, with the place of the key that it is about.
+/// The findings, a sentence each, with the place of the key that it is about.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// What keeps the server from starting.
+    /// Problems that keep the server from starting.
     pub problems: Vec<String>,
-    /// What it starts with, and warns of.
+    /// Problems that the server starts with, and warns of.
     pub warnings: Vec<String>,
-    /// What somebody may want to know.
+    /// Remarks that call for nothing.
     pub notes: Vec<String>,
 }
 
-/// Opens what the configuration names, and binds its addresses for a moment. Nothing is made or
-/// changed. This call blocks.
+/// Opens the files that the configuration names, and binds its addresses for a moment. Creates and
+/// changes nothing. This call blocks.
 #[must_use]
 pub fn inspect(config: &Config) -> Findings {
     let mut inspection = Inspection { config, found: Findings::default() };
@@ -92,7 +92,7 @@ impl Inspection<'_> {
     }
 
     fn root(&mut self, root: &Path) {
-        // What is missing of it is made at a start.
+        // A start creates the folders that are missing.
         let there = root.ancestors().find(|path| path.as_os_str().is_empty() || path.exists());
         let there =
             there.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
@@ -149,7 +149,7 @@ impl Inspection<'_> {
             Err(error) => {
                 let of_key = error.path() == Some(key) && certificate != key;
                 self.problem(if of_key { "http.tls.key" } else { KEY }, &error);
-                // Whatever is wrong with the one, the other may be as well.
+                // The key may have a problem of its own.
                 if !of_key && let Err(error) = certificates::load_key(key) {
                     let is_told = error.path() == Some(certificate);
                     if !is_told {
@@ -173,7 +173,7 @@ impl Inspection<'_> {
     }
 
     fn authorities(&mut self, clients: &ClientCertificates) {
-        // Each by itself: the first that cannot be used would hide the others.
+        // Each file by itself: the first that cannot be used would hide the others.
         for path in &clients.authorities {
             let one = ClientCertificates { authorities: vec![path.clone()], ..clients.clone() };
             if let Err(error) = Authorities::new(Some(one)).load() {
@@ -209,7 +209,7 @@ impl Inspection<'_> {
         }
     }
 
-    /// An address that cannot be listened on. Where somebody listens already, that may be the
+    /// An address that cannot be listened on. A process that listens there already may be the
     /// registry whose configuration this is, unless it is another address of this configuration.
     fn unbound(
         &mut self,

@@ -10,7 +10,7 @@ use crate::{
     telemetry::metrics::{self, Metrics},
 };
 
-/// Everything that is listened on.
+/// The listeners of a server.
 pub(super) struct Listeners {
     pub(super) registry: Listener,
     pub(super) redirect: Option<Listener>,
@@ -18,8 +18,8 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// All of them before one is served: what cannot be listened on leaves nothing running. The
-    /// registry's is the caller's, where there is one.
+    /// Opens every listener before one is served, so that an address that cannot be bound leaves
+    /// nothing running. `registry` is the caller's listener, if it has one.
     pub(super) fn open(
         registry: Option<Listener>,
         options: &config::Http,
@@ -34,7 +34,7 @@ impl Listeners {
     }
 }
 
-/// Listens where there is an address for it.
+/// Opens a listener, unless its address is empty.
 fn listen(key: &'static str, addr: &str) -> Result<Option<Listener>, BindError> {
     if addr.is_empty() { Ok(None) } else { Listener::tcp(key, addr).map(Some) }
 }

@@ -1,15 +1,16 @@
-//! Who else may touch a file that decides who gets in: said, with what to type.
+//! Warnings about password files and private keys that other users may read or write, each with the
+//! command that mends it.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use rustix::process::{getegid, geteuid, getgroups};
 
-/// What a file is.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// Whoever may write to it lets themselves in; whoever may read it can guess.
+    /// A user who may write to it can log in; a user who may read it can try passwords offline.
     Passwords,
-    /// Whoever may read it can be this server.
+    /// A user who may read it can impersonate this server.
     Key,
 }
 
@@ -22,14 +23,14 @@ impl What {
     }
 }
 
-/// Who may do what with a file.
+/// The owner and the mode of a file.
 struct Access {
     mode: u32,
     user: u32,
     group: u32,
 }
 
-/// Who runs this process, to whom a file must stay readable.
+/// The user of this process, for whom a file must stay readable.
 struct Reader {
     user: u32,
     groups: Vec<u32>,
@@ -43,15 +44,15 @@ impl Reader {
     }
 }
 
-/// Says in the log that others than those who need it may touch a file. One that cannot be looked at
-/// is for whoever reads it to complain about.
+/// Logs a warning when users who do not need a file may read or write it. A file that cannot be
+/// looked at is left to the code that reads it.
 pub(super) fn warn(path: &Path, what: What) {
     if let Ok(Some(told)) = told(path, what) {
         tracing::warn!("{told}");
     }
 }
 
-/// What to say about the mode of a file, through symbolic links.
+/// The warning about the mode of a file, for which symbolic links are followed.
 pub(super) fn told(path: &Path, what: What) -> io::Result<Option<String>> {
     let found = fs::metadata(path)?;
     let access = Access { mode: found.mode() & 0o777, user: found.uid(), group: found.gid() };
@@ -67,8 +68,9 @@ fn sentence(path: &Path, what: What, access: &Access, reader: &Reader) -> Option
         mode if mode & 0o004 != 0 => "read by every user of this machine",
         _ => return None,
     };
-    let (name, path) = (what.name(), path.display());
-    // Whoever may read the file now must be able to afterwards.
+    let name = what.name();
+    let path = path.display();
+    // This process must still be able to read the file after the command.
     let command = if reader.user == user || reader.user == 0 {
         format!("chmod 600 {path}")
     } else if reader.groups.contains(&group) {

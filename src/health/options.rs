@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, num::NonZeroU16, path::PathBuf, time::Duration}
 
 use serde::Deserialize;
 
-/// How often a check is made that does not say it.
+/// The interval of a check that names none.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 
-/// A check that does not say how long it may take may take this long.
+/// The timeout of a check that names none.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `health`.
@@ -28,11 +28,11 @@ pub struct Options {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct StorageOptions {
-    /// Whether it is looked at.
+    /// Whether it is checked.
     pub enabled: bool,
     /// How often.
     pub interval: Duration,
-    /// How many times in a row it has to fail until it counts; 0 is 1.
+    /// How many failures in a row count; 0 is 1.
     pub threshold: u32,
 }
 
@@ -68,9 +68,9 @@ pub struct HttpOptions {
     pub uri: String,
     /// Headers of the request.
     pub headers: BTreeMap<String, Vec<String>>,
-    /// What it must be answered with.
+    /// The status that must answer the request.
     pub statuscode: NonZeroU16,
-    /// How long that may take.
+    /// How long the answer may take.
     pub timeout: Duration,
     /// How often.
     pub interval: Duration,
@@ -98,7 +98,7 @@ impl Default for HttpOptions {
 pub struct TcpOptions {
     /// `host:port`.
     pub addr: String,
-    /// How long that may take.
+    /// How long the answer may take.
     pub timeout: Duration,
     /// How often.
     pub interval: Duration,

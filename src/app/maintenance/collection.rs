@@ -16,8 +16,8 @@ use crate::{
 const FIRST: Duration = Duration::from_secs(600);
 
 impl Maintenance {
-    /// Schedules garbage collection, which skips its turn while the registry is read-only: an operator
-    /// who sets that copies the tree, or moves it.
+    /// Schedules garbage collection. A run is skipped while the registry is read-only: operators set
+    /// that to copy or move the tree.
     pub(super) fn schedule_collection(&self, jobs: &Jobs, options: &CollectionOptions) {
         let &CollectionOptions { grace, deleteuntagged: untagged, interval, .. } = options;
         let how = Collect { grace, untagged, dry_run: false, gently: true };

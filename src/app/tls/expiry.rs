@@ -1,4 +1,4 @@
-//! When a certificate has to be renewed, and how: said before it ends, once a day.
+//! When a certificate has to be renewed, and how: a warning before it expires.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 use crate::server::certificates::Description;
 
-/// Where another certificate comes from.
+/// Where the next certificate comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::app) enum Renewal {
-    /// From whoever puts it into the files.
+    /// From the program or the operator that writes the files.
     Files,
     /// From the local authority, whose key is here.
     Authority,
@@ -18,9 +18,9 @@ pub(in crate::app) enum Renewal {
 }
 
 impl Renewal {
-    /// How long before the end there is something to say. What renews files by itself does so long
-    /// before; where it does so every few days, before three quarters of the time are over. The local
-    /// authority renews within the last 30 days.
+    /// How long before the end a warning is due. Programs that renew files do so earlier: where they do
+    /// it every few days, before three quarters of the lifetime are over. The local authority renews
+    /// within the last 30 days.
     fn warning(self, lifetime: SignedDuration) -> SignedDuration {
         match self {
             Self::Files => SignedDuration::from_hours(7 * 24).min(lifetime / 4),
@@ -29,7 +29,8 @@ impl Renewal {
     }
 }
 
-/// What to say about a certificate that has ended, ends soon or has not begun; `None` for others.
+/// The warning about a certificate that has expired, expires soon or is not valid yet; `None` for
+/// others.
 pub(in crate::app) fn told(
     leaf: &Description,
     now: Timestamp,
