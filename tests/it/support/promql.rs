@@ -1,4 +1,4 @@
-//! A parser for the part of PromQL that names the metrics and labels of a query.
+//! A parser for the part of `PromQL` that names the metrics and labels of a query.
 
 /// The names in a query.
 #[derive(Debug, Default, PartialEq)]
