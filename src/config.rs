@@ -1,18 +1,19 @@
 //! The configuration: registry:2's YAML file, the `REGISTRY_*` variables over it, defaults below.
 //!
-//! Every part of the program defines its own options; this room reads them all, and no part knows
-//! where its options come from. On the way:
+//! Every part of the program defines its own options. This module reads them all, and no part knows
+//! where its options come from. In this order:
 //!
-//! - `source` makes a tree of the file, whose nodes remember where they were written;
-//! - `environment` lays the variables over it, `legacy` replaces old spellings, `quoted` takes quotes
-//!   off what is no text;
-//! - `check` holds the tree against the table in `schema` and makes JSON of it;
-//! - `sections` reads the options from that, and here what is safe to assume is assumed;
-//! - `settings` says what came of it all.
+//! - `source` parses the file into a tree whose nodes have their positions;
+//! - `environment` lays the variables over it, `legacy` replaces old spellings, `quoted` removes the
+//!   quotes of booleans and numbers;
+//! - `check` validates the tree against the table in `schema` and turns it into JSON;
+//! - `checked` fills in defaults and, by `sections`, deserialises the options of each part;
+//! - `cross_check` refuses options that contradict each other, and warns of dangerous ones;
+//! - `settings` lists every key with its value and its origin.
 //!
-//! A configuration can make the server less safe only in words: what it does not mention stays
-//! closed. A new option needs a field in the options of its part, a line in `schema`, and a line
-//! in `portcullis.example.yml`; tests hold the three together.
+//! A configuration makes the server less safe only by saying so: an option that it does not mention
+//! has the safe default. A new option needs a field in the options of its part, a line in `schema`,
+//! and a line in `portcullis.example.yml`; tests compare the three.
 
 use std::path::Path;
 
@@ -71,13 +72,13 @@ pub struct Config {
     pub health: health::Options,
     /// Every key with its value, and where that was written.
     pub settings: Settings,
-    /// What the operator should know about the configuration, a sentence each.
+    /// Warnings about the configuration, a sentence each.
     pub warnings: Vec<String>,
-    /// What is in the configuration and need not be, a sentence each.
+    /// Notes on options without effect, a sentence each.
     pub notes: Vec<String>,
 }
 
-/// `storage`: where the bytes are, and what may happen to them.
+/// `storage`: the driver, deletion, maintenance and rules about tags.
 #[derive(Clone, Debug)]
 pub struct Storage {
     /// The driver.
@@ -121,9 +122,9 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or is not of version 0.1, when a key is unknown or has a value
-    /// that it does not take, and when something is asked for that cannot be left out safely. Of
-    /// several of these, all are named.
+    /// When the file cannot be read or is not of version 0.1, when a key is unknown or has an invalid
+    /// value, and when an option is not supported that cannot be ignored safely. The error names all
+    /// problems.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -135,7 +136,7 @@ impl Config {
     }
 
     /// Reads the configuration as [`load`](Self::load) does when there is a file, of which `text`
-    /// is the content; `file` is only what messages call it.
+    /// is the content; `file` is only its name in messages.
     ///
     /// # Errors
     ///
@@ -150,7 +151,7 @@ impl Config {
         Self::assemble(Some(versioned(file, root, &mut errors)), environment, errors)
     }
 
-    /// `errors` are those that were found before.
+    /// `errors` has the errors found so far.
     fn assemble(
         file: Option<Node>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -185,14 +186,14 @@ impl Config {
     }
 }
 
-/// Takes the version off the tree of a file. What is no section has none, and nothing else either.
+/// Removes the version from the tree of a file. Anything but a section counts as an empty file.
 fn versioned(file: &Path, mut root: Node, errors: &mut Vec<Error>) -> Node {
     if !matches!(root.value, tree::Value::Map(_)) {
         root = Node::null(root.origin);
     }
     match root.remove("version").filter(|version| !version.is_null()) {
         None => errors.push(Error::VersionMissing { file: file.to_owned() }),
-        // A number to YAML, unless it is quoted: the characters count.
+        // YAML reads a number unless it is quoted, so the characters are compared.
         Some(version) if version.written() == Some("0.1") => {}
         Some(version) => {
             errors.push(Error::Version { found: version.describe(), at: version.origin });

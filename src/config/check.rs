@@ -1,8 +1,8 @@
-//! The tree against the schema: out comes JSON that the options of each part can be read from.
+//! Validates the tree against the schema, and turns it into JSON for serde.
 //!
-//! After this every value has the shape that its key takes, durations are in the form that
-//! [`std::time::Duration`] is read from, and only keys that work are left. Nothing and an empty
-//! text mean the default, as they do in registry:2, and are left out.
+//! In the JSON every value has the type that its key takes, durations have the form that
+//! [`std::time::Duration`] deserialises from, and only supported keys are left. A null and an empty
+//! text mean the default, as in registry:2, and are left out.
 
 use serde_json::{Map, Value as Json, json};
 
@@ -19,8 +19,7 @@ use super::{
     tree::{Entry, Meaning, Node, Scalar, Value},
 };
 
-/// Checks the whole tree; what is wrong is left out of the result. `notes` gets what is no reason to
-/// worry.
+/// Checks the whole tree. Invalid values are left out of the result, and `errors` has them all.
 pub(super) fn check(
     root: &Node,
     warnings: &mut Vec<String>,
@@ -35,7 +34,7 @@ pub(super) fn check(
     checked.unwrap_or_else(|| json!({}))
 }
 
-/// Whether what is written means the default.
+/// Whether the written value means the default.
 pub(super) fn is_default(kind: &Kind, node: &Node) -> bool {
     is_empty(node) || matches!((kind, whole("", kind, node)), (Kind::Limit, Ok(..=0)))
 }
@@ -43,14 +42,14 @@ pub(super) fn is_default(kind: &Kind, node: &Node) -> bool {
 struct Check<'a> {
     warnings: &'a mut Vec<String>,
     notes: &'a mut Vec<String>,
-    /// What is wrong within sections and lists, which are read to their end all the same.
+    /// Errors within sections and lists, which are read to their end all the same.
     errors: &'a mut Vec<Error>,
 }
 
 impl Check<'_> {
     fn value(&mut self, path: &str, kind: &Kind, node: &Node) -> Result<Option<Json>, Error> {
         if is_empty(node) {
-            // A section that is there but empty may be a choice: `auth: {none: }`.
+            // An empty section may be a choice: `auth: {none: }`.
             let section = matches!(kind, Kind::Section(_) | Kind::OneOf { .. } | Kind::Free);
             return Ok(section.then(|| json!({})));
         }
@@ -121,7 +120,7 @@ impl Check<'_> {
         match key.support {
             Support::Works | Support::Old => self.value(&path, &key.kind, &entry.node),
             Support::Needless(reason) | Support::Missed(reason) => {
-                // Its form is checked all the same: what is wrong in it was meant otherwise.
+                // Its form is checked all the same, for a mistake in it was meant to be another key.
                 self.value(&path, &key.kind, &entry.node)?;
                 if is_used(&key.kind, &entry.node) {
                     let told = match key.support {
@@ -182,7 +181,7 @@ impl Check<'_> {
     }
 }
 
-/// Finds the entry's key, or says which was meant.
+/// Finds the entry's key, or suggests one.
 fn known(section: &str, kind: &Kind, entry: &Entry) -> Result<&'static Key, Error> {
     kind.key(&entry.key).ok_or_else(|| Error::UnknownKey {
         at: entry.origin.clone(),
@@ -208,8 +207,8 @@ fn names(path: &str, kind: &Kind, node: &Node) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether anything is asked for. An empty text or `false` does not, nor does a section or a list of
-/// such, nor an item that is disabled; a storage driver does so by its name alone.
+/// Whether the value asks for anything. An empty text and `false` do not, nor a section or a list of
+/// only such values, nor a disabled item. A storage driver does so by its name alone.
 fn is_used(kind: &Kind, node: &Node) -> bool {
     match kind {
         Kind::Free => true,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{registry::TagRules, storage};
 
-/// Where registry:2 keeps its images when `storage.filesystem` does not say.
+/// The root directory of registry:2, the default of `storage.filesystem` in a file.
 const ROOT_DIRECTORY: &str = "/var/lib/registry";
 
 /// A configuration that fits the schema.
@@ -48,7 +48,7 @@ impl Checked {
         }
     }
 
-    /// The options of every part; `None` where they cannot be read, and then there are errors.
+    /// The options of every part; `None` when a section cannot be read, which `errors` then explains.
     pub(super) fn config(&self, errors: &mut Vec<Error>) -> Option<Config> {
         let mut sections = Sections { checked: self, errors };
         let backend = if self.json.pointer("/storage/inmemory").is_some() {
@@ -104,7 +104,7 @@ impl Checked {
         })
     }
 
-    /// The place of the path, or of as much of it as was written.
+    /// The key and the place of a path, or of its nearest section that was written.
     pub(super) fn nearest(&self, path: &[String]) -> (String, Origin) {
         let mut node = &self.root;
         let mut key = String::new();

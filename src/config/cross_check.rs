@@ -1,4 +1,4 @@
-//! What only several options together show: contradictions, dangers, options without effect.
+//! Checks that need several options: contradictions, dangers, options without effect.
 
 use std::net::IpAddr;
 
@@ -39,22 +39,19 @@ impl Checked {
         Ok(())
     }
 
-    /// Adds warnings of options that are allowed and dangerous.
+    /// Warns of options that are allowed and dangerous.
     pub(super) fn warnings(&self, config: &Config, warnings: &mut Vec<String>) {
         let mut warn = |path: &[&str], what: &str| warnings.push(self.about(path, what));
         let options = &config.http.server;
         let off = matches!(options.tls, TlsOptions::Off);
-        // Through a file nothing travels.
+        // A Unix socket crosses no network.
         if off && options.net == server::Net::Tcp {
-            warn(
-                &["http", "tls"],
-                "is off: passwords and images travel readable to anybody on the way",
-            );
+            warn(&["http", "tls"], "is off: passwords and images cross the network unencrypted");
         }
         if options.h2c.enabled && !off {
             warn(
                 &["http", "h2c"],
-                "has no effect: it is for plain HTTP, and by TLS clients get HTTP/2 anyway",
+                "has no effect: it is for plain HTTP; over TLS clients negotiate HTTP/2 by ALPN",
             );
         }
         if matches!(options.tls, TlsOptions::On { clients: None, .. })
@@ -63,7 +60,7 @@ impl Checked {
             warn(
                 &["http", "tls", "clientauth"],
                 "has no effect: no client is asked for a certificate unless http.tls.clientcas \
-                 names those who issue them",
+                 names their issuers",
             );
         }
         if let Some(port) = beyond_this_machine(&config.http.api.debug.addr) {
@@ -88,7 +85,7 @@ impl Checked {
         }
     }
 
-    /// Adds notes of options that have no effect beside others.
+    /// Notes options that have no effect beside others.
     pub(super) fn notes(&self, config: &Config, notes: &mut Vec<String>) {
         let TlsOptions::On { minimum, suites, .. } = &config.http.server.tls else { return };
         let path = &["http", "tls", "ciphersuites"];
@@ -102,7 +99,7 @@ impl Checked {
         }
     }
 
-    /// A sentence about a key, with the place of it.
+    /// A sentence about a key, with its place.
     fn about(&self, path: &[&str], what: &str) -> String {
         let path: Vec<_> = path.iter().copied().map(str::to_owned).collect();
         let (key, at) = self.nearest(&path);
@@ -110,7 +107,7 @@ impl Checked {
     }
 }
 
-/// The port of an address that others than programs on this machine can reach.
+/// The port of an address that other machines can reach; `None` for loopback.
 fn beyond_this_machine(addr: &str) -> Option<&str> {
     let (host, port) = addr.rsplit_once(':')?;
     let host = host.trim_matches(['[', ']']);

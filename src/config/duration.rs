@@ -7,7 +7,7 @@ use std::time::Duration;
 ///
 /// # Errors
 ///
-/// When it is none; says what is wrong, for the end of a sentence.
+/// When the text is malformed. The message is the end of a sentence.
 pub fn parse(text: &str) -> Result<Duration, &'static str> {
     if text.starts_with('-') {
         return Err("a duration cannot be negative");

@@ -2,8 +2,8 @@
 //!
 //! A variable names a key with `_` between the levels. Since a key may contain `_` itself, the name
 //! is not split but matched: at each level the longest known key that fits is taken. A variable
-//! that fits no key is worth a warning only, for others set such variables too: next to a service
-//! called `registry`, Kubernetes sets `REGISTRY_PORT`.
+//! that fits no key causes a warning only, for other programs set such variables too: next to a
+//! service called `registry`, Kubernetes sets `REGISTRY_PORT`.
 
 use super::{
     error::Error,
@@ -15,8 +15,8 @@ use super::{
 const PREFIX: &str = "REGISTRY_";
 
 /// Lays the variables over the tree, in the order of their names: so `REGISTRY_AUTH`, which
-/// replaces the whole section, comes before `REGISTRY_AUTH_HTPASSWD_PATH`. What is wrong has no
-/// effect.
+/// replaces the whole section, comes before `REGISTRY_AUTH_HTPASSWD_PATH`. An invalid variable has no
+/// effect but an error or a warning.
 pub(super) fn overlay(
     root: &mut Node,
     environment: impl IntoIterator<Item = (String, String)>,
@@ -27,7 +27,7 @@ pub(super) fn overlay(
         environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     variables.sort();
     for (name, value) in variables {
-        // No key has such a name, and no message may repeat it to a terminal.
+        // No key has such a name, and printed as it is the name could command a terminal.
         if name.contains(char::is_control) {
             let name = name.escape_debug();
             warnings.push(format!("{name} names no key of the configuration and has no effect"));
@@ -35,7 +35,7 @@ pub(super) fn overlay(
         }
         let variable = Variable { name: &name };
         match name.strip_prefix(PREFIX) {
-            // Names the file, so it was read before us.
+            // The name of the file, which was read before.
             None | Some("CONFIGURATION_PATH") => {}
             Some("VERSION") => warnings.push(format!(
                 "{name} has no effect: the version describes the file and is written there"
@@ -55,8 +55,8 @@ pub(super) fn overlay(
     }
 }
 
-/// Gives `storage: inmemory` and `auth: htpasswd` their long form, so that keys can be laid over
-/// what they name.
+/// Turns `storage: inmemory` and `auth: htpasswd` into sections, so that variables can set keys
+/// below them.
 pub(super) fn expand_words(root: &mut Node) {
     for key in schema::ROOT.keys() {
         if !matches!(key.kind, Kind::OneOf { .. }) || root.get(key.name).is_none() {
@@ -81,11 +81,11 @@ enum Step {
     Item(usize),
 }
 
-/// Why a name leads nowhere.
+/// Why a variable names no place in the tree.
 enum Miss {
-    /// It is none of ours: `rest` is no key of `kind`.
+    /// It names no key of ours: `rest` is no key of `kind`.
     Unknown { rest: String, kind: &'static Kind },
-    /// It is one of ours, with a mistake in it or in what it would be laid over.
+    /// It names a key of ours, with a mistake in the name or in the value that it would replace.
     Wrong(Error),
 }
 
@@ -109,7 +109,7 @@ fn unknown(name: &str, rest: &str, kind: &'static Kind) -> String {
     format!("{name} names no key of the configuration and has no effect{hint}")
 }
 
-/// Where the walk has come: what the schema says there, and what the tree has.
+/// A place on the way down: its kind in the schema, and its node in the tree.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     kind: &'static Kind,
@@ -128,8 +128,8 @@ struct Variable<'a> {
 }
 
 impl Variable<'_> {
-    /// The way that the rest of the name describes. Looks before anything is written, so that a
-    /// variable that is not ours leaves no trace in the tree.
+    /// The steps that the rest of the name describes. They are found before anything is written, so
+    /// that the variable of another program changes nothing in the tree.
     fn resolve(&self, at: Place<'_>, rest: &str) -> Result<Vec<Step>, Miss> {
         match at.kind {
             Kind::List(_) | Kind::TextList => self.item(at, rest),
@@ -185,7 +185,7 @@ impl Variable<'_> {
         self.descend(Step::Item(number), place, rest)
     }
 
-    /// Keys of any name: one that is there already, or else all of the rest is a new one.
+    /// Keys of any name: an existing one, or else the whole rest is a new key.
     fn free(&self, at: Place<'_>, rest: &str) -> Result<Vec<Step>, Miss> {
         if at.node.is_some_and(|node| matches!(node.value, Value::List(_))) {
             return self.item(at, rest);
@@ -202,7 +202,7 @@ impl Variable<'_> {
                 (entry.key.clone(), Some(&entry.node), Some(more))
             }
             _ => match rest.rsplit_once('_') {
-                // A header has its values numbered, from the first on.
+                // The values of a header are numbered from 0.
                 Some((name, "0")) if matches!(below, Kind::TextList) => {
                     (name.to_lowercase(), None, Some("0"))
                 }
@@ -222,7 +222,7 @@ impl Variable<'_> {
     }
 }
 
-/// What an item of such a list is.
+/// The kind of an item of a list.
 fn item_kind(kind: &'static Kind) -> &'static Kind {
     match kind {
         Kind::TextList => &Kind::Text,
@@ -236,8 +236,8 @@ fn holds_more(kind: &Kind, node: &Node) -> bool {
     matches!(kind, Kind::TextList) || matches!(node.value, Value::Map(_) | Value::List(_))
 }
 
-/// The longest of the names that `text` is, or that it begins with before a `_`, whatever the case;
-/// with what follows.
+/// The longest of the names that `text` equals, or begins with before a `_`, in any case; with the
+/// rest of the text.
 fn longest<'t, 'n, T>(
     names: impl Iterator<Item = (&'n str, T)>,
     text: &'t str,

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, in the words that the person who wrote it reads.
+//! Errors in a configuration, with messages for its author.
 
 use std::{collections::BTreeSet, io, path::PathBuf};
 
@@ -31,7 +31,7 @@ pub enum Error {
     Syntax {
         /// Where.
         at: Origin,
-        /// What the parser says.
+        /// The parser's message.
         message: String,
     },
     /// `version` is missing from the file.
@@ -44,12 +44,12 @@ pub enum Error {
         /// The file.
         file: PathBuf,
     },
-    /// `version` is not one we read.
+    /// `version` has another value than `0.1`.
     #[error("{at}: version: expected `0.1`, the only version there is, found {found}")]
     Version {
         /// Where.
         at: Origin,
-        /// What is there.
+        /// What was found.
         found: String,
     },
     /// No such key.
@@ -59,7 +59,7 @@ pub enum Error {
         at: Origin,
         /// The key, with the sections it stands in.
         key: String,
-        /// What was meant, perhaps; starts with a space if not empty.
+        /// A suggestion; starts with a space unless it is empty.
         hint: String,
     },
     /// The value does not fit its key.
@@ -69,12 +69,12 @@ pub enum Error {
         at: Origin,
         /// The key, with the sections it stands in.
         key: String,
-        /// What fits.
+        /// What the key takes.
         expected: String,
-        /// What is there.
+        /// What was found.
         found: String,
     },
-    /// The part that the value configures does not take it.
+    /// The value has the right type, and its part refuses it.
     #[error("{at}: {key}: {message}")]
     Value {
         /// Where.
@@ -84,7 +84,7 @@ pub enum Error {
         /// Why not.
         message: String,
     },
-    /// Something is asked for that is not there yet and cannot be done without.
+    /// An option is not supported, and to ignore it would not be safe.
     #[error("{at}: {key}: {reason}")]
     Refused {
         /// Where.
@@ -94,10 +94,10 @@ pub enum Error {
         /// Why not, and what to do instead.
         reason: &'static str,
     },
-    /// More than one thing is wrong, each of which stands in a line of the message.
+    /// Several errors, each in a line of the message.
     #[error("{}", .0.iter().map(Self::to_string).collect::<Vec<_>>().join("\n"))]
     Problems(Vec<Self>),
-    /// Two alternatives at once.
+    /// Two alternatives are both set.
     #[error("{at}: {key}: there is {other} already, and only one of them can be; keep one")]
     Several {
         /// Where the second is.
@@ -107,7 +107,7 @@ pub enum Error {
         /// The first, with its place.
         other: String,
     },
-    /// A variable names a list item that cannot be.
+    /// A variable names a list item that cannot exist.
     #[error(
         "{variable}: `{index}` is no item of {key}, which has {len}; \
          use a number from 0 to {len}, where {len} adds an item"
@@ -117,7 +117,7 @@ pub enum Error {
         variable: String,
         /// The list.
         key: String,
-        /// What stands where a number should.
+        /// The text in the place of a number.
         index: String,
         /// How many items there are.
         len: usize,
@@ -125,7 +125,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Each thing that is wrong.
+    /// Each single error.
     #[must_use]
     pub fn problems(&self) -> &[Self] {
         match self {
@@ -134,8 +134,8 @@ impl Error {
         }
     }
 
-    /// All of these, if there are any, each once: what is wrong in the file may be in the way of a
-    /// variable too.
+    /// All of these errors, if there are any, each once: a variable may meet the same mistake in the
+    /// file again.
     pub(super) fn of(mut errors: Vec<Self>) -> Result<(), Self> {
         let mut seen = BTreeSet::new();
         errors.retain(|error| seen.insert(error.to_string()));

@@ -2,13 +2,13 @@
 
 use super::tree::{Node, Value};
 
-/// Brings the tree up to date and says what it found.
+/// Replaces older spellings, and warns of them.
 pub(super) fn modernise(root: &mut Node, warnings: &mut Vec<String>) {
     move_loglevel(root, warnings);
 }
 
-/// `loglevel` was the level until `log.level` came; registry:2 still reads it when the newer key
-/// is not there.
+/// `loglevel` is the older name of `log.level`; registry:2 still reads it when the newer key is
+/// missing.
 fn move_loglevel(root: &mut Node, warnings: &mut Vec<String>) {
     let Some(old) = root.remove("loglevel").filter(|old| !old.is_null()) else {
         return;
@@ -16,7 +16,7 @@ fn move_loglevel(root: &mut Node, warnings: &mut Vec<String>) {
     let origin = old.origin.clone();
     let log = root.child_mut("log", &origin);
     if !matches!(log.value, Value::Null | Value::Map(_)) {
-        // Wrong as it is; the check says so better than we could.
+        // The check reports this mistake.
         return;
     }
     let level = log.child_mut("level", &origin);

@@ -1,9 +1,9 @@
-//! Booleans and numbers in quotes, which make texts of them.
+//! Booleans and numbers in quotes, which YAML reads as texts.
 //!
 //! They come from `enabled: "true"`, and from docker compose, where the quotes of
 //! `- REGISTRY_STORAGE_DELETE_ENABLED="true"` belong to the value. registry:2 refuses them at the keys
-//! that have a type there. At `storage.delete.enabled` it takes every text for `false`, in silence:
-//! deletion is not opened here by what did not open it there.
+//! that have a type there. At `storage.delete.enabled` it silently takes every text for `false`, so a
+//! text enables no deletion here, either.
 
 use super::{
     schema::{self, Kind},
@@ -17,7 +17,7 @@ const LONGEST: usize = 32;
 /// The key that a text switches off, whatever the text is.
 const DELETION: &str = "storage.delete.enabled";
 
-/// Replaces such texts by what they read as without the quotes, and says so.
+/// Replaces such texts by the values that they have without the quotes, and warns of them.
 pub(super) fn unquote(root: &mut Node, warnings: &mut Vec<String>, notes: &mut Vec<String>) {
     Unquote { warnings, notes }.value("", &schema::ROOT, root);
 }
@@ -68,7 +68,7 @@ impl Unquote<'_> {
     }
 }
 
-/// What the text reads as, where that fits its key.
+/// The value of the text without its quotes, where it fits the key.
 fn without_quotes(kind: &Kind, scalar: &Scalar) -> Option<Scalar> {
     let Scalar { written, meaning: Meaning::Text } = scalar else { return None };
     let read = Some(written).filter(|text| text.len() <= LONGEST)?;

@@ -1,10 +1,9 @@
-//! Which keys there are, what each takes, and whether we act on it.
+//! The keys of the configuration, the values that each takes, and whether it is supported.
 //!
 //! One table drives the check of the file, the walk of the `REGISTRY_*` variables, the suggestions
-//! and the warnings. A key that registry:2 or registry:3 knows must stand here, supported or not:
-//! what is missing is a typing error to us. There is no key that is taken and does nothing in
-//! silence: it works, needs nothing, is missed, or is refused, and of the last three a sentence says
-//! why.
+//! and the warnings. Every key of registry:2 and registry:3 stands here, supported or not: a key that
+//! is missing from the table is reported as a typing error. No key is accepted and silently ignored:
+//! it works, is needless, is missed, or is refused, and a sentence says why for the last three.
 
 mod table;
 
@@ -19,11 +18,11 @@ pub(super) struct Key {
     pub(super) alias: Option<&'static str>,
     pub(super) kind: Kind,
     pub(super) support: Support,
-    /// A word that the key does not take here although registry:2 does, and what to do about it.
+    /// A word that registry:2 takes at this key and this server refuses, with the reason.
     pub(super) refuses: Option<(&'static str, &'static str)>,
 }
 
-/// What a key takes. Every key takes nothing, too, and then has its default.
+/// The values that a key takes. An empty value means the default.
 #[derive(Debug)]
 pub(super) enum Kind {
     Text,
@@ -41,7 +40,7 @@ pub(super) enum Kind {
     TextList,
     /// Names of any kind, each with texts.
     Headers,
-    /// Such, of requests to others: no message may show what is sent to them.
+    /// The same for requests to other servers: no message may show their values.
     SentHeaders,
     /// Anything.
     Free,
@@ -54,23 +53,24 @@ pub(super) enum Kind {
         of: &'static [Key],
         beside: &'static [Key],
     },
-    /// A list of such.
+    /// A list of values of this kind.
     List(&'static Self),
 }
 
-/// What we do about a key.
+/// Whether a key is supported.
 #[derive(Debug)]
 pub(super) enum Support {
     Works,
     /// Replaced by its newer spelling before anything else looks; see [`legacy`](super::legacy).
     Old,
-    /// Nothing has to be done for it: what it asks for is so in any case, or cannot matter here.
-    /// The sentence says why, behind "has no effect: ".
+    /// The server behaves as the key asks in any case, or the key cannot matter here. The sentence
+    /// says why, behind "has no effect: ", in a note.
     Needless(&'static str),
-    /// Somebody may rely on what it asks for, and nothing is lost or opened without it. The sentence
-    /// says what is so instead, behind "has no effect: ", in a warning.
+    /// An operator may rely on the key, and to ignore it is safe. The sentence says what the server
+    /// does instead, behind "has no effect: ", in a warning.
     Missed(&'static str),
-    /// A key that we lack. The sentence says why it cannot be left out, and what to do instead.
+    /// The key is not supported, and to ignore it is not safe. The sentence says why, and what to do
+    /// instead.
     Refused(&'static str),
 }
 
@@ -98,7 +98,7 @@ impl Key {
 }
 
 impl Kind {
-    /// The keys of a section; none for what is no section.
+    /// The keys of a section; no keys for other kinds.
     pub(super) fn keys(&self) -> impl Iterator<Item = &'static Key> {
         let (keys, more): (&'static [Key], &'static [Key]) = match self {
             Self::Section(keys) | Self::Switch(keys) => (keys, &[]),
@@ -119,15 +119,15 @@ pub(super) fn join(section: &str, key: &str) -> String {
     if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
 }
 
-/// The sections, as paths, that have a key of this name, those nearest to the top first. Items of
-/// lists are not looked at.
+/// The paths of the sections that have a key of this name, those nearest to the top first. Items of
+/// lists are left out.
 pub(super) fn homes(name: &str) -> Vec<String> {
     fn collect(section: &str, kind: &Kind, name: &str, homes: &mut Vec<String>) {
         for key in kind.keys() {
             if key.name == name {
                 homes.push(section.to_owned());
             }
-            // Nothing is at home below what is not there.
+            // A refused section is no suggestion.
             if !matches!(key.support, Support::Refused(_)) {
                 collect(&join(section, key.name), &key.kind, name, homes);
             }
@@ -139,7 +139,7 @@ pub(super) fn homes(name: &str) -> Vec<String> {
     homes
 }
 
-/// Every working key that takes a value itself, with its path.
+/// Every supported key that takes a value itself, with its path.
 #[cfg(test)]
 pub(super) fn leaves() -> Vec<(String, &'static Key)> {
     let mut leaves = Vec::new();

@@ -1,4 +1,4 @@
-//! The options of the parts, read from the JSON of a checked tree: with all that is wrong in it.
+//! Deserialises the options of each part from the JSON of a checked tree, and collects all errors.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -6,10 +6,10 @@ use serde_path_to_error::Segment;
 
 use super::{checked::Checked, error::Error};
 
-/// So many mistakes are named in one section; each costs another reading.
+/// How many errors of one section are reported. Each costs another deserialisation.
 const MOST: usize = 100;
 
-/// Reads sections, and gathers what is wrong in them.
+/// Deserialises sections, and collects their errors.
 pub(super) struct Sections<'a> {
     pub(super) checked: &'a Checked,
     pub(super) errors: &'a mut Vec<Error>,
@@ -23,14 +23,15 @@ enum Step {
 }
 
 impl Sections<'_> {
-    /// Reads the options of a section, which may be missing. What is wrong in it is taken out, so
-    /// that the rest is read too; `None` where nothing is left to take out.
+    /// Deserialises the options of a section; a missing section has the defaults. An invalid value is
+    /// removed, and the rest read again, so that all errors are found; `None` when the error is in no
+    /// value that can be removed.
     pub(super) fn options<T: DeserializeOwned + Default>(&mut self, section: &str) -> Option<T> {
         let pointer = format!("/{}", section.replace('.', "/"));
         let Some(mut json) = self.checked.json.pointer(&pointer).cloned() else {
             return Some(T::default());
         };
-        // Items of lists, whose neighbours have moved up.
+        // The items removed from lists, behind which others have moved up.
         let mut removed: Vec<Vec<Step>> = Vec::new();
         for _ in 0..MOST {
             let error = match serde_path_to_error::deserialize(json.clone()) {
@@ -62,7 +63,7 @@ impl Sections<'_> {
         });
         let path: Vec<String> = section.split('.').map(str::to_owned).chain(below).collect();
         let (key, at) = self.checked.nearest(&path);
-        // What is wrong in a section is left out of it, and may be what it lacks.
+        // A missing key may be one that was removed for an error, which is reported already.
         let is_consequence = self.errors.iter().filter_map(Error::key).any(|wrong| {
             wrong
                 .strip_prefix(&*key)
@@ -74,7 +75,7 @@ impl Sections<'_> {
     }
 }
 
-/// The steps to where the value was before others were removed in front of it.
+/// The steps to the value in the list as it was written, before items were removed.
 fn as_written(steps: &[Step], removed: &[Vec<Step>]) -> Vec<Step> {
     let mut written: Vec<Step> = Vec::with_capacity(steps.len());
     for step in steps {
@@ -96,7 +97,7 @@ fn as_written(steps: &[Step], removed: &[Vec<Step>]) -> Vec<Step> {
     written
 }
 
-/// Takes a value out; false if it is not there.
+/// Removes a value; false if there is no such value.
 fn remove(json: &mut Json, steps: &[Step]) -> bool {
     let Some((last, steps)) = steps.split_last() else { return false };
     let place = steps.iter().try_fold(json, |json, step| match step {

@@ -1,7 +1,7 @@
-//! What holds: every key that works, with its value and where that was written.
+//! The settings in force: every supported key, with its value and the origin of that.
 //!
-//! Defaults are read from `portcullis.example.yml`, which a test holds against the options. So
-//! they are written once, and what is shown is what the operator can look up.
+//! Defaults are read from `portcullis.example.yml`, which a test compares with the options. So they
+//! are written once, and an operator can look up what is shown.
 
 use std::{
     borrow::Cow,
@@ -18,12 +18,12 @@ use super::{
     tree::{Meaning, Node, Origin, Value},
 };
 
-/// The configuration that holds, in the order of the example file. As text it is a configuration
-/// file with an origin behind each value; only what no message may show is left out of it.
+/// The configuration in force, in the order of the example file. As text it is a configuration file
+/// with the origin behind each value, without secrets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings(Vec<Setting>);
 
-/// A line of it: a section, or a key with its value.
+/// A line of the settings: a section, or a key with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// The key with its sections, such as `http.tls.certificate`.
@@ -33,17 +33,17 @@ pub struct Setting {
     pub value: Option<String>,
     /// Where the value was written.
     pub origin: Origin,
-    /// What the line begins with.
+    /// The name at the beginning of the line.
     name: String,
     /// How many sections it stands in.
     depth: usize,
     /// Whether an item of a list begins with it.
     is_first: bool,
-    /// Tells apart what is shown alike: a secret that was changed is another one.
+    /// The hidden value, so that a changed secret counts as a change.
     hidden: Option<Hidden>,
 }
 
-/// What no message shows.
+/// A value that no message shows.
 #[derive(Clone, PartialEq, Eq)]
 struct Hidden(String);
 
@@ -53,15 +53,15 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// Stands where a secret is.
+/// Stands in the place of a secret.
 const HIDDEN: &str = "\"***\"";
 
 /// Where the comments begin, unless a value is longer.
 const COLUMN: usize = 44;
 
 impl Settings {
-    /// Of the tree `root`, in which only what works is looked at. `assumed` has the values that are
-    /// taken from neither the tree nor the example.
+    /// The settings of the tree `root`, as far as keys are supported. `assumed` has the defaults that
+    /// the example does not show.
     pub(super) fn of(root: &Node, assumed: &Json) -> Self {
         let mut settings = Walk { assumed, lines: Vec::new() };
         for key in schema::ROOT.keys() {
@@ -107,7 +107,7 @@ impl Settings {
         keys
     }
 
-    /// Takes over from `other` what it says of those keys.
+    /// Takes over the lines of `other` for those keys.
     pub fn adopt(&mut self, other: &Self, which: impl Fn(&str) -> bool) {
         self.0.retain(|line| !which(&line.key));
         self.0.extend(other.0.iter().filter(|line| which(&line.key)).cloned());
@@ -141,7 +141,7 @@ impl fmt::Display for Settings {
     }
 }
 
-/// The tree of the example file. A test reads it, so that it can be read.
+/// The tree of the example file. A test makes sure that it parses.
 static EXAMPLE: LazyLock<Node> = LazyLock::new(|| {
     let text = include_str!("../../portcullis.example.yml");
     let mut root = source::parse_file("portcullis.example.yml".as_ref(), text)
@@ -160,7 +160,7 @@ fn forget_origins(node: &mut Node) {
     }
 }
 
-/// A key, and what is written and what is assumed there.
+/// A key, with its written value and its default.
 struct Spot<'a> {
     /// The key with its sections.
     path: String,
@@ -328,7 +328,7 @@ fn shown(kind: &Kind, node: &Node) -> String {
     }
 }
 
-/// A text that may be an address with a user in it, without their password.
+/// A text that may be a URL with a user in it, without the password.
 fn without_password(text: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
     let authority = rest.split('/').next().unwrap_or(rest);
@@ -347,7 +347,7 @@ fn is_secret(header: &str) -> bool {
     ["auth", "cookie", "key", "secret", "token"].iter().any(|part| header.contains(part))
 }
 
-/// A text as YAML: as it is where that cannot be mistaken, and in quotes otherwise.
+/// A text as YAML: plain where that is unambiguous, and in quotes otherwise.
 fn quoted(text: &str) -> String {
     let is_plain = text
         .starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_'))
@@ -360,8 +360,8 @@ fn quoted(text: &str) -> String {
     if is_plain { text.to_owned() } else { Json::from(text).to_string() }
 }
 
-/// A value in which every character shows as what it is. Those that do not stand in strings only,
-/// which are written as JSON has them.
+/// A value with its invisible characters escaped. They occur in strings only, which are written in
+/// the form of JSON.
 fn visible(value: &str) -> String {
     let mut shown = String::with_capacity(value.len());
     for character in value.chars() {

@@ -1,8 +1,8 @@
 //! YAML to tree. The only module that names the YAML crate.
 //!
-//! The parser's own limits stand (nesting, aliases, nodes): what a configuration cannot need is
-//! refused with the place where it became too much. Its messages are taken without the excerpt it
-//! can add, since that would print the lines around an error, secrets included.
+//! The parser's limits stay on (nesting, aliases, nodes): YAML beyond them is refused with its place.
+//! Its messages are used without the excerpts that it can add, for those would print the lines around
+//! an error, secrets included.
 
 use std::{fs, io, path::Path, sync::Arc};
 
@@ -24,7 +24,7 @@ pub(super) fn text(path: &Path) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|error| failed(io::Error::other(error.utf8_error())))
 }
 
-/// What a text would be without quotes: `None` where it would be more than a scalar, or nothing.
+/// The value of a text without its quotes: `None` where it would be no scalar.
 pub(super) fn unquoted(text: &str) -> Option<Scalar> {
     let place = Place::Variable("".into());
     match (Source { text, place }).parse().ok()?.value {
@@ -33,7 +33,7 @@ pub(super) fn unquoted(text: &str) -> Option<Scalar> {
     }
 }
 
-/// Reads what stands in the configuration file `path`.
+/// Parses the content of the configuration file `path`.
 pub(super) fn parse_file(path: &Path, text: &str) -> Result<Node, Error> {
     Source { text, place: Place::File(path.into()) }.parse()
 }
@@ -101,7 +101,7 @@ impl Source<'_> {
     fn entry(&self, key: Spanned<String>, raw: Spanned<Raw>) -> Result<Entry, Error> {
         let origin = self.origin(key.referenced);
         let key = key.value;
-        // Messages name keys, and nothing can be meant by such a one.
+        // No key is called so, and messages print keys.
         if key.contains(char::is_control) {
             let message = "a key has a control character in it".to_owned();
             return Err(Error::Syntax { at: origin, message });
@@ -138,7 +138,7 @@ impl Source<'_> {
     }
 }
 
-/// The message may quote the text, and that may hold what a terminal obeys.
+/// The message may quote the text, which may contain control characters of terminals.
 fn plain(message: &str) -> String {
     message.replace(char::is_control, " ")
 }

@@ -5,9 +5,9 @@ use super::schema;
 /// The number of sections that a hint names at most.
 const MOST: usize = 3;
 
-/// What to say about a key that is not known below `section`: a key there that is spelled nearly
-/// alike, or else the section where a key of this name would be at home. Starts with a space, ends
-/// a sentence; empty when there is nothing to say.
+/// The suggestion for a key that `section` does not have: a key of the section with nearly the same
+/// spelling, or else the section that has a key of this name. Starts with a space and ends a
+/// sentence; empty without a suggestion.
 pub(super) fn hint<'a>(
     unknown: &str,
     known: impl Iterator<Item = &'a str>,
@@ -24,8 +24,8 @@ pub(super) fn hint<'a>(
     format!(" `{unknown}` belongs to {}; check the indentation.", homes.join(" or "))
 }
 
-/// The sections where a key that is not one of `section` would be at home: those below `section`,
-/// or else those of all that are nearest to the top; none where that would be a list.
+/// The sections that have the key that `section` lacks: those below `section`, or else those nearest
+/// to the top; empty where that would be a list.
 fn homes(unknown: &str, section: &str) -> Vec<String> {
     let mut homes = schema::homes(unknown);
     homes.retain(|home| home != section && !home.is_empty());

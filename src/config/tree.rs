@@ -1,15 +1,15 @@
-//! The tree between text and options: what was written, and where.
+//! The tree between text and options: the values as they were written, with their places.
 //!
 //! File and environment both become [`Node`]s, so that a later message can point at the line or
-//! the variable that a value came from. A node knows nothing of which keys exist; that is
-//! [`schema`](super::schema)'s.
+//! the variable that a value came from. Which keys exist is the business of
+//! [`schema`](super::schema).
 
 use std::{fmt, path::Path, sync::Arc};
 
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nowhere: it is a default.
+    /// A default, which is written nowhere.
     Default,
     /// In the configuration file; line and column count from 1.
     File {
@@ -43,7 +43,7 @@ pub(super) struct Node {
 
 #[derive(Clone, Debug)]
 pub(super) enum Value {
-    /// Nothing: the key is there, its value is not. Means the default everywhere.
+    /// A key without a value, which means the default.
     Null,
     Scalar(Scalar),
     List(Vec<Node>),
@@ -59,7 +59,7 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
-/// Both what was written and what YAML makes of it: a realm may well be called `017` or `on`.
+/// A scalar as it was written, and as YAML reads it: a realm may be called `017` or `on`.
 #[derive(Clone, Debug)]
 pub(super) struct Scalar {
     pub(super) written: String,
@@ -107,7 +107,7 @@ impl Node {
         .filter(|word| !word.is_empty())
     }
 
-    /// The entries of a section; none for anything else.
+    /// The entries of a section; empty for other nodes.
     pub(super) fn entries(&self) -> &[Entry] {
         match &self.value {
             Value::Map(entries) => entries,
@@ -115,7 +115,7 @@ impl Node {
         }
     }
 
-    /// The items of a list; none for anything else.
+    /// The items of a list; empty for other nodes.
     pub(super) fn items(&self) -> &[Self] {
         match &self.value {
             Value::List(items) => items,
@@ -128,8 +128,8 @@ impl Node {
         Some(&entry.node)
     }
 
-    /// The node that `key` leads to. What is not a section becomes one, what is not there is made,
-    /// and both are said to come from `origin`.
+    /// The node of `key`. Another value than a section is replaced by one, a missing node is created,
+    /// and both get `origin`.
     pub(super) fn child_mut(&mut self, key: &str, origin: &Origin) -> &mut Self {
         if !matches!(self.value, Value::Map(_)) {
             self.value = Value::Map(Vec::new());
@@ -150,8 +150,8 @@ impl Node {
         &mut entries[index].node
     }
 
-    /// The list item at `index`; behind the last one a new one is made. What is not a list becomes
-    /// one.
+    /// The list item at `index`, which is created behind the last one. Another value than a list is
+    /// replaced by one.
     pub(super) fn item_mut(&mut self, index: usize, origin: &Origin) -> &mut Self {
         if !matches!(self.value, Value::List(_)) {
             self.value = Value::List(Vec::new());
@@ -176,7 +176,7 @@ impl Node {
         Some(entries.remove(index).node)
     }
 
-    /// What the node is, for the end of a sentence such as "expected …, found …".
+    /// The node in words, for the end of a sentence such as "expected …, found …".
     pub(super) fn describe(&self) -> String {
         match &self.value {
             Value::Null => "nothing".to_owned(),

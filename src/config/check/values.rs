@@ -1,4 +1,4 @@
-//! Single values: whether a node is what its key takes, and what to say if not.
+//! Single values: whether a node has the type that its key takes, and the message if not.
 
 use serde_json::{Value as Json, json};
 
@@ -57,8 +57,7 @@ pub(super) fn whole(path: &str, kind: &Kind, node: &Node) -> Result<i64, Error> 
     .ok_or_else(|| mismatch(path, kind, node))
 }
 
-/// `off` or `false`, also in quotes: a switch that is off by mistake is what must not be, and there
-/// is no mistaking these.
+/// `off` or `false`, also in quotes: a switch must not be off by mistake, and these are unambiguous.
 pub(super) fn switch(path: &str, kind: &Kind, node: &Node) -> Result<bool, Error> {
     match scalar(node) {
         Some(Scalar { meaning: Meaning::Bool(value), .. }) => Ok(*value),

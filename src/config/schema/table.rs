@@ -34,18 +34,18 @@ const NO_PROXY: &str = "pulling through from another registry is not supported y
 const NO_MIDDLEWARE: &str = "there is no middleware here, and without it clients would be sent \
     elsewhere than this asks for; remove the entry, or set `disabled: true` in it, to have blobs \
     served from here";
-const NO_REDIS: &str = "no Redis is needed: what was looked up is remembered in this process and \
-    checked against the files; remove it";
+const NO_REDIS: &str = "no Redis is needed: metadata is cached in this process and checked against the \
+    files; remove it";
 const NO_REPORTING: &str = "errors are reported to the log only, so other receivers would \
     miss them; remove the section, and watch the log or the metrics (http.debug)";
 const NO_HOOKS: &str = "the log sends no mail, so its recipients would miss it; remove the \
-    hook, or set `disabled: true` in it, and let what collects the log do this";
+    hook, or set `disabled: true` in it, and let the program that collects the log send mail";
 const NO_ACME: &str = "certificates are not obtained from Let's Encrypt here yet; let certbot or \
     another client do it and name its files in http.tls.certificate and http.tls.key: a renewed \
     certificate is in force within seconds, without a restart";
 const BOUNDED: &str = "the work on files is bounded as it is";
 const NO_REDIRECT: &str = "blobs are served from here and never redirected";
-const REMEMBERED: &str = "what was looked up is remembered in any case, within bounds, and checked \
+const REMEMBERED: &str = "metadata is cached in any case, within bounds, and checked \
     against the files";
 const NO_REMOTE: &str = "it belongs to proxy.remoteurl, which is not set";
 const CACHES: &[&str] = &["inmemory", "redis"];
