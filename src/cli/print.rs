@@ -4,6 +4,7 @@ use std::{
     fmt,
     io::{self, Write as _},
     ops::ControlFlow,
+    sync::{Mutex, PoisonError},
 };
 
 /// A number of things: `no uploads`, `1 upload`, `7 uploads`.
@@ -16,19 +17,19 @@ pub(super) fn count(number: u64, what: &str) -> String {
 }
 
 /// Standard output of a command that walks through what is stored, and stops when a line cannot be
-/// printed.
+/// printed. The walk and the command share it.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    failed: Option<io::Error>,
+    failed: Mutex<Option<io::Error>>,
 }
 
 impl Output {
     /// Prints a line. Breaks when standard output takes no more.
-    pub(super) fn line(&mut self, line: fmt::Arguments<'_>) -> ControlFlow<()> {
+    pub(super) fn line(&self, line: fmt::Arguments<'_>) -> ControlFlow<()> {
         match writeln!(io::stdout().lock(), "{line}") {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
-                self.failed = Some(error);
+                *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 ControlFlow::Break(())
             }
         }
@@ -39,7 +40,7 @@ impl Output {
     /// # Errors
     ///
     /// Why standard output took no more.
-    pub(super) fn end(self) -> io::Result<()> {
-        self.failed.map_or(Ok(()), Err)
+    pub(super) fn end(&self) -> io::Result<()> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 }

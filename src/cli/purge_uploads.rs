@@ -1,6 +1,14 @@
 //! `portcullis purge-uploads`: removes abandoned uploads.
 
-use std::{ops::ControlFlow, path::PathBuf, time::Duration};
+use std::{
+    ops::ControlFlow,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use super::{
     block_on, configuration,
@@ -54,25 +62,29 @@ impl PurgeUploads {
     async fn purge(&self, config: &Config) -> Result<(), Failure> {
         let registry = app::open_registry(config)?;
         let age = self.age.unwrap_or(config.storage.maintenance.uploadpurging.age);
-        let mut output = Output::default();
-        let mut stayed = 0;
-        let watcher = |old: &OldUpload<'_>| {
+        let output = Arc::new(Output::default());
+        let stayed = Arc::new(AtomicU64::new(0));
+        let printed = Arc::clone(&output);
+        let counted = Arc::clone(&stayed);
+        let dry_run = self.dry_run;
+        let watcher = move |old: &OldUpload<'_>| {
             let OldUpload { repository, upload, outcome } = old;
             match outcome {
                 Ok(has_lived) => {
-                    let what = if self.dry_run { "would purge" } else { "purged" };
+                    let what = if dry_run { "would purge" } else { "purged" };
                     let begun = Ago(*has_lived);
-                    output.line(format_args!("{what} {repository} {upload}: begun {begun}"))
+                    printed.line(format_args!("{what} {repository} {upload}: begun {begun}"))
                 }
                 Err(error) => {
-                    stayed += 1;
+                    counted.fetch_add(1, Ordering::Relaxed);
                     tell(&format!("{repository} {upload} stays: {}", Chain(error)));
                     ControlFlow::Continue(())
                 }
             }
         };
-        let purged = registry.uploads().purge(age, self.dry_run, watcher).await;
+        let purged = registry.uploads().purge(age, dry_run, watcher).await;
         output.end()?;
+        let stayed = stayed.load(Ordering::Relaxed);
         if stayed > 0 {
             return Err(Failure::new(format!("{} could not be removed", count(stayed, "upload"))));
         }

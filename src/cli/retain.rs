@@ -1,6 +1,13 @@
 //! `portcullis retain`: deletes the tags that no rule of the configuration keeps.
 
-use std::{ops::ControlFlow, path::PathBuf};
+use std::{
+    ops::ControlFlow,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use super::{
     block_on, configuration,
@@ -58,30 +65,33 @@ impl Retain {
             return Err(Failure::new(why));
         }
         let registry = app::open_registry(config)?;
-        let mut output = Output::default();
-        let mut failed = false;
-        let watcher = |decision: &Decision<'_>| {
+        let output = Arc::new(Output::default());
+        let failed = Arc::new(AtomicBool::new(false));
+        let printed = Arc::clone(&output);
+        let has_failed = Arc::clone(&failed);
+        let dry_run = self.dry_run;
+        let watcher = move |decision: &Decision<'_>| {
             let Decision { repository, outcome } = decision;
             match outcome {
                 Ok(expired) => {
-                    let what = if self.dry_run { "would delete" } else { "deleted" };
+                    let what = if dry_run { "would delete" } else { "deleted" };
                     let digest = expired.digest.as_ref().map(|digest| format!(" ({digest})"));
                     let digest = digest.unwrap_or_default();
-                    output.line(format_args!(
+                    printed.line(format_args!(
                         "{what} {repository}:{}: {expired}{digest}",
                         expired.tag
                     ))
                 }
                 Err(error) => {
-                    failed = true;
+                    has_failed.store(true, Ordering::Relaxed);
                     tell(&format!("tags of {repository} stay: {}", Chain(error)));
                     ControlFlow::Continue(())
                 }
             }
         };
-        let retained = registry.retention().apply(rules, self.dry_run, watcher).await;
+        let retained = registry.retention().apply(rules, dry_run, watcher).await;
         output.end()?;
-        if failed {
+        if failed.load(Ordering::Relaxed) {
             return Err(Failure::new("retention failed in some repositories"));
         }
         let Retained { found, deleted, manifests } = retained?;

@@ -185,6 +185,79 @@ struct Candidate {
 /// The rules about a repository.
 type Rules = Arc<[RetentionRule]>;
 
+/// Receives decisions.
+type Watcher = dyn Fn(&Decision<'_>) -> ControlFlow<()> + Send + Sync;
+
+/// A run over all repositories.
+struct Run<'a> {
+    retention: &'a Arc<Retention>,
+    dry_run: bool,
+    watcher: Arc<Watcher>,
+    retained: Retained,
+}
+
+impl Run<'_> {
+    /// Applies the rules to one repository.
+    async fn repository(
+        &mut self,
+        name: &RepositoryName,
+        rules: &Rules,
+    ) -> Result<ControlFlow<()>, Error> {
+        let (now, candidates) = self.retention.candidates(name, rules).await?;
+        self.retained.found += candidates.len() as u64;
+        let mut expired = Vec::new();
+        for candidate in candidates {
+            expired.extend(self.retention.expired(name, candidate, now).await?);
+        }
+        if self.dry_run {
+            return Ok(expired.iter().try_for_each(|expired| {
+                self.retained.deleted += 1;
+                (self.watcher)(&Decision { repository: name, outcome: Ok(expired) })
+            }));
+        }
+        for some in expired.chunks(BATCH) {
+            let retention = Arc::clone(self.retention);
+            let batch = Batch {
+                name: name.clone(),
+                rules: Arc::clone(rules),
+                tags: some.iter().map(|expired| expired.tag.clone()).collect(),
+                watcher: Arc::clone(&self.watcher),
+            };
+            // A batch that has begun ends, even if the server stops: a tag that went has its line in
+            // the log, and its manifest goes with it.
+            let work = async move { retention.expire(batch).await };
+            let expiry = self.retention.tree.detached(work).await?;
+            self.retained.deleted += expiry.tags;
+            self.retained.manifests += expiry.manifests;
+            match expiry.failed {
+                Some(error) => return Err(error),
+                None if expiry.step.is_break() => return Ok(expiry.step),
+                None => {}
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// Tags of a repository that go together.
+struct Batch {
+    name: RepositoryName,
+    rules: Rules,
+    tags: HashSet<Tag>,
+    watcher: Arc<Watcher>,
+}
+
+/// The result of a batch.
+struct Expiry {
+    /// How many tags went.
+    tags: u64,
+    /// How many manifests went with them.
+    manifests: u64,
+    step: ControlFlow<()>,
+    /// Why no more went.
+    failed: Option<Error>,
+}
+
 /// Retention: deletes the tags that no rule keeps.
 #[derive(Debug)]
 pub struct Retention {
@@ -204,9 +277,9 @@ impl Retention {
         Self { tree, manifests, gc, events }
     }
 
-    /// Deletes the tags that no rule keeps; with `dry_run`, only says which. `watcher` is told of
-    /// each when it has gone, and can end it: then it hears of those that had gone by then, and no
-    /// more go.
+    /// Deletes the tags that no rule keeps; with `dry_run`, only says which. `watcher` receives each
+    /// decision when it is carried out, also when this future is dropped meanwhile; it can end the
+    /// run, and then receives what had gone by then, and no more goes.
     ///
     /// # Errors
     ///
@@ -216,9 +289,11 @@ impl Retention {
         self: &Arc<Self>,
         rules: &[RetentionRule],
         dry_run: bool,
-        mut watcher: impl FnMut(&Decision<'_>) -> ControlFlow<()> + Send,
+        watcher: impl Fn(&Decision<'_>) -> ControlFlow<()> + Send + Sync + 'static,
     ) -> Result<Retained, Error> {
-        let (mut retained, mut failed) = (Retained::default(), None);
+        let retained = Retained::default();
+        let mut run = Run { retention: self, dry_run, watcher: Arc::new(watcher), retained };
+        let mut failed = None;
         let mut walk = Walk::behind(&self.tree, "");
         while let Some(name) = walk.next().await? {
             let about = rules.iter().filter(|rule| rule.scope.covers_some_of(&name));
@@ -226,13 +301,8 @@ impl Retention {
             if about.is_empty() {
                 continue;
             }
-            let mut told = |retained: &mut Retained, expired: &Expired| {
-                retained.deleted += 1;
-                watcher(&Decision { repository: &name, outcome: Ok(expired) })
-            };
-            let step = self.apply_in((&name, about), dry_run, &mut retained, &mut told).await;
-            let step = step.unwrap_or_else(|error| {
-                let step = watcher(&Decision { repository: &name, outcome: Err(&error) });
+            let step = run.repository(&name, &about).await.unwrap_or_else(|error| {
+                let step = (run.watcher)(&Decision { repository: &name, outcome: Err(&error) });
                 failed.get_or_insert(error);
                 step
             });
@@ -240,54 +310,39 @@ impl Retention {
                 break;
             }
         }
-        failed.map_or(Ok(retained), Err)
+        failed.map_or(Ok(run.retained), Err)
     }
 
-    /// Does it in a repository.
-    async fn apply_in(
-        self: &Arc<Self>,
-        (name, rules): (&RepositoryName, Rules),
-        dry_run: bool,
-        retained: &mut Retained,
-        told: &mut (impl FnMut(&mut Retained, &Expired) -> ControlFlow<()> + Send),
-    ) -> Result<ControlFlow<()>, Error> {
-        let (now, candidates) = self.candidates(name, &rules).await?;
-        retained.found += candidates.len() as u64;
-        let mut expired = Vec::new();
-        for candidate in candidates {
-            expired.extend(self.expired(name, candidate, now).await?);
-        }
-        if dry_run {
-            return Ok(expired.iter().try_for_each(|expired| told(retained, expired)));
-        }
-        for batch in expired.chunks(BATCH) {
-            let tags: HashSet<Tag> = batch.iter().map(|expired| expired.tag.clone()).collect();
-            let (retention, at, rules) = (Arc::clone(self), name.clone(), Arc::clone(&rules));
-            let work = async move { retention.expire(&at, &rules, &tags).await };
-            // One that is begun is ended, even if nobody waits for it.
-            let (gone, failed) = self.tree.detached(work).await?;
-            let released: Vec<Digest> =
-                gone.iter().filter_map(|expired| expired.digest.clone()).collect();
-            retained.manifests += self.remove_released_detached(name, released).await?;
-            let mut step = ControlFlow::Continue(());
-            for expired in &gone {
-                // Whoever wants no more has to hear of what has gone already.
-                if told(retained, expired).is_break() {
-                    step = ControlFlow::Break(());
+    /// Deletes a batch of tags, and the manifests that have no tag any more. The watcher receives
+    /// each tag that has gone, also when something fails then.
+    async fn expire(&self, batch: Batch) -> Result<Expiry, Error> {
+        let Batch { name, rules, tags, watcher } = batch;
+        let (gone, mut failed) = self.expire_tags(&name, &rules, &tags).await?;
+        let released: Vec<Digest> =
+            gone.iter().filter_map(|expired| expired.digest.clone()).collect();
+        let mut manifests = 0;
+        if !released.is_empty() {
+            // One may have got a tag again: that is seen when it is decided.
+            match self.gc.remove_released(&name, &released).await {
+                Ok(removed) => manifests = removed,
+                Err(error) => {
+                    failed.get_or_insert(error);
                 }
             }
-            match failed {
-                Some(error) => return Err(error),
-                None if step.is_break() => return Ok(step),
-                None => {}
+        }
+        let mut step = ControlFlow::Continue(());
+        for expired in &gone {
+            // A watcher that ends the run has to hear of all that has gone already.
+            if watcher(&Decision { repository: &name, outcome: Ok(expired) }).is_break() {
+                step = ControlFlow::Break(());
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(Expiry { tags: gone.len() as u64, manifests, step, failed })
     }
 
-    /// Deletes those of some tags that nothing keeps now. What is gone is told also when something
-    /// fails then.
-    async fn expire(
+    /// Deletes those of some tags that nothing keeps now; also returns those that have gone when
+    /// something fails then.
+    async fn expire_tags(
         &self,
         name: &RepositoryName,
         rules: &[RetentionRule],
@@ -295,7 +350,8 @@ impl Retention {
     ) -> Result<(Vec<Expired>, Option<Error>), Error> {
         let alone = self.tree.closing(name).await?;
         let (now, candidates) = self.candidates(name, rules).await?;
-        let (mut gone, mut failed) = (Vec::new(), None);
+        let mut gone = Vec::new();
+        let mut failed = None;
         for candidate in candidates.into_iter().filter(|found| tags.contains(&found.tag)) {
             match self.expire_tag(name, candidate, now, &alone).await {
                 Ok(expired) => gone.extend(expired),
@@ -312,20 +368,6 @@ impl Retention {
             self.events.emit(&caller, name, occurrence).await;
         }
         Ok((gone, failed.or_else(|| opened.err())))
-    }
-
-    /// Removes the manifests that have no tag any more. One may have got a tag again: that is seen
-    /// when it is decided.
-    async fn remove_released_detached(
-        &self,
-        name: &RepositoryName,
-        released: Vec<Digest>,
-    ) -> Result<u64, Error> {
-        if released.is_empty() {
-            return Ok(0);
-        }
-        let (gc, name) = (Arc::clone(&self.gc), name.clone());
-        self.tree.detached(async move { gc.remove_released(&name, &released).await }).await
     }
 
     async fn expire_tag(

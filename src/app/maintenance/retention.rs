@@ -27,12 +27,13 @@ impl Maintenance {
     }
 
     async fn retain(&self, rules: &[RetentionRule], dryrun: bool) {
-        let is_forbidden = || !dryrun && self.api.is_readonly();
+        let api = Arc::clone(&self.api);
+        let is_forbidden = move || !dryrun && api.is_readonly();
         if is_forbidden() {
             tracing::info!("retention deletes no tag while the registry is read-only");
             return;
         }
-        let watcher = |decision: &Decision<'_>| {
+        let watcher = move |decision: &Decision<'_>| {
             log(decision, dryrun);
             // A reload may have made the registry read-only meanwhile.
             if is_forbidden() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -20,7 +20,7 @@ impl Maintenance {
         jobs.interruptible(schedule(FIRST, interval), move || {
             let registry = registry.clone();
             async move {
-                match registry.uploads().purge(age, dryrun, |old| log(old, dryrun)).await {
+                match registry.uploads().purge(age, dryrun, move |old| log(old, dryrun)).await {
                     Ok(Purged { found, purged }) => {
                         tracing::debug!(found, purged, dryrun, "purged abandoned uploads");
                     }

@@ -1,4 +1,7 @@
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -106,14 +109,17 @@ impl Site {
 
     /// What goes, in words; and how many were under a rule.
     async fn retain(&self, dry_run: bool) -> (Vec<String>, u64) {
-        let mut told = Vec::new();
-        let watcher = |decision: &Decision<'_>| {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&told);
+        let watcher = move |decision: &Decision<'_>| {
             let expired = decision.outcome.as_ref().unwrap();
-            told.push(format!("{}:{}: {expired}", decision.repository, expired.tag));
+            let line = format!("{}:{}: {expired}", decision.repository, expired.tag);
+            lines.lock().unwrap().push(line);
             ControlFlow::Continue(())
         };
         let retained =
             self.registry.retention().apply(&self.rules, dry_run, watcher).await.unwrap();
+        let told = std::mem::take(&mut *told.lock().unwrap());
         assert_eq!(retained.deleted, told.len() as u64);
         (told, retained.found)
     }
@@ -247,6 +253,19 @@ async fn many(site: &Site) -> Vec<String> {
     tags
 }
 
+/// A watcher that does something when the first tag has gone.
+fn once(
+    act: impl Fn() + Send + Sync + 'static,
+) -> impl Fn(&Decision<'_>) -> ControlFlow<()> + Send + Sync + 'static {
+    let begun = AtomicBool::new(false);
+    move |_| {
+        if !begun.swap(true, Ordering::Relaxed) {
+            act();
+        }
+        ControlFlow::Continue(())
+    }
+}
+
 #[tokio::test]
 async fn what_is_pushed_pulled_or_needed_again_meanwhile_stays() {
     let rule = json!({ "keeplatest": 1, "keeppushedwithin": seconds(DAY) });
@@ -254,15 +273,12 @@ async fn what_is_pushed_pulled_or_needed_again_meanwhile_stays() {
     let tags = many(&site).await;
     let (latest, last, before) = (tag(&tags[2 * BATCH]), tag(&tags[0]), tag(&tags[1]));
     let app = name("app");
-    let mut begun = false;
-    let watcher = |_: &Decision<'_>| {
-        if !std::mem::replace(&mut begun, true) {
-            let key = TreeKey::TagCurrent(&app, &last).key();
-            let link = Bytes::from(digest(last.as_str()).to_string());
-            site.memory.put(&key, link, Durability::Lazy).now_or_never().unwrap().unwrap();
-        }
-        ControlFlow::Continue(())
-    };
+    let key = TreeKey::TagCurrent(&app, &last).key();
+    let link = Bytes::from(digest(last.as_str()).to_string());
+    let memory = site.memory.clone();
+    let watcher = once(move || {
+        memory.put(&key, link.clone(), Durability::Lazy).now_or_never().unwrap().unwrap();
+    });
     let retained = site.registry.retention().apply(&site.rules, false, watcher).await.unwrap();
     assert_eq!(retained.deleted, 2 * BATCH as u64 - 1);
     assert_eq!(site.tags("app").await, [last.to_string(), latest.to_string()]);
@@ -270,28 +286,20 @@ async fn what_is_pushed_pulled_or_needed_again_meanwhile_stays() {
     // When the latest has gone, another is the latest.
     let site = Site::new(&json!([{ "keeplatest": 1 }]));
     many(&site).await;
-    let mut begun = false;
-    let watcher = |_: &Decision<'_>| {
-        if !std::mem::replace(&mut begun, true) {
-            let key = TreeKey::TagCurrent(&app, &latest).key();
-            assert!(site.memory.delete(&key).now_or_never().unwrap().unwrap());
-        }
-        ControlFlow::Continue(())
-    };
+    let key = TreeKey::TagCurrent(&app, &latest).key();
+    let memory = site.memory.clone();
+    let watcher = once(move || assert!(memory.delete(&key).now_or_never().unwrap().unwrap()));
     let retained = site.registry.retention().apply(&site.rules, false, watcher).await.unwrap();
     assert_eq!(retained.deleted, 2 * BATCH as u64 - 1);
     assert_eq!(site.tags("app").await, [tags[BATCH - 1].clone()]);
 
     let site = Site::new(&json!([{ "keeplatest": 1, "keeppulledwithin": seconds(DAY) }]));
     many(&site).await;
-    let mut begun = false;
-    let watcher = |_: &Decision<'_>| {
-        if !std::mem::replace(&mut begun, true) {
-            let key = TreeKey::Pulled(&app, &digest(before.as_str())).key();
-            site.memory.put(&key, Bytes::new(), Durability::Lazy).now_or_never().unwrap().unwrap();
-        }
-        ControlFlow::Continue(())
-    };
+    let key = TreeKey::Pulled(&app, &digest(before.as_str())).key();
+    let memory = site.memory.clone();
+    let watcher = once(move || {
+        memory.put(&key, Bytes::new(), Durability::Lazy).now_or_never().unwrap().unwrap();
+    });
     site.registry.retention().apply(&site.rules, false, watcher).await.unwrap();
     assert_eq!(site.tags("app").await, [before.to_string(), latest.to_string()]);
 }
@@ -300,14 +308,41 @@ async fn what_is_pushed_pulled_or_needed_again_meanwhile_stays() {
 async fn who_wants_to_hear_no_more_ends_it() {
     let site = Site::new(&json!([{ "keeplatest": 1 }]));
     many(&site).await;
-    let mut told = 0;
-    let watcher = |_: &Decision<'_>| {
-        told += 1;
+    let told = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&told);
+    let watcher = move |_: &Decision<'_>| {
+        counted.fetch_add(1, Ordering::Relaxed);
         ControlFlow::Break(())
     };
     let retained = site.registry.retention().apply(&site.rules, false, watcher).await.unwrap();
+    let told = told.load(Ordering::Relaxed);
     assert_eq!((told, retained.deleted), (BATCH, BATCH as u64), "and hears of all that went");
     assert_eq!(site.tags("app").await.len(), BATCH + 1);
+}
+
+/// A server that stops drops the run wherever it is; a tag that went must have its line in the log,
+/// and its manifest must not stay without one.
+#[tokio::test]
+async fn a_run_that_is_dropped_ends_the_batch_that_it_has_begun() {
+    let site = Site::new(&json!([{ "keeplatest": 1 }]));
+    site.push_hourly("app", &["v1", "v2"]).await;
+    let told = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&told);
+    let watcher = move |_: &Decision<'_>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        ControlFlow::Continue(())
+    };
+    // Held back, so that the batch cannot end before the run is dropped.
+    let held = site.registry.tree().closing(&name("app")).await.unwrap();
+    let mut run = Box::pin(site.registry.retention().apply(&site.rules, false, watcher));
+    assert!((&mut run).now_or_never().is_none(), "it waits for its turn");
+    drop(run);
+    held.open().await.unwrap();
+    site.registry.settle().await;
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+    assert_eq!(site.tags("app").await, ["v2"]);
+    let released = Reference::Digest(digest("v1"));
+    assert!(site.registry.manifests().get(&name("app"), &released).await.unwrap().is_none());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! one that a registry:2 on the same tree has left. One that is being written to stays, here as in
 //! other processes: see [`QUIET`].
 
-use std::{ops::ControlFlow, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
@@ -71,10 +71,95 @@ const BATCH: usize = 128;
 /// What says when an upload was begun is no longer.
 const MAX_STARTED_AT: usize = 256;
 
+/// Receives what becomes of uploads.
+type Watcher = dyn Fn(&OldUpload<'_>) -> ControlFlow<()> + Send + Sync;
+
+/// A run over the uploads of all repositories.
+struct Run<'a> {
+    uploads: &'a Arc<Uploads>,
+    age: Duration,
+    dry_run: bool,
+    watcher: Arc<Watcher>,
+    purged: Purged,
+    /// The first failure.
+    failed: Option<Error>,
+}
+
+/// An upload that is old enough, and that no request writes to.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    now: jiff::Timestamp,
+    /// How long ago it was begun; `None` where that cannot be read.
+    has_lived: Option<Duration>,
+}
+
+/// The result of looking at one upload.
+struct Done {
+    is_purged: bool,
+    failed: Option<Error>,
+    step: ControlFlow<()>,
+}
+
+impl Run<'_> {
+    /// Removes an upload if it is old enough.
+    async fn upload(
+        &mut self,
+        name: &RepositoryName,
+        id: UploadId,
+    ) -> Result<ControlFlow<()>, Error> {
+        self.purged.found += 1;
+        let done = match self.uploads.due(name, id, self.age).await {
+            Ok(Some(due)) if !self.dry_run => {
+                let uploads = Arc::clone(self.uploads);
+                let watcher = Arc::clone(&self.watcher);
+                let name = name.clone();
+                // A removal that has begun ends, even if the server stops, and has its line in the
+                // log.
+                let work = async move {
+                    let removed = uploads.remove_due(&name, id, due).await;
+                    Ok(tell(&*watcher, &name, id, removed))
+                };
+                self.uploads.tree.detached(work).await?
+            }
+            looked => {
+                let outcome = looked.map(|due| due?.has_lived);
+                tell(&*self.watcher, name, id, outcome)
+            }
+        };
+        self.purged.purged += u64::from(done.is_purged);
+        if self.failed.is_none() {
+            self.failed = done.failed;
+        }
+        Ok(done.step)
+    }
+
+    fn end(self) -> Result<Purged, Error> {
+        self.failed.map_or(Ok(self.purged), Err)
+    }
+}
+
+/// Tells the watcher of an upload that went or could not go; of one that stays it is not told.
+fn tell(
+    watcher: &Watcher,
+    repository: &RepositoryName,
+    upload: UploadId,
+    result: Result<Option<Duration>, Error>,
+) -> Done {
+    let outcome = match &result {
+        Ok(None) => {
+            return Done { is_purged: false, failed: None, step: ControlFlow::Continue(()) };
+        }
+        Ok(Some(has_lived)) => Ok(*has_lived),
+        Err(error) => Err(error),
+    };
+    let step = watcher(&OldUpload { repository, upload, outcome });
+    Done { is_purged: result.is_ok(), failed: result.err(), step }
+}
+
 impl Uploads {
     /// Removes the uploads that were begun longer ago than `age`; with `dry_run`, only says which.
-    /// `watcher` is told of each, and of those that should have gone and could not; it can end the
-    /// purge.
+    /// `watcher` receives each, also when this future is dropped meanwhile, and those that should
+    /// have gone and could not; it can end the purge.
     ///
     /// One whose beginning is not known counts as begun when it is seen first. One that was written
     /// to within the last hour stays.
@@ -84,12 +169,19 @@ impl Uploads {
     /// When storage fails: at once where it cannot be walked, else at the end, with the first upload
     /// that stays for that reason. What was removed stays removed.
     pub async fn purge(
-        &self,
+        self: &Arc<Self>,
         age: Duration,
         dry_run: bool,
-        mut watcher: impl FnMut(&OldUpload<'_>) -> ControlFlow<()> + Send,
+        watcher: impl Fn(&OldUpload<'_>) -> ControlFlow<()> + Send + Sync + 'static,
     ) -> Result<Purged, Error> {
-        let (mut purged, mut failed) = (Purged::default(), None);
+        let mut run = Run {
+            uploads: self,
+            age,
+            dry_run,
+            watcher: Arc::new(watcher),
+            purged: Purged::default(),
+            failed: None,
+        };
         let mut walk = Walk::behind(&self.tree, "");
         while let Some(name) = walk.next().await? {
             let folder = TreeKey::Uploads(&name).key();
@@ -99,34 +191,22 @@ impl Uploads {
                 let Some(last) = names.last() else { break };
                 after = Some(last.clone());
                 for id in names.iter().filter_map(|name| name.parse().ok()) {
-                    purged.found += 1;
-                    let result = self.purge_one(&name, id, (age, dry_run)).await;
-                    let outcome = match &result {
-                        Ok(None) => continue,
-                        Ok(Some(has_lived)) => Ok(*has_lived),
-                        Err(error) => Err(error),
-                    };
-                    purged.purged += u64::from(outcome.is_ok());
-                    let ended = watcher(&OldUpload { repository: &name, upload: id, outcome });
-                    if let Err(error) = result {
-                        failed.get_or_insert(error);
-                    }
-                    if ended.is_break() {
-                        return failed.map_or(Ok(purged), Err);
+                    if run.upload(&name, id).await?.is_break() {
+                        return run.end();
                     }
                 }
             }
         }
-        failed.map_or(Ok(purged), Err)
+        run.end()
     }
 
-    /// Removes an upload if it is old enough; how long ago it was begun, if so.
-    async fn purge_one(
+    /// Looks whether an upload is old enough, and no request writes to it.
+    async fn due(
         &self,
         name: &RepositoryName,
         id: UploadId,
-        (age, dry_run): (Duration, bool),
-    ) -> Result<Option<Duration>, Error> {
+        age: Duration,
+    ) -> Result<Option<Due>, Error> {
         let now = self.clock.now();
         let started = self.begun(name, id).await?;
         let has_lived =
@@ -134,22 +214,31 @@ impl Uploads {
         if has_lived.is_some_and(|has_lived| has_lived < age) || self.is_written(name, id).await? {
             return Ok(None);
         }
-        if !dry_run {
-            // Nobody finishes or cancels it meanwhile, and nobody has: it would be there again.
-            let Ok(_session) = self.sessions.try_enter(id) else { return Ok(None) };
-            let at = TreeKey::Upload(name, id).key();
-            if !self.tree.staging().exists(&at).await? {
-                return Ok(None);
-            }
-            if has_lived.is_none() {
-                let note = Note { name: STARTED_AT, text: started_at(now).into() };
-                self.tree.staging().begin(&at, vec![note]).await?;
-            } else {
-                self.discard(name, id).await?;
-                self.open.forget(id);
-            }
+        Ok(Some(Due { now, has_lived }))
+    }
+
+    /// Removes an upload that is old enough, and returns how long ago it was begun. One whose
+    /// beginning cannot be read begins now. `None` for one that stays.
+    async fn remove_due(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        due: Due,
+    ) -> Result<Option<Duration>, Error> {
+        // No request finishes or cancels it meanwhile, and none has: it would be there again.
+        let Ok(_session) = self.sessions.try_enter(id) else { return Ok(None) };
+        let at = TreeKey::Upload(name, id).key();
+        if !self.tree.staging().exists(&at).await? {
+            return Ok(None);
         }
-        Ok(has_lived)
+        if due.has_lived.is_none() {
+            let note = Note { name: STARTED_AT, text: started_at(due.now).into() };
+            self.tree.staging().begin(&at, vec![note]).await?;
+        } else {
+            self.discard(name, id).await?;
+            self.open.forget(id);
+        }
+        Ok(due.has_lived)
     }
 
     /// Whether somebody may be writing to an upload, in this process or another.
@@ -184,7 +273,7 @@ pub(super) fn started_at(time: jiff::Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::{
-        Arc,
+        Mutex,
         atomic::{AtomicI64, Ordering},
     };
 
@@ -218,13 +307,15 @@ mod tests {
 
     /// Purges, and tells what was told.
     async fn purge(registry: &Registry, age: Duration, dry_run: bool) -> (Purged, Vec<UploadId>) {
-        let mut told = Vec::new();
-        let watcher = |old: &OldUpload<'_>| {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let uploads = Arc::clone(&told);
+        let watcher = move |old: &OldUpload<'_>| {
             assert!(*old.outcome.as_ref().unwrap() >= age);
-            told.push(old.upload);
+            uploads.lock().unwrap().push(old.upload);
             ControlFlow::Continue(())
         };
         let purged = registry.uploads().purge(age, dry_run, watcher).await.unwrap();
+        let told = std::mem::take(&mut *told.lock().unwrap());
         (purged, told)
     }
 

@@ -141,6 +141,10 @@ async fn each_tag_that_goes_is_logged_with_the_reason_and_what_it_named() {
         while server.request("GET", "/v2/app/manifests/v1").answer().await.status == 200 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        // A server that ends drops a run, and then does not say what came of it.
+        while !server.log_so_far().contains("applied retention rules") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     };
     tokio::time::timeout(GUARD, going).await.unwrap();
     server.request("GET", "/v2/app/manifests/v2").answer().await.expect(200);

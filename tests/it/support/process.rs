@@ -202,6 +202,11 @@ impl Process {
         std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
+    /// What it has logged by now.
+    pub fn log_so_far(&self) -> String {
+        self.log.as_ref().unwrap().so_far()
+    }
+
     /// Ends it as an operator would, and gives its log.
     pub async fn end(mut self) -> String {
         let pid = self.child.id().to_string();
