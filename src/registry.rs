@@ -25,6 +25,7 @@ mod gc;
 mod lists;
 mod manifests;
 mod retention;
+mod runs;
 mod tree;
 mod uploads;
 pub mod verify;
@@ -45,6 +46,7 @@ pub use self::{
         Decision, Expired, Glob, InvalidGlob, KeepsNothing, Retained, Retention, RetentionOptions,
         RetentionRule, TagSelector,
     },
+    runs::Runs,
     uploads::{
         Body, Chunk, InvalidUploadId, OldUpload, PurgeOptions, Purged, Upload, UploadId,
         UploadLimits, Uploads,

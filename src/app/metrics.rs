@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     gate::Gate,
     notify::{self, Notifier},
-    registry::Registry,
+    registry::{Registry, Runs},
     server::{Server, certificates::Resolver},
     storage::Storage,
     telemetry::{
@@ -42,6 +42,7 @@ impl Counted<'_> {
         callers(&mut metrics, self.gate);
         self.requests.register(&mut metrics);
         tree(&mut metrics, self.registry);
+        maintenance(&mut metrics, self.registry);
         events(&mut metrics, self.notifier);
         if let Some(operations) = self.storage.operations() {
             operations.register(&mut metrics);
@@ -113,6 +114,58 @@ fn tree(metrics: &mut Metrics, registry: &Registry) {
     metrics.gauge("uploads_open", help, move || uploads.uploads().open_count() as u64);
     let help = "Times that something damaged or foreign in the storage tree was skipped";
     metrics.counter("storage_skipped", help, move || tree.skipped());
+}
+
+/// The tasks that maintain the registry, as labels name them.
+const GARBAGE_COLLECTION: &str = "garbage_collection";
+const RETENTION: &str = "retention";
+
+/// The runs of garbage collection and retention, and what they deleted.
+fn maintenance(metrics: &mut Metrics, registry: &Registry) {
+    let runs = |registry: &Registry| {
+        [(GARBAGE_COLLECTION, registry.gc().runs()), (RETENTION, registry.retention().runs())]
+    };
+    let task = |task: &str| ("task", task.to_owned());
+    let of = registry.clone();
+    let help = "Runs of garbage collection and retention, by outcome";
+    metrics.family("portcullis_maintenance_runs", help, Kind::Counter, move || {
+        let by_outcome = |(name, runs): (&str, Runs)| {
+            let labels = |outcome: &str| vec![task(name), ("outcome", outcome.to_owned())];
+            [(labels("success"), runs.succeeded), (labels("failure"), runs.failed)]
+        };
+        runs(&of).into_iter().flat_map(by_outcome).collect()
+    });
+    let of = registry.clone();
+    let help = "Seconds that the runs of garbage collection and retention took, all together";
+    metrics.seconds("portcullis_maintenance_run_seconds", help, move || {
+        runs(&of).into_iter().map(|(name, runs)| (vec![task(name)], runs.duration)).collect()
+    });
+    let of = registry.clone();
+    let help = "When the last successful run ended, in seconds since 1970";
+    let name = "portcullis_maintenance_last_success_timestamp_seconds";
+    metrics.family(name, help, Kind::Gauge, move || {
+        let last = |(name, runs): (&str, Runs)| Some((vec![task(name)], runs.last_success?));
+        runs(&of).into_iter().filter_map(last).collect()
+    });
+    let of = registry.clone();
+    let help = "Manifests, links, blobs and tags that garbage collection and retention deleted";
+    metrics.family("portcullis_maintenance_deleted", help, Kind::Counter, move || {
+        let removed = of.gc().removed();
+        let retained = of.retention().deleted();
+        [
+            (GARBAGE_COLLECTION, "manifest", removed.manifests),
+            (GARBAGE_COLLECTION, "link", removed.links),
+            (GARBAGE_COLLECTION, "blob", removed.blobs),
+            (RETENTION, "tag", retained.deleted),
+            (RETENTION, "manifest", retained.manifests),
+        ]
+        .into_iter()
+        .map(|(name, kind, number)| (vec![task(name), ("kind", kind.to_owned())], number))
+        .collect()
+    });
+    let of = registry.clone();
+    let help = "Bytes of the blobs that garbage collection deleted";
+    metrics.counter("maintenance_deleted_bytes", help, move || of.gc().removed().bytes);
 }
 
 /// What became of events. The names are registry:3's, but for what it does not count.

@@ -21,7 +21,10 @@
 
 use std::{
     collections::HashSet,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -30,6 +33,7 @@ use serde::Deserialize;
 use self::{mark_set::MarkSet, repository::Memory, walk::Folders};
 use super::{
     Caller, Error, Events,
+    runs::{RunCounter, Runs},
     tree::{Tree, lease},
 };
 use crate::{
@@ -197,11 +201,50 @@ impl Limits {
 pub struct Gc {
     tree: Arc<Tree>,
     events: Events,
+    runs: RunCounter,
+    removed: Removed,
+}
+
+/// What collections removed, for metrics.
+#[derive(Debug, Default)]
+struct Removed {
+    manifests: AtomicU64,
+    links: AtomicU64,
+    blobs: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Removed {
+    fn add(&self, collected: &Collected) {
+        self.manifests.fetch_add(collected.manifests, Ordering::Relaxed);
+        self.links.fetch_add(collected.links, Ordering::Relaxed);
+        self.blobs.fetch_add(collected.blobs, Ordering::Relaxed);
+        self.bytes.fetch_add(collected.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Gc {
-    pub(super) const fn new(tree: Arc<Tree>, events: Events) -> Self {
-        Self { tree, events }
+    pub(super) fn new(tree: Arc<Tree>, events: Events) -> Self {
+        Self { tree, events, runs: RunCounter::default(), removed: Removed::default() }
+    }
+
+    /// The collections of this process; dry runs are not counted.
+    #[must_use]
+    pub fn runs(&self) -> Runs {
+        self.runs.runs()
+    }
+
+    /// The manifests, links, blobs and bytes that the collections of this process removed.
+    #[must_use]
+    pub fn removed(&self) -> Collected {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Collected {
+            manifests: read(&self.removed.manifests),
+            links: read(&self.removed.links),
+            blobs: read(&self.removed.blobs),
+            bytes: read(&self.removed.bytes),
+            ..Collected::default()
+        }
     }
 
     /// Removes what nobody needs; with `dry_run`, only says what.
@@ -216,6 +259,29 @@ impl Gc {
         how: Collect,
         watch: &mut dyn GcObserver,
     ) -> Result<Collected, Error> {
+        let started = Instant::now();
+        let is_dry = how.dry_run;
+        let (collected, result) = match self.task(how, watch).await {
+            Ok(task) => {
+                let mut collection = Collection::new(self, task);
+                let result = collection.collect().await;
+                (collection.collected, result)
+            }
+            Err(error) => (Collected::default(), Err(error)),
+        };
+        if !is_dry {
+            self.runs.count(result.is_ok(), started.elapsed());
+            // A run that failed may have removed something before.
+            self.removed.add(&collected);
+        }
+        result.map(|()| collected)
+    }
+
+    async fn task<'a>(
+        &self,
+        how: Collect,
+        watch: &'a mut dyn GcObserver,
+    ) -> Result<Task<'a>, Error> {
         let run = match how.dry_run {
             true => None,
             false => Some(self.tree.storage().fences().begin_run().await?),
@@ -226,17 +292,7 @@ impl Gc {
             None => self.tree.storage().time().await.unwrap_or_else(|_| SystemTime::now()),
         };
         let limits = Limits::new(began, how.grace);
-        let caller = Caller::job("garbage-collect");
-        let task = Task { caller, how, watch, limits, run };
-        let mut collection = Collection::new(self, task);
-        collection.repositories().await?;
-        if !collection.watch.is_over() {
-            collection.sweep().await?;
-        }
-        if let Some(run) = collection.run.take() {
-            run.end().await?;
-        }
-        Ok(collection.collected)
+        Ok(Task { caller: Caller::job("garbage-collect"), how, watch, limits, run })
     }
 
     /// Removes those manifests of a repository that nothing keeps since these, which were `released`,
@@ -283,6 +339,17 @@ impl<'a> Collection<'a> {
             memory: Memory::default(),
             collected: Collected::default(),
         }
+    }
+
+    async fn collect(&mut self) -> Result<(), Error> {
+        self.repositories().await?;
+        if !self.watch.is_over() {
+            self.sweep().await?;
+        }
+        if let Some(run) = self.run.take() {
+            run.end().await?;
+        }
+        Ok(())
     }
 
     async fn repositories(&mut self) -> Result<(), Error> {

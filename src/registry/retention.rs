@@ -14,8 +14,11 @@ use std::{
     collections::HashSet,
     fmt,
     ops::ControlFlow,
-    sync::Arc,
-    time::{Duration, SystemTime},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde::Deserialize;
@@ -23,6 +26,7 @@ use serde::Deserialize;
 use super::{
     Ago, Caller, Error, Events, Gc, Manifests, Occurrence, Pattern,
     lists::Walk,
+    runs::{RunCounter, Runs},
     tree::{CURRENT, Removing, Tree, TreeKey},
 };
 use crate::{
@@ -265,16 +269,29 @@ pub struct Retention {
     manifests: Arc<Manifests>,
     gc: Arc<Gc>,
     events: Events,
+    runs: RunCounter,
+    /// How many tags were deleted.
+    tags: AtomicU64,
+    /// How many manifests went with them.
+    released: AtomicU64,
 }
 
 impl Retention {
-    pub(super) const fn new(
+    pub(super) fn new(
         tree: Arc<Tree>,
         manifests: Arc<Manifests>,
         gc: Arc<Gc>,
         events: Events,
     ) -> Self {
-        Self { tree, manifests, gc, events }
+        Self {
+            tree,
+            manifests,
+            gc,
+            events,
+            runs: RunCounter::default(),
+            tags: AtomicU64::new(0),
+            released: AtomicU64::new(0),
+        }
     }
 
     /// Deletes the tags that no rule keeps; with `dry_run`, only says which. `watcher` receives each
@@ -291,8 +308,37 @@ impl Retention {
         dry_run: bool,
         watcher: impl Fn(&Decision<'_>) -> ControlFlow<()> + Send + Sync + 'static,
     ) -> Result<Retained, Error> {
-        let retained = Retained::default();
-        let mut run = Run { retention: self, dry_run, watcher: Arc::new(watcher), retained };
+        let started = Instant::now();
+        let retained = self.apply_everywhere(rules, dry_run, Arc::new(watcher)).await;
+        if !dry_run {
+            self.runs.count(retained.is_ok(), started.elapsed());
+        }
+        retained
+    }
+
+    /// The runs of this process; dry runs are not counted, nor runs that were dropped.
+    #[must_use]
+    pub fn runs(&self) -> Runs {
+        self.runs.runs()
+    }
+
+    /// The tags that this process deleted, and the manifests that went with them.
+    #[must_use]
+    pub fn deleted(&self) -> Retained {
+        Retained {
+            found: 0,
+            deleted: self.tags.load(Ordering::Relaxed),
+            manifests: self.released.load(Ordering::Relaxed),
+        }
+    }
+
+    async fn apply_everywhere(
+        self: &Arc<Self>,
+        rules: &[RetentionRule],
+        dry_run: bool,
+        watcher: Arc<Watcher>,
+    ) -> Result<Retained, Error> {
+        let mut run = Run { retention: self, dry_run, watcher, retained: Retained::default() };
         let mut failed = None;
         let mut walk = Walk::behind(&self.tree, "");
         while let Some(name) = walk.next().await? {
@@ -330,6 +376,9 @@ impl Retention {
                 }
             }
         }
+        let tags = gone.len() as u64;
+        self.tags.fetch_add(tags, Ordering::Relaxed);
+        self.released.fetch_add(manifests, Ordering::Relaxed);
         let mut step = ControlFlow::Continue(());
         for expired in &gone {
             // A watcher that ends the run has to hear of all that has gone already.
@@ -337,7 +386,7 @@ impl Retention {
                 step = ControlFlow::Break(());
             }
         }
-        Ok(Expiry { tags: gone.len() as u64, manifests, step, failed })
+        Ok(Expiry { tags, manifests, step, failed })
     }
 
     /// Deletes those of some tags that nothing keeps now; also returns those that have gone when

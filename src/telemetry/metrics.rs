@@ -3,7 +3,7 @@
 //! Whoever counts keeps the number; it is read when somebody asks. No label comes from a client, so
 //! that none can make a series.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
@@ -101,6 +101,17 @@ impl Metrics {
         self.0.register_collector(Box::new(Family { read: Read { name, help, read }, kind }));
     }
 
+    /// Adds counters of seconds of one name, which is whole but for its `_total`, that labels tell
+    /// apart.
+    pub fn seconds(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> Vec<(Labels, Duration)> + Send + Sync + 'static,
+    ) {
+        self.0.register_collector(Box::new(Seconds(Read { name, help, read })));
+    }
+
     /// Adds histograms of one name, which is whole, that labels tell apart.
     pub fn histograms(
         &mut self,
@@ -190,6 +201,27 @@ impl<F: Fn() -> Vec<(Labels, u64)> + Send + Sync + 'static> Collector for Family
                     ConstGauge::new(i64::try_from(number).unwrap_or(i64::MAX)).encode(encoder)?;
                 }
             }
+        }
+        Ok(())
+    }
+}
+
+/// Times that are read when they are asked for.
+struct Seconds<F>(Read<F>);
+
+impl<F> fmt::Debug for Seconds<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<F: Fn() -> Vec<(Labels, Duration)> + Send + Sync + 'static> Collector for Seconds<F> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Read { name, help, read } = &self.0;
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (labels, time) in read() {
+            let encoder = family.encode_family(&labels)?;
+            ConstCounter::new(time.as_secs_f64()).encode(encoder)?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use portcullis::{
     config::Config,
     http::DeletableBlobs,
     notify::{EndpointOptions, Options},
+    registry::RetentionOptions,
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -261,6 +262,55 @@ async fn a_deletion_is_told_for_each_tag_and_for_the_manifest_as_they_go() {
     server.get("/v2/app/manifests/b").await.expect(404);
     trifle(&server, "app", "last").await;
     assert_eq!(about(&receiver.event().await), "push app last");
+}
+
+/// The next deletions that an endpoint gets: the tag or the digest, and the program that deleted it.
+async fn deletions(receiver: &mut Receiver, count: usize) -> Vec<(String, String)> {
+    let mut deletions = Vec::new();
+    while deletions.len() < count {
+        let event = receiver.event().await;
+        if event["action"] == "delete" {
+            assert_eq!(event["target"]["repository"], "app");
+            assert_eq!((&event["actor"], &event["request"]["addr"]), (&json!({}), &Value::Null));
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let target = &event["target"];
+            let what = [&target["tag"], &target["digest"]].map(text).concat();
+            deletions.push((what, text(&event["request"]["useragent"])));
+        }
+    }
+    deletions
+}
+
+#[tokio::test]
+async fn deletions_by_retention_and_by_garbage_collection_are_told_by_the_job() {
+    let second = Duration::from_secs(1);
+    let mut receiver = Receiver::start().await;
+    let server = TestServer::with(|config| {
+        config.notifications = to(vec![endpoint("hook", receiver.url())]);
+        let rules = json!({ "rules": [{ "keeplatest": 1 }] });
+        let retention: RetentionOptions = serde_json::from_value(rules).unwrap();
+        config.storage.tags.retention = RetentionOptions { interval: second, ..retention };
+    })
+    .await;
+    let first = trifle(&server, "app", "v1").await;
+    trifle(&server, "app", "v2").await;
+    let by = |what: &str, job: &str| (what.to_owned(), format!("portcullis {job}"));
+    assert_eq!(deletions(&mut receiver, 2).await, [by("v1", "retention"), by(&first, "retention")]);
+    drop(server);
+
+    let mut receiver = Receiver::start().await;
+    let server = TestServer::with(|config| {
+        config.notifications = to(vec![endpoint("hook", receiver.url())]);
+        let collection = &mut config.storage.maintenance.garbagecollection;
+        collection.interval = second;
+        collection.grace = Duration::ZERO;
+        collection.deleteuntagged = true;
+    })
+    .await;
+    let index = empty_index("untagged");
+    let untagged = digest(&index);
+    server.push_manifest("app", &untagged, OCI_INDEX, index).await.expect(201);
+    assert_eq!(deletions(&mut receiver, 1).await, [by(&untagged, "garbage-collect")]);
 }
 
 #[tokio::test]

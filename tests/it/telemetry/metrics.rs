@@ -4,12 +4,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use portcullis::{
     gate,
     notify::EndpointOptions,
+    registry::RetentionOptions,
     server::{CertificateSource, TlsOptions, authority, certificates},
 };
 use regex::Regex;
@@ -17,7 +18,7 @@ use serde_json::Value;
 
 use crate::support::{
     Answered as _, TestServer,
-    content::closing,
+    content::{closing, empty_index, trifle},
     digest,
     exposition::{Family, expose, exposed, families, number, samples, scraped, without_numbers},
     image,
@@ -302,6 +303,61 @@ async fn the_alarms_of_the_page_ask_for_what_there_is() {
     assert!(rules.len() >= 5, "the alarms are not where they should be: {rules:?}");
     for rule in rules {
         check(rule, &exposed, PAGE);
+    }
+}
+
+#[tokio::test]
+async fn runs_of_collection_and_retention_are_counted_with_what_they_deleted() {
+    let loose = "no manifest names it";
+    let server = TestServer::with(|config| {
+        expose(config);
+        let interval = Duration::from_secs(1);
+        let rules = serde_json::json!({ "rules": [{ "keeplatest": 1 }] });
+        let retention: RetentionOptions = serde_json::from_value(rules).unwrap();
+        config.storage.tags.retention = RetentionOptions { interval, ..retention };
+        let collection = &mut config.storage.maintenance.garbagecollection;
+        collection.interval = interval;
+        collection.grace = Duration::ZERO;
+    })
+    .await;
+    trifle(&server, "app", "v1").await;
+    trifle(&server, "app", "v2").await;
+    server.push_blob("app", loose).await;
+    let deleted = [
+        ("retention", "tag", 1.0),
+        ("retention", "manifest", 1.0),
+        ("garbage_collection", "link", 1.0),
+        // The bytes of the manifest are a blob as well.
+        ("garbage_collection", "blob", 2.0),
+        ("garbage_collection", "manifest", 0.0),
+    ];
+    let has_deleted = |text: &str| {
+        deleted.iter().all(|(task, kind, expected)| {
+            let series =
+                format!("portcullis_maintenance_deleted_total{{task=\"{task}\",kind=\"{kind}\"}}");
+            number(text, &series) == *expected
+        })
+    };
+    let deleting = async {
+        while !has_deleted(&scraped(&server).await) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let done = tokio::time::timeout(GUARD, deleting).await;
+    let text = scraped(&server).await;
+    assert!(done.is_ok(), "{text}");
+    let bytes = loose.len() + empty_index("app:v1").len();
+    assert_eq!(number(&text, "portcullis_maintenance_deleted_bytes_total"), bytes as f64);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    for task in ["garbage_collection", "retention"] {
+        let of = |name: &str| number(&text, &name.replace("TASK", &format!("task=\"{task}\"")));
+        let runs = of("portcullis_maintenance_runs_total{TASK,outcome=\"success\"}");
+        assert!(runs >= 1.0, "{text}");
+        assert_eq!(of("portcullis_maintenance_runs_total{TASK,outcome=\"failure\"}"), 0.0);
+        let seconds = of("portcullis_maintenance_run_seconds_total{TASK}");
+        assert!((0.0..runs * GUARD.as_secs_f64()).contains(&seconds), "{text}");
+        let last = of("portcullis_maintenance_last_success_timestamp_seconds{TASK}");
+        assert!((now - GUARD.as_secs_f64()..now + 1.0).contains(&last), "{text}");
     }
 }
 
