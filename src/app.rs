@@ -44,8 +44,8 @@ use reload::Reloads;
 pub use crate::gate::htpasswd::file::FirstPassword;
 /// Commands reach the core through this module only.
 pub use crate::registry::{
-    Action, Ago, Caller, Collect, Collected, Decision, Event, EventSink, Events, GcEvent,
-    GcObserver, Occurrence, OldUpload, Purged, Registry, Retained, verify,
+    Action, Caller, Collect, Collected, Decision, Event, EventSink, Events, GcEvent, GcObserver,
+    Occurrence, OldUpload, Purged, Registry, Retained, verify,
 };
 
 /// Where the built-in authority keeps its files: in the working directory.

@@ -22,7 +22,7 @@
 //! - [`oci`] is the vocabulary of the specifications, valid by construction.
 //! - [`jobs`] runs what happens by itself; [`health`] says whether the server is fit to serve;
 //!   [`telemetry`] writes the log; [`network`] says which addresses are one customer's; `stamp` tells
-//!   whether a file has changed, `chain` what caused an error.
+//!   whether a file has changed, `chain` what caused an error, and `humanize` has words for people.
 //!
 //! `docs/ARCHITECTURE.md` has the whole map; `tests/it/architecture.rs` keeps the dependencies true.
 
@@ -33,6 +33,7 @@ pub mod config;
 pub mod gate;
 pub mod health;
 pub mod http;
+mod humanize;
 pub mod jobs;
 pub mod network;
 pub mod notify;

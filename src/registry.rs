@@ -16,7 +16,6 @@ use self::{manifests::ManifestPolicy, tree::Tree, verify::Verification};
 pub use crate::storage::ByteStream;
 use crate::storage::Storage;
 
-mod ago;
 mod blobs;
 mod delete_repository;
 mod error;
@@ -31,7 +30,6 @@ mod uploads;
 pub mod verify;
 
 pub use self::{
-    ago::Ago,
     blobs::{Blob, Blobs, DeleteMode},
     error::{BodyError, Error},
     events::{Action, Caller, Event, EventSink, Events, ManifestContent, Occurrence, Request},

@@ -16,9 +16,10 @@ use super::{
     print::{Output, count},
 };
 use crate::{
-    app::{self, Ago, OldUpload},
+    app::{self, OldUpload},
     chain::Chain,
     config::{self, Config},
+    humanize::Ago,
 };
 
 const EXAMPLES: &str = "\

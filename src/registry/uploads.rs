@@ -1,74 +1,44 @@
 //! Uploads: sessions in which the bytes of a blob arrive.
 //!
 //! What a session has is in storage, so it can go on after its connection broke or the server
-//! was restarted. `intake.rs` takes the bytes in; this file decides when they become a blob.
-//!
-//! An upload is acknowledged only when it is finished, so its parts need not be durable before
-//! that. The state of the hasher is the exception: it must never be ahead of the data, or bytes
-//! lost in a power cut would go into a digest unseen. So it is written after a sync, with the
-//! length that it stands for, and what lies behind that length is hashed again.
+//! was restarted. `resume.rs` takes an upload up and leaves it for the next request, `intake.rs`
+//! receives, hashes and writes the bytes; this file decides when they become a blob.
 
-use std::{fmt, ops::Range, str::FromStr, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{TryStreamExt as _, stream::BoxStream};
-use uuid::Uuid;
+use futures_util::stream::BoxStream;
 
 use self::{
-    intake::{Intake, Intakes},
+    intake::Intakes,
     ownership::OpenUploads,
-    resume_state::SavedHasher,
-    sessions::{Hashed, Session, Sessions},
+    sessions::{Hashed, Sessions},
 };
 use super::{
     BodyError, Caller, Clock, Error, Events, Occurrence,
-    tree::{self, HASHER, Tree, TreeKey},
+    tree::{Tree, TreeKey},
 };
 use crate::{
     oci::{Algorithm, Digest, Hasher, RepositoryName},
-    storage::{Durability, Note, STARTED_AT, fences::Part},
+    storage::{Note, STARTED_AT, fences::Part},
 };
 
 mod allowance;
+mod cancel;
+mod id;
 mod intake;
 mod ownership;
 mod purge;
+mod resume;
 mod resume_state;
 mod room;
 mod sessions;
 
 pub use self::{
+    id::{InvalidUploadId, UploadId},
     ownership::{Upload, UploadLimits},
     purge::{OldUpload, PurgeOptions, Purged},
 };
-
-/// To hash less than this again is cheaper than the sync that would save it.
-const WORTH_SAVING: u64 = 4 * 1024 * 1024;
-
-/// The name of an upload session: a random UUID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct UploadId(Uuid);
-
-impl fmt::Display for UploadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_hyphenated().fmt(f)
-    }
-}
-
-impl FromStr for UploadId {
-    type Err = InvalidUploadId;
-
-    /// Reads the one form that is written, so that no two texts are the same id.
-    fn from_str(text: &str) -> Result<Self, InvalidUploadId> {
-        let id = Self(Uuid::try_parse(text).map_err(|_| InvalidUploadId)?);
-        if id.to_string() == text { Ok(id) } else { Err(InvalidUploadId) }
-    }
-}
-
-/// A text is not the id of an upload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not the id of an upload")]
-pub struct InvalidUploadId;
 
 /// The bytes of a request as they arrive.
 pub type Body = BoxStream<'static, Result<Bytes, BodyError>>;
@@ -129,7 +99,7 @@ impl Uploads {
         algorithm: Algorithm,
         owner: Option<Arc<str>>,
     ) -> Result<UploadId, Error> {
-        let id = UploadId(Uuid::new_v4());
+        let id = UploadId::random();
         let upload = Upload { name: name.clone(), id, owner };
         self.open.open(&upload)?;
         let uploads = Arc::clone(self);
@@ -194,7 +164,8 @@ impl Uploads {
     /// its end or is not as long as its range, the body breaks off, or storage fails.
     pub async fn append(self: &Arc<Self>, upload: &Upload, chunk: Chunk) -> Result<u64, Error> {
         self.refuse_unknown(upload).await?;
-        let (uploads, Upload { name, id, .. }) = (Arc::clone(self), upload.clone());
+        let uploads = Arc::clone(self);
+        let Upload { name, id, .. } = upload.clone();
         self.tree
             .detached(async move {
                 let mut session = uploads.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
@@ -266,7 +237,7 @@ impl Uploads {
         let digest = digest.clone();
         self.tree
             .detached(async move {
-                let id = UploadId(Uuid::new_v4());
+                let id = UploadId::random();
                 let counted = Upload { name: name.clone(), id, owner: caller.actor.clone() };
                 let counted = uploads.open.in_one_request(counted)?;
                 // Nobody is told of this upload, so that no owner is written down.
@@ -288,59 +259,6 @@ impl Uploads {
                 finished
             })
             .await
-    }
-
-    /// Ends an upload and forgets its bytes (end-14).
-    ///
-    /// # Errors
-    ///
-    /// When there is no such upload, another request is writing to it, or storage fails.
-    pub async fn cancel(self: &Arc<Self>, upload: &Upload) -> Result<(), Error> {
-        self.refuse_unknown(upload).await?;
-        let (uploads, upload) = (Arc::clone(self), upload.clone());
-        self.tree
-            .detached(async move {
-                let Upload { name, id, .. } = &upload;
-                let _session = uploads.sessions.enter(*id).await.ok_or(Error::UploadBusy)?;
-                // One whose bytes cannot be looked at, such as a link out of the tree, can be ended.
-                if let Ok(None) = uploads.length_now(name, *id).await {
-                    return Err(Error::UploadUnknown);
-                }
-                uploads.discard(name, *id).await?;
-                uploads.open.close(&upload);
-                Ok(())
-            })
-            .await
-    }
-
-    /// Removes an upload, with the folders that its beginning made. Durably, so that what a client has
-    /// ended is not there again after a power cut.
-    async fn discard(&self, name: &RepositoryName, id: UploadId) -> Result<(), Error> {
-        self.abort(name, id, Durability::Synced).await
-    }
-
-    /// Removes what there is of an upload, and of the folders that its beginning made those that hold
-    /// nothing else: the one for uploads, the repository's, and those above it.
-    async fn clear(&self, name: &RepositoryName, id: UploadId) -> Result<(), Error> {
-        self.abort(name, id, Durability::Lazy).await
-    }
-
-    async fn abort(
-        &self,
-        name: &RepositoryName,
-        id: UploadId,
-        durability: Durability,
-    ) -> Result<(), Error> {
-        let at = TreeKey::Upload(name, id).key();
-        Ok(self.tree.staging().abort(&at, &tree::repositories(), durability).await?)
-    }
-
-    /// As [`clear`](Self::clear), for an upload that failed: its client is told of that.
-    async fn clear_failed(&self, name: &RepositoryName, id: UploadId) {
-        if let Err(error) = self.clear(name, id).await {
-            let upload = TreeKey::Upload(name, id).key();
-            tracing::warn!(%upload, %error, "an upload that failed is left over");
-        }
     }
 
     async fn complete(
@@ -393,139 +311,5 @@ impl Uploads {
             }
         }
         Ok(intake.length())
-    }
-
-    /// Takes an upload up where it ended.
-    async fn resume(
-        &self,
-        name: &RepositoryName,
-        id: UploadId,
-        session: &mut Session<'_>,
-    ) -> Result<Intake, Error> {
-        let at = TreeKey::Upload(name, id).key();
-        let mut relying = self.tree.relying(name, None);
-        // One that goes with its repository after this look must not be made again.
-        let staged = loop {
-            let addition = relying.enter().await?;
-            let staged = self.tree.staging().resume(&at).await?.ok_or(Error::UploadUnknown)?;
-            if addition.end(Part::Repository).await? {
-                break staged;
-            }
-        };
-        let length = staged.position();
-        let parked = session.take_parked();
-        let algorithm = parked.as_ref().map(|parked| parked.hasher.algorithm());
-        if parked.is_none() && length == 0 {
-            // A kill between the rename of the data and the end of its session leaves the hasher of
-            // bytes that are gone, and it must not be taken for that of those which come now.
-            self.tree.staging().delete_note(&at, HASHER).await?;
-        }
-        let known = match parked.filter(|parked| parked.length <= length) {
-            Some(parked) => Some(parked),
-            None => self.saved_hasher(name, id).await?.filter(|saved| saved.length <= length),
-        };
-        let known = known.unwrap_or_else(|| Hashed {
-            hasher: Hasher::new(algorithm.unwrap_or_default()),
-            length: 0,
-        });
-        let saved = known.length;
-        let hashed = self.hash_up_to(name, id, known, length).await?;
-        let intakes = self.intakes.clone();
-        let mut intake = Intake::new(staged, intakes, hashed, saved, session.asked());
-        if session.was_overtaken() {
-            intake.expect_range();
-        }
-        Ok(intake)
-    }
-
-    /// Leaves an upload for the request that goes on with it, unless it has gone with its
-    /// repository.
-    async fn leave(
-        &self,
-        name: &RepositoryName,
-        id: UploadId,
-        session: &mut Session<'_>,
-        intake: &mut Intake,
-    ) -> Result<(), Error> {
-        let hashed = intake.hashed();
-        if intake.has_grown() {
-            session.wrote();
-        }
-        let worth_saving = hashed.length.saturating_sub(intake.saved()) >= WORTH_SAVING;
-        if worth_saving {
-            self.sync(name, id, intake).await?;
-        }
-        let mut notes = Vec::new();
-        if worth_saving {
-            notes.push(Note { name: HASHER, text: SavedHasher::encode(&hashed) });
-        }
-        let mut relying = self.tree.relying(name, None);
-        loop {
-            // What is written must not bring it back.
-            let addition = match worth_saving {
-                true => Some(relying.enter().await?),
-                false => None,
-            };
-            if !intake.rest(notes.clone()).await? {
-                return Err(Error::UploadUnknown);
-            }
-            let Some(addition) = addition else { break };
-            if addition.end(Part::Repository).await? {
-                break;
-            }
-        }
-        session.park(hashed);
-        Ok(())
-    }
-
-    /// Makes the bytes of an upload durable. When that fails nobody knows which of them are there,
-    /// and to ask once more would only say that there is nothing left to do; so the upload ends,
-    /// and its client begins again.
-    async fn sync(
-        &self,
-        name: &RepositoryName,
-        id: UploadId,
-        intake: &mut Intake,
-    ) -> Result<(), Error> {
-        let synced = intake.sync().await;
-        if synced.is_err() {
-            self.open.forget(id);
-            if let Err(error) = self.clear(name, id).await {
-                let upload = TreeKey::Upload(name, id).key();
-                tracing::error!(%upload, %error, "an upload that may be incomplete is left over");
-            }
-        }
-        synced
-    }
-
-    async fn saved_hasher(
-        &self,
-        name: &RepositoryName,
-        id: UploadId,
-    ) -> Result<Option<Hashed>, Error> {
-        let at = TreeKey::Upload(name, id).key();
-        let bytes = self.tree.staging().note(&at, HASHER, SavedHasher::MAX_LEN).await?;
-        Ok(bytes.and_then(|bytes| SavedHasher::decode(&bytes)))
-    }
-
-    /// Hashes what an upload has between what `hashed` has seen and `length`.
-    async fn hash_up_to(
-        &self,
-        name: &RepositoryName,
-        id: UploadId,
-        mut hashed: Hashed,
-        length: u64,
-    ) -> Result<Hashed, Error> {
-        if hashed.length == length {
-            return Ok(hashed);
-        }
-        let at = TreeKey::Upload(name, id).key();
-        let object = self.tree.staging().open(&at).await?.ok_or(Error::UploadUnknown)?;
-        let mut pieces = object.stream(hashed.length..length);
-        while let Some(piece) = pieces.try_next().await? {
-            hashed.length += piece.len() as u64;
-            hashed.hasher = intake::hash(hashed.hasher, vec![piece]).await?;
-        }
-        Ok(hashed)
     }
 }

@@ -47,7 +47,8 @@ impl Blobs {
     ) -> Result<(), Error> {
         // An index names manifests, which a blob of the same digest has nothing to do with.
         let is_manifest = self.manifests.revision(name, blob).await?.is_some();
-        let (mut needing, mut unclear) = (Vec::new(), Vec::new());
+        let mut needing = Vec::new();
+        let mut unclear = Vec::new();
         for algorithm in Algorithm::ALL {
             let folder = TreeKey::Revisions(name, algorithm).key();
             let mut after = None;

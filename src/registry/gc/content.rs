@@ -71,7 +71,8 @@ impl Collection<'_> {
         let algorithms = storage.survey(looks.collect()).await?;
 
         let mut contents: Vec<Content> = places.iter().map(|_| Content::default()).collect();
-        let (mut looks, mut reasons) = (Vec::new(), Vec::new());
+        let mut looks = Vec::new();
+        let mut reasons = Vec::new();
         for (at, ((place, part), seen)) in parts.zip(algorithms).enumerate() {
             let at = at / 2;
             for Seen { name, is_prefix, .. } in seen {

@@ -36,7 +36,8 @@ impl Collection<'_> {
             self.find(algorithm, &mut heaps).await?;
         }
         let blobs = heaps.iter().map(|heap| heap.blobs.len()).sum();
-        let (marked, manifests) = (self.marks.len(), self.collected.manifests);
+        let marked = self.marks.len();
+        let manifests = self.collected.manifests;
         self.watch.found(GcEvent::Totals { marked, blobs, manifests });
         for heap in heaps {
             if self.watch.is_over() {
@@ -93,7 +94,8 @@ impl Collection<'_> {
         let seen = self.tree.storage().survey(vec![look]).await?;
         let with_bytes: HashMap<String, _> =
             seen.into_iter().flatten().map(|Seen { name, object, .. }| (name, object)).collect();
-        let (blobs, leftovers) = (Vec::new(), Vec::new());
+        let blobs = Vec::new();
+        let leftovers = Vec::new();
         let mut heap = Heap { folder: folder.clone(), algorithm, blobs, leftovers };
         for name in unmarked {
             match with_bytes.get(&name).copied().flatten() {

@@ -32,7 +32,8 @@ impl Lists {
         term: &str,
         limit: usize,
     ) -> Result<Arc<Page<RepositoryName>>, Error> {
-        let (after, term) = (after.unwrap_or_default().to_owned(), term.to_owned());
+        let after = after.unwrap_or_default().to_owned();
+        let term = term.to_owned();
         let question = Question { after, term, limit };
         let answers = &self.answers;
         let asked = Answers::asked(self.tree.catalog_changes());
@@ -52,7 +53,8 @@ impl Lists {
 
     async fn walk(&self, question: &Question) -> Result<Page<RepositoryName>, Error> {
         let Question { after, term, limit } = question;
-        let (term, limit) = (term.as_str(), *limit);
+        let term = term.as_str();
+        let limit = *limit;
         let mut names = Vec::new();
         let mut walk = Walk::behind(&self.tree, after);
         while names.len() <= limit {

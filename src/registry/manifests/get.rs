@@ -40,7 +40,8 @@ impl Manifests {
             }
             if let Some(content) = self.revision(name, &digest).await? {
                 let Content { bytes, media_type } = &*content;
-                let (bytes, media_type) = (bytes.clone(), Arc::clone(media_type));
+                let bytes = bytes.clone();
+                let media_type = Arc::clone(media_type);
                 return Ok(Some(StoredManifest { digest, media_type, bytes }));
             }
             // Between the two looks the tag may have moved, and its old manifest gone.

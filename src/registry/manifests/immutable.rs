@@ -52,7 +52,8 @@ impl Manifests {
         &self,
         name: &RepositoryName,
         tags: &[Tag],
-        (digest, bytes): (&Digest, &[u8]),
+        digest: &Digest,
+        bytes: &[u8],
     ) -> Result<(), Error> {
         for tag in tags {
             let Some(rule) = self.immutable.rule(name, tag) else { continue };

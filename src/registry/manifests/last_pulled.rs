@@ -55,7 +55,8 @@ impl Manifests {
     /// done later, and whoever pulls never learns whether it could be.
     pub fn record_pull(self: &Arc<Self>, name: &RepositoryName, digest: &Digest) {
         let Some(pulls) = &self.last_pulled else { return };
-        let (manifest, now) = (format!("{name}@{digest}"), self.clock.now());
+        let manifest = format!("{name}@{digest}");
+        let now = self.clock.now();
         let is_recent = |recorded| {
             // One of the future was recorded by a clock that has been put right.
             Duration::try_from(now.duration_since(recorded)).is_ok_and(|since| since < EVERY)
@@ -65,7 +66,9 @@ impl Manifests {
         }
         let Ok(permit) = Arc::clone(&pulls.free).try_acquire_owned() else { return };
         pulls.recorded.insert(manifest, now);
-        let (manifests, name, digest) = (Arc::clone(self), name.clone(), digest.clone());
+        let manifests = Arc::clone(self);
+        let name = name.clone();
+        let digest = digest.clone();
         self.tree.spawn(async move {
             let recorded = manifests.write_pull(&name, &digest).await;
             drop(permit);
@@ -73,7 +76,8 @@ impl Manifests {
             if let (Err(error), false) =
                 (&recorded, failing.swap(recorded.is_err(), Ordering::Relaxed))
             {
-                let (error, repository) = (error as &dyn std::error::Error, &name);
+                let error = error as &dyn std::error::Error;
+                let repository = &name;
                 tracing::warn!(%repository, %digest, error, "a pull could not be recorded");
             }
         });

@@ -86,7 +86,7 @@ impl Manifests {
         let mut relying = match self.immutable.are_among(name, &tags) {
             true => {
                 let alone = self.tree.closing(name).await?;
-                self.refuse_moved(name, &tags, (&digest, &bytes)).await?;
+                self.refuse_moved(name, &tags, &digest, &bytes).await?;
                 self.tree.relying_alone(alone, &digest)
             }
             false => self.tree.relying(name, Some(&digest)),

@@ -1,16 +1,19 @@
-use std::sync::{
-    Mutex,
-    atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicI64, AtomicUsize},
+    },
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{run::BATCH, *};
 use crate::{
-    oci::{Algorithm, Reference},
-    registry::{Caller, Clock, Options, Put, Registry, TagRules},
+    oci::{Algorithm, Digest, Reference, Tag},
+    registry::{Caller, Clock, Options, Put, Registry, TagRules, tree::TreeKey},
     storage::{Durability, Storage as _, memory::Memory},
 };
 

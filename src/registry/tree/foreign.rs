@@ -50,7 +50,8 @@ impl Tree {
     }
 
     async fn folders_in(&self, folder: &Key) -> Result<Vec<String>, Error> {
-        let (mut folders, mut after) = (Vec::new(), None);
+        let mut folders = Vec::new();
+        let mut after = None;
         loop {
             let entries = self.storage().list(folder, after.as_deref(), BATCH).await?;
             let Some(last) = entries.last() else { return Ok(folders) };

@@ -87,7 +87,8 @@ impl TreeKey<'_> {
     pub(in crate::registry) fn key(self) -> Key {
         match self {
             Self::Data(digest) => {
-                let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
+                let algorithm = digest.algorithm().as_str();
+                let hex = digest.hex();
                 Key::new([BASE, "/blobs/", algorithm, "/", &hex[..2], "/", hex, "/data"].concat())
             }
             Self::Layer(name, digest) => linked(name, "_layers", digest),
@@ -95,7 +96,8 @@ impl TreeKey<'_> {
             Self::Manifests(name) => within(name, &["_manifests"]),
             Self::Revision(name, digest) => linked(name, "_manifests/revisions", digest),
             Self::RevisionFolder(name, digest) => {
-                let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
+                let algorithm = digest.algorithm().as_str();
+                let hex = digest.hex();
                 within(name, &["_manifests/revisions/", algorithm, "/", hex])
             }
             Self::Pulled(name, digest) => Self::RevisionFolder(name, digest).key().child(PULLED),
@@ -120,7 +122,8 @@ impl TreeKey<'_> {
                 Self::ReferrersOf(name, subject, referrer.algorithm()).key().child(referrer.hex())
             }
             Self::ReferrersOf(name, subject, algorithm) => {
-                let (of, hex) = (subject.algorithm().as_str(), subject.hex());
+                let of = subject.algorithm().as_str();
+                let hex = subject.hex();
                 within(name, &["_referrers/", of, "/", hex, "/", algorithm.as_str()])
             }
         }

@@ -73,7 +73,8 @@ impl Intake {
         saved: u64,
         asked: Asked,
     ) -> Self {
-        let (hasher, began) = (hashed.hasher, hashed.length);
+        let hasher = hashed.hasher;
+        let began = hashed.length;
         let room = Room::new(intakes.rooms.clone());
         Self { staged, room, intakes, hasher, began, saved, asked, range_expected: false }
     }
@@ -204,7 +205,9 @@ impl Intake {
     /// Hashes and writes a batch. When either fails, it is as if neither had been done.
     async fn store(&mut self, batch: Vec<Bytes>) -> Result<(), Error> {
         let length = batch.iter().map(|piece| piece.len() as u64).sum();
-        let (room, appender, pieces) = (&mut self.room, &mut *self.staged, batch.clone());
+        let room = &mut self.room;
+        let appender = &mut *self.staged;
+        let pieces = batch.clone();
         let written = async {
             room.make(appender, length).await?;
             appender.write(pieces).await?;

@@ -215,7 +215,9 @@ impl Uploads {
         alone: &Removing<'_>,
     ) -> Result<bool, Error> {
         let folder = TreeKey::Uploads(name).key();
-        let (mut ids, mut after, mut existed) = (Vec::<UploadId>::new(), None, false);
+        let mut ids = Vec::<UploadId>::new();
+        let mut after = None;
+        let mut existed = false;
         loop {
             let names = self.tree.staging().list(&folder, after.as_deref(), BATCH).await?;
             let Some(last) = names.last() else { break };
@@ -256,13 +258,11 @@ impl Uploads {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     fn upload(owner: &str) -> Upload {
         let name = "a".parse().unwrap();
-        Upload { name, id: UploadId(Uuid::new_v4()), owner: Some(owner.into()) }
+        Upload { name, id: UploadId::random(), owner: Some(owner.into()) }
     }
 
     #[tokio::test(start_paused = true)]

@@ -219,7 +219,8 @@ impl Verifier<'_> {
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Finding>, Error> {
-        let (key, data) = (TreeKey::Revision(name, digest).key(), TreeKey::Data(digest).key());
+        let data = TreeKey::Data(digest).key();
+        let key = TreeKey::Revision(name, digest).key();
         let Some(size) = self.storage().size(&data).await? else { return Ok(None) };
         if size > manifests::MAX_STORED as u64 {
             let message = format!("{size} bytes are more than a manifest may have");

@@ -36,7 +36,8 @@ impl Verifier<'_> {
 
     async fn tags_of(&self, name: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>, Error> {
         let folder = TreeKey::Tags(name).key();
-        let (mut found, mut after) = (Vec::new(), None);
+        let mut found = Vec::new();
+        let mut after = None;
         loop {
             let held = self.storage().list_holders(&folder, CURRENT, after.as_deref(), BATCH);
             let names = held.await?.names;

@@ -84,7 +84,8 @@ impl RateLimit {
         pieces: &mut ByteStream,
         read: &impl Fn(usize),
     ) -> Result<Vec<Bytes>, Error> {
-        let (mut batch, mut length) = (Vec::new(), 0);
+        let mut batch = Vec::new();
+        let mut length = 0;
         while length < BATCH
             && let Some(piece) = pieces.next().await
         {

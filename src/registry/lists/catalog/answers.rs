@@ -110,7 +110,9 @@ impl Answers {
 
     /// Keeps what a walk found that began when this was asked.
     pub(super) fn keep(&self, question: Question, began: Asked, page: &Arc<Page<RepositoryName>>) {
-        let (changes, at, page) = (began.changes, Instant::now(), Arc::clone(page));
+        let changes = began.changes;
+        let at = Instant::now();
+        let page = Arc::clone(page);
         self.kept.insert(question, Arc::new(Answer { changes, at, page }));
     }
 

@@ -1,11 +1,11 @@
-//! How long ago something was, for people.
+//! Words for people: how long ago something was.
 
 use std::{fmt, time::Duration};
 
 /// Shows how long ago something was: in whole days, hours or minutes, whichever is the largest of
 /// which there are two.
 #[derive(Clone, Copy, Debug)]
-pub struct Ago(pub Duration);
+pub(crate) struct Ago(pub(crate) Duration);
 
 impl fmt::Display for Ago {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

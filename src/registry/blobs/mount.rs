@@ -1,0 +1,73 @@
+//! Mounting blobs: a repository gets a link to bytes that are there already.
+
+use std::sync::Arc;
+
+use super::Blobs;
+use crate::{
+    oci::{Digest, RepositoryName},
+    registry::{Caller, Error, Occurrence, tree::TreeKey},
+    storage::fences::Part,
+};
+
+impl Blobs {
+    /// Makes a blob of the repository `from`, or of any where none is named, a blob of `name` as
+    /// well (end-11), and tells its length in bytes. `None` when it is not there to be mounted.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn mount(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &RepositoryName,
+        digest: &Digest,
+        from: Option<&RepositoryName>,
+    ) -> Result<Option<u64>, Error> {
+        // registry:2 links a sha512 name to sha256 content: what the link says is what counts.
+        let target = match from {
+            Some(from) => match self.tree.link(TreeKey::Layer(from, digest)).await? {
+                Some(target) => target,
+                None => return Ok(None),
+            },
+            None => digest.clone(),
+        };
+        let blobs = Arc::clone(self);
+        let caller = caller.clone();
+        let name = name.clone();
+        let digest = digest.clone();
+        let from = from.cloned();
+        let work = async move {
+            let size = blobs.link(&name, &digest, &target).await?;
+            if let Some(size) = size {
+                let occurrence = Occurrence::BlobMounted { digest, size, from };
+                blobs.events.emit(&caller, &name, occurrence).await;
+            }
+            Ok(size)
+        };
+        self.tree.detached(work).await
+    }
+
+    /// Makes a repository have the bytes of `target` as the blob `digest`; their length, or `None`
+    /// when they are gone.
+    async fn link(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+        target: &Digest,
+    ) -> Result<Option<u64>, Error> {
+        let mut relying = self.tree.relying(name, Some(target));
+        let data = TreeKey::Data(target).key();
+        loop {
+            let addition = relying.enter().await?;
+            let Some(size) = self.tree.storage().size(&data).await? else { return Ok(None) };
+            // A collection that has looked through this repository already does not see the link.
+            if !addition.renew(&data).await? {
+                return Ok(None);
+            }
+            self.tree.set_link(TreeKey::Layer(name, digest), target).await?;
+            if addition.end(Part::All).await? {
+                return Ok(Some(size));
+            }
+        }
+    }
+}

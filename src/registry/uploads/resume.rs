@@ -1,0 +1,162 @@
+//! Requests take an upload up where the one before left it.
+//!
+//! An upload is acknowledged only when it is finished, so its parts need not be durable before
+//! that. The state of the hasher is the exception: it must never be ahead of the data, or bytes
+//! lost in a power cut would go into a digest unseen. So it is written after a sync, with the
+//! length that it stands for, and what lies behind that length is hashed again.
+
+use futures_util::TryStreamExt as _;
+
+use super::{
+    UploadId, Uploads,
+    intake::{self, Intake},
+    resume_state::SavedHasher,
+    sessions::{Hashed, Session},
+};
+use crate::{
+    oci::{Hasher, RepositoryName},
+    registry::{
+        Error,
+        tree::{HASHER, TreeKey},
+    },
+    storage::{Note, fences::Part},
+};
+
+/// To hash less than this again is cheaper than the sync that would save it.
+const WORTH_SAVING: u64 = 4 * 1024 * 1024;
+
+impl Uploads {
+    /// Takes an upload up where it ended.
+    pub(super) async fn resume(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        session: &mut Session<'_>,
+    ) -> Result<Intake, Error> {
+        let at = TreeKey::Upload(name, id).key();
+        let mut relying = self.tree.relying(name, None);
+        // One that goes with its repository after this look must not be made again.
+        let staged = loop {
+            let addition = relying.enter().await?;
+            let staged = self.tree.staging().resume(&at).await?.ok_or(Error::UploadUnknown)?;
+            if addition.end(Part::Repository).await? {
+                break staged;
+            }
+        };
+        let length = staged.position();
+        let parked = session.take_parked();
+        let algorithm = parked.as_ref().map(|parked| parked.hasher.algorithm());
+        if parked.is_none() && length == 0 {
+            // A kill between the rename of the data and the end of its session leaves the hasher of
+            // bytes that are gone, and it must not be taken for that of those which come now.
+            self.tree.staging().delete_note(&at, HASHER).await?;
+        }
+        let known = match parked.filter(|parked| parked.length <= length) {
+            Some(parked) => Some(parked),
+            None => self.saved_hasher(name, id).await?.filter(|saved| saved.length <= length),
+        };
+        let known = known.unwrap_or_else(|| Hashed {
+            hasher: Hasher::new(algorithm.unwrap_or_default()),
+            length: 0,
+        });
+        let saved = known.length;
+        let hashed = self.hash_up_to(name, id, known, length).await?;
+        let intakes = self.intakes.clone();
+        let mut intake = Intake::new(staged, intakes, hashed, saved, session.asked());
+        if session.was_overtaken() {
+            intake.expect_range();
+        }
+        Ok(intake)
+    }
+
+    /// Leaves an upload for the request that goes on with it, unless it has gone with its
+    /// repository.
+    pub(super) async fn leave(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        session: &mut Session<'_>,
+        intake: &mut Intake,
+    ) -> Result<(), Error> {
+        let hashed = intake.hashed();
+        if intake.has_grown() {
+            session.wrote();
+        }
+        let worth_saving = hashed.length.saturating_sub(intake.saved()) >= WORTH_SAVING;
+        if worth_saving {
+            self.sync(name, id, intake).await?;
+        }
+        let mut notes = Vec::new();
+        if worth_saving {
+            notes.push(Note { name: HASHER, text: SavedHasher::encode(&hashed) });
+        }
+        let mut relying = self.tree.relying(name, None);
+        loop {
+            // What is written must not bring it back.
+            let addition = match worth_saving {
+                true => Some(relying.enter().await?),
+                false => None,
+            };
+            if !intake.rest(notes.clone()).await? {
+                return Err(Error::UploadUnknown);
+            }
+            let Some(addition) = addition else { break };
+            if addition.end(Part::Repository).await? {
+                break;
+            }
+        }
+        session.park(hashed);
+        Ok(())
+    }
+
+    /// Makes the bytes of an upload durable. When that fails nobody knows which of them are there,
+    /// and to ask once more would only say that there is nothing left to do; so the upload ends,
+    /// and its client begins again.
+    pub(super) async fn sync(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        intake: &mut Intake,
+    ) -> Result<(), Error> {
+        let synced = intake.sync().await;
+        if synced.is_err() {
+            self.open.forget(id);
+            if let Err(error) = self.clear(name, id).await {
+                let upload = TreeKey::Upload(name, id).key();
+                tracing::error!(%upload, %error, "an upload that may be incomplete is left over");
+            }
+        }
+        synced
+    }
+
+    async fn saved_hasher(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+    ) -> Result<Option<Hashed>, Error> {
+        let at = TreeKey::Upload(name, id).key();
+        let bytes = self.tree.staging().note(&at, HASHER, SavedHasher::MAX_LEN).await?;
+        Ok(bytes.and_then(|bytes| SavedHasher::decode(&bytes)))
+    }
+
+    /// Hashes what an upload has between what `hashed` has seen and `length`.
+    pub(super) async fn hash_up_to(
+        &self,
+        name: &RepositoryName,
+        id: UploadId,
+        mut hashed: Hashed,
+        length: u64,
+    ) -> Result<Hashed, Error> {
+        if hashed.length == length {
+            return Ok(hashed);
+        }
+        let at = TreeKey::Upload(name, id).key();
+        let object = self.tree.staging().open(&at).await?.ok_or(Error::UploadUnknown)?;
+        let mut pieces = object.stream(hashed.length..length);
+        while let Some(piece) = pieces.try_next().await? {
+            hashed.length += piece.len() as u64;
+            hashed.hasher = intake::hash(hashed.hasher, vec![piece]).await?;
+        }
+        Ok(hashed)
+    }
+}
