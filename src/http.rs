@@ -18,7 +18,7 @@ use hyper::service::Service;
 use self::{
     base_url::BaseUrls,
     call::Call,
-    handlers::Handlers,
+    handlers::{Addressing, Handlers},
     middleware::{
         Authorisation, PerConnection, access_log::AccessLog, open_routes, response_headers,
     },
@@ -121,15 +121,8 @@ impl Api {
         let proxies = Arc::new(Proxies::new(&options.trustedproxies));
         let base_urls = Arc::new(BaseUrls::new(options, secure, &prefix, &proxies)?);
         let requests = Arc::<Requests>::default();
-        let handlers = Handlers {
-            registry,
-            base_urls,
-            delete: limits.delete,
-            catalog: limits.catalog,
-            tags: limits.tags,
-            prefix: Arc::clone(&prefix),
-            idle_timeout: options.idletimeout,
-        };
+        let addressing = Addressing { base_urls, prefix: Arc::clone(&prefix) };
+        let handlers = Handlers::new(registry, &addressing, &limits, options.idletimeout);
         let readonly = limits.readonly.enabled;
         Ok(Self {
             headers: Arc::new(ArcSwap::from_pointee(headers)),

@@ -61,7 +61,7 @@ struct Parts {
     uploads: Arc<Uploads>,
     manifests: Arc<Manifests>,
     blobs: Arc<Blobs>,
-    lists: Lists,
+    lists: Arc<Lists>,
     gc: Arc<Gc>,
     retention: Arc<Retention>,
     verification: Verification,
@@ -136,7 +136,7 @@ impl Registry {
         Self(Arc::new(Parts {
             uploads: Arc::new(uploads),
             blobs: Arc::new(blobs),
-            lists: Lists::new(Arc::clone(&tree), Arc::clone(&manifests)),
+            lists: Arc::new(Lists::new(Arc::clone(&tree), Arc::clone(&manifests))),
             retention: Arc::new(retention),
             verification: Verification::new(Arc::clone(&tree), Arc::clone(&manifests), clock),
             tree,
@@ -166,7 +166,7 @@ impl Registry {
 
     /// The catalog, tags and referrers, a page at a time.
     #[must_use]
-    pub fn lists(&self) -> &Lists {
+    pub fn lists(&self) -> &Arc<Lists> {
         &self.0.lists
     }
 
@@ -208,10 +208,10 @@ impl Registry {
         self.0.tree.skipped()
     }
 
-    /// Whether anybody wants events of an action.
+    /// The receiver of events.
     #[must_use]
-    pub fn wants_events(&self, action: Action) -> bool {
-        self.0.events.wants(action)
+    pub fn events(&self) -> &Events {
+        &self.0.events
     }
 
     fn tree(&self) -> &Tree {

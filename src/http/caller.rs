@@ -4,17 +4,34 @@ use std::sync::Arc;
 
 use axum::http::header;
 
-use super::{call::Head, handlers::Handlers, middleware::Authorised};
+use super::{base_url::BaseUrls, call::Head, middleware::Authorised};
 use crate::{
     gate::{Identity, Permit},
-    registry::{Action, Caller, Request},
+    registry::{Action, Caller, Events, Request},
 };
 
-impl Handlers {
+/// Describes the callers of operations to the core.
+#[derive(Debug)]
+pub(super) struct Callers {
+    events: Events,
+    base_urls: Arc<BaseUrls>,
+}
+
+impl Callers {
+    /// Describes callers to the receiver of `events`, with addresses that begin as `base_urls` says.
+    pub(super) fn new(events: Events, base_urls: Arc<BaseUrls>) -> Self {
+        Self { events, base_urls }
+    }
+
+    /// Whether the receiver of events wants those of an action.
+    pub(super) fn are_wanted(&self, action: Action) -> bool {
+        self.events.wants(action)
+    }
+
     /// The caller of an operation. The request is described only where an endpoint wants events of
     /// the action.
-    pub(super) fn caller(&self, action: Action, request: &Authorised) -> Caller {
-        let is_wanted = self.registry.wants_events(action);
+    pub(super) fn of(&self, request: &Authorised, action: Action) -> Caller {
+        let is_wanted = self.are_wanted(action);
         Caller {
             actor: actor(&request.permit),
             request: is_wanted.then(|| Arc::new(self.described(&request.head))),

@@ -1,26 +1,30 @@
-//! The handlers, in one file per subject, and the choice among them.
+//! The handlers: which of them answers an endpoint.
 //!
-//! [`service`] is the only way in, and it takes a [`Permitted`]: the endpoint, the body, and the
-//! permit that the authorise middleware got for exactly these.
+//! [`service`] is the only way to a handler, and it takes a [`Permitted`]: the endpoint, the body, and
+//! the permit that the authorise middleware got for exactly these. Each file below has the handlers
+//! of one subject, with the part of the registry that they need and no other.
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    body::Body,
-    http::{Response, header},
-};
+use axum::{body::Body, http::Response};
 use futures_util::FutureExt as _;
 use tower::{Service, service_fn};
 
-use self::manifests::PutAt;
-use super::{
-    CatalogOptions, DeleteOptions, Error, TagsOptions,
-    base_url::BaseUrls,
-    endpoint::Endpoint,
-    middleware::Permitted,
-    response::{json, value},
+use self::{
+    blobs::BlobHandlers,
+    catalog::CatalogHandler,
+    manifests::{ManifestHandlers, PutAt},
+    referrers::ReferrersHandler,
+    repositories::RepositoryHandlers,
+    search::SearchHandler,
+    tags::TagsHandler,
+    uploads::UploadHandlers,
 };
-use crate::{oci::ErrorCode, registry::Registry};
+use super::{
+    Error, Limits, base_url::BaseUrls, caller::Callers, endpoint::Endpoint, middleware::Permitted,
+    response::json,
+};
+use crate::registry::Registry;
 
 mod blobs;
 mod catalog;
@@ -31,18 +35,132 @@ mod search;
 mod tags;
 mod uploads;
 
-/// What the handlers need.
+/// All handlers, by subject.
 #[derive(Debug)]
 pub(super) struct Handlers {
-    pub(super) registry: Registry,
+    blobs: BlobHandlers,
+    catalog: CatalogHandler,
+    manifests: ManifestHandlers,
+    referrers: ReferrersHandler,
+    repositories: RepositoryHandlers,
+    search: SearchHandler,
+    tags: TagsHandler,
+    uploads: UploadHandlers,
+}
+
+/// The configuration of the handlers, beside the operator's [`Limits`].
+#[derive(Debug)]
+pub(super) struct Addressing {
     pub(super) base_urls: Arc<BaseUrls>,
-    pub(super) delete: DeleteOptions,
-    pub(super) catalog: CatalogOptions,
-    pub(super) tags: TagsOptions,
-    /// Without a slash at its end.
+    /// The path below which the registry is served, without a slash at its end.
     pub(super) prefix: Arc<str>,
-    /// How long a client may send nothing of a body that it announced.
-    pub(super) idle_timeout: Duration,
+}
+
+impl Handlers {
+    /// The handlers of a registry. A body that makes no progress for `idle_timeout` is given up.
+    pub(super) fn new(
+        registry: Registry,
+        addressing: &Addressing,
+        limits: &Limits,
+        idle_timeout: Duration,
+    ) -> Self {
+        let Addressing { base_urls, prefix } = addressing;
+        let callers = Arc::new(Callers::new(registry.events().clone(), Arc::clone(base_urls)));
+        Self {
+            blobs: BlobHandlers {
+                blobs: Arc::clone(registry.blobs()),
+                callers: Arc::clone(&callers),
+                delete: limits.delete.clone(),
+            },
+            catalog: CatalogHandler {
+                lists: Arc::clone(registry.lists()),
+                options: limits.catalog.clone(),
+                prefix: Arc::clone(prefix),
+            },
+            manifests: ManifestHandlers {
+                manifests: Arc::clone(registry.manifests()),
+                callers: Arc::clone(&callers),
+                base_urls: Arc::clone(base_urls),
+                delete: limits.delete.clone(),
+                idle_timeout,
+            },
+            referrers: ReferrersHandler {
+                lists: Arc::clone(registry.lists()),
+                prefix: Arc::clone(prefix),
+            },
+            search: SearchHandler { lists: Arc::clone(registry.lists()) },
+            tags: TagsHandler {
+                lists: Arc::clone(registry.lists()),
+                options: limits.tags.clone(),
+                prefix: Arc::clone(prefix),
+            },
+            uploads: UploadHandlers {
+                uploads: Arc::clone(registry.uploads()),
+                blobs: Arc::clone(registry.blobs()),
+                callers: Arc::clone(&callers),
+                base_urls: Arc::clone(base_urls),
+                idle_timeout,
+            },
+            repositories: RepositoryHandlers { registry, callers, delete: limits.delete.clone() },
+        }
+    }
+
+    /// Calls the handler of an endpoint. The two that read content, which are most of what a registry
+    /// does, run in this future; the others are boxed, so that their size is not every request's.
+    async fn handle(&self, permitted: Permitted) -> Result<Response<Body>, Error> {
+        let Permitted { request, endpoint, body, .. } = permitted;
+        let request = &request;
+        match endpoint {
+            Endpoint::Base => Ok(json(&request.head.method, "{}".to_owned())),
+            Endpoint::ReadManifest { name, reference } => {
+                self.manifests.read(request, &name, &reference).await
+            }
+            Endpoint::PutManifest { name, reference, tags } => {
+                let at = PutAt { reference, tags };
+                self.manifests.put(request, &name, at, body).boxed().await
+            }
+            Endpoint::DeleteManifest { name, reference } => {
+                self.manifests.delete(request, &name, &reference).boxed().await
+            }
+            Endpoint::DeleteRepository { name } => {
+                self.repositories.delete(request, &name).boxed().await
+            }
+            Endpoint::ReadBlob { name, digest } => self.blobs.read(request, &name, &digest).await,
+            Endpoint::DeleteBlob { name, digest } => {
+                self.blobs.delete(request, &name, &digest).boxed().await
+            }
+            Endpoint::StartUpload { name, algorithm } => {
+                self.uploads.start(request, &name, algorithm).boxed().await
+            }
+            Endpoint::PutBlob { name, digest } => {
+                self.uploads.put(request, &name, &digest, body).boxed().await
+            }
+            Endpoint::MountBlob { name, digest, from } => {
+                self.uploads.mount(request, &name, &digest, from.as_ref()).boxed().await
+            }
+            Endpoint::UploadStatus { name, id } => {
+                self.uploads.status(request, &name, id).boxed().await
+            }
+            Endpoint::AppendUpload { name, id } => {
+                self.uploads.append(request, &name, id, body).boxed().await
+            }
+            Endpoint::FinishUpload { name, id, digest } => {
+                let upload = uploads::upload(request, &name, id);
+                self.uploads.finish(request, upload, &digest, body).boxed().await
+            }
+            Endpoint::CancelUpload { name, id } => {
+                self.uploads.cancel(request, &name, id).boxed().await
+            }
+            Endpoint::Tags { name, page } => self.tags.list(request, &name, page).boxed().await,
+            Endpoint::Catalog { page } => self.catalog.list(request, page).boxed().await,
+            Endpoint::Referrers { name, query } => {
+                self.referrers.list(request, &name, query).boxed().await
+            }
+            Endpoint::Search { term, size, page } => {
+                self.search.search(request, &term, size, page).boxed().await
+            }
+        }
+    }
 }
 
 /// The service behind all middleware.
@@ -61,77 +179,4 @@ pub(super) fn service(
         let handlers = Arc::clone(&handlers);
         async move { handlers.handle(permitted).await }
     })
-}
-
-impl Handlers {
-    /// Calls the handler of an endpoint. The two that read content, which are most of what a registry
-    /// does, run in this future; the others are boxed, so that their size is not every request's.
-    async fn handle(&self, permitted: Permitted) -> Result<Response<Body>, Error> {
-        let Permitted { request, endpoint, body, .. } = permitted;
-        let request = &request;
-        match endpoint {
-            Endpoint::Base => Ok(json(&request.head.method, "{}".to_owned())),
-            Endpoint::ReadManifest { name, reference } => {
-                self.read_manifest(request, &name, &reference).await
-            }
-            Endpoint::PutManifest { name, reference, tags } => {
-                self.put_manifest(request, &name, PutAt { reference, tags }, body).boxed().await
-            }
-            Endpoint::DeleteManifest { name, reference } => {
-                self.delete_manifest(request, &name, &reference).boxed().await
-            }
-            Endpoint::DeleteRepository { name } => {
-                self.delete_repository(request, &name).boxed().await
-            }
-            Endpoint::ReadBlob { name, digest } => self.read_blob(request, &name, &digest).await,
-            Endpoint::DeleteBlob { name, digest } => {
-                self.delete_blob(request, &name, &digest).boxed().await
-            }
-            Endpoint::StartUpload { name, algorithm } => {
-                self.start_upload(request, &name, algorithm).boxed().await
-            }
-            Endpoint::PutBlob { name, digest } => {
-                self.put_blob(request, &name, &digest, body).boxed().await
-            }
-            Endpoint::MountBlob { name, digest, from } => {
-                self.mount_blob(request, &name, &digest, from.as_ref()).boxed().await
-            }
-            Endpoint::UploadStatus { name, id } => {
-                self.upload_status(request, &name, id).boxed().await
-            }
-            Endpoint::AppendUpload { name, id } => {
-                self.append_upload(request, &name, id, body).boxed().await
-            }
-            Endpoint::FinishUpload { name, id, digest } => {
-                let upload = uploads::upload(request, &name, id);
-                self.finish_upload(request, upload, &digest, body).boxed().await
-            }
-            Endpoint::CancelUpload { name, id } => {
-                self.cancel_upload(request, &name, id).boxed().await
-            }
-            Endpoint::Tags { name, page } => self.tags(request, &name, page).boxed().await,
-            Endpoint::Catalog { page } => self.catalog(request, page).boxed().await,
-            Endpoint::Referrers { name, query } => {
-                self.referrers(request, &name, query).boxed().await
-            }
-            Endpoint::Search { term, size, page } => {
-                self.search(request, &term, size, page).boxed().await
-            }
-        }
-    }
-
-    /// Refuses a deletion unless the configuration allows it.
-    fn deletion_allowed(&self) -> Result<(), Error> {
-        if self.delete.enabled {
-            return Ok(());
-        }
-        let why = "deletion is off; storage.delete.enabled: true allows it";
-        Err(Error::refused(ErrorCode::Unsupported).because(why))
-    }
-
-    /// Adds the address of the next page (RFC 8288), relative to this one.
-    fn link_next(&self, response: &mut Response<Body>, path: &str) {
-        let link = format!("<{}{path}>; rel=\"next\"", self.prefix);
-        response.headers_mut().insert(header::LINK, value(&link));
-    }
 }

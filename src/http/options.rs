@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{debug::DebugOptions, proxies::Proxy};
-use crate::registry::UploadLimits;
+use super::{Error, debug::DebugOptions, proxies::Proxy};
+use crate::{oci::ErrorCode, registry::UploadLimits};
 
 /// Why the interface cannot be as the options say.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +70,17 @@ pub struct DeleteOptions {
     pub enabled: bool,
     /// Which blobs may go. Ours.
     pub blobs: DeletableBlobs,
+}
+
+impl DeleteOptions {
+    /// Refuses a deletion unless the configuration allows it.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.enabled {
+            return Ok(());
+        }
+        let why = "deletion is off; storage.delete.enabled: true allows it";
+        Err(Error::refused(ErrorCode::Unsupported).because(why))
+    }
 }
 
 impl Default for DeleteOptions {

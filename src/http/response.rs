@@ -49,6 +49,12 @@ pub(super) fn json(method: &Method, body: String) -> Response<Body> {
     response
 }
 
+/// Adds the address of the next page of a list, `path` below the registry's `prefix` (RFC 8288).
+pub(super) fn link_next(response: &mut Response<Body>, prefix: &str, path: &str) {
+    let link = format!("<{prefix}{path}>; rel=\"next\"");
+    response.headers_mut().insert(header::LINK, value(&link));
+}
+
 /// A response to a read has eleven headers and a date; operators add some.
 const HEADERS: usize = 16;
 

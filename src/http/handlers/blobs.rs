@@ -1,5 +1,7 @@
 //! Blobs: end-2 and end-10.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     http::{HeaderValue, Method, Response, StatusCode, header},
@@ -7,27 +9,35 @@ use axum::{
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
-use super::Handlers;
 use crate::http::{
     Error,
     byteranges::Byteranges,
+    caller::Callers,
     conditional,
     middleware::Authorised,
-    options::DeletableBlobs,
+    options::{DeletableBlobs, DeleteOptions},
     range::{self, Wanted},
     response::{CONTENT_DIGEST, response, status, value},
 };
 use crate::{
     oci::{Digest, ErrorCode, RepositoryName},
-    registry::{self, Action, ByteStream, DeleteMode},
+    registry::{self, Action, Blobs, ByteStream, DeleteMode},
 };
 
 /// Content never changes under its digest. Responses to requests with credentials are for the
 /// client's own cache (RFC 9111 §3.5).
 const FOREVER: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
 
-impl Handlers {
-    pub(super) async fn read_blob(
+/// The handlers of blobs.
+#[derive(Debug)]
+pub(super) struct BlobHandlers {
+    pub(super) blobs: Arc<Blobs>,
+    pub(super) callers: Arc<Callers>,
+    pub(super) delete: DeleteOptions,
+}
+
+impl BlobHandlers {
+    pub(super) async fn read(
         &self,
         request: &Authorised,
         name: &RepositoryName,
@@ -35,7 +45,7 @@ impl Handlers {
     ) -> Result<Response<Body>, Error> {
         let unknown = || Error::refused(ErrorCode::BlobUnknown).with_detail(json!(digest));
         if request.head.method == Method::HEAD || conditional::is_conditional(&request.head) {
-            let size = self.registry.blobs().size(name, digest).await?.ok_or_else(unknown)?;
+            let size = self.blobs.size(name, digest).await?.ok_or_else(unknown)?;
             if let Some(response) = conditional::failed(&request.head, digest) {
                 return Ok(response);
             }
@@ -49,7 +59,7 @@ impl Handlers {
                 return Ok(content(StatusCode::OK, digest, size, Body::empty()));
             }
         }
-        let blob = self.registry.blobs().open(name, digest).await?.ok_or_else(unknown)?;
+        let blob = self.blobs.open(name, digest).await?.ok_or_else(unknown)?;
         let size = blob.size();
         self.emit_pull(request, name, digest, size).await;
         let wanted = match request.head.header(header::RANGE) {
@@ -96,25 +106,25 @@ impl Handlers {
         digest: &Digest,
         size: u64,
     ) {
-        if self.registry.wants_events(Action::Pull) {
-            let caller = self.caller(Action::Pull, request);
-            self.registry.blobs().emit_pulled(&caller, name, digest, size).boxed().await;
+        if self.callers.are_wanted(Action::Pull) {
+            let caller = self.callers.of(request, Action::Pull);
+            self.blobs.emit_pulled(&caller, name, digest, size).boxed().await;
         }
     }
 
-    pub(super) async fn delete_blob(
+    pub(super) async fn delete(
         &self,
         request: &Authorised,
         name: &RepositoryName,
         digest: &Digest,
     ) -> Result<Response<Body>, Error> {
-        self.deletion_allowed()?;
+        self.delete.check()?;
         let mode = match self.delete.blobs {
             DeletableBlobs::Unneeded => DeleteMode::IfUnreferenced,
             DeletableBlobs::Force => DeleteMode::Force,
         };
-        let caller = self.caller(Action::Delete, request);
-        if !self.registry.blobs().delete(&caller, name, digest, mode).await? {
+        let caller = self.callers.of(request, Action::Delete);
+        if !self.blobs.delete(&caller, name, digest, mode).await? {
             return Err(Error::refused(ErrorCode::BlobUnknown).with_detail(json!(digest)));
         }
         let mut response = status(StatusCode::ACCEPTED);

@@ -1,5 +1,7 @@
 //! Manifests: end-3, end-7 and end-9.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::{
     body::Body,
     http::{HeaderName, Method, Response, StatusCode, header},
@@ -7,47 +9,61 @@ use axum::{
 use futures_util::FutureExt as _;
 use serde_json::json;
 
-use super::Handlers;
 use crate::{
     http::{
-        Error, body, conditional,
+        DeleteOptions, Error,
+        base_url::BaseUrls,
+        body,
+        caller::Callers,
+        conditional,
         middleware::Authorised,
         response::{CONTENT_DIGEST, response, status, value},
     },
     oci::{ErrorCode, Manifest, Reference, RepositoryName, Tag},
-    registry::{self, Action, Put},
+    registry::{self, Action, Manifests, Put},
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
-impl Handlers {
+/// The handlers of manifests and tags.
+#[derive(Debug)]
+pub(super) struct ManifestHandlers {
+    pub(super) manifests: Arc<Manifests>,
+    pub(super) callers: Arc<Callers>,
+    pub(super) base_urls: Arc<BaseUrls>,
+    pub(super) delete: DeleteOptions,
+    /// How long a client may send nothing of a body.
+    pub(super) idle_timeout: Duration,
+}
+
+impl ManifestHandlers {
     /// Serves a manifest as what it is, whatever `Accept` says: clients that cannot read it say so
     /// better than a 404 could.
-    pub(super) async fn read_manifest(
+    pub(super) async fn read(
         &self,
         request: &Authorised,
         name: &RepositoryName,
         reference: &Reference,
     ) -> Result<Response<Body>, Error> {
-        let manifest = self.registry.manifests().get(name, reference).await?;
+        let manifest = self.manifests.get(name, reference).await?;
         let manifest = manifest.ok_or_else(|| unknown(name, reference))?;
         if request.head.method == Method::HEAD
             && matches!(reference, Reference::Digest(_))
-            && !self.registry.manifests().touch(name, &manifest.digest).await?
+            && !self.manifests.touch(name, &manifest.digest).await?
         {
             return Err(unknown(name, reference));
         }
         if request.head.method == Method::GET {
             // A client wants it, whether or not it has to be sent.
-            self.registry.manifests().record_pull(name, &manifest.digest);
+            self.manifests.record_pull(name, &manifest.digest);
         }
         if let Some(response) = conditional::not_modified(&request.head, &manifest.digest) {
             return Ok(response);
         }
-        if self.registry.wants_events(Action::Pull) {
-            let caller = self.caller(Action::Pull, request);
-            let pulled = self.registry.manifests().emit_pulled(&caller, name, reference, &manifest);
+        if self.callers.are_wanted(Action::Pull) {
+            let caller = self.callers.of(request, Action::Pull);
+            let pulled = self.manifests.emit_pulled(&caller, name, reference, &manifest);
             pulled.boxed().await;
         }
         let length = manifest.bytes.len();
@@ -64,7 +80,7 @@ impl Handlers {
         Ok(response)
     }
 
-    pub(super) async fn put_manifest(
+    pub(super) async fn put(
         &self,
         request: &Authorised,
         name: &RepositoryName,
@@ -87,8 +103,8 @@ impl Handlers {
             .ok_or_else(too_large)?;
         let PutAt { reference, tags } = put;
         let put = Put { reference, tags: tags.clone(), content_type, bytes };
-        let caller = self.caller(Action::Push, request);
-        let accepted = self.registry.manifests().put(&caller, name, put).await?;
+        let caller = self.callers.of(request, Action::Push);
+        let accepted = self.manifests.put(&caller, name, put).await?;
 
         let mut response = status(StatusCode::CREATED);
         let path = format!("/v2/{name}/manifests/{}", accepted.digest);
@@ -105,18 +121,17 @@ impl Handlers {
         Ok(response)
     }
 
-    pub(super) async fn delete_manifest(
+    pub(super) async fn delete(
         &self,
         request: &Authorised,
         name: &RepositoryName,
         reference: &Reference,
     ) -> Result<Response<Body>, Error> {
-        self.deletion_allowed()?;
-        let caller = self.caller(Action::Delete, request);
-        let manifests = self.registry.manifests();
+        self.delete.check()?;
+        let caller = self.callers.of(request, Action::Delete);
         let deleted = match reference {
-            Reference::Digest(digest) => manifests.delete(&caller, name, digest).await?,
-            Reference::Tag(tag) => manifests.delete_tag(&caller, name, tag).await?,
+            Reference::Digest(digest) => self.manifests.delete(&caller, name, digest).await?,
+            Reference::Tag(tag) => self.manifests.delete_tag(&caller, name, tag).await?,
         };
         if deleted { Ok(status(StatusCode::ACCEPTED)) } else { Err(unknown(name, reference)) }
     }

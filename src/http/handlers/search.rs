@@ -1,25 +1,32 @@
 //! `docker search HOST/TERM`: the search of Docker Registry v1, which is all that docker speaks.
 
+use std::sync::Arc;
+
 use axum::{body::Body, http::Response};
 use serde_json::{Value, json};
 
-use super::Handlers;
 use crate::{
     http::{Error, middleware::Authorised, response::json as json_response},
     oci::RepositoryName,
+    registry::Lists,
 };
 
-/// Results on a page when the client does not say how many, and at most.
+/// The number of results on a page, by default and at most.
 const PAGE: usize = 25;
 const LARGEST_PAGE: usize = 100;
 
-/// The most repositories that a search finds: a term with more of them says too little.
+/// The most repositories that a search finds; a term with more is too unspecific.
 const MOST: usize = 1000;
 
-impl Handlers {
-    /// Finds the repositories whose name contains a term: the first thousand, of which `num_results`
-    /// says how many there are. They have no descriptions and no stars; docker wants the fields all
-    /// the same.
+/// The handler of searches.
+#[derive(Debug)]
+pub(super) struct SearchHandler {
+    pub(super) lists: Arc<Lists>,
+}
+
+impl SearchHandler {
+    /// Finds the repositories whose name contains a term, up to a thousand; `num_results` is their
+    /// number. They have no descriptions and no stars, but docker requires the fields.
     pub(super) async fn search(
         &self,
         request: &Authorised,
@@ -31,7 +38,7 @@ impl Handlers {
         let page = page.unwrap_or(1).max(1);
         let first = (page - 1).saturating_mul(size);
         let term = term.to_lowercase();
-        let names = self.registry.lists().repositories(None, &term, MOST).await?;
+        let names = self.lists.repositories(None, &term, MOST).await?;
         let found = names.items.len();
         let results: Vec<Value> = names.items.iter().skip(first).take(size).map(result).collect();
         let body = json!({

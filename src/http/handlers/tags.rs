@@ -1,5 +1,7 @@
 //! The list of tags: end-8.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     http::{HeaderValue, Method, Response, header},
@@ -8,38 +10,45 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
-use super::Handlers;
 use crate::{
     http::{
-        Error,
+        Error, TagsOptions,
         endpoint::PageQuery,
         middleware::Authorised,
-        response::{json as json_response, response},
+        response::{json as json_response, link_next, response},
     },
     oci::{ErrorCode, RepositoryName, Tag},
-    registry::{self, Registry},
+    registry::{self, Lists},
 };
 
-impl Handlers {
-    pub(super) async fn tags(
+/// The handler of the list of tags.
+#[derive(Debug)]
+pub(super) struct TagsHandler {
+    pub(super) lists: Arc<Lists>,
+    pub(super) options: TagsOptions,
+    /// See [`link_next`].
+    pub(super) prefix: Arc<str>,
+}
+
+impl TagsHandler {
+    pub(super) async fn list(
         &self,
         request: &Authorised,
         name: &RepositoryName,
         PageQuery { size, last }: PageQuery,
     ) -> Result<Response<Body>, Error> {
-        let largest = self.tags.maxtags;
+        let largest = self.options.maxtags;
         let wanted = size.unwrap_or(largest).min(largest);
         let unknown = || {
             let detail = json!({ "name": name.as_str() });
             Error::refused(ErrorCode::NameUnknown).with_detail(detail)
         };
-        let page =
-            self.registry.lists().tags(name, last.as_deref(), wanted).await?.ok_or_else(unknown)?;
+        let page = self.lists.tags(name, last.as_deref(), wanted).await?.ok_or_else(unknown)?;
         if size.is_none() && page.more {
             // All of them were asked for, and they are more than a page: send one page behind the
             // other, so that memory holds one.
             let pages =
-                AllTags { registry: self.registry.clone(), name: name.clone(), size: wanted };
+                AllTags { lists: Arc::clone(&self.lists), name: name.clone(), size: wanted };
             return Ok(pages.respond(page, &request.head.method));
         }
         let mut response = json_response(
@@ -48,7 +57,7 @@ impl Handlers {
         );
         if let (true, Some(last), true) = (page.more, page.items.last(), wanted > 0) {
             let next = format!("/v2/{name}/tags/list?last={last}&n={wanted}");
-            self.link_next(&mut response, &next);
+            link_next(&mut response, &self.prefix, &next);
         }
         Ok(response)
     }
@@ -56,7 +65,7 @@ impl Handlers {
 
 /// A list of all tags of a repository, sent page by page.
 struct AllTags {
-    registry: Registry,
+    lists: Arc<Lists>,
     name: RepositoryName,
     size: usize,
 }
@@ -71,7 +80,7 @@ impl AllTags {
             };
             let last = page.items.last().map(Tag::as_str).filter(|_| page.more);
             let next = match last {
-                Some(last) => list.registry.lists().tags(&list.name, Some(last), list.size).await?,
+                Some(last) => list.lists.tags(&list.name, Some(last), list.size).await?,
                 None => None,
             };
             match next {

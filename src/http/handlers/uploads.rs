@@ -1,52 +1,67 @@
 //! Uploads: end-4, end-5, end-6, end-11, end-13, end-14.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::{
     body::Body,
     http::{HeaderName, Response, StatusCode, header},
 };
 use serde_json::json;
 
-use super::Handlers;
 use crate::{
     http::{
-        Error, body,
-        caller::actor,
+        Error,
+        base_url::BaseUrls,
+        body,
+        caller::{Callers, actor},
         middleware::Authorised,
         range,
         response::{CONTENT_DIGEST, status, value},
     },
     oci::{Algorithm, Digest, ErrorCode, RepositoryName},
-    registry::{self, Action, Chunk, Upload, UploadId},
+    registry::{self, Action, Blobs, Chunk, Upload, UploadId, Uploads},
 };
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
-impl Handlers {
-    pub(super) async fn start_upload(
+/// The handlers of uploads, and of mounts, which become uploads.
+#[derive(Debug)]
+pub(super) struct UploadHandlers {
+    pub(super) uploads: Arc<Uploads>,
+    /// Mounts make a blob of one repository a blob of another.
+    pub(super) blobs: Arc<Blobs>,
+    pub(super) callers: Arc<Callers>,
+    pub(super) base_urls: Arc<BaseUrls>,
+    /// How long a client may send nothing of a body.
+    pub(super) idle_timeout: Duration,
+}
+
+impl UploadHandlers {
+    pub(super) async fn start(
         &self,
         request: &Authorised,
         name: &RepositoryName,
         algorithm: Algorithm,
     ) -> Result<Response<Body>, Error> {
-        let id = self.registry.uploads().begin(name, algorithm, actor(&request.permit)).await?;
+        let id = self.uploads.begin(name, algorithm, actor(&request.permit)).await?;
         Ok(self.progress(StatusCode::ACCEPTED, name, Progress { id, length: 0 }, request))
     }
 
-    pub(super) async fn mount_blob(
+    pub(super) async fn mount(
         &self,
         request: &Authorised,
         name: &RepositoryName,
         digest: &Digest,
         from: Option<&RepositoryName>,
     ) -> Result<Response<Body>, Error> {
-        let caller = self.caller(Action::Mount, request);
-        if self.registry.blobs().mount(&caller, name, digest, from).await?.is_some() {
+        let caller = self.callers.of(request, Action::Mount);
+        if self.blobs.mount(&caller, name, digest, from).await?.is_some() {
             return Ok(self.created(name, digest, request));
         }
-        self.start_upload(request, name, digest.algorithm()).await
+        self.start(request, name, digest.algorithm()).await
     }
 
-    pub(super) async fn put_blob(
+    pub(super) async fn put(
         &self,
         request: &Authorised,
         name: &RepositoryName,
@@ -54,22 +69,22 @@ impl Handlers {
         body: Body,
     ) -> Result<Response<Body>, Error> {
         let chunk = self.chunk(request, body)?;
-        let caller = self.caller(Action::Push, request);
-        self.registry.uploads().put(&caller, name, digest, chunk).await?;
+        let caller = self.callers.of(request, Action::Push);
+        self.uploads.put(&caller, name, digest, chunk).await?;
         Ok(self.created(name, digest, request))
     }
 
-    pub(super) async fn upload_status(
+    pub(super) async fn status(
         &self,
         request: &Authorised,
         name: &RepositoryName,
         id: UploadId,
     ) -> Result<Response<Body>, Error> {
-        let length = self.registry.uploads().length(&upload(request, name, id)).await?;
+        let length = self.uploads.length(&upload(request, name, id)).await?;
         Ok(self.progress(StatusCode::NO_CONTENT, name, Progress { id, length }, request))
     }
 
-    pub(super) async fn append_upload(
+    pub(super) async fn append(
         &self,
         request: &Authorised,
         name: &RepositoryName,
@@ -77,7 +92,7 @@ impl Handlers {
         body: Body,
     ) -> Result<Response<Body>, Error> {
         let chunk = self.chunk(request, body)?;
-        match self.registry.uploads().append(&upload(request, name, id), chunk).await {
+        match self.uploads.append(&upload(request, name, id), chunk).await {
             Ok(length) => {
                 Ok(self.progress(StatusCode::ACCEPTED, name, Progress { id, length }, request))
             }
@@ -85,7 +100,7 @@ impl Handlers {
         }
     }
 
-    pub(super) async fn finish_upload(
+    pub(super) async fn finish(
         &self,
         request: &Authorised,
         upload: Upload,
@@ -95,20 +110,20 @@ impl Handlers {
         let chunk = self.chunk(request, body)?;
         let id = upload.id;
         let name = &upload.name;
-        let caller = self.caller(Action::Push, request);
-        match self.registry.uploads().finish(&caller, &upload, digest, chunk).await {
+        let caller = self.callers.of(request, Action::Push);
+        match self.uploads.finish(&caller, &upload, digest, chunk).await {
             Ok(_) => Ok(self.created(name, digest, request)),
             Err(error) => self.chunk_refused(error, name, id, request),
         }
     }
 
-    pub(super) async fn cancel_upload(
+    pub(super) async fn cancel(
         &self,
         request: &Authorised,
         name: &RepositoryName,
         id: UploadId,
     ) -> Result<Response<Body>, Error> {
-        self.registry.uploads().cancel(&upload(request, name, id)).await?;
+        self.uploads.cancel(&upload(request, name, id)).await?;
         let mut response = status(StatusCode::NO_CONTENT);
         response.headers_mut().insert(UPLOAD_UUID, value(&id));
         Ok(response)
