@@ -1,4 +1,4 @@
-//! A connection: what its requests share, and when it ends.
+//! A connection: the state that its requests share, and the task that ends it.
 
 use std::{convert::Infallible, error::Error, pin::pin, sync::Arc, time::Duration};
 
@@ -20,39 +20,40 @@ use super::{
     connection_limit::ConnectionPermit,
     idle::{Activity, Watched},
     peer::Peer,
-    received::{OnConnection, Received},
+    received::{BodyContext, Received},
     transport::{
         Backpressure, Closable, Closing, ControlFrames, HttpStream, Lingering, Unread, Version,
     },
     workers::Assignment,
 };
 
-/// How long a client that asks for nothing has to go when the server stops.
+/// How long an idle client has to close its connection when the server stops.
 const LINGER_ON_SHUTDOWN: Duration = Duration::from_secs(5);
 
-/// A connection. Clones are about the same one.
+/// A connection. Clones share its state.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
     pub(super) peer: Peer,
-    on: OnConnection,
+    body_context: BodyContext,
     closing: Arc<Closing>,
-    /// The server waits for it when it stops.
+    /// A server that stops waits for the drop of this token.
     _open: TaskTrackerToken,
 }
 
-/// What a connection holds until its stream is dropped.
+/// The permit and the assignment of a connection, held until its stream is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) permit: ConnectionPermit,
     pub(super) _assignment: Assignment,
 }
 
-/// A connection's stream, with all that ends with it.
-pub(super) type Open<S> = Closable<HttpStream<S>, Holds>;
+/// The stream of an open connection.
+pub(super) type Open<S> = Closable<HttpStream<S>, StreamGuards>;
 
-/// What ends with a stream, and with it the task that watches the connection.
+/// The guards that the stream of a connection drops. `_end` ends the task that watches the
+/// connection.
 #[derive(Debug)]
-pub(super) struct Holds {
+pub(super) struct StreamGuards {
     _held: Held,
     _end: DropGuard,
     _open: TaskTrackerToken,
@@ -65,16 +66,17 @@ struct Served<S> {
 }
 
 impl Connection {
-    /// The connection of a permit; `tasks` are waited for when the server stops.
+    /// The connection of a permit. A server that stops waits for `tasks`.
     pub(super) fn new(permit: &ConnectionPermit, tasks: &TaskTracker) -> Self {
         let peer = permit.peer.clone();
         let unread = Unread::new(peer.clone());
         let activity = Arc::clone(&permit.activity);
-        let on = OnConnection { activity, unread, tasks: tasks.clone() };
-        Self { peer, on, closing: Arc::default(), _open: tasks.token() }
+        let body_context = BodyContext { activity, unread, tasks: tasks.clone() };
+        Self { peer, body_context, closing: Arc::default(), _open: tasks.token() }
     }
 
-    /// The service that axum-server calls: `service`, with what its requests do noted.
+    /// The service that axum-server calls: `service`, with its requests recorded in the activity of
+    /// the connection.
     pub(super) fn track<S, B>(
         self,
         service: S,
@@ -99,27 +101,27 @@ impl Connection {
         let served = Arc::new(Served { connection: self, service });
         tower::service_fn(move |mut request: Request<Incoming>| {
             let served = Arc::clone(&served);
-            let Self { on, closing, .. } = &served.connection;
+            let Self { body_context, closing, .. } = &served.connection;
             closing.learn(request.extensions_mut());
-            let answering = on.activity.begin();
-            let under_way = on.unread.begin();
-            let (request, ending) = Received::of(request, on);
+            let in_progress = body_context.activity.begin();
+            let under_way = body_context.unread.begin();
+            let (request, gate) = Received::wrap(request, body_context);
             let response = served.service.call(request);
             async move {
-                // The server waits for the request as for its connection.
+                // Holds the token of the connection: a server that stops waits for the request.
                 let _served = served;
                 let response = response.await?;
                 drop(under_way);
-                if ending.waits(&response) {
-                    answering.waits_for_client(true);
+                if gate.waits(&response) {
+                    in_progress.set_waiting_for_client(true);
                 }
-                Ok(answering.watch(ending.await_rest(response).await))
+                Ok(in_progress.watch(gate.await_rest(response).await))
             }
         })
     }
 
-    /// Gives the stream that HTTP is spoken on, and watches it from a task of this runtime until it
-    /// is dropped. When the server is `stopping`, its client has a few seconds to go.
+    /// Wraps the stream for HTTP of this version, and spawns the task that watches the connection on
+    /// the runtime of the caller. `stopping` begins the graceful shutdown of the connection.
     pub(super) fn open<S>(
         self,
         stream: S,
@@ -130,7 +132,7 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let OnConnection { activity, unread, tasks } = &self.on;
+        let BodyContext { activity, unread, tasks } = &self.body_context;
         activity.opened();
         let stream = Lingering::new(stream, Arc::clone(activity));
         let stream = match version {
@@ -142,16 +144,18 @@ impl Connection {
             )),
         };
         let end = held.permit.end.clone();
-        let holds = Holds { _held: held, _end: end.clone().drop_guard(), _open: tasks.token() };
-        let stream = Closable::new(stream, Arc::clone(&self.closing), holds);
+        let guards =
+            StreamGuards { _held: held, _end: end.clone().drop_guard(), _open: tasks.token() };
+        let stream = Closable::new(stream, Arc::clone(&self.closing), guards);
         let watch = watch(Arc::clone(activity), self.closing, end, stopping);
         tasks.spawn_on(watch, &Handle::current());
         stream
     }
 }
 
-/// Ends a connection whose client is waited for no longer, that has to make room for another, or
-/// whose server stops. Returns when `end` is cancelled.
+/// Ends a connection that is idle or stalled, that has to make room for another (`end`), or whose
+/// server is `stopping`. Returns when the connection is closed: the drop of its stream cancels `end`
+/// too.
 async fn watch(
     activity: Arc<Activity>,
     closing: Arc<Closing>,
@@ -159,32 +163,32 @@ async fn watch(
     stopping: CancellationToken,
 ) {
     let mut stalled = pin!(activity.wait_stalled());
-    let enough = async {
+    let shutdown_due = async {
         tokio::select! {
             () = stopping.cancelled() => {}
             () = activity.wait_idle() => {}
         }
     };
-    // A client that is asked to end and does not is closed when it asks for nothing more.
+    // A client that does not close after the graceful shutdown is cut when it is idle.
     let grace = async {
         if stopping.is_cancelled() {
             tokio::time::sleep(LINGER_ON_SHUTDOWN).await;
             activity.wait_idle_for(LINGER_ON_SHUTDOWN).await;
         } else {
-            activity.wait_gone().await;
+            activity.wait_grace().await;
         }
     };
-    let mut enough = pin!(enough);
+    let mut shutdown_due = pin!(shutdown_due);
     let mut grace = pin!(grace);
     let mut is_shutting_down = false;
     loop {
         tokio::select! {
             biased;
             () = end.cancelled() => break,
-            () = enough.as_mut(), if !is_shutting_down => {
+            () = shutdown_due.as_mut(), if !is_shutting_down => {
                 is_shutting_down = true;
                 if stopping.is_cancelled() {
-                    // axum-server shuts the others down, a little later.
+                    // axum-server shuts down connections without a request, a little later.
                     closing.graceful_shutdown_of_requests();
                 } else {
                     closing.graceful_shutdown();
@@ -192,7 +196,7 @@ async fn watch(
             }
             () = grace.as_mut(), if is_shutting_down => break,
             () = stalled.as_mut() => {
-                tracing::debug!("a client takes nothing of what it asked for");
+                tracing::debug!("a client does not read its response; the server closes the connection");
                 break;
             }
         }
@@ -220,13 +224,14 @@ mod tests {
     use super::*;
     use crate::server::{Options, Workers, connection_limit::ConnectionLimit};
 
-    /// It fits into what waits for a slow client.
+    /// The length of a body that fits into hyper's buffer for a slow client.
     const BODY: usize = 30_000;
 
-    /// An address of one connection.
+    /// The address of the only connection.
     #[derive(Clone)]
     struct Client;
 
+    /// A listener that accepts one connection.
     struct Once(Mutex<Option<Open<DuplexStream>>>);
 
     impl Address for Client {
@@ -252,7 +257,7 @@ mod tests {
         }
     }
 
-    /// The clock jumps ahead when there is nothing else to do.
+    /// The paused clock advances to the next timer when all tasks are idle.
     #[tokio::test(start_paused = true)]
     async fn a_slow_client_gets_the_end_of_its_response_when_the_server_stops() {
         let (mut client, stream) = duplex(1000);
@@ -289,6 +294,6 @@ mod tests {
         };
         let (served, taken) = tokio::join!(serving, reading);
         served.unwrap();
-        assert!(taken.len() > BODY, "it took {} bytes and was cut off", taken.len());
+        assert!(taken.len() > BODY, "the client got {} bytes only", taken.len());
     }
 }

@@ -1,8 +1,9 @@
-//! How many connections there may be, and who gets one.
+//! The connection limit (`http.maxconnections`), and the permit of each connection under it.
 //!
-//! A client is accepted before there is a slot for it, because which connection makes room depends on
-//! whose it is. When there is no slot left, an unauthenticated connection is closed for it; an
-//! authenticated one never is, so that where all are authenticated the client waits.
+//! The server accepts a client before it has a permit for it, because the client's address decides
+//! which connection makes room. Where no permit is free, the server closes an unauthenticated
+//! connection. It never closes an authenticated connection to make room: where all are authenticated,
+//! the client waits.
 
 use std::{
     net::SocketAddr,
@@ -27,29 +28,31 @@ use super::{
 };
 use crate::network::Network;
 
-/// Without a limit in words a network may have this part of all connections, and at least so many:
-/// docker opens several at once, and all begin unauthenticated.
-const PART_OF_A_NETWORK: usize = 8;
-const LEAST_OF_A_NETWORK: usize = 8;
+/// The default limit of unauthenticated connections of one network: one in this many of all
+/// connections.
+const NETWORK_SHARE: usize = 8;
 
-/// How many connections a server has and had.
+/// The lowest such default: docker opens several connections at once, and all begin unauthenticated.
+const NETWORK_MINIMUM: usize = 8;
+
+/// Counts of a server's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connections {
-    /// How many there are.
+    /// Open connections.
     pub open: usize,
-    /// On how many of them no request was let in yet.
+    /// Open connections on which no request was authenticated yet.
     pub unauthenticated: usize,
-    /// How many there may be.
+    /// The connection limit.
     pub limit: usize,
-    /// How many there were since the start, with those that there are.
+    /// Connections accepted since the start, the open ones included.
     pub accepted: u64,
-    /// How many unauthenticated ones were closed to make room for others.
+    /// Unauthenticated connections that the server has closed to make room for others.
     pub closed_for_room: u64,
-    /// How many times the limit was reached and somebody else came.
+    /// Clients that arrived when the connection limit was reached.
     pub full: u64,
 }
 
-/// The slots of a server, one for each connection.
+/// The connection limit of a server.
 #[derive(Debug)]
 pub(super) struct ConnectionLimit {
     free: Arc<Semaphore>,
@@ -57,30 +60,29 @@ pub(super) struct ConnectionLimit {
     unauthenticated: Unauthenticated,
     /// Networks of proxies.
     proxies: Vec<IpNet>,
-    /// How long a client may be silent.
     idle_timeout: Duration,
     /// Ends all connections.
     stopped: CancellationToken,
     open: AtomicUsize,
     accepted: AtomicU64,
     full: AtomicU64,
-    /// Whether it was said that there is no slot left.
-    said: AtomicBool,
+    /// Whether the log has the warning that the limit is reached.
+    has_warned: AtomicBool,
 }
 
-/// One of them, until it is dropped.
+/// The permit of one connection, which holds its place under the limit until it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
-    /// Who has it.
+    /// The client of the connection.
     pub(super) peer: Peer,
     pub(super) activity: Arc<Activity>,
-    /// Tells that the connection has to end.
+    /// Cancelled when the connection has to end at once.
     pub(super) end: CancellationToken,
     entry: Arc<Entry>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// A connection among the unauthenticated ones.
+/// The entry of a connection among the unauthenticated ones.
 #[derive(Debug)]
 pub(super) struct Entry {
     id: u64,
@@ -89,23 +91,23 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Notes that a request on the connection was let in.
+    /// Records that a request on the connection was authenticated.
     pub(super) fn authenticated(&self) {
-        self.connection_limit.unauthenticated.leave(self.id);
+        self.connection_limit.unauthenticated.remove(self.id);
         self.activity.authenticated();
     }
 }
 
 impl ConnectionLimit {
-    /// `stopped` ends all connections.
+    /// The limits of these options. `stopped` ends all connections.
     pub(super) fn new(options: &Options, stopped: CancellationToken) -> Arc<Self> {
         let as_count = |limit: NonZeroU32| usize::try_from(limit.get()).unwrap_or(usize::MAX);
         let limit = as_count(options.maxconnections.unwrap_or_else(rlimit::for_connections));
         let limit = limit.min(Semaphore::MAX_PERMITS);
         let network = options
             .maxconnectionsperaddress
-            .map_or_else(|| (limit / PART_OF_A_NETWORK).max(LEAST_OF_A_NETWORK), as_count);
-        // A quarter is for those who have logged in.
+            .map_or_else(|| (limit / NETWORK_SHARE).max(NETWORK_MINIMUM), as_count);
+        // A quarter is reserved for authenticated connections.
         let limits = Limits { all: limit - limit / 4, network };
         Arc::new(Self {
             free: Arc::new(Semaphore::new(limit)),
@@ -117,27 +119,27 @@ impl ConnectionLimit {
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             full: AtomicU64::new(0),
-            said: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
         })
     }
 
-    /// A slot for a client that was accepted from `addr`, which is none where it came through a
-    /// file. Closes an unauthenticated connection for it where there are too many, and waits where all
-    /// are authenticated. Who comes by a proxy, or through a file, shares the address with others: only
-    /// the limits of all are for those.
+    /// Waits for a permit for a client accepted from `addr`; `None` stands for a Unix socket. Where a
+    /// limit is reached, closes an unauthenticated connection; waits where all are authenticated.
+    /// Clients behind a proxy share its address, as all clients on a Unix socket do, so the limit of
+    /// one network does not apply to them.
     pub(super) async fn admit(self: &Arc<Self>, addr: Option<SocketAddr>) -> ConnectionPermit {
         let own = addr.map(|addr| addr.ip().to_canonical());
         let own = own.filter(|ip| !self.proxies.iter().any(|proxies| proxies.contains(ip)));
         let network = own.map(Network::of);
         let has_room = self.unauthenticated.make_room(network);
         let permit = self.permit(has_room).await;
-        // A proxy keeps connections for whoever comes next.
+        // A proxy keeps idle connections for the requests of its next clients.
         let activity = match network {
             Some(_) => Activity::unauthenticated(self.idle_timeout),
             None => Activity::new(self.idle_timeout),
         };
         let end = self.stopped.child_token();
-        let id = self.unauthenticated.enter(network, Arc::clone(&activity), end.clone());
+        let id = self.unauthenticated.insert(network, Arc::clone(&activity), end.clone());
         let entry = Arc::new(Entry {
             id,
             connection_limit: Arc::clone(self),
@@ -149,7 +151,8 @@ impl ConnectionLimit {
         ConnectionPermit { peer, activity, end, entry, _permit: permit }
     }
 
-    /// Waits for a slot; `has_room` says that one is about to be free.
+    /// Waits for a permit of the semaphore. With `has_room` one is about to be released, by a
+    /// connection that was closed for this client.
     async fn permit(&self, has_room: bool) -> Option<OwnedSemaphorePermit> {
         if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
             return Some(permit);
@@ -157,28 +160,28 @@ impl ConnectionLimit {
         if !has_room {
             self.full.fetch_add(1, Ordering::Relaxed);
             let is_closed = self.unauthenticated.close_first();
-            if !self.said.swap(true, Ordering::Relaxed) {
+            if !self.has_warned.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     limit = self.limit,
-                    "as many connections as there may be; those on which nobody has logged in make \
-                     room for new ones, the longest idle first, and without any further clients \
-                     wait (http.maxconnections)"
+                    "the connection limit is reached; the server closes unauthenticated connections \
+                     for new ones, the longest idle first, and where all are authenticated new \
+                     clients wait (http.maxconnections)"
                 );
             }
             if !is_closed {
                 tracing::debug!("all connections are authenticated; a client waits");
             }
         }
-        // Nobody closes it.
+        // An error is impossible: the semaphore is never closed.
         Arc::clone(&self.free).acquire_owned().await.ok()
     }
 
-    /// Closes an unauthenticated connection, where there is one, because something else has run out
-    /// that each connection takes.
+    /// Closes an unauthenticated connection, if there is one, to release its descriptors.
     pub(super) fn make_room(&self) {
         self.unauthenticated.close_first();
     }
 
+    /// The present counts.
     pub(super) fn count(&self) -> Connections {
         let (unauthenticated, closed_for_room) = self.unauthenticated.count();
         Connections {
@@ -195,12 +198,13 @@ impl ConnectionLimit {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let Entry { id, connection_limit: limit, .. } = &*self.entry;
-        limit.unauthenticated.leave(*id);
+        limit.unauthenticated.remove(*id);
         limit.open.fetch_sub(1, Ordering::Relaxed);
-        // Not for each client that comes and goes at the limit.
+        // A tenth of the permits is free: the log does not repeat both lines for each client that
+        // comes and goes at the limit.
         let has_room = limit.free.available_permits() >= limit.limit / 10;
-        if has_room && limit.said.swap(false, Ordering::Relaxed) {
-            tracing::info!(limit = limit.limit, "there is room for connections again");
+        if has_room && limit.has_warned.swap(false, Ordering::Relaxed) {
+            tracing::info!(limit = limit.limit, "the server has free connections again");
         }
     }
 }

@@ -1,10 +1,11 @@
-//! What is still read of a client that has been answered, and dropped.
+//! Reads and drops what a client still sends after its response, for a limited time and at a limited
+//! rate.
 //!
-//! Many clients send all of a request before they look for its answer. One whose connection is
-//! closed or whose stream is reset meanwhile loses the answer: with something unread in it, a socket
-//! that is closed throws away what was not yet sent (RFC 9112 §9.6). So unwanted bytes are read
-//! for a while, as nginx does (`lingering_time`, `lingering_timeout`), and no faster than a stranger
-//! may use up processor time.
+//! Many clients send all of a request before they read the response. Such a client loses the response
+//! when the server closes the connection or resets the stream meanwhile: a socket that is closed with
+//! unread data discards the data not yet sent (RFC 9112 §9.6). So the server reads on for a while, as
+//! nginx does (`lingering_time`, `lingering_timeout`). The rate limit bounds the processor time that
+//! an unauthenticated client can use up.
 
 use std::{
     future::Future as _,
@@ -15,23 +16,25 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A client that says nothing for this long is not waited for; nor one that goes on for longer than
-/// that.
-pub(super) const QUIET: Duration = Duration::from_secs(5);
-pub(super) const LONGEST: Duration = Duration::from_secs(30);
+/// How long the server waits for the next byte.
+pub(super) const LINGERING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// So many bytes are taken in a second.
+/// How long the server reads in all.
+pub(super) const LINGERING_TIME: Duration = Duration::from_secs(30);
+
+/// How many bytes the server reads per second.
 const RATE: usize = 16 << 20;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How long, and how fast, something unwanted is read.
+/// The time limits and the rate limit of bytes that are discarded.
 #[derive(Debug)]
 pub(super) struct Discard {
-    /// Runs out when the client has been quiet for long, or when the pause is over.
+    /// Elapses at the end of a pause, and otherwise when the next byte is overdue.
     timer: Pin<Box<Sleep>>,
     end: Instant,
-    /// Since when `taken` bytes were.
+    /// When the current second of the rate limit began.
     since: Instant,
+    /// How many bytes were read since then.
     taken: usize,
     paused: bool,
 }
@@ -39,12 +42,12 @@ pub(super) struct Discard {
 impl Discard {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        let timer = Box::pin(sleep(QUIET));
-        Self { timer, end: now + LONGEST, since: now, taken: 0, paused: false }
+        let timer = Box::pin(sleep(LINGERING_TIMEOUT));
+        Self { timer, end: now + LINGERING_TIME, since: now, taken: 0, paused: false }
     }
 
-    /// Reads by `read`, which gives how many bytes it dropped, and `None` when there are no more.
-    /// Ready when that is so, or when the client need not be listened to any longer.
+    /// Calls `read`, which returns the number of bytes that it dropped, and `None` at the end. Ready
+    /// at the end, or when a time limit has elapsed.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -56,22 +59,23 @@ impl Discard {
                 self.paused = false;
             }
             match read(cx) {
-                Poll::Ready(Some(bytes)) if self.goes_on(bytes) => {}
+                Poll::Ready(Some(bytes)) if self.note(bytes) => {}
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return self.timer.as_mut().poll(cx),
             }
         }
     }
 
-    /// Notes that something has come, and says whether there may be more.
-    fn goes_on(&mut self, bytes: usize) -> bool {
+    /// Counts the bytes, sets the timer, and returns whether the server reads on.
+    fn note(&mut self, bytes: usize) -> bool {
         let now = Instant::now();
         if now >= self.since + SECOND {
-            (self.since, self.taken) = (now, 0);
+            self.since = now;
+            self.taken = 0;
         }
         self.taken += bytes;
         self.paused = self.taken >= RATE;
-        let until = if self.paused { self.since + SECOND } else { now + QUIET };
+        let until = if self.paused { self.since + SECOND } else { now + LINGERING_TIMEOUT };
         self.timer.as_mut().reset(until.min(self.end));
         now < self.end
     }
@@ -83,9 +87,11 @@ mod tests {
 
     use super::*;
 
-    /// How long a client is read that has sent `bytes` each time it is looked for.
+    /// How long, and how much, the server reads from a client that has sent `bytes` at each read.
     async fn read_for(bytes: Option<usize>) -> (Duration, usize) {
-        let (begun, mut discard, mut heard) = (Instant::now(), Discard::new(), 0);
+        let begun = Instant::now();
+        let mut discard = Discard::new();
+        let mut heard = 0;
         poll_fn(|cx| {
             discard.poll(cx, |_| match bytes {
                 Some(bytes) if heard < 100 * RATE => {
@@ -101,16 +107,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_is_quiet_is_let_go() {
+    async fn discarding_ends_after_the_lingering_timeout_without_a_byte() {
         let (took, _) = read_for(None).await;
-        assert_eq!(took.as_secs(), QUIET.as_secs());
+        assert_eq!(took.as_secs(), LINGERING_TIMEOUT.as_secs());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_sends_on_and_on_is_read_slowly_and_let_go() {
+    async fn discarding_of_an_endless_body_is_slow_and_ends_after_the_lingering_time() {
         let (took, heard) = read_for(Some(1 << 20)).await;
-        assert_eq!(took.as_secs(), LONGEST.as_secs());
-        let most = RATE * (LONGEST.as_secs() as usize + 1);
+        assert_eq!(took.as_secs(), LINGERING_TIME.as_secs());
+        let most = RATE * (LINGERING_TIME.as_secs() as usize + 1);
         assert!((most / 2..=most).contains(&heard), "{heard}");
     }
 }

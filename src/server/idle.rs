@@ -1,13 +1,12 @@
-//! When a client is waited for no longer.
+//! The idle timeout of connections, and the timeout of stalled responses.
 //!
-//! hyper gives up a connection of HTTP/1 on which no request begins. It never gives up one of
-//! HTTP/2, nor one whose client asks for a blob and then takes nothing of it; and each of them holds
-//! a descriptor, and the second a file. So what a connection does is noted here: how many requests
-//! are being answered, since when there is none, and which responses wait for their client. What
-//! the server itself takes its time for is never held against a client.
+//! hyper closes an HTTP/1.1 connection on which no request begins. It never closes an idle HTTP/2
+//! connection, nor a connection whose client requests a blob and takes nothing of it; each of these
+//! holds a descriptor, and the second an open file too. So [`Activity`] records how many requests of
+//! a connection are in progress, since when there has been no request, and which responses wait for
+//! the client. The time that the server itself takes never counts against the client.
 //!
-//! Where no request was let in yet a client is waited for only a short time, in whatever it does: a
-//! connection costs nothing to somebody without a password.
+//! An unauthenticated connection has shorter timeouts, since a client needs no password to open one.
 
 use std::{
     pin::Pin,
@@ -23,55 +22,55 @@ use axum::http::Response;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 
-/// A client that takes something now and then may be slow: what the system keeps for it is some
-/// megabytes, and may take longer to drain than a client may be silent.
+/// A response is stalled after this many idle timeouts: the system buffers some megabytes for a slow
+/// client, and these may take longer than one idle timeout to drain.
 const STALL_FACTOR: u32 = 5;
 
-/// How long an unauthenticated client may be silent, or not take an answer: docker begins with a
-/// request, and goes on as soon as it has read the answer.
+/// The longest idle timeout, and the longest stall, of an unauthenticated connection. docker sends a
+/// request at once, and the next as soon as it has read the response.
 const UNAUTHENTICATED: Duration = Duration::from_secs(10);
 
-/// How long an unauthenticated client has to go when it is told that this is the end.
+/// How long an unauthenticated client has to close after a graceful shutdown of its connection.
 const UNAUTHENTICATED_GRACE: Duration = Duration::from_secs(1);
 
-/// How often a connection is asked that nothing can be said of yet.
+/// How often [`Activity::until`] evaluates a condition that has no deadline yet.
 const POLL_EVERY: Duration = Duration::from_secs(5);
 
-/// What a connection does.
+/// The activity of a connection: its requests, its responses and its writes.
 #[derive(Debug)]
 pub(super) struct Activity {
     idle_timeout: Duration,
-    /// Whether the client is waited for as long as that.
+    /// Whether the full idle timeout applies.
     is_authenticated: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Requests that are being answered, and bodies that are discarded.
+    /// The number of requests in progress and of bodies being discarded.
     open: usize,
-    /// Bodies that are discarded: what is left of requests that were answered.
+    /// The number of bodies being discarded: the rests of requests that have been answered.
     discarded: usize,
-    /// Since when there is none, and nothing waits to be written.
+    /// When the last request ended, or the last blocked write began or ended.
     idle_since: Instant,
-    /// Responses of which the client may take more, and since when. There is one in most cases, and
+    /// The responses that wait for the client, by id, and since when. Most often there is one, and
     /// never more than a connection may have streams.
     untaken: Vec<(u64, Instant)>,
-    /// How many responses there were.
-    responses: u64,
-    /// Since when nothing can be written, because the client takes nothing of what was.
-    unwritten: Option<Instant>,
-    /// Whether our side is closed, and the end waited for elsewhere.
-    lingers: bool,
+    /// The number of requests so far, which is the id of the last one.
+    requests: u64,
+    /// Since when a write is blocked, because the client does not read.
+    blocked: Option<Instant>,
+    /// Whether our side is closed; `Lingering` bounds what remains.
+    is_lingering: bool,
 }
 
 impl State {
-    /// Whether nothing is asked for and nothing waits for the client.
+    /// Whether no request is in progress and nothing waits for the client.
     const fn is_idle(&self) -> bool {
-        self.open == 0 && self.unwritten.is_none() && !self.lingers
+        self.open == 0 && self.blocked.is_none() && !self.is_lingering
     }
 
-    /// Notes that a request, or what is left of its body, is done with.
+    /// Records the end of a request or of a discarded body.
     fn end(&mut self) {
         self.open -= 1;
         if self.open == 0 {
@@ -79,7 +78,7 @@ impl State {
         }
     }
 
-    /// Notes that a response does not wait for the client.
+    /// Records that the response of this id does not wait for the client.
     fn take(&mut self, id: u64) {
         if let Some(index) = self.untaken.iter().position(|(untaken, _)| *untaken == id) {
             self.untaken.swap_remove(index);
@@ -88,37 +87,37 @@ impl State {
 }
 
 impl Activity {
-    /// A connection that begins, with a client that may be silent for so long.
+    /// The activity of a new connection with this idle timeout.
     pub(super) fn new(idle_timeout: Duration) -> Arc<Self> {
-        Self::begun(idle_timeout, true)
+        Self::begin_connection(idle_timeout, true)
     }
 
-    /// As [`new`](Self::new), but the client may be silent only for a short time until it is
+    /// As [`new`](Self::new), with an idle timeout of at most ten seconds until the connection is
     /// [`authenticated`](Self::authenticated).
     pub(super) fn unauthenticated(idle_timeout: Duration) -> Arc<Self> {
-        Self::begun(idle_timeout, false)
+        Self::begin_connection(idle_timeout, false)
     }
 
-    fn begun(idle_timeout: Duration, is_authenticated: bool) -> Arc<Self> {
+    fn begin_connection(idle_timeout: Duration, is_authenticated: bool) -> Arc<Self> {
         let state = State {
             open: 0,
             discarded: 0,
             idle_since: Instant::now(),
             untaken: Vec::new(),
-            responses: 0,
-            unwritten: None,
-            lingers: false,
+            requests: 0,
+            blocked: None,
+            is_lingering: false,
         };
         let is_authenticated = AtomicBool::new(is_authenticated);
         Arc::new(Self { idle_timeout, is_authenticated, state: Mutex::new(state) })
     }
 
-    /// Notes that a request was let in.
+    /// Records that a request was authenticated.
     pub(super) fn authenticated(&self) {
         self.is_authenticated.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that the client has come through the door: its time to ask for something begins.
+    /// Records the end of the handshake, at which the idle timeout begins.
     pub(super) fn opened(&self) {
         self.state().idle_since = Instant::now();
     }
@@ -127,7 +126,7 @@ impl Activity {
         self.is_authenticated.load(Ordering::Relaxed)
     }
 
-    /// How long the client may be silent as things are.
+    /// The idle timeout that applies now.
     fn timeout(&self) -> Duration {
         if self.is_authenticated() {
             self.idle_timeout
@@ -136,27 +135,27 @@ impl Activity {
         }
     }
 
-    /// Since when nothing but the client is waited for: until it asks for something, sends what
-    /// nobody wants, or takes an answer. `None` while the server is at work on a request.
-    pub(super) fn waits_since(&self) -> Option<Instant> {
+    /// Since when the server waits for the client alone: for a request, for the rest of a body that
+    /// it discards, or until the client takes a response. `None` while the server works on a request.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
         let state = self.state();
         if state.open > state.untaken.len() + state.discarded {
             return None;
         }
         let untaken = state.untaken.iter().map(|(_, since)| *since);
-        Some(untaken.chain(state.unwritten).min().unwrap_or(state.idle_since))
+        Some(untaken.chain(state.blocked).min().unwrap_or(state.idle_since))
     }
 
-    /// Notes a request.
-    pub(super) fn begin(self: &Arc<Self>) -> Answering {
+    /// Records a request, which is in progress until the guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> InProgress {
         let mut state = self.state();
         state.open += 1;
-        state.responses += 1;
-        Answering { id: state.responses, activity: Arc::clone(self) }
+        state.requests += 1;
+        InProgress { id: state.requests, activity: Arc::clone(self) }
     }
 
-    /// Notes that what is left of a request's body is read and dropped. The connection is not idle
-    /// meanwhile, but nothing is waited for except the client.
+    /// Records that the server discards the rest of a request's body, until the guard is dropped.
+    /// Meanwhile the connection is not idle, although the server waits for the client alone.
     pub(super) fn discard(self: &Arc<Self>) -> Discarding {
         let mut state = self.state();
         state.open += 1;
@@ -164,28 +163,29 @@ impl Activity {
         Discarding(Arc::clone(self))
     }
 
-    /// Notes whether a write has to wait until the client takes something.
-    pub(super) fn waits_to_write(&self, waits: bool) {
+    /// Records whether a write is blocked until the client reads.
+    pub(super) fn set_write_blocked(&self, is_blocked: bool) {
         let mut state = self.state();
         let now = Instant::now();
-        state.unwritten = waits.then_some(now);
+        state.blocked = is_blocked.then_some(now);
         state.idle_since = now;
     }
 
-    /// Notes that our side of the connection is closed. It is not idle from here on: whoever closes
-    /// it waits for the client, and not for ever.
-    pub(super) fn lingers(&self) {
-        self.state().lingers = true;
+    /// Records that our side of the connection is closed. From here on the connection is not idle:
+    /// the lingering close has a time limit of its own.
+    pub(super) fn begin_lingering(&self) {
+        self.state().is_lingering = true;
     }
 
-    /// Ends when nothing was asked for as long as a client may be silent.
+    /// Resolves after one idle timeout without a request.
     pub(super) async fn wait_idle(&self) {
         self.until(|state| state.is_idle().then(|| state.idle_since + self.timeout())).await;
     }
 
-    /// Ends when a client that was told that this is the end has had time to go: as long again, and
-    /// when it is unauthenticated very little, for whatever else it does.
-    pub(super) async fn wait_gone(&self) {
+    /// Resolves when the client has had time to close after a graceful shutdown: after two idle
+    /// timeouts without a request in all; on an unauthenticated connection one second after the idle
+    /// timeout, even where a write is blocked.
+    pub(super) async fn wait_grace(&self) {
         self.until(|state| {
             if self.is_authenticated() {
                 state.is_idle().then(|| state.idle_since + 2 * self.idle_timeout)
@@ -196,24 +196,25 @@ impl Activity {
         .await;
     }
 
-    /// Ends when for so long nothing was asked for and nothing waited for the client.
-    pub(super) async fn wait_idle_for(&self, long: Duration) {
-        self.until(|state| state.is_idle().then(|| state.idle_since + long)).await;
+    /// Resolves when the connection has been idle for `duration`.
+    pub(super) async fn wait_idle_for(&self, duration: Duration) {
+        self.until(|state| state.is_idle().then(|| state.idle_since + duration)).await;
     }
 
-    /// Ends when something waits for the client, and has for too long.
+    /// Resolves when a response or a write has waited for the client for too long.
     pub(super) async fn wait_stalled(&self) {
         self.until(|state| {
-            // What is answered to whoever was not let in is small.
+            // Responses to unauthenticated clients are small.
             let factor = if self.is_authenticated() { STALL_FACTOR } else { 1 };
             let timeout = self.timeout() * factor;
             let untaken = state.untaken.iter().map(|(_, since)| since);
-            untaken.chain(&state.unwritten).min().map(|since| *since + timeout)
+            untaken.chain(&state.blocked).min().map(|since| *since + timeout)
         })
         .await;
     }
 
-    /// Ends at the moment that `due` gives. As long as it gives none, it is asked now and then.
+    /// Resolves at the deadline that `due` returns. Evaluates `due` again at that deadline, and from
+    /// time to time while it returns `None`.
     async fn until(&self, due: impl Fn(&State) -> Option<Instant>) {
         loop {
             let next = due(&self.state());
@@ -231,7 +232,7 @@ impl Activity {
     }
 }
 
-/// A body that is discarded, until this is dropped.
+/// Marks a body as being discarded until it is dropped.
 #[derive(Debug)]
 pub(super) struct Discarding(Arc<Activity>);
 
@@ -243,32 +244,32 @@ impl Drop for Discarding {
     }
 }
 
-/// A request that is being answered, until this is dropped.
+/// Marks a request as in progress until it is dropped.
 #[derive(Debug)]
-pub(super) struct Answering {
+pub(super) struct InProgress {
     id: u64,
     activity: Arc<Activity>,
 }
 
-impl Answering {
-    /// A response whose body says when it waits for the client.
+impl InProgress {
+    /// Wraps the body of the response, so that the activity records when it waits for the client.
     pub(super) fn watch<B: Body + Unpin>(self, response: Response<B>) -> Response<Watched<B>> {
-        self.waits_for_client(!response.body().is_end_stream());
-        response.map(|body| Watched { body, answering: self })
+        self.set_waiting_for_client(!response.body().is_end_stream());
+        response.map(|body| Watched { body, request: self })
     }
 
-    /// Notes whether nothing but the client is waited for: that it sends the rest of the request, or
-    /// takes what there is of the response.
-    pub(super) fn waits_for_client(&self, waits: bool) {
+    /// Records whether this request waits for the client alone: to send the rest of the request, or
+    /// to take the response as far as it is available.
+    pub(super) fn set_waiting_for_client(&self, is_waiting: bool) {
         let mut state = self.activity.state();
         state.take(self.id);
-        if waits {
+        if is_waiting {
             state.untaken.push((self.id, Instant::now()));
         }
     }
 }
 
-impl Drop for Answering {
+impl Drop for InProgress {
     fn drop(&mut self) {
         let mut state = self.activity.state();
         state.take(self.id);
@@ -276,11 +277,11 @@ impl Drop for Answering {
     }
 }
 
-/// A body on its way to a client.
+/// The body of a response, which records when it waits for the client.
 #[derive(Debug)]
 pub(super) struct Watched<B> {
     body: B,
-    answering: Answering,
+    request: InProgress,
 }
 
 impl<B: Body + Unpin> Body for Watched<B> {
@@ -292,8 +293,8 @@ impl<B: Body + Unpin> Body for Watched<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let poll = Pin::new(&mut self.body).poll_frame(cx);
-        // The last piece waits as well, in hyper, and when it is taken this is dropped.
-        self.answering.waits_for_client(matches!(poll, Poll::Ready(Some(Ok(_)))));
+        // The last frame waits too, in hyper; hyper drops this body when the client has taken it.
+        self.request.set_waiting_for_client(matches!(poll, Poll::Ready(Some(Ok(_)))));
         poll
     }
 
@@ -326,12 +327,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_is_idle_when_nothing_was_asked_for_long() {
+    async fn a_connection_is_idle_after_the_timeout_without_a_request() {
         let activity = Activity::new(TIMEOUT);
         after(0.9).await;
         let request = activity.begin();
         after(9.0).await;
-        assert!(activity.wait_idle().now_or_never().is_none(), "something is being answered");
+        assert!(activity.wait_idle().now_or_never().is_none(), "a request is in progress");
         drop(request);
         after(0.9).await;
         assert!(activity.wait_idle().now_or_never().is_none());
@@ -340,36 +341,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_nothing_is_stuck_and_a_slow_server_is_not() {
+    async fn a_response_is_stalled_when_the_client_takes_nothing_and_not_when_the_server_is_slow() {
         let activity = Activity::new(TIMEOUT);
-        let stuck = || activity.wait_stalled().now_or_never().is_some();
+        let stalled = || activity.wait_stalled().now_or_never().is_some();
         let (send, mut receive) = tokio::sync::mpsc::unbounded_channel::<Piece>();
         let pieces = futures_util::stream::poll_fn(move |cx| receive.poll_recv(cx));
         let response = Response::new(StreamBody::new(pieces));
         let mut body = activity.begin().watch(response).into_body();
         after(4.9).await;
-        assert!(!stuck());
+        assert!(!stalled());
         after(0.2).await;
-        assert!(stuck(), "nobody asked for the first piece");
+        assert!(stalled(), "hyper has not polled for the first frame");
         assert!(body.frame().now_or_never().is_none());
         after(100.0).await;
-        assert!(!stuck(), "there is none yet");
+        assert!(!stalled(), "the server has no frame yet");
         for _ in 0..10 {
             send.send(piece()).unwrap();
             assert!(body.frame().await.unwrap().is_ok());
             after(4.0).await;
-            assert!(!stuck(), "one after the other is taken");
+            assert!(!stalled(), "the client takes one frame after the other");
         }
         after(1.1).await;
-        assert!(stuck());
+        assert!(stalled());
         drop(send);
         assert!(body.frame().await.is_none());
         after(9.0).await;
-        assert!(!stuck(), "it is over");
+        assert!(!stalled(), "the response has ended");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_response_that_is_given_up_is_not_waited_for() {
+    async fn a_dropped_response_is_neither_stalled_nor_in_progress() {
         let activity = Activity::new(TIMEOUT);
         let body = StreamBody::new(futures_util::stream::iter([piece(), piece()]));
         drop(activity.begin().watch(Response::new(body)));

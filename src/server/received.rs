@@ -1,14 +1,14 @@
-//! Bodies of requests, and what becomes of one that nobody reads to its end.
+//! Bodies of requests, and the rest of a body that its handler drops.
 //!
-//! The answer to a request may leave before the body has come: 401, 404, 413. Whoever answers drops
-//! the body, and the rest of it is read here beside the answer and dropped ([`Discard`]), over either
-//! version of HTTP and whoever it was that answered. Over HTTP/2 the stream stays open for as long, so
-//! that no reset overtakes the answer.
+//! A response may leave before the body of its request has arrived: 401, 404, 413. The handler or the
+//! middleware drops the body, and a task reads and discards the rest beside the response
+//! ([`Discard`]), over both versions of HTTP. Over HTTP/2 the stream stays open meanwhile, so that no
+//! RST_STREAM overtakes the response.
 //!
-//! Where the rest is not going to be read, or nobody can know, an answer over HTTP/1.1 says
-//! `Connection: close` (RFC 9112 §9.3). An answer that is a success waits for the rest: clients send
-//! all of a request that succeeds, and curl 7.88 waits for ever over HTTP/2 when the answer has ended
-//! before its request has.
+//! Where the server will not read the rest to its end, or cannot know whether it will, a response over
+//! HTTP/1.1 has `Connection: close` (RFC 9112 §9.3). A successful response waits for the rest: clients
+//! send all of a request that succeeds, and curl 7.88 hangs over HTTP/2 when the response has ended
+//! before the request.
 
 use std::{
     future::poll_fn,
@@ -32,76 +32,76 @@ use super::{
     transport::{UnderWay, Unread},
 };
 
-/// A client that has announced more than this is told to make another connection: what it sends on
-/// this one is not going to be read to its end.
-const MOST: u64 = 64 << 20;
+/// The longest rest of a body that the server discards to keep an HTTP/1.1 connection alive.
+const MAX_REST: u64 = 64 << 20;
 
-/// The body of a request.
+/// The body of a request. When it is dropped, a task discards the rest.
 #[derive(Debug)]
 pub struct Received {
-    /// `None` once what is left of it goes its own way.
+    /// `None` after the drop has taken it.
     incoming: Option<Incoming>,
     /// `None` for a request without a body.
     progress: Option<Arc<Progress>>,
 }
 
-/// How far a body has come.
+/// How much of a body has been read.
 #[derive(Debug)]
 struct Progress {
-    /// How many bytes were taken.
+    /// The number of bytes read.
     taken: AtomicU64,
-    /// Whether there are no more.
+    /// Whether the body has been read to its end, or has failed.
     ended: AtomicBool,
-    /// Nobody reads it any longer.
-    over: CancellationToken,
-    /// How many bytes there are; `None` where that was not announced.
+    /// Cancelled when the rest has been discarded as far as the server discards it.
+    discarded: CancellationToken,
+    /// The length of the body; `None` where the request does not state it.
     announced: Option<u64>,
-    /// Whether the client waits for 100 before it sends any.
+    /// Whether the client waits for 100 (Continue) before it sends the body.
     expects: bool,
-    connection: OnConnection,
+    connection: BodyContext,
 }
 
-/// What a body has to do with its connection.
+/// The parts of a connection that its request bodies use.
 #[derive(Clone, Debug)]
-pub(super) struct OnConnection {
+pub(super) struct BodyContext {
     pub(super) activity: Arc<Activity>,
     pub(super) unread: Arc<Unread>,
-    /// The tasks that read unwanted bodies; the server waits for them when it stops.
+    /// The tasks that discard bodies; the server waits for them when it stops.
     pub(super) tasks: TaskTracker,
 }
 
-/// What the request's body means for the answer.
+/// Decides, by the state of the request's body, when the response leaves and whether it keeps the
+/// connection alive.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct ResponseGate {
     progress: Option<Arc<Progress>>,
     is_http1: bool,
 }
 
 impl Received {
-    /// A request as it has come, and what its body means for the answer.
-    pub(super) fn of(
+    /// Wraps the body of a request, and returns the gate of its response.
+    pub(super) fn wrap(
         request: Request<Incoming>,
-        connection: &OnConnection,
-    ) -> (Request<Self>, Ending) {
+        connection: &BodyContext,
+    ) -> (Request<Self>, ResponseGate) {
         let is_http1 = request.version() < Version::HTTP_2;
         let expects = is_http1 && request.headers().contains_key(header::EXPECT);
         let progress = (!request.body().is_end_stream()).then(|| {
             Arc::new(Progress {
                 taken: AtomicU64::new(0),
                 ended: AtomicBool::new(false),
-                over: CancellationToken::new(),
+                discarded: CancellationToken::new(),
                 announced: request.body().size_hint().exact(),
                 expects,
                 connection: connection.clone(),
             })
         });
-        let ending = Ending { progress: progress.clone(), is_http1 };
-        (request.map(|incoming| Self { incoming: Some(incoming), progress }), ending)
+        let gate = ResponseGate { progress: progress.clone(), is_http1 };
+        (request.map(|incoming| Self { incoming: Some(incoming), progress }), gate)
     }
 }
 
 impl Progress {
-    /// Notes what was asked for and has come.
+    /// Records the result of a poll of the body.
     fn note(&self, poll: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>, is_end: bool) {
         match poll {
             Poll::Ready(Some(Ok(frame))) => {
@@ -121,36 +121,36 @@ impl Progress {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Whether the client still waits to be told to send the body.
+    /// Whether the client still waits for 100 (Continue).
     fn is_held_back(&self) -> bool {
         self.expects && self.taken.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether the rest of the body is read, as far as one can tell.
-    fn is_read_to_its_end(&self) -> bool {
+    /// Whether the server is going to read the body to its end, as far as it can know.
+    fn will_be_read(&self) -> bool {
         let rest = |length: u64| length.saturating_sub(self.taken.load(Ordering::Relaxed));
-        !self.is_held_back() && self.announced.is_some_and(|length| rest(length) <= MOST)
+        !self.is_held_back() && self.announced.is_some_and(|length| rest(length) <= MAX_REST)
     }
 }
 
-impl Ending {
-    /// Whether an answer may leave only when the client has sent the rest of the body.
+impl ResponseGate {
+    /// Whether the response waits for the rest of the body.
     pub(super) fn waits<B>(&self, response: &Response<B>) -> bool {
         let waits = |progress: &Arc<Progress>| !progress.has_ended() && !progress.is_held_back();
         response.status().is_success() && self.progress.as_ref().is_some_and(waits)
     }
 
-    /// Gives an answer that may leave now, and that tells the client whether there will be others
-    /// after it.
+    /// Returns the response when it may leave, with `Connection: close` where the connection cannot be
+    /// kept alive.
     pub(super) async fn await_rest<B>(self, mut response: Response<B>) -> Response<B> {
         let waits = self.waits(&response);
         let Some(progress) = self.progress else { return response };
         if waits {
-            progress.over.cancelled().await;
+            progress.discarded.cancelled().await;
         }
-        let stays = progress.has_ended()
-            || progress.is_read_to_its_end() && response.status() != StatusCode::REQUEST_TIMEOUT;
-        if self.is_http1 && !stays {
+        let is_kept_alive = progress.has_ended()
+            || progress.will_be_read() && response.status() != StatusCode::REQUEST_TIMEOUT;
+        if self.is_http1 && !is_kept_alive {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -184,28 +184,28 @@ impl Body for Received {
 }
 
 impl Drop for Received {
-    /// Leaves the rest of the body to a task that reads and drops it.
+    /// Leaves the rest of the body to a task that discards it.
     fn drop(&mut self) {
         let (Some(incoming), Some(progress)) = (self.incoming.take(), self.progress.take()) else {
             return;
         };
-        // To ask for a body that the client holds back would have it sent.
+        // To poll a body that the client holds back makes hyper send 100 (Continue).
         if progress.has_ended() || progress.is_held_back() {
             return;
         }
-        // Without a runtime the connection is gone as well.
-        let Ok(runtime) = Handle::try_current() else { return progress.over.cancel() };
+        // Outside a runtime the connection has ended too.
+        let Ok(runtime) = Handle::try_current() else { return progress.discarded.cancel() };
         let tasks = progress.connection.tasks.clone();
-        // Before the request counts as answered, so that what has come of its body still counts.
+        // Begins before the request ends, so that `Unread` keeps its count of unread bytes.
         let under_way = progress.connection.unread.begin();
         tasks.spawn_on(discard(incoming, progress, under_way), &runtime);
     }
 }
 
-/// Reads what is left of a body, for as long as that is worth it. The connection is not idle
-/// meanwhile.
+/// Discards the rest of a body, within the limits of [`Discard`]. Meanwhile the connection is not
+/// idle.
 async fn discard(mut incoming: Incoming, progress: Arc<Progress>, _under_way: UnderWay) {
-    let _over = progress.over.clone().drop_guard();
+    let _discarded = progress.discarded.clone().drop_guard();
     let _discarding = progress.connection.activity.discard();
     let mut discard = Discard::new();
     poll_fn(|cx| {

@@ -1,14 +1,16 @@
-//! The connections on which no request was let in yet: how many there may be, and which of them makes
-//! room for the next.
+//! Unauthenticated connections: their limits, and the choice of the connection that the server closes
+//! for a new one.
 //!
-//! Every connection begins as one of these, a user's as well, so a new one is never refused for their
-//! number: another is closed for it. Where the network of its client has as many as it may have, that
-//! is one of the same network, so that nobody takes anything from others; behind an address that many
-//! share it is better to lose what is idle than to let one of them keep the rest out.
+//! Every connection begins unauthenticated, a user's too. So the limits never refuse a new connection;
+//! the server closes another for it. Where the client's network has reached its limit, the server
+//! closes a connection of the same network, so that no network takes connections from others. Where
+//! many clients share an address, it is better to lose an idle connection than to let one client keep
+//! the others out.
 //!
-//! The one that goes is the one whose client has been waited for longest: within a handshake, a head,
-//! between requests, or because an answer is not taken. One whose request the server is at work on,
-//! such as a password that is being checked, goes only when there is no other, the oldest first.
+//! The server closes the connection whose client it has waited for longest: in a handshake, in the head
+//! of a request, between requests, or because the client does not take a response. A connection whose
+//! request the server works on (it checks a password) is closed only when there is no other, the oldest
+//! first.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -23,17 +25,18 @@ use tokio_util::sync::CancellationToken;
 use super::idle::Activity;
 use crate::network::{Network, Site};
 
-/// Whoever is given a /48 of IPv6 may have so many times what a /64 may have.
+/// The limit of a site (a /48 of IPv6), as a multiple of the limit of a network (a /64).
 const NETWORKS_OF_A_SITE: usize = 4;
 
-/// That connections are being closed is said again after so long.
+/// The shortest time between two warnings that the server closes connections.
 const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
 
-/// How many unauthenticated connections there may be.
+/// The largest numbers of unauthenticated connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
+    /// The limit of the server.
     pub(super) all: usize,
-    /// Of one network (`http.maxconnectionsperaddress`).
+    /// The limit of one network (`http.maxconnectionsperaddress`).
     pub(super) network: usize,
 }
 
@@ -46,7 +49,7 @@ impl Limits {
     }
 }
 
-/// Connections that have a limit together.
+/// A group of connections that has one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Group {
     Network(Network),
@@ -62,7 +65,7 @@ impl fmt::Display for Group {
     }
 }
 
-/// What the connections of a network are counted among.
+/// The groups that a connection of this network belongs to.
 fn groups(network: Option<Network>) -> impl Iterator<Item = Group> {
     let site = network.filter(|network| network.is_part_of_site()).map(Network::site);
     network.map(Group::Network).into_iter().chain(site.map(Group::Site))
@@ -75,29 +78,37 @@ pub(super) struct Unauthenticated {
     state: Mutex<State>,
 }
 
-/// Connections in the order in which they go. A time is one of the past: a client may have done
-/// something since, so it is looked up again when its connection is the first.
+/// Connections in the order in which the server closes them: by the time since which it waits for the
+/// client. The time may be outdated, so [`State::first`] reads it again before it relies on it.
 type Order = BTreeSet<(Instant, u64)>;
 
 #[derive(Debug, Default)]
 struct State {
-    next: u64,
+    next_id: u64,
     connections: HashMap<u64, Connection>,
     all: Order,
     groups: HashMap<Group, Order>,
-    /// How many were closed to make room.
+    /// The number of connections closed to make room.
     closed: u64,
-    /// When that was said last, and how many there were then.
-    said: Option<(Instant, u64)>,
+    last_warning: Option<Warning>,
+}
+
+/// A warning that the server closes connections.
+#[derive(Debug)]
+struct Warning {
+    time: Instant,
+    /// [`State::closed`] at that time.
+    closed: u64,
 }
 
 #[derive(Debug)]
 struct Connection {
-    /// None where many clients share the address.
+    /// `None` where many clients share the address.
     network: Option<Network>,
-    /// The time in the orders.
+    /// The time under which the orders have the connection.
     since: Instant,
     activity: Arc<Activity>,
+    /// Closes the connection.
     end: CancellationToken,
 }
 
@@ -109,7 +120,7 @@ impl State {
         }
     }
 
-    fn enter(&mut self, id: u64, connection: Connection) {
+    fn insert(&mut self, id: u64, connection: Connection) {
         self.all.insert((connection.since, id));
         for group in groups(connection.network) {
             self.groups.entry(group).or_default().insert((connection.since, id));
@@ -117,7 +128,7 @@ impl State {
         self.connections.insert(id, connection);
     }
 
-    fn leave(&mut self, id: u64) -> Option<Connection> {
+    fn remove(&mut self, id: u64) -> Option<Connection> {
         let connection = self.connections.remove(&id)?;
         self.all.remove(&(connection.since, id));
         for group in groups(connection.network) {
@@ -131,27 +142,28 @@ impl State {
         Some(connection)
     }
 
-    /// The connection of a group, or of all, that goes first.
+    /// The connection of a group, or of the server, that is to be closed first.
     fn first(&mut self, group: Option<Group>) -> Option<u64> {
         let now = Instant::now();
-        // Each is looked up once and moves back at most once, but for what happens meanwhile.
+        // Without activity meanwhile, each connection moves back at most once.
         for _ in 0..=self.order(group)?.len() {
             let (since, id) = *self.order(group)?.first()?;
             let activity = &self.connections.get(&id)?.activity;
-            // Those that do not wait for their clients come to stand at the end, by age.
-            let actual = activity.waits_since().unwrap_or(now);
+            // Connections whose request the server works on move to the end, in order of age.
+            let actual = activity.waiting_since().unwrap_or(now);
             if actual <= since {
                 return Some(id);
             }
-            let mut connection = self.leave(id)?;
+            let mut connection = self.remove(id)?;
             connection.since = actual;
-            self.enter(id, connection);
+            self.insert(id, connection);
         }
         Some(self.order(group)?.first()?.1)
     }
 
+    /// Closes the first connection of a group, or of the server. Returns whether there was one.
     fn close_first(&mut self, group: Option<Group>) -> bool {
-        let Some(connection) = self.first(group).and_then(|id| self.leave(id)) else {
+        let Some(connection) = self.first(group).and_then(|id| self.remove(id)) else {
             return false;
         };
         connection.end.cancel();
@@ -159,15 +171,15 @@ impl State {
         true
     }
 
-    /// How many were closed since that was said last, where it is time to say it.
-    fn say(&mut self) -> Option<u64> {
-        let now = Instant::now();
-        let before = match self.said {
-            Some((said, _)) if now < said + REPEAT_LOG_AFTER => return None,
-            Some((_, closed)) => closed,
+    /// The number of connections closed since the last warning, if another warning is due.
+    fn warning_due(&mut self) -> Option<u64> {
+        let time = Instant::now();
+        let before = match &self.last_warning {
+            Some(last) if time < last.time + REPEAT_LOG_AFTER => return None,
+            Some(last) => last.closed,
             None => 0,
         };
-        self.said = Some((now, self.closed));
+        self.last_warning = Some(Warning { time, closed: self.closed });
         Some(self.closed - before)
     }
 }
@@ -177,8 +189,8 @@ impl Unauthenticated {
         Self { limits, state: Mutex::default() }
     }
 
-    /// Makes room for one more of `network`: closes one of the same network, where that has as many
-    /// as it may have, else one of all. Whether one was closed.
+    /// Makes room for a new connection of `network`. Where the network has reached its limit, closes
+    /// one of its connections; where the server has, any connection. Returns whether it closed one.
     pub(super) fn make_room(&self, network: Option<Network>) -> bool {
         let mut state = self.state();
         let is_full = |group: &Group| {
@@ -189,55 +201,57 @@ impl Unauthenticated {
         if full.is_none() && state.all.len() < self.limits.all {
             return false;
         }
-        let (is_closed, to_say) = (state.close_first(full), state.say());
+        let is_closed = state.close_first(full);
+        let warning = state.warning_due();
         drop(state);
-        if let Some(closed) = to_say {
+        if let Some(closed) = warning {
             let limit = full.map_or(self.limits.all, |group| self.limits.of(group));
             match full {
                 Some(network) => tracing::warn!(
                     %network,
                     limit,
                     closed,
-                    "one network has as many connections as it may have on which nobody has logged \
-                     in; the longest idle of them make room for its new ones \
-                     (http.maxconnectionsperaddress)"
+                    "a network has reached its limit of unauthenticated connections; the server \
+                     closes the longest idle of them for new ones (http.maxconnectionsperaddress)"
                 ),
                 None => tracing::warn!(
                     limit,
                     closed,
-                    "three quarters of all connections are such on which nobody has logged in; the \
-                     longest idle of them make room for new ones (http.maxconnections)"
+                    "unauthenticated connections have reached three quarters of the connection \
+                     limit; the server closes the longest idle of them for new ones \
+                     (http.maxconnections)"
                 ),
             }
         }
         is_closed
     }
 
-    /// Closes the one that goes first. Whether there was one.
+    /// Closes the connection whose client the server has waited for longest. Returns whether there
+    /// was one.
     pub(super) fn close_first(&self) -> bool {
         self.state().close_first(None)
     }
 
-    /// Enters a connection, which `end` closes when it has to make room.
-    pub(super) fn enter(
+    /// Adds a connection, which `end` closes when it has to make room. Returns its id.
+    pub(super) fn insert(
         &self,
         network: Option<Network>,
         activity: Arc<Activity>,
         end: CancellationToken,
     ) -> u64 {
         let mut state = self.state();
-        let id = state.next;
-        state.next += 1;
-        state.enter(id, Connection { network, since: Instant::now(), activity, end });
+        let id = state.next_id;
+        state.next_id += 1;
+        state.insert(id, Connection { network, since: Instant::now(), activity, end });
         id
     }
 
-    /// Notes that a connection is authenticated, or over.
-    pub(super) fn leave(&self, id: u64) {
-        self.state().leave(id);
+    /// Removes a connection that has been authenticated or has ended.
+    pub(super) fn remove(&self, id: u64) {
+        self.state().remove(id);
     }
 
-    /// How many there are, and how many were closed to make room.
+    /// The number of unauthenticated connections, and of connections closed to make room.
     pub(super) fn count(&self) -> (usize, u64) {
         let state = self.state();
         (state.connections.len(), state.closed)
@@ -260,7 +274,7 @@ mod tests {
         Some(Network::of(address.parse::<IpAddr>().unwrap()))
     }
 
-    /// Connections by the names that a test gives them.
+    /// A server whose connections have the names that a test gives them.
     struct Server {
         all: Unauthenticated,
         open: Vec<(&'static str, Arc<Activity>, CancellationToken)>,
@@ -271,13 +285,14 @@ mod tests {
             Self { all: Unauthenticated::new(Limits { all, network }), open: Vec::new() }
         }
 
-        /// A connection from an address, a second after the one before.
+        /// Opens a connection from an address, a second after the previous one.
         async fn connect(&mut self, name: &'static str, address: &str) -> Arc<Activity> {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let network = network(address);
             self.all.make_room(network);
-            let (activity, end) = (Activity::new(TIMEOUT), CancellationToken::new());
-            self.all.enter(network, Arc::clone(&activity), end.clone());
+            let activity = Activity::new(TIMEOUT);
+            let end = CancellationToken::new();
+            self.all.insert(network, Arc::clone(&activity), end.clone());
             self.open.push((name, Arc::clone(&activity), end));
             activity
         }
@@ -297,12 +312,12 @@ mod tests {
         assert!(server.closed().is_empty());
         drop(first.begin());
         server.connect("fourth", "192.0.2.4").await;
-        assert_eq!(server.closed(), ["second"], "the first has asked for something since");
+        assert_eq!(server.closed(), ["second"], "the first client has sent a request since");
         assert_eq!(server.all.count(), (3, 1));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_network_makes_room_for_itself_and_no_other() {
+    async fn a_network_at_its_limit_loses_its_own_connections_only() {
         let mut server = Server::new(100, 2);
         server.connect("other", "198.51.100.1").await;
         for name in ["a", "b", "c", "d"] {
@@ -317,11 +332,11 @@ mod tests {
         for (nth, name) in ["h", "i", "j", "k", "l", "m", "n"].into_iter().enumerate() {
             server.connect(name, &format!("2001:db8:0:{}::1", nth + 1)).await;
         }
-        assert_eq!(server.closed(), ["a", "b", "e", "f"], "a ninth of the /48");
+        assert_eq!(server.closed(), ["a", "b", "e", "f"], "the ninth connection of the /48");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_is_worked_on_goes_last_and_an_answer_that_is_not_taken_first() {
+    async fn an_untaken_response_makes_room_first_and_a_running_request_last() {
         let mut server = Server::new(3, 3);
         let working = server.connect("working", "192.0.2.1").await.begin();
         let untaken = server.connect("untaken", "192.0.2.2").await;
@@ -334,16 +349,16 @@ mod tests {
         assert_eq!(server.closed(), ["untaken", "idle"]);
         let others: Vec<_> = server.open[3..].iter().map(|(_, other, _)| other.begin()).collect();
         server.connect("newest", "192.0.2.6").await;
-        assert!(server.open[0].2.is_cancelled(), "the oldest of those that are worked on");
+        assert!(server.open[0].2.is_cancelled(), "the oldest of those with a running request");
         drop((working, untaken, others));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_has_left_makes_no_room_and_takes_none() {
+    async fn a_removed_connection_is_neither_counted_nor_closed() {
         let mut server = Server::new(2, 1);
         server.connect("first", "192.0.2.1").await;
         server.connect("second", "192.0.2.2").await;
-        server.all.leave(0);
+        server.all.remove(0);
         server.connect("third", "192.0.2.1").await;
         assert!(server.closed().is_empty());
         assert!(server.all.close_first() && server.all.close_first());

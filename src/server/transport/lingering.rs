@@ -41,7 +41,7 @@ impl<S> Lingering<S> {
     fn note<T>(&mut self, written: Poll<T>) -> Poll<T> {
         if written.is_pending() != self.waits {
             self.waits = written.is_pending();
-            self.activity.waits_to_write(self.waits);
+            self.activity.set_write_blocked(self.waits);
         }
         written
     }
@@ -76,7 +76,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
         if self.farewell.is_none() {
             let closed = Pin::new(&mut self.stream).poll_shutdown(cx);
             ready!(self.note(closed))?;
-            self.activity.lingers();
+            self.activity.begin_lingering();
         }
         let Self { stream, farewell, .. } = &mut *self;
         let farewell = farewell.get_or_insert_with(Discard::new);
@@ -118,7 +118,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::server::discard::{LONGEST, QUIET};
+    use crate::server::discard::{LINGERING_TIME, LINGERING_TIMEOUT};
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -160,8 +160,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_end_waits_for_what_the_client_still_says_and_not_for_ever() {
         assert_eq!(ends_after(3).await.as_secs(), 3);
-        assert_eq!(ends_after(0).await.as_secs(), QUIET.as_secs());
-        assert_eq!(ends_after(100).await.as_secs(), LONGEST.as_secs());
+        assert_eq!(ends_after(0).await.as_secs(), LINGERING_TIMEOUT.as_secs());
+        assert_eq!(ends_after(100).await.as_secs(), LINGERING_TIME.as_secs());
     }
 
     #[tokio::test(start_paused = true)]
