@@ -1,4 +1,5 @@
-//! Accepts connections: each for a permit, and each for a worker.
+//! The accept loop: accepts connections, takes a connection permit for each, and assigns each to a
+//! worker.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -13,26 +14,26 @@ use super::{
     workers::WorkerPool,
 };
 
-/// How long to wait when no connection can be accepted, for want of file descriptors mostly.
+/// How long the loop waits after a failed accept. Most often the process has no free descriptor.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// When none could be accepted for a while, and then for so long none failed, it is said again.
+/// How long after the last failed accept the next one is logged again.
 const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
 
-/// What accepts the connections of a server.
+/// The accept loop of a server.
 pub(super) struct AcceptLoop {
     pub(super) socket: Socket,
     pub(super) connection_limit: Arc<ConnectionLimit>,
     pub(super) pool: WorkerPool,
-    /// Where connections are handed over to the workers, in the order of the pool.
+    /// The channels to the workers, in the order of the pool.
     pub(super) handovers: Vec<UnboundedSender<Accepted>>,
     pub(super) tasks: TaskTracker,
-    /// Connections whose client has not shown yet which version of HTTP it speaks.
+    /// Connections whose HTTP version is not known yet.
     pub(super) opening: TaskTracker,
 }
 
 impl AcceptLoop {
-    /// Accepts connections for ever. Where there is no permit for one, further clients wait in the
+    /// Accepts connections for ever. While the loop waits for a permit, further clients wait in the
     /// backlog of the socket.
     pub(super) async fn run(&self) {
         let mut failed: Option<Instant> = None;
@@ -44,11 +45,11 @@ impl AcceptLoop {
                     let assignment = self.pool.assign();
                     let handover = &self.handovers[assignment.worker];
                     let held = Held { permit, _assignment: assignment };
-                    // Where the server has stopped meanwhile, this closes the connection.
+                    // Where the worker's server has ended, the failed send closes the connection.
                     let opening = self.opening.token();
                     let _ = handover.send(Accepted { socket, connection, held, opening });
                 }
-                // The client has gone already.
+                // The client has closed the connection already.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     if failed.is_none_or(|failed| failed.elapsed() > REPEAT_LOG_AFTER) {

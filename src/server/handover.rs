@@ -1,4 +1,5 @@
-//! What axum-server listens on: connections that the accept loop hands over to a worker.
+//! The channel through which the accept loop hands connections over to a worker. It is the listener of
+//! the worker's axum-server.
 
 use std::io;
 
@@ -14,43 +15,44 @@ use super::{
     listener::AcceptedSocket,
 };
 
-/// A socket that was accepted for a worker.
+/// An accepted connection, on its way to a worker.
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) socket: AcceptedSocket,
     pub(super) connection: Connection,
     pub(super) held: Held,
-    /// Held until the client has shown which version of HTTP it speaks.
+    /// Held until the HTTP version of the connection is known.
     pub(super) opening: TaskTrackerToken,
 }
 
-/// The listener of one worker.
+/// The receiving end of the channel.
 #[derive(Debug)]
 pub(super) struct Handover(Mutex<UnboundedReceiver<Accepted>>);
 
 impl Handover {
-    /// A listener, and where connections are handed over to it. What waits in between is bounded by
-    /// the permits that connections hold.
+    /// A channel to one worker. It needs no bound of its own: each connection in it holds a connection
+    /// permit.
     pub(super) fn new() -> (UnboundedSender<Accepted>, Self) {
         let (send, receive) = mpsc::unbounded_channel();
         (send, Self(Mutex::new(receive)))
     }
 }
 
-/// axum-server makes a service for each of what it calls addresses.
+/// axum-server calls the maker of services with the address of each connection; the address carries
+/// the whole connection.
 impl Address for Connection {
     type Stream = Accepted;
     type Listener = Handover;
 }
 
 impl AddrListener<Accepted, Connection> for Handover {
-    /// A handover is bound by the accept loop.
+    /// Unsupported: the accept loop has bound the socket.
     async fn bind_to(_: Connection) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// The next connection. Pending for ever when the accept loop has ended: the server stops by its
-    /// handle.
+    /// The next connection. Pending for ever after the accept loop has ended, since axum-server is
+    /// stopped through its handle.
     async fn accept_stream(&self) -> io::Result<(Accepted, Connection)> {
         match self.0.lock().await.recv().await {
             Some(accepted) => {
@@ -61,7 +63,7 @@ impl AddrListener<Accepted, Connection> for Handover {
         }
     }
 
-    /// There is no address but those of the connections.
+    /// Unsupported: only the connections have addresses.
     fn get_local_addr(&self) -> io::Result<Connection> {
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -1,5 +1,4 @@
-//! Where a server listens: an address, a file that is a socket, or what the system has opened for
-//! us.
+//! Listeners: a TCP socket, a Unix socket, or a socket that systemd passes to the process.
 
 use std::{
     fmt,
@@ -26,17 +25,17 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::{Net, Options, transport::SocketStream};
 
-/// Where a server listens.
+/// The address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// An address of this machine and a port.
     Tcp(SocketAddr),
-    /// The path of a socket, where it has one.
+    /// The path of a Unix socket, if it has one.
     Unix(Option<PathBuf>),
 }
 
 impl Address {
-    /// The address, where it is one of TCP.
+    /// The address of a TCP listener; `None` for a Unix socket.
     #[must_use]
     pub const fn tcp(&self) -> Option<SocketAddr> {
         match self {
@@ -56,21 +55,21 @@ impl fmt::Display for Address {
     }
 }
 
-/// A socket that clients can connect to; they wait until a server takes it.
+/// A socket that listens. Clients can connect, and wait in its backlog until a server accepts them.
 #[derive(Debug)]
 pub struct Listener {
     pub(super) socket: Socket,
     pub(super) addr: Address,
-    /// Goes when nobody can connect any more.
+    /// The file of a Unix socket, removed after the socket has been closed.
     pub(super) file: Option<SocketFile>,
 }
 
 impl Listener {
-    /// Listens where the options say.
+    /// Listens on `http.addr`.
     ///
     /// # Errors
     ///
-    /// When it cannot be listened there.
+    /// Those of [`tcp`](Self::tcp) and [`unix`](Self::unix).
     pub fn open(options: &Options) -> Result<Self, BindError> {
         match options.net {
             Net::Tcp => Self::tcp("http.addr", &options.addr),
@@ -78,18 +77,18 @@ impl Listener {
         }
     }
 
-    /// Listens on `host:port`, as the configuration says under `key`. Without a host, on every
-    /// address of either family, as Go does.
+    /// Listens on `host:port`, the value of the configuration's `key`. Without a host, listens on all
+    /// addresses of both families, as Go does.
     ///
     /// # Errors
     ///
-    /// When the address cannot be listened on.
+    /// When the address cannot be bound.
     pub fn tcp(key: &'static str, addr: &str) -> Result<Self, BindError> {
         bind(addr).and_then(Self::of_tcp).map_err(|source| BindError::of_tcp(key, addr, source))
     }
 
-    /// Whether it could be listened on `host:port`: the address is taken until the socket that this
-    /// gives is dropped. Needs no runtime.
+    /// Binds `host:port` to check that a server can. The address is in use until the returned socket
+    /// is dropped. Needs no runtime.
     ///
     /// # Errors
     ///
@@ -98,13 +97,13 @@ impl Listener {
         bind(addr).map_err(|source| BindError::of_tcp(key, addr, source))
     }
 
-    /// Whether it could be listened on a socket of this path. Makes and removes nothing; a socket
-    /// that is there is not connected to, so that it may be one that somebody listens on.
+    /// Checks that a server can bind a Unix socket at this path. Creates and removes nothing. Does not
+    /// connect to an existing socket, so another process may listen on it.
     ///
     /// # Errors
     ///
-    /// When something else is there, when the folder is missing or cannot be written to, and when
-    /// the path is too long.
+    /// When the path is another kind of file, when the folder is missing or not writable, and when the
+    /// path is too long.
     pub fn probe_unix(key: &'static str, path: &str) -> Result<(), BindError> {
         let probed = (|| {
             let path = Path::new(path);
@@ -123,26 +122,26 @@ impl Listener {
         probed.map_err(|source| BindError::of_unix(key, path, source))
     }
 
-    /// Listens on a socket that is a file, of this path. One that a crash has left there is
-    /// replaced; the file goes when the server stops. Who may connect depends on the folder and on
-    /// the process's umask: it takes write access to the file.
+    /// Listens on a Unix socket at this path. Replaces a socket that a crash has left there; the server
+    /// removes the file when it stops. A client needs write access to the file, which the folder and
+    /// the umask of the process decide.
     ///
     /// # Errors
     ///
-    /// When there is something else, or a socket that somebody listens on; when the folder is
-    /// missing or cannot be written to.
+    /// When the path is another kind of file, or a socket on which a process listens; when the folder
+    /// is missing or not writable.
     pub fn unix(key: &'static str, path: &str) -> Result<Self, BindError> {
         let bound = bind_file(Path::new(path))
             .and_then(|(socket, file)| Ok(Self { file: Some(file), ..Self::of_unix(socket)? }));
         bound.map_err(|source| BindError::of_unix(key, path, source))
     }
 
-    /// The socket that systemd has opened for this process (`LISTEN_FDS`, `sd_listen_fds(3)`); of
-    /// several, the first.
+    /// The socket that systemd passes to this process (`LISTEN_FDS`, `sd_listen_fds(3)`), and the
+    /// first of several. `None` if systemd passes none.
     ///
     /// # Errors
     ///
-    /// When what was passed cannot be listened on.
+    /// When the descriptor is not a socket that listens.
     pub fn inherited() -> Result<Option<Self>, InheritError> {
         let mut passed = ListenFd::from_env();
         if passed.len() > 1 {
@@ -181,7 +180,7 @@ impl Listener {
     }
 }
 
-/// What connections are accepted from.
+/// A socket that listens, registered with the runtime that accepts.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(tokio::net::TcpListener),
@@ -193,7 +192,7 @@ impl Socket {
         match self {
             Self::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
-                // On a socket for both families the others look like one of IPv6.
+                // A socket for both families gives IPv4 addresses as IPv4-mapped ones.
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 Ok(AcceptedSocket::Tcp(stream.into_std()?, peer))
             }
@@ -202,7 +201,7 @@ impl Socket {
     }
 }
 
-/// A socket that was accepted and belongs to no runtime yet.
+/// An accepted socket that is not registered with a runtime yet.
 #[derive(Debug)]
 pub(super) enum AcceptedSocket {
     Tcp(net::TcpStream, SocketAddr),
@@ -210,7 +209,7 @@ pub(super) enum AcceptedSocket {
 }
 
 impl AcceptedSocket {
-    /// The client's address; a connection through a socket file has none.
+    /// The client's address; `None` for a client on a Unix socket.
     pub(super) const fn peer(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(_, peer) => Some(*peer),
@@ -236,8 +235,8 @@ fn bind(addr: &str) -> io::Result<TcpListener> {
 }
 
 fn bind_file(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    // Two that start at once must not take each other's socket for one that was left behind. The
-    // lock ends with this function; file systems that have none go without.
+    // Of two processes that start at once, neither may take the other's socket for one that a crash
+    // has left. The lock ends with this function. Some file systems have no locks.
     let folder = File::open(folder_of(path))?;
     match folder.lock() {
         Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
@@ -261,31 +260,30 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Removes a socket that nobody listens on.
+/// Removes a socket on which no process listens.
 fn remove_left_behind(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
-    // Not to wait: somebody who listens may have no room for one more.
+    // Nonblocking, since the backlog of a process that listens may be full.
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let probe = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match connect(&probe, &SocketAddrUnix::new(path)?) {
         Err(rustix::io::Errno::CONNREFUSED) => fs::remove_file(path),
-        // Another error says that something is there, too.
+        // Any other error, too, shows that a process listens.
         Ok(()) | Err(_) => Err(io::ErrorKind::AddrInUse.into()),
     }
 }
 
-/// A connection, which `Accept=yes` passes, cannot be listened on.
+/// Refuses a socket that does not listen: with `Accept=yes` systemd passes a connection.
 fn must_listen(socket: &impl AsFd) -> io::Result<()> {
     if sockopt::socket_acceptconn(socket)? {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "nobody can connect to it"))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"))
 }
 
-/// The file of a socket. It is removed when this is dropped, which takes a call of the system that
-/// may block.
+/// The file of a Unix socket. The drop removes the file, by a system call that may block.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -294,22 +292,23 @@ pub(super) struct SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody may have put something else there meanwhile.
+        // Another process may have replaced the file meanwhile.
         if id(&self.path).is_ok_and(|id| id == self.id)
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!(path = %self.path.display(), %error, "the socket is left behind");
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket file");
         }
     }
 }
 
-/// What tells a file from others: its file system and its number there.
+/// The identity of a file: its device and its inode.
 fn id(path: &Path) -> io::Result<(u64, u64)> {
     let metadata = fs::symlink_metadata(path)?;
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// An address cannot be listened on.
+/// The address of a listener cannot be bound. The message names the address, the key of the
+/// configuration and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {addr}: {hint} {key}")]
 pub struct BindError {
@@ -325,7 +324,7 @@ impl BindError {
             io::ErrorKind::AddrInUse => "another program does; stop it, or choose another",
             io::ErrorKind::PermissionDenied => "ports below 1024 are for root; choose another",
             io::ErrorKind::AddrNotAvailable => "it is not an address of this machine; correct",
-            _ => "<host>:<port> is what to write for",
+            _ => "write <host>:<port> in",
         };
         Self { addr: addr.to_owned(), hint, key, source }
     }
@@ -340,19 +339,19 @@ impl BindError {
             io::ErrorKind::PermissionDenied => {
                 "this user may not write to the folder; allow it, or choose another"
             }
-            _ => "the path of a socket, of at most 107 bytes, is what to write for",
+            _ => "write the path of a socket, of at most 107 bytes, in",
         };
         Self { addr: path.to_owned(), hint, key, source }
     }
 
-    /// Whether somebody listens there already.
+    /// Whether the address is in use.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
         self.source.kind() == io::ErrorKind::AddrInUse
     }
 }
 
-/// What was passed to the process cannot be listened on.
+/// The descriptor that systemd has passed to the process is not a socket that listens.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "cannot listen on the socket that was passed to this process (LISTEN_FDS); in a systemd unit, \
@@ -369,7 +368,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_that_was_left_behind_is_replaced_and_nothing_else_is() {
+    async fn only_a_socket_on_which_no_process_listens_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         drop(UnixListener::bind(&path).unwrap());
@@ -390,7 +389,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_whose_owner_has_no_room_is_not_taken_for_one_left_behind() {
+    async fn a_socket_with_a_full_backlog_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -403,7 +402,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_somebody_else_has_put_there_stays() {
+    async fn a_file_that_has_replaced_the_socket_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let listener = Listener::unix("http.addr", path.to_str().unwrap()).unwrap();

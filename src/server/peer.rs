@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection.
+//! The client of a connection: its address, and whether it is authenticated.
 
 use std::{
     net::SocketAddr,
@@ -13,7 +13,7 @@ use futures_util::task::AtomicWaker;
 
 use super::connection_limit::Entry;
 
-/// The other end of a connection. Clones are about the same connection.
+/// The client of a connection. Clones share its state.
 #[derive(Clone, Debug)]
 pub struct Peer {
     addr: Option<SocketAddr>,
@@ -23,35 +23,35 @@ pub struct Peer {
 #[derive(Debug, Default)]
 struct Shared {
     authenticated: AtomicBool,
-    /// Whoever reads the connection, while it waits to be allowed to.
+    /// The task that reads the connection, while backpressure keeps it waiting.
     reader: AtomicWaker,
-    /// What is told of it; nobody is in tests.
+    /// The entry among the unauthenticated connections; `None` in tests.
     entry: Option<Arc<Entry>>,
 }
 
 impl Peer {
-    /// One that nobody is told of.
+    /// A client without an entry among the unauthenticated connections.
     #[cfg(test)]
     pub(super) fn new(addr: Option<SocketAddr>) -> Self {
         Self { addr, shared: Arc::default() }
     }
 
-    /// The other end of a connection that is entered among the unauthenticated ones.
+    /// The client of a connection with this entry among the unauthenticated ones.
     pub(super) fn of(addr: Option<SocketAddr>, entry: Arc<Entry>) -> Self {
         let shared = Shared { entry: Some(entry), ..Shared::default() };
         Self { addr, shared: Arc::new(shared) }
     }
 
-    /// Its address; `None` where it came through a socket that is a file.
+    /// The client's address; `None` for a client on a Unix socket.
     #[must_use]
     pub const fn addr(&self) -> Option<SocketAddr> {
         self.addr
     }
 
-    /// Notes that a request on this connection was let in. Until then the connection is a
-    /// stranger's, which may hold less, and for less long.
+    /// Records that a request on this connection was authenticated. Until then stricter limits apply
+    /// to the connection.
     pub fn authenticated(&self) {
-        // Each request says so; a store would take the line of the cache from other processors.
+        // Each request calls this; a store would take the cache line from other processors.
         if !self.is_authenticated() {
             self.shared.authenticated.store(true, Ordering::Release);
             if let Some(entry) = &self.shared.entry {
@@ -61,17 +61,18 @@ impl Peer {
         }
     }
 
-    /// Whether a request on this connection was let in.
+    /// Whether a request on this connection was authenticated.
     #[must_use]
     pub fn is_authenticated(&self) -> bool {
         self.shared.authenticated.load(Ordering::Acquire)
     }
 
-    /// Has `reader` woken when the connection may be read on.
+    /// Registers the task that [`wake_reader`](Self::wake_reader) wakes.
     pub(super) fn register_reader(&self, reader: &Waker) {
         self.shared.reader.register(reader);
     }
 
+    /// Wakes the task that reads the connection: it may read on.
     pub(super) fn wake_reader(&self) {
         self.shared.reader.wake();
     }

@@ -1,21 +1,21 @@
-//! How many descriptors the process may have.
+//! The descriptor limit of the process (`RLIMIT_NOFILE`), and the default connection limit from it.
 
 use std::num::NonZeroU32;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// More connections than this are worth asking for in words.
+/// The highest default connection limit. A higher limit has to be configured.
 const MOST: u64 = 10_000;
 
-/// What the process has open besides connections and what is read and written for them.
+/// Descriptors that the process needs besides connections and the files of their requests.
 const OTHERS: u64 = 64;
 
-/// How many connections there may be: each may need a file besides. The limit that the process was
-/// started with is raised as far as it may raise it itself, as programs in Go do.
+/// The default connection limit: half of the descriptors, since each connection may need a file too.
+/// Raises the soft limit of the process to its hard limit first, as programs in Go do.
 pub(super) fn for_connections() -> NonZeroU32 {
     let limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum {
-        // Where it may not be raised, it is as it was.
+        // Where the system refuses, the soft limit stays.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     }
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);

@@ -1,8 +1,9 @@
-//! The threads that serve connections.
+//! Worker threads: they serve connections.
 //!
-//! Each has a runtime of its own, and a connection stays where it was given to: what it waited for
-//! wakes that thread and no other. The threads of one runtime for all wake each other to share what
-//! there is to do, and for small requests that costs a quarter of all there is (docs/PERFORMANCE.md).
+//! Each worker has a runtime of its own, and a connection stays on the worker that it is assigned to:
+//! an event of the connection wakes that thread and no other. The threads of one shared runtime wake
+//! each other to share tasks, which costs a quarter of the processor time of small requests
+//! (docs/PERFORMANCE.md).
 
 use std::{
     io,
@@ -18,19 +19,21 @@ use std::{
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How many there are at least. With two on two processors each is interrupted by the client that it
-/// has just sent something to; more than four are no better (docs/PERFORMANCE.md).
-const AT_LEAST: usize = 4;
+/// The least number of workers. With two workers on two processors, a client on the same machine
+/// interrupts the worker that has just written to it; more than four are no faster
+/// (docs/PERFORMANCE.md).
+const MIN_WORKERS: usize = 4;
 
-/// How many threads each has that wait for the disk: four times this can keep any disk busy.
+/// The number of threads for blocking disk access of each worker: four times as many keep any disk
+/// busy.
 const BLOCKING: usize = 16;
 
-/// Work that blocks and goes on when nobody waits for it any more, such as a look at a disk that
-/// stands still, is waited for no longer at the end.
-const LAST_WORK: Duration = Duration::from_secs(2);
+/// How long a worker that stops waits for its blocking tasks. A task may never return, such as a read
+/// from a disk that does not answer.
+const BLOCKING_GRACE: Duration = Duration::from_secs(2);
 
-/// Threads that serve connections, until this is stopped or dropped: then what they still do ends
-/// where it waits.
+/// The worker threads. When this is stopped or dropped, their tasks end at the next point where they
+/// wait.
 #[derive(Debug)]
 pub struct Workers {
     pool: WorkerPool,
@@ -39,17 +42,19 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts one for each processor, and at least four.
+    /// Starts a worker for each processor, and at least four.
     ///
     /// # Errors
     ///
-    /// When the system has no room for more threads or descriptors.
+    /// When the system refuses more threads or descriptors.
     pub fn start() -> io::Result<Self> {
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let (end, mut pool, mut threads) = (CancellationToken::new(), Vec::new(), Vec::new());
-        // From here on an early return ends those that run.
+        let end = CancellationToken::new();
+        let mut pool = Vec::new();
+        let mut threads = Vec::new();
+        // An early return ends the workers that run already.
         let guard = end.clone().drop_guard();
-        for _ in 0..processors.max(AT_LEAST) {
+        for _ in 0..processors.max(MIN_WORKERS) {
             let runtime = Builder::new_current_thread()
                 .enable_all()
                 .max_blocking_threads(BLOCKING)
@@ -62,24 +67,24 @@ impl Workers {
             let end = end.clone();
             threads.push(thread::Builder::new().name("serving".to_owned()).spawn(move || {
                 runtime.block_on(end.cancelled());
-                runtime.shutdown_timeout(LAST_WORK);
+                runtime.shutdown_timeout(BLOCKING_GRACE);
             })?);
         }
         Ok(Self { pool: WorkerPool(pool.into()), threads, end: guard })
     }
 
-    /// Ends them, and waits for what they have begun to do on the disk.
+    /// Ends the workers, and waits for the blocking tasks that they have begun.
     pub async fn stop(self) {
         let Self { pool: _, threads, end } = self;
         drop(end);
         let join = move || threads.into_iter().all(|thread| thread.join().is_ok());
         if !tokio::task::spawn_blocking(join).await.unwrap_or(false) {
-            tracing::error!("a thread that served connections has panicked");
+            tracing::error!("a worker thread has panicked");
         }
     }
 
-    /// How many tasks are alive on them all: a connection is one, and so are a stream of HTTP/2 that
-    /// waits for something and work that goes on when its client is gone.
+    /// The number of live tasks of all workers: those that serve and watch connections, those of
+    /// requests over HTTP/2, and work that runs to its end although its client has disconnected.
     #[must_use]
     pub fn tasks(&self) -> usize {
         self.pool.0.iter().map(|worker| worker.runtime.metrics().num_alive_tasks()).sum()
@@ -90,7 +95,7 @@ impl Workers {
     }
 }
 
-/// Who connections are given to.
+/// The workers, to which connections are assigned.
 #[derive(Clone, Debug)]
 pub(super) struct WorkerPool(Arc<[Worker]>);
 
@@ -100,16 +105,17 @@ struct Worker {
     connections: Arc<AtomicUsize>,
 }
 
-/// A worker that serves one more connection, until this is dropped.
+/// The assignment of one connection to a worker. It counts among the worker's connections until it is
+/// dropped.
 #[derive(Debug)]
 pub(super) struct Assignment {
-    /// Its index among the [`runtimes`](WorkerPool::runtimes).
+    /// The worker's index among the [`runtimes`](WorkerPool::runtimes).
     pub(super) worker: usize,
     connections: Arc<AtomicUsize>,
 }
 
 impl WorkerPool {
-    /// The runtimes of the workers, one for each.
+    /// The runtime of each worker.
     pub(super) fn runtimes(&self) -> impl Iterator<Item = &Handle> {
         self.0.iter().map(|worker| &worker.runtime)
     }
@@ -137,7 +143,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_connection_goes_where_there_are_fewest() {
+    async fn a_connection_is_assigned_to_the_worker_with_the_fewest() {
         let workers = Workers::start().unwrap();
         let pool = workers.pool();
         let count = pool.0.len();
@@ -152,17 +158,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_been_begun_on_the_disk_is_done_when_they_have_stopped() {
+    async fn stop_waits_for_blocking_tasks() {
         let workers = Workers::start().unwrap();
         let pool = workers.pool();
         let runtime = pool.runtimes().next().unwrap();
         let (begun, has_begun) = oneshot::channel();
         let done = Arc::new(AtomicUsize::new(0));
-        let told = Arc::clone(&done);
+        let set_done = Arc::clone(&done);
         runtime.spawn_blocking(move || {
             begun.send(()).unwrap();
             thread::sleep(Duration::from_millis(100));
-            told.store(1, Ordering::SeqCst);
+            set_done.store(1, Ordering::SeqCst);
         });
         has_begun.await.unwrap();
         workers.stop().await;
@@ -170,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn they_end_when_they_are_dropped() {
+    async fn tasks_end_when_the_workers_are_dropped() {
         let workers = Workers::start().unwrap();
         let pool = workers.pool();
         let runtime = pool.runtimes().next().unwrap();
@@ -180,6 +186,6 @@ mod tests {
             std::future::pending::<()>().await;
         });
         drop(workers);
-        assert!(ends.await.is_err(), "what waited has ended");
+        assert!(ends.await.is_err(), "the waiting task has ended");
     }
 }
