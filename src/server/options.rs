@@ -10,37 +10,38 @@ use serde::{
 
 use super::tls::CipherSuite;
 
-/// What the `http` section says about sockets. Keys as in registry:2's `config.yml`.
+/// The part of the `http` section that concerns sockets. Keys as in registry:2's `config.yml`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Options {
-    /// Where to listen: `host:port`, where an empty host means every address; or the path of a
-    /// socket.
+    /// The address to listen on: `host:port`, where an empty host means all addresses, or the path of
+    /// a Unix socket.
     pub addr: String,
-    /// Which of the two.
+    /// Whether `addr` is an address or a path.
     pub net: Net,
-    /// Where to listen for plain HTTP that is sent to HTTPS: `host:port`. Empty: nowhere.
+    /// The address of the redirect listener, which redirects plain HTTP to HTTPS: `host:port`. Empty:
+    /// no redirect listener.
     pub redirectaddr: String,
-    /// How connections are secured.
+    /// TLS, or plain HTTP.
     pub tls: TlsOptions,
-    /// How long requests that run when the server is told to stop may take to finish.
+    /// How long running requests may take to finish when the server stops.
     pub draintimeout: Duration,
-    /// How long a client may neither ask for anything nor send what it announced. One that takes
-    /// nothing of what it asked for has five times as long. Where no request was let in yet it is ten
-    /// seconds at most, for either.
+    /// The idle timeout: how long the server waits for a client that sends neither a request nor the
+    /// rest of one. A response whose client takes nothing of it is stalled after five idle timeouts.
+    /// On an unauthenticated connection both times are ten seconds at most.
     pub idletimeout: Duration,
-    /// How many connections there may be at a time. On three quarters of them, at most, no request
-    /// was let in yet; of those one is closed where there is no room for another client, and
-    /// without any further clients wait. `None`: half of the descriptors that the process may have,
-    /// and at most 10,000.
+    /// The connection limit. At most three quarters of the connections are unauthenticated. When the
+    /// limit is reached, the server closes an unauthenticated connection for a new one; where all are
+    /// authenticated, new clients wait. `None`: half of the descriptors that the process may open, and
+    /// at most 10,000.
     pub maxconnections: Option<NonZeroU32>,
-    /// How many connections an address may have on which no request was let in yet: an IPv4 address
-    /// or a /64 of IPv6, and four times as many a /48. Beyond, one of the same is closed for a new one.
-    /// `None`: an eighth of all connections, and at least 8.
+    /// The limit of unauthenticated connections of one address: an IPv4 address or a /64 of IPv6; a
+    /// /48 may have four times as many. When the limit is reached, the server closes one of these
+    /// connections for a new one. `None`: an eighth of all connections, and at least 8.
     pub maxconnectionsperaddress: Option<NonZeroU32>,
-    /// The networks of proxies, whose addresses many clients share: neither the limit for each
-    /// address nor the shorter time is for those, nor for whoever comes through a socket that is a
-    /// file. It is for the caller to set.
+    /// The networks of proxies, whose addresses many clients share. Neither the limit of one address
+    /// nor the shorter idle timeout applies to these addresses, nor to clients on a Unix socket. The
+    /// caller sets this.
     #[serde(skip)]
     pub proxies: Vec<IpNet>,
     /// HTTP/2.
@@ -71,7 +72,7 @@ impl Default for Options {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Http2Options {
-    /// Offers HTTP/1.1 only.
+    /// Whether ALPN offers HTTP/1.1 only.
     pub disabled: bool,
 }
 
@@ -79,37 +80,38 @@ pub struct Http2Options {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct H2cOptions {
-    /// Speaks HTTP/2 with those who begin with its preface, where there is no TLS (RFC 9113 §3.3).
+    /// Whether a connection without TLS may carry HTTP/2, when its client begins with the connection
+    /// preface (prior knowledge, RFC 9113 §3.3).
     pub enabled: bool,
 }
 
-/// `http.net`: what is listened on.
+/// `http.net`: the kind of socket that the server listens on.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Net {
     /// An address and a port.
     #[default]
     Tcp,
-    /// A socket that is a file.
+    /// A Unix socket.
     Unix,
 }
 
 /// `http.tls`: a mapping, or `off` (also `false`) for plain HTTP.
 #[derive(Clone, Debug)]
 pub enum TlsOptions {
-    /// Plain HTTP. Only ever the result of the word `off` or `false` in the configuration.
+    /// Plain HTTP. Only the word `off` or `false` in the configuration has this result.
     Off,
     /// TLS with the given certificate.
     On {
-        /// Where certificate and key come from.
+        /// The source of the certificate and its key.
         source: CertificateSource,
-        /// The oldest protocol version that is accepted (`minimumtls`).
+        /// The oldest protocol version that the server accepts (`minimumtls`).
         minimum: TlsVersion,
-        /// What TLS 1.2 is spoken with (`ciphersuites`); nothing in it stands for all. All suites
-        /// of TLS 1.3 are spoken in any case, as by Go.
+        /// The cipher suites of TLS 1.2 (`ciphersuites`); empty: all that the server supports. All
+        /// suites of TLS 1.3 are enabled in any case, as in Go.
         suites: Vec<CipherSuite>,
-        /// The certificates that clients have to show beside their passwords; `None`: none are
-        /// asked for.
+        /// The client certificates that the server accepts, beside the password; `None`: the server
+        /// requests no client certificates.
         clients: Option<ClientCertificates>,
     },
 }
@@ -121,17 +123,17 @@ impl Default for TlsOptions {
 }
 
 impl TlsOptions {
-    /// TLS with this certificate, and nothing else that is not the default.
+    /// TLS with this certificate and the defaults.
     #[must_use]
     pub const fn with(source: CertificateSource) -> Self {
         Self::On { source, minimum: TlsVersion::Tls12, suites: Vec::new(), clients: None }
     }
 }
 
-/// Where the server's certificate comes from.
+/// The source of the server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateSource {
-    /// Made by the local authority in `certs/` of the working directory.
+    /// The local authority, in `certs/` of the working directory, issues it.
     BuiltIn,
     /// PEM files: the chain, leaf first, and the private key.
     Files {
@@ -142,27 +144,27 @@ pub enum CertificateSource {
     },
 }
 
-/// Which certificates of clients are taken.
+/// The client certificates that the server accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientCertificates {
-    /// PEM files with the certificates of those who issue them (`http.tls.clientcas`).
+    /// PEM files with the certificates of the authorities (`http.tls.clientcas`).
     pub authorities: Vec<PathBuf>,
-    /// What is asked for.
+    /// Whether a certificate is required, and whether it is verified.
     pub demand: ClientAuth,
 }
 
-/// `http.tls.clientauth`: what is asked of clients, in registry:2's words. A certificate that is
-/// shown is always one that the client has the key of.
+/// `http.tls.clientauth`: the server's policy for client certificates, in registry:2's words. The
+/// handshake always proves that the client has the key of the certificate that it sends.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClientAuth {
-    /// A certificate from anybody, or none.
+    /// A certificate of any issuer, or no certificate.
     RequestClientCert,
-    /// A certificate from anybody.
+    /// A certificate of any issuer.
     RequireAnyClientCert,
-    /// A certificate that an authority has issued, or none.
+    /// A certificate that one of the authorities has issued, or no certificate.
     VerifyClientCertIfGiven,
-    /// A certificate that an authority has issued.
+    /// A certificate that one of the authorities has issued.
     #[default]
     RequireAndVerifyClientCert,
 }
@@ -185,7 +187,7 @@ impl<'de> Deserialize<'de> for TlsOptions {
     }
 }
 
-/// Not an untagged enum: that would forget which key of the section is wrong.
+/// A visitor and not an untagged enum, whose errors would not name the key of the section.
 struct TlsVisitor;
 
 impl<'de> Visitor<'de> for TlsVisitor {
@@ -232,9 +234,10 @@ impl<'de> Visitor<'de> for TlsVisitor {
                 return Err(A::Error::custom("key is set, certificate is not"));
             }
         };
-        let (authorities, demand) = (section.clientcas, section.clientauth);
-        let clients =
-            (!authorities.is_empty()).then_some(ClientCertificates { authorities, demand });
+        let clients = (!section.clientcas.is_empty()).then_some(ClientCertificates {
+            authorities: section.clientcas,
+            demand: section.clientauth,
+        });
         Ok(TlsOptions::On {
             source,
             minimum: section.minimumtls,

@@ -1,4 +1,4 @@
-//! How TLS is spoken.
+//! The TLS configuration: versions, cipher suites and their order, ALPN, session tickets.
 
 use std::{io, sync::Arc};
 
@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::TlsVersion;
 
-/// What is spoken, the quickest first.
+/// The supported cipher suites, the fastest first.
 const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
     cipher_suite::TLS13_AES_128_GCM_SHA256,
     cipher_suite::TLS13_AES_256_GCM_SHA384,
@@ -32,19 +32,19 @@ const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
     cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 ];
 
-/// Those of them that are quick without hardware for AES.
+/// The cipher suites that are fast without hardware for AES.
 const CHACHA20: [SupportedCipherSuite; 3] = [
     cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
     cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
     cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 ];
 
-/// An item of `http.tls.ciphersuites`: a suite that is spoken here, by the name that Go has for it.
+/// An item of `http.tls.ciphersuites`: a supported cipher suite, by its name in Go.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CipherSuite(SupportedCipherSuite);
 
 impl CipherSuite {
-    /// The protocol version that it belongs to.
+    /// The protocol version of the suite.
     #[must_use]
     pub const fn version(self) -> TlsVersion {
         match self.0 {
@@ -57,7 +57,7 @@ impl CipherSuite {
         CIPHER_SUITES.into_iter().map(Self)
     }
 
-    /// As in Go and in the RFCs; rustls has the version in the names of TLS 1.3.
+    /// The name in Go and in the RFCs. rustls has the version in the names of TLS 1.3.
     fn name(self) -> String {
         format!("{:?}", self.0.suite()).replacen("TLS13_", "TLS_", 1)
     }
@@ -73,15 +73,15 @@ impl<'de> Deserialize<'de> for CipherSuite {
         let names = names.join(", ");
         Err(de::Error::custom(match weakness(&name) {
             Some(weakness) => format!(
-                "{name} is not spoken here, because {weakness}; remove it from the list, which can \
-                 have {names}"
+                "{name} is not supported, because {weakness}; remove it from the list; supported \
+                 are {names}"
             ),
             None => format!("there is no cipher suite `{name}`, only {names}"),
         }))
     }
 }
 
-/// What is wrong with a suite that Go has, and that is not spoken here.
+/// The weakness of a suite that Go supports and this server does not.
 fn weakness(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_uppercase();
     let has = |part| name.starts_with("TLS_") && name.contains(part);
@@ -90,7 +90,7 @@ fn weakness(name: &str) -> Option<&'static str> {
     } else if has("_3DES_") {
         Some("the blocks of 3DES are too short for what a registry sends (Sweet32)")
     } else if has("_CBC_") {
-        Some("CBC, as TLS has it, can be decrypted by whoever watches how long it takes (Lucky 13)")
+        Some("the timing of CBC in TLS lets an attacker decrypt it (Lucky 13)")
     } else if has("TLS_RSA_") {
         Some("an attacker who gets the server's key later can decrypt recorded connections")
     } else {
@@ -98,7 +98,7 @@ fn weakness(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a handshake ended because the client showed no certificate, or one that is not taken.
+/// Whether a handshake failed because the client sent no certificate, or one that the server refuses.
 pub(super) fn is_about_certificate(error: &io::Error) -> bool {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     matches!(
@@ -107,29 +107,29 @@ pub(super) fn is_about_certificate(error: &io::Error) -> bool {
     )
 }
 
-/// What a server agrees on in a handshake.
+/// The protocols that a server accepts in a handshake.
 #[derive(Clone, Copy, Debug)]
 pub struct Protocols<'a> {
     /// The oldest version of TLS.
     pub minimum: TlsVersion,
-    /// The cipher suites of TLS 1.2; all that this module has where the list is empty. Those of
-    /// TLS 1.3 are spoken in any case.
+    /// The cipher suites of TLS 1.2; empty: all supported ones. Those of TLS 1.3 are enabled in any
+    /// case.
     pub cipher_suites: &'a [CipherSuite],
-    /// Whether HTTP/2 is offered beside HTTP/1.1.
+    /// Whether ALPN offers HTTP/2 beside HTTP/1.1.
     pub http2: bool,
 }
 
 /// The TLS configuration of a server. Clones share it.
 ///
-/// It lives as long as the server, for it holds the keys of session tickets; a renewed certificate
-/// goes into the resolver.
+/// It lives as long as the server, since it holds the keys of session tickets. A renewed certificate
+/// replaces the one in the resolver.
 #[derive(Clone, Debug)]
 pub struct Tls {
     basis: Arc<Basis>,
     configs: Arc<ArcSwap<Configs>>,
 }
 
-/// What stays the same whatever is asked of clients.
+/// The part of the configuration that does not depend on client certificates.
 #[derive(Debug)]
 struct Basis {
     builder: ConfigBuilder<ServerConfig, WantsVerifier>,
@@ -145,16 +145,16 @@ struct Configs {
 }
 
 impl Tls {
-    /// The configuration for a server whose certificate `resolver` knows, which speaks `protocols`
-    /// and verifies the certificates of clients by `clients`. 0-RTT stays off: early data can be
+    /// The configuration of a server that presents the certificate of `resolver`, accepts `protocols`,
+    /// and verifies client certificates with `clients`. 0-RTT stays off, since early data can be
     /// replayed.
     ///
-    /// AES-128-GCM is what a client gets that offers it, as from Go's servers: layers pass faster.
-    /// One whose first choice is ChaCha20-Poly1305 gets that; it has no hardware for AES.
+    /// A client that offers AES-128-GCM gets it, as from Go's servers, since it moves layers fastest.
+    /// A client whose first choice is ChaCha20-Poly1305 gets that: it has no hardware for AES.
     ///
     /// # Errors
     ///
-    /// When the system has no randomness for the keys of session tickets.
+    /// When the system has no random numbers for the keys of session tickets.
     pub fn new(
         protocols: Protocols<'_>,
         resolver: Arc<dyn ResolvesServerCert>,
@@ -165,12 +165,12 @@ impl Tls {
             TlsVersion::Tls12 => &[&TLS13, &TLS12],
             TlsVersion::Tls13 => &[&TLS13],
         };
-        let is_spoken = |suite: &CipherSuite| {
+        let is_enabled = |suite: &CipherSuite| {
             cipher_suites.is_empty()
                 || suite.version() == TlsVersion::Tls13
                 || cipher_suites.contains(suite)
         };
-        let cipher_suites = CipherSuite::all().filter(is_spoken).map(|suite| suite.0).collect();
+        let cipher_suites = CipherSuite::all().filter(is_enabled).map(|suite| suite.0).collect();
         let provider = Arc::new(CryptoProvider { cipher_suites, ..default_provider() });
         let protocols = match http2 {
             true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
@@ -187,18 +187,19 @@ impl Tls {
         Ok(Self { basis: Arc::new(basis), configs: Arc::new(ArcSwap::from_pointee(configs)) })
     }
 
-    /// Asks from now on for other certificates of clients, or for none. Connections that are there
-    /// stay.
-    pub fn ask_clients(&self, clients: Option<Arc<dyn ClientCertVerifier>>) {
+    /// Replaces the verifier of client certificates for new handshakes; with `None` the server requests
+    /// no client certificates. Existing connections stay.
+    pub fn set_client_verifier(&self, clients: Option<Arc<dyn ClientCertVerifier>>) {
         self.configs.store(Arc::new(self.basis.configs(clients)));
     }
 
-    /// The configuration for the client that says this. Tickets of one are good for all.
+    /// The configuration for a client with this ClientHello. Both configurations share the keys of
+    /// session tickets.
     pub(super) fn config(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
         let configs = self.configs.load();
-        let spoken = &configs.in_our_order.crypto_provider().cipher_suites;
+        let supported = &configs.in_our_order.crypto_provider().cipher_suites;
         let mut offered = hello.cipher_suites().iter();
-        let first = offered.find_map(|suite| spoken.iter().find(|s| s.suite() == *suite));
+        let first = offered.find_map(|suite| supported.iter().find(|s| s.suite() == *suite));
         let config = match first.is_some_and(|first| CHACHA20.contains(first)) {
             true => &configs.in_client_order,
             false => &configs.in_our_order,
@@ -209,16 +210,17 @@ impl Tls {
 
 impl Basis {
     fn configs(&self, clients: Option<Arc<dyn ClientCertVerifier>>) -> Configs {
-        let asks = clients.is_some();
+        let has_client_auth = clients.is_some();
         let builder = self.builder.clone();
         let builder = match clients {
             Some(clients) => builder.with_client_cert_verifier(clients),
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::clone(&self.resolver));
-        if asks {
-            // Who resumes a session shows no certificate: one that has expired since, or whose
-            // authority is gone, would go on being good. Without tickets it is looked at each time.
+        if has_client_auth {
+            // A client that resumes a session sends no certificate, so a certificate that has expired
+            // since, or whose authority has been removed, would stay valid. Without tickets every
+            // handshake verifies it.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         } else {

@@ -40,7 +40,7 @@ impl ClientAuthorities {
             unusable(&error);
             Kept::Unusable
         })?;
-        self.tls.ask_clients(verifier);
+        self.tls.set_client_verifier(verifier);
         *old = new;
         match options {
             Some(ClientCertificates { demand, .. }) => {

@@ -84,7 +84,7 @@ impl Authorities {
         let verifier = self.load()?;
         let is_other = self.certificates != before;
         if is_other {
-            tls.ask_clients(verifier);
+            tls.set_client_verifier(verifier);
         }
         Ok(is_other)
     }
