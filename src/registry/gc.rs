@@ -1,23 +1,24 @@
-//! Collection: what nobody needs any more goes, while others push.
+//! Online garbage collection: mark and sweep, while clients push and pull.
 //!
-//! A collection goes through the repositories first. In each it finds the manifests that stay, takes
-//! away those that need not where it was asked to, and the links to blobs that no manifest of the
-//! repository names; what is left is *marked*. Then it goes through the bytes, and those that were
-//! not marked go. Only what is older than a time of *grace* goes at all.
+//! The *mark* phase goes through the repositories. In each it finds the reachable manifests, removes
+//! the unreachable ones where `untagged` asks for that, and removes the links to blobs that no
+//! manifest of the repository references. It marks the digests that are left. The *sweep* phase goes
+//! through the blobs and removes the bytes of digests that are not marked. Neither phase removes
+//! anything younger than the *grace period*.
 //!
-//! Three things keep a push whole that runs beside it, in this process or in another:
+//! Three rules keep a concurrent push whole, in this process or in another:
 //!
-//! - In a repository it decides under the lock that keeps additions out, so that what is true when it
-//!   decides is true when it removes. What is seen without the lock only tells where to look.
-//! - Of bytes it cannot know under a lock whether a link to them was made behind its back, for that
-//!   may be in any repository. So whoever makes one [renews](crate::storage::Storage::renew) the
-//!   bytes, and bytes that were renewed since the collection began stay. Who had renewed them before
-//!   and not made the link yet is waited for at the beginning.
-//! - Who was told that something is there relies on it for as long as the grace: it is renewed
-//!   when they are told (`tree/lease.rs`).
+//! - The collection decides about a repository while the fence of the repository is closed, so its
+//!   decision still holds when it removes. A look without the fence only tells where to look again.
+//! - No fence of one repository shows whether a link to bytes was made in another. So a push
+//!   [renews](crate::storage::fences::Entered::renew) the bytes before it links them, and the sweep
+//!   leaves bytes that were renewed since the collection began. The collection begins by waiting for
+//!   pushes that had renewed bytes before and had not linked them yet.
+//! - A client relies on the answer that an object exists for the grace period: the answer extends the
+//!   lease of the object (`tree/lease.rs`).
 //!
-//! Nothing is remembered between two collections, and one that ends in the middle has left nothing
-//! behind but garbage for the next.
+//! A collection keeps no state for the next one, and an interrupted collection leaves nothing but
+//! garbage for the next.
 
 use std::{
     collections::HashSet,
@@ -63,10 +64,10 @@ pub struct CollectionOptions {
     pub enabled: bool,
     /// How often.
     pub interval: Duration,
-    /// How old has to be what goes, and for how long somebody can rely on it who was told that it is
-    /// there.
+    /// The grace period: objects younger than this stay, and a client can rely for this long on the
+    /// answer that an object exists.
     pub grace: Duration,
-    /// Whether manifests go that nothing names.
+    /// Whether unreachable manifests go.
     pub deleteuntagged: bool,
 }
 
@@ -80,34 +81,34 @@ impl Default for CollectionOptions {
 /// How to collect.
 #[derive(Clone, Copy, Debug)]
 pub struct Collect {
-    /// How old has to be what goes.
+    /// The grace period: objects younger than this stay.
     pub grace: Duration,
     /// Whether manifests go that no tag, no index, no subject and no referrer keeps.
     pub untagged: bool,
-    /// Only says what would go.
+    /// Reports, and removes nothing.
     pub dry_run: bool,
-    /// Works a quarter of the time, for others wait for the same disk and processors.
+    /// Works a quarter of the time, because requests need the same disk and processors.
     pub gently: bool,
 }
 
-/// What a collection comes across.
+/// An object that a collection finds, or a decision about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GcEvent<'a> {
-    /// A repository, by its folder, for it may have a name that none can have.
+    /// A repository, by its folder: another registry may have given it a name that is invalid here.
     Repository(&'a str),
     /// A manifest of it that stays.
     Manifest(&'a Digest),
-    /// Something that a manifest of it names, which therefore stays.
+    /// A digest that a manifest of it references, which therefore stays.
     Named(&'a Digest),
     /// A manifest of it that goes.
     Untagged(&'a Digest),
-    /// A link of it that goes: no manifest names the blob.
+    /// A link of it that goes: no manifest references the blob.
     Link(&'a Digest),
-    /// It holds nothing any more, and goes.
+    /// The repository has become empty and goes.
     Empty,
-    /// All of it stays, and why.
+    /// The whole repository stays, for this reason.
     Kept(&'a str),
-    /// All repositories have been seen.
+    /// The mark phase has ended.
     Totals {
         /// How many blobs are marked.
         marked: usize,
@@ -120,25 +121,25 @@ pub enum GcEvent<'a> {
     Bytes(&'a Digest),
 }
 
-/// Is told of what a collection comes across, in that order.
+/// Receives the events of a collection, in order.
 pub trait GcObserver: Send + Sync {
-    /// Hears of it.
+    /// Receives one event.
     fn found(&mut self, found: GcEvent<'_>);
 
-    /// Whether it shall end before its end. What it has begun it does.
+    /// Whether the collection shall end early. It finishes the removal that it has begun.
     fn is_over(&self) -> bool {
         false
     }
 }
 
-/// What came of a collection: what went, or would have.
+/// The result of a collection: the numbers of removed objects, or of those that a dry run reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
     /// Repositories that were seen.
     pub repositories: u64,
-    /// Repositories that went because they were empty.
+    /// Empty repositories that were removed.
     pub emptied: u64,
-    /// Repositories of which all stays because something in them cannot be read.
+    /// Repositories that stay whole because something in them cannot be read.
     pub kept: u64,
     /// Manifests.
     pub manifests: u64,
@@ -150,10 +151,10 @@ pub struct Collected {
     pub bytes: u64,
 }
 
-/// While one works, others rest three times as long.
+/// A gentle collection rests three times as long as it works.
 const REST: u32 = 3;
 
-/// What a run is to do, for whom.
+/// The parameters of a collection.
 struct Task<'a> {
     caller: Caller,
     how: Collect,
@@ -162,26 +163,27 @@ struct Task<'a> {
     run: Option<Box<dyn Run>>,
 }
 
-/// One run.
+/// One collection.
 struct Collection<'a> {
     tree: &'a Tree,
     events: &'a Events,
-    /// Who collects, for events.
+    /// The caller that events name.
     caller: Caller,
     how: Collect,
     watch: &'a mut dyn GcObserver,
     limits: Limits,
-    /// Under which bytes go; `None` where they stay.
+    /// The run of the storage's fences that allows the sweep to remove bytes; `None` where it removes
+    /// none.
     run: Option<Box<dyn Run>>,
     marks: MarkSet,
     memory: Memory,
     collected: Collected,
 }
 
-/// What is younger than these stays.
+/// Objects younger than these times stay.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Links and revisions. They may have been renewed a little less often than they were told of.
+    /// Links and revisions. A lease is not extended at each answer, so they get some slack.
     names: SystemTime,
     /// Bytes, and uploads.
     bytes: SystemTime,
@@ -205,7 +207,7 @@ pub struct Gc {
     removed: Removed,
 }
 
-/// What collections removed, for metrics.
+/// Counts the objects that collections removed, for metrics.
 #[derive(Debug, Default)]
 struct Removed {
     manifests: AtomicU64,
@@ -247,9 +249,10 @@ impl Gc {
         }
     }
 
-    /// Removes what nobody needs; with `dry_run`, only says what.
+    /// Collects garbage; with `dry_run`, only reports it.
     ///
-    /// It may run beside everything else, other collections included, in this process and in others.
+    /// A collection may run beside everything else, other collections included, in this process and
+    /// in others.
     ///
     /// # Errors
     ///
@@ -288,15 +291,16 @@ impl Gc {
         };
         let began = match &run {
             Some(run) => run.began(),
-            // Where nothing can be written nothing is renewed, and one clock is as good as another.
+            // A dry run works on a read-only storage too. Nothing is renewed there, so the clock of
+            // this process does as well.
             None => self.tree.storage().time().await.unwrap_or_else(|_| SystemTime::now()),
         };
         let limits = Limits::new(began, how.grace);
         Ok(Task { caller: Caller::job("garbage-collect"), how, watch, limits, run })
     }
 
-    /// Removes those manifests of a repository that nothing keeps since these, which were `released`,
-    /// have lost a tag: they, what only they refer to, and what refers only to them. Tells how many.
+    /// Removes the manifests of a repository that became unreachable when the `released` manifests
+    /// lost a tag: those manifests, their descendants, and their referrers. Returns their number.
     ///
     /// # Errors
     ///
@@ -306,18 +310,18 @@ impl Gc {
         name: &RepositoryName,
         released: &[Digest],
     ) -> Result<u64, Error> {
-        struct Nobody;
-        impl GcObserver for Nobody {
+        struct Ignore;
+        impl GcObserver for Ignore {
             fn found(&mut self, _: GcEvent<'_>) {}
         }
         let released: HashSet<Digest> = released.iter().cloned().collect();
-        // Whoever took the tags decided that they are not needed.
+        // Retention has decided that they go, so they get no grace period.
         let grace = Duration::ZERO;
         let how = Collect { grace, untagged: true, dry_run: false, gently: false };
         let limits = Limits::new(self.tree.storage().time().await?, grace);
-        let mut nobody = Nobody;
+        let mut ignore = Ignore;
         let caller = Caller::job("retention");
-        let task = Task { caller, how, watch: &mut nobody, limits, run: None };
+        let task = Task { caller, how, watch: &mut ignore, limits, run: None };
         let mut collection = Collection::new(self, task);
         collection.take_released(name, &released).await?;
         Ok(collection.collected.manifests)
@@ -368,7 +372,7 @@ impl<'a> Collection<'a> {
         }
     }
 
-    /// Lets others work.
+    /// Leaves the disk and the processors to requests.
     async fn rest(&self, began: Instant) -> Result<(), Error> {
         if self.how.gently {
             tokio::time::sleep(began.elapsed() * REST).await;

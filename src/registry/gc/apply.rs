@@ -1,4 +1,4 @@
-//! Taking away from a repository, while nobody adds to it.
+//! Removal from a repository, while its fence is closed.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,14 +16,14 @@ use crate::{
     storage::{Durability, Key, Look},
 };
 
-/// How many manifests are removed before those who push are let in between.
+/// How many manifests are removed before the fence opens for pushes in between.
 const BATCH: usize = 500;
 
-/// How many folders are looked at in one go.
+/// How many folders one survey covers.
 const LOOKS: usize = 64;
 
 impl Collection<'_> {
-    /// Takes away what is not needed, and gives what is left.
+    /// Removes the unreachable part of a repository, and returns the plan with the rest.
     pub(super) async fn take_away(
         &mut self,
         place: &RepositoryFolder,
@@ -32,13 +32,13 @@ impl Collection<'_> {
     ) -> Result<Plan, Error> {
         loop {
             let alone = self.tree.closing(name).await?;
-            // What was seen before may be true no longer.
+            // A look before the fence was closed may be outdated.
             let mut plan = self.consider(place, released).await?;
             let is_last = plan.cut(BATCH);
             for level in plan.untagged.iter().filter(|level| !level.is_empty()) {
                 let level: Vec<&Digest> =
                     level.iter().map(|at| &plan.revisions[*at].digest).collect();
-                // Durably, for those that they refer to are next.
+                // Durably, because their children are next.
                 self.remove(&place.folder.child("_manifests/revisions"), level, &alone).await?;
             }
             self.forget_manifests(name, &plan, &alone).await?;
@@ -50,7 +50,7 @@ impl Collection<'_> {
             let is_empty = is_last && released.is_none() && plan.is_emptied();
             let tidied = if is_empty { self.tidy(place, &alone).await } else { Ok(()) };
             let opened = tidied.and(alone.open().await);
-            // They have gone durably, whatever fails afterwards.
+            // The manifests have gone durably, whatever fails afterwards.
             for digest in plan.going() {
                 let occurrence = Occurrence::ManifestDeleted(digest.clone());
                 self.events.emit(&self.caller, name, occurrence).await;
@@ -62,7 +62,7 @@ impl Collection<'_> {
         }
     }
 
-    /// Removes what is below digests in a folder, durably.
+    /// Removes everything below some digests in a folder, durably.
     async fn remove(
         &self,
         folder: &Key,
@@ -80,14 +80,13 @@ impl Collection<'_> {
         Ok(())
     }
 
-    /// Removes the folder of a repository in which nothing is left, and those above it that hold
-    /// nothing else.
+    /// Removes the folder of an empty repository, and the folders above it that become empty.
     async fn tidy(&mut self, place: &RepositoryFolder, alone: &Removing<'_>) -> Result<(), Error> {
         if !place.is_folder || self.tagged(place).await?.is_none_or(|tagged| !tagged.is_empty()) {
             return Ok(());
         }
         for part in PARTS.map(|part| place.folder.child(part)) {
-            // Uploads begin without asking anybody: of theirs only what is empty goes.
+            // An upload begins without this fence, so only empty folders of uploads go.
             if !part.as_str().ends_with("_uploads") {
                 alone.delete_all(&part).await?;
             }
@@ -100,8 +99,8 @@ impl Collection<'_> {
         Ok(())
     }
 
-    /// Removes what else there is of manifests that have gone: that tags named them once, and that
-    /// they were about something.
+    /// Removes the other entries of removed manifests: those in the indexes of tags, and those among
+    /// the referrers of their subjects.
     async fn forget_manifests(
         &self,
         name: &RepositoryName,

@@ -1,4 +1,4 @@
-//! What there is in a repository: the names and times of its links.
+//! The content of a repository: the names and times of its links.
 
 use std::{collections::HashMap, time::SystemTime};
 
@@ -17,39 +17,39 @@ use crate::{
 /// How many links are read at once.
 const READS: usize = 8;
 
-/// Where the links to blobs are.
+/// The folder of the links to blobs.
 const LAYERS: &str = "_layers";
 
-/// Where the links to manifests are.
+/// The folder of the links to manifests.
 const REVISIONS: &str = "_manifests/revisions";
 
-/// What was seen of a repository.
+/// The links that a look found in a repository.
 #[derive(Debug, Default)]
 pub(super) struct Content {
-    /// What it has links to, or has had.
+    /// Blobs that it has links to, or has had.
     pub(super) layers: Vec<Digest>,
-    /// Those that it has links to, and since when, where that was looked at.
+    /// Blobs that it has links to, with the time of the link, where the look was close.
     pub(super) links: HashMap<Digest, SystemTime>,
-    /// Its manifests, and since when.
+    /// Its manifests, with the time of the link.
     pub(super) revisions: Vec<(Digest, SystemTime)>,
-    /// Whether there are links by digests of unknown algorithms, as far as the names of folders tell.
+    /// Whether the names of folders suggest links by digests of unknown algorithms.
     pub(super) may_have_foreign: bool,
 }
 
-/// What links of a repository lead to that are called by other digests than what they lead to, and
-/// links whose meaning is unknown.
+/// The targets of links that are called by another digest than their target, and links of unknown
+/// meaning.
 #[derive(Debug, Default)]
 pub(super) struct Aliases {
-    /// The digests of the bytes. registry:2 keeps all bytes under their sha256, and needs a link by
-    /// that as well.
+    /// The digests of the targets. registry:2 keeps all bytes under their sha256, and needs a link by
+    /// that digest as well.
     pub(super) targets: Vec<Digest>,
     /// Whether some are called by digests of unknown algorithms.
     pub(super) has_foreign: bool,
-    /// Why it cannot be known what one leads to, or what it is for.
+    /// Why the target or the meaning of a link is unknown.
     pub(super) unclear: Option<String>,
 }
 
-/// What a look at a folder is for.
+/// The purpose of a look at a folder.
 #[derive(Clone, Copy)]
 enum What {
     Layers,
@@ -110,8 +110,8 @@ impl Collection<'_> {
         Ok(contents)
     }
 
-    /// What those of some layers of a repository lead to that are no sha256, and where it
-    /// `may_have_foreign` links, what those lead to.
+    /// The targets of those `layers` of a repository whose digest is no sha256, and, where it
+    /// `may_have_foreign` links, the targets of those.
     pub(super) async fn aliases(
         &self,
         place: &RepositoryFolder,
@@ -130,7 +130,7 @@ impl Collection<'_> {
             aliases.has_foreign = !foreign.is_empty();
             for link in &foreign {
                 if self.tree.storage().size(&link.key).await?.is_none() {
-                    aliases.unclear = Some(format!("what {} leads to is not known", link.digest));
+                    aliases.unclear = Some(format!("the target of {} is not known", link.digest));
                 }
             }
             links.extend(foreign.into_iter().map(|link| link.key));
@@ -162,24 +162,24 @@ impl Collection<'_> {
         let text = std::str::from_utf8(&content).unwrap_or_default();
         Ok(match text.trim().parse() {
             Ok(digest) => Target::Bytes(digest),
-            // Bytes by such a digest are never removed.
+            // The sweep never removes bytes by such a digest.
             Err(InvalidDigest::Algorithm) => Target::Nothing,
             Err(_) => Target::Unclear,
         })
     }
 }
 
-/// What a link leads to.
+/// The target of a link.
 enum Target {
     /// Bytes by a digest.
     Bytes(Digest),
-    /// The link has gone since, or leads to what is not collected.
+    /// The link has gone since, or leads to bytes that are never collected.
     Nothing,
-    /// That cannot be read.
+    /// The link cannot be read.
     Unclear,
 }
 
-/// The digests among some names, and since when the object is there that was asked for.
+/// The digests among some names, with the time of the object that the look asked for.
 fn digests(
     algorithm: Algorithm,
     seen: Vec<Seen>,

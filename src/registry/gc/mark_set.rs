@@ -1,11 +1,11 @@
-//! The digests that stay: sixteen bytes each, however many there are.
+//! The set of marked digests: sixteen bytes for each.
 
 use std::collections::HashSet;
 
 use crate::oci::{Algorithm, Digest};
 
-/// The beginning of a digest. Of two that begin alike both stay when one does, which costs room and
-/// nothing else; nobody can make them without 2^64 attempts.
+/// The beginning of a digest. Two digests with the same beginning are marked together, which costs
+/// disk space and nothing else; to make such a pair takes 2^64 attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Id(u128);
 
@@ -14,7 +14,7 @@ impl Id {
         Self::from_parts(digest.algorithm(), digest.hex())
     }
 
-    /// Of what is called so.
+    /// The id of the digest that consists of these parts.
     pub(super) fn from_parts(algorithm: Algorithm, hex: &str) -> Self {
         let start = hex.get(..32).and_then(|start| u128::from_str_radix(start, 16).ok());
         let turned = match algorithm {
@@ -25,7 +25,7 @@ impl Id {
     }
 }
 
-/// What stays.
+/// The marked digests.
 #[derive(Debug, Default)]
 pub(super) struct MarkSet(HashSet<Id>);
 

@@ -1,4 +1,4 @@
-//! Which manifests of a repository stay.
+//! Reachability: which manifests of a repository stay.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,25 +11,25 @@ use crate::oci::{Digest, References};
 #[derive(Clone, Debug)]
 pub(super) struct Revision {
     pub(super) digest: Digest,
-    /// Whether it stays whatever names it.
+    /// Whether it is younger than the grace period, so that it stays without a reference.
     pub(super) young: bool,
-    /// What it refers to; `None` where that cannot be read.
+    /// Its references; `None` where it cannot be read.
     pub(super) references: Option<Arc<References>>,
 }
 
-/// What keeps manifests besides other manifests.
+/// The roots: manifests that stay without a reference from another manifest.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Roots<'a> {
-    /// Having a tag, or being young.
+    /// Manifests that have a tag or are young.
     Tagged(&'a HashSet<Digest>),
-    /// As `Tagged`; and nothing goes but what was released, or is there for that alone.
+    /// As `Tagged`, and every manifest but the released ones, their descendants and their referrers.
     Released { tagged: &'a HashSet<Digest>, released: &'a HashSet<Digest> },
 }
 
-/// The places in `revisions` of those that go, in such an order that nothing goes before what refers
-/// to it: each of the lists only when those before it have gone.
+/// The positions in `revisions` of the unreachable manifests, in levels: a level may be removed when
+/// the levels before it have gone, so no manifest goes before one that references it.
 ///
-/// What stays keeps the children of an index, the subject of a manifest, and whatever is about it.
+/// A reachable manifest keeps its children, its subjects and its referrers.
 pub(super) fn judge(revisions: &[Revision], roots: Roots<'_>) -> Vec<Vec<usize>> {
     let relations = Relations::of(revisions);
     let kept = match roots {
@@ -38,7 +38,7 @@ pub(super) fn judge(revisions: &[Revision], roots: Roots<'_>) -> Vec<Vec<usize>>
             |at| relations.kept_by(at),
         ),
         Roots::Released { tagged, released } => {
-            // Whom they lead to, and who is about those; not what they are about.
+            // The descendants of released manifests and their referrers, not their subjects.
             let concerned = relations.reach(
                 |at| released.contains(&revisions[at].digest),
                 |at| relations.children[at].iter().chain(&relations.referrers[at]).copied(),
@@ -52,7 +52,7 @@ pub(super) fn judge(revisions: &[Revision], roots: Roots<'_>) -> Vec<Vec<usize>>
     relations.parents_first(&kept)
 }
 
-/// Who refers to whom, by places.
+/// The references between the manifests of a repository, by position.
 struct Relations {
     children: Vec<Vec<usize>>,
     subjects: Vec<Vec<usize>>,
@@ -83,12 +83,12 @@ impl Relations {
         relations
     }
 
-    /// What stays because this one does.
+    /// The manifests that a reachable manifest keeps.
     fn kept_by(&self, at: usize) -> impl Iterator<Item = usize> {
         self.children[at].iter().chain(&self.subjects[at]).chain(&self.referrers[at]).copied()
     }
 
-    /// Those that a step leads to from one of the first, and these.
+    /// The manifests that steps lead to from the first ones, and the first ones.
     fn reach<I: Iterator<Item = usize>>(
         &self,
         is_first: impl Fn(usize) -> bool,
@@ -110,7 +110,7 @@ impl Relations {
         let mut parents = vec![0_usize; kept.len()];
         let gone = || (0..kept.len()).filter(|at| !kept[*at]);
         for at in gone() {
-            // One may name a child twice, and comes by it twice below.
+            // An index may name a child twice, and is counted twice below.
             self.children[at].iter().for_each(|child| parents[*child] += 1);
         }
         let mut levels = Vec::new();

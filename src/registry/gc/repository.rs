@@ -1,4 +1,4 @@
-//! One repository: what is in it, and what stays.
+//! The mark phase in one repository: it plans, removes the unreachable part, and marks the rest.
 
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
@@ -25,11 +25,11 @@ use crate::{
 /// How many manifests are read at once.
 const READS: usize = 8;
 
-/// How many references of manifests are remembered: images have layers in common, and repositories
-/// have images in common.
+/// How many references of manifests are cached: images have layers in common, and repositories have
+/// images in common.
 const REMEMBERED: u64 = 512 * 1024;
 
-/// What manifests refer to, as far as it was read lately.
+/// A cache of the references of manifests.
 pub(super) struct Memory(Cache<Id, Arc<References>>);
 
 impl Default for Memory {
@@ -41,23 +41,23 @@ impl Default for Memory {
     }
 }
 
-/// What is to become of a repository.
+/// The decision about a repository.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) revisions: Vec<Revision>,
-    /// Places of those that go, parents first.
+    /// The positions of manifests that go, parents first.
     pub(super) untagged: Vec<Vec<usize>>,
     /// Links that stay.
     layers: Vec<Digest>,
     /// Links that go.
     pub(super) links: Vec<Digest>,
-    /// Folders of links that are not there any more.
+    /// Folders without their link.
     pub(super) leftovers: Vec<Digest>,
-    /// Bytes that links by other digests lead to.
+    /// The targets of links that are called by another digest.
     targets: Vec<Digest>,
     /// Whether there are links by digests of unknown algorithms, which stay.
     has_foreign: bool,
-    /// Why all stays.
+    /// Why the whole repository stays.
     kept: Option<String>,
 }
 
@@ -69,9 +69,9 @@ impl Plan {
         self.kept = Some(why);
     }
 
-    /// Keeps what links by other digests lead to: a blob that registry:2 has taken by its sha512 has
-    /// a link by its sha256 as well, which registry:2 cannot serve it without. Tells why it is not
-    /// clear what has to stay.
+    /// Keeps the targets of links that are called by another digest: a blob that registry:2 received
+    /// by its sha512 has a link by its sha256 as well, and registry:2 cannot serve it without that
+    /// link. Returns the reason where a target is unclear.
     fn alias(&mut self, aliases: Aliases) -> Option<String> {
         let Aliases { targets, has_foreign, unclear } = aliases;
         let needed: HashSet<&Digest> = targets.iter().collect();
@@ -81,8 +81,8 @@ impl Plan {
         unclear
     }
 
-    /// Leaves some of the manifests that go for later, and with them the links; whether none is
-    /// left.
+    /// Leaves manifests beyond `most`, and with them the links, for the next batch. Whether this is
+    /// the last batch.
     pub(super) fn cut(&mut self, most: usize) -> bool {
         let mut left = most;
         let mut is_last = true;
@@ -98,7 +98,7 @@ impl Plan {
         is_last
     }
 
-    /// Those that go and are about something, with that.
+    /// The manifests that go and have a subject, each with its subject.
     pub(super) fn going_about(&self) -> impl Iterator<Item = (&Digest, &Digest)> {
         self.untagged.iter().flatten().flat_map(|at| {
             let Revision { digest, references, .. } = &self.revisions[*at];
@@ -117,7 +117,7 @@ impl Plan {
         self.revisions.iter().enumerate().filter(staying).map(|(_, revision)| revision)
     }
 
-    /// Whether nothing stays but folders.
+    /// Whether nothing but folders stays.
     pub(super) fn is_emptied(&self) -> bool {
         self.kept.is_none()
             && self.layers.is_empty()
@@ -126,14 +126,14 @@ impl Plan {
     }
 }
 
-/// What stays because a manifest does.
+/// The digests that a reachable manifest marks: its own, and those that it references.
 fn names(revision: &Revision) -> impl Iterator<Item = Id> {
     let named = revision.references.iter().flat_map(|it| it.blobs.iter().chain(&it.manifests));
     std::iter::once(&revision.digest).chain(named).map(Id::of)
 }
 
 impl Collection<'_> {
-    /// Takes away from a repository what is not needed, and marks the rest.
+    /// Removes the unreachable part of a repository, and marks the rest.
     pub(super) async fn repository(
         &mut self,
         place: &RepositoryFolder,
@@ -144,7 +144,7 @@ impl Collection<'_> {
         let Content { layers, revisions, may_have_foreign, .. } = content;
         let revisions = self.revisions(revisions).await?;
         let needed: HashSet<Id> = revisions.iter().flat_map(names).collect();
-        // The usual case, in which nothing is locked.
+        // The usual case, which closes no fence.
         let all_stays = !self.how.untagged
             && !may_have_foreign
             && !revisions.is_empty()
@@ -174,7 +174,7 @@ impl Collection<'_> {
         Ok(())
     }
 
-    /// Takes away what nothing keeps since these have lost a tag.
+    /// Removes the manifests that became unreachable when these lost a tag.
     pub(super) async fn take_released(
         &mut self,
         name: &RepositoryName,
@@ -183,7 +183,7 @@ impl Collection<'_> {
         self.take_away(&RepositoryFolder::of(name), name, Some(released)).await.map(drop)
     }
 
-    /// What is to become of a repository.
+    /// Decides about a repository.
     pub(super) async fn consider(
         &self,
         place: &RepositoryFolder,
@@ -239,7 +239,8 @@ impl Collection<'_> {
         Ok(plan)
     }
 
-    /// Whether somebody is at work on an image whose first layers may be old by now.
+    /// Whether an upload is under way: the first layers of its image may be older than the grace
+    /// period by now.
     async fn is_being_pushed_to(
         &self,
         place: &RepositoryFolder,
@@ -254,7 +255,7 @@ impl Collection<'_> {
         Ok(uploads.iter().flatten().filter_map(since).any(|since| since >= self.limits.bytes))
     }
 
-    /// What the tags of a repository name; `None` when one of them cannot be read.
+    /// The manifests that the tags of a repository name; `None` when a tag cannot be read.
     pub(super) async fn tagged(
         &self,
         place: &RepositoryFolder,
@@ -270,7 +271,7 @@ impl Collection<'_> {
         let mut tagged = HashSet::new();
         while let Some(read) = links.next().await {
             match read {
-                // It has gone since.
+                // The tag has gone since.
                 Ok(None) => {}
                 Ok(Some(bytes)) => match link::parse(&bytes) {
                     Some(digest) => drop(tagged.insert(digest)),
@@ -283,12 +284,12 @@ impl Collection<'_> {
         Ok(Some(tagged))
     }
 
-    /// What manifests refer to.
+    /// Reads the references of manifests.
     async fn revisions(
         &self,
         mut revisions: Vec<(Digest, SystemTime)>,
     ) -> Result<Vec<Revision>, Error> {
-        // So that what is told of them is in an order.
+        // The observer receives them in order.
         revisions.sort_unstable();
         let limit = self.limits.names;
         stream::iter(revisions)
@@ -301,7 +302,7 @@ impl Collection<'_> {
             .await
     }
 
-    /// Tells of what goes, and counts it.
+    /// Reports the manifests and links that go, and counts them.
     pub(super) fn tell(&mut self, plan: &Plan) {
         for digest in plan.going() {
             self.watch.found(GcEvent::Untagged(digest));
@@ -319,7 +320,7 @@ impl Collection<'_> {
 }
 
 impl Memory {
-    /// What a manifest refers to; `None` where that cannot be known.
+    /// The references of a manifest; `None` where it cannot be read.
     async fn references(
         &self,
         tree: &Tree,

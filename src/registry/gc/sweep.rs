@@ -1,4 +1,4 @@
-//! The bytes that were not marked.
+//! The sweep phase: it removes the bytes of digests that are not marked.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -12,24 +12,24 @@ use crate::{
     storage::{Durability, Key, Look, Seen},
 };
 
-/// What bytes are called in the folder of their digest.
+/// The name of the bytes in the folder of their digest.
 const DATA: &str = "data";
 
-/// How many folders are looked at in one go.
+/// How many folders one survey covers.
 const BATCH: usize = 16;
 
-/// Bytes that go, in one folder.
+/// Unmarked blobs in one folder.
 struct Heap {
     folder: Key,
     algorithm: Algorithm,
-    /// Their names and lengths.
+    /// The names and lengths of blobs that go.
     blobs: Vec<(String, u64)>,
-    /// Folders without bytes.
+    /// Names of folders without bytes.
     leftovers: Vec<String>,
 }
 
 impl Collection<'_> {
-    /// Removes the bytes that were not marked.
+    /// Removes the bytes of unmarked digests.
     pub(super) async fn sweep(&mut self) -> Result<(), Error> {
         let mut heaps = Vec::new();
         for algorithm in Algorithm::ALL {
@@ -50,7 +50,7 @@ impl Collection<'_> {
         Ok(())
     }
 
-    /// Finds what was not marked and is old enough.
+    /// Finds unmarked blobs older than the grace period.
     async fn find(&self, algorithm: Algorithm, heaps: &mut Vec<Heap>) -> Result<(), Error> {
         let storage = self.tree.storage();
         let top = blobs().child(algorithm.as_str());
@@ -83,7 +83,7 @@ impl Collection<'_> {
             && !self.marks.has(Id::from_parts(algorithm, hex))
     }
 
-    /// Which of these are old enough, or have no bytes at all.
+    /// Keeps of unmarked names those that are old enough, and those without bytes.
     async fn judge_bytes(
         &self,
         folder: &Key,
@@ -110,13 +110,14 @@ impl Collection<'_> {
         Ok(heap)
     }
 
-    /// Removes what of it is still as it was. Those who make something lead to these bytes are kept
-    /// out, and who has done so since this began has renewed them.
+    /// Removes the blobs of a heap that are still unmarked and old. The closed stripe keeps pushes
+    /// that link these bytes out, and a push that linked them since the collection began has renewed
+    /// them.
     async fn clear(&mut self, mut heap: Heap) -> Result<(), Error> {
         if let Some(run) = &self.run {
             let start = heap.folder.as_str().rsplit('/').next().unwrap_or_default();
             let closed = run.sweep(stripe(start)).await?;
-            // If time ran backwards, what was renewed could look old.
+            // If the clock ran backwards, renewed bytes could look old.
             if self.tree.storage().time().await? < self.limits.began {
                 return Err(Error::ClockWentBack);
             }
@@ -126,7 +127,7 @@ impl Collection<'_> {
             heap.blobs.retain(|(name, _)| !closed.is_relied_on(&folder.child(name).child(DATA)));
             let blobs = heap.blobs.iter().map(|(name, _)| name);
             let names = blobs.chain(&heap.leftovers).cloned().collect();
-            // What a power cut brings back is garbage still.
+            // Bytes that a power cut brings back are still garbage.
             closed.delete_below(&heap.folder, names, Durability::Lazy).await?;
             closed.open().await?;
         }

@@ -1,8 +1,8 @@
 //! The folders of repositories, a batch at a time.
 //!
-//! Unlike the catalog this leaves nothing out: a folder with content counts whatever it is called,
-//! for another registry on the same tree may serve it, and symbolic links within the tree are
-//! followed, for requests follow them.
+//! Unlike the catalog, the walk leaves nothing out. It includes a folder with content whatever its
+//! name, because another registry on the same tree may serve it, and it follows symbolic links within
+//! the tree, because requests follow them.
 
 use crate::{
     oci::RepositoryName,
@@ -13,24 +13,24 @@ use crate::{
     storage::{Key, Look},
 };
 
-/// How many folders are looked at in one go.
+/// How many folders one survey covers.
 const BATCH: usize = 64;
 
-/// No path of folders is longer, in bytes: what lies deeper is no repository but a link in a circle.
+/// The longest path of folders, in bytes: a longer one comes from a circle of symbolic links.
 const MAX_PATH: usize = 1024;
 
-/// What a repository is made of.
+/// The folders that make up a repository.
 pub(super) const PARTS: [&str; 4] = ["_layers", "_manifests", "_referrers", "_uploads"];
 
-/// Where a repository lies.
+/// The folder of a repository.
 #[derive(Clone, Debug)]
 pub(super) struct RepositoryFolder {
     pub(super) folder: Key,
-    /// As it is called by its folder.
+    /// Its path below the folder of repositories.
     pub(super) text: String,
-    /// Its name, where it has one that requests can have.
+    /// Its name, where the path is a valid name.
     pub(super) name: Option<RepositoryName>,
-    /// Whether it is a folder and no symbolic link to one.
+    /// Whether it is a folder, not a symbolic link to one.
     pub(super) is_folder: bool,
 }
 
@@ -43,8 +43,8 @@ impl RepositoryFolder {
 
 /// Goes through all folders.
 pub(super) struct Folders {
-    /// Those that have not been looked at, the next one last: paths below the folder of repositories,
-    /// and whether they are folders, for all that is known.
+    /// The folders that the walk has not visited, the next one last: paths below the folder of
+    /// repositories, and whether the listing shows them as folders.
     waiting: Vec<(String, bool)>,
 }
 
@@ -53,7 +53,7 @@ impl Folders {
         Self { waiting: vec![(String::new(), true)] }
     }
 
-    /// Some repositories, or none of some folders; `None` at the end.
+    /// The repositories among the next folders, possibly none; `None` at the end.
     pub(super) async fn next(
         &mut self,
         tree: &Tree,
@@ -72,7 +72,7 @@ impl Folders {
         let mut places = Vec::new();
         for ((path, is_folder), mut entries) in paths.into_iter().zip(seen) {
             let is_repository = match entries.is_empty() {
-                // A file looks so as well.
+                // A file has no entries either.
                 true => is_folder,
                 false => entries.iter().any(|entry| PARTS.contains(&entry.name.as_str())),
             };
