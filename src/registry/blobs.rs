@@ -1,4 +1,4 @@
-//! Blobs: shared by all repositories, seen only through the link that each has to them.
+//! Blobs: all repositories share the bytes, and a repository sees a blob only through its own link.
 
 use std::sync::Arc;
 
@@ -27,13 +27,13 @@ impl Blobs {
         Self { tree, manifests, events }
     }
 
-    /// Takes a blob out of a repository (end-10); `false` when it was not in it. The bytes stay for
-    /// the other repositories.
+    /// Deletes a blob from a repository (end-10); `false` when the repository has no such blob. The
+    /// bytes stay for other repositories.
     ///
     /// # Errors
     ///
-    /// When manifests of the repository need it, or cannot be read and may need it, and it is to stay
-    /// then; when storage fails.
+    /// With [`DeleteMode::IfUnreferenced`], when a manifest of the repository references the blob, or
+    /// cannot be read and may reference it. When storage fails.
     pub async fn delete(
         self: &Arc<Self>,
         caller: &Caller,
@@ -63,7 +63,7 @@ impl Blobs {
         mode: DeleteMode,
     ) -> Result<bool, Error> {
         let alone = self.tree.closing(name).await?;
-        // A link that leads to nothing is of no use to a manifest.
+        // A link without bytes is of no use to a manifest.
         if mode == DeleteMode::IfUnreferenced && self.length(name, digest).await?.is_some() {
             self.refuse_referenced(name, digest).await?;
         }

@@ -28,7 +28,7 @@ impl Lists {
         Self { tree, manifests, answers: Answers::default(), entered: Entered::default() }
     }
 
-    /// Forgets what is known of a repository that has been deleted.
+    /// Drops the cached state of a repository that has been deleted.
     pub(super) fn forget(&self, name: &RepositoryName) {
         self.entered.forget(name);
     }

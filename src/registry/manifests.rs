@@ -1,4 +1,5 @@
-//! Manifests: kept byte for byte, taken only when all they refer to is there.
+//! Manifests: stored byte for byte, and accepted only when the repository has everything that they
+//! reference.
 
 use std::sync::Arc;
 
@@ -27,7 +28,8 @@ pub use self::{
     },
 };
 
-/// Stored manifests longer than this are not served: none was ever accepted, here or by registry:2.
+/// Stored manifests longer than this are not served: neither this registry nor registry:2 accepts such
+/// manifests.
 pub(super) const MAX_STORED: usize = 2 * Manifest::MAX_SIZE;
 
 /// A manifest as it was pushed.
@@ -35,7 +37,7 @@ pub(super) const MAX_STORED: usize = 2 * Manifest::MAX_SIZE;
 pub struct StoredManifest {
     /// Its digest.
     pub digest: Digest,
-    /// What to send as `Content-Type`.
+    /// Its media type, for `Content-Type`.
     pub media_type: Arc<str>,
     /// Its bytes.
     pub bytes: Bytes,
@@ -44,9 +46,9 @@ pub struct StoredManifest {
 /// A manifest to be put.
 #[derive(Clone, Debug)]
 pub struct Put {
-    /// What it is put at.
+    /// The tag or the digest that it is put at.
     pub reference: Reference,
-    /// Tags that it gets besides (end-7, `?tag=`).
+    /// Further tags that it gets (end-7, `?tag=`).
     pub tags: Vec<Tag>,
     /// The `Content-Type` that it came with.
     pub content_type: Option<String>,
@@ -55,8 +57,7 @@ pub struct Put {
 }
 
 impl Put {
-    /// The tags that the manifest is put at, the one of the reference first, each once where a client
-    /// repeats that.
+    /// The tags that the manifest is put at, the one of the reference first, without repetitions.
     fn distinct_tags(&self) -> Vec<Tag> {
         let by_tag = match &self.reference {
             Reference::Tag(tag) => Some(tag),
@@ -67,7 +68,7 @@ impl Put {
     }
 }
 
-/// What was made of a manifest that was put.
+/// The result of a put.
 #[derive(Clone, Debug)]
 pub struct Accepted {
     /// Its digest.
@@ -76,17 +77,16 @@ pub struct Accepted {
     pub subject: Option<Digest>,
 }
 
-/// What `storage` says about tags. The keys are ours.
+/// The keys of `storage` about tags, which registry:2 does not have.
 #[derive(Clone, Debug, Default)]
 pub struct TagRules {
-    /// `storage.immutabletags`: tags that stay what they were first pushed as, until they are
-    /// deleted.
+    /// `storage.immutabletags`: tags that keep their first manifest until they are deleted.
     pub immutabletags: Vec<TagSelector>,
-    /// `storage.retention`: tags that go by themselves.
+    /// `storage.retention`: tags that the server deletes.
     pub retention: RetentionOptions,
 }
 
-/// Which manifests are accepted, and what tags may do.
+/// The rules for manifests and tags.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) policy: ManifestPolicy,
@@ -102,7 +102,7 @@ pub struct Manifests {
     cache: ManifestCache,
     policy: ManifestPolicy,
     immutable: ImmutableTags,
-    /// Where a retention rule asks when manifests were last pulled.
+    /// Where a retention rule needs the time of the last pull.
     last_pulled: Option<LastPulled>,
 }
 

@@ -1,4 +1,4 @@
-//! Mounting blobs: a repository gets a link to bytes that are there already.
+//! Mounting blobs: a repository gets a link to bytes that exist already.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::{
 };
 
 impl Blobs {
-    /// Makes a blob of the repository `from`, or of any where none is named, a blob of `name` as
-    /// well (end-11), and tells its length in bytes. `None` when it is not there to be mounted.
+    /// Mounts a blob of the repository `from`, or of any repository where `from` is `None`, in the
+    /// repository `name` (end-11). Returns its length in bytes; `None` when there is no such blob.
     ///
     /// # Errors
     ///
@@ -23,7 +23,7 @@ impl Blobs {
         digest: &Digest,
         from: Option<&RepositoryName>,
     ) -> Result<Option<u64>, Error> {
-        // registry:2 links a sha512 name to sha256 content: what the link says is what counts.
+        // registry:2 links a sha512 name to sha256 content, so the target comes from the link.
         let target = match from {
             Some(from) => match self.tree.link(TreeKey::Layer(from, digest)).await? {
                 Some(target) => target,
@@ -47,7 +47,7 @@ impl Blobs {
         self.tree.detached(work).await
     }
 
-    /// Makes a repository have the bytes of `target` as the blob `digest`; their length, or `None`
+    /// Links the blob `digest` of a repository to the bytes of `target`. Returns their length; `None`
     /// when they are gone.
     async fn link(
         &self,
@@ -60,7 +60,7 @@ impl Blobs {
         loop {
             let addition = relying.enter().await?;
             let Some(size) = self.tree.storage().size(&data).await? else { return Ok(None) };
-            // A collection that has looked through this repository already does not see the link.
+            // A collection that has marked this repository already does not see the link.
             if !addition.renew(&data).await? {
                 return Ok(None);
             }

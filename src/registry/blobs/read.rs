@@ -1,4 +1,4 @@
-//! Reading blobs: opened, or looked at for their length.
+//! Reading blobs: their bytes or their length.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::{
     storage::{ByteStream, Object},
 };
 
-/// What registry:2's collector leaves: it takes the bytes and not the link.
+/// The garbage collection of registry:2 removes bytes and leaves the link.
 const NO_BYTES: &str = "a link to a blob whose bytes are not there";
 
 /// A blob opened for reading.
@@ -58,8 +58,8 @@ impl Blobs {
         Ok(object.map(Blob))
     }
 
-    /// The length in bytes of a blob of a repository; nothing is opened or read (end-2). Who was told
-    /// it can rely on the blob for as long as the grace of the collector.
+    /// The length in bytes of a blob of a repository, without opening it (end-2). This extends the
+    /// lease of the blob: the client can rely on it for the grace period.
     ///
     /// # Errors
     ///
@@ -71,7 +71,8 @@ impl Blobs {
         Ok(is_promised.then_some(size))
     }
 
-    /// As [`size`](Self::size), for who does not tell a client, or holds the repository.
+    /// As [`size`](Self::size), without a lease: for callers that report nothing to a client, or that
+    /// have closed the fence of the repository.
     pub(super) async fn length(
         &self,
         name: &RepositoryName,

@@ -1,4 +1,4 @@
-//! Who needs a blob: the manifests of its repository that name it.
+//! References to a blob: the manifests of its repository that name it.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -11,41 +11,43 @@ use crate::{
     },
 };
 
-/// What becomes of a blob that is to be deleted although manifests need it.
+/// Whether a deletion heeds references to the blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeleteMode {
-    /// It stays.
+    /// A blob that a manifest references stays.
     IfUnreferenced,
-    /// It goes, and the manifests stay without it.
+    /// The blob goes, and manifests stay without it.
     Force,
 }
 
-/// More manifests than this are not looked for: nobody reads so many.
+/// The search ends after this many manifests; an error message with more has no use.
 const ENOUGH: usize = 100;
 
 /// How many manifests are looked up together.
 const BATCH: usize = 100;
 
-/// How many of them at once.
+/// How many of these lookups run at once.
 const LOOKUPS: usize = 16;
 
 impl Blobs {
-    /// Refuses to delete a blob that manifests of its repository need. The caller holds the lock for
-    /// deleting, so that none comes meanwhile.
+    /// Refuses to delete a blob that manifests of its repository reference. The caller has closed the
+    /// fence of the repository, so no manifest comes meanwhile.
     ///
-    /// A manifest needs the blob by the digest that it names; and where that is a sha512 which
-    /// registry:2 has linked to the blob's sha256, by this one as well, for registry:2 looks for both.
+    /// A manifest references the blob by the digest that it names. Where that digest is a sha512 that
+    /// registry:2 has linked to the blob's sha256, the manifest references the blob by the sha256 as
+    /// well, because registry:2 looks for both.
     ///
     /// # Errors
     ///
-    /// When some need it; else when some cannot be read and may need it: their bytes are not there,
-    /// are those of no manifest, or name something that is not understood. When storage fails.
+    /// When manifests reference the blob; else when manifests cannot be read and may reference it:
+    /// their bytes are missing, are no manifest, or name a digest of an unknown form. When storage
+    /// fails.
     pub(in crate::registry) async fn refuse_referenced(
         &self,
         name: &RepositoryName,
         blob: &Digest,
     ) -> Result<(), Error> {
-        // An index names manifests, which a blob of the same digest has nothing to do with.
+        // An index names manifests, not the blob of the same digest.
         let is_manifest = self.manifests.revision(name, blob).await?.is_some();
         let mut needing = Vec::new();
         let mut unclear = Vec::new();
@@ -116,7 +118,7 @@ impl Blobs {
     }
 }
 
-/// Whether a manifest needs a blob.
+/// Whether a manifest references a blob.
 enum Need {
     No,
     Yes,

@@ -18,10 +18,10 @@ pub(super) use self::answers::Answers;
 
 impl Lists {
     /// Up to `limit` repositories behind `after` whose name contains `term`, in the order of their
-    /// bytes. A repository whose last manifest was deleted is not among them.
+    /// bytes, without repositories whose last manifest was deleted.
     ///
-    /// What this registry has changed before it was asked is seen. What another process has changed
-    /// may be missed for a second.
+    /// The list has every change that this process made before the call. A change by another process
+    /// may be missing for a second.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ impl Lists {
             return Ok(page);
         }
         let _turn = answers.turn(&question).await;
-        // Whoever had the turn before may have asked the same.
+        // The caller that had the turn before may have asked the same question.
         if let Some(page) = answers.known(&question, asked) {
             return Ok(page);
         }
@@ -87,29 +87,29 @@ impl Lists {
     }
 }
 
-/// How many folders are looked for at a time.
+/// How many folders a listing reads at a time.
 const BATCH: usize = 128;
 
-/// Goes through the folders of repositories so that names come out in the order of their bytes,
-/// and looks at no more of them than it must.
+/// A walk through the folders of repositories that yields names in the order of their bytes, and
+/// reads no more folders than it must.
 ///
-/// A folder may be a repository and hold others. Its own name comes in its place; what is in it
-/// comes later, where its name with a `/` behind it belongs: `a-b` is between `a` and `a/b`.
+/// A folder may be a repository and hold others. The walk yields its own name in its place, and the
+/// names in it later, where its name with a `/` behind it belongs: `a-b` is between `a` and `a/b`.
 pub(in crate::registry) struct Walk<'a> {
     tree: &'a Tree,
     /// The folders that are open, the innermost last.
     levels: Vec<Level>,
 }
 
-/// A folder that is being gone through.
+/// An open folder of a walk.
 struct Level {
-    /// What the names in it begin with: nothing, or something that ends in `/`.
+    /// The prefix of the names in it: empty, or a path that ends in `/`.
     prefix: String,
-    /// Names that were read and have not come yet, the next one last.
+    /// Names that were read and not yielded yet, the next one last.
     names: Vec<String>,
-    /// The name behind which more are read; `None` once all have been.
+    /// The name behind which the next listing begins; `None` after the last listing.
     cursor: Option<String>,
-    /// Folders whose content has not come yet, with a `/` at their end, the least on top.
+    /// Folders whose content was not yielded yet, with a `/` at their end, the least on top.
     folders: BinaryHeap<Reverse<String>>,
     /// One of those folders, and the name within it behind which the walk begins.
     begin: Option<(String, String)>,
@@ -158,8 +158,8 @@ impl Level {
         let (first, rest) = after.split_once('/').unwrap_or((after, ""));
         // Behind `a/b` come no `a-b` any more, for all that begins with `a-` is before `a/`.
         let cursor = &after[..after.len() - rest.len()];
-        // Folders that come before `first` with their name, and behind it with their content. One
-        // that is not there is empty; what no repository can be called is not looked for.
+        // Folders whose name comes before `first` and whose content comes behind it. A missing folder
+        // counts as empty; the walk does not look for names that no repository can have.
         let folders = first
             .char_indices()
             .filter(|(at, character)| *at > 0 && *character < '/')

@@ -10,7 +10,7 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes a page of `limit` items from a list of which at least one more was looked for.
+    /// Makes a page of `limit` items from a list that was read up to one item more.
     pub(in crate::registry) fn cut(mut items: Vec<T>, limit: usize) -> Self {
         let more = items.len() > limit;
         items.truncate(limit);

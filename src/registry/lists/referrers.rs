@@ -1,9 +1,9 @@
 //! Referrers: the manifests whose `subject` is a given digest (distribution-spec, "Listing
 //! Referrers").
 //!
-//! Each is entered under its subject when it is put. The entry says where to look and nothing
-//! more: a list reads the manifest behind each, so that one that was deleted is not in it. What
-//! registry:2 stored has no entry; the first list of a repository enters it.
+//! A put enters a manifest under its subject. The entry is a hint: a list reads the manifest of each
+//! entry and leaves out deleted ones. Manifests that registry:2 stored have no entry; the first list of
+//! a repository enters them.
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use moka::sync::Cache;
@@ -18,16 +18,16 @@ use crate::{
     storage::fences::Part,
 };
 
-/// How many entries are looked at together.
+/// How many entries a listing reads at a time.
 const BATCH: usize = 100;
 
-/// How many manifests are looked at at once.
+/// How many manifests are read at once.
 const LOOKUPS: usize = 16;
 
 /// The repositories whose referrers are all entered.
 ///
-/// Nothing in the tree can say so: while this server was stopped registry:2 may have stored more.
-/// What is forgotten here is looked at once more.
+/// The tree cannot record this, because registry:2 may store more manifests while this server is
+/// stopped. A repository that this cache drops is looked through once more.
 #[derive(Debug)]
 pub(super) struct Entered(Cache<RepositoryName, ()>);
 
@@ -38,14 +38,14 @@ impl Default for Entered {
 }
 
 impl Entered {
-    /// Forgets a repository that is no more.
+    /// Drops a repository that has been deleted.
     pub(super) fn forget(&self, name: &RepositoryName) {
         self.0.invalidate(name);
     }
 }
 
-/// A page ends before its descriptors are longer than this together, for a client may read no
-/// index larger than a manifest may be.
+/// The limit for the descriptors of a page: a client may refuse an index larger than the largest
+/// manifest.
 const MAX_PAGE_BYTES: usize = Manifest::MAX_SIZE - 1024;
 
 /// A page of a list of referrers.
@@ -53,13 +53,13 @@ const MAX_PAGE_BYTES: usize = Manifest::MAX_SIZE - 1024;
 pub struct Referrers {
     /// The descriptors, as JSON.
     pub descriptors: Vec<String>,
-    /// The referrer behind which the next page begins, when there is one.
+    /// The referrer behind which the next page begins, if there is a next page.
     pub next: Option<Digest>,
 }
 
 impl Lists {
     /// The manifests of a repository that refer to `subject`, behind `after`, of one artifact type
-    /// where one is given (end-12). Empty for what nobody refers to.
+    /// where the client names one (end-12). Empty for a subject without referrers.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl Lists {
         Ok(page)
     }
 
-    /// The descriptor of a referrer, when it is still there and of the wanted type.
+    /// The descriptor of a referrer, if the manifest exists and has the wanted type.
     async fn referrer(
         &self,
         name: &RepositoryName,
@@ -129,8 +129,7 @@ impl Lists {
         Ok(json.ok())
     }
 
-    /// Enters the revisions that somebody else stored, once for a repository in the life of a
-    /// server.
+    /// Enters the revisions that another registry stored, once per repository and process.
     async fn complete_referrers(&self, name: &RepositoryName) -> Result<(), Error> {
         let Entered(entered) = &self.entered;
         if entered.contains_key(name) {
@@ -156,7 +155,7 @@ impl Lists {
                     .await?;
             }
         }
-        // Anybody may ask about what is not there; that is not remembered.
+        // Clients may ask about repositories that do not exist; the cache does not record those.
         if found {
             entered.insert(name.clone(), ());
         }
@@ -177,7 +176,7 @@ impl Lists {
         if self.tree.storage().size(&place.key()).await?.is_some() {
             return Ok(());
         }
-        // One that has gone since it was read must not be entered any more.
+        // A revision that has gone since it was read must not be entered any more.
         let revision = TreeKey::Revision(name, digest).key();
         let mut relying = self.tree.relying(name, None);
         loop {

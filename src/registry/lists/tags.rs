@@ -24,7 +24,7 @@ impl Lists {
     ) -> Result<Option<Page<Tag>>, Error> {
         let mut tags = Vec::new();
         let mut after = after.map(str::to_owned);
-        // One more than asked for tells whether there are more.
+        // One tag more than `limit` shows whether the list goes on.
         while tags.len() <= limit {
             let wanted = limit + 1 - tags.len();
             let folder = TreeKey::Tags(name).key();
@@ -51,7 +51,7 @@ impl Lists {
         Ok(Some(Page::cut(tags, limit)))
     }
 
-    /// Whether anything was ever pushed to a repository that has not been removed altogether.
+    /// Whether a repository has content or folders of former content.
     async fn repository_exists(&self, name: &RepositoryName) -> Result<bool, Error> {
         for place in [TreeKey::Manifests(name), TreeKey::Layers(name)] {
             if !self.tree.storage().list(&place.key(), None, 1).await?.is_empty() {

@@ -1,8 +1,8 @@
-//! The manifests that are asked for most.
+//! A cache of manifests by their digest.
 //!
-//! What lies under a digest never changes, so nothing here can become false, whoever else writes
-//! to the tree. Whether a repository *has* a manifest is not kept here: that is looked up each
-//! time.
+//! Content under a digest never changes, so no entry can become stale, even when other processes write
+//! to the tree. The cache does not record whether a repository *has* a manifest: each request looks
+//! that up.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use moka::sync::Cache;
 
 use crate::oci::{Digest, Manifest};
 
-/// How much is kept together, in bytes.
+/// The size of all entries together, in bytes.
 const MAX_KEPT: u64 = 16 * 1024 * 1024;
 
-/// What an entry takes besides its bytes, roughly.
+/// The rough memory overhead of an entry, in bytes.
 const OVERHEAD: usize = 256;
 
-/// A manifest's bytes, and what was read from them.
+/// The bytes of a manifest, and its media type.
 #[derive(Debug)]
 pub(in crate::registry) struct Content {
     pub(in crate::registry) bytes: Bytes,

@@ -11,12 +11,12 @@ use crate::{
     },
 };
 
-/// How many tags are looked at together when all of them must be.
+/// How many tags a listing reads at a time.
 const BATCH: usize = 1000;
 
 impl Manifests {
-    /// Deletes a manifest and its tags from a repository (end-9); `false` when it was not there. An
-    /// event is emitted for each tag when it has gone, and then for the manifest.
+    /// Deletes a manifest and its tags from a repository (end-9); `false` when the repository has no
+    /// such manifest. Emits an event for each tag, and then one for the manifest.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl Manifests {
         let deleted = alone.delete(&TreeKey::Revision(name, digest).key()).await?;
         alone.delete_all(&TreeKey::RevisionFolder(name, digest).key()).await?;
         for subject in &subjects {
-            // Tidying up: an entry without its revision is passed over.
+            // Tidying up: lists leave out an entry without its revision.
             let place = TreeKey::ReferrerFolder { name, subject, referrer: digest };
             alone.delete_all(&place.key()).await?;
         }
@@ -78,8 +78,7 @@ impl Manifests {
         Ok(deleted)
     }
 
-    /// Takes a tag from a repository and leaves the manifest (end-9); `false` when it was not
-    /// there.
+    /// Deletes a tag and leaves its manifest (end-9); `false` when the repository has no such tag.
     ///
     /// # Errors
     ///
@@ -106,7 +105,8 @@ impl Manifests {
         self.tree.detached(work).await
     }
 
-    /// The tags that name a manifest. The caller has closed the repository, so that none is added.
+    /// The tags that name a manifest. The caller has closed the fence of the repository, so no push adds
+    /// one.
     pub(super) async fn tags_of(
         &self,
         name: &RepositoryName,
@@ -132,7 +132,7 @@ impl Manifests {
         }
     }
 
-    /// Takes a tag away. The caller has closed the repository.
+    /// Deletes a tag. The caller has closed the fence of the repository.
     pub(in crate::registry) async fn remove_tag(
         &self,
         name: &RepositoryName,
@@ -140,7 +140,7 @@ impl Manifests {
         alone: &Removing<'_>,
     ) -> Result<bool, Error> {
         self.tree.extend_released(name, tag, None).await?;
-        // With this link the tag is gone; the rest is tidying up.
+        // The tag is gone with this link; the rest is tidying up.
         let deleted = alone.delete(&TreeKey::TagCurrent(name, tag).key()).await?;
         alone.delete_all(&TreeKey::TagFolder(name, tag).key()).await?;
         Ok(deleted)

@@ -44,7 +44,7 @@ impl Manifests {
                 let media_type = Arc::clone(media_type);
                 return Ok(Some(StoredManifest { digest, media_type, bytes }));
             }
-            // Between the two looks the tag may have moved, and its old manifest gone.
+            // The tag may have moved since it was read, and its old manifest may have gone.
             tried = Some(digest);
         }
     }

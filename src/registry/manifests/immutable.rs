@@ -1,4 +1,4 @@
-//! Tags that stay what they were first pushed as, until they are deleted.
+//! Immutable tags: they keep their first manifest until they are deleted.
 
 use super::Manifests;
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     registry::{Error, TagSelector, tree::TreeKey},
 };
 
-/// A tag that would have come to name something else.
+/// A push that would have moved an immutable tag.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the tag {tag} of {repository} is immutable and names other content (storage.immutabletags: \
@@ -17,13 +17,13 @@ pub struct TagImmutable {
     pub repository: RepositoryName,
     /// The tag.
     pub tag: Tag,
-    /// What it names.
+    /// The manifest that it names.
     pub digest: Digest,
-    /// The rule that it is under, in words.
+    /// The rule that matches it, in words.
     pub rule: String,
 }
 
-/// The rules about such tags.
+/// The rules for immutable tags.
 #[derive(Debug)]
 pub(in crate::registry) struct ImmutableTags(Vec<TagSelector>);
 
@@ -32,7 +32,7 @@ impl ImmutableTags {
         Self(rules)
     }
 
-    /// Whether any of these is such a tag.
+    /// Whether one of these tags is immutable.
     pub(in crate::registry) fn are_among(&self, name: &RepositoryName, tags: &[Tag]) -> bool {
         tags.iter().any(|tag| self.rule(name, tag).is_some())
     }
@@ -43,11 +43,11 @@ impl ImmutableTags {
 }
 
 impl Manifests {
-    /// Refuses to give other content to a tag that is immutable. The caller holds the lock for
-    /// claiming.
+    /// Refuses to move immutable tags to another manifest. The caller has closed the fence of the
+    /// repository.
     ///
-    /// A tag whose manifest is damaged or missing is one all the same: people have seen what it
-    /// named, and pushing that again mends it.
+    /// A tag whose manifest is damaged or missing is immutable all the same: clients have seen that
+    /// manifest, and pushing it again mends the tag.
     pub(in crate::registry) async fn refuse_moved(
         &self,
         name: &RepositoryName,
@@ -60,7 +60,7 @@ impl Manifests {
             let Some(current) = self.tree.link(TreeKey::TagCurrent(name, tag)).await? else {
                 continue;
             };
-            // The same content may have come under a digest of another algorithm.
+            // A client may push the same content under a digest of another algorithm.
             if current != *digest && current != Digest::of(current.algorithm(), bytes) {
                 return Err(Error::TagImmutable(TagImmutable {
                     repository: name.clone(),

@@ -1,8 +1,8 @@
-//! When a manifest was last pulled, for the rules of retention that ask.
+//! The time at which a manifest was last pulled, for retention rules with `keeppulledwithin`.
 //!
-//! It is the time of an empty file beside the revision's link, so it goes with the revision, every
-//! process on the tree sees it, and nothing has to be written anew when it is read. It is a record
-//! for deciding what is old, not a promise: a power cut may undo the latest of it.
+//! The record is the modification time of an empty file beside the revision's link, so it goes with the
+//! revision, every process on the tree sees it, and an update writes no content. It is an aid to
+//! decide which tags are old, not a promise: a power cut may undo the latest records.
 
 use std::{
     sync::{
@@ -23,22 +23,22 @@ use crate::{
     storage::{Durability, fences::Part},
 };
 
-/// A manifest that is pulled all the time is written about no more often.
+/// The shortest time between two records of one manifest.
 const EVERY: Duration = Duration::from_secs(3600);
 
-/// Of so many manifests it is remembered that they were recorded. Of others it is written again.
+/// The cache knows the last record of this many manifests. Pulls of others are recorded again.
 const REMEMBERED: u64 = 16_384;
 
-/// So many are recorded at a time. Of those that come meanwhile the next pull is recorded.
+/// How many records are written at a time. A pull beyond that is not recorded, the next one is.
 const AT_ONCE: usize = 64;
 
-/// What is being recorded.
+/// The records that are being written, and the recent ones.
 #[derive(Debug)]
 pub(in crate::registry) struct LastPulled {
-    /// When each manifest was recorded last.
+    /// The time of the last record of each manifest.
     recorded: Cache<String, jiff::Timestamp>,
     free: Arc<Semaphore>,
-    /// Whether the last attempt failed: what goes on failing is logged once.
+    /// Whether the last attempt failed: repeated failures are logged once.
     failing: AtomicBool,
 }
 
@@ -51,14 +51,14 @@ impl LastPulled {
 }
 
 impl Manifests {
-    /// Records that a manifest was pulled just now, where a rule of retention asks for that. It is
-    /// done later, and whoever pulls never learns whether it could be.
+    /// Records that a manifest was pulled just now, where a retention rule needs that. The record is
+    /// written later, and a failure does not reach the client.
     pub fn record_pull(self: &Arc<Self>, name: &RepositoryName, digest: &Digest) {
         let Some(pulls) = &self.last_pulled else { return };
         let manifest = format!("{name}@{digest}");
         let now = self.clock.now();
         let is_recent = |recorded| {
-            // One of the future was recorded by a clock that has been put right.
+            // A record in the future comes from a clock that has been put right.
             Duration::try_from(now.duration_since(recorded)).is_ok_and(|since| since < EVERY)
         };
         if pulls.recorded.get(&manifest).is_some_and(is_recent) {
@@ -84,8 +84,7 @@ impl Manifests {
     }
 
     async fn write_pull(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
-        // Without a revision there is nothing to record, and no folder is to be left that holds
-        // nothing else.
+        // Without a revision there is nothing to record, and the record alone would leave a folder.
         let mut relying = self.tree.relying(name, None);
         loop {
             let addition = relying.enter().await?;
@@ -102,7 +101,7 @@ impl Manifests {
         }
     }
 
-    /// When a manifest was last pulled, as far as that was recorded.
+    /// The recorded time of the last pull of a manifest.
     pub(in crate::registry) async fn last_pulled(
         &self,
         name: &RepositoryName,

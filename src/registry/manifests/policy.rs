@@ -1,7 +1,7 @@
-//! Which manifests are taken, beside what the specification asks of one.
+//! Which manifests the registry accepts, beyond the rules of the specification.
 //!
-//! The rules are registry:2's: where layers may be downloaded from that are not here, whose
-//! children an index must have here, and which classes of content a registry is for.
+//! The policy is registry:2's: the addresses from which clients may download foreign layers, the
+//! children that an index must have here, and the classes of content that the registry is for.
 
 use std::fmt;
 
@@ -14,9 +14,9 @@ use crate::oci::{Descriptor, Manifest, ManifestKind, Platform};
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Validation {
-    /// Takes any address of a layer, and any children of an index.
+    /// Accepts any address of a layer, and any children of an index.
     pub disabled: bool,
-    /// The old opposite of `disabled`, which wins over it.
+    /// The older opposite of `disabled`, which wins over `enabled`.
     pub enabled: bool,
     /// The rules for manifests.
     pub manifests: ManifestRules,
@@ -32,15 +32,15 @@ pub struct ManifestRules {
     pub indexes: IndexRules,
 }
 
-/// `validation.manifests.urls`: where a layer may be downloaded from in place of this registry.
-/// Without a rule of either kind, anywhere: the specification lets a layer be elsewhere. registry:2
-/// takes none then.
+/// `validation.manifests.urls`: the addresses from which clients may download a layer in place of this
+/// registry. Without a rule of either kind every address is allowed, as the specification lets a layer
+/// be elsewhere. registry:2 then allows no address.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct UrlRules {
-    /// An address has to match one of these; any does where there is none.
+    /// An address has to match one of these; an empty list allows every address.
     pub allow: Vec<Pattern>,
-    /// And none of these.
+    /// An address must match none of these.
     pub deny: Vec<Pattern>,
 }
 
@@ -48,9 +48,9 @@ pub struct UrlRules {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct IndexRules {
-    /// Which children have to be here.
+    /// The platforms whose children have to be here.
     pub platforms: Platforms,
-    /// Those, where they are listed.
+    /// Those platforms, with `platforms: list`.
     pub platformlist: Vec<Platform>,
 }
 
@@ -63,7 +63,7 @@ pub enum Platforms {
     All,
     /// None.
     None,
-    /// Those of the platforms that are listed.
+    /// The listed platforms.
     List,
 }
 
@@ -79,7 +79,7 @@ pub struct PolicyOptions {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct RepositoryPolicy {
-    /// `image`, `plugin`: what may be pushed. Anything where there is none.
+    /// The classes that clients may push: `image`, `plugin`. An empty list allows every class.
     pub classes: Vec<String>,
 }
 
@@ -109,10 +109,10 @@ impl TryFrom<String> for Pattern {
     }
 }
 
-/// Why a manifest is not taken that is one.
+/// The reason to refuse a valid manifest.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unacceptable {
-    /// A layer has an address that no client is to be sent to.
+    /// A layer has an address that the rules forbid.
     #[error(
         "a layer can be downloaded from {url:?}, which this registry does not allow \
          (validation.manifests.urls)"
@@ -121,12 +121,12 @@ pub enum Unacceptable {
         /// The address.
         url: String,
     },
-    /// Content of a class that this registry is not for.
+    /// The content has a class that this registry is not for.
     #[error(
         "this registry does not take a manifest of the class {class:?} (policy.repository.classes)"
     )]
     Class {
-        /// The class, or the type of the configuration where that belongs to none.
+        /// The class, or the media type of a configuration without a class.
         class: String,
     },
 }
@@ -147,7 +147,7 @@ impl ManifestPolicy {
         self.validation.enabled || !self.validation.disabled
     }
 
-    /// Judges a manifest by itself.
+    /// Checks a manifest on its own, without the repository.
     pub(in crate::registry) fn judge(&self, manifest: &Manifest) -> Result<(), Unacceptable> {
         let ManifestKind::Image { config, layers } = manifest.kind() else { return Ok(()) };
         self.judge_class(&config.media_type)?;
@@ -188,7 +188,7 @@ impl ManifestPolicy {
         Err(Unacceptable::Class { class: class.to_owned() })
     }
 
-    /// Whether an index needs this child to be here.
+    /// Whether an index requires this child to be here.
     pub(in crate::registry) fn needs(&self, child: &Descriptor) -> bool {
         let IndexRules { platforms, platformlist } = &self.validation.manifests.indexes;
         match platforms {

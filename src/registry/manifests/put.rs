@@ -1,4 +1,4 @@
-//! Putting manifests: verified, complete, and written in the order that a crash cannot harm.
+//! Putting manifests: verification, completeness, and an order of writes that a crash cannot harm.
 
 use std::sync::Arc;
 
@@ -15,15 +15,14 @@ use crate::{
 const TAGS: usize = 8;
 
 impl Manifests {
-    /// Puts a manifest at a tag or at its digest (end-7). It is done to its end even when the
-    /// caller goes away.
+    /// Puts a manifest at a tag or at its digest (end-7), and emits its events. The put runs to its end
+    /// even when the caller goes away.
     ///
     /// # Errors
     ///
-    /// When the bytes are no manifest, are not what the digest says, or refer to something that
-    /// the repository does not have; when a tag is immutable and names something else; when storage
-    /// fails. Then nothing has changed that a client
-    /// can see.
+    /// When the bytes are no manifest, do not match the digest, or reference content that the
+    /// repository does not have; when a tag is immutable and names another manifest; when storage
+    /// fails. A client sees no change then.
     pub async fn put(
         self: &Arc<Self>,
         caller: &Caller,
@@ -110,13 +109,13 @@ impl Manifests {
                 written.get_or_insert_with(|| Written::new(name, &digest, subject.as_ref()));
             self.tree.storage().put(&data, bytes.clone(), Durability::Synced).await?;
             if let Some(subject) = &subject {
-                // Before the revision: an entry whose revision is missing is passed over, a revision
-                // whose entry is missing would never be found.
+                // Before the revision: lists leave out an entry without its revision, and would never
+                // find a revision without its entry.
                 let place = TreeKey::Referrer { name, subject, referrer: &digest };
                 self.tree.enter(place, &digest).await?;
             }
             self.tree.set_link(TreeKey::Revision(name, &digest), &digest).await?;
-            // A tag never names what may have gone.
+            // A tag never names a manifest that may have gone.
             if !addition.holds(Part::All).await? {
                 continue;
             }
@@ -134,16 +133,16 @@ impl Manifests {
         Ok(Accepted { digest, subject })
     }
 
-    /// Makes a tag name a manifest that is there, and gives the one that it named. The caller has
-    /// entered the repository.
+    /// Points a tag at a manifest of the repository, and returns the manifest that it named before. The
+    /// caller has entered the fence of the repository.
     pub(in crate::registry) async fn set_tag(
         &self,
         name: &RepositoryName,
         tag: &Tag,
         digest: &Digest,
     ) -> Result<Option<Digest>, Error> {
-        // registry:2 keeps what a tag ever named; its collector may delete a revision that the
-        // index of no tag names, so the index comes first.
+        // registry:2 keeps the manifests that a tag ever named. Its garbage collection may delete a
+        // revision that is in the index of no tag, so the index comes first.
         self.tree.set_link(TreeKey::TagIndex(name, tag, digest), digest).await?;
         let released = self.tree.extend_released(name, tag, Some(digest)).await?;
         self.tree.set_link(TreeKey::TagCurrent(name, tag), digest).await?;
@@ -151,7 +150,7 @@ impl Manifests {
     }
 }
 
-/// The digest of a manifest, which its client claims.
+/// The digest of a manifest, if it is the one that the client claims.
 fn verified(claimed: Digest, bytes: &[u8]) -> Result<Digest, Error> {
     let computed = Digest::of(claimed.algorithm(), bytes);
     if computed == claimed {

@@ -1,4 +1,4 @@
-//! What a manifest requires its repository to have.
+//! Completeness: the content that a manifest requires its repository to have.
 
 use std::collections::BTreeSet;
 
@@ -13,12 +13,12 @@ use crate::{
 /// How many descriptors of a manifest are looked up at once.
 const LOOKUPS: usize = 16;
 
-/// What a look for some digests in a repository has found.
+/// The result of a look for digests in a repository.
 #[derive(Debug, Default)]
 pub(in crate::registry) struct Presence {
-    /// Those that the repository does not have.
+    /// The digests that the repository does not have.
     pub(in crate::registry) absent: Vec<Digest>,
-    /// The bytes to which the links of the others lead.
+    /// The targets of the links of the others.
     pub(in crate::registry) bytes: Vec<Digest>,
 }
 
@@ -37,8 +37,8 @@ enum Found {
 }
 
 impl Manifests {
-    /// Refuses a manifest that refers to something the repository does not have; else gives the bytes
-    /// of all that it refers to.
+    /// Refuses a manifest that requires content the repository does not have; else returns the digests
+    /// of the bytes of that content.
     pub(super) async fn refuse_incomplete(
         &self,
         name: &RepositoryName,
@@ -48,7 +48,7 @@ impl Manifests {
         if absent.is_empty() { Ok(bytes) } else { Err(Error::ManifestBlobUnknown(absent)) }
     }
 
-    /// What of a manifest's needs the repository has.
+    /// Looks for the content that a manifest requires.
     pub(in crate::registry) async fn presence(
         &self,
         name: &RepositoryName,
@@ -63,7 +63,7 @@ impl Manifests {
         }
     }
 
-    /// Which of some blobs a repository has.
+    /// Looks for blobs in a repository.
     pub(in crate::registry) async fn presence_of_blobs(
         &self,
         name: &RepositoryName,
@@ -82,9 +82,8 @@ impl Manifests {
         Ok(presence)
     }
 
-    /// Which of some children of an index a repository has. A blob is a child as well
-    /// as a manifest is: `BuildKit` exports build caches as indexes of layers. registry:2 looks in the
-    /// same two places.
+    /// Looks for the children of an index in a repository. A child may be a manifest or a blob:
+    /// `BuildKit` exports build caches as indexes of layers. registry:2 looks in the same two places.
     pub(in crate::registry) async fn presence_of_children(
         &self,
         name: &RepositoryName,
@@ -106,15 +105,15 @@ impl Manifests {
         Ok(presence)
     }
 
-    /// Where the link at a place leads, if the bytes are there.
+    /// The target of a link, if its bytes exist.
     async fn bytes_at(&self, place: TreeKey<'_>) -> Result<Option<Digest>, Error> {
         let Some(target) = self.tree.link(place).await? else { return Ok(None) };
         let size = self.tree.storage().size(&TreeKey::Data(&target).key()).await?;
         Ok(size.map(|_| target))
     }
 
-    /// What a manifest needs the repository to have. Its subject may be absent, and so may layers
-    /// that say where else they can be had (distribution-spec, "Pushing Manifests").
+    /// The digests that a manifest requires the repository to have. Its subject may be absent, and so
+    /// may layers with an address elsewhere (distribution-spec, "Pushing Manifests").
     pub(in crate::registry) fn needed(&self, kind: &ManifestKind) -> BTreeSet<Digest> {
         match kind {
             ManifestKind::Image { config, layers } => std::iter::once(config)

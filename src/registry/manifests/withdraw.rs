@@ -1,8 +1,9 @@
-//! Withdrawing a manifest whose put is refused after it was written.
+//! Withdrawal of a manifest whose put is refused after it was written.
 //!
-//! A backend without locks lets a put write before it knows whether what it verified is still there.
-//! When its validation is stale and the second look finds that something is missing, what it wrote goes
-//! again, while the repository is closed. A backend with locks never comes here.
+//! A backend without locks lets a put write before it knows whether the content that it verified still
+//! exists. When the validation is stale and the second look finds content missing, the put removes its
+//! writes again, while the fence of the repository is closed. With a backend that locks this never
+//! happens.
 
 use super::Manifests;
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     },
 };
 
-/// What a put has written so far.
+/// The writes of a put so far.
 #[derive(Debug)]
 pub(super) struct Written<'a> {
     name: &'a RepositoryName,
@@ -53,9 +54,8 @@ impl<'a> Written<'a> {
 }
 
 impl Manifests {
-    /// Removes what a put has written, if something that the manifest needs is still missing: another
-    /// put of the same manifest may have come to its end meanwhile. Tags name again what they named
-    /// before.
+    /// Removes the writes of a put, if content that the manifest requires is still missing: another put
+    /// of the same manifest may have succeeded meanwhile. The tags return to their former manifests.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Manifests {
             for moved in tags {
                 self.restore(name, digest, moved, &alone).await?;
             }
-            // A tag that another put gave it was acknowledged, and names it though it lacks something.
+            // A tag from another put was acknowledged, so it stays although the manifest lacks content.
             if self.tags_of(name, digest).await?.is_empty() {
                 alone.delete(&TreeKey::Revision(name, digest).key()).await?;
                 alone.delete_all(&TreeKey::RevisionFolder(name, digest).key()).await?;
@@ -84,7 +84,7 @@ impl Manifests {
         alone.open().await
     }
 
-    /// Lets a tag that names `digest` name what it named before, or nothing.
+    /// Returns a tag that names `digest` to its former manifest, or deletes it where it had none.
     async fn restore(
         &self,
         name: &RepositoryName,

@@ -1,12 +1,12 @@
-//! What is known of the catalog, for all who ask the same.
+//! A cache of pages of the catalog, which also bounds the walks.
 //!
-//! An answer takes a walk through the folders of repositories, a page of them or all. So of those who
-//! ask the same at a time one walks and the others take what it has found, and who asks within a
-//! second is told the same. Whoever asks something else waits for one of a few turns, so that many
-//! who ask cost no more than these.
+//! A page takes a walk through the folders of repositories, one page of them or all. So one of several
+//! callers with the same question walks and the others share its page, and the page serves further
+//! callers for a second. Callers with different questions wait for one of a few turns, so many callers
+//! cost no more than these turns.
 //!
-//! A change that this process makes ends the second: who was told that a push has succeeded finds
-//! it. What another process changes is seen a second later.
+//! A change by this process invalidates the pages: a client whose push has succeeded finds it in the
+//! catalog. A change by another process shows a second later.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -22,23 +22,23 @@ use tokio::{
 
 use crate::{oci::RepositoryName, registry::Page};
 
-/// For how long an answer is told.
+/// How long an answer is valid.
 const LIFETIME: Duration = Duration::from_secs(1);
 
-/// How much is kept together, in bytes.
+/// The size of all cached answers together, in bytes.
 const MAX_KEPT: u64 = 8 * 1024 * 1024;
 
-/// What a name takes besides its bytes, roughly.
+/// The rough memory overhead of a name, in bytes.
 const OVERHEAD: usize = 64;
 
-/// When the last answers are dropped where nobody asks any more.
+/// An answer without callers is dropped after this time.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// How many walks there are at a time through pages, and as many through all for a term: a search
-/// must not keep a page waiting.
+/// How many walks for pages run at a time, and how many searches for a term: a search must not keep a
+/// page waiting.
 const TURNS: usize = 4;
 
-/// What somebody asks for: up to `limit` names behind `after` that contain `term`.
+/// A question: up to `limit` names behind `after` that contain `term`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Question {
     pub(super) after: String,
@@ -48,18 +48,18 @@ pub(super) struct Question {
 
 #[derive(Debug)]
 struct Answer {
-    /// How many changes there had been when the walk began.
+    /// The number of changes when the walk began.
     changes: u64,
-    /// When it ended.
+    /// When the walk ended.
     at: Instant,
     page: Arc<Page<RepositoryName>>,
 }
 
-/// The answers that are known.
+/// The cached answers, and the turns for walks.
 #[derive(Debug)]
 pub(in crate::registry::lists) struct Answers {
     kept: Cache<Question, Arc<Answer>>,
-    /// Each for the questions of a part of all hashes, so that equal ones share a turn.
+    /// One for each part of the range of hashes, so that equal questions share a turn.
     pages: [Semaphore; TURNS],
     searches: [Semaphore; TURNS],
     hashes: RandomState,
@@ -76,14 +76,14 @@ impl Default for Answers {
             .weigher(weight)
             .max_capacity(MAX_KEPT)
             .time_to_live(FORGOTTEN)
-            // The usual policy would not let an answer in that nobody has asked for often.
+            // The default policy would not admit a question that is new.
             .eviction_policy(EvictionPolicy::lru());
         let turns = || [(); TURNS].map(|()| Semaphore::new(1));
         Self { kept: kept.build(), pages: turns(), searches: turns(), hashes: RandomState::new() }
     }
 }
 
-/// When somebody asked, and how many changes there had been.
+/// The time of a call, and the number of changes at that time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     changes: u64,
@@ -91,24 +91,24 @@ pub(super) struct Asked {
 }
 
 impl Answers {
-    /// Somebody asks now, after so many changes of the catalog.
+    /// A call now, after so many changes of the catalog.
     pub(super) fn asked(changes: u64) -> Asked {
         Asked { changes, at: Instant::now() }
     }
 
-    /// What is known for somebody who asked then.
+    /// The cached answer, if it is valid for a call at that time.
     pub(super) fn known(
         &self,
         question: &Question,
         asked: Asked,
     ) -> Option<Arc<Page<RepositoryName>>> {
         let answer = self.kept.get(question)?;
-        // Whoever had to wait for the walk takes what it found, however long that took.
+        // A caller that waited for the walk takes its answer, however long the walk took.
         let is_young = answer.at >= asked.at || answer.at.elapsed() < LIFETIME;
         (answer.changes >= asked.changes && is_young).then(|| Arc::clone(&answer.page))
     }
 
-    /// Keeps what a walk found that began when this was asked.
+    /// Caches the answer of a walk that began at the time of the call.
     pub(super) fn keep(&self, question: Question, began: Asked, page: &Arc<Page<RepositoryName>>) {
         let changes = began.changes;
         let at = Instant::now();
@@ -116,11 +116,11 @@ impl Answers {
         self.kept.insert(question, Arc::new(Answer { changes, at, page }));
     }
 
-    /// Waits until nobody walks for the same.
+    /// Waits for the turn to walk for a question.
     pub(super) async fn turn(&self, question: &Question) -> Option<SemaphorePermit<'_>> {
         let turns = if question.term.is_empty() { &self.pages } else { &self.searches };
         let hash = usize::try_from(self.hashes.hash_one(question) % TURNS as u64).unwrap_or(0);
-        // They are never closed.
+        // The semaphores are never closed.
         turns[hash].acquire().await.ok()
     }
 }
