@@ -1,4 +1,4 @@
-//! The storage tree: its keys, links, locks and leases, and what is damaged in it.
+//! The storage tree: its keys, links, fences and leases, and the log of its damage.
 //!
 //! Every part of the registry reads and writes through [`Tree`]. It knows repositories and digests,
 //! and nothing of manifests, uploads or lists.
@@ -30,13 +30,13 @@ pub(super) use self::{
     locks::{Removing, stripe},
 };
 
-/// A storage with the order in which this process and others change it.
+/// The storage with the rules by which this process and others change it.
 #[derive(Debug)]
 pub(super) struct Tree {
     storage: Arc<dyn Storage>,
     leases: Leases,
     damage: DamageLog,
-    /// How many times a repository may have come into the catalog or left it, by this process.
+    /// How many times this process may have added a repository to the catalog or removed one.
     catalog_changes: AtomicU64,
     /// Changes that run to their end after their caller has gone.
     tasks: TaskTracker,

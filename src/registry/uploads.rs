@@ -1,7 +1,7 @@
 //! Uploads: sessions in which the bytes of a blob arrive.
 //!
-//! What a session has is in storage, so it can go on after its connection broke or the server
-//! was restarted. `resume.rs` takes an upload up and leaves it for the next request, `intake.rs`
+//! The state of a session is in storage, so a client can resume it after its connection broke or the
+//! server was restarted. `resume.rs` resumes an upload and suspends it for the next request, `intake.rs`
 //! receives, hashes and writes the bytes; this file decides when they become a blob.
 
 use std::{fmt, ops::Range, sync::Arc};
@@ -43,14 +43,13 @@ pub use self::{
 /// The bytes of a request as they arrive.
 pub type Body = BoxStream<'static, Result<Bytes, BodyError>>;
 
-/// A part of a blob on its way in.
+/// A part of a blob that a client sends.
 pub struct Chunk {
     /// Its bytes.
     pub body: Body,
-    /// How many they are, where the client said so.
+    /// Their number, where the client announces it.
     pub length: Option<u64>,
-    /// Which bytes of the blob they are, where the client said so; none of them in a chunk that is
-    /// empty.
+    /// Their place in the blob, where the client announces it; an empty range for an empty chunk.
     pub range: Option<Range<u64>>,
 }
 
@@ -86,13 +85,13 @@ impl Uploads {
         Self { tree, clock, events, sessions: Sessions::default(), open, intakes }
     }
 
-    /// Begins an upload of `owner` (end-4a, end-4c). `algorithm` is the one that its digest will
-    /// probably have.
+    /// Begins an upload of `owner` (end-4a, end-4c). `algorithm` is the probable algorithm of its
+    /// digest.
     ///
     /// # Errors
     ///
-    /// When the owner has too many uploads open, or has begun too many; when storage fails, after
-    /// which nothing is left of it.
+    /// When the owner has too many uploads open, or has begun too many; when storage fails. Then
+    /// nothing is left of the upload.
     pub async fn begin(
         self: &Arc<Self>,
         name: &RepositoryName,
@@ -121,7 +120,7 @@ impl Uploads {
         let at = TreeKey::Upload(name, *id).key();
         let started = Bytes::from(purge::started_at(self.clock.now()));
         let mut relying = self.tree.relying(name, None);
-        // A process that deletes the repository takes all of it along, or nothing.
+        // A process that deletes the repository deletes the whole upload, or nothing of it.
         loop {
             let addition = relying.enter().await?;
             let mut notes = Vec::from_iter(upload.owner_note());
@@ -137,15 +136,14 @@ impl Uploads {
         Ok(())
     }
 
-    /// How many bytes an upload has (end-13).
+    /// The number of bytes of an upload (end-13).
     ///
     /// # Errors
     ///
-    /// When there is no such upload in the repository, or it is somebody else's; when storage
-    /// fails.
+    /// When the repository has no such upload, or it has another owner; when storage fails.
     pub async fn length(&self, upload: &Upload) -> Result<u64, Error> {
         self.refuse_unknown(upload).await?;
-        // A client that asks wants to go on: what arrived before its connection broke counts.
+        // The client wants to resume: bytes that arrived before its connection broke count.
         self.sessions.settled(upload.id).await;
         let length = self.length_now(&upload.name, upload.id).await?;
         length.ok_or(Error::UploadUnknown)
@@ -155,8 +153,8 @@ impl Uploads {
         Ok(self.tree.staging().length(&TreeKey::Upload(name, id).key()).await?)
     }
 
-    /// Adds a chunk to an upload and tells how many bytes it has then (end-5). What arrives before
-    /// a connection breaks is kept.
+    /// Adds a chunk to an upload and returns its new length (end-5). Bytes that arrive before a
+    /// connection breaks are kept.
     ///
     /// # Errors
     ///
@@ -179,7 +177,7 @@ impl Uploads {
     }
 
     /// Adds the last chunk, which may be empty, makes the upload a blob of the repository (end-6),
-    /// and tells how many bytes that has.
+    /// emits its event, and returns its length.
     ///
     /// # Errors
     ///
@@ -209,7 +207,7 @@ impl Uploads {
                     Err(Error::DigestMismatch { .. } | Error::UploadUnknown) => {
                         uploads.open.close(&upload);
                     }
-                    // It can go on.
+                    // The client can resume the upload.
                     Err(_) => {}
                 }
                 finished
@@ -217,13 +215,13 @@ impl Uploads {
             .await
     }
 
-    /// Takes a whole blob from the caller in one request (end-4b), and tells how many bytes it has.
-    /// Whatever goes wrong, nothing is left of it, for the client knows no upload to go on with.
+    /// Receives a whole blob in one request (end-4b), emits its event, and returns its length. After a
+    /// failure nothing is left of it, because the client knows no upload that it could resume.
     ///
     /// # Errors
     ///
-    /// As for [`begin`](Self::begin), for it is an open upload until it ends, and as
-    /// for [`finish`](Self::finish).
+    /// As for [`begin`](Self::begin), because the request counts as an open upload, and as for
+    /// [`finish`](Self::finish).
     pub async fn put(
         self: &Arc<Self>,
         caller: &Caller,
@@ -240,7 +238,7 @@ impl Uploads {
                 let id = UploadId::random();
                 let counted = Upload { name: name.clone(), id, owner: caller.actor.clone() };
                 let counted = uploads.open.in_one_request(counted)?;
-                // Nobody is told of this upload, so that no owner is written down.
+                // No client learns the id of this upload, so it needs no note of its owner.
                 let upload = Upload { name, id, owner: None };
                 let begun = uploads.create(&upload, digest.algorithm()).await;
                 let finished = match begun {
@@ -253,7 +251,7 @@ impl Uploads {
                         let occurrence = Occurrence::BlobPushed { digest, size };
                         uploads.events.emit(&caller, &upload.name, occurrence).await;
                     }
-                    // What went wrong first is what the client is told.
+                    // The client gets the first error.
                     Err(_) => uploads.clear_failed(&upload.name, id).await,
                 }
                 finished
@@ -272,7 +270,7 @@ impl Uploads {
         let mut intake = self.resume(name, id, &mut session).await?;
         let taken = intake.take(chunk).await;
         if let Err(error) = taken {
-            // What went wrong first is what the client is told.
+            // The client gets the first error.
             let _ = self.leave(name, id, &mut session, &mut intake).await;
             return Err(error);
         }
@@ -293,8 +291,8 @@ impl Uploads {
         let mut is_committed = false;
         loop {
             let addition = relying.enter().await?;
-            // This replaces a blob of the same digest, which heals one whose bytes went bad: these
-            // have just been verified. Without them the repository has been deleted meanwhile, and
+            // This replaces a blob of the same digest, which repairs corrupt bytes, since these have
+            // just been verified. Missing bytes mean that the repository has been deleted meanwhile, and
             // the upload with it.
             let is_there = match is_committed {
                 true => addition.renew(&data).await?,

@@ -1,7 +1,8 @@
-//! What is wrong in the tree and is passed over: counted each time, logged once.
+//! Damaged and foreign objects in the tree that requests skip: each time is counted, each object is
+//! logged once.
 //!
-//! Trees of other registries have seen full disks and power cuts, and people put files into them. A
-//! client that asks again and again for what is damaged must not fill the log.
+//! Trees of other registries have seen full disks and power cuts, and operators put files into them. A
+//! client that repeats a request for a damaged object must not fill the log.
 
 use std::{
     collections::HashSet,
@@ -14,8 +15,8 @@ use std::{
 use super::Tree;
 use crate::storage::Key;
 
-/// So many places are logged, each once: a few hundred KiB of their names. Beyond that a log is no
-/// help, and `portcullis verify` names all.
+/// How many objects are logged, which takes a few hundred KiB for their names. With more damage the log
+/// is no help, and `portcullis verify` names all.
 const LOGGED: usize = 4096;
 
 #[derive(Debug, Default)]
@@ -24,14 +25,14 @@ pub(in crate::registry) struct DamageLog {
     logged: Mutex<HashSet<Key>>,
 }
 
-/// What is logged of a place that is passed over.
+/// The log line for a skipped object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Log {
-    /// What is wrong with it.
+    /// The object and its damage.
     Place,
-    /// That there are too many such places.
+    /// That further objects are not logged.
     TooMany,
-    /// Nothing.
+    /// No line.
     Nothing,
 }
 
@@ -47,12 +48,12 @@ impl DamageLog {
 }
 
 impl Tree {
-    /// How many times a request came across something in the tree that is damaged or foreign.
+    /// How many times a request skipped a damaged or foreign object.
     pub(in crate::registry) fn skipped(&self) -> u64 {
         self.damage.times.load(Ordering::Relaxed)
     }
 
-    /// Counts what is passed over, and logs it unless that was done before.
+    /// Counts a skipped object, and logs it the first time.
     pub(in crate::registry) fn skip(&self, key: &Key, why: &'static str) {
         match self.damage.count(key) {
             Log::Place => tracing::warn!(%key, "skipping {why}"),

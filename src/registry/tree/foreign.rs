@@ -1,5 +1,5 @@
-//! Links by digests of algorithms that are unknown here, such as sha384, which registry:2 takes: what
-//! they are needed for is not known, so they stay, and what they lead to.
+//! Links by digests of algorithms that are unknown here, such as sha384, which registry:2 accepts. Their
+//! use is unknown, so garbage collection keeps them and their targets.
 
 use super::{LINK, Tree};
 use crate::{
@@ -8,22 +8,22 @@ use crate::{
     storage::{Entry, Key},
 };
 
-/// How many names are looked at together.
+/// How many names a listing reads at a time.
 const BATCH: usize = 1000;
 
 /// A link by a digest of an unknown algorithm.
 #[derive(Clone, Debug)]
 pub(in crate::registry) struct ForeignLink {
-    /// The digest, as the folders are called.
+    /// The digest, from the names of the folders.
     pub(in crate::registry) digest: String,
-    /// Where the link file would be. It is not there where the algorithm has a name of several parts,
+    /// The key of the link file. The file is missing where the name of the algorithm has several parts,
     /// each of which is a folder.
     pub(in crate::registry) key: Key,
 }
 
 impl Tree {
     /// The links in a folder of links (`_layers`, `_manifests/revisions`) by digests of unknown
-    /// algorithms. Folders in which nothing is left are none.
+    /// algorithms, without empty folders.
     ///
     /// # Errors
     ///

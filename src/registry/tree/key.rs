@@ -1,4 +1,4 @@
-//! Where things lie: registry:2's tree, to the letter, and what we add to it.
+//! The layout of the tree: registry:2's, to the letter, with additions of this registry.
 //!
 //! ```text
 //! docker/registry/v2/
@@ -14,9 +14,8 @@
 //! portcullis-quarantine/<run>/<where it was>                             (ours)
 //! ```
 //!
-//! registry:2 walks repositories without entering folders that begin with `_`, and reads no file
-//! of an upload but those it knows, nor any of a revision but its link, so that it does not trip
-//! over ours.
+//! registry:2 ignores the additions: it walks repositories without entering folders that begin with
+//! `_`, reads only the files of an upload that it knows, and reads only the link of a revision.
 
 use crate::{
     oci::{Algorithm, Digest, RepositoryName, Tag},
@@ -26,37 +25,37 @@ use crate::{
 
 const BASE: &str = "docker/registry/v2";
 
-/// Where a tag's link lies in the tag's folder.
+/// The path of a tag's link in the tag's folder.
 pub(in crate::registry) const CURRENT: &str = "current/link";
 
-/// What a link is called in its folder.
+/// The name of a link in its folder.
 pub(in crate::registry) const LINK: &str = "link";
 
-/// What the record of the last pull is called, beside a revision's link.
+/// The name of the record of the last pull, beside a revision's link.
 pub(in crate::registry) const PULLED: &str = "portcullis-pulled";
 
 /// The note of an upload that has the state of its hasher.
 pub(in crate::registry) const HASHER: &str = "portcullis-hasher";
 
-/// The note of an upload that says who began it.
+/// The note of an upload with the name of its owner.
 pub(in crate::registry) const OWNER: &str = "portcullis-owner";
 
-/// A place in the tree; [`key`](Self::key) says where it is.
+/// An object or a folder of the tree; [`key`](Self::key) returns its key.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::registry) enum TreeKey<'a> {
     /// The bytes of a blob or a manifest.
     Data(&'a Digest),
-    /// Says that a blob belongs to a repository.
+    /// The link that makes a blob part of a repository.
     Layer(&'a RepositoryName, &'a Digest),
-    /// What says that blobs belong to a repository.
+    /// The folder of the links to blobs.
     Layers(&'a RepositoryName),
     /// The folder of manifests and tags.
     Manifests(&'a RepositoryName),
-    /// Says that a manifest belongs to a repository.
+    /// The link that makes a manifest part of a repository.
     Revision(&'a RepositoryName, &'a Digest),
-    /// The folder of one revision: its link, and what is ours.
+    /// The folder of one revision: its link, and the record of its last pull.
     RevisionFolder(&'a RepositoryName, &'a Digest),
-    /// An empty file, whose time is that of the last pull of a manifest that was recorded.
+    /// The record of the last pull of a manifest: an empty file with that modification time.
     Pulled(&'a RepositoryName, &'a Digest),
     /// The folder of revisions of one algorithm.
     Revisions(&'a RepositoryName, Algorithm),
@@ -64,7 +63,7 @@ pub(in crate::registry) enum TreeKey<'a> {
     TagFolder(&'a RepositoryName, &'a Tag),
     /// The manifest that a tag names.
     TagCurrent(&'a RepositoryName, &'a Tag),
-    /// Says that a tag named a manifest once.
+    /// The entry of a manifest that a tag names or has named.
     TagIndex(&'a RepositoryName, &'a Tag, &'a Digest),
     /// The folder of tags.
     Tags(&'a RepositoryName),
@@ -72,18 +71,18 @@ pub(in crate::registry) enum TreeKey<'a> {
     Uploads(&'a RepositoryName),
     /// Everything of one upload.
     Upload(&'a RepositoryName, UploadId),
-    /// The folder of what refers to something.
+    /// The folder of entries of referrers.
     Referrers(&'a RepositoryName),
-    /// Says that one manifest refers to another, its subject.
+    /// The entry of a referrer under its subject.
     Referrer { name: &'a RepositoryName, subject: &'a Digest, referrer: &'a Digest },
     /// The folder of one such entry.
     ReferrerFolder { name: &'a RepositoryName, subject: &'a Digest, referrer: &'a Digest },
-    /// The folder of what refers to a subject, by referrers of one algorithm.
+    /// The folder of entries under a subject, for referrers of one algorithm.
     ReferrersOf(&'a RepositoryName, &'a Digest, Algorithm),
 }
 
 impl TreeKey<'_> {
-    /// The key in storage. Asked for several times in a request, so without the formatter.
+    /// The key in storage. Each request makes several keys, so this does without the formatter.
     pub(in crate::registry) fn key(self) -> Key {
         match self {
             Self::Data(digest) => {
@@ -131,8 +130,8 @@ impl TreeKey<'_> {
 }
 
 impl TreeKey<'_> {
-    /// Whether a link here may lead to a digest. What is called by its digest is that and nothing
-    /// else; but registry:2 links the sha512 name of a blob to sha256 content.
+    /// Whether this link may lead to a digest. A link called by a digest leads to that digest, with one
+    /// exception: registry:2 links the sha512 name of a blob to sha256 content.
     pub(in crate::registry) fn may_lead_to(self, target: &Digest) -> bool {
         match self {
             Self::Layer(_, digest) => digest.algorithm() != target.algorithm() || digest == target,
@@ -142,7 +141,7 @@ impl TreeKey<'_> {
     }
 }
 
-/// A place in a repository, below its folder.
+/// A key below the folder of a repository.
 fn within(name: &RepositoryName, path: &[&str]) -> Key {
     let mut key = String::with_capacity(256);
     let folder = [BASE, "/repositories/", name.as_str(), "/"];
@@ -160,8 +159,8 @@ pub(in crate::registry) fn blobs() -> Key {
     Key::new(format!("{BASE}/blobs"))
 }
 
-/// Where what is damaged is moved to: beside registry:2's tree, which is all that it walks, and
-/// below the same root, so that a rename leads there.
+/// The quarantine of a run for damaged objects: beside registry:2's tree, so that registry:2 never
+/// walks it, and below the same root, so that a rename can move objects there.
 pub(in crate::registry) fn quarantine(run: &str) -> Key {
     Key::new(format!("portcullis-quarantine/{run}"))
 }

@@ -1,9 +1,9 @@
-//! What somebody was told is there stays there for a while.
+//! Leases: an object whose existence was reported to a client is kept for the grace period.
 //!
-//! A client asks for the layers of an image before it pushes them, leaves out those that are there,
-//! and pushes the manifest at last. A collector in between must not take away what it was told of.
-//! The time at which a link was last modified is what holds it: in this process and in others, and
-//! after a restart.
+//! A client asks for the layers of an image before it pushes them, leaves out the existing ones, and
+//! pushes the manifest at last. Garbage collection in between must not remove a layer whose existence
+//! was reported. The modification time of the link is the lease, so it holds in this process, in
+//! others, and after a restart. An answer *extends* the lease: it renews the modification time.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -19,16 +19,16 @@ use crate::{
     storage::{Key, fences::Part},
 };
 
-/// So many promises are remembered; of others it is looked how old they are.
+/// How many leases the cache knows; for others a request reads the modification time.
 const REMEMBERED: u64 = 50_000;
 
-/// How much older than its last promise something may be: not every request has to write. A
-/// collector adds it to the grace.
+/// How much older than the last answer a lease may be, so that not every request has to write. Garbage
+/// collection adds this to the grace period.
 pub(in crate::registry) fn slack(grace: Duration) -> Duration {
     grace / 4
 }
 
-/// What was promised lately.
+/// A cache of leases that are young enough.
 #[derive(Debug)]
 pub(super) struct Leases {
     slack: Duration,
@@ -37,29 +37,30 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    /// For a collector with this grace.
+    /// Leases for a garbage collection with this grace period.
     pub(in crate::registry) fn new(grace: Duration) -> Self {
         let slack = slack(grace);
-        // What is not older than half of it now is not older than all of it by then.
+        // A link enters the cache when it is at most half the slack old and stays for half the slack,
+        // so a cached lease never exceeds the slack.
         let lately = Cache::builder().max_capacity(REMEMBERED).time_to_live(slack / 2).build();
         Self { slack, lately, has_failed: AtomicBool::new(false) }
     }
 
-    /// Says once that promises are not kept.
+    /// Logs once that leases cannot be extended.
     fn failed(&self, key: &Key, error: &Error) {
         if !self.has_failed.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 %key, error = %error,
-                "what clients are told of cannot be renewed; a collection could take it before they \
-                 push what needs it"
+                "cannot extend the lease of content that a client was told exists; garbage collection \
+                 could remove it before the client pushes a manifest that references it"
             );
         }
     }
 }
 
 impl Tree {
-    /// Lets a link of a repository stay, and so what it leads to; `false` when it is not there any
-    /// more.
+    /// Extends the lease of a link of a repository, and so of its target; `false` when the link has
+    /// gone.
     pub(in crate::registry) async fn touch(
         &self,
         name: &RepositoryName,
@@ -76,7 +77,7 @@ impl Tree {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
                 Err(error) => {
-                    // On a tree that cannot be written to nobody collects, or so it is to be hoped.
+                    // Garbage collection of a tree that cannot be written to is not likely.
                     self.leases.failed(&key, &error);
                     return Ok(true);
                 }
@@ -86,7 +87,8 @@ impl Tree {
         Ok(true)
     }
 
-    /// Renews a link while no collector judges the repository.
+    /// Renews a link inside the fence of the repository, so that no garbage collection decides
+    /// meanwhile.
     async fn extend(&self, name: &RepositoryName, link: &Key) -> Result<bool, Error> {
         let mut relying = self.relying(name, None);
         loop {
@@ -98,9 +100,9 @@ impl Tree {
         }
     }
 
-    /// Renews the manifest that a tag names, which is to name another one or none: the grace of what
-    /// has lost its tag begins now. The caller is inside the fence of the repository, or has closed it,
-    /// and gets the manifest.
+    /// Renews the manifest that a tag names before the tag moves or goes, so that the grace period of
+    /// that manifest begins now, and returns its digest. The caller is inside the fence of the
+    /// repository, or has closed it.
     pub(in crate::registry) async fn extend_released(
         &self,
         name: &RepositoryName,

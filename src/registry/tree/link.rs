@@ -1,4 +1,4 @@
-//! Link files: a digest as text, no newline, at a key that says what it is for.
+//! Link files: each holds a digest as text, without a newline; its key tells its meaning.
 
 use bytes::Bytes;
 
@@ -9,18 +9,18 @@ use crate::{
     storage::{Durability, ErrorKind},
 };
 
-/// No digest is longer; registry:2 writes no newline, people with editors do.
+/// The longest link file: longer than any digest, with room for a newline that an editor adds.
 pub(in crate::registry) const MAX_LEN: usize = 256;
 
-/// The digest that the content of a link file names; `None` when it names none.
+/// The digest in the content of a link file; `None` when the content is no digest.
 pub(in crate::registry) fn parse(content: &[u8]) -> Option<Digest> {
     std::str::from_utf8(content).ok()?.trim().parse().ok()
 }
 
 impl Tree {
-    /// Where a link leads. One that is empty, holds no digest or the digest of something else leads
-    /// nowhere: a full disk or a power cut under registry:2 leaves such files, and they must not
-    /// take the rest down.
+    /// The target of a link. A file that is empty, or holds no digest or one that the link may not lead
+    /// to, counts as missing: a full disk or a power cut under registry:2 leaves such files, and they
+    /// must not make other content unusable.
     pub(in crate::registry) async fn link(
         &self,
         place: TreeKey<'_>,
@@ -41,7 +41,7 @@ impl Tree {
         Ok(None)
     }
 
-    /// Makes a place lead to `digest`, durably.
+    /// Writes a link to `digest`, durably.
     pub(in crate::registry) async fn set_link(
         &self,
         place: TreeKey<'_>,
@@ -56,8 +56,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Enters a manifest that refers to another. Not durably: what is in the tree and not entered is
-    /// found by whoever starts after a power cut.
+    /// Enters a referrer under its subject. Not durably: the first list after a start enters the
+    /// manifests of a repository that have no entry.
     pub(in crate::registry) async fn enter(
         &self,
         place: TreeKey<'_>,

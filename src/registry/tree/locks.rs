@@ -1,11 +1,12 @@
-//! Keeps what takes away apart from what adds, here and in other processes on the same storage.
+//! Keeps deletions apart from pushes, in this process and in others on the same storage.
 //!
-//! Two things have [fences](crate::storage::fences). A *repository*: deleting a manifest reads each tag
-//! to find those that name it, and a tag moved between that look and the deletion would be lost although
-//! its push was acknowledged; a manifest checked for its blobs just before one of them is unlinked would
-//! be incomplete. The *bytes* of a digest: a collector that has found no link to them must not remove
-//! them while a push makes one. What adds enters, verifies, writes and validates; what takes away closes;
-//! and so does what gives an immutable tag its content, for of two pushes that find it free only one may.
+//! Two kinds of things have [fences](crate::storage::fences). A *repository*: the deletion of a manifest
+//! reads each tag to find those that name it, and a tag moved between that look and the deletion would be
+//! lost although its push was acknowledged; and a manifest whose blobs are verified just before one of
+//! them is unlinked would be incomplete. The *bytes* of a digest: a sweep that has found no link to them
+//! must not remove them while a push links them. A push enters the fence, verifies, writes and validates.
+//! A deletion closes the fence. A push to an immutable tag closes the fence too, because only one of two
+//! pushes that find the tag free may set it.
 
 use std::ops::Deref;
 
@@ -19,23 +20,24 @@ use crate::{
     },
 };
 
-/// After this many stale validations a caller closes the repository itself, so that others who close
-/// it again and again cannot keep it from its end.
+/// After this many stale validations a caller closes the fence of the repository itself, so that repeated
+/// deletions by others cannot keep it from its end.
 const STALE: u32 = 2;
 
-/// After this many attempts a caller gives up: each time the stripe of its bytes was swept meanwhile.
+/// After this many attempts a caller gives up: a sweep of the stripe of its bytes made each one stale.
 const ATTEMPTS: u32 = 16;
 
-/// What a caller relies on while it adds something.
+/// The fences that a caller relies on while it adds content.
 ///
-/// It [enters](Self::enter), verifies, writes, and [ends](Addition::end) the attempt; when that says
-/// `false` it begins anew. Its work counts only when it says `true`.
+/// The caller [enters](Self::enter), verifies that the content it relies on exists, writes, and
+/// [ends](Addition::end) the attempt. When the end returns `false`, the caller begins anew; its work
+/// counts only when the end returns `true`.
 #[derive(Debug)]
 pub(in crate::registry) struct Relying<'a> {
     tree: &'a Tree,
     on: Reliance,
     attempts: u32,
-    /// The repository, when this has closed it.
+    /// The closed fence of the repository, where this caller has closed it.
     alone: Option<Removing<'a>>,
 }
 
@@ -59,7 +61,7 @@ impl<'a> Relying<'a> {
         Ok(Addition { relying: self, entered })
     }
 
-    /// Closes the repository, or gives what has closed it.
+    /// Returns the closed fence of the repository, and closes it where it is still open.
     pub(in crate::registry) async fn close(
         self,
         name: &RepositoryName,
@@ -71,7 +73,7 @@ impl<'a> Relying<'a> {
     }
 }
 
-/// An attempt to add something.
+/// An attempt to add content.
 #[must_use]
 #[derive(Debug)]
 pub(in crate::registry) struct Addition<'r, 'a> {
@@ -80,7 +82,7 @@ pub(in crate::registry) struct Addition<'r, 'a> {
 }
 
 impl Addition<'_, '_> {
-    /// Adds the bytes of blobs and manifests that the repository has and that what is written needs.
+    /// Adds the blobs and manifests of the repository that the written manifest references.
     pub(in crate::registry) fn add_needed(&mut self, digests: &[Digest]) {
         self.entered.add_needed(digests.iter().map(bytes).collect());
     }
@@ -90,12 +92,12 @@ impl Addition<'_, '_> {
         Ok(self.entered.renew(bytes).await?)
     }
 
-    /// Whether what was verified and written since the entry holds so far.
+    /// Whether everything verified and written since the entry holds so far.
     pub(in crate::registry) async fn holds(&mut self, part: Part) -> Result<bool, Error> {
         Ok(self.entered.validate(part).await? == Validity::Valid)
     }
 
-    /// Ends the attempt: whether what was verified and written since the entry holds for good.
+    /// Ends the attempt. Returns whether everything verified and written since the entry holds for good.
     pub(in crate::registry) async fn end(mut self, part: Part) -> Result<bool, Error> {
         let holds = self.holds(part).await?;
         if holds && let Some(alone) = self.relying.alone.take() {
@@ -106,8 +108,8 @@ impl Addition<'_, '_> {
     }
 }
 
-/// A repository whose fence is closed. What may be taken from it is its last manifest: the catalog
-/// hears of it before others may go on.
+/// A repository whose fence is closed. The caller may delete its last manifest, so the catalog learns of
+/// a change before the fence opens.
 #[must_use]
 #[derive(Debug)]
 pub(in crate::registry) struct Removing<'a> {
@@ -124,7 +126,7 @@ impl<'a> Deref for Removing<'a> {
 }
 
 impl Removing<'_> {
-    /// Lets others go on. What was taken away counts only when this succeeds.
+    /// Opens the fence. Deletions count only when this succeeds.
     pub(in crate::registry) async fn open(self) -> Result<(), Error> {
         let Self { changed, closed } = self;
         drop(changed);
@@ -133,7 +135,7 @@ impl Removing<'_> {
 }
 
 impl Tree {
-    /// For a caller that adds to a repository, and makes something lead to the `bytes` where it says so.
+    /// The fences for a caller that adds to a repository, and links the `bytes` where it names them.
     pub(in crate::registry) fn relying(
         &self,
         name: &RepositoryName,
@@ -143,8 +145,8 @@ impl Tree {
         Relying { tree: self, on, attempts: 0, alone: None }
     }
 
-    /// As [`relying`](Self::relying), for a caller that has closed the repository: the end of its
-    /// addition opens it.
+    /// As [`relying`](Self::relying), for a caller that has closed the fence of the repository. The end of
+    /// its addition opens that fence.
     pub(in crate::registry) fn relying_alone<'a>(
         &'a self,
         alone: Removing<'a>,
@@ -154,7 +156,7 @@ impl Tree {
         Relying { tree: self, on, attempts: 0, alone: Some(alone) }
     }
 
-    /// Closes a repository: for a caller that takes something from it, or claims a tag of it.
+    /// Closes the fence of a repository, for a deletion or for a push to an immutable tag.
     pub(in crate::registry) async fn closing(
         &self,
         name: &RepositoryName,
@@ -177,7 +179,7 @@ fn bytes(digest: &Digest) -> Fenced {
     Fenced { key: TreeKey::Data(digest).key(), stripe: stripe(digest.hex()) }
 }
 
-/// By the first two digits of a digest, so that what lies in one folder has one stripe.
+/// The stripe of a digest, by its first two digits, so that all bytes in one folder have one stripe.
 pub(in crate::registry) fn stripe(hex: &str) -> Stripe {
     let start = hex.get(..2).and_then(|start| usize::from_str_radix(start, 16).ok());
     Stripe::of(start.unwrap_or(0))

@@ -1,4 +1,4 @@
-//! How often something may be done within an hour.
+//! A token bucket: how many uploads a user may begin within an hour.
 
 use std::time::Duration;
 
@@ -6,31 +6,31 @@ use tokio::time::Instant;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// An allowance that is short of a whole upload by no more than this counts as whole.
+/// The tolerance for rounding, in uploads.
 const ROUNDING: f64 = 1e-6;
 
-/// So many times at once, and then as often as they come back: all of them within an hour, evenly.
+/// A bucket with `most` tokens, which refills evenly within an hour.
 #[derive(Debug)]
 pub(super) struct Allowance {
     most: f64,
-    /// How many had been taken then.
+    /// The number of taken tokens at `then`.
     taken: f64,
     then: Instant,
 }
 
 impl Allowance {
-    /// `most` times an hour.
+    /// A full bucket of `most` tokens.
     pub(super) fn new(most: usize) -> Self {
-        // More than 2^52 an hour is no limit, and how it is rounded does not matter.
+        // A number beyond `u32` is no limit in practice.
         let most = u32::try_from(most).map_or(f64::INFINITY, f64::from);
         Self { most, taken: 0.0, then: Instant::now() }
     }
 
-    /// Takes one.
+    /// Takes a token.
     ///
     /// # Errors
     ///
-    /// When none is left: how long it is until there is one.
+    /// The time until the next token, when the bucket is empty.
     pub(super) fn take(&mut self) -> Result<(), Duration> {
         let taken = self.taken_now() + 1.0;
         let too_many = taken - self.most;
@@ -38,24 +38,24 @@ impl Allowance {
             (self.taken, self.then) = (taken, Instant::now());
             return Ok(());
         }
-        // Where there is never one, an hour is as good an answer as any.
+        // A bucket without tokens never refills; an hour is as good an answer as any.
         let part = (too_many / self.most).min(1.0);
         Err(HOUR.mul_f64(part))
     }
 
-    /// Gives back one that was taken.
+    /// Returns a token.
     pub(super) fn give_back(&mut self) {
         self.taken = (self.taken - 1.0).max(0.0);
     }
 
-    /// Whether all are there.
+    /// Whether the bucket is full.
     pub(super) fn is_whole(&self) -> bool {
         self.taken_now() <= ROUNDING
     }
 
     fn taken_now(&self) -> f64 {
         let returned = self.then.elapsed().as_secs_f64() / HOUR.as_secs_f64() * self.most;
-        // Nothing of an endless allowance is ever missing.
+        // An endless bucket is always full.
         if returned.is_nan() { 0.0 } else { (self.taken - returned).max(0.0) }
     }
 }

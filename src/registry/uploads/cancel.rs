@@ -1,4 +1,4 @@
-//! Uploads that end without a blob.
+//! The end of uploads without a blob: cancelled, purged or failed ones.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Uploads {
-    /// Ends an upload and forgets its bytes (end-14).
+    /// Cancels an upload and removes its bytes (end-14).
     ///
     /// # Errors
     ///
@@ -26,7 +26,7 @@ impl Uploads {
             .detached(async move {
                 let Upload { name, id, .. } = &upload;
                 let _session = uploads.sessions.enter(*id).await.ok_or(Error::UploadBusy)?;
-                // One whose bytes cannot be looked at, such as a link out of the tree, can be ended.
+                // An upload whose bytes cannot be read, such as a link out of the tree, can be cancelled.
                 if let Ok(None) = uploads.length_now(name, *id).await {
                     return Err(Error::UploadUnknown);
                 }
@@ -37,14 +37,14 @@ impl Uploads {
             .await
     }
 
-    /// Removes an upload, with the folders that its beginning made. Durably, so that what a client has
-    /// ended is not there again after a power cut.
+    /// Removes an upload, with the folders that its beginning made. Durably, so that a cancelled upload
+    /// does not return after a power cut.
     pub(super) async fn discard(&self, name: &RepositoryName, id: UploadId) -> Result<(), Error> {
         self.abort(name, id, Durability::Synced).await
     }
 
-    /// Removes what there is of an upload, and of the folders that its beginning made those that hold
-    /// nothing else: the one for uploads, the repository's, and those above it.
+    /// Removes an upload, and the empty folders among those that its beginning made: the folder of
+    /// uploads, the repository's, and those above it.
     pub(super) async fn clear(&self, name: &RepositoryName, id: UploadId) -> Result<(), Error> {
         self.abort(name, id, Durability::Lazy).await
     }
@@ -59,7 +59,8 @@ impl Uploads {
         Ok(self.tree.staging().abort(&at, &tree::repositories(), durability).await?)
     }
 
-    /// As [`clear`](Self::clear), for an upload that failed: its client is told of that.
+    /// As [`clear`](Self::clear), after a failure: the client gets the error of that failure, and one of
+    /// the removal is logged.
     pub(super) async fn clear_failed(&self, name: &RepositoryName, id: UploadId) {
         if let Err(error) = self.clear(name, id).await {
             let upload = TreeKey::Upload(name, id).key();

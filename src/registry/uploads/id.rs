@@ -9,7 +9,7 @@ use uuid::Uuid;
 pub struct UploadId(Uuid);
 
 impl UploadId {
-    /// A name that no upload has yet.
+    /// A new name.
     pub(super) fn random() -> Self {
         Self(Uuid::new_v4())
     }
@@ -24,14 +24,14 @@ impl fmt::Display for UploadId {
 impl FromStr for UploadId {
     type Err = InvalidUploadId;
 
-    /// Reads the one form that is written, so that no two texts are the same id.
+    /// Reads only the form that `Display` writes, so that each id has one text.
     fn from_str(text: &str) -> Result<Self, InvalidUploadId> {
         let id = Self(Uuid::try_parse(text).map_err(|_| InvalidUploadId)?);
         if id.to_string() == text { Ok(id) } else { Err(InvalidUploadId) }
     }
 }
 
-/// A text is not the id of an upload.
+/// The error of a text that is no id of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the id of an upload")]
 pub struct InvalidUploadId;

@@ -1,7 +1,7 @@
-//! Takes the bytes of an upload in: receives, hashes and writes at the same time.
+//! Receives, hashes and writes the bytes of an upload at the same time.
 //!
-//! Pieces are gathered into batches. While one batch is hashed on one thread and written on
-//! another, the next one arrives; two batches per upload are all that is ever in memory.
+//! Pieces are gathered into batches. While one batch is hashed on one thread and written on another,
+//! the next one arrives. An upload never has more than two batches in memory.
 
 use std::{ops::RangeInclusive, pin::pin, sync::Arc};
 
@@ -19,16 +19,16 @@ use crate::{
     storage::{Key, Note, Staged, Storage},
 };
 
-/// How large the batches are that all uploads gather at a time, together. Large ones make the hops
-/// between threads cheap: with 1 MiB a push is a fifth faster than with a quarter of that. With more,
-/// one is a little faster still and several are slower (docs/PERFORMANCE.md).
+/// The size of the batches of all uploads together. Large batches make the hops between threads cheap:
+/// with 1 MiB a push is a fifth faster than with a quarter of that. Larger ones make one push a little
+/// faster still and several pushes slower (docs/PERFORMANCE.md).
 const BATCHES: usize = 8 * 1024 * 1024;
 const BATCH: RangeInclusive<usize> = 256 * 1024..=1024 * 1024;
 
-/// Less than this is hashed where it is: about 20 µs, which is what a hop costs.
+/// A smaller piece is hashed without a hop to another thread: hashing takes about 20 µs, as a hop does.
 const HASH_IN_PLACE: usize = 32 * 1024;
 
-/// Those who take something in now; each of them holds a clone.
+/// Counts the intakes at work, each of which holds a clone.
 #[derive(Clone, Debug)]
 pub(in crate::registry) struct Intakes {
     counted: Arc<()>,
@@ -36,12 +36,12 @@ pub(in crate::registry) struct Intakes {
 }
 
 impl Intakes {
-    /// Of uploads into `storage`.
+    /// The intakes of uploads into `storage`.
     pub(in crate::registry) fn new(storage: Arc<dyn Storage>) -> Self {
         Self { counted: Arc::default(), rooms: Rooms::new(storage) }
     }
 
-    /// How large a batch may be.
+    /// The size of a batch.
     fn batch(&self) -> usize {
         let intakes = Arc::strong_count(&self.counted).saturating_sub(1).max(1);
         (BATCHES / intakes).clamp(*BATCH.start(), *BATCH.end())
@@ -53,19 +53,19 @@ pub(super) struct Intake {
     staged: Box<dyn Staged>,
     room: Room,
     intakes: Intakes,
-    /// Has seen exactly what is staged.
+    /// The hasher of exactly the staged bytes.
     hasher: Hasher,
-    /// Where the upload ended when it was taken up.
+    /// The length of the upload when it was resumed.
     began: u64,
     saved: u64,
     asked: Asked,
-    /// Whether a chunk must say where it begins.
+    /// Whether a chunk must have a range.
     range_expected: bool,
 }
 
 impl Intake {
-    /// Goes on with an upload of which all bytes are `hashed`, and the first `saved` can be
-    /// continued from storage.
+    /// The intake of a resumed upload: all its bytes are `hashed`, and storage has the state of the
+    /// hasher after the first `saved` bytes.
     pub(super) fn new(
         staged: Box<dyn Staged>,
         intakes: Intakes,
@@ -79,8 +79,8 @@ impl Intake {
         Self { staged, room, intakes, hasher, began, saved, asked, range_expected: false }
     }
 
-    /// From now on a chunk that does not say where it begins is refused: somebody else has written
-    /// since its client last heard where the upload ends.
+    /// Refuses chunks without a range from now on: another request has written since the client learned
+    /// the length of the upload.
     pub(super) const fn expect_range(&mut self) {
         self.range_expected = true;
     }
@@ -89,12 +89,12 @@ impl Intake {
         self.staged.position()
     }
 
-    /// Whether anything was added.
+    /// Whether the upload has grown since it was resumed.
     pub(super) fn has_grown(&self) -> bool {
         self.length() != self.began
     }
 
-    /// Up to which length the state of the hasher was known when the upload was taken up.
+    /// The length at which storage has the state of the hasher.
     pub(super) const fn saved(&self) -> u64 {
         self.saved
     }
@@ -115,19 +115,18 @@ impl Intake {
         Ok(self.staged.sync().await?)
     }
 
-    /// Leaves the upload, with notes about it, for the request that goes on with it; `false` when it
-    /// has gone.
+    /// Suspends the upload, with notes about it, for the next request; `false` when it has gone.
     pub(super) async fn rest(&mut self, notes: Vec<Note>) -> Result<bool, Error> {
         Ok(self.staged.rest(notes).await?)
     }
 
-    /// Makes what was synced an object; `false` when the upload has gone.
+    /// Makes the synced bytes an object; `false` when the upload has gone.
     pub(super) async fn commit(&mut self, to: &Key) -> Result<bool, Error> {
         Ok(self.staged.commit(to).await?)
     }
 
-    /// Takes a chunk in. One that is not what its range says changes nothing; one that breaks off
-    /// without such a range is kept as far as it came.
+    /// Receives a chunk. A chunk that does not match its range changes nothing; of a chunk without a
+    /// range that breaks off, the received bytes are kept.
     pub(super) async fn take(&mut self, chunk: Chunk) -> Result<(), Error> {
         let Chunk { body, length, range } = chunk;
         let start = self.hashed();
@@ -137,15 +136,15 @@ impl Intake {
             }
             return self.receive_into(length, body, u64::MAX).await;
         };
-        // The place comes first: a client that learns it can send the right chunk.
+        // The offset is checked first: a client that learns it can send the right chunk.
         if range.start != start.length {
             return Err(Error::RangeInvalid { offset: start.length });
         }
         let expected = range.end - range.start;
-        // `0-0` is what a registry says of an upload that has nothing, and clients say it back.
+        // A registry reports `0-0` for an empty upload, and clients repeat it.
         let fits = |received| received == expected || (received == 0 && range == (0..1));
         if let Some(received) = length.filter(|&length| !fits(length)) {
-            // A length that is wrong already needs no body to be read.
+            // A wrong length is refused before the body is read.
             return Err(Error::SizeInvalid { expected, received });
         }
         self.receive_into(length, body, expected).await?;
@@ -158,7 +157,7 @@ impl Intake {
         Err(Error::SizeInvalid { expected, received })
     }
 
-    /// Stores what a body of `length` bytes has, or a little more than `limit` of it.
+    /// Stores a body of `length` bytes, or a little more than its first `limit` bytes.
     async fn receive_into(
         &mut self,
         length: Option<u64>,
@@ -167,12 +166,12 @@ impl Intake {
     ) -> Result<(), Error> {
         self.room.expect(&mut *self.staged, length).await?;
         let received = self.receive(body, limit).await;
-        // The client hears of what went wrong first. Room that stays goes with the upload.
+        // The client gets the first error. Room that stays goes with the upload.
         let _ = self.room.give_back(&mut *self.staged).await;
         received
     }
 
-    /// Stores what a body has, or a little more than `limit` of it.
+    /// Stores a body, or a little more than its first `limit` bytes.
     async fn receive(&mut self, mut body: Body, limit: u64) -> Result<(), Error> {
         let mut received = 0;
         let asked = self.asked.clone();
@@ -190,7 +189,7 @@ impl Intake {
             (batch, rest) = match early {
                 Ok(next) => next,
                 Err(_) => {
-                    // Others need the room more than a client that is silent, or as good as that.
+                    // Other uploads need the room more than a client that is silent or nearly so.
                     self.room.give_back(&mut *self.staged).await?;
                     next.await
                 }
@@ -221,7 +220,7 @@ impl Intake {
     }
 }
 
-/// What is to be expected of a body.
+/// The state of a body after a batch.
 enum Rest {
     More,
     Nothing,
@@ -250,8 +249,8 @@ async fn gather(body: &mut Body, size: usize, asked: &Asked) -> (Vec<Bytes>, Res
     (batch, Rest::More)
 }
 
-/// The next piece of a body. While somebody waits for this writer to leave, its client must send
-/// something now and then.
+/// The next piece of a body. While another request waits for this writer to leave, its client must send
+/// a byte within [`SILENCE`].
 async fn next(body: &mut Body, asked: &Asked) -> Option<Result<Bytes, Error>> {
     let piece = tokio::select! {
         biased;

@@ -1,13 +1,13 @@
-//! Whose an upload is.
+//! The owners of uploads, and their limits.
 //!
-//! The id of an upload is nothing to guess, but it stands in logs and in `Location` headers. So an
-//! upload is known to whoever began it and to nobody else, after a restart too: their name lies
-//! beside it. One that registry:2 left has none, and whoever knows its id may go on with it.
+//! The id of an upload cannot be guessed, but it stands in logs and in `Location` headers. So only the
+//! user who began an upload may resume it, after a restart too: a note beside it has the user's name.
+//! An upload of registry:2 has no such note, and every client that knows its id may resume it.
 //!
-//! How many uploads a user may have open is limited: each is a folder, which stays until it is
-//! finished, cancelled or purged. So is how many a user may begin and not finish within an hour: each
-//! makes folders and removes them again. A blob that comes in one request is an open upload for as
-//! long as the request lasts.
+//! A user may have a limited number of uploads open, because each is a folder, which stays until the
+//! upload is finished, cancelled or purged. A user may also begin a limited number within an hour
+//! without finishing them, because each makes folders and removes them again. A blob that comes in one
+//! request is an open upload for as long as the request lasts.
 
 use std::{
     collections::HashMap,
@@ -28,42 +28,42 @@ use crate::{
     storage::Note,
 };
 
-/// An upload that was begun this long ago is not counted any more: its client will not come back,
-/// or is at work on something large.
+/// An older upload does not count towards the limit: its client has left for good, or sends a large
+/// blob.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
-/// How many uploads are looked for at a time.
+/// How many uploads a listing reads at a time.
 const BATCH: usize = 128;
 
-/// No name of a user is longer, in bytes.
+/// The longest name of a user, in bytes.
 const MAX_OWNER: usize = 4096;
 
-/// Which upload is meant, and who means it.
+/// An upload, and the user of the request.
 #[derive(Clone, Debug)]
 pub struct Upload {
-    /// The repository it is in.
+    /// Its repository.
     pub name: RepositoryName,
-    /// Its id there.
+    /// Its id.
     pub id: UploadId,
-    /// Who began it; `None` where nobody is known by name.
+    /// The user; `None` where users have no names.
     pub owner: Option<Arc<str>>,
 }
 
 impl Upload {
-    /// Says beside it whose it is. That lives as long as the upload, of which nothing is promised
-    /// before it is finished.
+    /// The note with the owner. It needs no sync, because an upload is not promised before it is
+    /// finished.
     pub(super) fn owner_note(&self) -> Option<Note> {
         let owner = self.owner.as_ref()?;
         Some(Note { name: OWNER, text: Bytes::from(owner.to_string()) })
     }
 }
 
-/// How many uploads a user may have.
+/// The limits for the uploads of a user.
 #[derive(Clone, Copy, Debug)]
 pub struct UploadLimits {
-    /// Open at a time.
+    /// The number of open uploads.
     pub open: usize,
-    /// Begun within an hour and not finished.
+    /// The number of uploads begun within an hour and not finished.
     pub per_hour: usize,
 }
 
@@ -80,26 +80,26 @@ pub(super) struct OpenUploads {
     owners: Mutex<HashMap<Option<Arc<str>>, Owner>>,
 }
 
-/// What is known of the uploads of a user.
+/// The uploads of a user.
 #[derive(Debug)]
 struct Owner {
     uploads: HashMap<UploadId, Begun>,
-    /// Uploads that may still be begun.
+    /// The uploads that the user may still begin.
     allowance: Allowance,
 }
 
 impl Owner {
-    /// Whether there is nothing to remember.
+    /// Whether the entry holds no state.
     fn is_idle(&self) -> bool {
         self.uploads.is_empty() && self.allowance.is_whole()
     }
 }
 
-/// How an upload was begun.
+/// The beginning of an upload.
 #[derive(Clone, Copy, Debug)]
 struct Begun {
     at: Instant,
-    /// It lasts as long as the request that began it, and no longer.
+    /// Whether the upload ends with the request that began it.
     in_one_request: bool,
 }
 
@@ -111,7 +111,7 @@ pub(super) struct InOneRequest<'a> {
 }
 
 impl InOneRequest<'_> {
-    /// The upload has become a blob.
+    /// Ends the count of an upload that has become a blob.
     pub(super) fn finished(self) {
         self.opened.finished(&self.upload);
     }
@@ -124,12 +124,12 @@ impl Drop for InOneRequest<'_> {
 }
 
 impl OpenUploads {
-    /// So many for each owner.
+    /// No open uploads yet, with these limits for each owner.
     pub(super) fn new(limits: UploadLimits) -> Self {
         Self { limits, owners: Mutex::default() }
     }
 
-    /// Counts an upload, unless its owner has too many, or has begun too many.
+    /// Counts an upload, unless its owner has too many open, or has begun too many.
     pub(super) fn open(&self, upload: &Upload) -> Result<(), Error> {
         self.begin(upload, false)
     }
@@ -160,12 +160,12 @@ impl OpenUploads {
         Ok(())
     }
 
-    /// Counts an upload no more.
+    /// Ends the count of an upload.
     pub(super) fn close(&self, upload: &Upload) {
         self.end(upload, |_| {});
     }
 
-    /// Counts an upload no more, which has become a blob: it is as if it had not been begun.
+    /// Ends the count of an upload that has become a blob, and returns its token to the allowance.
     pub(super) fn finished(&self, upload: &Upload) {
         self.end(upload, Allowance::give_back);
     }
@@ -173,7 +173,7 @@ impl OpenUploads {
     fn end(&self, upload: &Upload, then: impl FnOnce(&mut Allowance)) {
         let mut owners = self.owners();
         let Some(owner) = owners.get_mut(&upload.owner) else { return };
-        // One that this process has not begun was not taken from the allowance either.
+        // An upload of another process took no token from this allowance.
         if owner.uploads.remove(&upload.id).is_some() {
             then(&mut owner.allowance);
         }
@@ -182,7 +182,7 @@ impl OpenUploads {
         }
     }
 
-    /// Counts an upload no more, whosever it is.
+    /// Ends the count of an upload of any owner.
     pub(super) fn forget(&self, id: UploadId) {
         self.owners().retain(|_, owner| {
             owner.uploads.remove(&id);
@@ -200,15 +200,15 @@ impl OpenUploads {
 }
 
 impl Uploads {
-    /// How many uploads were begun since the start and have neither been finished nor cancelled;
-    /// those that nobody came back for may not be among them.
+    /// The number of uploads begun since the start and neither finished nor cancelled. Abandoned ones
+    /// may be missing.
     #[must_use]
     pub fn open_count(&self) -> usize {
         self.open.count()
     }
 
-    /// Removes the uploads of a repository; whether there were any. The caller has closed
-    /// the repository, so that none begins meanwhile, and none that has gone is made again.
+    /// Removes the uploads of a repository; `false` when it has none. The caller has closed the fence of
+    /// the repository, so no upload begins or returns meanwhile.
     pub(in crate::registry) async fn end_all(
         &self,
         name: &RepositoryName,
@@ -233,10 +233,10 @@ impl Uploads {
         Ok(existed)
     }
 
-    /// Refuses an upload that is not there, and one of somebody else in the same words.
+    /// Refuses a missing upload, and one of another owner with the same error.
     ///
-    /// To be asked before the upload is entered: whoever may not go on with it must not push its
-    /// writer aside either.
+    /// Call this before entering the session: a client that may not resume the upload must not displace
+    /// its writer either.
     pub(super) async fn refuse_unknown(&self, upload: &Upload) -> Result<(), Error> {
         let Upload { name, id, owner } = upload;
         let at = TreeKey::Upload(name, *id).key();
@@ -244,13 +244,13 @@ impl Uploads {
             Some(theirs) if !theirs.is_empty() => {
                 owner.as_ref().is_some_and(|owner| owner.as_bytes() == theirs)
             }
-            // A power cut may have emptied it.
+            // A power cut may have emptied the note.
             _ => self.length_now(name, *id).await?.is_some(),
         };
         if known {
             return Ok(());
         }
-        // One that is counted for whoever asks is theirs, and has gone.
+        // An upload that counts for this user is theirs, and has gone.
         self.open.close(upload);
         Err(Error::UploadUnknown)
     }

@@ -1,8 +1,8 @@
-//! Uploads that nobody has come back for.
+//! The purge of abandoned uploads.
 //!
-//! As in registry:2, an upload goes when it was begun long enough ago, whoever began it, and also
-//! one that a registry:2 on the same tree has left. One that is being written to stays, here as in
-//! other processes: see [`QUIET`].
+//! As in registry:2, an upload goes when it was begun long enough ago, whatever its owner, and so does
+//! an upload that a registry:2 on the same tree has left. An upload that a request of this or another
+//! process writes to stays: see [`QUIET`].
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -21,60 +21,59 @@ use crate::{
 pub struct PurgeOptions {
     /// Whether uploads are purged.
     pub enabled: bool,
-    /// How long ago one was begun that goes.
+    /// The age at which an upload goes.
     pub age: Duration,
-    /// How often it is looked for them.
+    /// The time between two purges.
     pub interval: Duration,
-    /// Says which would go, and lets them stay.
+    /// Logs the uploads that would go, and removes none.
     pub dryrun: bool,
 }
 
 impl Default for PurgeOptions {
-    /// As in registry:2: after a week, looked for each day.
+    /// As in registry:2: after a week, with a purge each day.
     fn default() -> Self {
         let day = Duration::from_secs(24 * 3600);
         Self { enabled: true, age: day * 7, interval: day, dryrun: false }
     }
 }
 
-/// What came of a purge.
+/// The result of a purge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
-    /// How many uploads there were.
+    /// The number of uploads.
     pub found: u64,
-    /// How many of them went, or would have.
+    /// The number of uploads that went, or would have gone.
     pub purged: u64,
 }
 
-/// What became of an upload that was begun long ago.
+/// The outcome for an old upload.
 #[derive(Debug)]
 pub struct OldUpload<'a> {
     /// Its repository.
     pub repository: &'a RepositoryName,
     /// Its name.
     pub upload: UploadId,
-    /// How long ago it was begun, where it went or would have; why it stays, where storage failed.
+    /// The age of an upload that went or would have gone; the error, where storage failed and it stays.
     pub outcome: Result<Duration, &'a Error>,
 }
 
-/// An upload stays whose data was written within this time, however long ago it was begun. Which
-/// requests are at work in another process is not known here, and a client that is sending makes
-/// itself known by this: it is given up when it sends nothing for `http.idletimeout`, a minute
-/// unless it is configured, and what arrives is written within seconds. A client that comes back
-/// after longer finds its upload, or finds it gone; it cannot find half of it, because a blob is
-/// made by renaming the data.
+/// An upload whose data was written within this time stays, whatever its age. This process does not
+/// know the requests of other processes, but the data of an upload in use is young: the server ends a
+/// request whose client is silent for `http.idletimeout`, a minute by default, and writes received
+/// bytes within seconds. A client that resumes later finds its upload or finds it gone. It never finds
+/// half of it, because a rename of the data makes the blob.
 const QUIET: Duration = Duration::from_secs(3600);
 
-/// How many uploads of a repository are looked at at a time.
+/// How many uploads of a repository a listing reads at a time.
 const BATCH: usize = 128;
 
-/// What says when an upload was begun is no longer.
+/// The longest note of the time at which an upload began.
 const MAX_STARTED_AT: usize = 256;
 
-/// Receives what becomes of uploads.
+/// Receives the outcomes.
 type Watcher = dyn Fn(&OldUpload<'_>) -> ControlFlow<()> + Send + Sync;
 
-/// A run over the uploads of all repositories.
+/// A purge of the uploads of all repositories.
 struct Run<'a> {
     uploads: &'a Arc<Uploads>,
     age: Duration,
@@ -85,15 +84,15 @@ struct Run<'a> {
     failed: Option<Error>,
 }
 
-/// An upload that is old enough, and that no request writes to.
+/// An old upload that no request writes to.
 #[derive(Clone, Copy, Debug)]
 struct Due {
     now: jiff::Timestamp,
-    /// How long ago it was begun; `None` where that cannot be read.
+    /// Its age; `None` where its beginning is unknown.
     has_lived: Option<Duration>,
 }
 
-/// The result of looking at one upload.
+/// The result for one upload.
 struct Done {
     is_purged: bool,
     failed: Option<Error>,
@@ -138,7 +137,8 @@ impl Run<'_> {
     }
 }
 
-/// Tells the watcher of an upload that went or could not go; of one that stays it is not told.
+/// Passes the outcome for an upload to the watcher; `Ok(None)` stands for an upload that stays, which
+/// the watcher does not receive.
 fn tell(
     watcher: &Watcher,
     repository: &RepositoryName,
@@ -157,17 +157,17 @@ fn tell(
 }
 
 impl Uploads {
-    /// Removes the uploads that were begun longer ago than `age`; with `dry_run`, only says which.
-    /// `watcher` receives each, also when this future is dropped meanwhile, and those that should
-    /// have gone and could not; it can end the purge.
+    /// Removes the uploads that were begun longer ago than `age`; with `dry_run`, only reports them.
+    /// `watcher` receives each removed upload, even when this future is dropped meanwhile, and each
+    /// that could not be removed; it can end the purge.
     ///
-    /// One whose beginning is not known counts as begun when it is seen first. One that was written
-    /// to within the last hour stays.
+    /// An upload of unknown beginning begins when a purge first sees it. An upload that was written to
+    /// within the last hour stays.
     ///
     /// # Errors
     ///
-    /// When storage fails: at once where it cannot be walked, else at the end, with the first upload
-    /// that stays for that reason. What was removed stays removed.
+    /// When storage fails: at once where the purge cannot list uploads, else at the end, with the first
+    /// failure to remove one. Removed uploads stay removed.
     pub async fn purge(
         self: &Arc<Self>,
         age: Duration,
@@ -200,7 +200,7 @@ impl Uploads {
         run.end()
     }
 
-    /// Looks whether an upload is old enough, and no request writes to it.
+    /// Reads the age of an upload; `None` when it is too young or a request writes to it.
     async fn due(
         &self,
         name: &RepositoryName,
@@ -217,15 +217,16 @@ impl Uploads {
         Ok(Some(Due { now, has_lived }))
     }
 
-    /// Removes an upload that is old enough, and returns how long ago it was begun. One whose
-    /// beginning cannot be read begins now. `None` for one that stays.
+    /// Removes an old upload, and returns its age. An upload of unknown beginning begins now. `None` for
+    /// an upload that stays.
     async fn remove_due(
         &self,
         name: &RepositoryName,
         id: UploadId,
         due: Due,
     ) -> Result<Option<Duration>, Error> {
-        // No request finishes or cancels it meanwhile, and none has: it would be there again.
+        // The session keeps requests from finishing or cancelling the upload meanwhile. An upload that
+        // one has finished or cancelled before must not be written again.
         let Ok(_session) = self.sessions.try_enter(id) else { return Ok(None) };
         let at = TreeKey::Upload(name, id).key();
         if !self.tree.staging().exists(&at).await? {
@@ -241,16 +242,16 @@ impl Uploads {
         Ok(due.has_lived)
     }
 
-    /// Whether somebody may be writing to an upload, in this process or another.
+    /// Whether a request of this or another process may be writing to an upload.
     async fn is_written(&self, name: &RepositoryName, id: UploadId) -> Result<bool, Error> {
         let at = TreeKey::Upload(name, id).key();
         let Some(written) = self.tree.staging().written(&at).await? else { return Ok(false) };
         let now = self.tree.storage().time().await?;
-        // What was written later than now was written just now.
+        // A time in the future counts as now.
         Ok(now.duration_since(written).unwrap_or_default() < QUIET)
     }
 
-    /// When an upload was begun; `None` where that cannot be read.
+    /// The time at which an upload was begun; `None` where its note cannot be read.
     async fn begun(
         &self,
         name: &RepositoryName,
@@ -265,7 +266,7 @@ impl Uploads {
     }
 }
 
-/// The form that registry:2 gives it: RFC 3339, in whole seconds.
+/// A time in registry:2's form: RFC 3339, in whole seconds.
 pub(super) fn started_at(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -1,9 +1,9 @@
-//! Requests take an upload up where the one before left it.
+//! Resuming an upload where the request before suspended it.
 //!
 //! An upload is acknowledged only when it is finished, so its parts need not be durable before
 //! that. The state of the hasher is the exception: it must never be ahead of the data, or bytes
 //! lost in a power cut would go into a digest unseen. So it is written after a sync, with the
-//! length that it stands for, and what lies behind that length is hashed again.
+//! length that it stands for, and the bytes behind that length are hashed again.
 
 use futures_util::TryStreamExt as _;
 
@@ -22,11 +22,11 @@ use crate::{
     storage::{Note, fences::Part},
 };
 
-/// To hash less than this again is cheaper than the sync that would save it.
+/// Hashing fewer bytes again is cheaper than the sync that saving the state takes.
 const WORTH_SAVING: u64 = 4 * 1024 * 1024;
 
 impl Uploads {
-    /// Takes an upload up where it ended.
+    /// Resumes an upload at its end.
     pub(super) async fn resume(
         &self,
         name: &RepositoryName,
@@ -35,7 +35,7 @@ impl Uploads {
     ) -> Result<Intake, Error> {
         let at = TreeKey::Upload(name, id).key();
         let mut relying = self.tree.relying(name, None);
-        // One that goes with its repository after this look must not be made again.
+        // An upload that goes with its repository meanwhile must not be written again.
         let staged = loop {
             let addition = relying.enter().await?;
             let staged = self.tree.staging().resume(&at).await?.ok_or(Error::UploadUnknown)?;
@@ -47,8 +47,8 @@ impl Uploads {
         let parked = session.take_parked();
         let algorithm = parked.as_ref().map(|parked| parked.hasher.algorithm());
         if parked.is_none() && length == 0 {
-            // A kill between the rename of the data and the end of its session leaves the hasher of
-            // bytes that are gone, and it must not be taken for that of those which come now.
+            // A kill between the rename of the data and the end of its session leaves the state of a
+            // hasher of bytes that are gone. It must not be used for the bytes that come now.
             self.tree.staging().delete_note(&at, HASHER).await?;
         }
         let known = match parked.filter(|parked| parked.length <= length) {
@@ -69,8 +69,7 @@ impl Uploads {
         Ok(intake)
     }
 
-    /// Leaves an upload for the request that goes on with it, unless it has gone with its
-    /// repository.
+    /// Suspends an upload for the next request, unless it has gone with its repository.
     pub(super) async fn leave(
         &self,
         name: &RepositoryName,
@@ -92,7 +91,7 @@ impl Uploads {
         }
         let mut relying = self.tree.relying(name, None);
         loop {
-            // What is written must not bring it back.
+            // The note must not bring a deleted upload back.
             let addition = match worth_saving {
                 true => Some(relying.enter().await?),
                 false => None,
@@ -109,9 +108,9 @@ impl Uploads {
         Ok(())
     }
 
-    /// Makes the bytes of an upload durable. When that fails nobody knows which of them are there,
-    /// and to ask once more would only say that there is nothing left to do; so the upload ends,
-    /// and its client begins again.
+    /// Makes the bytes of an upload durable. After a failed sync it is unknown which bytes are on the
+    /// disk, and a second sync would succeed without writing them. So the upload ends, and its client
+    /// begins again.
     pub(super) async fn sync(
         &self,
         name: &RepositoryName,
@@ -139,7 +138,7 @@ impl Uploads {
         Ok(bytes.and_then(|bytes| SavedHasher::decode(&bytes)))
     }
 
-    /// Hashes what an upload has between what `hashed` has seen and `length`.
+    /// Hashes the bytes of an upload from the length of `hashed` up to `length`.
     pub(super) async fn hash_up_to(
         &self,
         name: &RepositoryName,

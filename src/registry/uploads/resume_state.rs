@@ -1,7 +1,7 @@
 //! The state of an upload's hasher as a file.
 //!
-//! It is written without a sync and may be torn; what does not carry the right checksum is no
-//! state, and the data is hashed again.
+//! The file is written without a sync and may be torn. A state without the right checksum is ignored,
+//! and the data is hashed again.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use crate::oci::{Algorithm, Digest, Hasher};
 
 #[derive(Deserialize, Serialize)]
 pub(super) struct SavedHasher {
-    /// Names the layout of `state`.
+    /// The name of the layout of `state`.
     format: String,
     algorithm: String,
     length: u64,
@@ -21,7 +21,7 @@ pub(super) struct SavedHasher {
 }
 
 impl SavedHasher {
-    /// No file that [`encode`](Self::encode) writes is longer.
+    /// The longest file that [`encode`](Self::encode) writes.
     pub(super) const MAX_LEN: usize = 1024;
 
     pub(super) fn encode(hashed: &Hashed) -> Bytes {

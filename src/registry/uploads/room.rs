@@ -1,10 +1,9 @@
-//! Room on the disk for what is still to come of an upload.
+//! Preallocation: room on the disk for the bytes that an upload is about to get.
 //!
-//! A file system that knows in advance how much is written finds one place for it, and has less to
-//! do in the sync at the end. But the length that a client announces is no reason to take room from
-//! others: room is made behind what has arrived, first for 8 MiB and then for as much as has come,
-//! and all uploads together hold no more than a share of what is free. A client that falls silent
-//! holds none.
+//! A file system that knows the length in advance finds one extent for it, and has less to do in the
+//! sync at the end. But an announced length alone must not take room from other uploads. So room is
+//! made behind the received bytes, first for 8 MiB and then for as much as has come, and all uploads
+//! together hold no more than a share of the free bytes. A silent client holds no room.
 
 use std::{
     sync::{
@@ -19,28 +18,27 @@ use crate::{
     storage::{Appender, Storage},
 };
 
-/// The least room that is worth a call. For less, storage finds room in one go anyway.
+/// The least room that is worth a call. Storage finds one extent for less anyway.
 const LEAST: u64 = 8 * 1024 * 1024;
 
-/// The most room that one upload is ahead of what has arrived.
+/// The most room that one upload holds ahead of its received bytes.
 const MOST: u64 = 256 * 1024 * 1024;
 
-/// When a client announces more than is free it is refused before it has sent that. Looking further
-/// ahead than this would refuse what a file system that compresses has room for.
+/// A client that announces more bytes than are free is refused early, up to this many bytes ahead.
+/// Looking further ahead would refuse uploads that a compressing file system has room for.
 const FORESEEN: u64 = 1024 * 1024 * 1024;
 
-/// All uploads together hold at most one in so many of the bytes that are free.
+/// All uploads together hold at most one part in this many of the free bytes.
 const SHARE: u64 = 4;
 
-/// A client that has not sent a batch for this long gets the room back that was made for it. At this
-/// speed an upload needs none.
+/// A client that sends no batch within this time loses its room. At this speed an upload needs none.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
 
-/// The room that the uploads of a registry hold, together.
+/// The room that all uploads of a registry hold together.
 #[derive(Clone, Debug)]
 pub(super) struct Rooms {
     storage: Arc<dyn Storage>,
-    /// How many bytes have room and have not been written.
+    /// The number of bytes that have room and are not written yet.
     held: Arc<AtomicU64>,
 }
 
@@ -49,11 +47,11 @@ impl Rooms {
         Self { storage, held: Arc::default() }
     }
 
-    /// Holds room for `length` bytes if there is enough; whether it does.
+    /// Reserves room for `length` bytes; `false` when the share does not allow it.
     async fn hold(&self, length: u64) -> Result<bool, Error> {
         let free = self.storage.free().await?.unwrap_or(u64::MAX);
         let others = self.held.fetch_add(length, Ordering::Relaxed);
-        // What is held is not free any more, but would be if nobody held it.
+        // Held bytes are not free any more, but count as free for the share.
         let fits = others.saturating_add(length) <= free.saturating_add(others) / SHARE;
         if !fits {
             self.let_go(length);
@@ -70,11 +68,11 @@ impl Rooms {
 #[derive(Debug)]
 pub(super) struct Room {
     rooms: Rooms,
-    /// Where the upload will end, when its client has said so and it is worth making room.
+    /// The final length of the upload, where the client announced it and room is worth making.
     end: Option<u64>,
-    /// How many bytes have room behind those that were written.
+    /// The number of bytes behind the written ones that have room.
     held: u64,
-    /// Where more room is made next.
+    /// The position at which more room is made next.
     next: u64,
 }
 
@@ -83,7 +81,7 @@ impl Room {
         Self { rooms, end: None, held: 0, next: 0 }
     }
 
-    /// From now on so many bytes are expected, where it is known.
+    /// Expects `length` more bytes, where the client announced it.
     ///
     /// # Errors
     ///
@@ -103,7 +101,7 @@ impl Room {
         Ok(())
     }
 
-    /// Makes room when `arrived` bytes are about to be written that lead beyond it.
+    /// Makes room when the `arrived` bytes, which are about to be written, exceed it.
     ///
     /// # Errors
     ///
@@ -120,7 +118,7 @@ impl Room {
             return Ok(());
         }
         let length = reached.clamp(LEAST, MOST).min(end - position);
-        // Room or not, it is a while before that is asked again.
+        // With or without room, the next attempt comes a while later.
         self.next = position + length;
         let more = length.saturating_sub(self.held);
         if self.rooms.hold(more).await? {
@@ -130,14 +128,14 @@ impl Room {
         Ok(())
     }
 
-    /// So many bytes were written.
+    /// Records that `length` bytes were written.
     pub(super) fn used(&mut self, length: u64) {
         let used = self.held.min(length);
         self.held -= used;
         self.rooms.let_go(used);
     }
 
-    /// Gives back what is left. More is made only when as much as at the beginning has come since.
+    /// Returns the unused room. More room is made only after as many further bytes as at the beginning.
     pub(super) async fn give_back(&mut self, appender: &mut dyn Appender) -> Result<(), Error> {
         if self.held == 0 {
             return Ok(());

@@ -1,12 +1,12 @@
-//! The uploads that are under way in this process.
+//! The sessions of uploads in this process.
 //!
-//! One request at a time writes to an upload: two would mix their bytes. Between requests the
-//! state of the hasher is kept here, so that the next chunk goes on without a look at the disk.
+//! One request at a time writes to an upload, because two would mix their bytes. Between requests the
+//! session keeps the state of the hasher, so that the next chunk needs no look at the disk.
 //!
-//! A client whose connection broke comes back at once, often before the server has noticed, or
-//! while what arrived is still being written. So a newcomer waits a little for the one before it,
-//! and asks it to leave: a writer whose client still sends keeps its place, one whose client is
-//! silent gives it up.
+//! A client whose connection broke reconnects at once, often before the server has noticed, or while
+//! the received bytes are still being written. So a newcomer waits a little for the writer before it,
+//! and asks it to leave: a writer whose client still sends keeps the session, one whose client is silent
+//! gives it up.
 
 use std::{
     collections::HashMap,
@@ -22,13 +22,13 @@ use tokio_util::sync::CancellationToken;
 use super::UploadId;
 use crate::oci::Hasher;
 
-/// Uploads beyond this many that wait for their next chunk are continued from storage instead.
+/// How many suspended uploads keep their hasher in memory; others resume from storage.
 const MAX_PARKED: usize = 4096;
 
 /// How long a newcomer waits for the writer before it: longer than [`SILENCE`] and a last write.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// A writer that is asked to leave does so when its client sends nothing for this long.
+/// A writer that is asked to leave does so when its client is silent for this long.
 pub(super) const SILENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
@@ -40,33 +40,33 @@ enum Slot {
     Parked(Box<Hashed>),
 }
 
-/// A hasher and how many bytes it has seen.
+/// A hasher, and the number of bytes that it has seen.
 #[derive(Clone, Debug)]
 pub(super) struct Hashed {
     pub(super) hasher: Hasher,
     pub(super) length: u64,
 }
 
-/// What a writer is asked for.
+/// The requests to a writer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Asked {
     /// Another request wants to write to the upload.
     pub(super) to_leave: CancellationToken,
-    /// The upload is no more.
+    /// The upload has been removed.
     pub(super) to_end: CancellationToken,
 }
 
-/// What a writer and those who wait for it share.
+/// The state that a writer shares with the requests that wait for it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Writer {
     asked: Asked,
     left: CancellationToken,
-    /// Whether it added to the upload.
+    /// Whether the writer added to the upload.
     wrote: Arc<AtomicBool>,
 }
 
 impl Sessions {
-    /// Takes an upload for one request; `None` when another keeps it.
+    /// Enters the session of an upload; `None` when another request keeps it.
     pub(super) async fn enter(&self, id: UploadId) -> Option<Session<'_>> {
         let mut overtaken = false;
         let entered = async {
@@ -86,18 +86,18 @@ impl Sessions {
         Some(session)
     }
 
-    /// Waits until nobody writes to an upload, or for as long as [`enter`](Self::enter) would.
+    /// Waits until no request writes to an upload, at most for as long as [`enter`](Self::enter) would.
     pub(super) async fn settled(&self, id: UploadId) {
         let writer = match self.slots().get(&id) {
             Some(Slot::Busy(writer)) => writer.clone(),
             Some(Slot::Parked(_)) | None => return,
         };
         writer.asked.to_leave.cancel();
-        // Whoever writes on may do so; then the answer is of this moment.
+        // A writer that keeps the session may go on; the answer is of this moment then.
         let _ = tokio::time::timeout(WAIT, writer.left.cancelled()).await;
     }
 
-    /// Forgets an upload that is no more; whoever writes to it stops.
+    /// Ends the session of a removed upload; its writer stops.
     pub(super) fn end(&self, id: UploadId) {
         let mut slots = self.slots();
         match slots.get(&id) {
@@ -107,7 +107,7 @@ impl Sessions {
         }
     }
 
-    /// Takes an upload that nobody is writing to.
+    /// Enters the session of an upload that no request writes to.
     pub(super) fn try_enter(&self, id: UploadId) -> Result<Session<'_>, Writer> {
         let mut slots = self.slots();
         if let Some(Slot::Busy(writer)) = slots.get(&id) {
@@ -138,28 +138,28 @@ pub(super) struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// What the last request left for this one.
+    /// The hasher that the last request left.
     pub(super) const fn take_parked(&mut self) -> Option<Hashed> {
         self.parked.take()
     }
 
-    /// Leaves something for the next request.
+    /// Leaves the hasher for the next request.
     pub(super) fn park(&mut self, hashed: Hashed) {
         self.leave = Some(hashed);
     }
 
-    /// Whether another request added to the upload while this one waited: then its client cannot
-    /// have known where the upload ends.
+    /// Whether another request added to the upload while this one waited: its client did not know the
+    /// length of the upload then.
     pub(super) const fn was_overtaken(&self) -> bool {
         self.overtaken
     }
 
-    /// Tells those who wait that this request added to the upload.
+    /// Tells waiting requests that this one added to the upload.
     pub(super) fn wrote(&self) {
         self.writer.wrote.store(true, Ordering::Relaxed);
     }
 
-    /// What this writer is asked for from now on.
+    /// The requests to this writer from now on.
     pub(super) fn asked(&self) -> Asked {
         self.writer.asked.clone()
     }
