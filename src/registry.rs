@@ -1,12 +1,11 @@
 //! The core: blobs, uploads, manifests, tags, referrers and the catalog, over a [`Storage`].
 //!
-//! It knows no HTTP and no policy: whoever calls a method may do so. One file per subject extends
-//! [`Registry`]; where things lie is written in `tree/key.rs` and nowhere else.
+//! The core knows no HTTP and no policy: a caller of a method has the right to call it. Each part has a
+//! type of its own, and [`Registry`] composes them. Only `tree/key.rs` knows the layout of the tree.
 //!
-//! The order of writes is the same everywhere: a name is written after what it names is durable.
-//! Blob data, then its link; manifest data, then its referrer entry, its revision, its tag.
-//! Deletion runs the other way. So a crash between two writes leaves something that nobody names,
-//! never a name for something that is not there.
+//! The order of writes is the same everywhere: a reference is written after its target is durable. Blob
+//! data, then its link; manifest data, then its referrer entry, its revision, its tag. Deletion runs
+//! the other way. So a crash between two writes leaves garbage, never a reference to a missing target.
 //!
 //! [`Storage`]: crate::storage::Storage
 
@@ -68,20 +67,20 @@ struct Parts {
     events: Events,
 }
 
-/// What a registry allows.
+/// The options of a registry.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many uploads anybody may have open, and begin.
+    /// The limits for the uploads of a user.
     pub uploads: UploadLimits,
-    /// Which manifests are taken.
+    /// The rules for manifests.
     pub validation: Validation,
-    /// What they may be.
+    /// The classes of content that clients may push.
     pub policy: PolicyOptions,
-    /// For how long a collector leaves alone what somebody was told is there.
+    /// The grace period of garbage collection, which is the length of leases.
     pub grace: Duration,
-    /// What tags may do.
+    /// The rules for tags.
     pub tags: TagRules,
-    /// Who receives events.
+    /// The receiver of events.
     pub events: Events,
 }
 
@@ -202,7 +201,7 @@ impl Registry {
         Ok(self.0.tree.storage().probe().await?)
     }
 
-    /// How many times a request came across something in the tree that is damaged or foreign.
+    /// How many times a request skipped a damaged or foreign object.
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.0.tree.skipped()

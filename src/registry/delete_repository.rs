@@ -1,8 +1,8 @@
-//! A whole repository is deleted: its links, its uploads and its folders. Bytes are for a collector
-//! to take, and other repositories may have links to them.
+//! Deletion of a whole repository: its links, its uploads and its folders. The bytes stay for garbage
+//! collection, because other repositories may have links to them.
 //!
-//! Manifests and tags go first and in one step: a crash leaves them all or none. What is left behind
-//! such a crash are links that no manifest needs; whoever deletes the repository again removes them.
+//! Manifests and tags go first and in one step: a crash leaves all of them or none. Behind such a crash
+//! only unreferenced links are left, which a repeated deletion removes.
 
 use super::{
     Caller, Error, Occurrence, Registry,
@@ -11,14 +11,14 @@ use super::{
 use crate::oci::RepositoryName;
 
 impl Registry {
-    /// Takes away all that a repository has, and leaves those whose names begin with its own;
-    /// `false` when it had nothing.
+    /// Deletes a repository, and leaves repositories whose names begin with its own; `false` when it
+    /// has no content.
     ///
-    /// Its uploads end: whoever writes to one is told that it is unknown.
+    /// Its uploads end: a request that writes to one gets [`Error::UploadUnknown`].
     ///
     /// # Errors
     ///
-    /// When storage fails. What has not gone then is removed by the next call.
+    /// When storage fails. The next call removes the rest.
     pub async fn delete_repository(
         &self,
         caller: &Caller,

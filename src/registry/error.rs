@@ -1,4 +1,4 @@
-//! Why the registry did not do what it was asked to.
+//! The errors of the core.
 
 use super::{TagImmutable, Unacceptable};
 use crate::{
@@ -6,88 +6,86 @@ use crate::{
     storage,
 };
 
-/// Why the registry did not do what it was asked to. What is merely absent on reading is `None`
-/// instead.
+/// The reason why an operation failed or was refused. A read of absent content returns `None` instead.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Whether something is old cannot be told.
+    /// The clock of the storage is no measure of age.
     #[error("the clock of the storage went back meanwhile; try again")]
     ClockWentBack,
-    /// Manifests of the repository need the blob: these, and more where they are many.
+    /// Manifests of the repository reference the blob: these, and possibly more.
     #[error("{} need the blob", count(.0, "manifests"))]
     BlobNeeded(Vec<Digest>),
-    /// Manifests of the repository cannot be read, so that it is not known whether they need the
-    /// blob: these, and more where they are many.
+    /// Manifests of the repository cannot be read and may reference the blob: these, and possibly more.
     #[error("{} cannot be read and may need the blob", count(.0, "manifests"))]
     BlobMayBeNeeded(Vec<String>),
     /// The client's bytes did not arrive.
     #[error("the request body did not arrive whole")]
     Body(#[from] BodyError),
-    /// The bytes have another digest than the client said.
+    /// The bytes do not have the digest that the client claims.
     #[error("the content is {computed}, not {claimed}")]
     DigestMismatch {
-        /// What the client said.
+        /// The digest from the client.
         claimed: Digest,
-        /// What was computed here.
+        /// The digest of the bytes.
         computed: Digest,
     },
-    /// Descriptors of a manifest that name nothing in the repository.
+    /// The repository has no content for these descriptors of a manifest.
     #[error("the manifest refers to {} that the repository does not have", count(.0, "things"))]
     ManifestBlobUnknown(Vec<Digest>),
-    /// Not a manifest.
+    /// The bytes are no manifest.
     #[error(transparent)]
     ManifestInvalid(#[from] InvalidManifest),
-    /// A manifest that this registry does not take.
+    /// The rules of this registry refuse the manifest.
     #[error(transparent)]
     ManifestRefused(#[from] Unacceptable),
     /// Garbage collections removed bytes while this was added, each time that it was tried.
     #[error("garbage collections ran each time that this was tried; try again")]
     Overtaken,
-    /// The work ended in a panic, which is a fault of ours.
+    /// The work ended in a panic, which is a bug.
     #[error("a task panicked")]
     Panicked(#[source] tokio::task::JoinError),
     /// A chunk that does not begin where the upload ends.
     #[error("the upload goes on at byte {offset}")]
     RangeInvalid {
-        /// How many bytes the upload has.
+        /// The number of bytes of the upload.
         offset: u64,
     },
     /// A chunk of another length than its range says.
     #[error("the range is of {expected} bytes, {received} arrived")]
     SizeInvalid {
-        /// What the range said.
+        /// The length of the range.
         expected: u64,
-        /// What arrived.
+        /// The number of bytes that arrived.
         received: u64,
     },
     /// The backend failed.
     #[error(transparent)]
     Storage(#[from] storage::Error),
-    /// A tag that would have come to name something else.
+    /// The push would have moved an immutable tag.
     #[error(transparent)]
     TagImmutable(#[from] TagImmutable),
-    /// Somebody begins more uploads than they may.
+    /// The user has begun too many uploads within an hour.
     #[error(
         "{most} uploads were begun within an hour and did not become blobs; finish some, or try \
          again in {} seconds",
         retry_after.as_secs_f64().ceil()
     )]
     TooManyBegun {
-        /// How many they may begin.
+        /// The limit.
         most: usize,
-        /// When they may begin another.
+        /// The time until the user may begin another upload.
         retry_after: std::time::Duration,
     },
-    /// Somebody has more uploads open than they may.
+    /// The user has too many uploads open.
     #[error("{most} uploads are open; finish or cancel some of them")]
     TooManyUploads {
-        /// How many they may have.
+        /// The limit.
         most: usize,
     },
     /// Another request is writing to the same upload.
     #[error("another request is writing to this upload")]
     UploadBusy,
-    /// No such upload in this repository.
+    /// The repository has no such upload.
     #[error("no such upload")]
     UploadUnknown,
 }
@@ -99,7 +97,7 @@ fn count(digests: &[impl ToString], what: &str) -> String {
     }
 }
 
-/// Why a request's body ended early.
+/// The reason why the body of a request ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The client hung up, or its connection broke.

@@ -1,8 +1,8 @@
-//! Domain events: what the registry did, for whom, and who receives that.
+//! Domain events: the changes and pulls in repositories, with their caller, for an [`EventSink`].
 //!
-//! An operation emits its events itself: after the change is durable, before its caller learns of it,
-//! and also when the caller does not wait for that. So every caller emits them: a request, a job of the
-//! server, a command.
+//! An operation emits its own events: once, after the change is durable and its fence validated or
+//! opened, before the caller gets the result, and even when the caller stops waiting. So the operations
+//! of requests, of jobs and of commands all emit events.
 
 use std::{fmt, sync::Arc};
 
@@ -11,14 +11,14 @@ use bytes::Bytes;
 
 use crate::oci::{Digest, RepositoryName, Tag};
 
-/// What kind of operation an event is about.
+/// The kind of operation that an event describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Content or its existence was asked for.
+    /// A client read content or its length.
     Pull,
     /// Content was added.
     Push,
-    /// A blob of one repository became a blob of another as well.
+    /// A blob was mounted from one repository in another.
     Mount,
     /// Content, a tag or a repository was deleted.
     Delete,
@@ -29,9 +29,9 @@ pub enum Action {
 pub struct Caller {
     /// The authenticated user; `None` where users have no names, and for jobs and commands.
     pub actor: Option<Arc<str>>,
-    /// The request that the operation is part of, where one is and events describe it.
+    /// The request, where a request called and events of the action are wanted.
     pub request: Option<Arc<Request>>,
-    /// The job that calls, where one does: `retention`, `garbage-collect`.
+    /// The job, where a job called: `retention`, `garbage-collect`.
     pub job: Option<&'static str>,
 }
 
@@ -55,7 +55,7 @@ pub struct Request {
     pub method: String,
     /// The program that sent it.
     pub user_agent: String,
-    /// The beginning of addresses that others than the client can read.
+    /// The base of URLs that other clients can read.
     pub base_url: String,
 }
 
@@ -70,7 +70,7 @@ pub struct ManifestContent {
     pub bytes: Bytes,
 }
 
-/// What happened in a repository.
+/// A change or a pull in a repository.
 #[derive(Clone, Debug)]
 pub enum Occurrence {
     /// A blob was pulled, or its size was.
@@ -105,8 +105,7 @@ pub enum Occurrence {
         /// The tag.
         tag: Option<Tag>,
     },
-    /// A manifest was put at a tag or at its digest. A manifest that is put at several tags is pushed
-    /// as often.
+    /// A manifest was put at a tag or at its digest. A put at several tags is one occurrence for each.
     ManifestPushed {
         /// The manifest.
         manifest: ManifestContent,
@@ -117,7 +116,7 @@ pub enum Occurrence {
     ManifestDeleted(Digest),
     /// A tag was deleted, alone or with its manifest.
     TagDeleted(Tag),
-    /// A repository was deleted with all that it had.
+    /// A repository was deleted with all its content.
     RepositoryDeleted,
 }
 
@@ -137,29 +136,29 @@ impl Occurrence {
     }
 }
 
-/// Something that happened.
+/// An occurrence, with its caller and its repository.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Who caused it.
+    /// The caller.
     pub caller: Caller,
     /// The repository.
     pub repository: RepositoryName,
-    /// What happened there.
+    /// The occurrence.
     pub occurrence: Occurrence,
 }
 
 /// A receiver of events.
 #[async_trait]
 pub trait EventSink: fmt::Debug + Send + Sync + 'static {
-    /// Whether events of an action are wanted. Asked on each operation: it must be cheap.
+    /// Whether the sink wants events of an action. Each operation asks, so this must be cheap.
     fn wants(&self, action: Action) -> bool;
 
-    /// Takes an event; returns when the event cannot be lost any more by the end of the process, or
-    /// when the sink has given it up. The operation waits for it.
+    /// Takes an event. Returns when the end of the process cannot lose the event any more, or when the
+    /// sink has dropped it. The operation waits for that.
     async fn emit(&self, event: Event);
 }
 
-/// The sink of a registry, if it has one. Clones have the same.
+/// The sink of a registry, if it has one. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Events(Option<Arc<dyn EventSink>>);
 
@@ -176,7 +175,7 @@ impl Events {
         self.0.as_ref().is_some_and(|sink| sink.wants(action))
     }
 
-    /// Emits what has happened, unless nobody wants it.
+    /// Emits an occurrence, if the sink wants it.
     pub(super) async fn emit(
         &self,
         caller: &Caller,

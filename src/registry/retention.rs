@@ -1,14 +1,14 @@
-//! Tags that go by themselves: `storage.retention`.
+//! Retention (`storage.retention`): the server deletes the tags that no rule keeps.
 //!
-//! A tag is under the first rule that is about it, and stays if any of that rule's conditions holds.
-//! When it was pushed is when its link was last written. With its last tag a manifest goes, and what
-//! is there for that manifest alone; the blobs are the collector's. A tag stays whatever the rules say
-//! while its manifest cannot be read.
+//! The first rule that matches a tag applies to it, and the tag stays if any condition of that rule
+//! holds. The modification time of a tag's link is the time of its push. A manifest that loses its last
+//! tag goes, with its descendants and referrers; garbage collection removes the blobs. A tag whose
+//! manifest cannot be read stays, whatever the rules say.
 //!
-//! A repository is looked at without a lock. What is to go is looked at again, a few tags at a time,
-//! while nobody can push, pull on record or delete there: a tag may have been pushed again, and one
-//! may have become the tenth latest because another was deleted. Nobody waits for more than those
-//! few deletions.
+//! A run reads a repository without its fence. It then decides anew about a few tags at a time, while
+//! the fence is closed to pushes, recorded pulls and deletions: a client may have pushed a tag again, and
+//! a tag may have become the tenth latest because another was deleted. Requests wait for those few
+//! deletions at most.
 
 use std::{
     ops::ControlFlow,
@@ -42,27 +42,27 @@ pub use self::{
     tag_selector::{Glob, InvalidGlob, TagSelector},
 };
 
-/// What came of a look for tags that go.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retained {
-    /// How many tags are under a rule.
+    /// The number of tags that a rule matches.
     pub found: u64,
-    /// How many of them went, or would have.
+    /// The number of tags that went, or would have gone.
     pub deleted: u64,
-    /// How many manifests went with them.
+    /// The number of manifests that went with them.
     pub manifests: u64,
 }
 
-/// What became of a tag, or of a repository in which storage failed.
+/// The outcome for a tag, or for a repository in which storage failed.
 #[derive(Debug)]
 pub struct Decision<'a> {
     /// The repository.
     pub repository: &'a RepositoryName,
-    /// A tag that went, or would have; or why the rest of the repository stays.
+    /// A tag that went or would have gone; or the error because of which the other tags stay.
     pub outcome: Result<&'a Expired, &'a Error>,
 }
 
-/// Retention: deletes the tags that no rule keeps.
+/// Retention.
 #[derive(Debug)]
 pub struct Retention {
     tree: Arc<Tree>,
@@ -70,9 +70,9 @@ pub struct Retention {
     gc: Arc<Gc>,
     events: Events,
     runs: RunCounter,
-    /// How many tags were deleted.
+    /// The number of deleted tags.
     tags: AtomicU64,
-    /// How many manifests went with them.
+    /// The number of manifests that went with them.
     released: AtomicU64,
 }
 
@@ -94,14 +94,14 @@ impl Retention {
         }
     }
 
-    /// Deletes the tags that no rule keeps; with `dry_run`, only says which. `watcher` receives each
-    /// decision when it is carried out, also when this future is dropped meanwhile; it can end the
-    /// run, and then receives what had gone by then, and no more goes.
+    /// Deletes the tags that no rule keeps; with `dry_run`, only reports them. `watcher` receives each
+    /// decision when it is carried out, even when this future is dropped meanwhile. It can end the run:
+    /// it still receives the tags that have gone by then, and no more tags go.
     ///
     /// # Errors
     ///
-    /// When storage fails: at once where it cannot be walked, else at the end, with the first
-    /// repository of which some stay for that reason. What was deleted stays deleted.
+    /// When storage fails: at once where the run cannot list repositories, else at the end, with the
+    /// first failure in a repository. Deleted tags stay deleted.
     pub async fn apply(
         self: &Arc<Self>,
         rules: &[RetentionRule],
@@ -116,7 +116,7 @@ impl Retention {
         retained
     }
 
-    /// The runs of this process; dry runs are not counted, nor runs that were dropped.
+    /// The runs of this process, without dry runs and dropped runs.
     #[must_use]
     pub fn runs(&self) -> Runs {
         self.runs.runs()

@@ -1,12 +1,12 @@
-//! Holds a storage tree against its promises: every blob is what it is called, every link leads to
-//! what it says, every tag and manifest has what it needs.
+//! Verification of a storage tree: every blob has the digest of its name, every link leads to an existing
+//! target, and the content that tags and manifests reference exists.
 //!
-//! A server may run on the same tree meanwhile. What looks wrong is looked at again after a moment,
-//! and counts only if it still is; uploads are left alone, and so are the entries of referrers,
-//! which are made anew when they are missing. `walk.rs` tells what there is, page by page; `check.rs`
-//! judges one place; `quarantine.rs` moves what is damaged out of the way.
+//! A server may run on the same tree meanwhile. So damage is checked again after a moment, and counts
+//! only if it persists. Verification ignores uploads, and the entries of referrers, which the registry
+//! makes anew where they are missing. `walk.rs` lists the objects, page by page; `check.rs` checks one of
+//! them; `quarantine.rs` moves damaged objects out of the tree.
 //!
-//! What is held in memory does not grow with the tree.
+//! The memory of a run does not grow with the tree.
 
 use std::{
     collections::HashSet,
@@ -47,33 +47,33 @@ mod target;
 mod tests;
 mod walk;
 
-/// So long after the first look something must still look wrong. A push or a deletion writes its
-/// files within milliseconds of each other, and a slow disk within less than this.
+/// Damage must persist for this long. A push or a deletion writes its files within milliseconds of each
+/// other, and on a slow disk within less than this.
 const MOMENT: Duration = Duration::from_millis(500);
 
-/// So many times more a tag that names nothing is looked at: each push and each deletion of it passes
-/// through that state, and somebody may do nothing else.
+/// How many more times a tag without a manifest is checked: each push and each deletion of a tag passes
+/// through that state, and a client may push and delete it again and again.
 const LOOKS_AT_UNFINISHED: usize = 8;
 
-/// So many places that look wrong wait together for that moment.
+/// How many damaged objects wait together for the second check.
 const SUSPECTS: usize = 4096;
 
-/// So many corrupt blobs are remembered, so that the manifests which need them can be named.
+/// How many corrupt blobs are remembered, so that findings can name the manifests that reference them.
 const CONDEMNED: usize = 65_536;
 
-/// So many places are known before they are looked at.
+/// How far the walk is ahead of the checks, in objects.
 const AHEAD: usize = 256;
 
-/// How a tree is verified.
+/// The options of a verification.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Whether corrupt blobs, and links that lead nowhere, are moved to the quarantine.
     pub repair: bool,
-    /// How many bytes of blobs are read in a second.
+    /// The limit for reading blobs, in bytes per second.
     pub limit: Option<NonZeroU64>,
 }
 
-/// How far it is. May be read while it goes on.
+/// The progress of a verification, which other threads may read.
 #[derive(Debug, Default)]
 pub struct Progress {
     blobs: AtomicU64,
@@ -83,7 +83,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// How much was looked at so far.
+    /// The numbers of checked objects so far.
     #[must_use]
     pub fn checked(&self) -> Checked {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -110,21 +110,21 @@ impl Progress {
     }
 }
 
-/// How much was looked at.
+/// The numbers of checked objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Checked {
-    /// Blobs, the bytes of manifests among them.
+    /// Blobs, including the bytes of manifests.
     pub blobs: u64,
-    /// Bytes that were hashed; those of a blob that looked corrupt more than once.
+    /// Hashed bytes; the bytes of a corrupt blob count for each check.
     pub bytes: u64,
     /// Links.
     pub links: u64,
-    /// Manifests whose content was looked for.
+    /// Manifests whose references were checked.
     pub manifests: u64,
 }
 
-/// What is looked at together. The order is that in which damage spreads, so that what one stage
-/// moves away is missed by a later one.
+/// The stages of a verification. Damage spreads in this order, so a later stage finds the references to
+/// objects that an earlier one moved to the quarantine.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Blobs,
@@ -163,13 +163,13 @@ struct Verifier<'a> {
     pace: RateLimit,
     /// Corrupt blobs.
     condemned: Mutex<HashSet<Digest>>,
-    /// How many times tags were looked for.
+    /// The number of searches for tags.
     searches: AtomicUsize,
-    /// Where to move what is damaged, if anywhere.
+    /// The folder for damaged objects, with [`Options::repair`].
     quarantine: Option<Key>,
 }
 
-/// Takes what is found. Whoever breaks gets no more, and nothing more is moved.
+/// Receives the findings. When it breaks, the run ends, and no more objects are moved.
 type Report<'a> = dyn FnMut(Finding) -> ControlFlow<()> + Send + 'a;
 
 /// Verification of the tree.
@@ -189,12 +189,11 @@ impl Verification {
         Self { tree, manifests, clock }
     }
 
-    /// Looks at everything that is stored, and tells what is wrong as it is found, until `report`
-    /// breaks.
+    /// Verifies the whole tree, and reports each finding at once, until `report` breaks.
     ///
-    /// Without [`Options::repair`] nothing is written. With it, corrupt blobs and links that lead
-    /// nowhere are moved to `portcullis-quarantine` at the root of the storage, each before it is
-    /// reported; nothing is deleted.
+    /// Without [`Options::repair`] the run writes nothing. With it, the run moves corrupt blobs and
+    /// broken links to `portcullis-quarantine` at the root of the storage, each before it is reported. It
+    /// deletes nothing.
     pub async fn run(
         &self,
         options: &Options,
@@ -212,8 +211,7 @@ impl Verification {
 
 impl<'a> Verifier<'a> {
     fn new(verification: &'a Verification, options: &Options, progress: &'a Progress) -> Self {
-        // Two runs within a second must not share a folder: one might write over what the other
-        // has moved.
+        // Two runs within a second must not share a folder: one could overwrite objects of the other.
         let run = || {
             let unique = uuid::Uuid::new_v4().simple().to_string();
             format!("{}-{}", verification.clock.now().strftime("%Y%m%dT%H%M%SZ"), &unique[..8])
@@ -267,7 +265,7 @@ impl Verifier<'_> {
         self.settle(stage, suspects, report).await
     }
 
-    /// Looks again, and reports what was seen each time.
+    /// Checks suspects again, and reports the findings of every check.
     async fn settle(
         &self,
         stage: Stage,
@@ -323,7 +321,7 @@ impl Verifier<'_> {
     }
 }
 
-/// What comes out of a channel.
+/// The targets from a channel.
 fn received(channel: Receiver<Target>) -> BoxStream<'static, Target> {
     stream::unfold(channel, |mut channel| async move {
         let target = channel.recv().await?;

@@ -1,4 +1,4 @@
-//! Which tags of a repository no rule keeps, and why.
+//! The decision about the tags of a repository: which tags no rule keeps, and the reason.
 
 use std::{
     fmt,
@@ -16,18 +16,18 @@ use crate::{
     storage::Look,
 };
 
-/// A tag that nothing keeps. Shown, it is the reason: `not among the 10 latest, pushed 45 days ago`.
+/// A tag that no condition keeps. Its text is the reason: `not among the 10 latest, pushed 45 days ago`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expired {
     /// The tag.
     pub tag: Tag,
-    /// What it names.
+    /// The manifest that it names.
     pub digest: Option<Digest>,
-    /// Among how many it would have had to be.
+    /// The `keeplatest` of its rule.
     latest: Option<usize>,
-    /// How long ago it was pushed.
+    /// The time since its push.
     pushed: Duration,
-    /// How long ago it was last pulled, where that counts: `None` in it if never since it was pushed.
+    /// The time since its last pull, where the rule needs it; `Some(None)` without a pull since the push.
     pulled: Option<Option<Duration>>,
 }
 
@@ -45,18 +45,18 @@ impl fmt::Display for Expired {
     }
 }
 
-/// A tag under a rule.
+/// A tag that a rule matches.
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) tag: Tag,
     keep: Keep,
-    /// How many of those under the rule were pushed later.
+    /// The number of tags of the rule that were pushed later.
     rank: usize,
     pushed: SystemTime,
 }
 
 impl Retention {
-    /// The tags of a repository that are under a rule, and what time it is.
+    /// The tags of a repository that a rule matches, and the time of the storage.
     pub(super) async fn candidates(
         &self,
         name: &RepositoryName,
@@ -67,7 +67,7 @@ impl Retention {
         let seen = self.tree.storage().survey(vec![look]).await?.into_iter().flatten();
         let mut tags: Vec<(SystemTime, Tag)> =
             seen.filter_map(|seen| Some((seen.object?.1, seen.name.parse().ok()?))).collect();
-        // The latest first; of what was pushed at once, the one whose name comes last.
+        // The latest first; of tags pushed at once, the one whose name comes last.
         tags.sort_unstable_by(|a, b| (b.0, b.1.as_str()).cmp(&(a.0, a.1.as_str())));
         let mut ranks = vec![0; rules.len()];
         let under = tags.into_iter().filter_map(|(pushed, tag)| {
@@ -79,7 +79,7 @@ impl Retention {
         Ok((now, under.collect()))
     }
 
-    /// Why a tag goes; `None` if something keeps it.
+    /// Decides about a tag; `None` when a condition keeps it.
     pub(super) async fn expired(
         &self,
         name: &RepositoryName,
@@ -87,7 +87,7 @@ impl Retention {
         now: SystemTime,
     ) -> Result<Option<Expired>, Error> {
         let Candidate { tag, keep, rank, pushed } = candidate;
-        // What is later than now was just now.
+        // A time in the future counts as now.
         let since = |time| now.duration_since(time).unwrap_or_default();
         if keep.latest.is_some_and(|latest| rank < latest)
             || keep.pushed_within.is_some_and(|within| since(pushed) < within)
@@ -106,7 +106,7 @@ impl Retention {
                 Some(digest) => self.manifests.last_pulled(name, digest).await?,
                 None => None,
             };
-            // It may have been pulled by another tag, before this one.
+            // A pull by another tag may be older than the push of this one.
             let last = last.filter(|last| *last > pushed);
             if since(last.unwrap_or(pushed)) < within {
                 return Ok(None);
@@ -116,8 +116,8 @@ impl Retention {
         Ok(Some(Expired { tag, digest, latest: keep.latest, pushed: since(pushed), pulled }))
     }
 
-    /// Whether a repository has a manifest that cannot be read. Of such a manifest everything stays,
-    /// and a tag is all that people know it by.
+    /// Whether a manifest of a repository cannot be read. Everything that such a manifest may reference
+    /// stays, and so do its tags, by which users know it.
     async fn is_unclear(&self, name: &RepositoryName, digest: &Digest) -> Result<bool, Error> {
         let key = TreeKey::Revision(name, digest).key();
         if self.tree.storage().size(&key).await?.is_none() {

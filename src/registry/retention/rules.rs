@@ -11,29 +11,29 @@ use crate::registry::Pattern;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct RetentionOptions {
-    /// How often it is looked for tags that go.
+    /// The time between two runs.
     pub interval: Duration,
-    /// Says which would go, and lets them stay.
+    /// Logs the tags that would go, and deletes none.
     pub dryrun: bool,
-    /// Which stay. A tag that is under none of them stays.
+    /// The rules. A tag that no rule matches stays.
     pub rules: Vec<RetentionRule>,
 }
 
 impl Default for RetentionOptions {
-    /// Without rules, so that nothing goes.
+    /// No rules, so that no tag goes.
     fn default() -> Self {
         Self { interval: Duration::from_secs(24 * 3600), dryrun: false, rules: Vec::new() }
     }
 }
 
 impl RetentionOptions {
-    /// Whether any rule asks when something was pulled.
+    /// Whether a rule needs the time of the last pull.
     pub(in crate::registry) fn asks_for_pulls(&self) -> bool {
         self.rules.iter().any(|rule| rule.keep.pulled_within.is_some())
     }
 }
 
-/// An item of `storage.retention.rules`: some tags, and which of them stay.
+/// An item of `storage.retention.rules`: a selector of tags, and the conditions that keep them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "WrittenRule")]
 pub struct RetentionRule {
@@ -41,7 +41,7 @@ pub struct RetentionRule {
     pub(super) keep: Keep,
 }
 
-/// A rule as it is written.
+/// A rule as the configuration has it.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct WrittenRule {
@@ -52,20 +52,18 @@ struct WrittenRule {
     keeppulledwithin: Option<Duration>,
 }
 
-/// What keeps a tag: any of these.
+/// The conditions of a rule, any of which keeps a tag.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Keep {
-    /// It is among so many that were pushed last, of those in its repository that are under the
-    /// rule.
+    /// The tag is among this many most recently pushed tags of its repository that the rule matches.
     pub(super) latest: Option<usize>,
-    /// It was pushed within this time.
+    /// The tag was pushed within this time.
     pub(super) pushed_within: Option<Duration>,
-    /// What it names was pulled within this time; if it never was, as if it had been when it was
-    /// pushed.
+    /// The manifest was pulled within this time. Without a recorded pull, the time of the push counts.
     pub(super) pulled_within: Option<Duration>,
 }
 
-/// A rule that would delete every tag that it is about.
+/// The error of a rule that would delete every tag that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a rule that keeps nothing would delete every tag it is about; say what stays with keeplatest, \
@@ -78,7 +76,7 @@ impl TryFrom<WrittenRule> for RetentionRule {
 
     fn try_from(written: WrittenRule) -> Result<Self, KeepsNothing> {
         let WrittenRule { repositories, tags, .. } = written;
-        // Nothing is among the latest none, and nothing happened within no time.
+        // A condition of zero keeps no tag.
         let keep = Keep {
             latest: written.keeplatest.filter(|latest| *latest > 0),
             pushed_within: written.keeppushedwithin.filter(|within| !within.is_zero()),

@@ -13,11 +13,11 @@ use crate::{
     registry::{Caller, Error, Occurrence, tree::Removing},
 };
 
-/// So many tags are deleted while the repository is held. For each of them the disk syncs, and who
-/// pushes waits.
+/// How many tags go while the fence of the repository is closed. Each deletion syncs the disk, and
+/// pushes wait.
 pub(super) const BATCH: usize = 32;
 
-/// The rules about a repository.
+/// The rules that match a repository.
 pub(super) type Rules = Arc<[RetentionRule]>;
 
 /// Receives decisions.
@@ -58,8 +58,8 @@ impl Run<'_> {
                 tags: some.iter().map(|expired| expired.tag.clone()).collect(),
                 watcher: Arc::clone(&self.watcher),
             };
-            // A batch that has begun ends, even if the server stops: a tag that went has its line in
-            // the log, and its manifest goes with it.
+            // A batch that has begun runs to its end, even if the server stops: each deleted tag gets its
+            // line in the log, and its manifest goes with it.
             let work = async move { retention.expire(batch).await };
             let expiry = self.retention.tree.detached(work).await?;
             self.retained.deleted += expiry.tags;
@@ -84,18 +84,18 @@ struct Batch {
 
 /// The result of a batch.
 struct Expiry {
-    /// How many tags went.
+    /// The number of deleted tags.
     tags: u64,
-    /// How many manifests went with them.
+    /// The number of manifests that went with them.
     manifests: u64,
     step: ControlFlow<()>,
-    /// Why no more went.
+    /// The error that ended the batch.
     failed: Option<Error>,
 }
 
 impl Retention {
-    /// Deletes a batch of tags, and the manifests that have no tag any more. The watcher receives
-    /// each tag that has gone, also when something fails then.
+    /// Deletes a batch of tags, and the manifests that have no tag any more. The watcher receives each
+    /// deleted tag, even after a failure.
     async fn expire(&self, batch: Batch) -> Result<Expiry, Error> {
         let Batch { name, rules, tags, watcher } = batch;
         let (gone, mut failed) = self.expire_tags(&name, &rules, &tags).await?;
@@ -103,7 +103,7 @@ impl Retention {
             gone.iter().filter_map(|expired| expired.digest.clone()).collect();
         let mut manifests = 0;
         if !released.is_empty() {
-            // One may have got a tag again: that is seen when it is decided.
+            // The decision about a manifest heeds a tag that it has got meanwhile.
             match self.gc.remove_released(&name, &released).await {
                 Ok(removed) => manifests = removed,
                 Err(error) => {
@@ -116,7 +116,7 @@ impl Retention {
         self.released.fetch_add(manifests, Ordering::Relaxed);
         let mut step = ControlFlow::Continue(());
         for expired in &gone {
-            // A watcher that ends the run has to hear of all that has gone already.
+            // A watcher that ends the run still receives all deleted tags.
             if watcher(&Decision { repository: &name, outcome: Ok(expired) }).is_break() {
                 step = ControlFlow::Break(());
             }
@@ -124,8 +124,8 @@ impl Retention {
         Ok(Expiry { tags, manifests, step, failed })
     }
 
-    /// Deletes those of some tags that nothing keeps now; also returns those that have gone when
-    /// something fails then.
+    /// Deletes the tags among `tags` that no condition keeps now. Returns the deleted tags even after a
+    /// failure, with the error.
     async fn expire_tags(
         &self,
         name: &RepositoryName,

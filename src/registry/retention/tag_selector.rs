@@ -1,4 +1,4 @@
-//! Which tags of which repositories a rule is about.
+//! Selectors: which tags of which repositories a rule matches.
 
 use std::fmt;
 
@@ -10,24 +10,24 @@ use crate::{
     registry::Pattern,
 };
 
-/// The tags that a rule is about: those that match `tags` of the repositories that match
-/// `repositories`. What is left out matches all.
+/// A selector of tags: those that match `tags`, in the repositories that match `repositories`. A missing
+/// part matches everything.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct TagSelector {
     /// Names of repositories.
     pub repositories: Option<Glob>,
-    /// A regular expression that some part of the tag matches, unless it says `^` and `$`.
+    /// A regular expression, which matches a part of the tag unless it has `^` and `$`.
     pub tags: Option<Pattern>,
 }
 
 impl TagSelector {
-    /// Whether it has tags of this repository.
+    /// Whether it matches tags of this repository.
     pub(in crate::registry) fn covers_some_of(&self, name: &RepositoryName) -> bool {
         self.repositories.as_ref().is_none_or(|glob| glob.matches(name))
     }
 
-    /// Whether it has this tag, of a repository of which it has some.
+    /// Whether it matches this tag of a repository that it matches.
     pub(in crate::registry) fn covers(&self, tag: &Tag) -> bool {
         self.tags.as_ref().is_none_or(|pattern| pattern.matches(tag.as_str()))
     }
@@ -46,8 +46,8 @@ impl fmt::Display for TagSelector {
     }
 }
 
-/// Names of repositories: `*` is any text without a `/`, `**` any text, `?` any character but `/`.
-/// All else is meant as it is written, and the whole name has to match.
+/// A pattern for names of repositories: `*` is any text without a `/`, `**` any text, `?` any character
+/// but `/`. Other characters stand for themselves, and the whole name has to match.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Glob {
@@ -67,7 +67,7 @@ impl fmt::Display for Glob {
     }
 }
 
-/// A text can match no repository.
+/// The error of a pattern that matches no repository.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidGlob {
     /// A character that no name has.
@@ -76,10 +76,10 @@ pub enum InvalidGlob {
          any character but `/`"
     )]
     Character(char),
-    /// It begins or ends with `/`, or has two of them in a row.
+    /// It begins or ends with `/`, or has two slashes in a row.
     #[error("no repository has an empty part in its name: remove the `/` that is too many")]
     Empty,
-    /// It makes too large an expression.
+    /// It makes too large a regular expression.
     #[error("it is too long")]
     TooLong(#[source] regex::Error),
 }
@@ -87,8 +87,8 @@ pub enum InvalidGlob {
 impl TryFrom<String> for Glob {
     type Error = InvalidGlob;
 
-    /// Refuses what no name could match: whoever writes `[ab]` or `{a,b}` means something that this
-    /// does not do.
+    /// Refuses patterns that no name can match: an operator who writes `[ab]` or `{a,b}` expects a syntax
+    /// that this pattern does not have.
     fn try_from(written: String) -> Result<Self, InvalidGlob> {
         if written.split('/').any(str::is_empty) {
             return Err(InvalidGlob::Empty);

@@ -1,4 +1,4 @@
-//! Looks at one place, and tells what is wrong there at this moment.
+//! The check of one object: its damage at this moment.
 
 use std::collections::BTreeSet;
 
@@ -16,11 +16,11 @@ use crate::{
     storage::{Error, Key},
 };
 
-/// More files that nobody knows are not told of in one folder.
+/// How many unknown files of one folder are reported.
 const MAX_STRAYS: usize = 32;
 
 impl Verifier<'_> {
-    /// What is wrong with a place; empty when nothing is, or when it is gone.
+    /// The findings about an object; none when it is sound or gone.
     pub(super) async fn look(&self, target: &Target) -> Vec<Finding> {
         let looked = match target {
             Target::Folder(key) => self.storage().list(key, None, 1).await.map(|_| Vec::new()),
@@ -57,7 +57,7 @@ impl Verifier<'_> {
         Ok(there.then(finding).into_iter().collect())
     }
 
-    /// What is in a folder and is none of `known`: names, and whether they are those of folders.
+    /// The entries of a folder that are not among `known`: names, and whether each is a folder.
     async fn strays(&self, folder: &Key, known: &[(&str, bool)]) -> Result<Vec<Finding>, Error> {
         let entries = self.storage().list(folder, None, MAX_STRAYS).await?;
         let foreign = entries
@@ -70,7 +70,7 @@ impl Verifier<'_> {
         let key = TreeKey::Data(digest).key();
         let mut findings = self.strays(&folder_of(&key), &[("data", false)]).await?;
         match self.hash(&key, digest).await? {
-            // Whatever was seen before: a push may have healed it.
+            // A push may have repaired a blob that was corrupt before.
             None => self.acquit(digest),
             Some((computed, _)) if computed == *digest => self.acquit(digest),
             Some((computed, size)) => {
@@ -82,7 +82,7 @@ impl Verifier<'_> {
         Ok(findings)
     }
 
-    /// The digest of an object, computed as `named` is, and its length.
+    /// The digest of an object, by the algorithm of `named`, and its length.
     pub(super) async fn hash(
         &self,
         key: &Key,
@@ -97,7 +97,8 @@ impl Verifier<'_> {
 
     async fn link(&self, link: &Linked) -> Result<Vec<Finding>, Error> {
         let key = link.key();
-        // Registries before 2.4 kept signatures beside a revision's link, and we keep this.
+        // Registries before 2.4 keep signatures beside a revision's link, and this registry the record
+        // of the last pull.
         let known = [("link", false), ("signatures", true), (PULLED, false)];
         let mut findings = self.strays(&folder_of(&key), &known).await?;
         let Some(content) = self.content(&key).await? else {
@@ -105,7 +106,7 @@ impl Verifier<'_> {
             return Ok(findings);
         };
         if let Some(wrong) = self.wrong(link, &content).await? {
-            // What it leads to may have come or gone together with the link since it was read.
+            // The target may have come or gone together with the link since it was read.
             if self.content(&key).await?.as_ref() == Some(&content) {
                 findings.push(wrong);
             }
@@ -113,7 +114,7 @@ impl Verifier<'_> {
         Ok(findings)
     }
 
-    /// What there is of a tag that names nothing.
+    /// The finding about a tag without a manifest.
     async fn unfinished(&self, link: &Linked) -> Result<Option<Finding>, Error> {
         let Linked::Current(name, tag) = link else { return Ok(None) };
         let key = TreeKey::TagFolder(name, tag).key();
@@ -122,7 +123,7 @@ impl Verifier<'_> {
         Ok(left.then(|| Finding::new(Kind::TagUnfinished, key, message).of(name)))
     }
 
-    /// The content of a link file, or as much of it as shows that it is none.
+    /// The content of a link file; empty for a file that is too long for a link.
     pub(super) async fn content(&self, key: &Key) -> Result<Option<Vec<u8>>, Error> {
         match self.storage().size(key).await? {
             None => Ok(None),
@@ -131,7 +132,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// What is wrong with a link of this content.
+    /// The finding about a link with this content.
     pub(super) async fn wrong(
         &self,
         link: &Linked,
@@ -185,18 +186,18 @@ impl Verifier<'_> {
             },
         };
         let is_note = |found: &Finding| match link {
-            // What a tag once named is history, which nobody serves.
+            // An entry for a manifest that a tag has named is history; requests do not use it.
             Linked::Index(..) => true,
-            // registry:2's collector takes the bytes and leaves the link. Where a manifest needs
-            // them, that is said of the manifest.
+            // The garbage collection of registry:2 removes the bytes and leaves the link. Where a
+            // manifest references them, the finding is about the manifest.
             Linked::Layer(..) => found.kind == Kind::BlobMissing,
             Linked::Revision(..) | Linked::Current(..) => false,
         };
         Ok(found.map(|found| if is_note(&found) { found.into_note() } else { found }))
     }
 
-    /// Whether a manifest that a repository has can be read, and whether the repository has what it
-    /// refers to. That its own bytes are there and right is seen elsewhere.
+    /// Checks that a manifest of a repository can be read, and that the repository has the content it
+    /// references. The checks of blobs and links cover its own bytes.
     async fn manifest(
         &self,
         name: &RepositoryName,
@@ -238,8 +239,8 @@ impl Verifier<'_> {
         self.incomplete(key, missing.map(|presence| presence.absent), needed)
     }
 
-    /// Judges a manifest that would not be accepted here. Whoever accepted it knew better: it is
-    /// served as it was sent, as long as it can be known what it needs.
+    /// Checks a manifest that this registry would not accept. Another registry has accepted it, so it is
+    /// served as it was pushed, and it is sound as long as its references can be read.
     async fn unaccepted(
         &self,
         name: &RepositoryName,
@@ -254,7 +255,7 @@ impl Verifier<'_> {
             );
             return Ok(Some(Finding::new(Kind::ManifestInvalid, key, message)));
         };
-        // Stored by old registries.
+        // Old registries stored such manifests.
         if Schema1::parse(&Manifest::stored_media_type(bytes)).is_some() {
             return Ok(None);
         }
@@ -278,7 +279,7 @@ impl Verifier<'_> {
         Ok(Some(self.incomplete(key.clone(), missing, needed)?.unwrap_or_else(note)))
     }
 
-    /// What is wrong with a manifest that needs some digests, of which some may be missing.
+    /// The finding about a manifest that references these digests, some of which may be missing.
     fn incomplete(
         &self,
         key: Key,
@@ -324,7 +325,7 @@ fn stray(key: Key) -> Finding {
     Finding::new(Kind::Stray, key, message)
 }
 
-/// The folder that a file is in.
+/// The folder of a file.
 fn folder_of(key: &Key) -> Key {
     let folder = key.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);
     Key::new(folder.to_owned())

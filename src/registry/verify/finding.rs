@@ -1,4 +1,4 @@
-//! What is found, in words and in JSON.
+//! Findings, in words and in JSON.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,49 +9,49 @@ use crate::{
     storage::{self, Key},
 };
 
-/// Whether anything was lost.
+/// Whether content was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Something that was acknowledged is damaged, missing or cannot be read.
+    /// Acknowledged content is damaged, missing or unreadable.
     Problem,
-    /// Something that nobody needs, or that mends itself: what a kill leaves, and foreign files.
+    /// Garbage, leftovers of a kill that the registry repairs by itself, and foreign files.
     Note,
 }
 
-/// What is wrong. The names in JSON are these in `snake_case`, and stay.
+/// The kind of damage. The names in JSON are these in `snake_case`, and are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The bytes of a blob do not hash to its name.
     BlobCorrupt,
-    /// A link to a blob or a manifest whose bytes are not there.
+    /// A link to a blob or a manifest without bytes.
     BlobMissing,
     /// A link file that is empty or holds no digest.
     LinkInvalid,
-    /// A link that names another digest than its place.
+    /// A link to another digest than the one that it is called by.
     LinkElsewhere,
-    /// A manifest that the repository has refers to something that it does not have, or that is
+    /// A manifest of a repository references content that the repository does not have, or that is
     /// corrupt.
     ManifestIncomplete,
-    /// A manifest that cannot be read as one.
+    /// A manifest that cannot be parsed.
     ManifestInvalid,
-    /// A name that is no repository, tag or digest.
+    /// A folder whose name is no repository, tag or digest.
     NameInvalid,
-    /// A tag that names a manifest which the repository does not have.
+    /// A tag whose manifest the repository does not have.
     RevisionMissing,
-    /// A file that nobody knows.
+    /// A file that no registry writes.
     Stray,
     /// A tag without the entry of its manifest in its index.
     TagIndexMissing,
-    /// A tag that has an index and names nothing.
+    /// A tag with an index and without a manifest.
     TagUnfinished,
-    /// Storage failed to read it.
+    /// Storage failed to read the object.
     Unreadable,
 }
 
 impl Kind {
-    /// The name that it has in JSON.
+    /// The name in JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -70,8 +70,8 @@ impl Kind {
         }
     }
 
-    /// Whether it goes away when the file is moved out of the tree. Nothing else is moved: what is
-    /// incomplete is whole as far as it goes, and what nobody knows may be somebody's.
+    /// Whether moving the file to the quarantine repairs the damage. Other files stay: incomplete content
+    /// is still of use, and an unknown file may belong to a user.
     pub(super) const fn is_mended_by_moving(self) -> bool {
         match self {
             Self::BlobCorrupt
@@ -90,42 +90,42 @@ impl Kind {
     }
 }
 
-/// One thing that is not as it should be.
+/// One damaged or foreign object.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// What is wrong.
+    /// The kind of damage.
     pub kind: Kind,
-    /// How bad it is.
+    /// Its severity.
     pub severity: Severity,
-    /// Where: a path below the root of the storage.
+    /// The object: a path below the root of the storage.
     #[serde(serialize_with = "as_text")]
     pub key: Key,
-    /// The repository, where it is in one.
+    /// The repository, if the object belongs to one.
     #[serde(serialize_with = "as_optional_text", skip_serializing_if = "Option::is_none")]
     pub repository: Option<RepositoryName>,
-    /// What the place is called or, for a tag, what it names.
+    /// The digest that the object is called by; for a tag, the manifest that it names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
-    /// What a manifest lacks: the first of them, up to [`MAX_MISSING`].
+    /// The missing references of a manifest, up to [`MAX_MISSING`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Digest>,
-    /// Tags that name a manifest which lacks something: up to [`MAX_TAGS`].
+    /// The tags of an incomplete manifest, up to [`MAX_TAGS`].
     #[serde(serialize_with = "as_texts", skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Tag>,
-    /// A sentence for people.
+    /// A description for users.
     pub message: Cow<'static, str>,
-    /// Where it was moved to.
+    /// The key in the quarantine, if the object was moved there.
     #[serde(serialize_with = "as_optional_text", skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<Key>,
-    /// Why it could not be moved although it should have been.
+    /// The error, if the object could not be moved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_moved: Option<String>,
 }
 
-/// So many of the things that a manifest lacks are named.
+/// How many missing references of a manifest a finding names.
 pub const MAX_MISSING: usize = 32;
 
-/// So many tags of a manifest are named.
+/// How many tags of a manifest a finding names.
 pub const MAX_TAGS: usize = 16;
 
 impl Finding {
@@ -170,7 +170,7 @@ impl Finding {
         self
     }
 
-    /// Whether both say the same of the same place.
+    /// Whether both describe the same damage of the same object.
     pub(super) fn repeats(&self, other: &Self) -> bool {
         self.kind == other.kind && self.key == other.key
     }

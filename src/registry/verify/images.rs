@@ -1,4 +1,4 @@
-//! What people call a manifest: the tags that name it.
+//! The tags of a damaged manifest, by which users know it.
 
 use std::sync::atomic::Ordering;
 
@@ -15,14 +15,15 @@ use crate::{
     },
 };
 
-/// How many tags are looked at together.
+/// How many tags a listing reads at a time.
 const BATCH: usize = 1000;
 
-/// For so many manifests tags are looked for: each time all tags of a repository are read.
+/// The limit of searches for tags, each of which reads all tags of a repository.
 const SEARCHES: usize = 1000;
 
 impl Verifier<'_> {
-    /// Adds the tags of a manifest that lacks something, so that people know what to push again.
+    /// Adds the tags of an incomplete manifest to its finding, so that users know which image to push
+    /// again.
     pub(super) async fn name_image(&self, target: &Target, finding: &mut Finding) {
         let Target::Manifest(name, digest) = target else { return };
         if finding.kind != Kind::ManifestIncomplete
@@ -30,7 +31,7 @@ impl Verifier<'_> {
         {
             return;
         }
-        // Without them the finding is as true, and what cannot be read has been told.
+        // The finding holds without tags too, and unreadable tags have findings of their own.
         finding.tags = self.tags_of(name, digest).await.unwrap_or_default();
     }
 

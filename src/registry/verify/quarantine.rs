@@ -1,15 +1,14 @@
-//! Moves what is damaged out of the tree. Nothing is ever deleted or written over.
+//! The quarantine: damaged objects are moved there, out of the tree. No object is deleted or overwritten.
 //!
-//! What is moved is what somebody finished writing: links and data are synced before they get their
-//! names, so that they may be relocated. After a power cut the old name may be there again beside the
-//! new one; the next run finds it.
+//! Moved objects are complete: links and data are synced before they get their names, so a rename may
+//! move them. After a power cut the old name may exist again beside the new one; the next run finds it.
 //!
-//! Data goes before what links to it, for the links are looked at later: a crash in between leaves
-//! links that lead nowhere, which the next run finds.
+//! Data goes before its links, because links are checked later: a crash in between leaves broken links,
+//! which the next run finds.
 //!
-//! A server may run beside this, and a client may push at any moment what is about to be moved. So
-//! what was moved is looked at once more where it is then. If it is right by now, the push came
-//! first, and it is moved back; if the push comes later, it makes its name anew.
+//! A server may run meanwhile, and a client may push the same content at any moment. So a moved object
+//! is checked once more at its new place. If it is sound there, the push came before the move, and the
+//! object is moved back. A push after the move writes the object anew.
 
 use super::{
     Verifier,
@@ -18,16 +17,16 @@ use super::{
 };
 use crate::storage::{Error, Key};
 
-/// What became of something that was to be moved.
+/// The outcome of a move.
 enum Moved {
-    /// It is there.
+    /// The object is at this key.
     To(Key),
-    /// It had become right meanwhile, and is where it was.
+    /// The object was sound by then, and is back at its old key.
     Back,
 }
 
 impl Verifier<'_> {
-    /// Moves what was found, when that mends it. `None` when it has mended itself.
+    /// Moves a damaged object, if that repairs the damage. `None` when a push has repaired it meanwhile.
     pub(super) async fn quarantine(
         &self,
         target: &Target,
@@ -49,7 +48,7 @@ impl Verifier<'_> {
     async fn remove(&self, target: &Target, from: &Key, to: Key) -> Result<Moved, Error> {
         self.storage().relocate(from, &to).await?;
         if let Target::Blob(digest) = target {
-            // From here on its absence says all.
+            // From here on the blob counts as missing, not as corrupt.
             self.acquit(digest);
         }
         if self.is_right(target, &to).await? && self.storage().size(from).await?.is_none() {
@@ -59,7 +58,7 @@ impl Verifier<'_> {
         Ok(Moved::To(to))
     }
 
-    /// Whether what lies at `key` would be right at its place.
+    /// Whether the object at `key` would be sound at the place of `target`.
     async fn is_right(&self, target: &Target, key: &Key) -> Result<bool, Error> {
         match target {
             Target::Blob(digest) => {

@@ -1,4 +1,4 @@
-//! How fast is read: a limit in bytes per second, and the hashing of a blob under it.
+//! The limit for reading blobs, in bytes per second, and the hashing of a blob under that limit.
 
 use std::{
     num::NonZeroU64,
@@ -15,20 +15,20 @@ use crate::{
     storage::{ByteStream, Error},
 };
 
-/// So much of the time that was not used may be made up for.
+/// How much unused time later reads may make up for.
 const BURST: Duration = Duration::from_millis(100);
 
-/// How much is hashed in one go. While it is, as much is read.
+/// The size of the batches that are hashed while the next one is read.
 const BATCH: usize = 1024 * 1024;
 
-/// To hash less than this is quicker than to ask another thread for it.
+/// A smaller batch is hashed without a hop to another thread, which takes longer.
 const IN_PLACE: usize = 64 * 1024;
 
-/// Lets so many bytes per second through, whoever asks.
+/// A rate limit that all reads share.
 #[derive(Debug)]
 pub(super) struct RateLimit {
     rate: Option<NonZeroU64>,
-    /// When the bytes that were asked for will all have had their time.
+    /// The time at which the bytes granted so far are due.
     due: Mutex<Instant>,
 }
 
@@ -40,7 +40,7 @@ impl RateLimit {
     /// Waits until `bytes` more may be read.
     async fn take(&self, bytes: usize) {
         let Some(rate) = self.rate else { return };
-        // Lossy above 2^52 bytes, which nobody reads in one go.
+        // Lossy above 2^52 bytes, and a piece is much smaller.
         #[expect(clippy::cast_precision_loss, reason = "a piece is small, and a rate may be rough")]
         let time = Duration::from_secs_f64(bytes as f64 / rate.get() as f64);
         let now = Instant::now();
@@ -55,8 +55,8 @@ impl RateLimit {
         }
     }
 
-    /// The digest of what comes; `read` is told of each piece. One megabyte is read while the one
-    /// before it is hashed on another thread.
+    /// The digest of a stream; `read` receives the length of each piece. One megabyte is read while the
+    /// one before it is hashed on another thread.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The places that are looked at.
+//! The objects that a verification checks.
 
 use crate::{
     oci::{Digest, RepositoryName, Tag},
@@ -6,20 +6,20 @@ use crate::{
     storage::Key,
 };
 
-/// A place that is looked at, and looked at again before anything is said of it.
+/// An object to check.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
     /// A folder that could not be read.
     Folder(Key),
-    /// A file that does not belong where it is.
+    /// A file that does not belong in its folder.
     Stray(Key),
-    /// A folder whose name means nothing where it is.
+    /// A folder whose name is invalid in its folder.
     Name(Key),
     /// A blob, or the bytes of a manifest.
     Blob(Digest),
     /// A link of a repository.
     Link(Linked),
-    /// What a manifest of a repository refers to.
+    /// The references of a manifest of a repository.
     Manifest(RepositoryName, Digest),
 }
 
@@ -37,7 +37,7 @@ pub(super) enum Linked {
 }
 
 impl Target {
-    /// Where it is.
+    /// Its key.
     pub(super) fn key(&self) -> Key {
         match self {
             Self::Folder(key) | Self::Stray(key) | Self::Name(key) => key.clone(),
@@ -49,7 +49,7 @@ impl Target {
 }
 
 impl Linked {
-    /// Where it is.
+    /// Its key.
     pub(super) fn key(&self) -> Key {
         match self {
             Self::Layer(name, digest) => TreeKey::Layer(name, digest).key(),
@@ -68,7 +68,7 @@ impl Linked {
         }
     }
 
-    /// The digest that its place is called by.
+    /// The digest that the link is called by.
     pub(super) const fn digest(&self) -> Option<&Digest> {
         match self {
             Self::Layer(_, digest) | Self::Revision(_, digest) | Self::Index(_, _, digest) => {

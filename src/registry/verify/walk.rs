@@ -1,4 +1,4 @@
-//! Goes through the tree, a page of a folder at a time, and tells what there is to look at.
+//! A walk through the tree, a page of a folder at a time, which lists the objects to check.
 
 use std::{ops::ControlFlow, vec};
 
@@ -14,15 +14,15 @@ use crate::{
     storage::{Entry, Error, Key, Storage},
 };
 
-/// How many names of a folder are read at a time. A folder that is too large to be kept by storage
-/// is read anew for each page, so it is not small.
+/// How many names of a folder are read at a time. Storage reads a folder that is too large for its cache
+/// anew for each page, so a page is large.
 const PAGE: usize = 8192;
 
 /// The names in a folder.
 struct Names {
     folder: Key,
     page: vec::IntoIter<Entry>,
-    /// The name behind which more are read; `None` once all have been.
+    /// The name behind which the next page begins; `None` after the last page.
     cursor: Option<String>,
 }
 
@@ -44,7 +44,7 @@ impl Names {
     }
 }
 
-/// What is said when nobody wants to know more.
+/// Whether the walk goes on; it breaks when the receiver of targets has gone.
 type Step = ControlFlow<()>;
 
 /// One walk through the tree, for one stage.
@@ -55,7 +55,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Walks to the end, or until nobody takes what is found.
+    /// Walks to the end, or until the receiver of targets has gone.
     pub(super) async fn run(self) {
         let _ = match self.stage {
             Stage::Blobs => self.blobs().await,
@@ -70,7 +70,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Tells of a name that does not belong here, once for all the stages that pass it.
+    /// Sends a name that is invalid here, once for all stages that pass it.
     async fn foreign(&self, folder: &Key, entry: &Entry) -> Step {
         if matches!(self.stage, Stage::Manifests) {
             return ControlFlow::Continue(());
@@ -79,7 +79,7 @@ impl Walk<'_> {
         self.tell(if entry.is_prefix { Target::Name(key) } else { Target::Stray(key) }).await
     }
 
-    /// The next name; a folder that cannot be read ends here, and is told of.
+    /// The next name. A folder that cannot be read ends here, and is sent as a target.
     async fn next(&self, names: &mut Names) -> ControlFlow<(), Option<Entry>> {
         match names.next(self.storage).await {
             Ok(entry) => ControlFlow::Continue(entry),
@@ -129,8 +129,8 @@ impl Walk<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Repositories lie at any depth, one within the other; what belongs to one begins with `_`.
-    /// Symbolic links are not followed here, and the catalog does not follow them either.
+    /// Repositories lie at any depth, one within the other; the folders of a repository's content begin
+    /// with `_`. The walk does not follow symbolic links, and neither does the catalog.
     async fn repositories(&self) -> Step {
         let base = repositories();
         let mut levels = vec![Names::of(base.clone())];
@@ -152,7 +152,7 @@ impl Walk<'_> {
                 }
                 ("_manifests", Ok(name)) => self.manifests(&key, &name).await?,
                 ("_layers" | "_uploads" | "_referrers", Ok(_)) => {}
-                // Seen in each of the stages.
+                // Each of the stages passes it.
                 _ if !matches!(self.stage, Stage::Layers) => {}
                 _ => self.foreign(&level.folder, &entry).await?,
             }
@@ -199,7 +199,7 @@ impl Walk<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Tells of each digest below a folder, where it lies as `<algorithm>/<hex>`.
+    /// Sends a target for each digest below a folder, with the layout `<algorithm>/<hex>`.
     async fn digests(&self, folder: Key, target: impl Fn(Digest) -> Target) -> Step {
         let mut algorithms = Names::of(folder);
         while let Some(algorithm) = self.next_folder(&mut algorithms).await? {
