@@ -3,7 +3,7 @@
 //! A response may leave before the body of its request has arrived: 401, 404, 413. The handler or the
 //! middleware drops the body, and a task reads and discards the rest beside the response
 //! ([`Discard`]), over both versions of HTTP. Over HTTP/2 the stream stays open meanwhile, so that no
-//! RST_STREAM overtakes the response.
+//! `RST_STREAM` overtakes the response.
 //!
 //! Where the server will not read the rest to its end, or cannot know whether it will, a response over
 //! HTTP/1.1 has `Connection: close` (RFC 9112 §9.3). A successful response waits for the rest: clients
