@@ -1,30 +1,31 @@
-//! Portcullis: a container registry that carries its own gate.
+//! Portcullis: a container registry with TLS and authentication built in.
 //!
-//! The crate is laid out in modules, and imports run one way between them:
+//! Imports between modules run one way. The main dependencies:
 //!
 //! ```text
-//! main → cli → app → config, server, http, jobs
-//!                    http → gate, notify, registry, oci
+//! main → cli → app → config, server, http, registry, notify, jobs
+//!                    http → gate, registry, oci
 //!                    registry → storage, oci
 //!                    gate, notify → oci
 //! ```
 //!
-//! - [`cli`] is what a person types; [`app`] puts the parts together and takes them down again.
+//! - [`cli`] has the commands; [`app`] constructs the parts, starts and stops them.
 //! - [`config`] reads the configuration file and the `REGISTRY_*` variables. Each part defines its
-//!   own options; `config` only gathers them.
+//!   own options; `config` only collects them.
 //! - [`server`] owns sockets, TLS and certificates and knows nothing of registries.
-//! - [`gate`] answers who a caller is and what they may do. It knows no HTTP.
-//! - [`http`] is the only module that names axum: it turns requests into calls and errors into
-//!   responses.
+//! - [`gate`] authenticates and authorises callers. It names no HTTP type.
+//! - [`http`] has the middleware and the handlers: it turns requests into calls of the core and errors
+//!   into responses.
 //! - [`notify`] posts events to webhooks, from queues that outlive the process.
 //! - [`registry`] is the core: blobs, uploads, manifests, tags. It knows no HTTP and no policy.
 //! - [`storage`] keeps bytes at keys and knows nothing of registries.
 //! - [`oci`] is the vocabulary of the specifications, valid by construction.
-//! - [`jobs`] runs what happens by itself; [`health`] says whether the server is fit to serve;
-//!   [`telemetry`] writes the log; [`network`] says which addresses are one customer's; `stamp` tells
-//!   whether a file has changed, `chain` what caused an error, and `humanize` has words for people.
+//! - [`jobs`] runs periodic tasks; [`health`] checks whether the server is fit to serve; [`telemetry`]
+//!   writes the log; [`network`] gives the network of an address; `stamp` tells whether a file has
+//!   changed, `chain` formats an error with its causes.
 //!
-//! `docs/ARCHITECTURE.md` has the whole map; `tests/it/architecture.rs` keeps the dependencies true.
+//! `docs/ARCHITECTURE.md` has all dependencies and a glossary; `tests/it/architecture.rs` checks the
+//! dependencies.
 
 pub mod app;
 mod chain;
@@ -33,7 +34,6 @@ pub mod config;
 pub mod gate;
 pub mod health;
 pub mod http;
-mod humanize;
 pub mod jobs;
 pub mod network;
 pub mod notify;

@@ -11,11 +11,7 @@
 //! Built without optimisation on purpose: the servers and wrk, h2load, curl and skopeo do the work,
 //! and the measured binary must be the one that `cargo build --release` makes.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the table is for whoever typed the command"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table goes to the terminal")]
 
 mod arguments;
 mod client;

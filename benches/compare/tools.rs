@@ -156,5 +156,5 @@ fn duration(text: &str) -> Outcome<f64> {
             return Ok(number * seconds);
         }
     }
-    Err(format!("wrk gives a time that is none: {text}").into())
+    Err(format!("wrk printed a malformed time: {text}").into())
 }

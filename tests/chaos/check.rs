@@ -44,7 +44,7 @@ pub(crate) fn tree(tree: &Tree, model: &mut Model) -> Result<(), String> {
             }
             let pair = (key.clone(), needed);
             if !model.is_deleting(&pair.1) && !model.dangling.contains(&pair) {
-                let why = "is not there, and nobody has deleted it";
+                let why = "is missing, and no client has deleted it";
                 return Err(format!("{key}: is visible, but {} {why}", pair.1));
             }
             dangling.insert(pair);

@@ -17,7 +17,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "the figures are for whoever typed the command; a test stops at the first surprise"
+    reason = "the figures go to the terminal; a test stops at the first surprise"
 )]
 
 mod actions;
@@ -256,8 +256,8 @@ impl<'a> Life<'a> {
 
 fn why(stop: Stop) -> String {
     match stop {
-        Stop::Killed => "nobody has killed it".to_owned(),
-        Stop::Gone => "nobody has deleted it".to_owned(),
+        Stop::Killed => "the test has not killed it".to_owned(),
+        Stop::Gone => "no client has deleted it".to_owned(),
         Stop::Wrong(why) => why,
     }
 }

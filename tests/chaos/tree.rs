@@ -65,7 +65,7 @@ impl Tree {
         }
         let inner = parts.iter().position(|part| part.starts_with('_'));
         let (["repositories", name @ ..], inner) = parts.split_at(inner.unwrap_or(0)) else {
-            return Err("nobody knows what this is".to_owned());
+            return Err("an unknown file".to_owned());
         };
         let repository = name.join("/");
         match inner {
@@ -92,7 +92,7 @@ impl Tree {
                 link(&bytes, &named(algorithm, hex))?;
             }
             ["_uploads", _, "data" | "startedat" | "portcullis-hasher" | "portcullis-owner"] => {}
-            _ => return Err("nobody knows what this is".to_owned()),
+            _ => return Err("an unknown file".to_owned()),
         }
         Ok(())
     }

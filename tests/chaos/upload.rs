@@ -267,7 +267,7 @@ impl Client {
     }
 }
 
-/// How many bytes an upload has. `0-0` is none: nothing here is of one byte.
+/// The number of bytes of an upload. `0-0` means zero, since no upload here has one byte.
 fn received(answer: &Answer) -> Outcome<usize> {
     match answer.header("range")?.strip_prefix("0-").and_then(|last| last.parse().ok()) {
         Some(0) => Ok(0),

@@ -86,7 +86,7 @@ impl Content {
     /// An image whose layer does not exist.
     pub(crate) fn incomplete(&self) -> Image {
         let mut image = self.numbered(0);
-        let nothing = descriptor(LAYER, &digest(b"nobody has this"), b"nobody has this");
+        let nothing = descriptor(LAYER, &digest(b"a missing layer"), b"a missing layer");
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": IMAGE,

@@ -72,7 +72,7 @@ pub(crate) async fn drain(stage: &Arc<Stage>, mut server: Server) -> Outcome<()>
     stage.set_stopping();
     signal(server.child.id(), "TERM");
     until("the log says so", || site.log().contains("stopping")).await?;
-    until("nobody can connect", || TcpStream::connect(site.address).is_err()).await?;
+    until("no client can connect", || TcpStream::connect(site.address).is_err()).await?;
     if let Some(status) = server.child.try_wait().unwrap() {
         return Err(Stop::Wrong(format!("ended with {status} before its requests have")));
     }

@@ -14,7 +14,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "the figures are for whoever typed the command; a test stops at the first surprise"
+    reason = "the figures go to the terminal; a test stops at the first surprise"
 )]
 
 mod arguments;
@@ -176,7 +176,7 @@ fn said(stage: &Stage) -> Result<(), String> {
 
 fn why(stop: Stop) -> String {
     match stop {
-        Stop::Ended => "a connection broke although nobody has stopped the server".to_owned(),
+        Stop::Ended => "a connection broke although the server was not stopped".to_owned(),
         Stop::Wrong(why) => why,
     }
 }

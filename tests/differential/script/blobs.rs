@@ -87,7 +87,11 @@ pub(super) fn steps() -> Vec<Step> {
     }
     // An unauthenticated client learns nothing, not even whether a range is valid.
     for range in ["bytes=0-3", "bytes=0-1,4-5", "bytes=0-3,", "bytes=99-"] {
-        steps.push(get(format!("of nobody, range {range}"), &blob).header("Range", range).by(None));
+        steps.push(
+            get(format!("without credentials, range {range}"), &blob)
+                .header("Range", range)
+                .by(None),
+        );
     }
     for (what, tag) in [
         ("the tag", format!("\"{loose}\"")),

@@ -28,7 +28,7 @@ pub(super) fn steps() -> Vec<Step> {
         delete("an unknown blob", format!("/v2/app/blobs/{}", digest(ABSENT))),
         delete("an unknown blob by sha512", format!("/v2/app/blobs/{}", digest512(ABSENT))),
         delete("a blob of an unknown repository", format!("/v2/unknown/blobs/{}", digest(LAYER))),
-        delete("a blob with a digest that is none", "/v2/app/blobs/sha256:abc"),
+        delete("a blob with a malformed digest", "/v2/app/blobs/sha256:abc"),
         delete("a blob with a body", format!("/v2/loose/blobs/{}", digest(LOOSE))).body("why"),
         // Manifests.
         put("push one with two tags", manifest("doomed"))
@@ -44,15 +44,15 @@ pub(super) fn steps() -> Vec<Step> {
         get("tags behind it", "/v2/app/tags/list"),
         delete("a manifest again", manifest(&of_doomed)),
         delete("an unknown manifest", manifest(&digest(ABSENT))),
-        delete("a manifest with a digest that is none", manifest("sha256:abc")),
+        delete("a manifest with a malformed digest", manifest("sha256:abc")),
         delete("a manifest of an unknown repository", format!("/v2/unknown/manifests/{docker}")),
-        delete("a manifest in a name that is none", format!("/v2/App/manifests/{docker}")),
+        delete("a manifest in a malformed name", format!("/v2/App/manifests/{docker}")),
         delete("a list", manifest(&digest(docker_list().to_string()))),
         get("what it listed", manifest("docker")).header("Accept", &all),
         // Tags.
         delete("a tag", manifest("v1.0_x-y")),
         delete("an unknown tag", manifest("unknown")),
-        delete("a tag that is none", manifest("-bad")),
+        delete("a malformed tag", manifest("-bad")),
         delete("a tag of an unknown repository", "/v2/unknown/manifests/latest"),
         get("the manifest of a deleted tag", manifest(&docker)).header("Accept", &all),
         // The rest of a repository.
@@ -68,7 +68,7 @@ pub(super) fn steps() -> Vec<Step> {
         delete("a repository", "/v2/loose/"),
         delete("a repository again", "/v2/loose/"),
         delete("a repository without the slash", "/v2/team/app"),
-        delete("a repository by a name that is none", "/v2/Loose/"),
+        delete("a repository by a malformed name", "/v2/Loose/"),
         // Last, since registry:2 breaks the image.
         delete("a needed blob", format!("/v2/app/blobs/{}", digest(LAYER))),
     ]

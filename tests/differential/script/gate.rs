@@ -23,7 +23,7 @@ pub(super) fn steps() -> Vec<Step> {
         get("the password and a byte more", "/v2/")
             .by(Some(&basic(USER, &format!("{PASSWORD}\n")))),
         get("an unknown user", "/v2/").by(Some(&basic("mallory", PASSWORD))),
-        get("nobody with no password", "/v2/").by(Some(&basic("", ""))),
+        get("no user and no password", "/v2/").by(Some(&basic("", ""))),
         get("a user in capitals", "/v2/").by(Some(&basic("ANN", PASSWORD))),
         get("a user with SHA-1", "/v2/").by(Some(&basic("old", "password"))),
         get("a user that is a comment", "/v2/").by(Some(&basic("# users of the registry", ""))),
@@ -62,19 +62,19 @@ pub(super) fn steps() -> Vec<Step> {
         patch("a chunk", format!("/v2/app/blobs/uploads/{NO_ID}")).body(ABSENT),
         put("the end of an upload", format!("/v2/app/blobs/uploads/{NO_ID}?digest={blob}")),
         delete("cancel an upload", format!("/v2/app/blobs/uploads/{NO_ID}")),
-        get("a name that is none", "/v2/App/tags/list"),
-        get("a digest that is none", "/v2/app/blobs/sha256:abc"),
+        get("a malformed name", "/v2/App/tags/list"),
+        get("a malformed digest", "/v2/app/blobs/sha256:abc"),
         get("no endpoint", "/v2/app/nothing"),
         get("no endpoint beside it", "/nothing"),
         post("a wrong method", "/v2/app/tags/list"),
         Step::new("OPTIONS", "options", "/v2/app/tags/list"),
         get("without the slash", "/v2"),
     ] {
-        let step = Step { name: format!("of nobody: {}", step.name), ..step };
+        let step = Step { name: format!("without credentials: {}", step.name), ..step };
         steps.push(step.by(None));
     }
     steps.push(
-        Step::new("OPTIONS", "of nobody: a browser that asks first", "/v2/app/tags/list")
+        Step::new("OPTIONS", "without credentials: a browser that asks first", "/v2/app/tags/list")
             .by(None)
             .header("Origin", "https://ui.example.com")
             .header("Access-Control-Request-Method", "GET")

@@ -29,16 +29,17 @@ pub(super) fn steps() -> Vec<Step> {
     for (what, target) in [("the root", "/"), ("the server", "*")] {
         let step = |name| Step::new("OPTIONS", name, target);
         steps.push(step(format!("OPTIONS {what}")));
-        steps.push(step(format!("OPTIONS {what}, of nobody")).by(None));
+        steps.push(step(format!("OPTIONS {what}, without credentials")).by(None));
     }
     // CORS preflight requests, which browsers send without credentials.
     for (what, target) in endpoints.iter().chain(&[("the root", "/".to_owned())]) {
         let preflight = Step::new("OPTIONS", format!("preflight of {what}"), target)
             .header("Origin", "https://ui.example.com")
             .header("Access-Control-Request-Method", "DELETE");
-        let of_nobody = Step::new("OPTIONS", format!("{}, of nobody", preflight.name), target);
-        let of_nobody = Step { headers: preflight.headers.clone(), ..of_nobody }.by(None);
-        steps.extend([preflight, of_nobody]);
+        let anonymous =
+            Step::new("OPTIONS", format!("{}, without credentials", preflight.name), target);
+        let anonymous = Step { headers: preflight.headers.clone(), ..anonymous }.by(None);
+        steps.extend([preflight, anonymous]);
     }
     steps
 }

@@ -22,15 +22,15 @@ pub(super) fn steps() -> Vec<Step> {
             .query(format!("mount={loose}&from=unknown")),
         post("from a repository without it", at("team/app"))
             .query(format!("mount={loose}&from=team/app")),
-        post("from a name that is none", at("team/app")).query(format!("mount={loose}&from=App")),
+        post("from a malformed name", at("team/app")).query(format!("mount={loose}&from=App")),
         post("from nowhere", at("unlinked")).query(format!("mount={layer}")),
         post("from an empty name", at("unlinked")).query(format!("mount={layer}&from=")),
-        post("of a digest that is none", at("team/app")).query("mount=sha256:abc&from=app"),
+        post("of a malformed digest", at("team/app")).query("mount=sha256:abc&from=app"),
         post("of an empty digest", at("team/app")).query("mount=&from=app"),
         post("by another algorithm", at("team/app"))
             .query(format!("mount={}&from=app", digest512(LAYER))),
         post("of nothing", at("team/app")).query("from=app"),
-        post("in a name that is none", "/v2/Team/blobs/uploads/")
+        post("in a malformed name", "/v2/Team/blobs/uploads/")
             .query(format!("mount={layer}&from=app")),
     ]
 }

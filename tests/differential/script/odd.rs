@@ -45,7 +45,7 @@ fn push(name: &str, tag: &str, kind: &str, manifest: impl ToString) -> [Step; 2]
             .header("Content-Type", kind)
             .body(manifest.to_string())
     };
-    [step(name.to_owned()), step(format!("of nobody: {name}")).by(None)]
+    [step(name.to_owned()), step(format!("without credentials: {name}")).by(None)]
 }
 
 /// Manifests that both accept and then serve.
@@ -83,7 +83,7 @@ pub(super) fn steps() -> Vec<Step> {
         let target = format!("/v2/app/manifests/{what}");
         steps.push(get(what, &target).header("Accept", all_types()));
         steps.push(head(format!("{what}, head"), &target).header("Accept", all_types()));
-        steps.push(get(format!("of nobody: {what}"), target).by(None));
+        steps.push(get(format!("without credentials: {what}"), target).by(None));
     }
     let child = format!("/v2/app/blobs/{}", digest(LAYER));
     steps.push(get("a child of a cache", child));
@@ -134,7 +134,7 @@ pub(super) fn ambiguous() -> Vec<Step> {
                 .header("Content-Type", OCI_MANIFEST)
                 .body(body.clone())
         };
-        [step(what.to_owned()), step(format!("of nobody: {what}")).by(None)]
+        [step(what.to_owned()), step(format!("without credentials: {what}")).by(None)]
     });
     steps.collect()
 }

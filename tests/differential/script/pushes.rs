@@ -168,14 +168,14 @@ pub(super) fn bad() -> Vec<Step> {
         push("another digest", &digest(ABSENT), DOCKER_MANIFEST, &docker),
         push("another digest, sha512", &digest512(ABSENT), DOCKER_MANIFEST, &docker),
         push("by sha512", &digest512(docker.to_string()), DOCKER_MANIFEST, &docker),
-        push("a digest that is none", "sha256:abc", DOCKER_MANIFEST, &docker),
+        push("a malformed digest", "sha256:abc", DOCKER_MANIFEST, &docker),
         push(
             "a digest of another algorithm",
             &format!("md5:{}", "0".repeat(32)),
             DOCKER_MANIFEST,
             &docker,
         ),
-        push("a tag that is none", "-bad", DOCKER_MANIFEST, &docker),
+        push("a malformed tag", "-bad", DOCKER_MANIFEST, &docker),
         push("a tag with a dot before it", ".bad", DOCKER_MANIFEST, &docker),
         push("too long a tag", &"t".repeat(129), DOCKER_MANIFEST, &docker),
         push("a tag with an escaped space", "a%20b", DOCKER_MANIFEST, &docker),
@@ -258,7 +258,7 @@ pub(super) fn bad() -> Vec<Step> {
             OCI_MANIFEST,
             digest_of(&format!("md5:{}", "0".repeat(32))),
         ),
-        put("to a name that is none", "/v2/App/manifests/bad")
+        put("to a malformed name", "/v2/App/manifests/bad")
             .header("Content-Type", OCI_MANIFEST)
             .body(oci.to_string()),
         put("to a repository without the blobs", "/v2/unknown/manifests/bad")
@@ -282,7 +282,7 @@ pub(super) fn bad() -> Vec<Step> {
     for (what, kind, manifest) in [
         ("JSON", "application/json", docker.clone()),
         ("text", "text/plain", docker.clone()),
-        ("a type that is none", "manifest", docker.clone()),
+        ("an unknown type", "manifest", docker.clone()),
         ("octets", "application/octet-stream", docker.clone()),
         ("a configuration", config_type, docker.clone()),
         ("OCI's image, but docker's", OCI_MANIFEST, docker),
@@ -302,7 +302,7 @@ pub(super) fn bad() -> Vec<Step> {
         ("no layers at all", json!({ "layers": null })),
         ("layers that are no list", json!({ "layers": {} })),
         ("an index as well", json!({ "manifests": [] })),
-        ("a field nobody knows", json!({ "unknown": 1 })),
+        ("an unknown field", json!({ "unknown": 1 })),
     ] {
         steps.push(push(
             &format!("an image with {what}"),

@@ -59,7 +59,7 @@ pub(super) fn steps() -> Vec<Step> {
             .query(format!("digest={}", digest(ABSENT)))
             .header("Content-Type", OCTETS)
             .body(LOOSE),
-        post("all in one request, with a digest that is none", BEGIN).query("digest=sha256:abc"),
+        post("all in one request, with a malformed digest", BEGIN).query("digest=sha256:abc"),
         begin("for what no server did above", "one"),
         end("end of what no server did above", "{one}", LOOSE, &loose),
         // sha512
@@ -68,12 +68,12 @@ pub(super) fn steps() -> Vec<Step> {
         get("a blob by sha512", format!("/v2/app/blobs/{}", digest512("by sha512"))),
         head("a blob by sha512, head", format!("/v2/app/blobs/{}", digest512("by sha512"))),
         post("begin with an algorithm", BEGIN).query("digest-algorithm=sha512"),
-        post("begin with an algorithm that is none", BEGIN).query("digest-algorithm=md5"),
+        post("begin with an unknown algorithm", BEGIN).query("digest-algorithm=md5"),
         // Names and forms of the POST.
         post("begin without the slash", "/v2/app/blobs/uploads"),
         post("begin with a body", BEGIN).body("not looked at"),
         post("begin with a query that means nothing", BEGIN).query("x=y"),
-        post("begin in a name that is none", "/v2/App/blobs/uploads/"),
+        post("begin in a malformed name", "/v2/App/blobs/uploads/"),
         get("the list of uploads", BEGIN),
         put("put at the beginning", BEGIN),
         delete("delete the beginning", BEGIN),
@@ -96,7 +96,7 @@ pub(super) fn chunks() -> Vec<Step> {
         ("too long a range", "long", "0-9"),
         ("too short a range", "short", "0-1"),
         ("a range that ends before it begins", "backwards", "4-0"),
-        ("a range that is none", "none", "x-y"),
+        ("a malformed range", "none", "x-y"),
         ("an empty range", "empty", ""),
         ("a range with a unit", "unit", "bytes 0-4/*"),
         ("a range with a unit and a size", "size", "bytes 0-4/10"),
@@ -109,8 +109,8 @@ pub(super) fn chunks() -> Vec<Step> {
         steps.push(begin(what, keep));
         let target = format!("{{{keep}}}");
         steps.push(chunk(what, &target, "01234").header("Content-Range", range));
-        let nobody = chunk(&format!("{what}, of nobody"), &target, "01234");
-        steps.push(nobody.header("Content-Range", range).by(None));
+        let anonymous = chunk(&format!("{what}, without credentials"), &target, "01234");
+        steps.push(anonymous.header("Content-Range", range).by(None));
     }
     for (what, keep, range) in [
         ("no bytes, as a registry says it", "nothing1", "0-0"),
@@ -166,7 +166,7 @@ pub(super) fn sessions() -> Vec<Step> {
         chunk("the chunk of it", "{missing}", "0123456789").keep("missing"),
         put("end without a digest", "{missing}"),
         put("end with an empty digest", "{missing}").query("digest="),
-        put("end with a digest that is none", "{missing}").query("digest=sha256:abc"),
+        put("end with a malformed digest", "{missing}").query("digest=sha256:abc"),
         put("end with another algorithm", "{missing}")
             .query(format!("digest=md5:{}", "0".repeat(32))),
         put("end with a digest in capitals", "{missing}")
@@ -191,10 +191,9 @@ pub(super) fn sessions() -> Vec<Step> {
         delete("cancel in another repository", "/v2/other/blobs/uploads/{mine.id}"),
         get("status in the end", "{mine}"),
     ];
-    for (what, target) in [
-        ("an unknown id", of_no_id.as_str()),
-        ("an id that is none", "/v2/app/blobs/uploads/no-id"),
-    ] {
+    for (what, target) in
+        [("an unknown id", of_no_id.as_str()), ("a malformed id", "/v2/app/blobs/uploads/no-id")]
+    {
         steps.push(get(format!("status of {what}"), target));
         steps.push(head(format!("status of {what}, head"), target));
         steps.push(chunk(&format!("a chunk for {what}"), target, "0123456789"));

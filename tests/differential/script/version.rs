@@ -18,7 +18,7 @@ pub(super) fn steps() -> Vec<Step> {
         Step::new("OPTIONS", "options", "/v2/"),
         get("the root", "/"),
         head("the root, head", "/"),
-        get("the root, of nobody", "/").by(None),
+        get("the root, without credentials", "/").by(None),
         post("the root, post", "/"),
         get("version 1", "/v1/"),
         get("version 1, ping", "/v1/_ping"),

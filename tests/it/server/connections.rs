@@ -133,7 +133,7 @@ async fn an_address_without_a_password_has_a_share_and_another_logs_in_and_pulls
     let client = client_builder().local_address(IpAddr::from([127, 0, 0, 3])).build().unwrap();
     let pull = client.get(format!("{}/v2/app/blobs/{digest}", server.base));
     let pull = pull.basic_auth(USER, Some(PASSWORD)).answer();
-    let pulled = tokio::time::timeout(GUARD, pull).await.expect("nobody is in the way");
+    let pulled = tokio::time::timeout(GUARD, pull).await.expect("no client is in the way");
     assert_eq!(pulled.expect(200).text(), "content");
 }
 

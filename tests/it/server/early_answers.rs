@@ -134,7 +134,7 @@ async fn reset_never_overtakes_an_answer() {
     let opens = |frame: &h2::Frame| frame.kind == h2::WINDOW_UPDATE && frame.stream == 0;
     while said.iter().filter(|frame| opens(frame)).count() < 2 {
         let more = connection.until(opens).await;
-        assert!(more.last().is_some_and(opens), "nobody takes the bodies: {said:?}");
+        assert!(more.last().is_some_and(opens), "the server does not read the bodies: {said:?}");
         said.extend(more);
     }
     assert!(said.iter().all(|frame| frame.kind != h2::RST_STREAM), "{said:?}");

@@ -263,7 +263,7 @@ fn the_dashboard_is_one_that_grafana_9_loads() {
     let dashboard: Value = serde_json::from_slice(&fs::read(file(DASHBOARD)).unwrap()).unwrap();
     // 36 is the version of Grafana 9.0; later versions migrate it.
     assert!((36..=39).contains(&dashboard["schemaVersion"].as_u64().unwrap()));
-    assert!(dashboard.get("id").is_none(), "whoever loads it gives it a number");
+    assert!(dashboard.get("id").is_none(), "Grafana assigns the id on import");
     let source = serde_json::json!({ "type": "prometheus", "uid": "${datasource}" });
     let variables: Vec<_> = dashboard["templating"]["list"].as_array().unwrap().iter().collect();
     let names: Vec<_> = variables.iter().map(|variable| text(variable, "name")).collect();
@@ -478,7 +478,7 @@ async fn certificate_expiry_is_absent_without_tls() {
 #[tokio::test]
 async fn storage_failures_are_counted() {
     let server = TestServer::with(expose).await;
-    // A file where a folder should be: whoever runs this, the system refuses.
+    // A file in place of a folder: the system refuses even root.
     fs::create_dir_all(server.tree()).unwrap();
     fs::write(server.tree().join("blobs"), b"").unwrap();
     let other = "portcullis_storage_errors_total{kind=\"other\"}";
