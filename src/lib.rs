@@ -22,7 +22,7 @@
 //! - [`oci`] is the vocabulary of the specifications, valid by construction.
 //! - [`jobs`] runs periodic tasks; [`health`] checks whether the server is fit to serve; [`telemetry`]
 //!   writes the log; [`network`] gives the network of an address; `stamp` tells whether a file has
-//!   changed, `chain` formats an error with its causes.
+//!   changed, `chain` formats an error with its causes, `humanize` formats ages.
 //!
 //! `docs/ARCHITECTURE.md` has all dependencies and a glossary; `tests/it/architecture.rs` checks the
 //! dependencies.
@@ -34,6 +34,7 @@ pub mod config;
 pub mod gate;
 pub mod health;
 pub mod http;
+mod humanize;
 pub mod jobs;
 pub mod network;
 pub mod notify;
