@@ -193,7 +193,7 @@ impl Tls {
         self.configs.store(Arc::new(self.basis.configs(clients)));
     }
 
-    /// The configuration for a client with this ClientHello. Both configurations share the keys of
+    /// The configuration for a client with this `ClientHello`. Both configurations share the keys of
     /// session tickets.
     pub(super) fn config(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
         let configs = self.configs.load();
