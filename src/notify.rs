@@ -1,11 +1,10 @@
 //! Notifications: events about what is pushed, pulled, mounted and deleted, posted to webhooks as
 //! registry:2 does (its `notifications` package), from queues that outlive the process.
 //!
-//! Whoever answers a request says what happened and waits until that stands in the queue of each
-//! endpoint that wants it: a write to a file, never a word to the endpoint. A sender per endpoint
-//! takes events from the front of its queue and posts them one at a time until they are taken. So
-//! an event is sent at least once, in the order in which they were queued, and how slow an endpoint
-//! is concerns nobody but its queue.
+//! The caller of [`Notifier::tell`] waits until the event is in the queue of each endpoint that
+//! wants it: a write to a file, never a request to the endpoint. A sender per endpoint posts the
+//! event at the front of the queue until the endpoint accepts it. So events are delivered at least
+//! once, in the order of the queue, and a slow endpoint delays only its own queue.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,9 +37,9 @@ use queue::{Limits, Queue};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Options {
-    /// What events say.
+    /// The content of events.
     pub events: EventOptions,
-    /// Who gets them.
+    /// The receivers of events.
     pub endpoints: Vec<EndpointOptions>,
     /// How many events wait for an endpoint before further ones are dropped. registry:2 knows no
     /// limit.
@@ -57,7 +56,7 @@ impl Default for Options {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct EventOptions {
-    /// Lists what a manifest refers to.
+    /// Lists the references of a manifest.
     pub includereferences: bool,
 }
 
@@ -65,7 +64,7 @@ pub struct EventOptions {
 #[derive(Clone, Default, Deserialize, PartialEq, Eq)]
 #[serde(default)]
 pub struct EndpointOptions {
-    /// What the log, the metrics and the queue call it.
+    /// The endpoint's name in the log, in metrics, and of its queue.
     pub name: String,
     /// Sends it nothing and queues nothing for it.
     pub disabled: bool,
@@ -82,7 +81,7 @@ pub struct EndpointOptions {
     pub backoff: Duration,
     /// Media types that it wants no events about; the older place for them.
     pub ignoredmediatypes: Vec<String>,
-    /// What it wants no events about.
+    /// The events that the endpoint does not get.
     pub ignore: IgnoreOptions,
 }
 
@@ -107,7 +106,7 @@ pub struct IgnoreOptions {
 }
 
 impl EndpointOptions {
-    /// With registry:2's defaults for what is left out or nothing.
+    /// The options with registry:2's defaults for missing values and zeros.
     fn completed(&self) -> Self {
         let second = |duration: Duration| match duration {
             Duration::ZERO => Duration::from_secs(1),
@@ -140,7 +139,7 @@ pub enum Place {
     Memory,
 }
 
-/// Tells endpoints what happens. Clones are the same notifier.
+/// Delivers events to endpoints. Clones are the same notifier.
 #[derive(Clone, Debug)]
 pub struct Notifier(Arc<Inner>);
 
@@ -155,28 +154,29 @@ struct Inner {
 }
 
 impl Drop for Inner {
-    /// Nobody can stop it any more, so it stops.
+    /// Stops the tasks, for no caller can stop them any more.
     fn drop(&mut self) {
         self.stop.cancel();
     }
 }
 
-/// Who gets events, as a request sees it.
+/// The endpoints in force, for requests.
 #[derive(Debug, Default)]
 struct Listeners {
     endpoints: Vec<(Arc<EndpointOptions>, Arc<Queue>)>,
     references: bool,
 }
 
-/// What has been started, by the names of endpoints.
+/// The queues and senders that were started, by the names of endpoints.
 #[derive(Debug, Default)]
 struct Running {
-    /// Every queue that was ever needed: what waits in it is kept for when its endpoint is back.
+    /// Every queue that was opened: its events wait for the day when its endpoint is configured
+    /// again.
     queues: BTreeMap<String, Arc<Queue>>,
     senders: BTreeMap<String, (Arc<EndpointOptions>, CancellationToken)>,
 }
 
-/// What became of the events for an endpoint.
+/// The counts of an endpoint's events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// The endpoint.
@@ -185,7 +185,7 @@ pub struct Counts {
     pub events: u64,
     /// Events that wait.
     pub pending: u64,
-    /// Events that the endpoint took.
+    /// Events that the endpoint accepted.
     pub successes: u64,
     /// Attempts that the endpoint answered with a refusal.
     pub failures: u64,
@@ -198,7 +198,7 @@ pub struct Counts {
 }
 
 impl Options {
-    /// What is wrong with the endpoints that are not disabled.
+    /// The problems of the endpoints that are not disabled.
     #[must_use]
     pub fn problems(&self) -> Vec<InvalidEndpoint> {
         let mut names = BTreeSet::new();
@@ -237,7 +237,7 @@ impl Notifier {
         })
     }
 
-    /// What a manifest refers to, for its event, where events say so; else nothing.
+    /// The references of a manifest for its event; empty unless `includereferences` is set.
     #[must_use]
     pub fn references(&self, manifest: &[u8]) -> Vec<event::Descriptor> {
         match self.0.listeners.load().references {
@@ -263,8 +263,9 @@ impl Notifier {
     }
 
     /// Sends events to these endpoints from now on, and to no others. Queues go by the names of
-    /// endpoints: an endpoint that stays gets what waits for it, with its new options, and what
-    /// waits for one that goes is kept until it is back. Reads and writes files; needs the runtime.
+    /// endpoints: an endpoint that stays gets its waiting events with its new options, and the
+    /// events of an endpoint that goes are kept until it is configured again. Reads and writes
+    /// files; needs the runtime.
     ///
     /// # Errors
     ///
@@ -317,22 +318,22 @@ impl Notifier {
         Ok(())
     }
 
-    /// Makes durable what was queued, as far as it outlives the process only.
+    /// Syncs the events that were queued since the last sync.
     pub async fn sync(&self) {
         for queue in self.queues() {
             queue.sync().await;
         }
     }
 
-    /// What became of the events, by endpoint.
+    /// The counts of each endpoint.
     #[must_use]
     pub fn counts(&self) -> Vec<Counts> {
         let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.queues.values().map(|queue| queue.counts()).collect()
     }
 
-    /// Ends everything. An attempt that is being made may end within a few seconds; what has not
-    /// been taken waits in its queue for the next start. Nothing may be told after this.
+    /// Stops the senders. A delivery under way may take a few seconds more; undelivered events wait
+    /// in their queues for the next start. No event may be queued after this.
     pub async fn stop(&self) {
         self.0.stop.cancel();
         self.0.listeners.store(Arc::default());
@@ -353,7 +354,7 @@ impl Notifier {
 /// Why endpoints cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SetError {
-    /// One is described wrongly.
+    /// The options of an endpoint are invalid.
     #[error(transparent)]
     Endpoint(#[from] InvalidEndpoint),
     /// Its queue cannot be opened.

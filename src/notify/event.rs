@@ -10,17 +10,17 @@ use uuid::Uuid;
 use super::json;
 use crate::oci::{Digest, RepositoryName, Tag};
 
-/// What the user did.
+/// The action that an event reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Took content, or asked about it.
+    /// Content was read.
     Pull,
-    /// Brought content.
+    /// Content was uploaded.
     Push,
-    /// Made a blob of one repository a blob of another.
+    /// A blob of one repository was mounted in another.
     Mount,
-    /// Took something away.
+    /// Content was deleted.
     Delete,
 }
 
@@ -40,17 +40,17 @@ impl Action {
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// What the user did.
+    /// The action that an event reports.
     pub action: Action,
-    /// What they did it to.
+    /// The object of the action.
     pub target: Target,
-    /// The request by which they did it.
+    /// The request that caused it.
     pub request: Request,
-    /// Who it was, where that is known.
+    /// The user, where there is one.
     pub actor: Option<Arc<str>>,
 }
 
-/// What an event is about.
+/// The object of an event: content, a tag or a repository.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
@@ -60,7 +60,7 @@ pub struct Target {
     size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<Digest>,
-    /// The same as `size`, for those who came before it.
+    /// The same as `size`, for receivers older than that field.
     #[serde(skip_serializing_if = "is_zero")]
     length: u64,
     repository: String,
@@ -95,47 +95,47 @@ impl Target {
         }
     }
 
-    /// What was addressed by a tag.
+    /// The same target, addressed by a tag.
     #[must_use]
     pub fn tagged(mut self, tag: Option<&Tag>) -> Self {
         self.tag = tag.map(ToString::to_string);
         self
     }
 
-    /// What refers to something.
+    /// The same target, with the references of the manifest.
     #[must_use]
     pub fn referring(mut self, references: Vec<Descriptor>) -> Self {
         self.references = references;
         self
     }
 
-    /// A blob that came from another repository.
+    /// The same target, mounted from another repository.
     #[must_use]
     pub fn mounted_from(mut self, repository: Option<&RepositoryName>) -> Self {
         self.from_repository = repository.map(ToString::to_string);
         self
     }
 
-    /// Content that has gone from a repository.
+    /// Content that was deleted from a repository.
     #[must_use]
     pub fn gone(repository: &RepositoryName, digest: Digest) -> Self {
         Self { digest: Some(digest), repository: repository.to_string(), ..Self::default() }
     }
 
-    /// A repository that has gone.
+    /// A repository that was deleted.
     #[must_use]
     pub fn repository(name: &RepositoryName) -> Self {
         Self { repository: name.to_string(), ..Self::default() }
     }
 
-    /// A tag that has gone from a repository.
+    /// A tag that was deleted from a repository.
     #[must_use]
     pub fn untagged(repository: &RepositoryName, tag: &Tag) -> Self {
         Self { tag: Some(tag.to_string()), repository: repository.to_string(), ..Self::default() }
     }
 }
 
-/// What a manifest refers to (`distribution.Descriptor`).
+/// A reference of a manifest (`distribution.Descriptor`).
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Descriptor {
@@ -153,7 +153,7 @@ pub struct Descriptor {
     pub(super) platform: Option<Platform>,
 }
 
-/// What an image runs on (image-spec, `Platform`).
+/// The platform of an image (image-spec, `Platform`).
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(super) struct Platform {
@@ -172,15 +172,15 @@ pub(super) struct Platform {
 pub struct Request {
     /// Its id, as it stands in the log.
     pub id: String,
-    /// Where it came from: an address, with a port where that is known.
+    /// The client's address, with a port where that is known.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub addr: String,
-    /// Whom it was for.
+    /// The `Host` of the request.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub host: String,
     /// Its method.
     pub method: String,
-    /// The program that sent it.
+    /// `User-Agent`.
     pub useragent: String,
 }
 
@@ -190,12 +190,12 @@ pub struct Source {
     /// The machine's name and the port.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub addr: String,
-    /// Another after each start.
+    /// A new one at each start.
     #[serde(rename = "instanceID")]
     pub instance: String,
 }
 
-/// An event as endpoints get it.
+/// An event in the form that endpoints get.
 #[derive(Debug, Serialize)]
 pub(super) struct Record<'a> {
     id: String,
@@ -259,7 +259,8 @@ fn says_nothing(annotations: &Option<BTreeMap<String, String>>) -> bool {
 mod tests {
     use super::*;
 
-    /// What registry:2 makes of the same, by its own `json.MarshalIndent(envelope, "", "   ")`.
+    /// The output of registry:2 for the same event, by its `json.MarshalIndent(envelope, "", "
+    /// ")`.
     const GOLDEN: &str = r#"{
    "events": [
       {

@@ -1,18 +1,18 @@
-//! JSON as Go's `encoding/json` writes it: receivers may have been built to its letters.
+//! JSON in the form of Go's `encoding/json`, byte for byte: receivers may rely on it.
 
 use std::io;
 
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-/// What registry:2 indents with.
+/// The indentation of registry:2.
 const INDENT: &[u8] = b"   ";
 
-/// One line, with what browsers could take for markup escaped, as Go does.
+/// JSON on one line, with the characters of markup escaped, as in Go.
 pub(super) fn line(value: &impl Serialize) -> Vec<u8> {
     let mut line = Vec::with_capacity(1024);
     let mut serializer = serde_json::Serializer::with_formatter(&mut line, Escaping);
-    // Writing to memory does not fail, and every key of what is written here is a text.
+    // Writing to memory does not fail, and every key is a text.
     let _ = value.serialize(&mut serializer);
     line
 }

@@ -1,4 +1,4 @@
-//! Posting one body to a webhook, once, and what its answer means.
+//! One attempt to post an event to a webhook, and its outcome.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
@@ -18,35 +18,35 @@ use super::EndpointOptions;
 const ENVELOPE: HeaderValue =
     HeaderValue::from_static("application/vnd.docker.distribution.events.v1+json");
 
-/// How often a request is passed on before that is a mistake.
+/// How many redirections a request follows.
 const PASSED_ON: usize = 5;
 
-/// How much of an answer is read, so that its connection can be used again.
+/// How much of a response is read, so that its connection can be used again.
 const ANSWER: usize = 64 * 1024;
 
 /// How long a connection waits for the next event.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Somebody who takes events.
+/// A receiver of events.
 #[async_trait]
 pub(super) trait Post: fmt::Debug + Send + Sync + 'static {
-    /// Brings one envelope.
-    async fn post(&self, envelope: Vec<u8>) -> Result<Taken, NotTaken>;
+    /// Posts one envelope.
+    async fn post(&self, envelope: Vec<u8>) -> Result<Delivered, DeliveryError>;
 }
 
-/// The endpoint has taken an event.
+/// The endpoint has accepted an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct Delivered {
     pub(super) status: u16,
 }
 
-/// The endpoint has not taken an event.
+/// The endpoint has not accepted an event.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotTaken {
-    /// It says so.
+pub(super) enum DeliveryError {
+    /// It refuses the event.
     #[error("it answers {}", status_text(*.0))]
     Refused(u16),
-    /// It passes the request on to where our headers must not go.
+    /// It redirects to a server that must not get our headers.
     #[error("it answers {}, which leads to another server; name that one in `url`", status_text(*.0))]
     Elsewhere(u16),
     /// It does not answer.
@@ -67,8 +67,8 @@ pub(super) struct Webhook {
     client: Client,
     url: Url,
     headers: HeaderMap,
-    /// Whether the operator has headers sent, any of which may let us in, or names a user in the
-    /// address.
+    /// Whether requests carry credentials: headers of the operator's, any of which may be one, or a
+    /// user in the URL.
     has_credentials: bool,
     timeout: Duration,
 }
@@ -91,9 +91,9 @@ impl Webhook {
         Ok(Self { client, url, headers, has_credentials, timeout: options.timeout })
     }
 
-    /// Sends the request, again where the answer sends it on with its body (307 and 308). Other
-    /// redirections count as an answer: to follow one means a request without the event.
-    async fn send(&self, envelope: Vec<u8>) -> Result<Response, NotTaken> {
+    /// Sends the request, and follows redirections that keep its body (307 and 308). Other
+    /// redirections count as a response: to follow one would send a request without the event.
+    async fn send(&self, envelope: Vec<u8>) -> Result<Response, DeliveryError> {
         let mut url = self.url.clone();
         for _ in 0..PASSED_ON {
             let request = self.client.post(url.clone()).headers(self.headers.clone());
@@ -106,18 +106,20 @@ impl Webhook {
             let Some(location) = location.and_then(|location| location.to_str().ok()) else {
                 return Ok(response);
             };
-            let next = url.join(location).map_err(|_| NotTaken::Elsewhere(status.as_u16()))?;
+            let next = url.join(location).map_err(|_| DeliveryError::Elsewhere(status.as_u16()))?;
             if !self.follows(&url, &next) {
-                return Err(NotTaken::Elsewhere(status.as_u16()));
+                return Err(DeliveryError::Elsewhere(status.as_u16()));
             }
             url = next;
         }
-        Err(NotTaken::NoAnswer(format!("it passes the request on more than {PASSED_ON} times")))
+        Err(DeliveryError::NoAnswer(format!(
+            "it passes the request on more than {PASSED_ON} times"
+        )))
     }
 
-    /// Whether a request goes on from one address to the other. What lets us in goes to the server
-    /// that it is for, which its port tells from others on the same machine; without any, another
-    /// port of the host will do, and HTTPS in place of HTTP.
+    /// Whether a redirection is followed. Credentials go only to the server that they are for,
+    /// which its port tells from other servers of the host. Without credentials the redirection may
+    /// lead to another port of the host, and from HTTP to HTTPS.
     fn follows(&self, from: &Url, to: &Url) -> bool {
         let scheme = to.scheme() == from.scheme() || to.scheme() == "https";
         let port = to.port_or_known_default() == from.port_or_known_default();
@@ -128,13 +130,13 @@ impl Webhook {
 
 #[async_trait]
 impl Post for Webhook {
-    async fn post(&self, envelope: Vec<u8>) -> Result<Taken, NotTaken> {
-        let late = |_| NotTaken::NoAnswer(format!("none within {:?}", self.timeout));
+    async fn post(&self, envelope: Vec<u8>) -> Result<Delivered, DeliveryError> {
+        let late = |_| DeliveryError::NoAnswer(format!("none within {:?}", self.timeout));
         let answered = tokio::time::timeout(self.timeout, self.send(envelope)).await;
         let mut response = answered.map_err(late)??;
         let status = response.status().as_u16();
-        // What it says besides its status is nothing to us: it is read so that the connection can
-        // be used again, for as long as an answer may take, and whatever comes of that.
+        // The rest of the response is read, within the timeout, so that the connection can be used
+        // again. Errors do not matter.
         let reading = async {
             let mut read = 0;
             while read < ANSWER
@@ -145,15 +147,15 @@ impl Post for Webhook {
         };
         let _ = tokio::time::timeout(self.timeout, reading).await;
         match status {
-            200..400 => Ok(Taken { status }),
-            _ => Err(NotTaken::Refused(status)),
+            200..400 => Ok(Delivered { status }),
+            _ => Err(DeliveryError::Refused(status)),
         }
     }
 }
 
 /// The message of an error and its causes. The address is left out: it may have a password in it.
-fn no_answer(error: reqwest::Error) -> NotTaken {
-    NotTaken::NoAnswer(chain(&error.without_url()))
+fn no_answer(error: reqwest::Error) -> DeliveryError {
+    DeliveryError::NoAnswer(chain(&error.without_url()))
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -181,7 +183,7 @@ fn client(endpoint: &str, url: &Url) -> Result<Client, reqwest::Error> {
         if here { builder.no_proxy() } else { builder }
     };
     builder().build().or_else(|error| {
-        // There are images without any certificate authority; `http` must work in them.
+        // Some container images have no certificate authorities; `http` must work in them.
         let bare = builder().tls_certs_only([]).build()?;
         if url.scheme() == "https" {
             tracing::error!(
@@ -195,8 +197,8 @@ fn client(endpoint: &str, url: &Url) -> Result<Client, reqwest::Error> {
     })
 }
 
-/// The headers of each request. Those that say where a message ends, or whom it is for, are not an
-/// operator's to set; registry:2 leaves them out without a word.
+/// The headers of each request, without those of framing and the host, which the client sets;
+/// registry:2 silently leaves them out.
 fn headers(options: &EndpointOptions) -> Result<HeaderMap, InvalidEndpoint> {
     const OURS: [HeaderName; 5] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER, CONNECTION];
     let mut headers = HeaderMap::new();
@@ -216,7 +218,7 @@ fn headers(options: &EndpointOptions) -> Result<HeaderMap, InvalidEndpoint> {
         }
         for value in values {
             let mut value: HeaderValue = value.parse().map_err(|_| invalid())?;
-            // Often a token; no message shows it.
+            // The value is often a token, so no message shows it.
             value.set_sensitive(true);
             headers.append(parsed.clone(), value);
         }
@@ -255,7 +257,7 @@ pub enum InvalidEndpoint {
         /// The header.
         header: String,
     },
-    /// There is no client for it.
+    /// No HTTP client can be built for it.
     #[error("notifications.endpoints: nothing can be sent to `{0}`: {1}")]
     Client(String, String),
 }

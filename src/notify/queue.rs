@@ -1,9 +1,9 @@
-//! The events that wait for an endpoint.
+//! The queue of events for one endpoint.
 //!
-//! Those who add wait for the write, not for the endpoint: one task collects what they bring and
-//! writes it in one go, on a thread that may block. A write that returned survives the end of the
-//! process; so that it survives that of the machine as well, [`Queue::sync`] is called now and
-//! then, beside the requests.
+//! Callers that add an event wait for its write, not for the endpoint: one task collects the events
+//! of all callers and writes them at once, on a thread that may block. A write that returned
+//! survives a kill of the process. [`Queue::sync`], which a job calls, makes it survive a power
+//! cut.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,22 +21,22 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::files::Files;
 use super::{
     Counts, Place,
-    post::{NotTaken, Taken, status_text},
+    post::{Delivered, DeliveryError, status_text},
 };
 
 mod files;
 
-/// An event in one line, without its end.
+/// An event as a line, without the newline.
 pub(super) type Line = Arc<[u8]>;
 
-/// How many requests may wait for their events to be written; further ones wait to be let in.
+/// How many callers may have an event waiting for the writer; others wait for a place.
 const ADDING: usize = 1024;
 
-/// How much an event takes on average, if it is to count as one against `maxpending`. One without
-/// references takes less than a quarter of it.
+/// The mean size of events, in bytes, up to which `maxpending` is the limit. Events without
+/// references take less than a quarter of it.
 const MEAN: u64 = 4096;
 
-/// How much may wait in a queue.
+/// The limits of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
     events: u64,
@@ -44,7 +44,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// So many events, and what they take on average.
+    /// So many events, of the mean size.
     pub(super) const fn of(events: u64) -> Self {
         Self { events, bytes: events.saturating_mul(MEAN) }
     }
@@ -56,7 +56,7 @@ pub(super) struct Queue {
     adding: mpsc::Sender<Adding>,
     shared: Arc<Shared>,
     closing: CancellationToken,
-    /// Whoever sends has this.
+    /// Held by the sender that delivers from this queue.
     turn: AsyncMutex<()>,
 }
 
@@ -69,12 +69,12 @@ struct Adding {
 #[derive(Debug)]
 struct Shared {
     name: String,
-    /// Only for threads that may block, unless it is memory.
+    /// Locked on threads that may block only, unless it is in memory.
     store: Mutex<Store>,
     in_memory: bool,
     arrived: Notify,
     count: Counters,
-    /// Whether events are being dropped, so that the log says so once.
+    /// Whether events are being dropped, which is logged once.
     dropping: AtomicBool,
 }
 
@@ -95,7 +95,7 @@ struct Store {
     limits: Limits,
     events: u64,
     bytes: u64,
-    /// `events`, for those who cannot wait for a disk.
+    /// The same as `events`, for readers that must not wait for the disk.
     pending: Arc<AtomicU64>,
 }
 
@@ -106,12 +106,12 @@ enum Kept {
 }
 
 impl Queue {
-    /// Opens the queue of an endpoint, with what waits in it, and starts to write it. It takes
-    /// nothing before it has a limit. Reads and writes files.
+    /// Opens the queue of an endpoint with its waiting events, and starts its writer. It accepts no
+    /// events before it has a limit. Reads and writes files.
     ///
     /// # Errors
     ///
-    /// When its folder cannot be used, or another process does.
+    /// When its folder cannot be used, or another process uses it.
     pub(super) fn open(place: &Place, name: &str, tasks: &TaskTracker) -> Result<Self, OpenError> {
         let (kept, events, bytes) = match place {
             Place::Memory => (Kept::Memory(VecDeque::new()), 0, 0),
@@ -141,12 +141,12 @@ impl Queue {
         Ok(Self { adding, shared, closing, turn: AsyncMutex::default() })
     }
 
-    /// Changes how much may wait.
+    /// Changes the limits.
     pub(super) fn limit(&self, limits: Limits) {
         self.shared.store().limits = limits;
     }
 
-    /// Adds an event, and returns when it is written, or has been counted as dropped.
+    /// Adds an event. Returns when it is written, or counted as dropped.
     pub(super) async fn add(&self, line: Line) {
         let (done, written) = oneshot::channel();
         let sent = self.adding.send(Adding { line, done }).await;
@@ -155,7 +155,7 @@ impl Queue {
         }
     }
 
-    /// Waits until no other sender sends from this queue. Only who has this may look at the front.
+    /// Waits until no other sender delivers from this queue. Only the holder may read the front.
     pub(super) async fn turn(&self) -> Turn<'_, ()> {
         self.turn.lock().await
     }
@@ -174,8 +174,8 @@ impl Queue {
         }
     }
 
-    /// Takes the event at the front away: the endpoint has it.
-    pub(super) async fn taken(&self, taken: Taken) {
+    /// Removes the event at the front, which the endpoint has accepted.
+    pub(super) async fn taken(&self, taken: Delivered) {
         self.shared.count.successes.fetch_add(1, Relaxed);
         self.shared.count.answered(taken.status);
         let moved = self.shared.with(Store::take).await;
@@ -190,26 +190,26 @@ impl Queue {
     }
 
     /// Counts an attempt that failed.
-    pub(super) fn not_taken(&self, error: &NotTaken) {
+    pub(super) fn not_taken(&self, error: &DeliveryError) {
         let count = &self.shared.count;
         match error {
-            NotTaken::Refused(status) | NotTaken::Elsewhere(status) => {
+            DeliveryError::Refused(status) | DeliveryError::Elsewhere(status) => {
                 count.failures.fetch_add(1, Relaxed);
                 count.answered(*status);
             }
-            NotTaken::NoAnswer(_) => {
+            DeliveryError::NoAnswer(_) => {
                 count.errors.fetch_add(1, Relaxed);
             }
         }
     }
 
-    /// Makes durable what was added.
+    /// Syncs the added events.
     pub(super) async fn sync(&self) {
         if self.shared.in_memory {
             return;
         }
         let written = self.shared.with(Store::unsynced).await;
-        // Without the lock: requests go on meanwhile.
+        // Without the lock, so that requests go on meanwhile.
         let synced = tokio::task::spawn_blocking(move || match written? {
             Some(written) => written.sync(),
             None => Ok(()),
@@ -225,7 +225,7 @@ impl Queue {
         }
     }
 
-    /// Takes no more events; those that were brought are written.
+    /// Accepts no more events; those added before are written.
     pub(super) fn close(&self) {
         self.closing.cancel();
     }
@@ -262,7 +262,7 @@ impl Shared {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something to the store where it may block.
+    /// Runs work on the store, on a thread that may block.
     async fn with<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&mut Store) -> io::Result<T> + Send + 'static,
@@ -275,7 +275,7 @@ impl Shared {
         done.await.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
     }
 
-    /// Writes what is brought, until the end.
+    /// Writes the added events, until the queue is closed.
     async fn write(self: Arc<Self>, mut added: mpsc::Receiver<Adding>, closing: CancellationToken) {
         let mut batch = Vec::new();
         loop {
@@ -304,13 +304,13 @@ impl Shared {
             }
             self.arrived.notify_one();
             for adding in batch.drain(..) {
-                // Whoever brought it may have gone.
+                // The caller may have gone.
                 let _ = adding.done.send(());
             }
         }
     }
 
-    /// Events are lost to this endpoint. The log says so when it begins.
+    /// Counts dropped events, and logs the first of a series.
     fn dropped(&self, events: u64, why: &dyn fmt::Display) {
         self.count.dropped.fetch_add(events, Relaxed);
         if !self.dropping.swap(true, Relaxed) {
@@ -324,8 +324,8 @@ impl Shared {
 }
 
 impl Store {
-    /// Adds as many lines as there is room for, and tells how many those are. What waits already is
-    /// kept in favour of what comes: it was promised.
+    /// Adds as many lines as there is room for, and returns their number. Waiting events win over
+    /// new ones, for their delivery is promised.
     fn append(&mut self, lines: &[Line]) -> io::Result<u64> {
         let mut events = self.events;
         let mut bytes = self.bytes;
@@ -356,7 +356,7 @@ impl Store {
             Kept::Memory(kept) => kept.front().cloned(),
         };
         if front.is_none() {
-            // Lines that were damaged meanwhile count no longer.
+            // Damaged lines no longer count.
             self.holds(0, 0);
         }
         Ok(front)
@@ -385,7 +385,7 @@ impl Store {
 /// Why the queue of an endpoint cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// No folder can be called as it is.
+    /// The endpoint's name makes no name of a folder.
     #[error("notifications.endpoints: `{0}` is too long for a name")]
     Name(String),
     /// Its folder cannot be used.

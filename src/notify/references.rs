@@ -1,14 +1,14 @@
-//! What a manifest refers to, as events list it.
+//! The references of a manifest, as events list them.
 
 use serde::Deserialize;
 
 use super::event::Descriptor;
 
-/// What registry:2 calls the layers of a schema 1 manifest.
+/// The media type that registry:2 gives the layers of a schema 1 manifest.
 const SCHEMA_1_LAYER: &str = "application/vnd.docker.container.image.rootfs.diff+x-gtar";
 
 /// In registry:2's order: the configuration, then the layers; or the manifests of an index, which
-/// it lists without their platforms. Nothing for what cannot be read.
+/// it lists without their platforms. Empty for an unreadable manifest.
 pub(super) fn of(manifest: &[u8]) -> Vec<Descriptor> {
     let Ok(read) = serde_json::from_slice::<Manifest>(manifest) else {
         tracing::debug!("cannot list the references of a manifest in its event");

@@ -1,8 +1,8 @@
-//! Sending what waits in a queue to its endpoint, one event after the other.
+//! Delivers the events of a queue to its endpoint, one after the other.
 //!
-//! As in registry:2, an event is tried until it is taken: at once again after a failure, and after
-//! `threshold` failures in a row with a pause of `backoff` before each attempt. Whatever the answer
-//! is, no event overtakes another.
+//! As in registry:2, an event is tried until the endpoint accepts it: again at once after a
+//! failure, and after `threshold` failures in a row with a pause of `backoff` before each attempt.
+//! No event overtakes another.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,17 +12,17 @@ use tokio_util::sync::CancellationToken;
 use super::{
     EndpointOptions,
     event::envelope,
-    post::{NotTaken, Post, Taken},
+    post::{Delivered, DeliveryError, Post},
     queue::Queue,
 };
 
-/// How long an attempt may go on when the sender is to end.
+/// How long an attempt may go on after the sender was stopped.
 const LAST: Duration = Duration::from_secs(3);
 
-/// How long a queue that cannot be read is left alone.
+/// The pause after a queue could not be read.
 const UNREADABLE: Duration = Duration::from_secs(10);
 
-/// Sends until `stop`. Where another sender still has the queue, its end is waited for.
+/// Delivers until `stop`. Waits first for another sender that still has the queue.
 pub(super) async fn run(
     options: Arc<EndpointOptions>,
     queue: Arc<Queue>,
@@ -44,7 +44,7 @@ struct Sender {
 }
 
 impl Sender {
-    /// Sends the event at the front of the queue, however long that takes; `None` at the end.
+    /// Delivers the event at the front of the queue, however long that takes; `None` when stopped.
     async fn next(&mut self, queue: &Queue) -> Option<()> {
         let line = match self.stop.run_until_cancelled(queue.front()).await? {
             Ok(line) => line,
@@ -72,8 +72,8 @@ impl Sender {
         }
     }
 
-    /// One attempt; `None` when it was given up because the sender is to end.
-    async fn attempt(&self, line: &[u8]) -> Option<Result<Taken, NotTaken>> {
+    /// One attempt; `None` when it was abandoned because the sender was stopped.
+    async fn attempt(&self, line: &[u8]) -> Option<Result<Delivered, DeliveryError>> {
         if self.stop.is_cancelled() {
             return None;
         }
@@ -88,8 +88,8 @@ impl Sender {
         }
     }
 
-    /// Says that an endpoint fails, but not each time: its queue may be long.
-    fn failed(&mut self, error: &NotTaken) {
+    /// Logs that the endpoint fails, at the first failure and at the threshold.
+    fn failed(&mut self, error: &DeliveryError) {
         self.failures += 1;
         let endpoint = &self.options.name;
         if self.failures == 1 {
@@ -141,16 +141,16 @@ mod tests {
 
     #[async_trait]
     impl Post for Scripted {
-        async fn post(&self, envelope: Vec<u8>) -> Result<Taken, NotTaken> {
+        async fn post(&self, envelope: Vec<u8>) -> Result<Delivered, DeliveryError> {
             let envelope: serde_json::Value = serde_json::from_slice(&envelope).unwrap();
             let event = envelope["events"][0]["id"].as_str().unwrap().to_owned();
             self.asked.send((Instant::now(), event)).unwrap();
             let answer = self.answers.lock().unwrap().pop_front().unwrap_or(200);
             match answer {
-                0 => Err(NotTaken::NoAnswer("none".to_owned())),
+                0 => Err(DeliveryError::NoAnswer("none".to_owned())),
                 1 => std::future::pending().await,
-                status @ 200..400 => Ok(Taken { status }),
-                status => Err(NotTaken::Refused(status)),
+                status @ 200..400 => Ok(Delivered { status }),
+                status => Err(DeliveryError::Refused(status)),
             }
         }
     }

@@ -8,11 +8,11 @@
 //! lock
 //! ```
 //!
-//! The digits are the beginning of the SHA-256 of the event. What is no such line was cut off by a
-//! crash, or by a disk that was full, and is passed over. Nothing is ever written behind it: each
-//! start, and each write that failed, begins a new segment. A segment is deleted when the last of
-//! its lines is taken. The cursor is moved after a line is taken, so a crash between the two has
-//! the line sent again.
+//! The digits are the beginning of the SHA-256 of the event. A malformed line was truncated by a
+//! crash or a full disk, and is skipped. No line is ever written behind it: each start, and each
+//! failed write, begins a new segment. A segment is deleted when the endpoint has accepted the last
+//! of its lines. The cursor moves after that acceptance, so after a crash in between the line is
+//! sent again.
 
 use std::{
     collections::VecDeque,
@@ -28,19 +28,19 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{Line, OpenError};
 use crate::oci::{Algorithm, Digest};
 
-/// A segment that has so many bytes gets no more lines. It is also how much is read at a time.
+/// A segment of so many bytes gets no more lines. As much is read at a time.
 const SEGMENT: u64 = 1024 * 1024;
 
 /// The checksum in front of a line, and the space behind it.
 const SUM: usize = 16;
 
-/// The longest name that file systems take.
+/// The longest file name.
 const LONGEST: usize = 255;
 
-/// What may stand in the name of a folder as it is.
+/// The characters that stand for themselves in the name of a folder.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// The folder of an endpoint's queue: its name, with `%` and digits for what is no letter.
+/// The folder of an endpoint's queue: its name, percent-encoded.
 pub(super) fn folder_name(endpoint: &str) -> Result<String, OpenError> {
     let name = utf8_percent_encode(endpoint, PLAIN).to_string();
     if name.len() > LONGEST { Err(OpenError::Name(endpoint.to_owned())) } else { Ok(name) }
@@ -60,7 +60,7 @@ pub(super) struct Files {
     open: Option<Arc<File>>,
     /// Lines from the front on, each with the place behind it.
     ahead: VecDeque<(Line, u64)>,
-    /// What was written since the last sync.
+    /// The segments written since the last sync.
     unsynced: Vec<Arc<File>>,
     /// Whether a segment was begun since then.
     begun: bool,
@@ -73,7 +73,7 @@ struct Position {
     offset: u64,
 }
 
-/// What has been written and is not durable.
+/// Files that were written and are not durable.
 #[derive(Debug)]
 pub(super) struct Written {
     files: Vec<Arc<File>>,
@@ -93,8 +93,8 @@ impl Written {
 }
 
 impl Files {
-    /// Opens the queue in a folder, which is made if it is missing, and tells how many lines wait
-    /// and how long they are together.
+    /// Opens the queue in a folder, which is created if it is missing. Returns the number of
+    /// waiting lines and their total length, too.
     pub(super) fn open(folder: &Path) -> io::Result<(Self, u64, u64)> {
         make(folder)?;
         let options = {
@@ -127,7 +127,7 @@ impl Files {
         let mut tail =
             Position { segment: waiting.last().copied().unwrap_or(head.segment), offset: 0 };
         if waiting.first() != Some(&head.segment) {
-            // What the cursor means has gone: the front is where the next segment begins.
+            // The cursor's segment is gone: the front is the beginning of the next one.
             head = match waiting.first() {
                 Some(first) => Position { segment: *first, offset: 0 },
                 None => Position { segment: tail.segment.saturating_add(1), offset: 0 },
@@ -156,7 +156,7 @@ impl Files {
         Ok((files, events, bytes))
     }
 
-    /// Writes lines behind all others: all of them, or none that anybody will see.
+    /// Appends lines: all of them, or none that a reader accepts.
     pub(super) fn append(&mut self, lines: &[Line]) -> io::Result<()> {
         let mut text = Vec::new();
         for line in lines {
@@ -173,7 +173,7 @@ impl Files {
             _ => self.begin()?,
         };
         if let Err(error) = file.write_all_at(&text, self.tail.offset) {
-            // Whatever was written is taken back, or passed over where even that fails.
+            // A partial write is truncated; where that fails, readers skip it.
             let _ = file.set_len(self.tail.offset);
             self.open = None;
             return Err(error);
@@ -218,15 +218,15 @@ impl Files {
         Ok(self.ahead.front().map(|(line, _)| Arc::clone(line)))
     }
 
-    /// Takes away the line that [`front`](Self::front) gave, and tells whether that could be
-    /// written down.
+    /// Removes the line that [`front`](Self::front) returned. Returns whether the cursor could be
+    /// written.
     pub(super) fn take(&mut self) -> (Option<Line>, io::Result<()>) {
         let Some((line, end)) = self.ahead.pop_front() else { return (None, Ok(())) };
         self.head.offset = end;
         (Some(line), self.head.write(&self.cursor))
     }
 
-    /// Goes on from a segment of which nothing waits to the next.
+    /// Moves the front from a segment without waiting lines to the next.
     fn leave(&mut self) -> io::Result<()> {
         let left = path(&self.folder, self.head.segment);
         self.head = Position { segment: self.head.segment.saturating_add(1), offset: 0 };
@@ -237,7 +237,7 @@ impl Files {
         }
     }
 
-    /// What is to be synced; it counts as synced from now on.
+    /// The files to sync, which count as synced from now on.
     pub(super) fn unsynced(&mut self) -> io::Result<Option<Written>> {
         let files = std::mem::take(&mut self.unsynced);
         let begun = std::mem::take(&mut self.begun);
@@ -249,8 +249,7 @@ impl Files {
 }
 
 impl Position {
-    /// Reads the cursor; `None` when it says nothing that can be understood. Then all lines are
-    /// sent again.
+    /// Reads the cursor; `None` when it is malformed. Then all lines are sent again.
     fn read(cursor: &mut File) -> io::Result<Option<Self>> {
         let mut text = Vec::new();
         cursor.take(64).read_to_end(&mut text)?;
@@ -262,27 +261,27 @@ impl Position {
         Ok(read())
     }
 
-    /// Writes the cursor, always as long, so that one write replaces it.
+    /// Writes the cursor, in a fixed length, so that one write replaces it.
     fn write(self, cursor: &File) -> io::Result<()> {
         cursor.write_all_at(format!("{:020} {:020}\n", self.segment, self.offset).as_bytes(), 0)
     }
 }
 
-/// Makes a folder that only this user can look into, durably, if it is missing.
+/// Creates a folder that only this user can read, durably, if it is missing.
 fn make(folder: &Path) -> io::Result<()> {
     if folder.exists() {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    // Its name, and that of the folder it is in, which may be new as well.
+    // The name of the folder, and that of its parent, which may be new, too.
     for parent in folder.ancestors().skip(1).take(2) {
         File::open(parent)?.sync_all()?;
     }
     Ok(())
 }
 
-/// The lines of a segment from a place on, each with the place behind it; and where it ends. A
-/// segment that is missing has none.
+/// The lines of a segment from a place on, each with the place behind it, and the end of the
+/// segment. A missing segment has no lines.
 fn read(folder: &Path, from: Position) -> io::Result<(Vec<(Line, u64)>, u64)> {
     let mut file = match File::open(path(folder, from.segment)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
@@ -312,7 +311,7 @@ fn read(folder: &Path, from: Position) -> io::Result<(Vec<(Line, u64)>, u64)> {
     Ok((lines, at))
 }
 
-/// The event in a line; `None` when the line is not as it was written.
+/// The event in a line; `None` when the checksum does not match.
 fn event(line: &[u8]) -> Option<&[u8]> {
     let (written, rest) = line.split_at_checked(SUM)?;
     let event = rest.strip_prefix(b" ")?.strip_suffix(b"\n")?;
