@@ -1,4 +1,4 @@
-//! The byte stream below HTTP: a socket, TLS over it, and the wrappers that watch what passes.
+//! The byte stream below HTTP: a socket, TLS over it, and the wrappers that limit reads and writes.
 
 mod backpressure;
 mod closing;
@@ -28,24 +28,24 @@ pub(super) use self::{
     socket_stream::SocketStream,
 };
 
-/// What HTTP is read from and written to.
+/// The stream of a connection: the socket, or TLS over it.
 #[derive(Debug)]
 pub(super) enum Transport {
     Plain(SocketStream),
-    /// Boxed: a session of TLS is a kilobyte.
+    /// Boxed, since a TLS session takes a kilobyte.
     Tls(Box<TlsStream<ReadAhead<SocketStream>>>),
 }
 
 delegate_write::delegate_enum!(Transport { Plain, Tls });
 
-/// The version of HTTP that a client speaks on a connection.
+/// The HTTP version of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
     Http1,
     Http2,
 }
 
-/// A stream of HTTP, with what bounds its version.
+/// The stream of a connection with the wrappers of its HTTP version.
 #[derive(Debug)]
 pub(super) enum HttpStream<S> {
     Http1(Lingering<S>),

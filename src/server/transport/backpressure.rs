@@ -1,9 +1,10 @@
-//! What an unauthenticated client of HTTP/2 may have sent that nobody has asked for.
+//! Backpressure on unauthenticated HTTP/2 connections.
 //!
-//! While a password is being checked nobody reads the request's body, and what the windows of HTTP/2
-//! let the client send waits in memory: megabytes for each connection, which is right for a push and
-//! too much for a stranger. The windows cannot be made larger later on; so they are large from the
-//! start, and a connection on which nobody was let in yet is read no further while so much waits.
+//! While the server checks a password, it does not read the body of the request, and everything that
+//! the flow-control windows allow waits in memory: megabytes for each connection, which a push needs
+//! and an unauthenticated client must not have. The windows of a connection cannot be enlarged later.
+//! So they are large from the start, and the server stops reading an unauthenticated connection while
+//! [`MAX_UNREAD`] bytes wait.
 
 use std::{
     io,
@@ -20,25 +21,25 @@ use tokio_util::task::TaskTracker;
 
 use super::{super::peer::Peer, delegate_write::delegate_write};
 
-/// How many bytes of a stranger may wait. All that comes while a request is under way counts, until it
-/// is taken or no request is.
-const MOST: usize = 64 * 1024;
+/// How many bytes of an unauthenticated client may wait. All bytes count that arrive while a request
+/// is in progress, until a handler takes them or no request is in progress.
+const MAX_UNREAD: usize = 64 * 1024;
 
-/// What comes before the data of a frame (RFC 9113 §4.1).
-const FRAME: usize = 9;
+/// The length of a frame header (RFC 9113 §4.1).
+const FRAME_HEADER: usize = 9;
 
-/// What has been read from a connection and not been asked for.
+/// The count of the bytes that the server has read from a connection and no handler has taken.
 #[derive(Debug)]
 pub(in crate::server) struct Unread {
     peer: Peer,
     bytes: AtomicUsize,
-    /// Requests that are being answered, and bodies that are discarded.
+    /// The number of requests in progress and of bodies being discarded.
     requests: AtomicUsize,
-    /// Whether what was read last waits for the tasks of its requests to run.
+    /// Whether reads wait until the tasks of the requests in the last read have run.
     yields: AtomicBool,
 }
 
-/// A request until it has been answered, or what is left of its body until that is discarded.
+/// Marks a request as in progress, or a body as being discarded, until it is dropped.
 #[derive(Debug)]
 pub(in crate::server) struct UnderWay(Arc<Unread>);
 
@@ -52,16 +53,16 @@ impl Unread {
         })
     }
 
-    /// Notes a request, or a body that is discarded.
+    /// Records a request, or a body that is discarded.
     pub(in crate::server) fn begin(self: &Arc<Self>) -> UnderWay {
         self.requests.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(self))
     }
 
-    /// Notes that so many bytes of a body were asked for, which came in one frame.
+    /// Records that a handler has taken this many bytes of a body, which arrived in one frame.
     pub(in crate::server) fn taken(&self, bytes: usize) {
         if !self.peer.is_authenticated() {
-            let less = |before: usize| Some(before.saturating_sub(bytes + FRAME));
+            let less = |before: usize| Some(before.saturating_sub(bytes + FRAME_HEADER));
             let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
             self.peer.wake_reader();
         }
@@ -72,10 +73,10 @@ impl Unread {
     }
 
     fn is_full(&self) -> bool {
-        self.is_limited() && self.bytes.load(Ordering::Acquire) >= MOST
+        self.is_limited() && self.bytes.load(Ordering::Acquire) >= MAX_UNREAD
     }
 
-    /// Whether what comes may have to wait: what comes between requests is read at once.
+    /// Whether the limit applies: only while a request is in progress.
     fn is_limited(&self) -> bool {
         !self.peer.is_authenticated() && self.requests.load(Ordering::Relaxed) > 0
     }
@@ -91,12 +92,12 @@ impl Drop for UnderWay {
     }
 }
 
-/// How many bytes are read at a time of a client that is not authenticated. axum-server begins each
-/// request in a task of its own, and the frames of one read may begin many.
-const AT_A_TIME: usize = 512;
+/// The most bytes of one read from an unauthenticated client. axum-server starts each request in a task
+/// of its own, and the frames of one read may start many.
+const MAX_READ: usize = 512;
 
-/// A connection that is read no further while too much waits, and before the requests of the last
-/// read have begun.
+/// An HTTP/2 stream with backpressure: until a request is authenticated, reads wait while too many
+/// bytes are unread, and until the requests of the last read have started.
 #[derive(Debug)]
 pub(in crate::server) struct Backpressure<S> {
     stream: S,
@@ -105,7 +106,7 @@ pub(in crate::server) struct Backpressure<S> {
 }
 
 impl<S> Backpressure<S> {
-    /// `tasks` are waited for when the server stops.
+    /// A server that stops waits for `tasks`.
     pub(in crate::server) const fn new(stream: S, unread: Arc<Unread>, tasks: TaskTracker) -> Self {
         Self { stream, unread, tasks }
     }
@@ -123,21 +124,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Backpressure<S> {
         }
         if unread.must_wait() {
             unread.peer.register_reader(cx.waker());
-            // It may have been taken meanwhile.
+            // The state may have changed before the registration.
             if unread.must_wait() {
                 return Poll::Pending;
             }
         }
-        let mut room = [0; AT_A_TIME];
-        let mut piece = ReadBuf::new(&mut room[..buf.remaining().min(AT_A_TIME)]);
+        let mut room = [0; MAX_READ];
+        let mut piece = ReadBuf::new(&mut room[..buf.remaining().min(MAX_READ)]);
         ready!(Pin::new(stream).poll_read(cx, &mut piece))?;
         let read = piece.filled().len();
         buf.put_slice(piece.filled());
         if read > 0 {
             unread.yields.store(true, Ordering::Release);
             let unread = Arc::clone(unread);
-            // hyper goes on reading as long as it may. The tasks of the requests that it begins are
-            // queued behind this one, and the connection behind them.
+            // hyper reads until a read is pending. The tasks of the requests that it starts are queued
+            // behind this task, and the connection, which this task wakes, behind those.
             tasks.spawn(async move {
                 unread.yields.store(false, Ordering::Release);
                 unread.peer.wake_reader();
@@ -159,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection whose client has sent `sent` bytes, and what waits on it.
+    /// A connection whose client has sent `sent` bytes, and its count of unread bytes.
     async fn connection(peer: &Peer, sent: usize) -> (Backpressure<DuplexStream>, Arc<Unread>) {
         let (mut client, server) = duplex(sent);
         client.write_all(&vec![0; sent]).await.unwrap();
@@ -167,11 +168,12 @@ mod tests {
         (Backpressure::new(server, Arc::clone(&unread), TaskTracker::new()), unread)
     }
 
-    /// How much can be read for now.
+    /// How many bytes can be read at present.
     async fn readable(connection: &mut Backpressure<DuplexStream>) -> usize {
-        let (mut all, mut piece) = (0, [0; 2000]);
+        let mut all = 0;
+        let mut piece = [0; 2000];
         loop {
-            // Between two reads other tasks run.
+            // Lets other tasks run between two reads.
             tokio::task::yield_now().await;
             match connection.read(&mut piece).now_or_never().transpose().unwrap() {
                 None | Some(0) => return all,
@@ -181,45 +183,48 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_begin_before_a_stranger_is_read_on() {
+    async fn requests_start_before_an_unauthenticated_client_is_read_on() {
         let peer = Peer::new(None);
-        let (mut connection, _) = connection(&peer, 10 * AT_A_TIME).await;
+        let (mut connection, _) = connection(&peer, 10 * MAX_READ).await;
         let mut piece = [0; 2000];
-        assert_eq!(connection.read(&mut piece).await.unwrap(), AT_A_TIME);
+        assert_eq!(connection.read(&mut piece).await.unwrap(), MAX_READ);
         let begun = TaskTracker::new().spawn(std::future::ready(()));
         for _ in 0..3 {
             assert!(connection.read(&mut piece).now_or_never().is_none(), "no task has run");
         }
-        assert_eq!(connection.read(&mut piece).await.unwrap(), AT_A_TIME);
+        assert_eq!(connection.read(&mut piece).await.unwrap(), MAX_READ);
         assert!(begun.is_finished());
         peer.authenticated();
         assert_eq!(connection.read(&mut piece).await.unwrap(), piece.len());
     }
 
     #[tokio::test]
-    async fn a_stranger_is_read_on_as_what_it_sent_is_taken() {
+    async fn an_unauthenticated_client_is_read_on_as_handlers_take_its_bytes() {
         let peer = Peer::new(None);
-        let (mut connection, unread) = connection(&peer, 10 * MOST).await;
+        let (mut connection, unread) = connection(&peer, 10 * MAX_UNREAD).await;
         let request = unread.begin();
-        assert!((MOST..MOST + 2000).contains(&readable(&mut connection).await));
+        assert!((MAX_UNREAD..MAX_UNREAD + 2000).contains(&readable(&mut connection).await));
         assert_eq!(readable(&mut connection).await, 0);
-        unread.taken(20_000 - FRAME);
+        unread.taken(20_000 - FRAME_HEADER);
         assert!((20_000..22_000).contains(&readable(&mut connection).await));
         drop(request);
-        assert!(readable(&mut connection).await >= MOST, "it was decided on, and nothing waits");
+        assert!(
+            readable(&mut connection).await >= MAX_UNREAD,
+            "the request has ended, and no bytes count"
+        );
     }
 
     #[tokio::test]
-    async fn whoever_was_let_in_is_read_at_once_and_without_end() {
+    async fn an_authenticated_client_is_read_without_limit() {
         let peer = Peer::new(None);
-        let (mut connection, unread) = connection(&peer, 10 * MOST).await;
+        let (mut connection, unread) = connection(&peer, 10 * MAX_UNREAD).await;
         let _request = unread.begin();
-        assert!(readable(&mut connection).await < 2 * MOST);
+        assert!(readable(&mut connection).await < 2 * MAX_UNREAD);
         let mut rest = Vec::new();
         let mut reading = std::pin::pin!(connection.read_to_end(&mut rest));
         assert!(reading.as_mut().now_or_never().is_none());
         peer.authenticated();
         reading.await.unwrap();
-        assert!(rest.len() > 8 * MOST);
+        assert!(rest.len() > 8 * MAX_UNREAD);
     }
 }

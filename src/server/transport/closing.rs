@@ -1,7 +1,7 @@
-//! The end of a connection, as decided outside the task that serves it.
+//! Ends a connection from outside the task that serves it.
 //!
-//! axum-server owns that task. It gives each request a [`ConnectionShutdown`], which ends
-//! the connection. Before the first request the connection has no such handle; its stream ends instead.
+//! axum-server owns that task. It gives each request a [`ConnectionShutdown`], which ends the
+//! connection. Before the first request there is no such handle, and the stream ends instead.
 
 use std::{
     io::{self, IoSlice},
@@ -20,12 +20,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Both directions are open.
 const OPEN: u8 = 0;
-/// A read gives the end of the stream, as if the client had closed its side.
+/// Reads return the end of the stream, as if the client had closed its side.
 const READ_CLOSED: u8 = 1;
 /// Reads and writes fail.
 const CLOSED: u8 = 2;
 
-/// How a connection is ended.
+/// Ends one connection, gracefully or at once.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Closing {
     /// Known from the first request on.
@@ -36,18 +36,19 @@ pub(in crate::server) struct Closing {
 }
 
 impl Closing {
-    /// Takes from the extensions of a request what ends its connection.
+    /// Takes the handle of the connection from the extensions of a request.
     pub(in crate::server) fn learn(&self, extensions: &mut Extensions) {
         if self.shutdown.get().is_none()
             && let Some(shutdown) = extensions.remove()
         {
-            // Requests of one connection begin one after the other.
+            // Requests of one connection start one after the other, so the handle is not set yet.
             let _ = self.shutdown.set(shutdown);
         }
     }
 
-    /// Lets requests that run finish and none begin: GOAWAY over HTTP/2, no keep-alive over
-    /// HTTP/1.1. Where there was no request yet, the stream ends.
+    /// Begins a graceful shutdown: running requests finish, and no further request starts. Over HTTP/2
+    /// the server sends GOAWAY; over HTTP/1.1 it ends keep-alive. Before the first request, ends the
+    /// stream.
     pub(in crate::server) fn graceful_shutdown(&self) {
         match self.shutdown.get() {
             Some(shutdown) => shutdown.graceful_shutdown(),
@@ -55,14 +56,14 @@ impl Closing {
         }
     }
 
-    /// As [`graceful_shutdown`](Self::graceful_shutdown), where there was a request.
+    /// As [`graceful_shutdown`](Self::graceful_shutdown); does nothing before the first request.
     pub(in crate::server) fn graceful_shutdown_of_requests(&self) {
         if let Some(shutdown) = self.shutdown.get() {
             shutdown.graceful_shutdown();
         }
     }
 
-    /// Ends the connection and everything on it at once.
+    /// Closes the connection at once, with the requests on it.
     pub(in crate::server) fn close(&self) {
         self.enter(CLOSED);
         if let Some(shutdown) = self.shutdown.get() {
@@ -75,7 +76,7 @@ impl Closing {
         self.task.wake();
     }
 
-    /// Has the task of `cx` woken when the state changes, and gives the state.
+    /// Registers the task of `cx` to be woken when the state changes, and returns the state.
     fn register(&self, cx: &Context<'_>) -> u8 {
         self.task.register(cx.waker());
         self.state()
@@ -86,7 +87,7 @@ impl Closing {
     }
 }
 
-/// A stream that [`Closing`] ends. `T` is what the connection holds for as long as it is there.
+/// A stream that [`Closing`] ends. It holds the guards `T` until it is dropped.
 #[derive(Debug)]
 pub(in crate::server) struct Closable<S, T> {
     stream: S,
@@ -102,7 +103,7 @@ impl<S, T> Closable<S, T> {
 }
 
 impl<S, T> Closable<S, T> {
-    /// Calls `poll` while the stream is not closed; the task is woken when it is.
+    /// Calls `poll` unless the stream is closed. A pending poll is woken when the stream is closed.
     fn unless_closed<R>(
         &mut self,
         cx: &mut Context<'_>,
@@ -115,8 +116,8 @@ impl<S, T> Closable<S, T> {
         match poll(&mut self.stream, cx) {
             Poll::Pending if self.closing.register(cx) == CLOSED => closed(),
             Poll::Ready(Err(error)) => {
-                // Clients go away in the middle of things all day.
-                tracing::debug!(%error, "a connection broke off");
+                // At `debug`, since clients often disconnect within a request.
+                tracing::debug!(%error, "a connection failed");
                 self.is_shut_down = true;
                 Poll::Ready(Err(error))
             }
@@ -175,9 +176,9 @@ impl<S: AsyncWrite + Unpin, T: Unpin> AsyncWrite for Closable<S, T> {
 
 impl<S, T> Drop for Closable<S, T> {
     fn drop(&mut self) {
-        // axum-server drops the reason that hyper gives.
+        // axum-server discards hyper's error.
         if !self.is_shut_down && self.closing.state() == OPEN {
-            tracing::debug!("a connection broke off: what came was no HTTP, or it was cut");
+            tracing::debug!("a connection failed: the client sent malformed HTTP or disconnected");
         }
     }
 }
@@ -196,12 +197,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_ends_for_its_reader_and_is_still_written() {
+    async fn graceful_shutdown_ends_reads_and_permits_writes() {
         let (mut client, mut server, closing) = connection();
         let mut read = Vec::new();
         {
             let mut reading = std::pin::pin!(server.read_to_end(&mut read));
-            assert!(reading.as_mut().now_or_never().is_none(), "the client says nothing");
+            assert!(reading.as_mut().now_or_never().is_none(), "the client sends nothing");
             closing.graceful_shutdown();
             reading.await.unwrap();
         }
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_that_is_closed_fails_for_its_reader_and_its_writer() {
+    async fn close_fails_reads_and_writes() {
         let (_client, mut server, closing) = connection();
         let reading = async { server.read_u8().await.unwrap_err().kind() };
         let closes = async { closing.close() };

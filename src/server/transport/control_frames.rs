@@ -1,9 +1,9 @@
-//! Frames of HTTP/2 that ask for nothing.
+//! A limit on the control frames of HTTP/2.
 //!
-//! `PING` and `SETTINGS` are answered, `PRIORITY`, `WINDOW_UPDATE` and frames of unknown types are read,
-//! for as long as they come; hyper and h2 set no bound to that. So the frames that come are counted
-//! here (RFC 9113 §4.1), and a connection ends that has many more of them than its requests and its
-//! content account for. A frame of content is passed over without a look at it.
+//! hyper and h2 answer every `PING` and `SETTINGS`, and read every `PRIORITY`, `WINDOW_UPDATE` and frame
+//! of unknown type, without limit. So this wrapper counts the frames that arrive (RFC 9113 §4.1), and
+//! ends a connection with many more control frames than its requests and its content account for. It
+//! reads frame headers only and skips the payload.
 
 use std::{
     io::{self, IoSlice},
@@ -16,29 +16,30 @@ use tokio::{
     time::Instant,
 };
 
-/// What a client of HTTP/2 begins with (RFC 9113 §3.4), in bytes.
+/// The length of the client's connection preface (RFC 9113 §3.4).
 const PREFACE: usize = 24;
 
-/// Length, type, flags and stream of a frame.
-const HEAD: usize = 9;
+/// The length of a frame header: length, type, flags and stream of the frame.
+const HEADER: usize = 9;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 
-/// After so many control frames it is looked at what they were for.
-const MANY: u64 = 10_000;
+/// After this many control frames the wrapper compares them with requests, content and time.
+const CHECK_EVERY: u64 = 10_000;
 
-/// So many belong to a request.
-const FOR_A_REQUEST: u64 = 20;
+/// How many control frames one request accounts for.
+const PER_REQUEST: u64 = 20;
 
-/// One belongs to so many bytes of content in either direction: each piece that a client has taken may
-/// raise the window of the stream and that of the connection, and some take small pieces.
-const BYTES_FOR_ONE: u64 = 128;
+/// How many bytes of content, in either direction, account for one control frame. A client may send two
+/// `WINDOW_UPDATE` frames for each piece that it takes, for the stream and for the connection, and some
+/// clients take small pieces.
+const BYTES_PER_FRAME: u64 = 128;
 
-/// So many may come each second for whatever reason.
-const FOR_A_SECOND: u64 = 100;
+/// How many control frames one second accounts for.
+const PER_SECOND: u64 = 100;
 
-/// A connection of HTTP/2 whose client may not send control frames without end.
+/// An HTTP/2 stream with a limit on control frames.
 #[derive(Debug)]
 pub(in crate::server) struct ControlFrames<S> {
     stream: S,
@@ -46,30 +47,30 @@ pub(in crate::server) struct ControlFrames<S> {
 }
 
 impl<S> ControlFrames<S> {
-    /// `stream` has been read up to the preface.
+    /// `stream` begins with the connection preface.
     pub(in crate::server) fn new(stream: S) -> Self {
         Self { stream, frames: Frames::new() }
     }
 }
 
-/// Where one is in the frames of a client, and how many there were.
+/// The parser of frame headers, with the count of frames.
 #[derive(Debug)]
 struct Frames {
-    /// What has come of the head of a frame.
-    head: [u8; HEAD],
-    come: usize,
-    /// How many bytes come before the next head.
+    /// The frame header as far as it has arrived.
+    header: [u8; HEADER],
+    header_length: usize,
+    /// How many bytes precede the next frame header.
     skip: usize,
     count: Count,
 }
 
-/// What has come since a time.
+/// The frames and bytes counted since a time.
 #[derive(Debug)]
 struct Count {
     since: Instant,
     control: u64,
     requests: u64,
-    /// Bytes of content that came, and all that left.
+    /// Bytes of content received, and all bytes sent.
     bytes: u64,
 }
 
@@ -80,19 +81,19 @@ impl Count {
 
     fn is_accounted_for(&self) -> bool {
         let seconds = self.since.elapsed().as_secs();
-        let allowed = self.requests * FOR_A_REQUEST
-            + self.bytes / BYTES_FOR_ONE
-            + seconds.saturating_mul(FOR_A_SECOND);
+        let allowed = self.requests * PER_REQUEST
+            + self.bytes / BYTES_PER_FRAME
+            + seconds.saturating_mul(PER_SECOND);
         self.control <= allowed
     }
 }
 
 impl Frames {
     fn new() -> Self {
-        Self { head: [0; HEAD], come: 0, skip: PREFACE, count: Count::begin() }
+        Self { header: [0; HEADER], header_length: 0, skip: PREFACE, count: Count::begin() }
     }
 
-    /// Notes what has come. Whether the connection may go on.
+    /// Counts the frames in the bytes received. Returns whether the connection may go on.
     fn note(&mut self, mut bytes: &[u8]) -> bool {
         loop {
             let skipped = self.skip.min(bytes.len());
@@ -101,16 +102,17 @@ impl Frames {
             if bytes.is_empty() {
                 break;
             }
-            let (piece, rest) = bytes.split_at((HEAD - self.come).min(bytes.len()));
-            self.head[self.come..][..piece.len()].copy_from_slice(piece);
-            self.come += piece.len();
+            let missing = HEADER - self.header_length;
+            let (piece, rest) = bytes.split_at(missing.min(bytes.len()));
+            self.header[self.header_length..][..piece.len()].copy_from_slice(piece);
+            self.header_length += piece.len();
             bytes = rest;
-            if self.come == HEAD {
-                self.come = 0;
+            if self.header_length == HEADER {
+                self.header_length = 0;
                 self.begin();
             }
         }
-        if self.count.control < MANY {
+        if self.count.control < CHECK_EVERY {
             return true;
         }
         let may_go_on = self.count.is_accounted_for();
@@ -120,9 +122,9 @@ impl Frames {
         may_go_on
     }
 
-    /// Notes a frame, whose head has come.
+    /// Counts the frame whose header is complete.
     fn begin(&mut self) {
-        let [first, second, third, kind, ..] = self.head;
+        let [first, second, third, kind, ..] = self.header;
         let length = u32::from_be_bytes([0, first, second, third]);
         self.skip = usize::try_from(length).unwrap_or(usize::MAX);
         match kind {
@@ -145,13 +147,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for ControlFrames<S> {
         if frames.note(&buf.filled()[before..]) {
             return Poll::Ready(Ok(()));
         }
-        let why = "a client sends control frames without end and asks for nothing";
+        let why = "a client sends control frames that no requests or content account for";
         Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, why)))
     }
 }
 
 impl<S: AsyncWrite + Unpin> ControlFrames<S> {
-    /// Notes what has left.
+    /// Counts the bytes sent.
     fn written(&mut self, poll: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = poll {
             self.frames.count.bytes += bytes as u64;
@@ -212,30 +214,30 @@ mod tests {
         frames
     }
 
-    /// How many times `round` may come in a row, up to ten times what is looked at at once.
+    /// How many times a client may send `round` in a row, up to ten times [`CHECK_EVERY`].
     fn rounds(frames: &mut Frames, round: &[u8]) -> u64 {
-        (0..10 * MANY).take_while(|_| frames.note(round)).count() as u64
+        (0..10 * CHECK_EVERY).take_while(|_| frames.note(round)).count() as u64
     }
 
     #[tokio::test(start_paused = true)]
-    async fn control_frames_without_end_are_too_many_and_those_of_requests_and_content_are_not() {
-        assert_eq!(rounds(&mut begun(), &frame(PING, 8)), MANY - 1);
-        assert_eq!(rounds(&mut begun(), &frame(0xfa, 16_384)), MANY - 1);
-        assert_eq!(rounds(&mut begun(), &frame(DATA, 0)), MANY - 1);
-        // A request now and then is no excuse.
+    async fn control_frames_are_limited_unless_requests_or_content_account_for_them() {
+        assert_eq!(rounds(&mut begun(), &frame(PING, 8)), CHECK_EVERY - 1);
+        assert_eq!(rounds(&mut begun(), &frame(0xfa, 16_384)), CHECK_EVERY - 1);
+        assert_eq!(rounds(&mut begun(), &frame(DATA, 0)), CHECK_EVERY - 1);
+        // One request for a hundred control frames does not account for them.
         let much = [frame(PING, 8).repeat(100), frame(HEADERS, 30)].concat();
-        assert_eq!(rounds(&mut begun(), &much), MANY / 100 - 1);
+        assert_eq!(rounds(&mut begun(), &much), CHECK_EVERY / 100 - 1);
         let request = [frame(HEADERS, 30), frame(PING, 8), frame(WINDOW_UPDATE, 4)].concat();
-        assert_eq!(rounds(&mut begun(), &request), 10 * MANY);
+        assert_eq!(rounds(&mut begun(), &request), 10 * CHECK_EVERY);
         let push = [frame(DATA, 1024), frame(PING, 8)].concat();
-        assert_eq!(rounds(&mut begun(), &push), 10 * MANY);
-        // A pull: what leaves is written by us.
+        assert_eq!(rounds(&mut begun(), &push), 10 * CHECK_EVERY);
+        // A pull: the server sends the content.
         let mut frames = begun();
-        for _ in 0..10 * MANY {
+        for _ in 0..10 * CHECK_EVERY {
             frames.count.bytes += 1024;
             assert!(frames.note(&frame(WINDOW_UPDATE, 4).repeat(2)));
         }
-        assert!(rounds(&mut frames, &frame(WINDOW_UPDATE, 4)) < 2 * MANY);
+        assert!(rounds(&mut frames, &frame(WINDOW_UPDATE, 4)) < 2 * CHECK_EVERY);
     }
 
     #[tokio::test(start_paused = true)]
@@ -248,8 +250,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn frames_are_told_apart_however_they_are_cut() {
-        // The content of DATA may look like frames, and must not be read as such.
+    async fn frames_are_counted_however_reads_divide_them() {
+        // The payload of DATA may look like frames; the parser must skip it.
         let push = [frame(HEADERS, 30), frame(DATA, 16_384), frame(PING, 8)].concat();
         for step in [1, 8, 9, 10, 1000, 16_384, 100_000] {
             let mut frames = begun();

@@ -1,4 +1,4 @@
-//! Implementations of the traits of streams that call those of an inner stream.
+//! Macros that implement `AsyncRead` and `AsyncWrite` by delegation to an inner stream.
 
 /// Implements `AsyncWrite` for a wrapper that concerns reads only: writes go to its field `stream`.
 macro_rules! delegate_write {

@@ -1,11 +1,13 @@
-//! The writing end of a connection: what the client has not taken yet, and how it ends.
+//! Lingering close, and the record of writes that wait for the client.
 //!
-//! When a socket is closed with something unread in it, the system resets the connection and throws
-//! away what was not yet sent. A client of HTTP/2 that takes the last of a blob tells so all the
-//! while; so what it sends is read and dropped ([`Discard`]) until it has closed as well.
+//! When a process closes a socket with unread data, the system resets the connection and discards the
+//! data not yet sent. An HTTP/2 client that takes the end of a blob sends `WINDOW_UPDATE` frames
+//! meanwhile. So after the last byte the server reads and discards what the client sends ([`Discard`]),
+//! until the client closes too.
 //!
-//! And a response that is done with may still wait for its client, in this process and below. A
-//! connection is not idle then, which is what its [`Activity`] is told.
+//! A response that its handler has ended may still wait in buffers of this process and of the system,
+//! for a client that does not read. The connection is not idle then, so this wrapper records blocked
+//! writes in its [`Activity`].
 
 use std::{
     io::{self, IoSlice},
@@ -18,30 +20,30 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::{discard::Discard, idle::Activity};
 
-/// How many unwanted bytes are read at a time.
-const ROOM: usize = 4 * 1024;
+/// The size of a read whose bytes are discarded.
+const DISCARD_SIZE: usize = 4 * 1024;
 
-/// A connection that lingers when it is shut down.
+/// A stream with a lingering close.
 #[derive(Debug)]
 pub(in crate::server) struct Lingering<S> {
     stream: S,
     activity: Arc<Activity>,
-    /// Whether the last write had to wait for the client.
-    waits: bool,
+    /// Whether the last write is blocked until the client reads.
+    is_blocked: bool,
     /// Set when our side has been closed.
-    farewell: Option<Discard>,
+    discard: Option<Discard>,
 }
 
 impl<S> Lingering<S> {
     pub(in crate::server) const fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, waits: false, farewell: None }
+        Self { stream, activity, is_blocked: false, discard: None }
     }
 
-    /// Tells when the client begins to be waited for, and when it no longer is.
+    /// Records in the activity when writes begin and cease to be blocked.
     fn note<T>(&mut self, written: Poll<T>) -> Poll<T> {
-        if written.is_pending() != self.waits {
-            self.waits = written.is_pending();
-            self.activity.set_write_blocked(self.waits);
+        if written.is_pending() != self.is_blocked {
+            self.is_blocked = written.is_pending();
+            self.activity.set_write_blocked(self.is_blocked);
         }
         written
     }
@@ -73,20 +75,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.farewell.is_none() {
+        if self.discard.is_none() {
             let closed = Pin::new(&mut self.stream).poll_shutdown(cx);
             ready!(self.note(closed))?;
             self.activity.begin_lingering();
         }
-        let Self { stream, farewell, .. } = &mut *self;
-        let farewell = farewell.get_or_insert_with(Discard::new);
-        farewell
+        let Self { stream, discard, .. } = &mut *self;
+        let discard = discard.get_or_insert_with(Discard::new);
+        discard
             .poll(cx, |cx| {
-                let mut room = [0; ROOM];
+                let mut room = [0; DISCARD_SIZE];
                 let mut unwanted = ReadBuf::new(&mut room);
                 Pin::new(&mut *stream).poll_read(cx, &mut unwanted).map(|read| {
                     let bytes = unwanted.filled().len();
-                    // Else it has closed, or is gone.
+                    // Otherwise the client has closed its side, or the connection has failed.
                     (read.is_ok() && bytes > 0).then_some(bytes)
                 })
             })
@@ -122,15 +124,15 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// A client, our end of its connection, and what that says of it.
+    /// A client, the server's end of its connection, and the activity of the connection.
     fn connection() -> (DuplexStream, Lingering<DuplexStream>, Arc<Activity>) {
         let (client, server) = duplex(64);
         let activity = Activity::new(TIMEOUT);
         (client, Lingering::new(server, Arc::clone(&activity)), activity)
     }
 
-    /// How long the end of a connection takes whose client sends `bytes` each second, so many times,
-    /// and then closes.
+    /// How long the shutdown takes when the client sends each second, this many times, and then closes.
+    /// A client that never sends does not close either.
     async fn ends_after(times: u32) -> Duration {
         let (mut client, mut server, _) = connection();
         let begun = Instant::now();
@@ -158,30 +160,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_waits_for_what_the_client_still_says_and_not_for_ever() {
+    async fn shutdown_waits_until_the_client_closes_within_the_lingering_time() {
         assert_eq!(ends_after(3).await.as_secs(), 3);
         assert_eq!(ends_after(0).await.as_secs(), LINGERING_TIMEOUT.as_secs());
         assert_eq!(ends_after(100).await.as_secs(), LINGERING_TIME.as_secs());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_client_has_not_taken_and_a_connection_that_lingers_are_not_idle() {
+    async fn a_blocked_write_and_a_lingering_close_are_not_idle() {
         let (mut client, mut server, activity) = connection();
         let idle = || activity.wait_idle().now_or_never().is_some();
-        let stuck = || activity.wait_stalled().now_or_never().is_some();
-        assert!(server.write_all(&[0; 100]).now_or_never().is_none(), "64 bytes have room");
+        let stalled = || activity.wait_stalled().now_or_never().is_some();
+        assert!(
+            server.write_all(&[0; 100]).now_or_never().is_none(),
+            "64 bytes fit into the buffer"
+        );
         sleep(TIMEOUT * 4).await;
         assert!(!idle());
-        assert!(!stuck(), "it may be slow");
+        assert!(!stalled(), "the client may be slow");
         sleep(TIMEOUT * 2).await;
-        assert!(stuck());
+        assert!(stalled());
         client.read_exact(&mut [0; 64]).await.unwrap();
         server.write_all(&[0; 36]).await.unwrap();
-        assert!(!idle(), "the time begins anew");
-        assert!(!stuck());
+        assert!(!idle(), "the idle timeout begins again");
+        assert!(!stalled());
         sleep(TIMEOUT).await;
         assert!(idle());
-        assert!(server.shutdown().now_or_never().is_none(), "it lingers");
+        assert!(server.shutdown().now_or_never().is_none(), "the close lingers");
         sleep(TIMEOUT).await;
         assert!(!idle());
     }

@@ -1,8 +1,8 @@
-//! Reads ahead of TLS.
+//! Read-ahead below TLS.
 //!
-//! rustls asks the socket for 4 KiB at a time, which is four or five calls of the system for each
-//! record of a push. So when a client sends much, it is taken from the socket in large pieces, and
-//! rustls gets it from here. A client that sends little has no buffer and nothing is copied.
+//! rustls reads 4 KiB at a time, which takes four or five system calls for each record of a push. So
+//! when a client sends much, this wrapper reads large pieces from the socket into a buffer, from which
+//! rustls reads. A connection whose client sends little has no buffer, and copies nothing.
 
 use std::{
     io,
@@ -16,19 +16,19 @@ use tokio_util::io::poll_read_buf;
 
 use super::delegate_write::delegate_write;
 
-/// How much is read ahead: four full records of TLS (RFC 8446 §5.2).
+/// The size of the buffer: four full TLS records (RFC 8446 §5.2).
 const AHEAD: usize = 64 * 1024;
 
-/// Who sends no more than this at a time is not read ahead of.
+/// A read of at most this many bytes ends read-ahead.
 const LITTLE: usize = 4 * 1024;
 
-/// A socket that is read ahead of.
+/// A socket with read-ahead.
 #[derive(Debug)]
 pub(in crate::server) struct ReadAhead<S> {
     stream: S,
-    /// What was read and not yet asked for. It has room only while there is something in it.
+    /// The bytes read ahead. An empty buffer is freed when the socket has no data.
     buffer: BytesMut,
-    /// Whether the client sends much.
+    /// Whether the next read from the socket reads ahead.
     much: bool,
 }
 
@@ -49,7 +49,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
             *buffer = BytesMut::new();
             let room = buf.remaining();
             ready!(Pin::new(stream).poll_read(cx, buf))?;
-            // What there was room for was not all.
+            // The read has filled the caller's buffer, so the socket may have more.
             *much = room >= LITTLE && buf.remaining() == 0;
             return Poll::Ready(Ok(()));
         }
@@ -57,7 +57,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
             buffer.reserve(AHEAD);
             let read = poll_read_buf(Pin::new(stream), cx, buffer);
             if buffer.is_empty() {
-                // Nobody knows for how long.
+                // The next data may take long to arrive, so the buffer is freed.
                 *buffer = BytesMut::new();
             }
             *much = ready!(read)? > LITTLE;
@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    /// Has these pieces, and between them nothing for a while; notes how much it was asked for.
+    /// A client that sends these pieces and pauses between them. Records the size of each read.
     #[derive(Default)]
     struct Client {
         pieces: VecDeque<Vec<u8>>,
@@ -102,9 +102,10 @@ mod tests {
         }
     }
 
-    /// What `ahead` gives until it has nothing for now, by pieces of 4 KiB as rustls asks for it.
+    /// The bytes of `ahead` up to the next pause, read 4 KiB at a time as rustls does.
     fn taken(ahead: &mut ReadAhead<Client>) -> Vec<u8> {
-        let (mut all, mut piece) = (Vec::new(), [0; LITTLE]);
+        let mut all = Vec::new();
+        let mut piece = [0; LITTLE];
         loop {
             let mut buf = ReadBuf::new(&mut piece);
             let read =
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_much_is_read_ahead_of_and_nothing_is_lost() {
+    fn a_client_that_sends_much_is_read_ahead_and_no_byte_is_lost() {
         let pieces = [300_000, 20_000, 100, 70_000, 4096, 1].map(numbers);
         let mut ahead =
             ReadAhead::new(Client { pieces: pieces.clone().into(), ..Client::default() });
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_little_is_not_read_ahead_of() {
+    fn a_client_that_sends_little_is_not_read_ahead() {
         let pieces = [500, 4000, 1, 300].map(numbers);
         let mut ahead =
             ReadAhead::new(Client { pieces: pieces.clone().into(), ..Client::default() });

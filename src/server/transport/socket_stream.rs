@@ -1,4 +1,4 @@
-//! A connected socket of TCP or of a file.
+//! A connected TCP or Unix socket.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ pub(in crate::server) enum SocketStream {
 }
 
 impl SocketStream {
-    /// Waits for the first byte and leaves it in the socket; `None` at the end of the stream.
+    /// Waits for the first byte and leaves it in the socket. `None` at the end of the stream.
     pub(in crate::server) async fn first_byte(&self) -> io::Result<Option<u8>> {
         let mut first = [0];
         let read = match self {
