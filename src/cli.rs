@@ -1,7 +1,7 @@
-//! What a person types.
+//! The command line: subcommands, messages, exit codes.
 //!
 //! Exit codes: 0; 1 for a failure, with a message on standard error that says what to do; 2 for
-//! usage. `verify` has 1 for problems in what is stored, and 2 for all else.
+//! usage. `verify` exits with 1 for problems in the stored content, and with 2 for other failures.
 
 use std::{path::Path, process::ExitCode};
 
@@ -22,7 +22,7 @@ mod rm;
 mod serve;
 mod verify;
 
-/// A private container registry that carries its own gate.
+/// A private container registry with TLS and passwords built in.
 #[derive(Debug, Parser)]
 #[command(
     name = "portcullis",
@@ -41,11 +41,11 @@ struct Cli {
 
 const EXAMPLE: &str = "\
 Example:
-  portcullis serve                                   an HTTPS registry on port 5000, made up as needed
-  portcullis htpasswd auth/htpasswd alice            lets alice in
+  portcullis serve                                   an HTTPS registry on port 5000; creates what is missing
+  portcullis htpasswd auth/htpasswd alice            adds the user alice
   docker login localhost:5000
-  oras login 127.0.0.1:5000                          (oras speaks plain HTTP to localhost:5000, unless
-                                                     it is told --plain-http=false)";
+  oras login 127.0.0.1:5000                          (to localhost:5000 oras speaks plain HTTP unless
+                                                     it gets --plain-http=false)";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -91,7 +91,7 @@ fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 fn configuration(file: Option<&Path>) -> Result<Config, Error> {
     let named = std::env::var_os("REGISTRY_CONFIGURATION_PATH").filter(|path| !path.is_empty());
     let file = file.or_else(|| named.as_deref().map(Path::new));
-    // A variable that is not Unicode cannot be one of ours.
+    // The names and values of our variables are Unicode.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Config::load(file, environment)

@@ -20,9 +20,9 @@ go on trusting it. Each run makes a new server certificate (server.crt, server.k
 localhost, for this machine's name, for the names given here and for those of the certificate it \
 replaces. Delete server.crt to begin anew with the names.
 
-The authority is for the names that its first run was given, their parent domains, this machine's name, \
-loopback and private addresses; clients refuse what it signs for others. --new-authority makes one for \
-more names, and keeps the old files beside the new ones. ca.key may be kept elsewhere: the server needs \
+The authority is for the names of its first run, their parent domains, this machine's name, \
+loopback and private addresses; clients refuse its certificates for other names. --new-authority \
+creates one for more names, and keeps the old files beside the new ones. ca.key may be kept elsewhere: the server needs \
 it only to renew its certificate.
 
 Examples:
@@ -31,7 +31,7 @@ Examples:
 
 Exit codes: 0 done; 1 not done; 2 usage.";
 
-/// Make or renew the server's certificate, signed by a local authority.
+/// Create or renew the server's certificate, signed by a local authority.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub(super) struct Certs {
@@ -40,7 +40,7 @@ pub(super) struct Certs {
     /// A name or an IP address by which clients reach the registry; may be repeated
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
-    /// For how many days the certificate is valid
+    /// The validity of the certificate, in days
     #[arg(
         long,
         value_name = "N",
@@ -51,14 +51,14 @@ pub(super) struct Certs {
     /// The directory of the certificates
     #[arg(long, value_name = "DIR", default_value = "certs")]
     out: PathBuf,
-    /// Make another authority too, which clients have to trust in place of the old one
+    /// Create a new authority too, which clients have to trust in place of the old one
     #[arg(long)]
     new_authority: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print what stands in the certificates
+    /// Print the content of the certificates
     #[command(after_help = "Example:\n  portcullis certs show")]
     Show {
         /// The directory of the certificates
@@ -68,12 +68,12 @@ enum Command {
 }
 
 impl Certs {
-    /// Does it, and prints on standard output what was made or found.
+    /// Runs the command, and prints the certificates that it created or found.
     ///
     /// # Errors
     ///
     /// Code 1 when a name cannot stand in a certificate, when the authority is incomplete or
-    /// expired, when the server certificate that is there was not issued by it, or when files cannot
+    /// expired, when it did not issue the existing server certificate, or when files cannot
     /// be read or written.
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
@@ -130,7 +130,8 @@ Clients have to trust {ca} (never give ca.key away). For {host}:5000:
 }
 
 fn show(out: &mut impl io::Write, directory: &Path, now: Timestamp) -> Result<(), Failure> {
-    // Either may be missing: an authority that is kept elsewhere, a certificate of other origin.
+    // Either may be missing: the authority may be kept elsewhere, the certificate come from another
+    // one.
     let mut found = 0;
     for (title, file) in [("Authority", CA_CERTIFICATE), ("Server certificate", SERVER_CERTIFICATE)]
     {

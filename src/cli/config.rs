@@ -1,4 +1,4 @@
-//! `portcullis config`: what holds, and where it was written.
+//! `portcullis config`: the configuration in force, with the origin of each value.
 
 use std::{io::Write as _, path::PathBuf};
 
@@ -9,37 +9,39 @@ use super::{
 use crate::app::{Findings, inspect};
 
 const EXAMPLES: &str = "\
-Behind each value stands where it comes from: file:line:column, the REGISTRY_… variable, or default.
+Behind each value stands its origin: file:line:column, the REGISTRY_… variable, or default.
 Secrets are shown as ***; everything else can be used as a configuration file.
 
 Examples:
-  portcullis config                                       what holds without a file
+  portcullis config                                       the configuration without a file
   portcullis config /etc/docker/registry/config.yml
   portcullis config --check config.yml && systemctl reload portcullis
 
 Exit codes: 0 it can be used; 1 it cannot, and the message says where and why.";
 
-/// Prints the configuration that holds, with the origin of each value.
+/// Prints the configuration in force, with the origin of each value.
 ///
-/// Warnings go to standard error, as they go to the log of `serve`. Nothing is started. With --check
-/// the certificates, keys and password file that it names are read, the directory of the images is
-/// looked at, and its addresses are bound for a moment; nothing is made or changed.
+/// Warnings go to standard error, as they go to the log of `serve`. Nothing is started. --check
+/// also reads the certificates, keys and password file that the configuration names, looks at the
+/// directory of the images, and binds the addresses for a moment; it creates and changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Show {
-    /// A configuration file; REGISTRY_… variables count too
+    /// A configuration file; REGISTRY_… variables apply too
     config: Option<PathBuf>,
-    /// Open what it names too, and print nothing but what is wrong: everything, not only the first
+    /// Open the named files and addresses too, and print nothing but problems: all, not only the
+    /// first
     #[arg(long)]
     check: bool,
 }
 
 impl Show {
-    /// Does it.
+    /// Runs the command.
     ///
     /// # Errors
     ///
-    /// Code 1 when the configuration cannot be used, or with --check what it names cannot.
+    /// Code 1 when the configuration cannot be used, or, with --check, a file or address that it
+    /// names.
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = configuration(self.config.as_deref())?;
         for warning in &config.warnings {
@@ -60,7 +62,7 @@ impl Show {
                 return Err(Failure::new(problems.join("\n")));
             }
         } else {
-            // Whoever closed standard output does not want to know.
+            // A reader that has closed standard output wants no more of it.
             let _ = write!(std::io::stdout().lock(), "{}", config.settings);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! How a command ends that could not do what it was asked for.
+//! The failure of a command: its exit code and its message.
 
 use std::{error::Error, fmt, io::Write as _, process::ExitCode};
 
@@ -6,24 +6,24 @@ use crate::chain::Chain;
 
 /// A command's failure: the exit code, and what is printed on standard error.
 ///
-/// The codes are the same for all commands: 0 done, 1 not done, 2 asked for in a way that has no
-/// meaning. `?` makes any error a failure with code 1 whose message has all causes in one line.
+/// The codes are the same for all commands: 0 done, 1 not done, 2 invalid arguments. `?` makes any
+/// error a failure with code 1 whose message has all causes in one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
     /// 1 or 2.
     pub(super) code: u8,
-    /// What went wrong, and what to do about it. It may have several lines.
+    /// The problem, and what to do about it. It may have several lines.
     pub(super) message: String,
 }
 
 impl Failure {
-    /// Code 1: it was understood and could not be done.
+    /// Code 1: the command could not be done.
     #[must_use]
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self { code: 1, message: message.into() }
     }
 
-    /// Code 2: the arguments have no meaning.
+    /// Code 2: the arguments are invalid.
     #[must_use]
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Self { code: 2, message: message.into() }
@@ -40,7 +40,7 @@ impl Failure {
 
 /// Prints a message on standard error.
 pub(super) fn tell(message: &str) {
-    // Nobody is left to tell if this fails.
+    // There is no other place for the message if this fails.
     let _ = writeln!(std::io::stderr().lock(), "portcullis: {message}");
 }
 

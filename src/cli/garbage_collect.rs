@@ -1,4 +1,4 @@
-//! `portcullis garbage-collect`: space back, by registry:2's command line.
+//! `portcullis garbage-collect`: garbage collection, with registry:2's command line.
 
 use std::{
     io::{self, BufWriter, Stdout, Write as _},
@@ -17,29 +17,29 @@ use crate::{
 };
 
 const EXAMPLES: &str = "\
-It may run beside a server, and beside a collection of the server's own: pushes go on, and none of \
-them is broken. What is younger than storage.maintenance.garbagecollection.grace stays, and so does \
-what a client was told is there within that time. A repository in which something cannot be read \
-stays as it is; `portcullis verify` says what is wrong with it.
+It may run beside a server, and beside the server's own garbage collection: pushes go on, and stay \
+whole. Content younger than storage.maintenance.garbagecollection.grace stays, and so does content \
+whose existence a client was told of within that time. A repository with an unreadable manifest or \
+link stays as it is; `portcullis verify` shows the damage.
 
 Examples:
   portcullis garbage-collect --dry-run /etc/docker/registry/config.yml
   portcullis garbage-collect --delete-untagged --quiet /etc/docker/registry/config.yml
 
-Exit codes: 0 done; 1 not done; 2 asked for in a way that has no meaning.";
+Exit codes: 0 done; 1 not done; 2 usage.";
 
-/// Removes the blobs that no manifest needs, and repositories that are empty.
+/// Deletes the blobs that no manifest references, and empty repositories.
 ///
-/// What it prints is what registry:2 prints.
+/// Its output is that of registry:2.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct GarbageCollect {
     /// The configuration file of the server; REGISTRY_… variables apply too
     config: Option<PathBuf>,
-    /// Say what would go, and take nothing
+    /// Print what would be deleted, and delete nothing
     #[arg(short, long)]
     dry_run: bool,
-    /// Also remove manifests that no tag names, no index has, and no other manifest is about
+    /// Also delete manifests that no tag and no index references, and that are no referrers
     #[arg(short = 'm', long)]
     delete_untagged: bool,
     /// Print a summary only
@@ -48,7 +48,7 @@ pub(super) struct GarbageCollect {
 }
 
 impl GarbageCollect {
-    /// Does it, and prints what is found on standard output.
+    /// Runs the command, and prints its findings on standard output.
     ///
     /// # Errors
     ///
@@ -77,14 +77,15 @@ impl GarbageCollect {
     }
 }
 
-/// How much less urgent this is than serving.
+/// The niceness of this process: less urgent than a server.
 const NICE: i32 = 10;
 
-/// Lets those come first who are served: this is less urgent, and leaves half of the processors to
-/// them. It is no slower for that, for it does little at once; but who answers in a fraction of a
-/// millisecond need not wait until it lets go of one (docs/PERFORMANCE.md).
+/// Gives way to a server on the same machine: lowers the priority of this process and leaves half
+/// of the processors free. The collection is no slower for that, for it does little at once, and a
+/// server that answers in a fraction of a millisecond need not wait for a processor
+/// (docs/PERFORMANCE.md).
 fn step_back() {
-    // Where either is not allowed this is as urgent as everybody.
+    // Where the system allows neither, the process keeps its priority.
     let _ = rustix::process::nice(NICE);
     if let Ok(allowed) = sched_getaffinity(None) {
         let _ = sched_setaffinity(None, &half(&allowed));
@@ -99,7 +100,7 @@ fn half(processors: &CpuSet) -> CpuSet {
     half
 }
 
-/// What came of it, in a line.
+/// The result in one line.
 fn summary(collected: &Collected, dry_run: bool) -> String {
     let Collected { repositories, emptied, kept, manifests, links, blobs, bytes } = collected;
     let done = if dry_run { "would remove" } else { "removed" };
@@ -112,8 +113,8 @@ fn summary(collected: &Collected, dry_run: bool) -> String {
     text.push_str(&format!("; repositories seen: {repositories}"));
     if *kept > 0 {
         text.push_str(&format!(
-            "; left as they are, because something in them cannot be read: {kept} (`portcullis \
-             verify` says what)"
+            "; left as they are, because of unreadable manifests or links: {kept} (`portcullis \
+             verify` shows them)"
         ));
     }
     text

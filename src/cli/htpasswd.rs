@@ -15,29 +15,29 @@ use crate::gate::htpasswd::{
     Set, UserName, file,
 };
 
-/// As much of standard input as is read in search of a password.
+/// The most that is read of standard input for a password.
 const MAX_INPUT: u64 = 4096;
 
 const EXAMPLES: &str = "\
 Without -b and -i the password is asked for, twice.
 
 Examples:
-  portcullis htpasswd -c auth/htpasswd admin        make the file, with a user
+  portcullis htpasswd -c auth/htpasswd admin        create the file, with a user
   portcullis htpasswd auth/htpasswd alice           add or change a user
   portcullis htpasswd -D auth/htpasswd alice        delete a user
-  portcullis htpasswd -v auth/htpasswd admin        try a password
+  portcullis htpasswd -v auth/htpasswd admin        verify a password
   portcullis htpasswd -Bbn admin secret >> auth/htpasswd
-  portcullis htpasswd --upgrade auth/htpasswd       list whose password is not bcrypt
+  portcullis htpasswd --upgrade auth/htpasswd       list users without bcrypt
 
-A running registry takes a changed file up by itself.
+A running registry reads a changed file by itself.
 
 Exit codes: 0 done (-v: the password is right; --upgrade: all are bcrypt); 1 not done, wrong password,
 no such user (--upgrade: there is another hash); 2 usage.";
 
-/// Add, change, delete or try a user of the password file.
+/// Add, change, delete or verify a user of the password file.
 ///
-/// The flags are those of Apache's `htpasswd`, but for --upgrade. Passwords are stored as bcrypt, the
-/// only format this registry accepts unless auth.htpasswd.legacyformats says otherwise.
+/// The flags are those of Apache's `htpasswd`, but for --upgrade. Passwords are stored as bcrypt,
+/// the only format this registry accepts unless auth.htpasswd.legacyformats says otherwise.
 #[derive(Args)]
 #[command(
     after_help = EXAMPLES,
@@ -47,7 +47,7 @@ no such user (--upgrade: there is another hash); 2 usage.";
                       portcullis htpasswd --upgrade FILE"
 )]
 pub(super) struct Htpasswd {
-    /// Create the file; one that exists is overwritten
+    /// Create the file, and overwrite an existing one
     #[arg(short = 'c', group = "mode")]
     create: bool,
     /// Print the line on standard output, touch no file
@@ -56,11 +56,11 @@ pub(super) struct Htpasswd {
     /// Delete the user
     #[arg(short = 'D', group = "mode")]
     delete: bool,
-    /// Try the password
+    /// Verify the password
     #[arg(short = 'v', group = "mode")]
     verify: bool,
-    /// List the users whose password is not stored as bcrypt; only they can change that, by being
-    /// asked for a password
+    /// List the users whose password is not stored as bcrypt; each of them has to set a password
+    /// again
     #[arg(long, group = "mode", conflicts_with = "input")]
     upgrade: bool,
     /// Take the password from the command line, where other users of this machine may see it
@@ -72,7 +72,7 @@ pub(super) struct Htpasswd {
     /// Use bcrypt (always so)
     #[arg(short = 'B')]
     _bcrypt: bool,
-    /// The cost of bcrypt: one more doubles the time
+    /// The cost of bcrypt: each step doubles the time
     #[arg(
         short = 'C',
         value_name = "COST",
@@ -87,7 +87,7 @@ pub(super) struct Htpasswd {
     arguments: Vec<String>,
 }
 
-/// Apache's other formats: known, in order to say why not.
+/// Apache's other formats, which are refused with a reason.
 #[derive(Args)]
 struct Refused {
     #[arg(short = 'm', hide = true)]
@@ -119,11 +119,11 @@ struct Target {
 }
 
 impl Htpasswd {
-    /// Does it. Results go to standard output (`-n`) or standard error, as with Apache's command.
+    /// Runs the command. Results go to standard output (`-n`) or standard error, as with Apache's.
     ///
     /// # Errors
     ///
-    /// Code 2 for arguments without a meaning, 1 for everything else: a file that is missing or
+    /// Code 2 for invalid arguments, 1 for everything else: a file that is missing or
     /// cannot be written, a name or password that cannot be used, a wrong password, no such user.
     pub(super) fn run(mut self) -> Result<(), Failure> {
         self.refused.check()?;
@@ -238,7 +238,8 @@ impl Refused {
     }
 }
 
-/// Lists on standard output whose password is not stored as bcrypt, or in no way that lets them in.
+/// Lists on standard output the users whose password is not stored as bcrypt, or in an unknown
+/// format.
 fn upgrade(path: &Path) -> Result<(), Failure> {
     let file = read(path, Formats::WithLegacy)?;
     let mut lines: Vec<(usize, String)> =
@@ -282,7 +283,7 @@ fn read(path: &Path, formats: Formats) -> Result<PasswordFile, Failure> {
         fs::read(path).map_err(|e| Failure::new(format!("cannot read {}: {e}", path.display())))?;
     let parsed = PasswordFile::parse(&bytes, formats);
     match parsed.problems().first() {
-        // Not a word of it was read.
+        // The file was refused as a whole.
         Some(problem) if matches!(problem.reason, Reason::Utf16(_)) => {
             Err(Failure::new(format!("cannot use {}: {}", path.display(), problem.reason)))
         }
@@ -340,7 +341,7 @@ fn written<T>(path: &Path, result: io::Result<T>) -> Result<T, Failure> {
     })
 }
 
-/// Everything there is on standard input but the line breaks at the end, as Apache reads it.
+/// All of standard input without the line breaks at its end, as Apache reads it.
 fn read_stdin() -> Result<Password, Failure> {
     let mut bytes = Zeroizing::new(Vec::new());
     io::stdin()

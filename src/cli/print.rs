@@ -1,4 +1,4 @@
-//! What several commands print.
+//! Output that several commands share.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ pub(super) fn count(number: u64, what: &str) -> String {
     }
 }
 
-/// Standard output of a command that walks through what is stored, and stops when a line cannot be
+/// Standard output of a command that walks through stored content, and stops when a line cannot be
 /// printed. The walk and the command share it.
 #[derive(Debug, Default)]
 pub(super) struct Output {

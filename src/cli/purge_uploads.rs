@@ -23,38 +23,39 @@ use crate::{
 };
 
 const EXAMPLES: &str = "\
-One line on standard output for each upload that goes: its repository, its id, when it was begun.
+One line on standard output for each deleted upload: its repository, its id, when it was begun.
 
-A server does this by itself where storage.maintenance.uploadpurging is enabled; whether it is, and \
-whether it has dryrun set, makes no difference here. An upload that was written to within the last \
-hour stays, whatever its age: a server may be taking it in.
+A server does this by itself where storage.maintenance.uploadpurging is enabled; neither that nor \
+dryrun makes a difference here. An upload that was written to within the last hour stays, whatever \
+its age: a server may be receiving it.
 
 Examples:
   portcullis purge-uploads --dry-run /etc/docker/registry/config.yml
   portcullis purge-uploads --age 12h /etc/docker/registry/config.yml
 
-Exit codes: 0 done; 1 some could not be removed, or none could be looked for; 2 usage.";
+Exit codes: 0 done; 1 not done, or not for all uploads; 2 usage.";
 
-/// Removes uploads that were begun long ago and not finished, beside a running server too.
+/// Deletes uploads that were begun long ago and not finished, beside a running server too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct PurgeUploads {
     /// The configuration file of the server; REGISTRY_… variables apply too
     config: Option<PathBuf>,
-    /// Say which would go, and let them stay
+    /// Print which would be deleted, and delete nothing
     #[arg(long)]
     dry_run: bool,
-    /// Begun so long ago; without it, storage.maintenance.uploadpurging.age, a week by default
+    /// The age from which on uploads are deleted [default: storage.maintenance.uploadpurging.age, a
+    /// week]
     #[arg(long, value_name = "DURATION", value_parser = config::parse_duration)]
     age: Option<Duration>,
 }
 
 impl PurgeUploads {
-    /// Does it, and prints on standard output what goes.
+    /// Runs the command, and prints the deleted uploads on standard output.
     ///
     /// # Errors
     ///
-    /// Code 1 when it could not be done, or not for each of them.
+    /// Code 1 when an upload could not be deleted, or the storage not be read.
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = configuration(self.config.as_deref())?;
         block_on(self.purge(&config))

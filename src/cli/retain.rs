@@ -21,19 +21,19 @@ use crate::{
 };
 
 const EXAMPLES: &str = "\
-One line on standard output for each tag that goes, with the reason and what it names:
+One line on standard output for each deleted tag, with the reason and its digest:
   deleted team/app:pr-17: not among the 10 latest, pushed 45 days ago (sha256:…)
-With its last tag a manifest goes, and with that what is there for it alone: the children of an \
-index, signatures. Its blobs go when garbage is collected.
+A manifest is deleted with its last tag, and so are the manifests that only it references: the \
+children of an index, signatures. Garbage collection deletes its blobs.
 
-A server does this by itself every storage.retention.interval; whether dryrun is set there, and \
-whether the registry is read-only, makes no difference here.
+A server does this by itself every storage.retention.interval; neither dryrun there nor a read-only \
+registry makes a difference here.
 
 Examples:
   portcullis retain --dry-run /etc/docker/registry/config.yml
   portcullis retain /etc/docker/registry/config.yml
 
-Exit codes: 0 done; 1 there are no rules, or not all could be done; 2 usage.";
+Exit codes: 0 done; 1 there are no rules, or some repositories failed; 2 usage.";
 
 /// Deletes the tags that storage.retention does not keep, beside a running server too.
 #[derive(Debug, clap::Args)]
@@ -41,17 +41,17 @@ Exit codes: 0 done; 1 there are no rules, or not all could be done; 2 usage.";
 pub(super) struct Retain {
     /// The configuration file of the server; REGISTRY_… variables apply too
     config: Option<PathBuf>,
-    /// Say which would go, and let them stay
+    /// Print which would be deleted, and delete nothing
     #[arg(long)]
     dry_run: bool,
 }
 
 impl Retain {
-    /// Does it, and prints on standard output what goes.
+    /// Runs the command, and prints the deleted tags on standard output.
     ///
     /// # Errors
     ///
-    /// Code 1 when there is nothing to go by, or not all could be done.
+    /// Code 1 when there are no rules, or retention failed in a repository.
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = configuration(self.config.as_deref())?;
         block_on(self.retain(&config))

@@ -1,4 +1,4 @@
-//! `portcullis rm`: takes a tag, a manifest or a repository away.
+//! `portcullis rm`: deletes a tag, a manifest or a repository.
 
 use std::{
     io::{self, Write as _},
@@ -23,15 +23,15 @@ repository with all its content and open uploads, but without the repositories b
 no prompt and no default tag: without a tag the whole repository is deleted.
 
 It works while the registry serves, also where storage.delete.enabled is false or the registry is \
-read-only: write access to the storage is enough. No events are sent. The bytes come back with \
-the next garbage collection.
+read-only: write access to the storage is enough. No events are sent. The next garbage collection \
+frees the bytes.
 
 Examples:
-  portcullis rm team/app:1.0                    from what `portcullis serve` serves
+  portcullis rm team/app:1.0                    in the storage of `portcullis serve`
   portcullis rm team/app@sha256:e3b0… /etc/docker/registry/config.yml
   portcullis rm team/app
 
-Exit codes: 0 deleted; 1 nothing of that name, or it could not be done; 2 usage.";
+Exit codes: 0 deleted; 1 not found, or not done; 2 usage.";
 
 /// Deletes a tag, a manifest with its tags, or a repository, beside a running server too.
 #[derive(Debug, clap::Args)]
@@ -44,15 +44,15 @@ pub(super) struct Rm {
     config: Option<PathBuf>,
 }
 
-/// How many tags are named where the one that was asked for is not there.
+/// How many existing tags the message about a missing one names.
 const NAMED: usize = 5;
 
 impl Rm {
-    /// Does it, and prints what has gone on standard output.
+    /// Runs the command, and prints what it deleted on standard output.
     ///
     /// # Errors
     ///
-    /// Code 1 when there is nothing of that name, and when it could not be done.
+    /// Code 1 when there is nothing of that name, and when the deletion failed.
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = configuration(self.config.as_deref())?;
         block_on(async {
@@ -64,7 +64,7 @@ impl Rm {
     }
 }
 
-/// What is to be deleted, and where.
+/// The deletion of one tag, manifest or repository.
 struct Removal {
     registry: app::Registry,
     what: Named,
@@ -82,7 +82,7 @@ impl Removal {
         if !deleted {
             return Err(self.nothing().await?);
         }
-        let bytes = "bytes that nothing needs come back with the next garbage collection";
+        let bytes = "the next garbage collection frees unreferenced bytes";
         tell(&match left {
             Some(left) => format!("the manifest stays as {left}; {bytes}"),
             None => bytes.to_owned(),
@@ -108,7 +108,7 @@ impl Removal {
         Ok(self.registry.manifests().delete(&Caller::default(), name, digest).await?)
     }
 
-    /// Says that there is nothing to delete, and what there is.
+    /// The failure when there is nothing to delete, with what there is instead.
     async fn nothing(&self) -> Result<Failure, Failure> {
         let Named { name, reference } = &self.what;
         let what = match reference {
@@ -118,7 +118,7 @@ impl Removal {
         };
         let hint = match (self.registry.lists().tags(name, None, NAMED).await?, self.what.host()) {
             (None, Some(host)) => format!("leave {host}/ away if that is the registry's host"),
-            (None, None) => "`portcullis config` shows which storage was looked at".to_owned(),
+            (None, None) => "`portcullis config` shows which storage this is".to_owned(),
             (Some(page), _) if page.items.is_empty() => format!("{name} has no tags"),
             (Some(page), _) => {
                 let tags: Vec<&str> = page.items.iter().map(Tag::as_str).collect();

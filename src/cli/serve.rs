@@ -21,17 +21,16 @@ use crate::{
 /// Serves a registry over HTTPS, behind passwords.
 ///
 /// Without CONFIG it listens on 0.0.0.0:5000, with certificates in certs/, users in auth/htpasswd
-/// and data in data/, all below the working directory. What is missing is made: a local certificate
-/// authority, a certificate, a user `admin` with a random password. A terminal shows that once;
-/// where standard output goes elsewhere, it is in auth/admin.password.
+/// and data in data/, all below the working directory. It creates what is missing: a local
+/// certificate authority, a certificate, a user `admin` with a random password. A terminal shows
+/// the password once; where standard output goes elsewhere, it is in auth/admin.password.
 ///
-/// Where systemd passes a socket (`LISTEN_FDS`) it serves that one, whatever the configuration
-/// says; where it wants to know (`NOTIFY_SOCKET`) it is told when clients can connect, and of the
-/// end.
+/// A socket that systemd passes (`LISTEN_FDS`) is served in place of http.addr. systemd is notified
+/// (`NOTIFY_SOCKET`) when clients can connect, and of the end.
 ///
-/// SIGTERM and SIGINT end it when the requests that run have finished. SIGHUP makes it read the
-/// configuration again, and say what of it needs a restart; certificates and users are read again
-/// by themselves, too, when their files change.
+/// SIGTERM and SIGINT end it when the running requests have finished. SIGHUP makes it read the
+/// configuration again, and log which keys need a restart. Certificates and users are also read
+/// again when their files change.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct Serve {
@@ -39,15 +38,14 @@ pub(super) struct Serve {
     config: Option<PathBuf>,
 }
 
-/// Threads that wait for the disk. More than can keep a disk busy, few enough to be cheap.
+/// Threads for blocking work on the disk: enough to keep a disk busy, and few enough to be cheap.
 const BLOCKING_THREADS: usize = 64;
 
-/// Threads that accept connections and do what runs by itself. The server has its own for the
+/// Threads that accept connections and run background jobs. The server has its own threads for
 /// connections.
 const THREADS: usize = 2;
 
-/// Work that blocks and goes on after the drain, such as a look at a disk that stands still, is
-/// waited for no longer.
+/// How long blocking work may go on after the drain, such as a system call on a disk that hangs.
 const LAST_WORK: Duration = Duration::from_secs(2);
 
 /// The key that this command applies itself, for the log is its own.
@@ -61,7 +59,7 @@ Example:
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = configuration(self.config.as_deref())?;
-        // Dropped last: what a stop says is written too.
+        // Dropped last, so that the messages of the stop are written, too.
         let log = telemetry::init(&config.log)?;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -76,22 +74,22 @@ impl Serve {
             .build()?;
         let mut settings = Watched { file: self.config, began: config.settings.clone(), log };
         let result = runtime.block_on(serve(&config, &mut settings));
-        // Before the log: what it still has to say is written.
+        // Before the log is dropped, so that its messages are written, too.
         runtime.shutdown_timeout(LAST_WORK);
         result
     }
 }
 
-/// The configuration that is in force, and what it takes to read it again.
+/// The configuration in force, with its file and the log.
 struct Watched {
     file: Option<PathBuf>,
-    /// What holds until a restart, and of the other keys what holds now.
+    /// The settings at the start, with the keys that were reloaded since.
     began: Settings,
     log: Log,
 }
 
 impl Watched {
-    /// Reads the configuration again, and puts in force what needs no restart.
+    /// Reads the configuration again, and applies the keys that need no restart.
     async fn read_again(&mut self, app: &App) {
         let config = match configuration(self.file.as_deref()) {
             Ok(config) => config,
@@ -129,12 +127,12 @@ impl Watched {
 }
 
 async fn serve(config: &Config, settings: &mut Watched) -> Result<(), Failure> {
-    // Before anything is started: a signal that comes early must not kill it half-way.
+    // Before anything is started: an early signal must not kill the process half-way.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
 
-    // What is not a terminal keeps what it gets: a journal, `docker logs`.
+    // Standard output that is no terminal is kept by a journal or by `docker logs`.
     let password = match std::io::stdout().is_terminal() {
         true => FirstPassword::Shown,
         false => FirstPassword::Kept,
@@ -148,7 +146,7 @@ async fn serve(config: &Config, settings: &mut Watched) -> Result<(), Failure> {
     );
     if provisioned.is_news() {
         let text = next_steps(config, app.addr(), &provisioned);
-        // Whoever closed standard output does not want to know.
+        // A reader that has closed standard output wants no more of it.
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
     }
     notify(NotifyState::Ready);
@@ -169,14 +167,14 @@ async fn serve(config: &Config, settings: &mut Watched) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tells systemd, where it wants to know.
+/// Notifies systemd, if it has set `NOTIFY_SOCKET`.
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "cannot notify systemd (NOTIFY_SOCKET)");
     }
 }
 
-/// What a person needs to know after the first start.
+/// The message after a first start: the address, the user, the certificate authority.
 fn next_steps(config: &Config, addr: &Address, provisioned: &Provisioned) -> String {
     let host = public_host(config, addr);
     let scheme = match config.http.server.tls {
@@ -191,7 +189,7 @@ fn next_steps(config: &Config, addr: &Address, provisioned: &Provisioned) -> Str
                 None => write!(
                     text,
                     "  user      {user}\n  password  {}\n\n\
-                     The password is shown this once.",
+                     The password is shown only once.",
                     password.reveal()
                 ),
                 Some(kept) => write!(
@@ -213,13 +211,13 @@ fn next_steps(config: &Config, addr: &Address, provisioned: &Provisioned) -> Str
     text
 }
 
-/// Where clients look for the certificate of an authority that they do not know.
+/// How clients are made to trust the local authority.
 fn trust(host: &str) -> String {
     let ca = Path::new(CERTIFICATES).join("ca.crt");
     let ca = std::path::absolute(&ca).unwrap_or(ca);
     let ca = ca.display();
     format!(
-        "Clients on other machines must know the local authority, {ca}:\n\n\
+        "Clients on other machines must trust the local authority, {ca}:\n\n\
          \x20 docker            copy it to /etc/docker/certs.d/{host}/ca.crt\n\
          \x20 podman, skopeo    copy it to /etc/containers/certs.d/{host}/ca.crt\n\
          \x20 containerd        copy it to /etc/containerd/certs.d/{host}/ca.crt, and name it in\n\
@@ -227,10 +225,10 @@ fn trust(host: &str) -> String {
          \x20                                            ca = \"/etc/containerd/certs.d/{host}/ca.crt\"\n\
          \x20 curl              curl --cacert ca.crt https://{host}/v2/\n\
          \x20 oras              --ca-file ca.crt\n\n\
-         docker trusts 127.0.0.1 and localhost as they are. oras speaks plain HTTP to localhost:PORT:\n\
-         call it 127.0.0.1:PORT, or say --plain-http=false. `portcullis certs --host NAME` adds the \
-         name\nthat other machines know this one by; a name outside of this machine's own and of private \
-         addresses\nneeds another authority, which --new-authority makes.\n\n"
+         docker trusts 127.0.0.1 and localhost by default. oras speaks plain HTTP to localhost:PORT:\n\
+         use 127.0.0.1:PORT, or --plain-http=false. `portcullis certs --host NAME` adds a name of this\n\
+         machine to the certificate; a name other than its own and private addresses needs another\n\
+         authority, which --new-authority creates.\n\n"
     )
 }
 

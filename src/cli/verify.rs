@@ -1,4 +1,4 @@
-//! `portcullis verify`: whether what is stored is whole.
+//! `portcullis verify`: checks that the stored content is whole.
 
 use std::{
     num::NonZeroU64,
@@ -25,8 +25,8 @@ mod report;
 
 const EXAMPLES: &str = "\
 One line on standard output for each finding:
-  problem  something that was acknowledged is damaged, missing or cannot be read
-  note     content that nothing needs: leftovers of a killed process, foreign files
+  problem  acknowledged content that is damaged, missing or unreadable
+  note     content that nothing references: leftovers of a killed process, foreign files
 Open uploads are not checked.
 
 --repair moves damaged content to portcullis-quarantine/<time>/, at the root of the storage, \
@@ -34,7 +34,7 @@ below the path that it had; it deletes nothing, and moving the content back undo
 that lacks something has to be pushed again.
 
 Examples:
-  portcullis verify                                     what `portcullis serve` serves
+  portcullis verify                                     the storage of `portcullis serve`
   portcullis verify /etc/docker/registry/config.yml --limit 50M
   portcullis verify --json | jq 'select(.severity == \"problem\")'
 
@@ -42,7 +42,7 @@ Exit codes: 0 no problem; 1 problems, repaired or not; 2 could not be run.";
 
 /// Hashes every blob and checks every link, revision and tag, beside a running server too.
 ///
-/// Without --repair nothing is written.
+/// Writes nothing without --repair.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Verify {
@@ -54,20 +54,20 @@ pub(super) struct Verify {
     /// Print a JSON object in each line, the last one a summary
     #[arg(long)]
     json: bool,
-    /// Read no more bytes of blobs in a second than this: 50M are 50 times 1024 times 1024
+    /// The most bytes of blobs to read in a second: 50M are 50 times 1024 times 1024
     #[arg(long, value_name = "RATE", value_parser = rate)]
     limit: Option<NonZeroU64>,
 }
 
-/// How often the line that shows the progress changes.
+/// How often the line of progress changes.
 const TICK: Duration = Duration::from_millis(200);
 
 impl Verify {
-    /// Does it, and prints what is found on standard output.
+    /// Runs the command, and prints its findings on standard output.
     ///
     /// # Errors
     ///
-    /// Code 1 when there are problems, 2 when it could not be done.
+    /// Code 1 when there are problems, 2 when the storage could not be verified.
     pub(super) fn run(self) -> Result<(), Failure> {
         let (summary, problems) =
             self.report().map_err(|failure| Failure { code: 2, ..failure })?;

@@ -1,7 +1,6 @@
 //! How findings and progress look, for people and as JSON.
 //!
-//! Names in a tree may have been chosen by anybody: nothing that could command a terminal is
-//! printed as it is.
+//! Any process may have chosen the names in a tree, so control characters are printed escaped.
 
 use std::{
     fmt::Write as _,
@@ -19,7 +18,7 @@ use crate::{
 /// Takes the cursor back to the begin of its line, and empties the line.
 const CLEAR: &str = "\r\x1b[K";
 
-/// Prints what is found, and on a terminal how far it is.
+/// Prints the findings, and on a terminal the progress.
 #[derive(Debug)]
 pub(super) struct Report {
     json: bool,
@@ -83,7 +82,7 @@ impl Report {
             size(bytes)
         );
         self.shown = true;
-        // Whoever closed it does not want to know.
+        // A reader that has closed it wants no more of it.
         let _ = io::stderr().lock().write_all(text.as_bytes());
     }
 
@@ -143,7 +142,7 @@ fn line(finding: &Finding) -> String {
     line
 }
 
-/// Text without what could command a terminal.
+/// Text without control characters of terminals.
 fn harmless(text: &str) -> String {
     let mut harmless = String::with_capacity(text.len());
     for character in text.chars() {

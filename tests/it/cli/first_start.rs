@@ -93,7 +93,7 @@ fn a_terminal_is_shown_the_first_password_and_no_file_keeps_it() {
     let Some(shown) = on_a_terminal(folder.path(), &command) else { return };
     let password = shown.split("password  ").nth(1).and_then(|rest| rest.lines().next());
     assert_eq!(password.map(str::len), Some(43), "{shown}");
-    assert!(shown.contains("The password is shown this once."), "{shown}");
+    assert!(shown.contains("The password is shown only once."), "{shown}");
     assert!(!folder.path().join("auth/admin.password").exists());
 }
 

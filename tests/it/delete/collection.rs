@@ -235,7 +235,10 @@ async fn damaged_repository_keeps_everything_and_the_rest_is_collected() {
     let line =
         format!("broken: nothing is deleted here: the manifest {} cannot be read\n", broken.digest);
     assert!(text(&output.stdout).contains(&line), "{output:?}");
-    assert!(text(&output.stderr).contains("cannot be read: 1 (`portcullis verify` says what)"));
+    assert!(
+        text(&output.stderr)
+            .contains("unreadable manifests or links: 1 (`portcullis verify` shows them)")
+    );
     let there = |name, blob: String| format!("/v2/{name}/blobs/{blob}");
     for blob in [broken.layer, broken.config, needed] {
         assert_eq!(status(&server, &there("broken", blob)).await, StatusCode::OK);
