@@ -1,9 +1,9 @@
-//! Certificates from files: loaded, told about, replaced while the server runs.
+//! Certificates from files: loaded, described, and replaced while the server runs.
 //!
-//! [`load`] reads a pair once, a [`Source`] notices when the files change and puts the new pair into
-//! the [`Resolver`] that TLS asks, and [`describe`] says what stands in a certificate. Whose
-//! certificates clients may show is read by [`Authorities`]. Making certificates is the business of
-//! [`super::authority`].
+//! [`load`] reads a certificate and its key once. A [`Source`] reads them again when the files change,
+//! and puts them into the [`Resolver`], from which TLS takes the certificate of each handshake.
+//! [`describe`] returns the fields of a certificate. [`Authorities`] reads the trust anchors of client
+//! certificates. [`super::authority`] issues certificates.
 
 mod chain;
 mod clients;
@@ -33,22 +33,22 @@ pub use self::{
     source::{Resolver, Source},
 };
 
-/// Why a certificate and its key cannot be used. Each variant is a sentence that names the file;
-/// causes from below are in `source()`.
+/// A certificate and its key cannot be used. Each message is a sentence that names the file;
+/// `source()` has the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// The certificate or the key is not there.
+    /// The file of the certificate or of the key does not exist.
     #[error("there is no file {}", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
     },
-    /// The file is there and cannot be read.
+    /// The file exists and cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// A PEM section has no end, or is not base64.
@@ -56,20 +56,20 @@ pub enum CertificateError {
     Pem {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The parser's error.
         source: PemError,
     },
-    /// The file is of another form than PEM.
+    /// The file has another format than PEM.
     #[error(
-        "{} is {what}, where PEM of a certificate or of a key is needed: `{command}` makes that of it",
+        "{} is {what}, where PEM of a certificate or of a key is needed: `{command}` converts it",
         path.display()
     )]
     NotPem {
         /// The file.
         path: PathBuf,
-        /// The form.
+        /// The format.
         what: &'static str,
-        /// What makes PEM of it.
+        /// The command that converts the file to PEM.
         command: String,
     },
     /// The server's certificate is of X.509 version 1 or 2, to which subject alternative names are
@@ -85,10 +85,10 @@ pub enum CertificateError {
         path: PathBuf,
         /// The version.
         version: u32,
-        /// What makes another certificate of the same key.
+        /// The command that makes another certificate for the same key.
         command: String,
     },
-    /// The server's key is an RSA key that TLS does not sign with.
+    /// The server's key is an RSA key of a length that TLS does not sign with.
     #[error(
         "the certificate in {} is for an RSA key of {bits} bits, and TLS takes 2048 to 8192: make \
          another key and certificate, as `{command}` does, or have its authority sign one",
@@ -99,7 +99,7 @@ pub enum CertificateError {
         path: PathBuf,
         /// The length of the key.
         bits: usize,
-        /// What makes another key and certificate.
+        /// The command that makes another key and certificate.
         command: String,
     },
     /// The certificate's file has no `BEGIN CERTIFICATE`.
@@ -108,7 +108,7 @@ pub enum CertificateError {
         /// The file.
         path: PathBuf,
     },
-    /// There is PEM, and within it something else than an X.509 certificate.
+    /// The first PEM section is not an X.509 certificate.
     #[error("the first certificate in {} is malformed", path.display())]
     BadCertificate {
         /// The file.
@@ -116,13 +116,13 @@ pub enum CertificateError {
         /// What is wrong.
         source: rustls::Error,
     },
-    /// A file that is to say who issues client certificates has no `BEGIN CERTIFICATE`.
-    #[error("there is no certificate in {}: PEM is expected, of whoever issues client certificates", path.display())]
+    /// A file of `http.tls.clientcas` has no `BEGIN CERTIFICATE`.
+    #[error("there is no certificate in {}: PEM is expected, of the authorities that issue client certificates", path.display())]
     NoAuthority {
         /// The file.
         path: PathBuf,
     },
-    /// One of them is something else than an X.509 certificate.
+    /// A PEM section in a file of `http.tls.clientcas` is not an X.509 certificate.
     #[error("a certificate in {} is malformed", path.display())]
     BadAuthority {
         /// The file.
@@ -130,7 +130,7 @@ pub enum CertificateError {
         /// What is wrong.
         source: rustls::Error,
     },
-    /// They cannot be put together.
+    /// The authorities give no verifier.
     #[error("client certificates cannot be verified")]
     Authorities(#[from] VerifierBuilderError),
     /// The key's file has no key.
@@ -139,7 +139,7 @@ pub enum CertificateError {
         /// The file.
         path: PathBuf,
     },
-    /// The key is protected by a passphrase, which nobody is there to type.
+    /// The key is encrypted with a passphrase, which a server cannot ask for.
     #[error("the private key in {0} is encrypted: decrypt it with `openssl pkey -in {0} -out decrypted.key` and configure the result", path.display())]
     EncryptedKey {
         /// The file.
@@ -153,7 +153,7 @@ pub enum CertificateError {
         /// What is wrong.
         source: rustls::Error,
     },
-    /// Certificate and key are fine, each by itself.
+    /// The key is not the key of the certificate.
     #[error("the private key in {} does not belong to the certificate in {}", key.display(), certificate.display())]
     Mismatch {
         /// The certificate's file.
@@ -164,7 +164,7 @@ pub enum CertificateError {
 }
 
 impl CertificateError {
-    /// The file that cannot be used; of a pair that does not fit, the certificate's.
+    /// The file that cannot be used; for [`Mismatch`](Self::Mismatch), the certificate's.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
@@ -190,29 +190,29 @@ impl CertificateError {
 /// A certificate chain and the key of its first certificate.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// As it is served.
+    /// The chain in the order in which the server sends it, and the key.
     pub certified: Arc<CertifiedKey>,
     /// Whether the file has the certificates in another order, such as the root first.
     pub is_reordered: bool,
 }
 
-/// Reads a certificate chain and the private key of one of its certificates, which is served first,
-/// with those who issued it behind.
+/// Reads a certificate chain and the private key of one of its certificates. The returned chain begins
+/// with that certificate; its issuers follow.
 ///
-/// Both files are PEM; text around the sections is ignored, and one file may serve as both. A byte
-/// order mark, and sections that are joined without a newline, make no difference. Whether the
-/// certificate is expired, and for whom it was issued, is not looked at.
+/// Both files are PEM, and one file may be both. The parser ignores text around the sections, a byte
+/// order mark, and a missing newline between sections. This function checks neither validity nor names
+/// of the certificate.
 ///
 /// # Errors
 ///
-/// When a file is missing, unreadable or without what is looked for in it, when the key is that of
-/// no certificate, and when no client or no TLS takes such a certificate. This call blocks.
+/// When a file is missing, unreadable or without certificate or key, when the key belongs to none of
+/// the certificates, and when clients or TLS refuse every certificate of this kind. This call blocks.
 pub fn load(certificate: &Path, key: &Path) -> Result<Pair, CertificateError> {
     let chain = load_chain(certificate)?;
     let private_key = load_key(key)?;
     let provider = aws_lc_rs::default_provider();
     let signing = provider.key_provider.load_private_key(private_key).map_err(|source| {
-        // The certificate says more about the key than that it cannot be loaded.
+        // The certificate may show why the key cannot be loaded.
         match fitness::check(&chain[0], certificate, key) {
             Err(unfit) => unfit,
             Ok(()) => CertificateError::BadKey { path: key.to_owned(), source },
@@ -240,7 +240,7 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Pair, CertificateError> {
     Ok(Pair { certified: Arc::new(certified), is_reordered })
 }
 
-/// Reads a certificate chain: at least one certificate, not looked into.
+/// Reads a certificate chain of at least one certificate. Does not parse the certificates.
 ///
 /// # Errors
 ///
@@ -271,7 +271,7 @@ pub fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError>
     let file = read(path)?;
     let bytes = pem::tidy(&file);
     let contains = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
-    // PKCS#8 has a section of its own for this, the older formats a header inside of the usual one.
+    // PKCS#8 has a section of its own for encrypted keys, the older formats a header in the usual one.
     if contains(b"BEGIN ENCRYPTED PRIVATE KEY") || contains(b"Proc-Type: 4,ENCRYPTED") {
         let path = path.to_owned();
         return Err(CertificateError::EncryptedKey { path });
@@ -351,10 +351,10 @@ mod tests {
             (junk, &key, "the first certificate in"),
             (cut, &key, "a.crt is damaged"),
         ] {
-            let told = loaded(certificate, key).unwrap_err().to_string();
-            assert!(told.contains(expected), "{expected}: {told}");
+            let message = loaded(certificate, key).unwrap_err().to_string();
+            assert!(message.contains(expected), "{expected}: {message}");
         }
-        let told = load(Path::new("/nowhere.crt"), Path::new("/nowhere.key")).unwrap_err();
-        assert_eq!(told.to_string(), "there is no file /nowhere.crt");
+        let error = load(Path::new("/nowhere.crt"), Path::new("/nowhere.key")).unwrap_err();
+        assert_eq!(error.to_string(), "there is no file /nowhere.crt");
     }
 }

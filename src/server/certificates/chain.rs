@@ -1,4 +1,4 @@
-//! The order of a chain: the server's certificate, who issued it, who issued that.
+//! The order of a chain: the server's certificate, then each issuer.
 
 use rustls_pki_types::CertificateDer;
 use x509_parser::{
@@ -7,11 +7,12 @@ use x509_parser::{
 
 type Chain = Vec<CertificateDer<'static>>;
 
-/// Puts the certificate of the key first, and behind it each issuer that is there (RFC 5246
-/// §7.4.2); what belongs to no one of them stays, behind. True if the order was another.
+/// Puts the certificate of the key first, and after it each issuer that the file has (RFC 5246
+/// §7.4.2). Other certificates follow. Returns true if the order has changed.
 ///
-/// A chain in which each certificate comes somewhere before its issuer is left as it is: clients
-/// take it (RFC 8446 §4.4.2). So is one without a certificate of the key.
+/// A chain that begins with the certificate of the key, and in which each certificate precedes its
+/// issuer, stays as it is: clients accept it (RFC 8446 §4.4.2). So does a chain without a certificate
+/// of the key.
 pub(super) fn ordered(chain: Chain, key: &[u8]) -> (Chain, bool) {
     let parsed: Vec<_> = chain.iter().map(|der| X509Certificate::from_der(der).ok()).collect();
     let is_of_key = |certificate: &Option<(_, X509Certificate<'_>)>| {
@@ -32,7 +33,7 @@ pub(super) fn ordered(chain: Chain, key: &[u8]) -> (Chain, bool) {
     (order.into_iter().map(|index| chain[index].clone()).collect(), true)
 }
 
-/// The issuer of the last certificate of the path, that is not in the path yet.
+/// The issuer of the last certificate of the path, if it is not in the path yet.
 fn issuer(chain: &[Option<(&[u8], X509Certificate<'_>)>], path: &[usize]) -> Option<usize> {
     let (_, last) = chain[*path.last()?].as_ref()?;
     let mut named = chain.iter().enumerate().filter_map(|(index, certificate)| {
@@ -41,7 +42,7 @@ fn issuer(chain: &[Option<(&[u8], X509Certificate<'_>)>], path: &[usize]) -> Opt
         (is_named && !path.contains(&index)).then_some((index, certificate))
     });
     let first = named.next()?;
-    // An authority with several keys has a certificate for each, by the same name.
+    // An authority with several keys has a certificate of the same name for each of them.
     let of_key = std::iter::once(first).chain(named).find(|(_, certificate)| {
         let wanted = authority_key(last);
         wanted.is_some() && wanted == subject_key(certificate)

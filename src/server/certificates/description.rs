@@ -1,4 +1,4 @@
-//! What stands in a certificate, for people.
+//! The fields of a certificate, as text for people.
 
 use std::{fmt::Write as _, net::IpAddr};
 
@@ -7,15 +7,15 @@ use rustls_pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
-/// What stands in a certificate.
+/// The fields of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// The subject's distinguished name, like `CN=localhost`.
     pub subject: String,
     /// The issuer's distinguished name.
     pub issuer: String,
-    /// The subject alternative names: host names, IP addresses as they are written, and others with
-    /// their kind in front.
+    /// The subject alternative names: host names, IP addresses in their usual notation, and other names
+    /// with their kind in front.
     pub names: Vec<String>,
     /// When the certificate begins to be valid.
     pub not_before: Timestamp,
@@ -31,7 +31,7 @@ pub struct Description {
 #[error("the certificate is malformed")]
 pub struct Undescribable;
 
-/// Says what stands in a certificate. Nothing is verified.
+/// Returns the fields of a certificate. Verifies nothing.
 ///
 /// # Errors
 ///
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_validity_and_fingerprint_are_told() {
+    fn a_description_has_names_validity_and_fingerprint() {
         let key = rcgen::KeyPair::generate().unwrap();
         let names = ["registry.example.com", "192.0.2.1", "::1"].map(str::to_owned);
         let mut params = rcgen::CertificateParams::new(names.to_vec()).unwrap();
@@ -95,13 +95,13 @@ mod tests {
         params.not_after = rcgen::date_time_ymd(2053, 1, 2);
         let certificate = params.self_signed(&key).unwrap();
 
-        let told = describe(certificate.der()).unwrap();
-        assert_eq!(told.names, names);
-        assert_eq!(told.subject, "CN=rcgen self signed cert");
-        assert_eq!(told.issuer, told.subject);
-        assert_eq!(told.not_before.to_string(), "2026-01-02T00:00:00Z");
-        assert_eq!(told.not_after.to_string(), "2053-01-02T00:00:00Z");
-        assert_eq!(told.fingerprint.len(), 95);
+        let description = describe(certificate.der()).unwrap();
+        assert_eq!(description.names, names);
+        assert_eq!(description.subject, "CN=rcgen self signed cert");
+        assert_eq!(description.issuer, description.subject);
+        assert_eq!(description.not_before.to_string(), "2026-01-02T00:00:00Z");
+        assert_eq!(description.not_after.to_string(), "2053-01-02T00:00:00Z");
+        assert_eq!(description.fingerprint.len(), 95);
         assert_eq!(describe(&CertificateDer::from(vec![0; 9])), Err(Undescribable));
     }
 }

@@ -1,4 +1,4 @@
-//! What no client or no TLS takes, though it is a certificate: said with the way out.
+//! Refuses well-formed certificates that clients or TLS refuse, with the command that makes another.
 
 use std::{net::IpAddr, path::Path};
 
@@ -9,11 +9,11 @@ use x509_parser::{
 
 use super::CertificateError;
 
-/// The RSA keys that TLS signs with here, in bits.
+/// The lengths of RSA keys that the TLS library signs with, in bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// Refuses a server's certificate that cannot be served. One that is no certificate at all is for
-/// others to refuse.
+/// Refuses a server's certificate of an old version, or for an RSA key of another length. Accepts
+/// malformed certificates, which [`load`](super::load) refuses.
 ///
 /// # Errors
 ///

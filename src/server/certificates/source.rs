@@ -1,4 +1,4 @@
-//! Replacing the certificate while the server runs.
+//! The server's certificate, and its replacement while the server runs.
 
 use std::{
     fmt,
@@ -17,9 +17,9 @@ use rustls::{
 use super::{CertificateError, Pair, describe, load};
 use crate::stamp::Stamp;
 
-/// Hands the certificate in force to TLS: the same to everybody, whatever name they ask for.
+/// Gives TLS the current certificate: the same one for every name that a client asks for (SNI).
 ///
-/// Handshakes that run keep the certificate they began with; sessions and tickets outlive a change.
+/// A running handshake keeps the certificate that it began with. Sessions and tickets outlive a change.
 pub struct Resolver(ArcSwap<CertifiedKey>);
 
 impl Resolver {
@@ -29,19 +29,19 @@ impl Resolver {
         Self(ArcSwap::new(pair))
     }
 
-    /// Puts another certificate in force, for all handshakes that begin from now on.
+    /// Replaces the certificate for all handshakes that begin from now on.
     pub fn replace(&self, pair: Arc<CertifiedKey>) {
         self.0.store(pair);
     }
 
-    /// The certificate in force.
+    /// The current certificate.
     #[must_use]
     pub fn current(&self) -> Arc<CertifiedKey> {
         self.0.load_full()
     }
 
-    /// When the certificate in force ends. `None` for one that TLS takes and that cannot be read
-    /// otherwise.
+    /// When the current certificate expires. `None` where TLS accepts the certificate and the parser of
+    /// [`describe`] does not.
     #[must_use]
     pub fn not_after(&self) -> Option<Timestamp> {
         Some(describe(self.current().cert.first()?).ok()?.not_after)
@@ -60,17 +60,16 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// The files a certificate comes from, and how they looked when they were last read.
+/// The files of a certificate and its key, and their stamps when they were last read.
 ///
 /// Reading blocks; a running server calls this off its async workers.
 #[derive(Debug)]
 pub struct Source {
     certificate: PathBuf,
     key: PathBuf,
-    // Of both files. `None` makes the next look a reading one.
+    // The stamps of both files. `None` makes the next check read the files.
     seen: Option<[Stamp; 2]>,
-    /// Whether the file that was read last has its certificates in another order than they are
-    /// served in.
+    /// Whether the file read last has its certificates in another order than the server sends them.
     is_reordered: bool,
 }
 
@@ -105,12 +104,12 @@ impl Source {
     ///
     /// Those of [`load`].
     pub fn load(&mut self) -> Result<Arc<CertifiedKey>, CertificateError> {
-        // Looked at before they are read: a change in between is then noticed next time.
+        // The stamps precede the read, so that the next check notices a change in between.
         let stamps = [&self.certificate, &self.key].map(|path| Stamp::of(path));
         let now = SystemTime::now();
         let loaded = load(&self.certificate, &self.key);
-        // A pair that is broken stays broken until a file changes, and is told once. A failure to
-        // read may pass by itself.
+        // A broken pair stays broken until a file changes, so its error is reported once. A failed read
+        // may succeed next time.
         let lasting = !matches!(loaded, Err(CertificateError::Read { .. }));
         let settled = stamps.iter().all(|stamp| stamp.is_settled(now));
         self.seen = (lasting && settled).then_some(stamps);
@@ -119,45 +118,45 @@ impl Source {
         Ok(certified)
     }
 
-    /// What somebody should know about the file that was read last and is served all the same.
+    /// A remark for the operator about the file read last, which the server uses all the same.
     #[must_use]
     pub fn remark(&self) -> Option<String> {
         self.is_reordered.then(|| {
             format!(
-                "the certificates in {} are not in the order in which clients expect them; they are \
-                 served in that: the one of the key first, then who issued it",
+                "the certificates in {} are not in the order in which clients expect them; the server \
+                 sends them in that order: the certificate of the key first, then its issuers",
                 self.certificate.display()
             )
         })
     }
 
-    /// Reads the files again, for SIGHUP, and puts the pair in force.
+    /// Reads the files again, for SIGHUP, and replaces the certificate.
     ///
     /// # Errors
     ///
-    /// Those of [`load`]; the pair that was in force then stays in force.
+    /// Those of [`load`]; the current certificate then stays.
     pub fn reload(&mut self, resolver: &Resolver) -> Result<(), CertificateError> {
         resolver.replace(self.load()?);
         Ok(())
     }
 
-    /// Reads the files again if one has changed since they were last read; true if another
-    /// certificate is in force now.
+    /// Reads the files again if one has changed since they were last read. Returns true if it has
+    /// replaced the certificate.
     ///
-    /// Costs two calls of `stat` where nothing has changed. Changed are inode, size or a time;
+    /// Costs two calls of `stat` where nothing has changed. A change is another inode, size or time;
     /// symbolic links are followed. Files younger than two seconds are read at each call.
     ///
     /// # Errors
     ///
-    /// Those of [`load`], once for each state of the files; the pair that was in force stays in
-    /// force. One moment between the writing of two files is such a state, and passes.
+    /// Those of [`load`], once for each state of the files; the current certificate then stays. The
+    /// moment between the writes of the two files is such a state, and passes.
     pub fn reload_if_changed(&mut self, resolver: &Resolver) -> Result<bool, CertificateError> {
         let stamps = [&self.certificate, &self.key].map(|path| Stamp::of(path));
         if self.seen == Some(stamps) {
             return Ok(false);
         }
         let pair = self.load()?;
-        // The key belongs to the certificate: where this is the same, that is.
+        // The key belongs to the certificate: the same certificate has the same key.
         if pair.cert == resolver.current().cert {
             return Ok(false);
         }
