@@ -1,7 +1,7 @@
 //! Sockets: the listener, TLS, certificates and their reload, the drain at the end.
 //!
-//! This room takes a service and serves it. It knows nothing of registries, users or configuration
-//! files; what it can be told is in [`Options`].
+//! The module takes a service and serves it. It knows nothing of registries, users or configuration
+//! files; its settings are [`Options`].
 
 use std::{convert::Infallible, error::Error, future::ready, sync::Arc, time::Duration};
 
