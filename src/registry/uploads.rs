@@ -119,17 +119,12 @@ impl Uploads {
         let Upload { name, id, .. } = upload;
         let at = TreeKey::Upload(name, *id).key();
         let started = Bytes::from(purge::started_at(self.clock.now()));
-        let mut relying = self.tree.relying(name, None);
+        let mut notes = Vec::from_iter(upload.owner_note());
+        notes.push(Note { name: STARTED_AT, text: started });
         // A process that deletes the repository deletes the whole upload, or nothing of it.
-        loop {
-            let addition = relying.enter().await?;
-            let mut notes = Vec::from_iter(upload.owner_note());
-            notes.push(Note { name: STARTED_AT, text: started.clone() });
-            self.tree.staging().begin(&at, notes).await?;
-            if addition.end(Part::Repository).await? {
-                break;
-            }
-        }
+        let inside = self.tree.inside(name).await?;
+        self.tree.staging().begin(&at, notes).await?;
+        drop(inside);
         if let Some(mut session) = self.sessions.enter(*id).await {
             session.park(Hashed { hasher: Hasher::new(algorithm), length: 0 });
         }

@@ -26,7 +26,7 @@ mod staging;
 mod steps;
 
 #[cfg(test)]
-pub(crate) use self::steps::Work;
+pub(crate) use self::steps::{in_between, in_the_middle};
 
 /// Memory that keeps objects. Clones share it.
 #[derive(Clone, Debug, Default)]

@@ -4,7 +4,10 @@
 //! It survives the process that stages it, so that another one can go on with it. Beside its bytes it
 //! has *notes*: small texts by name, which the caller writes and reads and the backend only keeps.
 //!
-//! Two writers of one staged object at a time are the caller's fault.
+//! Two writers of one staged object at a time are the caller's fault. A repository may be deleted with what is
+//! staged below it at any time. A backend whose [fences](super::fences) are locks keeps that out while
+//! the caller is inside; one without locks does each of [`begin`](Staging::begin),
+//! [`resume`](Staging::resume), [`rest`](Staged::rest) and [`commit`](Staged::commit) at once.
 
 use std::{fmt, time::SystemTime};
 

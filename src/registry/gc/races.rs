@@ -6,7 +6,6 @@
 //! are values that a validation reads again.
 
 use std::{
-    future::Future,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -21,7 +20,7 @@ use crate::{
     storage::{
         Durability, Key, Storage as _,
         fences::{Fenced, Fences, Reliance, Stripe},
-        memory::{Memory as Objects, Mode, Work},
+        memory::{Memory as Objects, Mode, in_between, in_the_middle},
     },
 };
 
@@ -166,22 +165,6 @@ async fn judge(objects: &Objects, pushed: Result<Pushed, Error>, grace: Duration
     }
 }
 
-/// Lets `work` run until it has ended or waits for another process: time stands still while anything
-/// is at work.
-#[expect(clippy::disallowed_methods, reason = "the runtime ends with the test")]
-fn in_between(work: impl Future<Output = ()> + Send + 'static) -> (Work, Arc<tokio::sync::Notify>) {
-    let ended = Arc::new(tokio::sync::Notify::new());
-    let end = Arc::clone(&ended);
-    let work = Box::pin(async move {
-        tokio::spawn(async move {
-            work.await;
-            end.notify_one();
-        });
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    });
-    (work, ended)
-}
-
 /// What runs, and what runs in its middle.
 #[derive(Clone, Copy, Debug)]
 enum Order {
@@ -228,28 +211,6 @@ impl Case {
         };
         is_reached.then(|| outcome.lock().unwrap().take().unwrap())
     }
-}
-
-/// Runs `outer`, and `inner` before its `at`-th step, until both have ended; `false` when there is no
-/// such step.
-async fn in_the_middle<Outer, Inner>(
-    objects: &Objects,
-    at: usize,
-    outer: impl FnOnce(Objects) -> Outer,
-    inner: impl FnOnce(Objects) -> Inner,
-) -> bool
-where
-    Outer: Future<Output = ()>,
-    Inner: Future<Output = ()> + Send + 'static,
-{
-    let (work, ended) = in_between(inner(objects.clone()));
-    let interrupted = objects.interrupted(at, work);
-    outer(interrupted.clone()).await;
-    let is_reached = interrupted.steps() > at;
-    if is_reached {
-        ended.notified().await;
-    }
-    is_reached
 }
 
 /// Runs every interleaving of every push, and counts them.

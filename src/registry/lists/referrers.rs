@@ -15,7 +15,6 @@ use crate::{
         Error,
         tree::{LINK, TreeKey},
     },
-    storage::fences::Part,
 };
 
 /// How many entries a listing reads at a time.
@@ -178,16 +177,10 @@ impl Lists {
         }
         // A revision that has gone since it was read must not be entered any more.
         let revision = TreeKey::Revision(name, digest).key();
-        let mut relying = self.tree.relying(name, None);
-        loop {
-            let addition = relying.enter().await?;
-            if self.tree.storage().size(&revision).await?.is_none() {
-                return Ok(());
-            }
+        let _inside = self.tree.inside(name).await?;
+        if self.tree.storage().size(&revision).await?.is_some() {
             self.tree.enter(place, digest).await?;
-            if addition.end(Part::Repository).await? {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 }

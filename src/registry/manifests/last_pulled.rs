@@ -20,7 +20,7 @@ use super::Manifests;
 use crate::{
     oci::{Digest, RepositoryName},
     registry::{Error, tree::TreeKey},
-    storage::{Durability, fences::Part},
+    storage::Durability,
 };
 
 /// The shortest time between two records of one manifest.
@@ -85,20 +85,15 @@ impl Manifests {
 
     async fn write_pull(&self, name: &RepositoryName, digest: &Digest) -> Result<(), Error> {
         // Without a revision there is nothing to record, and the record alone would leave a folder.
-        let mut relying = self.tree.relying(name, None);
-        loop {
-            let addition = relying.enter().await?;
-            if self.tree.storage().size(&TreeKey::Revision(name, digest).key()).await?.is_none() {
-                return Ok(());
-            }
-            let key = TreeKey::Pulled(name, digest).key();
-            if !self.tree.storage().renew(&key).await? {
-                self.tree.storage().put(&key, Bytes::new(), Durability::Lazy).await?;
-            }
-            if addition.end(Part::Repository).await? {
-                return Ok(());
-            }
+        let _inside = self.tree.inside(name).await?;
+        if self.tree.storage().size(&TreeKey::Revision(name, digest).key()).await?.is_none() {
+            return Ok(());
         }
+        let key = TreeKey::Pulled(name, digest).key();
+        if !self.tree.storage().renew(&key).await? {
+            self.tree.storage().put(&key, Bytes::new(), Durability::Lazy).await?;
+        }
+        Ok(())
     }
 
     /// The recorded time of the last pull of a manifest.

@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+#[cfg(test)]
+mod tests;
+
 /// After this many stale validations a caller closes the fence of the repository itself, so that repeated
 /// deletions by others cannot keep it from its end.
 const STALE: u32 = 2;
@@ -154,6 +157,17 @@ impl Tree {
     ) -> Relying<'a> {
         let on = Reliance { repository: None, bytes: Some(self::bytes(bytes)) };
         Relying { tree: self, on, attempts: 0, alone: Some(alone) }
+    }
+
+    /// Enters a repository, for a caller that has nothing to validate: a backend with locks keeps its
+    /// deletion out until what this returns is dropped. Over one without locks what the caller writes may
+    /// outlive a deletion, as an upload that began after it, or as an entry that readers pass over.
+    pub(in crate::registry) async fn inside(
+        &self,
+        name: &RepositoryName,
+    ) -> Result<Box<dyn Entered>, Error> {
+        let on = Reliance { repository: Some(repository(name)), bytes: None };
+        Ok(self.storage().fences().enter(on).await?)
     }
 
     /// Closes the fence of a repository, for a deletion or for a push to an immutable tag.

@@ -19,7 +19,7 @@ use crate::{
         Error,
         tree::{HASHER, TreeKey},
     },
-    storage::{Note, fences::Part},
+    storage::Note,
 };
 
 /// Hashing fewer bytes again is cheaper than the sync that saving the state takes.
@@ -34,15 +34,10 @@ impl Uploads {
         session: &mut Session<'_>,
     ) -> Result<Intake, Error> {
         let at = TreeKey::Upload(name, id).key();
-        let mut relying = self.tree.relying(name, None);
         // An upload that goes with its repository meanwhile must not be written again.
-        let staged = loop {
-            let addition = relying.enter().await?;
-            let staged = self.tree.staging().resume(&at).await?.ok_or(Error::UploadUnknown)?;
-            if addition.end(Part::Repository).await? {
-                break staged;
-            }
-        };
+        let inside = self.tree.inside(name).await?;
+        let staged = self.tree.staging().resume(&at).await?.ok_or(Error::UploadUnknown)?;
+        drop(inside);
         let length = staged.position();
         let parked = session.take_parked();
         let algorithm = parked.as_ref().map(|parked| parked.hasher.algorithm());
@@ -89,21 +84,15 @@ impl Uploads {
         if worth_saving {
             notes.push(Note { name: HASHER, text: SavedHasher::encode(&hashed) });
         }
-        let mut relying = self.tree.relying(name, None);
-        loop {
-            // The note must not bring a deleted upload back.
-            let addition = match worth_saving {
-                true => Some(relying.enter().await?),
-                false => None,
-            };
-            if !intake.rest(notes.clone()).await? {
-                return Err(Error::UploadUnknown);
-            }
-            let Some(addition) = addition else { break };
-            if addition.end(Part::Repository).await? {
-                break;
-            }
+        // The note must not bring a deleted upload back.
+        let inside = match worth_saving {
+            true => Some(self.tree.inside(name).await?),
+            false => None,
+        };
+        if !intake.rest(notes).await? {
+            return Err(Error::UploadUnknown);
         }
+        drop(inside);
         session.park(hashed);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Staged objects in memory: as folders at their keys, as objects at keys that no list shows.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::SystemTime,
 };
@@ -26,11 +27,34 @@ impl Memory {
     }
 }
 
+/// Whether anything is staged at a key.
+fn is_staged(objects: &BTreeMap<String, Stored>, at: &Key) -> bool {
+    [DATA, STARTED_AT].iter().any(|name| objects.contains_key(at.child(name).as_str()))
+}
+
+/// Writes notes, all at once.
+fn insert(objects: &mut BTreeMap<String, Stored>, at: &Key, notes: Vec<Note>, now: SystemTime) {
+    for Note { name, text } in notes {
+        let stored = Stored { content: Content::Whole(text), modified: now };
+        objects.insert(at.child(name).to_string(), stored);
+    }
+}
+
 #[async_trait]
 impl Staging for Memory {
     async fn begin(&self, at: &Key, notes: Vec<Note>) -> Result<(), Error> {
-        for Note { name, text } in notes {
-            self.put(&self.staged_at(at).child(name), text, Durability::Lazy).await?;
+        let at = self.staged_at(at);
+        match self.shared.mode {
+            Mode::Folders => {
+                for Note { name, text } in notes {
+                    self.put(&at.child(name), text, Durability::Lazy).await?;
+                }
+            }
+            Mode::Objects => {
+                self.step().await;
+                let now = self.now();
+                insert(&mut *self.at("write", &at)?, &at, notes, now);
+            }
         }
         Ok(())
     }
@@ -86,6 +110,9 @@ impl Staging for Memory {
         let data = self.staged_at(at).child(DATA);
         let modified = self.now();
         let mut objects = self.at("open", &data)?;
+        if self.shared.mode == Mode::Objects && !is_staged(&objects, &self.staged_at(at)) {
+            return Ok(None);
+        }
         let found = objects.get(data.as_str());
         let bytes = match found.map(|stored| &stored.content) {
             Some(Content::Growing(bytes)) => Arc::clone(bytes),
@@ -148,10 +175,25 @@ impl Appender for MemoryStaged {
 #[async_trait]
 impl Staged for MemoryStaged {
     async fn rest(&mut self, notes: Vec<Note>) -> Result<bool, Error> {
-        if self.memory.length(&self.at).await?.is_none() {
-            return Ok(false);
+        let memory = &self.memory;
+        match memory.shared.mode {
+            Mode::Folders => {
+                if memory.length(&self.at).await?.is_none() {
+                    return Ok(false);
+                }
+                memory.begin(&self.at, notes).await?;
+            }
+            Mode::Objects => {
+                memory.step().await;
+                let at = memory.staged_at(&self.at);
+                let now = memory.now();
+                let mut objects = memory.at("write", &at)?;
+                if !is_staged(&objects, &at) {
+                    return Ok(false);
+                }
+                insert(&mut objects, &at, notes, now);
+            }
         }
-        self.memory.begin(&self.at, notes).await?;
         Ok(true)
     }
 

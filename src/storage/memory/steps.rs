@@ -8,7 +8,10 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
+
+use tokio::sync::Notify;
 
 use super::{Clock, Memory, Shared, locked};
 
@@ -75,4 +78,42 @@ impl Memory {
         };
         Self { shared: Arc::new(shared), steps: None }
     }
+}
+
+/// Lets `work` run until it has ended or waits for another process: time stands still while anything
+/// is at work.
+#[expect(clippy::disallowed_methods, reason = "the runtime ends with the test")]
+pub(crate) fn in_between(work: impl Future<Output = ()> + Send + 'static) -> (Work, Arc<Notify>) {
+    let ended = Arc::new(Notify::new());
+    let end = Arc::clone(&ended);
+    let work = Box::pin(async move {
+        tokio::spawn(async move {
+            work.await;
+            end.notify_one();
+        });
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    });
+    (work, ended)
+}
+
+/// Runs `outer`, and `inner` before its `at`-th step, until both have ended; `false` when there is no
+/// such step.
+pub(crate) async fn in_the_middle<Outer, Inner>(
+    objects: &Memory,
+    at: usize,
+    outer: impl FnOnce(Memory) -> Outer,
+    inner: impl FnOnce(Memory) -> Inner,
+) -> bool
+where
+    Outer: Future<Output = ()>,
+    Inner: Future<Output = ()> + Send + 'static,
+{
+    let (work, ended) = in_between(inner(objects.clone()));
+    let interrupted = objects.interrupted(at, work);
+    outer(interrupted.clone()).await;
+    let is_reached = interrupted.steps() > at;
+    if is_reached {
+        ended.notified().await;
+    }
+    is_reached
 }
