@@ -47,22 +47,23 @@ mod transport;
 mod unauthenticated;
 mod workers;
 
-/// What waits for a slow HTTP/1 client, besides one piece of a blob; and how long a request's head
-/// may be. podman asks for 1,024 ranges of a blob in one head of 22 KiB, over HTTP/1.1 only.
+/// The size of each buffer of an HTTP/1 connection. It bounds what the server holds for a slow client,
+/// beside one chunk of a blob, and the length of a request's head: podman asks for 1,024 ranges of a
+/// blob in one head of 22 KiB, over HTTP/1.1 only.
 const BUFFER: usize = 32 * 1024;
 
-/// How long the head of a request over HTTP/2 may be, unpacked. What clients send is below 2 KiB.
+/// The longest header list of an HTTP/2 request, decompressed. Clients send less than 2 KiB.
 const HEADER_LIST: u32 = 16 * 1024;
 
-/// What a client may send on one HTTP/2 stream, and on all of a connection, before it has to wait:
-/// enough for one upload at full rate and not all of the connection, whose window is what it can
-/// be made to hold.
+/// The flow-control window of an HTTP/2 stream (RFC 9113 §5.2): enough for one upload at full rate, and
+/// half of the connection's window.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+/// The flow-control window of an HTTP/2 connection: the most that the server buffers for its streams.
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// The most concurrent streams of an HTTP/2 connection.
 const MAX_STREAMS: u32 = 200;
 
-/// When the server stops, how long a connection that is being opened may take until it is known which
-/// version of HTTP its client speaks.
+/// When the server stops, how long it waits for new connections whose HTTP version is not known yet.
 const OPENING_GRACE: Duration = Duration::from_secs(1);
 
 /// A server that is listening.
@@ -70,22 +71,22 @@ const OPENING_GRACE: Duration = Duration::from_secs(1);
 pub struct Server {
     addr: Address,
     connection_limit: Arc<ConnectionLimit>,
-    /// The listener, every connection, and the streams of those that speak HTTP/2.
+    /// The accept loop, every connection, and the streams of HTTP/2 connections.
     tasks: TaskTracker,
-    /// Connections whose client has not shown yet which version of HTTP it speaks.
+    /// Connections whose HTTP version is not known yet.
     opening: TaskTracker,
-    /// The servers of the workers.
+    /// Ends axum-server on every worker.
     control: Control,
-    /// No new connections, no new requests.
+    /// Cancelled when the drain begins: no new connections, no new requests.
     stopping: CancellationToken,
-    /// No connections.
+    /// Cancelled when the drain has taken too long: closes all connections.
     stopped: CancellationToken,
 }
 
 impl Server {
-    /// Serves those who connect, with these `workers`, which have to outlive it. `tls` secures the
-    /// connections; without it they are plain. `service` gives for the other end of a connection the
-    /// service that answers what comes from there.
+    /// Serves the clients of `listener` on the runtimes of `workers`, which must outlive the server.
+    /// With `tls` the connections are TLS, without it plain HTTP. The server calls `service` once for
+    /// each connection; the returned service answers the requests of that peer.
     pub fn start<M, S, B>(
         listener: Listener,
         options: &Options,
@@ -138,7 +139,7 @@ impl Server {
         let until = stopping.clone();
         tasks.spawn(async move {
             until.run_until_cancelled(accept_loop.run()).await;
-            // From here on no client can connect.
+            // Closes the socket: from here on no client can connect.
             drop(accept_loop);
             if let Some(file) = file {
                 let _ = tokio::task::spawn_blocking(move || drop(file)).await;
@@ -147,29 +148,32 @@ impl Server {
         Self { addr, connection_limit, tasks, opening, control, stopping, stopped }
     }
 
-    /// Where it listens; with port 0 in the options, with the port that was chosen.
+    /// The address of the listener. If the options have port 0, it has the port that the system has
+    /// chosen.
     #[must_use]
     pub const fn addr(&self) -> &Address {
         &self.addr
     }
 
-    /// How many connections there are and may be.
+    /// The number of connections, and the connection limit.
     #[must_use]
     pub fn connections(&self) -> Connections {
         self.connection_limit.count()
     }
 
-    /// Tells the same whenever it is asked, for as long as anybody asks.
+    /// Returns a function with the result of [`connections`](Self::connections) at each call, for
+    /// metrics. It may outlive the server.
     pub fn count_connections(&self) -> impl Fn() -> Connections + Clone + Send + Sync + use<> {
         let connection_limit = Arc::clone(&self.connection_limit);
         move || connection_limit.count()
     }
 
-    /// Stops listening, lets requests that run finish for at most `drain`, then ends them.
+    /// Stops listening, and waits for running requests for at most `drain`; then closes all
+    /// connections.
     pub async fn stop(self, drain: Duration) {
-        // The accept loop first: axum-server takes what is handed over before it looks whether it is
-        // to stop. Then it drops connections that it is still opening, on which a request may be on its
-        // way.
+        // The accept loop ends first: axum-server prefers new connections to its own shutdown. The
+        // shutdown drops connections whose HTTP version is not known yet, and their clients may have
+        // sent a request, so it waits for these connections.
         self.stopping.cancel();
         self.tasks.close();
         self.opening.close();
@@ -186,14 +190,13 @@ impl Server {
     }
 }
 
-/// Sets what bounds HTTP on each connection of a server.
+/// Sets the limits and the versions of HTTP on each connection of a server.
 fn http_options(
     mut server: axum_server::Server<Connection, Acceptor>,
     options: &Options,
 ) -> axum_server::Server<Connection, Acceptor> {
     let http = server.http_builder();
-    // A keep-alive connection may be idle this long, and a request's head may take this long: hyper
-    // has one timer for both.
+    // hyper has one timer for idle keep-alive connections and for the head of a request.
     http.http1().header_read_timeout(options.idletimeout).max_buf_size(BUFFER);
     http.http2()
         .initial_stream_window_size(STREAM_WINDOW)

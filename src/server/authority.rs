@@ -1,16 +1,16 @@
-//! The local certificate authority, for servers that nobody has given a certificate.
+//! The local certificate authority, for servers whose configuration names no certificate.
 //!
-//! One directory holds four files: `ca.crt` and `ca.key`, the authority, made once and never
-//! overwritten, because clients are told to trust it; and `server.crt` and `server.key`, which the
-//! authority issues and renews. [`ensure`] makes and renews what needs it, [`renew`] makes a new
-//! server certificate in any case. `ca.key` may be kept elsewhere: a server certificate that is valid
-//! is served without it.
+//! One directory holds four files. `ca.crt` and `ca.key` are the authority: created once and never
+//! overwritten, because clients trust that certificate. `server.crt` and `server.key` are the server
+//! certificate, which the authority issues and renews. [`ensure`] creates missing files and renews the
+//! server certificate when necessary; [`renew`] issues a new one in any case. `ca.key` may be kept
+//! elsewhere: the server serves a valid certificate without it.
 
 mod constraints;
 mod error;
 mod files;
 mod names;
-mod upkeep;
+mod renewal;
 
 use std::path::{Path, PathBuf};
 
@@ -27,40 +27,41 @@ use zeroize::Zeroizing;
 use self::{constraints::Constraints, files::Access, names::Name};
 pub use self::{
     error::AuthorityError,
-    upkeep::{Outcome, Reason, Renew, ServerCertificate, ensure, examine, renew},
+    renewal::{Outcome, Reason, Renew, ServerCertificate, ensure, examine, renew},
 };
 
-/// The authority's certificate, which clients are told to trust.
+/// The file of the authority's certificate, which clients trust.
 pub const CA_CERTIFICATE: &str = "ca.crt";
-/// The authority's private key.
+/// The file of the authority's private key.
 pub const CA_KEY: &str = "ca.key";
-/// The server's certificate.
+/// The file of the server's certificate.
 pub const SERVER_CERTIFICATE: &str = "server.crt";
-/// The server's private key.
+/// The file of the server's private key.
 pub const SERVER_KEY: &str = "server.key";
 
-/// How many days a server certificate is valid where nothing else is asked for: the most that
-/// Apple's systems accept under an authority of one's own.
+/// The default validity of a server certificate in days: the longest that Apple's systems accept from
+/// a private authority.
 pub const DEFAULT_DAYS: u16 = 825;
 
-/// Ten years. Every client has to be told of a successor.
+/// The validity of an authority in days: ten years, because every client must be configured to trust
+/// its successor.
 const CA_DAYS: i64 = 3652;
 
-/// Certificates begin this much in the past, for clients whose clocks are late.
+/// How far in the past a certificate begins to be valid, for clients whose clocks are slow.
 const BACKDATED: Duration = Duration::minutes(5);
 
-/// What rcgen and X.509 count as the longest common name (RFC 5280, `ub-common-name`).
+/// The longest common name in characters (RFC 5280, `ub-common-name`).
 const MAX_COMMON_NAME: usize = 64;
 
-/// A certificate authority: a certificate and its key.
+/// A certificate authority: its certificate and its private key.
 pub struct Authority {
     root: Root,
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// The certificate of an authority, whose key may be kept elsewhere.
+/// The certificate of an authority. The key may be kept elsewhere.
 struct Root {
-    /// The file that it is from.
+    /// The file of the certificate.
     path: PathBuf,
     certificate: CertificateDer<'static>,
     not_after: OffsetDateTime,
@@ -69,28 +70,28 @@ struct Root {
 
 /// A certificate and its private key, both PEM.
 pub struct Issued {
-    /// The leaf alone: clients have the authority's certificate already, or do not trust it.
+    /// The leaf alone: clients that trust the authority have its certificate already.
     pub chain: String,
     /// The private key, PKCS#8.
     pub key: Zeroizing<String>,
 }
 
 impl Authority {
-    /// Loads the authority in a directory, or makes one for `hosts` if neither of its files is there;
-    /// true if it was made.
+    /// Loads the authority of a directory, or creates one for `hosts` if neither of its files exists.
+    /// Returns true if it has created one.
     ///
-    /// A new authority is an ECDSA P-256 key (mode 0600) with a certificate for ten years that may
-    /// sign certificates of servers, and revocation lists, and no further authorities; for the names
-    /// given, their parent domains, this machine and local addresses, and for no others. The key is
-    /// durable before the certificate appears. An existing one may also be made by other tools.
+    /// A new authority is an ECDSA P-256 key (mode 0600) with a certificate for ten years. It may sign
+    /// server certificates and revocation lists, and no other authorities. Its name constraints permit
+    /// `hosts`, their parent domains, this machine and local addresses. The key is durable before the
+    /// certificate appears. Another tool may have created an existing authority.
     ///
-    /// Of two processes that do this at the same time one may find the other's work half-done;
-    /// [`ensure`] and [`renew`] hold a lock against that.
+    /// This function takes no lock: of two concurrent callers, one may find only one of the other's
+    /// files. [`ensure`] and [`renew`] hold a lock.
     ///
     /// # Errors
     ///
-    /// When a name is malformed, when only one of the files is there, when they do not belong together or
-    /// cannot be used, and when they cannot be read or written.
+    /// When a name is malformed, when only one of the files exists, when the key is not the key of the
+    /// certificate, and when a file is malformed or cannot be read or written.
     pub fn load_or_create(
         directory: &Path,
         hosts: &[String],
@@ -107,18 +108,19 @@ impl Authority {
         if let Some(authority) = Self::load(directory)? {
             return Ok((authority, false));
         }
-        let (certificate, key) = (directory.join(CA_CERTIFICATE), directory.join(CA_KEY));
-        let signing = new_key()?;
+        let certificate_path = directory.join(CA_CERTIFICATE);
+        let key_path = directory.join(CA_KEY);
+        let key = new_key()?;
         let params = ca_params(now, &Constraints::around(names))?;
-        let own = params.self_signed(&signing).map_err(AuthorityError::Make)?;
-        let pem = Zeroizing::new(signing.serialize_pem());
-        files::write(&key, pem.as_bytes(), Access::Private)?;
-        files::write(&certificate, own.pem().as_bytes(), Access::Public)?;
-        let root = Root::new(own.into(), certificate)?;
-        Ok((Self::new(root, signing, &key)?, true))
+        let certificate = params.self_signed(&key).map_err(AuthorityError::Make)?;
+        let pem = Zeroizing::new(key.serialize_pem());
+        files::write(&key_path, pem.as_bytes(), Access::Private)?;
+        files::write(&certificate_path, certificate.pem().as_bytes(), Access::Public)?;
+        let root = Root::new(certificate.into(), certificate_path)?;
+        Ok((Self::new(root, key, &key_path)?, true))
     }
 
-    /// The authority in a directory; `None` if neither of its files is there.
+    /// Loads the authority of a directory; `None` if neither of its files exists.
     fn load(directory: &Path) -> Result<Option<Self>, AuthorityError> {
         let key = directory.join(CA_KEY);
         match (Root::load(directory)?, files::read(&key)?) {
@@ -136,21 +138,22 @@ impl Authority {
 
     fn new(root: Root, key: KeyPair, path: &Path) -> Result<Self, AuthorityError> {
         if root.public_key()? != key.subject_public_key_info() {
-            let (certificate, key) = (root.path, path.to_owned());
-            return Err(AuthorityError::Mismatch { certificate, key });
+            let key = path.to_owned();
+            return Err(AuthorityError::Mismatch { certificate: root.path, key });
         }
         let issuer = Issuer::from_ca_cert_der(&root.certificate, key)
             .map_err(|_| AuthorityError::NotAnAuthority { path: root.path.clone() })?;
         Ok(Self { root, issuer })
     }
 
-    /// Makes a key and a server certificate for the names (host names and IP addresses, as people
-    /// write them), valid for so many days (the first five minutes of them past), at most as long as
-    /// the authority is.
+    /// Creates a key and a server certificate for `names`: host names and IP addresses, also within
+    /// URLs. The certificate is valid for `days`, of which the first five minutes have passed, and at
+    /// most until the authority expires.
     ///
     /// # Errors
     ///
-    /// When a name is neither, or outside of the authority's constraints, or the authority has expired.
+    /// When a name is malformed, when the name constraints of the authority do not permit it, and when
+    /// the authority has expired.
     pub fn issue(&self, names: &[String], days: u16) -> Result<Issued, AuthorityError> {
         let names: Vec<_> = names.iter().map(|name| Name::parse(name)).collect::<Result<_, _>>()?;
         self.root.must_permit(&names)?;
@@ -159,7 +162,7 @@ impl Authority {
         Ok(Issued { chain, key: Zeroizing::new(key.serialize_pem()) })
     }
 
-    /// The certificate, as PEM, of a key that exists.
+    /// Issues a certificate for a key, and returns it as PEM.
     fn certify(
         &self,
         key: &KeyPair,
@@ -172,8 +175,8 @@ impl Authority {
         }
         let mut params = CertificateParams::default();
         params.not_before = now - BACKDATED;
-        // Counted from the beginning: Apple's limit of 825 days is exact. And no client accepts a
-        // certificate that outlives its authority.
+        // The days count from `not_before`, because Apple's limit of 825 days is exact. No client
+        // accepts a certificate after its authority has expired.
         let end = params.not_before + Duration::days(days.into());
         params.not_after = end.min(self.root.not_after);
         params.serial_number = Some(serial()?);
@@ -182,7 +185,7 @@ impl Authority {
             .map(Name::to_san)
             .collect::<Result<_, _>>()
             .map_err(AuthorityError::Make)?;
-        // For people; clients look at the alternative names.
+        // Clients compare the subject alternative names; people read the common name.
         let common = names.first().map(Name::to_string).unwrap_or_default();
         params.distinguished_name = common_name(if common.len() > MAX_COMMON_NAME {
             "Portcullis".to_owned()
@@ -199,7 +202,7 @@ impl Authority {
 }
 
 impl Root {
-    /// The certificate in a directory; `None` if its file is not there.
+    /// Loads the authority's certificate of a directory; `None` if its file does not exist.
     fn load(directory: &Path) -> Result<Option<Self>, AuthorityError> {
         let path = directory.join(CA_CERTIFICATE);
         let Some(pem) = files::read(&path)? else { return Ok(None) };
@@ -231,18 +234,18 @@ impl Root {
         }
     }
 
-    /// Refuses names that the authority may not vouch for.
+    /// Refuses names that the name constraints do not permit.
     fn must_permit(&self, names: &[Name]) -> Result<(), AuthorityError> {
         match names.iter().find(|name| !self.constraints.permit(name)) {
             None => Ok(()),
-            Some(name) => Err(AuthorityError::Outside {
+            Some(name) => Err(AuthorityError::NotPermitted {
                 name: name.to_string(),
                 directory: self.path.parent().unwrap_or_else(|| Path::new(".")).to_owned(),
             }),
         }
     }
 
-    /// Whether this authority's key has signed the certificate, be it expired or not.
+    /// Whether this authority's key has signed the certificate, which may have expired.
     fn has_issued(&self, leaf: &CertificateDer<'_>) -> bool {
         let Ok(anchor) = webpki::anchor_from_trusted_cert(&self.certificate) else {
             return false;
@@ -301,7 +304,7 @@ fn ca_params(
     });
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    // Whoever trusts it does not trust it for mail, or for code.
+    // A client that trusts the authority does not trust it for e-mail or code signing.
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.name_constraints = Some(constraints.to_rcgen());
     Ok(params)

@@ -248,13 +248,13 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Pair, CertificateError> {
 pub fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let bytes = read(path)?;
     let mut chain = Vec::new();
-    for certificate in CertificateDer::pem_slice_iter(&pem::tidy(&bytes)) {
+    for certificate in CertificateDer::pem_slice_iter(&pem::normalise(&bytes)) {
         let certificate = certificate
             .map_err(|source| CertificateError::Pem { path: path.to_owned(), source })?;
         chain.push(pem::certificate_alone(&certificate).to_vec().into());
     }
     if chain.is_empty() {
-        let other = pem::other_form(&bytes, path, pem::Wanted::Certificate);
+        let other = pem::other_format(&bytes, path, pem::Wanted::Certificate);
         return Err(
             other.unwrap_or_else(|| CertificateError::NoCertificate { path: path.to_owned() })
         );
@@ -269,7 +269,7 @@ pub fn load_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Certifica
 /// When the file is missing, unreadable, damaged, encrypted or has no key.
 pub fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let file = read(path)?;
-    let bytes = pem::tidy(&file);
+    let bytes = pem::normalise(&file);
     let contains = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
     // PKCS#8 has a section of its own for encrypted keys, the older formats a header in the usual one.
     if contains(b"BEGIN ENCRYPTED PRIVATE KEY") || contains(b"Proc-Type: 4,ENCRYPTED") {
@@ -277,7 +277,7 @@ pub fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateError>
         return Err(CertificateError::EncryptedKey { path });
     }
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|source| match source {
-        PemError::NoItemsFound => pem::other_form(&file, path, pem::Wanted::Key)
+        PemError::NoItemsFound => pem::other_format(&file, path, pem::Wanted::Key)
             .unwrap_or_else(|| CertificateError::NoKey { path: path.to_owned() }),
         source => CertificateError::Pem { path: path.to_owned(), source },
     })
@@ -311,10 +311,11 @@ mod tests {
     /// Writes both files and loads them.
     fn loaded(certificate: &str, key: &str) -> Result<Pair, CertificateError> {
         let dir = tempfile::tempdir().unwrap();
-        let (crt, pem) = (dir.path().join("a.crt"), dir.path().join("a.key"));
-        fs::write(&crt, certificate).unwrap();
-        fs::write(&pem, key).unwrap();
-        load(&crt, &pem)
+        let certificate_path = dir.path().join("a.crt");
+        let key_path = dir.path().join("a.key");
+        fs::write(&certificate_path, certificate).unwrap();
+        fs::write(&key_path, key).unwrap();
+        load(&certificate_path, &key_path)
     }
 
     #[test]

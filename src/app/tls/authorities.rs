@@ -62,7 +62,7 @@ impl Reload for ClientAuthorities {
             return Err(Kept::UntilRestart);
         };
         let mut authorities = self.authorities.lock().unwrap_or_else(PoisonError::into_inner);
-        match authorities.are_those_of(clients.as_ref()) {
+        match authorities.has_options(clients.as_ref()) {
             true => Ok(()),
             false => self.switch(&mut authorities, clients.as_ref()),
         }

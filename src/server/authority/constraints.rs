@@ -1,9 +1,9 @@
-//! The names that an authority may vouch for (RFC 5280 §4.2.1.10).
+//! Name constraints: the names for which an authority may issue certificates (RFC 5280 §4.2.1.10).
 //!
-//! Whoever gets hold of an authority's key can make a certificate for any site that its clients
-//! visit, unless its own certificate says for what names it is. A new authority is for the names
-//! that it is made for, those beside them, this machine, and addresses that lead nowhere on the
-//! Internet.
+//! A thief of an authority's key can issue a certificate for any site that its clients visit, unless
+//! the authority's certificate has name constraints. The constraints of a new authority permit the
+//! names that it is created for, their parent domains, this machine, and addresses that the Internet
+//! does not route.
 
 use std::net::IpAddr;
 
@@ -28,11 +28,11 @@ const LOCAL: [&str; 8] = [
     "fe80::/10",
 ];
 
-/// Domains that stand below a country's and belong to nobody, as in `co.uk`.
+/// Second-level domains under which a country registers names, as in `co.uk`.
 const PUBLIC: [&str; 12] =
     ["ac", "co", "com", "edu", "go", "gob", "gov", "mil", "ne", "net", "or", "org"];
 
-/// The names that an authority may vouch for. Host names stand for what is below them too.
+/// The name constraints of an authority. A host name stands for its subdomains too.
 #[derive(Debug, Default)]
 pub(super) struct Constraints {
     permitted: Subtrees,
@@ -46,8 +46,8 @@ struct Subtrees {
 }
 
 impl Constraints {
-    /// Of a new authority that is made for these names: they and their parent domains, this machine,
-    /// and local addresses.
+    /// The constraints of a new authority for `names`: these names and their parent domains, this
+    /// machine, and local addresses.
     pub(super) fn around(names: &[Name]) -> Self {
         let mut permitted = Subtrees {
             hosts: vec!["localhost".to_owned()],
@@ -70,7 +70,7 @@ impl Constraints {
         Self { permitted, excluded: Subtrees::default() }
     }
 
-    /// Of an authority that exists; of one without constraints, none.
+    /// The constraints of an existing authority. Without the extension, every name is permitted.
     pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
         let Ok(Some(constraints)) = certificate.name_constraints() else {
             return Self::default();
@@ -84,7 +84,7 @@ impl Constraints {
         }
     }
 
-    /// Whether the authority may vouch for the name.
+    /// Whether the authority may issue a certificate for the name.
     pub(super) fn permit(&self, name: &Name) -> bool {
         let Self { permitted, excluded } = self;
         let is_unconstrained = match name {
@@ -94,6 +94,7 @@ impl Constraints {
         (is_unconstrained || permitted.hold(name)) && !excluded.hold(name)
     }
 
+    /// The certificate extension.
     pub(super) fn to_rcgen(&self) -> NameConstraints {
         let subtrees = |subtrees: &Subtrees| {
             let hosts = subtrees.hosts.iter().cloned().map(GeneralSubtree::DnsName);
@@ -148,7 +149,7 @@ impl Subtrees {
     }
 }
 
-/// The domain above a host, where that is somebody's: not one that many share, such as `com` and
+/// The parent domain of a host; `None` for a domain with unrelated owners below it, such as `com` and
 /// `co.uk`.
 fn parent(host: &str) -> Option<&str> {
     let (_, parent) = host.split_once('.')?;
@@ -157,7 +158,7 @@ fn parent(host: &str) -> Option<&str> {
     (!is_public).then_some(parent)
 }
 
-/// An address and a mask, one behind the other.
+/// Parses the bytes of an address, followed by those of a mask.
 fn network(bytes: &[u8]) -> Option<IpNet> {
     let (address, mask): (IpAddr, IpAddr) = match bytes.len() {
         8 => (
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_authority_is_for_its_names_those_beside_them_and_local_addresses() {
+    fn new_authority_permits_its_names_their_siblings_and_local_addresses() {
         let given =
             names(&["registry.corp.example", "*.apps.example", "ci", "hub.co.uk", "203.0.113.7"]);
         let constraints = Constraints::around(&given);
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_certificate_says_is_read_back() {
+    fn constraints_of_a_certificate_are_read_back() {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
         let constraints = Constraints {

@@ -1,27 +1,27 @@
-//! What can go wrong with the authority, in sentences.
+//! The errors of the local certificate authority.
 
 use std::{io, path::PathBuf};
 
 use super::{CA_CERTIFICATE, CA_KEY, Reason, SERVER_CERTIFICATE, SERVER_KEY};
 
-/// Why the authority could not do what it was asked for. Each variant is a sentence that says what
-/// to do where that is not plain; causes from below are in `source()`.
+/// The authority cannot issue a certificate. Each message names the file or the name, and the remedy
+/// where it is not obvious; `source()` has the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    /// The directory cannot be made, opened or locked.
+    /// The directory cannot be created, opened or locked.
     #[error("cannot use the directory {}", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file is there and cannot be read.
+    /// A file exists and cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// A file cannot be written.
@@ -29,21 +29,21 @@ pub enum AuthorityError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Half of the authority is there.
+    /// Of the authority's certificate and key, only one exists.
     #[error(
-        "there is {} but no {}: put the missing one back, or move the other away so that a new authority is made",
+        "there is {} but no {}: put the missing file back, or move the other away to have a new authority made",
         present.display(), missing.display()
     )]
     Incomplete {
-        /// The file that is there.
+        /// The file that exists.
         present: PathBuf,
-        /// The file that is not.
+        /// The file that is missing.
         missing: PathBuf,
     },
-    /// The authority's key is kept elsewhere, and the server certificate cannot do any more without it.
+    /// The server certificate must be renewed, and the authority's key is kept elsewhere.
     #[error(
         "the certificate in {} cannot be used ({reason}), and {CA_KEY} is not there to make another: \
          run `portcullis certs` where it is kept, and put {SERVER_CERTIFICATE} and {SERVER_KEY} here",
@@ -52,36 +52,36 @@ pub enum AuthorityError {
     KeyElsewhere {
         /// The server certificate's file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why the certificate must be renewed.
         reason: Reason,
     },
-    /// A name is outside of what the authority may vouch for.
+    /// The name constraints of the authority do not permit a name.
     #[error(
-        "{} may not vouch for `{name}`: `portcullis certs --out {} --new-authority --host {name}` makes \
+        "the name constraints of {} do not permit `{name}`: `portcullis certs --out {} --new-authority --host {name}` makes \
          another authority, whose {CA_CERTIFICATE} clients have to trust in place of the old one",
         directory.join(CA_CERTIFICATE).display(), directory.display()
     )]
-    Outside {
+    NotPermitted {
         /// The name.
         name: String,
         /// The directory of the authority.
         directory: PathBuf,
     },
-    /// The authority's certificate is not PEM, or not that of an authority.
+    /// The authority's certificate is not PEM, or not the certificate of an authority.
     #[error("{} is not the certificate of a certificate authority", path.display())]
     NotAnAuthority {
         /// The certificate's file.
         path: PathBuf,
     },
-    /// A private key is not one that can sign certificates.
+    /// A private key is malformed, or of a kind that cannot sign certificates.
     #[error("the private key in {} cannot be used", path.display())]
     Key {
         /// The key's file.
         path: PathBuf,
-        /// What is wrong.
+        /// The parser's error.
         source: rcgen::Error,
     },
-    /// The authority's key is not that of its certificate.
+    /// The authority's key is not the key of its certificate.
     #[error("the private key in {} does not belong to the certificate in {}", key.display(), certificate.display())]
     Mismatch {
         /// The certificate's file.
@@ -89,27 +89,27 @@ pub enum AuthorityError {
         /// The key's file.
         key: PathBuf,
     },
-    /// The authority's time is over, and with it that of everything it could issue.
+    /// The authority has expired, and clients refuse every certificate that it has issued.
     #[error(
         "the certificate authority has expired: `portcullis certs --new-authority` makes another, whose {CA_CERTIFICATE} clients have to trust in place of the old one"
     )]
     Expired,
-    /// A name cannot stand in a certificate.
+    /// A name is neither a host name nor an IP address.
     #[error("`{name}` is neither a host name (in ASCII; others as `xn--…`) nor an IP address")]
     Name {
-        /// The name as it was given.
+        /// The name as in the configuration or on the command line.
         name: String,
     },
-    /// The server certificate is somebody else's, and is not replaced.
+    /// Another authority has issued the server certificate, so this one does not replace it.
     #[error("{} was not issued by the authority beside it: move it and its key away, or choose another directory", path.display())]
     Foreign {
         /// The certificate's file.
         path: PathBuf,
     },
-    /// A certificate could not be made.
+    /// A key or a certificate cannot be created.
     #[error("cannot make a certificate")]
     Make(#[source] rcgen::Error),
-    /// The system gave no random numbers.
-    #[error("the system gives no random numbers")]
+    /// The system's random number generator fails.
+    #[error("the random number generator of the system fails")]
     NoRandomNumbers,
 }

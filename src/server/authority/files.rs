@@ -1,4 +1,4 @@
-//! Files of the authority: read if they are there, written whole.
+//! Reads and atomically replaces the files of the authority.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -11,23 +11,23 @@ use zeroize::Zeroizing;
 
 use super::AuthorityError;
 
-/// Who may read a file.
+/// The users that may read a file.
 #[derive(Clone, Copy)]
 pub(super) enum Access {
-    /// Everybody: certificates, which are handed out.
+    /// All users: for certificates.
     Public,
-    /// The owner: keys.
+    /// The owner: for keys.
     Private,
 }
 
-/// Makes the directory if it is missing and keeps other processes that ask for the same lock out of
-/// it until the result is dropped.
+/// Creates the directory if it is missing, and locks it. Other processes that call this function wait
+/// until the returned file is dropped.
 pub(super) fn lock(directory: &Path) -> Result<File, AuthorityError> {
     let locked = (|| {
         fs::create_dir_all(directory)?;
         let directory = File::open(directory)?;
         match directory.lock() {
-            // File systems that have no locks go without.
+            // Some file systems have no locks.
             Err(e) if e.kind() != io::ErrorKind::Unsupported => Err(e),
             _ => Ok(directory),
         }
@@ -35,7 +35,7 @@ pub(super) fn lock(directory: &Path) -> Result<File, AuthorityError> {
     locked.map_err(|source| AuthorityError::Directory { path: directory.to_owned(), source })
 }
 
-/// The bytes of a file, `None` if there is no file.
+/// The bytes of a file; `None` if it does not exist.
 pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, AuthorityError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
@@ -44,14 +44,15 @@ pub(super) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, AuthorityE
     }
 }
 
-/// Gives those of the files that are there other names, which end with `suffix`.
+/// Renames the files `names` of the directory to `NAME.SUFFIX`, and ignores those that do not exist.
 pub(super) fn set_aside(
     directory: &Path,
     names: &[&str],
     suffix: &str,
 ) -> Result<(), AuthorityError> {
     for name in names {
-        let (path, aside) = (directory.join(name), directory.join(format!("{name}.{suffix}")));
+        let path = directory.join(name);
+        let aside = directory.join(format!("{name}.{suffix}"));
         match fs::rename(&path, aside) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(AuthorityError::Write { path, source }),
@@ -61,8 +62,9 @@ pub(super) fn set_aside(
     Ok(())
 }
 
-/// Writes a file: it is there whole or, after a crash, as it was before, and it stays after a power
-/// cut. A file that was there before keeps its owner, where the caller may set one.
+/// Replaces a file atomically and durably: after a crash it has the old bytes or the new ones, and a
+/// power cut after the return does not lose the new ones. The new file has the owner of the old one,
+/// if this process may set it.
 pub(super) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), AuthorityError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.tmp", uuid::Uuid::new_v4().simple()));
@@ -75,7 +77,8 @@ pub(super) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Aut
             file.set_permissions(Permissions::from_mode(0o644))?;
         }
         if let Ok(old) = fs::metadata(path) {
-            // Only root may: who renews as root should not lock the server out of its key.
+            // Only root may change the owner. The server must still be able to read its key after
+            // root has renewed the certificate.
             let _ = fchown(&file, Some(old.uid()), Some(old.gid()));
         }
         file.sync_all()?;
@@ -87,7 +90,7 @@ pub(super) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), Aut
         .sync_all()
     })();
     written.map_err(|source| {
-        // What matters is the error; a file left over is readable by its owner alone.
+        // The first error is returned. A temporary file that stays is readable by its owner only.
         let _ = fs::remove_file(temporary);
         AuthorityError::Write { path: path.to_owned(), source }
     })

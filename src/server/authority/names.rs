@@ -1,4 +1,4 @@
-//! The names a server certificate is made for.
+//! The subject alternative names of a server certificate.
 
 use std::{fmt, net::IpAddr};
 
@@ -7,8 +7,8 @@ use rustls_pki_types::DnsName;
 
 use super::AuthorityError;
 
-/// A subject alternative name: a host name in lower case, maybe with `*` as its first label, or an
-/// IP address.
+/// A subject alternative name: a host name in lower case, whose first label may be `*`, or an IP
+/// address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Host(String),
@@ -16,7 +16,7 @@ pub(super) enum Name {
 }
 
 impl Name {
-    /// Takes a name as people write it: a URL, with a port, an address in brackets.
+    /// Parses a name: a host name or an IP address, alone, in brackets, with a port, or in a URL.
     pub(super) fn parse(text: &str) -> Result<Self, AuthorityError> {
         let refuse = || AuthorityError::Name { name: text.to_owned() };
         let host = host_of(text).trim_end_matches('.').to_ascii_lowercase();
@@ -24,7 +24,7 @@ impl Name {
             return Ok(Self::Address(address));
         }
         let labels = host.strip_prefix("*.").unwrap_or(&host);
-        // Without this, `1.2.3` and `300.1.1.1` would pass for names.
+        // `DnsName` accepts `1.2.3` and `300.1.1.1`.
         let numeric =
             labels.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
         if numeric || DnsName::try_from(labels).is_err() {
@@ -50,7 +50,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// The names a certificate must have: the given ones and those of this machine for itself.
+/// The required names of a server certificate: `hosts`, `localhost` and the loopback addresses.
 pub(super) fn required(hosts: &[String]) -> Result<Vec<Name>, AuthorityError> {
     let mut names = Vec::new();
     let own = ["localhost", "127.0.0.1", "::1"];
@@ -60,19 +60,20 @@ pub(super) fn required(hosts: &[String]) -> Result<Vec<Name>, AuthorityError> {
     Ok(names)
 }
 
+/// Adds a name unless the list has it.
 pub(super) fn add(names: &mut Vec<Name>, name: Name) {
     if !names.contains(&name) {
         names.push(name);
     }
 }
 
-/// The machine's own name; `None` where it has none that can stand in a certificate.
+/// The host name of this machine; `None` if it is not a valid name.
 pub(super) fn of_this_machine() -> Option<Name> {
     let system = rustix::system::uname();
     Name::parse(system.nodename().to_str().ok()?).ok()
 }
 
-/// The host in `https://host:port/path`, any part of which but the host may be missing.
+/// The host in `https://host:port/path`. All other parts are optional.
 fn host_of(text: &str) -> &str {
     let text = text.trim();
     let text = text.split_once("://").map_or(text, |(_, rest)| rest);
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_host_is_found_in_whatever_people_write() {
+    fn host_is_found_in_urls_addresses_and_names_with_a_port() {
         for (text, name) in [
             ("registry.example.com", "registry.example.com"),
             ("Registry.Example.COM.", "registry.example.com"),

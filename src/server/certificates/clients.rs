@@ -1,4 +1,4 @@
-//! Certificates of clients: who may issue them, and who has to have one.
+//! Client certificates: their trust anchors, and the verifier of the handshake.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -27,16 +27,16 @@ use crate::{
     stamp::Stamp,
 };
 
-/// The files that say who issues client certificates, and how they looked when they were last read.
-/// Where there are no such files, no client is asked for a certificate.
+/// The files of `http.tls.clientcas`, and their stamps when they were last read. Without such files the
+/// server requests no client certificates.
 ///
 /// Reading blocks; a running server calls this off its async workers.
 #[derive(Debug)]
 pub struct Authorities {
     options: Option<ClientCertificates>,
-    // Of all files. `None` makes the next look a reading one.
+    // The stamps of all files. `None` makes the next check read the files.
     seen: Option<Vec<Stamp>>,
-    /// What was read last and could be used.
+    /// The certificates in force.
     certificates: Vec<CertificateDer<'static>>,
 }
 
@@ -47,38 +47,39 @@ impl Authorities {
         Self { options, seen: None, certificates: Vec::new() }
     }
 
-    /// Whether these are the ones that such a configuration asks for.
+    /// Whether the value was created with these options.
     #[must_use]
-    pub fn are_those_of(&self, options: Option<&ClientCertificates>) -> bool {
+    pub fn has_options(&self, options: Option<&ClientCertificates>) -> bool {
         self.options.as_ref() == options
     }
 
-    /// Reads the files, for the start of the server. Gives what looks at the certificates of
-    /// clients.
+    /// Reads the files at the start of the server. Returns the verifier of client certificates; `None`
+    /// without files.
     ///
     /// # Errors
     ///
-    /// When a file is missing, unreadable, damaged, or has no certificate in it.
+    /// When a file is missing, unreadable or damaged, or has no certificate.
     pub fn load(&mut self) -> Result<Option<Arc<dyn ClientCertVerifier>>, CertificateError> {
-        // Looked at before they are read: a change in between is then noticed next time.
-        let (stamps, now) = (self.stamps(), SystemTime::now());
+        // The stamps are taken before the files are read, so the next check sees a change in between.
+        let stamps = self.stamps();
+        let now = SystemTime::now();
         let read = self.read();
-        // What is broken stays so until a file changes, and is told once. A failure to read may pass
-        // by itself.
+        // A damaged file is reported once for each change. A file that cannot be read is tried again,
+        // since the cause may be temporary.
         let lasting = !matches!(read, Err(CertificateError::Read { .. }));
         let settled = stamps.iter().all(|stamp| stamp.is_settled(now));
         self.seen = (lasting && settled).then_some(stamps);
-        let (certificates, verifier) = read?;
+        let TrustAnchors { certificates, verifier } = read?;
         self.certificates = certificates;
         Ok(verifier)
     }
 
-    /// Reads the files again, for SIGHUP, and puts in force what they say; true if that is
-    /// something else.
+    /// Reads the files again, for SIGHUP, and puts their certificates in force. Returns true if the
+    /// certificates have changed.
     ///
     /// # Errors
     ///
-    /// Those of [`load`](Self::load); what was in force then stays in force.
+    /// Those of [`load`](Self::load); the old certificates then stay in force.
     pub fn reload(&mut self, tls: &Tls) -> Result<bool, CertificateError> {
         let before = self.certificates.clone();
         let verifier = self.load()?;
@@ -89,7 +90,7 @@ impl Authorities {
         Ok(is_other)
     }
 
-    /// As [`reload`](Self::reload), if one of the files has changed since they were last read.
+    /// As [`reload`](Self::reload), if a file has changed since the files were last read.
     ///
     /// # Errors
     ///
@@ -106,12 +107,13 @@ impl Authorities {
         files.map(|path| Stamp::of(path)).collect()
     }
 
-    fn read(&self) -> Result<(Vec<CertificateDer<'static>>, Asked), CertificateError> {
-        let (mut certificates, mut issuers) = (Vec::new(), Vec::new());
-        let mut hints = RootCertStore::empty();
+    fn read(&self) -> Result<TrustAnchors, CertificateError> {
         let Some(ClientCertificates { authorities, demand }) = &self.options else {
-            return Ok((certificates, None));
+            return Ok(TrustAnchors { certificates: Vec::new(), verifier: None });
         };
+        let mut certificates = Vec::new();
+        let mut issuers = Vec::new();
+        let mut hints = RootCertStore::empty();
         for path in authorities {
             let read = load_chain(path).map_err(|error| match error {
                 CertificateError::NoCertificate { path } => CertificateError::NoAuthority { path },
@@ -132,21 +134,29 @@ impl Authorities {
             hints: hints.subjects(),
             algorithms: default_provider().signature_verification_algorithms,
         };
-        Ok((certificates, Some(Arc::new(verifier))))
+        Ok(TrustAnchors { certificates, verifier: Some(Arc::new(verifier)) })
     }
 }
 
-/// Somebody who may issue certificates, for a while.
+/// The certificates of the files, and the verifier that trusts them.
+struct TrustAnchors {
+    certificates: Vec<CertificateDer<'static>>,
+    /// `None`: the server requests no client certificates.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+/// An authority that may issue client certificates while its own certificate is valid.
 #[derive(Debug)]
 struct Issuer {
     validity: Validity,
+    /// Trusts this authority only.
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
 impl Issuer {
-    /// `None` for a certificate that is no authority's (RFC 5280 §4.2.1.9 and §4.2.1.3): that
-    /// somebody is listed does not let them let in others. webpki looks at neither, nor at the
-    /// time, where a certificate is a root.
+    /// Returns `None` for a certificate that is not an authority's (RFC 5280 §4.2.1.9 and §4.2.1.3): a
+    /// listed client must not issue certificates for other clients. webpki checks neither these
+    /// extensions nor the validity of a trust anchor.
     fn new(certificate: &CertificateDer<'static>) -> Result<Option<Self>, CertificateError> {
         let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
             return Ok(None);
@@ -160,7 +170,7 @@ impl Issuer {
             return Ok(None);
         }
         let mut root = RootCertStore::empty();
-        // It went into another store before.
+        // Adding it to `hints` has succeeded, so it is well-formed.
         let _ = root.add(certificate.clone());
         let provider = Arc::new(default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(root), provider);
@@ -168,35 +178,33 @@ impl Issuer {
     }
 }
 
-/// A moment as certificates have it.
-fn moment(now: UnixTime) -> Option<ASN1Time> {
+/// Converts rustls' time to that of x509-parser.
+fn asn1_time(now: UnixTime) -> Option<ASN1Time> {
     ASN1Time::from_timestamp(i64::try_from(now.as_secs()).ok()?).ok()
 }
 
-/// What looks at the certificates of clients, if they are asked for any.
-type Asked = Option<Arc<dyn ClientCertVerifier>>;
-
-/// Looks at the certificates of clients as Go does for registry:2. All clients are told whose
-/// certificates are looked for, and none gets by without a proof that it has the key.
+/// Verifies client certificates as Go does for registry:2. The server sends every client the names of
+/// the accepted authorities, and every client must prove that it has the key of its certificate.
 #[derive(Debug)]
 struct Verifier {
     demand: ClientAuth,
     issuers: Vec<Issuer>,
+    /// The certificates of the files.
     listed: Vec<CertificateDer<'static>>,
-    /// Whose certificates clients are asked for.
+    /// The names of the accepted authorities (RFC 8446 §4.2.4).
     hints: Vec<DistinguishedName>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
-    /// Whether the certificate stands in the files itself, and may be used by a client now. A client
-    /// that has signed its own is let in so, although most tools make an authority of it, which
-    /// could not be a client otherwise.
-    fn lists(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
+    /// Whether the files list the certificate itself, and a client may use it now. This accepts a
+    /// self-signed client certificate, which most tools mark as an authority's and which webpki refuses
+    /// as a client's for that reason.
+    fn is_listed(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
         let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
             return false;
         };
-        let is_valid = moment(now).is_some_and(|now| parsed.validity().is_valid_at(now));
+        let is_valid = asn1_time(now).is_some_and(|now| parsed.validity().is_valid_at(now));
         let is_for_clients = parsed.extended_key_usage().is_ok_and(|usage| {
             usage.is_none_or(|usage| usage.value.client_auth || usage.value.any)
         });
@@ -227,25 +235,25 @@ impl ClientCertVerifier for Verifier {
                 Ok(ClientCertVerified::assertion())
             }
             ClientAuth::VerifyClientCertIfGiven | ClientAuth::RequireAndVerifyClientCert => {
-                if self.lists(certificate, now) {
+                if self.is_listed(certificate, now) {
                     return Ok(ClientCertVerified::assertion());
                 }
-                let mut why = rustls::CertificateError::UnknownIssuer.into();
+                let mut refusal = rustls::CertificateError::UnknownIssuer.into();
                 let valid = |issuer: &&Issuer| {
-                    moment(now).is_some_and(|now| issuer.validity.is_valid_at(now))
+                    asn1_time(now).is_some_and(|now| issuer.validity.is_valid_at(now))
                 };
                 for issuer in self.issuers.iter().filter(valid) {
                     match issuer.verifier.verify_client_cert(certificate, intermediates, now) {
                         Ok(verified) => return Ok(verified),
-                        // What is wrong with the certificate itself says more than that this
-                        // one has not issued it.
+                        // Any other error says more about the certificate than that this
+                        // authority has not issued it.
                         Err(rustls::Error::InvalidCertificate(
                             rustls::CertificateError::UnknownIssuer,
                         )) => {}
-                        Err(error) => why = error,
+                        Err(error) => refusal = error,
                     }
                 }
-                Err(why)
+                Err(refusal)
             }
         }
     }

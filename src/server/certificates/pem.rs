@@ -1,9 +1,8 @@
-//! PEM as it comes out of people's tools, made into what the parser finds the sections of.
+//! Normalises PEM (RFC 7468) for the parser, and recognises files of other formats.
 //!
-//! The parser wants each boundary in a line of its own. Files lose that when they are joined without
-//! a newline between them, when an editor puts a byte order mark in front, and when a text goes
-//! through a variable that turns line breaks into spaces. OpenSSL's older names of the section are
-//! understood as well.
+//! The parser requires each boundary on a line of its own. A file violates this after a concatenation
+//! without a newline, after an editor has added a byte order mark, and after a shell variable has
+//! turned line breaks into spaces. OpenSSL's older labels are accepted too.
 
 use std::path::Path;
 
@@ -14,48 +13,59 @@ use super::CertificateError;
 
 const DASHES: &[u8] = b"-----";
 
-/// No label is longer.
+/// The longest label that is recognised.
 const LONGEST_LABEL: usize = 64;
 
-/// The same sections, with each boundary in a line of its own. What stands around them is kept.
-pub(super) fn tidy(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+/// Puts each boundary on a line of its own, and keeps the text around the sections.
+pub(super) fn normalise(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut rest = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    // As long as it can become: growing would leave copies of a key behind.
+    // The capacity is the longest result: an allocation that grows would leave a copy of a key in
+    // freed memory.
     let boundaries = bytes.windows(DASHES.len()).filter(|window| *window == DASHES).count();
-    let mut tidied = Zeroizing::new(Vec::with_capacity(bytes.len() + 2 * boundaries));
+    let mut normal = Zeroizing::new(Vec::with_capacity(bytes.len() + 2 * boundaries));
     while let Some(start) = find(rest, DASHES) {
         let (before, from) = rest.split_at(start);
-        tidied.extend_from_slice(before);
+        normal.extend_from_slice(before);
         match boundary(from) {
-            Some((kind, label, len)) => {
-                tidied.push(b'\n');
+            Some(Boundary { kind, label, len }) => {
+                normal.push(b'\n');
                 for part in [DASHES, kind, without_prefix(label), DASHES, b"\n"] {
-                    tidied.extend_from_slice(part);
+                    normal.extend_from_slice(part);
                 }
                 rest = &from[len..];
             }
             None => {
-                tidied.push(b'-');
+                normal.push(b'-');
                 rest = &from[1..];
             }
         }
     }
-    tidied.extend_from_slice(rest);
-    tidied
+    normal.extend_from_slice(rest);
+    normal
 }
 
-/// `BEGIN ` or `END `, the label and the length of the boundary that the text begins with.
-fn boundary(text: &[u8]) -> Option<(&'static [u8], &[u8], usize)> {
+/// A boundary of a section, such as `-----BEGIN CERTIFICATE-----`.
+struct Boundary<'a> {
+    /// `BEGIN ` or `END `.
+    kind: &'static [u8],
+    label: &'a [u8],
+    /// The length of the boundary.
+    len: usize,
+}
+
+/// Parses the boundary at the beginning of the text.
+fn boundary(text: &[u8]) -> Option<Boundary<'_>> {
     let text = text.strip_prefix(DASHES)?;
     let kind = [&b"BEGIN "[..], b"END "].into_iter().find(|kind| text.starts_with(kind))?;
     let label = &text[kind.len()..];
     let end = find(&label[..label.len().min(LONGEST_LABEL + DASHES.len())], DASHES)?;
     let is_label = |b: &u8| b.is_ascii_alphanumeric() || *b == b' ';
     let label = &label[..end];
-    label.iter().all(is_label).then_some((kind, label, 2 * DASHES.len() + kind.len() + end))
+    let len = 2 * DASHES.len() + kind.len() + end;
+    label.iter().all(is_label).then_some(Boundary { kind, label, len })
 }
 
-/// The label as RFC 7468 has it.
+/// The label of RFC 7468 for a label of OpenSSL.
 fn without_prefix(label: &[u8]) -> &[u8] {
     match label {
         b"X509 CERTIFICATE" | b"TRUSTED CERTIFICATE" => b"CERTIFICATE",
@@ -63,11 +73,11 @@ fn without_prefix(label: &[u8]) -> &[u8] {
     }
 }
 
-fn find(text: &[u8], what: &[u8]) -> Option<usize> {
-    text.windows(what.len()).position(|window| window == what)
+fn find(text: &[u8], needle: &[u8]) -> Option<usize> {
+    text.windows(needle.len()).position(|window| window == needle)
 }
 
-/// The certificate without what OpenSSL writes behind a trusted one.
+/// The certificate of a `TRUSTED CERTIFICATE` section, without the trust settings that OpenSSL appends.
 pub(super) fn certificate_alone(der: &[u8]) -> &[u8] {
     match X509Certificate::from_der(der) {
         Ok((rest, _)) => &der[..der.len() - rest.len()],
@@ -75,33 +85,33 @@ pub(super) fn certificate_alone(der: &[u8]) -> &[u8] {
     }
 }
 
-/// What somebody looks for in a file.
+/// The kind of section that the caller looks for.
 #[derive(Clone, Copy)]
 pub(super) enum Wanted {
     Certificate,
     Key,
 }
 
-/// What a file is that has no section of the kind that is looked for, where that can be told.
-pub(super) fn other_form(bytes: &[u8], path: &Path, wanted: Wanted) -> Option<CertificateError> {
-    let (what, command) = match (wanted, form(bytes)?) {
-        (_, Form::Utf16) => ("encoded in UTF-16", "iconv -f UTF-16 -t UTF-8 FILE > NEW"),
-        (Wanted::Certificate, Form::Pkcs12) => {
+/// The error that names the format of a file without a section of the wanted kind; `None` where the
+/// format is unknown.
+pub(super) fn other_format(bytes: &[u8], path: &Path, wanted: Wanted) -> Option<CertificateError> {
+    let (what, command) = match (wanted, format_of(bytes)?) {
+        (_, Format::Utf16) => ("encoded in UTF-16", "iconv -f UTF-16 -t UTF-8 FILE > NEW"),
+        (Wanted::Certificate, Format::Pkcs12) => {
             ("PKCS#12 (.pfx, .p12)", "openssl pkcs12 -in FILE -nokeys -out NEW")
         }
-        (Wanted::Key, Form::Pkcs12) => {
+        (Wanted::Key, Format::Pkcs12) => {
             ("PKCS#12 (.pfx, .p12)", "openssl pkcs12 -in FILE -nocerts -nodes -out NEW")
         }
-        (Wanted::Certificate, Form::Pkcs7) => {
+        (Wanted::Certificate, Format::Pkcs7) => {
             ("PKCS#7 (.p7b)", "openssl pkcs7 -in FILE -print_certs -out NEW")
         }
-        (Wanted::Certificate, Form::Der) => ("DER", "openssl x509 -inform der -in FILE -out NEW"),
-        (Wanted::Key, Form::Der) => ("DER", "openssl pkey -inform der -in FILE -out NEW"),
-        (Wanted::Certificate, Form::Request) => (
-            "a request that nobody has signed yet",
-            "openssl x509 -req -in FILE -signkey KEY -out NEW",
-        ),
-        (Wanted::Key, Form::OpenSsh) => ("a key of OpenSSH", "ssh-keygen -p -N '' -m PEM -f FILE"),
+        (Wanted::Certificate, Format::Der) => ("DER", "openssl x509 -inform der -in FILE -out NEW"),
+        (Wanted::Key, Format::Der) => ("DER", "openssl pkey -inform der -in FILE -out NEW"),
+        (Wanted::Certificate, Format::Request) => {
+            ("a certificate signing request", "openssl x509 -req -in FILE -signkey KEY -out NEW")
+        }
+        (Wanted::Key, Format::OpenSsh) => ("an OpenSSH key", "ssh-keygen -p -N '' -m PEM -f FILE"),
         _ => return None,
     };
     let file = path.display().to_string();
@@ -109,7 +119,7 @@ pub(super) fn other_form(bytes: &[u8], path: &Path, wanted: Wanted) -> Option<Ce
     Some(CertificateError::NotPem { path: path.to_owned(), what, command })
 }
 
-enum Form {
+enum Format {
     Utf16,
     Pkcs12,
     Pkcs7,
@@ -118,16 +128,18 @@ enum Form {
     OpenSsh,
 }
 
-fn form(bytes: &[u8]) -> Option<Form> {
+fn format_of(bytes: &[u8]) -> Option<Format> {
     let has = |label: &[u8]| find(bytes, &[DASHES, b"BEGIN ", label, DASHES].concat()).is_some();
     match bytes {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some(Form::Utf16),
-        // A sequence whose length takes two bytes, and in PKCS#12 version 3 first (RFC 7292 §4).
-        [0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..] => Some(Form::Pkcs12),
-        [0x30, 0x77 | 0x81 | 0x82, ..] => Some(Form::Der),
-        _ if has(b"PKCS7") => Some(Form::Pkcs7),
-        _ if has(b"CERTIFICATE REQUEST") || has(b"NEW CERTIFICATE REQUEST") => Some(Form::Request),
-        _ if has(b"OPENSSH PRIVATE KEY") => Some(Form::OpenSsh),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some(Format::Utf16),
+        // A DER sequence whose length takes two bytes. PKCS#12 begins with version 3 (RFC 7292 §4).
+        [0x30, 0x82, _, _, 0x02, 0x01, 0x03, ..] => Some(Format::Pkcs12),
+        [0x30, 0x77 | 0x81 | 0x82, ..] => Some(Format::Der),
+        _ if has(b"PKCS7") => Some(Format::Pkcs7),
+        _ if has(b"CERTIFICATE REQUEST") || has(b"NEW CERTIFICATE REQUEST") => {
+            Some(Format::Request)
+        }
+        _ if has(b"OPENSSH PRIVATE KEY") => Some(Format::OpenSsh),
         _ => None,
     }
 }
@@ -137,8 +149,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boundaries_get_lines_of_their_own_and_the_rest_stays() {
-        for (text, tidied) in [
+    fn boundaries_are_put_on_lines_of_their_own_and_the_rest_stays() {
+        for (text, normal) in [
             (
                 "\u{feff}-----BEGIN A-----\nAA==\n-----END A-----\n",
                 "\n-----BEGIN A-----\n\nAA==\n\n-----END A-----\n\n",
@@ -153,7 +165,7 @@ mod tests {
             ("-----BEGIN A", "-----BEGIN A"),
             ("", ""),
         ] {
-            assert_eq!(tidy(text.as_bytes()).as_slice(), tidied.as_bytes(), "{text:?}");
+            assert_eq!(normalise(text.as_bytes()).as_slice(), normal.as_bytes(), "{text:?}");
         }
     }
 }

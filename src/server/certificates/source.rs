@@ -180,11 +180,12 @@ mod tests {
     impl Files {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let (certificate, key) = (dir.path().join("a.crt"), dir.path().join("a.key"));
+            let certificate = dir.path().join("a.crt");
+            let key = dir.path().join("a.key");
             Self { _dir: dir, certificate, key }
         }
 
-        /// Writes a new pair, as old as given.
+        /// Writes a new pair of this age, and returns the PEM of the certificate and of the key.
         fn write(&self, age: Duration) -> (String, String) {
             let key = rcgen::KeyPair::generate().unwrap();
             let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -206,7 +207,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn another_pair_in_the_files_comes_into_force() {
+    fn new_pair_in_the_files_is_put_in_force() {
         let files = Files::new();
         files.write(HOUR);
         let mut source = Source::new(files.certificate.clone(), files.key.clone());
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn young_files_are_read_each_time_and_old_ones_once() {
+    fn young_files_are_read_at_each_check_and_old_ones_once() {
         let files = Files::new();
         files.write(Duration::ZERO);
         let mut source = Source::new(files.certificate.clone(), files.key.clone());
@@ -233,19 +234,19 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_pair_leaves_the_old_one_in_force_and_is_told_once() {
+    fn broken_pair_is_reported_once_and_the_old_one_stays_in_force() {
         let files = Files::new();
         let (certificate, _) = files.write(HOUR);
         let mut source = Source::new(files.certificate.clone(), files.key.clone());
         let resolver = Resolver::new(source.load().unwrap());
         let first = resolver.current();
 
-        // Half-way of a renewal: the key is the new one, the certificate still the old one.
+        // A renewal is half done: the key is new, the certificate old.
         let (renewed, _) = files.write(HOUR);
         fs::write(&files.certificate, certificate).unwrap();
         files.grow_old(HOUR);
-        let told = source.reload_if_changed(&resolver).unwrap_err();
-        assert!(matches!(told, CertificateError::Mismatch { .. }), "{told}");
+        let error = source.reload_if_changed(&resolver).unwrap_err();
+        assert!(matches!(error, CertificateError::Mismatch { .. }), "{error}");
         assert!(!source.reload_if_changed(&resolver).unwrap());
         assert!(source.reload(&resolver).is_err());
         assert_eq!(resolver.current().cert, first.cert);
@@ -255,7 +256,7 @@ mod tests {
         assert_ne!(resolver.current().cert, first.cert);
 
         fs::remove_file(&files.key).unwrap();
-        let told = source.reload_if_changed(&resolver).unwrap_err();
-        assert!(matches!(told, CertificateError::Missing { .. }), "{told}");
+        let error = source.reload_if_changed(&resolver).unwrap_err();
+        assert!(matches!(error, CertificateError::Missing { .. }), "{error}");
     }
 }

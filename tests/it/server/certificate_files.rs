@@ -205,7 +205,7 @@ fn a_file_of_another_form_is_named_with_the_command_that_makes_pem_of_it() {
             "leaf.csr",
             "leaf.key",
             "http.tls.certificate",
-            "leaf.csr is a request that nobody",
+            "leaf.csr is a certificate signing request",
             false,
         ),
     ] {

@@ -1,4 +1,4 @@
-//! When a server certificate is made, renewed or left alone.
+//! Decides when a server certificate is issued, renewed or kept, and writes it.
 
 use std::{
     fmt,
@@ -20,84 +20,88 @@ use super::{
 };
 use crate::server::certificates::{self, CertificateError, Description};
 
-/// A certificate with less time than this is renewed.
+/// How long before its end a certificate is renewed.
 const RENEW_BEFORE: Duration = Duration::days(30);
 
 /// What [`ensure`] and [`renew`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Whether the authority was made just now; clients have to be told of it.
+    /// Whether the call has created an authority, which clients do not trust yet.
     pub created_authority: bool,
-    /// What became of the server's certificate.
+    /// The result for the server certificate.
     pub certificate: ServerCertificate,
 }
 
-/// What became of the server's certificate.
+/// The result of [`ensure`] or [`renew`] for the server certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerCertificate {
-    /// It is as it should be.
+    /// The certificate is valid, and its names are complete.
     Kept,
-    /// It was not issued by this authority and is left alone, whatever state it is in.
+    /// This authority has not issued the certificate, so it stays as it is, even when it is malformed or
+    /// has expired.
     Foreign,
-    /// It is valid and should be another, for this reason, and the authority's key is kept elsewhere.
+    /// The certificate is valid and must be renewed for this reason, but the authority's key is kept
+    /// elsewhere.
     Outdated(Reason),
-    /// A new one was written.
+    /// A new certificate was issued for this reason.
     Issued(Reason),
 }
 
-/// Why a server certificate was issued.
+/// Why a server certificate is issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// There was none.
+    /// There is no certificate.
     Missing,
-    /// Its key was missing, or was another one: so a crash between the two writes looks.
-    KeyDoesNotFit,
-    /// It had less than thirty days left, or none.
+    /// The key is missing, or is the key of another certificate: the state after a crash between the
+    /// two writes.
+    KeyMismatch,
+    /// The certificate has expired, or expires within thirty days.
     Expires(Timestamp),
-    /// This name was not in it.
+    /// The certificate lacks this name.
     LacksName(String),
-    /// [`renew`] was called.
-    Asked,
+    /// The caller of [`renew`] has requested it.
+    Requested,
 }
 
-/// Makes what is missing in the directory, and renews the server certificate if this authority
-/// issued it and it has less than 30 days left, lacks a name, or does not fit its key.
+/// Creates the missing files of the directory. Renews the server certificate if this authority has
+/// issued it and it expires within 30 days, lacks a name, or has another key than the key's file.
 ///
-/// The names are the given hosts (`http.host` and the like: scheme, port and path are taken off),
-/// `localhost`, `127.0.0.1` and `::1`. A new certificate also has the machine's own name and keeps
-/// the names of the one it replaces; that the machine's name has changed is no reason for a new one,
-/// since that of a container changes with every start.
+/// The required names are `hosts` (such as `http.host`, without scheme, port and path), `localhost`,
+/// `127.0.0.1` and `::1`. A new certificate also has the host name of this machine and the names of the
+/// certificate that it replaces. A change of the host name alone is no reason to renew, since that of a
+/// container changes at every start.
 ///
-/// A certificate of other origin is never touched, and if it is there without any authority, none is
-/// made. Where `ca.key` is kept elsewhere, a certificate that is valid is left as it is. A new
-/// authority is for the names that it is made for and what is near to them
-/// ([`Authority::load_or_create`]). Two processes that do this at the same time follow one another. This call blocks.
+/// A certificate of another issuer stays as it is; where it exists without an authority, no authority
+/// is created. Where `ca.key` is kept elsewhere, a valid certificate stays as it is. The name
+/// constraints of a new authority permit the required names and their parent domains
+/// ([`Authority::load_or_create`]). A lock of the directory serialises concurrent processes. This call
+/// blocks.
 ///
 /// # Errors
 ///
-/// When a name cannot stand in a certificate or is outside of what the authority may vouch for, when
-/// the authority is incomplete, unusable or expired, and when files cannot be read or written.
+/// When a name is malformed or the name constraints of the authority do not permit it, when the
+/// authority is incomplete, unusable or expired, and when files cannot be read or written.
 pub fn ensure(directory: &Path, hosts: &[String]) -> Result<Outcome, AuthorityError> {
     ensure_at(directory, hosts, OffsetDateTime::now_utc())
 }
 
-/// What [`renew`] makes.
+/// What [`renew`] creates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renew {
-    /// A server certificate, and an authority where one is missing.
+    /// A server certificate, and an authority if it is missing.
     Certificate,
-    /// Another authority, which clients have to be told to trust, and its server certificate. The
-    /// files of the old ones stay beside the new ones, with the time in their names.
+    /// Another authority, which clients do not trust yet, and its server certificate. The old files stay
+    /// beside the new ones, with the time in their names.
     Authority,
 }
 
-/// Makes a new server certificate with a new key, valid for so many days, and an authority if it
-/// is missing, or another one if that is asked for. The names are those of [`ensure`].
+/// Issues a new server certificate with a new key, valid for `days`. Creates an authority if it is
+/// missing, or if `what` requests another one. The names are those of [`ensure`].
 ///
 /// # Errors
 ///
-/// Those of [`ensure`], and [`AuthorityError::Foreign`] when the certificate that is there was not
-/// issued by this authority.
+/// Those of [`ensure`], and [`AuthorityError::Foreign`] when another authority has issued the existing
+/// certificate.
 pub fn renew(
     directory: &Path,
     hosts: &[String],
@@ -106,19 +110,20 @@ pub fn renew(
 ) -> Result<Outcome, AuthorityError> {
     let required = names::required(hosts)?;
     let _lock = files::lock(directory)?;
-    let place = Place::look(directory)?;
-    let foreign = AuthorityError::Foreign { path: place.certificate.clone() };
-    if place.holds_only_foreign() {
+    let server = ServerFiles::read(directory)?;
+    let foreign = AuthorityError::Foreign { path: server.certificate.clone() };
+    if server.holds_only_foreign() {
         return Err(foreign);
     }
     let now = OffsetDateTime::now_utc();
-    let old = match (&place.certificate_pem, Root::load(directory)?) {
+    let old = match (&server.certificate_pem, Root::load(directory)?) {
         (None, _) => None,
         (Some(_), None) => {
-            let (present, missing) = (directory.join(CA_KEY), directory.join(CA_CERTIFICATE));
+            let present = directory.join(CA_KEY);
+            let missing = directory.join(CA_CERTIFICATE);
             return Err(AuthorityError::Incomplete { present, missing });
         }
-        (Some(_), Some(root)) => match place.leaf(&root) {
+        (Some(_), Some(root)) => match server.leaf(&root) {
             Leaf::None => None,
             Leaf::Foreign => return Err(foreign),
             Leaf::Ours(old) => Some(old),
@@ -132,29 +137,29 @@ pub fn renew(
         )?;
     }
     let mut wanted = required.clone();
-    add_old(&mut wanted, old.as_ref());
+    add_names_of(&mut wanted, old.as_ref());
     let (authority, created_authority) = Authority::load_or_create_at(directory, &wanted, now)?;
     authority.root.must_permit(&required)?;
     let names = names_for(required, old.as_ref(), &authority.root);
     let key = new_key()?;
-    place.write(&key, &authority.certify(&key, &names, days, now)?)?;
-    Ok(Outcome { created_authority, certificate: ServerCertificate::Issued(Reason::Asked) })
+    server.write(&key, &authority.certify(&key, &names, days, now)?)?;
+    Ok(Outcome { created_authority, certificate: ServerCertificate::Issued(Reason::Requested) })
 }
 
-/// Whether [`ensure`] could do what it is for, as far as that can be seen without making anything.
+/// Checks whether [`ensure`] can succeed, without writing anything.
 ///
 /// # Errors
 ///
-/// Those of [`ensure`], but for a directory that it could not make and files that it could not write.
+/// Those of [`ensure`], except for a directory that cannot be created and files that cannot be written.
 pub fn examine(directory: &Path, hosts: &[String]) -> Result<(), AuthorityError> {
     let required = names::required(hosts)?;
-    let place = Place::look(directory)?;
+    let server = ServerFiles::read(directory)?;
     let now = OffsetDateTime::now_utc();
-    if place.holds_only_foreign() {
+    if server.holds_only_foreign() {
         return Ok(());
     }
-    if let Some(root) = place.root_alone(directory)? {
-        return place.without_key(&root, &required, now).map(|_| ());
+    if let Some(root) = server.root_without_key(directory)? {
+        return server.check_without_key(&root, &required, now).map(|_| ());
     }
     let Some(authority) = Authority::load(directory)? else { return Ok(()) };
     if authority.root.not_after <= now {
@@ -170,39 +175,38 @@ fn ensure_at(
 ) -> Result<Outcome, AuthorityError> {
     let required = names::required(hosts)?;
     let _lock = files::lock(directory)?;
-    let place = Place::look(directory)?;
-    if place.holds_only_foreign() {
+    let server = ServerFiles::read(directory)?;
+    if server.holds_only_foreign() {
         return Ok(Outcome { created_authority: false, certificate: ServerCertificate::Foreign });
     }
-    if let Some(root) = place.root_alone(directory)? {
-        let certificate = place.without_key(&root, &required, now)?;
+    if let Some(root) = server.root_without_key(directory)? {
+        let certificate = server.check_without_key(&root, &required, now)?;
         return Ok(Outcome { created_authority: false, certificate });
     }
     let (authority, created_authority) = Authority::load_or_create_at(directory, &required, now)?;
     let done = |certificate| Outcome { created_authority, certificate };
     let root = &authority.root;
-    let (reason, old) = match place.leaf(root) {
+    let (reason, old) = match server.leaf(root) {
         Leaf::None => (Reason::Missing, None),
         Leaf::Foreign => return Ok(done(ServerCertificate::Foreign)),
-        Leaf::Ours(old) => match place.fault(&old, &required, root, now)? {
+        Leaf::Ours(old) => match server.renewal_reason(&old, &required, root, now)? {
             None => return Ok(done(ServerCertificate::Kept)),
             Some(reason) => (reason, Some(old)),
         },
     };
     root.must_permit(&required)?;
     let names = names_for(required, old.as_ref(), root);
-    let key = match &place.key_pem {
-        // A key without a certificate may be somebody's, waiting for one: it is certified, not
-        // replaced.
-        Some(pem) if reason == Reason::Missing => read_key(pem, &place.key)?,
+    let key = match &server.key_pem {
+        // A user may have put a key here to have it certified, so a key without a certificate stays.
+        Some(pem) if reason == Reason::Missing => read_key(pem, &server.key)?,
         _ => new_key()?,
     };
-    place.write(&key, &authority.certify(&key, &names, DEFAULT_DAYS, now)?)?;
+    server.write(&key, &authority.certify(&key, &names, DEFAULT_DAYS, now)?)?;
     Ok(done(ServerCertificate::Issued(reason)))
 }
 
-/// The server's two files, and what was found there.
-struct Place {
+/// The files of the server certificate and its key, and their bytes.
+struct ServerFiles {
     certificate: PathBuf,
     key: PathBuf,
     certificate_pem: Option<Zeroizing<Vec<u8>>>,
@@ -210,14 +214,17 @@ struct Place {
     has_authority: bool,
 }
 
+/// The server certificate in the directory.
 enum Leaf {
     None,
+    /// Another authority has issued it.
     Foreign,
+    /// This authority has issued it.
     Ours(Description),
 }
 
-impl Place {
-    fn look(directory: &Path) -> Result<Self, AuthorityError> {
+impl ServerFiles {
+    fn read(directory: &Path) -> Result<Self, AuthorityError> {
         let certificate = directory.join(SERVER_CERTIFICATE);
         let key = directory.join(SERVER_KEY);
         Ok(Self {
@@ -231,22 +238,22 @@ impl Place {
         })
     }
 
-    /// Whether somebody has put a certificate here and does without the authority.
+    /// Whether the directory has a server certificate and no authority.
     fn holds_only_foreign(&self) -> bool {
         self.certificate_pem.is_some() && !self.has_authority
     }
 
-    /// The authority's certificate, where that is here and the key is not, beside a certificate for
-    /// the server: the key is kept elsewhere.
-    fn root_alone(&self, directory: &Path) -> Result<Option<Root>, AuthorityError> {
+    /// The authority's certificate, where the authority's key is kept elsewhere: the directory has a
+    /// server certificate and no `ca.key`.
+    fn root_without_key(&self, directory: &Path) -> Result<Option<Root>, AuthorityError> {
         if self.certificate_pem.is_none() || directory.join(CA_KEY).exists() {
             return Ok(None);
         }
         Root::load(directory)
     }
 
-    /// What becomes of the server certificate where nothing can be signed.
-    fn without_key(
+    /// The result for the server certificate where the authority's key is kept elsewhere.
+    fn check_without_key(
         &self,
         root: &Root,
         required: &[Name],
@@ -257,12 +264,12 @@ impl Place {
             Leaf::Ours(old) => old,
         };
         let over = old.not_after.as_second() <= now.unix_timestamp();
-        match self.fault(&old, required, root, now)? {
+        match self.renewal_reason(&old, required, root, now)? {
             None => Ok(ServerCertificate::Kept),
-            // That it ends is said in time by whoever looks at what is served.
+            // The watch on the served certificate warns of its end.
             Some(Reason::Expires(_)) if !over => {
-                let lacking = lacking(&old, required);
-                Ok(lacking.map_or(ServerCertificate::Kept, |name| {
+                let missing = missing_name(&old, required);
+                Ok(missing.map_or(ServerCertificate::Kept, |name| {
                     ServerCertificate::Outdated(Reason::LacksName(name))
                 }))
             }
@@ -287,7 +294,7 @@ impl Place {
     }
 
     /// Why the certificate needs to be renewed, if it does.
-    fn fault(
+    fn renewal_reason(
         &self,
         old: &Description,
         required: &[Name],
@@ -296,24 +303,24 @@ impl Place {
     ) -> Result<Option<Reason>, AuthorityError> {
         match certificates::load(&self.certificate, &self.key) {
             Ok(_) => {}
-            // A failure to read is no reason to write.
+            // A file that cannot be read now may be valid.
             Err(CertificateError::Read { path, source }) => {
                 return Err(AuthorityError::Read { path, source });
             }
-            Err(_) => return Ok(Some(Reason::KeyDoesNotFit)),
+            Err(_) => return Ok(Some(Reason::KeyMismatch)),
         }
         let end = old.not_after.as_second();
-        // What the authority's own end has cut short cannot be made longer; one that is expired is
-        // tried, for the sake of the message.
+        // A renewal cannot outlive the authority. An expired certificate is renewed in any case, since
+        // the attempt returns the error of the expired authority.
         let renewable = end < root.not_after.unix_timestamp() || end <= now.unix_timestamp();
         if renewable && end < (now + RENEW_BEFORE).unix_timestamp() {
             return Ok(Some(Reason::Expires(old.not_after)));
         }
-        Ok(lacking(old, required).map(Reason::LacksName))
+        Ok(missing_name(old, required).map(Reason::LacksName))
     }
 
-    /// Writes both files, the key first: after a crash in between the key does not fit, which
-    /// [`ensure`] repairs and the loading of the pair refuses.
+    /// Writes both files, the key first. After a crash between the writes the key is not the key of the
+    /// certificate: [`certificates::load`] refuses the pair, and [`ensure`] repairs it.
     fn write(&self, key: &KeyPair, chain: &str) -> Result<(), AuthorityError> {
         let pem = Zeroizing::new(key.serialize_pem());
         files::write(&self.key, pem.as_bytes(), Access::Private)?;
@@ -321,19 +328,19 @@ impl Place {
     }
 }
 
-/// The first of the names that a certificate is not for.
-fn lacking(old: &Description, required: &[Name]) -> Option<String> {
+/// The first required name that a certificate lacks.
+fn missing_name(old: &Description, required: &[Name]) -> Option<String> {
     required.iter().map(Name::to_string).find(|name| !old.names.contains(name))
 }
 
-/// The names of a new certificate: beside those that it must have, the machine's own and those of the
-/// one that it replaces, as far as the authority may vouch for them. That of a container changes with
-/// every start, and is then outside.
+/// The names of a new certificate: the required ones, the host name of this machine, and the names of
+/// the old certificate. The name constraints may exclude the latter two: the host name of a container
+/// changes at every start.
 fn names_for(mut names: Vec<Name>, old: Option<&Description>, root: &Root) -> Vec<Name> {
-    let mut more = Vec::new();
-    more.extend(names::of_this_machine());
-    add_old(&mut more, old);
-    for name in more {
+    let mut optional = Vec::new();
+    optional.extend(names::of_this_machine());
+    add_names_of(&mut optional, old);
+    for name in optional {
         if root.constraints.permit(&name) {
             names::add(&mut names, name);
         }
@@ -341,9 +348,9 @@ fn names_for(mut names: Vec<Name>, old: Option<&Description>, root: &Root) -> Ve
     names
 }
 
-fn add_old(names: &mut Vec<Name>, old: Option<&Description>) {
+fn add_names_of(names: &mut Vec<Name>, old: Option<&Description>) {
     for name in old.iter().flat_map(|old| &old.names) {
-        // Names of other kinds were not written by this code.
+        // The authority issues host names and IP addresses only.
         if let Ok(name) = Name::parse(name) {
             names::add(names, name);
         }
@@ -353,11 +360,13 @@ fn add_old(names: &mut Vec<Name>, old: Option<&Description>) {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("there was none"),
-            Self::KeyDoesNotFit => f.write_str("its key was missing or did not fit"),
-            Self::Expires(at) => write!(f, "the old one ends at {at}"),
-            Self::LacksName(name) => write!(f, "the old one was not for {name}"),
-            Self::Asked => f.write_str("a new one was asked for"),
+            Self::Missing => f.write_str("it is missing"),
+            Self::KeyMismatch => {
+                f.write_str("its key is missing, or belongs to another certificate")
+            }
+            Self::Expires(at) => write!(f, "it expires at {at}"),
+            Self::LacksName(name) => write!(f, "it lacks the name {name}"),
+            Self::Requested => f.write_str("a new one was requested"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The states a directory can be in, and what becomes of each.
+//! [`ensure`], [`renew`] and [`examine`] on each state of a directory.
 
 use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _};
 
@@ -36,7 +36,7 @@ fn issued(outcome: Outcome) -> Reason {
 }
 
 #[test]
-fn a_new_directory_gets_an_authority_and_a_certificate_that_verifies() {
+fn new_directory_gets_an_authority_and_a_certificate_that_verifies() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("made/here");
     let outcome = ensure(&dir, &hosts(&["https://registry.example.com:5000"])).unwrap();
@@ -58,7 +58,7 @@ fn a_new_directory_gets_an_authority_and_a_certificate_that_verifies() {
     assert_eq!(leaf.issuer, ca.subject);
     assert!(ca.subject.starts_with("CN=Portcullis local CA"), "{}", ca.subject);
 
-    // As a client does it.
+    // A client verifies a certificate so.
     let chain = certificates::load_chain(&dir.join(SERVER_CERTIFICATE)).unwrap();
     let root = certificates::load_chain(&dir.join(CA_CERTIFICATE)).unwrap();
     let anchors = [webpki::anchor_from_trusted_cert(&root[0]).unwrap()];
@@ -78,7 +78,7 @@ fn a_new_directory_gets_an_authority_and_a_certificate_that_verifies() {
 }
 
 #[test]
-fn what_is_as_it_should_be_is_left_byte_for_byte() {
+fn valid_files_stay_byte_for_byte() {
     let dir = tempfile::tempdir().unwrap();
     ensure(dir.path(), &[]).unwrap();
     let before = files(dir.path());
@@ -89,7 +89,7 @@ fn what_is_as_it_should_be_is_left_byte_for_byte() {
 }
 
 #[test]
-fn a_certificate_near_its_end_or_without_a_name_is_renewed_and_keeps_its_names() {
+fn certificate_that_expires_soon_or_lacks_a_name_is_renewed_with_its_old_names() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     ensure(dir, &hosts(&["one.corp.example"])).unwrap();
@@ -115,19 +115,20 @@ fn a_certificate_near_its_end_or_without_a_name_is_renewed_and_keeps_its_names()
 }
 
 #[test]
-fn a_crash_between_the_two_writes_is_repaired() {
+fn crash_between_the_two_writes_is_repaired() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     ensure(dir, &[]).unwrap();
-    let (certificate, key) = (dir.join(SERVER_CERTIFICATE), dir.join(SERVER_KEY));
+    let certificate = dir.join(SERVER_CERTIFICATE);
+    let key = dir.join(SERVER_KEY);
 
-    // The new key is there, the certificate is that of the old one.
+    // The crash was in a renewal: the key is new, the certificate old.
     fs::write(&key, new_key().unwrap().serialize_pem()).unwrap();
     assert!(certificates::load(&certificate, &key).is_err());
-    assert_eq!(issued(ensure(dir, &[]).unwrap()), Reason::KeyDoesNotFit);
+    assert_eq!(issued(ensure(dir, &[]).unwrap()), Reason::KeyMismatch);
     certificates::load(&certificate, &key).unwrap();
 
-    // The same for the very first one: the key is kept.
+    // The crash was at the first start: there is a key and no certificate, and the key is kept.
     let first = fs::read(&key).unwrap();
     fs::remove_file(&certificate).unwrap();
     assert_eq!(issued(ensure(dir, &[]).unwrap()), Reason::Missing);
@@ -135,13 +136,14 @@ fn a_crash_between_the_two_writes_is_repaired() {
     assert_eq!(fs::read(&key).unwrap(), first);
 
     fs::remove_file(&key).unwrap();
-    assert_eq!(issued(ensure(dir, &[]).unwrap()), Reason::KeyDoesNotFit);
+    assert_eq!(issued(ensure(dir, &[]).unwrap()), Reason::KeyMismatch);
     certificates::load(&certificate, &key).unwrap();
 }
 
 #[test]
-fn somebody_elses_certificate_is_never_touched() {
-    let (other, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+fn certificate_of_another_authority_stays() {
+    let other = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     ensure(other.path(), &[]).unwrap();
     for file in [SERVER_CERTIFICATE, SERVER_KEY] {
@@ -153,7 +155,7 @@ fn somebody_elses_certificate_is_never_touched() {
     assert!(matches!(renew(dir, &[], 90, Renew::Certificate), Err(AuthorityError::Foreign { .. })));
     assert_eq!(files(dir), before);
 
-    // Beside an authority, which has the same name and another key.
+    // The authority of the directory has the same subject as the issuer, and another key.
     Authority::load_or_create(dir, &[]).unwrap();
     let before = files(dir);
     let outcome = ensure(dir, &hosts(&["new.corp.example"])).unwrap();
@@ -166,18 +168,19 @@ fn somebody_elses_certificate_is_never_touched() {
 }
 
 #[test]
-fn half_an_authority_and_a_strange_one_are_errors_that_change_nothing() {
-    let (other, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+fn incomplete_and_mismatched_authorities_are_refused_and_files_stay() {
+    let other = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     ensure(other.path(), &[]).unwrap();
     ensure(dir, &[]).unwrap();
     let whole = files(dir);
 
     fs::remove_file(dir.join(SERVER_CERTIFICATE)).unwrap();
-    for (file, told) in [(CA_KEY, "ca.crt but no"), (CA_CERTIFICATE, "ca.key but no")] {
+    for (file, expected) in [(CA_KEY, "ca.crt but no"), (CA_CERTIFICATE, "ca.key but no")] {
         fs::remove_file(dir.join(file)).unwrap();
         let error = ensure(dir, &[]).unwrap_err().to_string();
-        assert!(error.contains(told), "{error}");
+        assert!(error.contains(expected), "{error}");
         fs::write(dir.join(file), &whole[file]).unwrap();
     }
     fs::write(dir.join(SERVER_CERTIFICATE), &whole[SERVER_CERTIFICATE]).unwrap();
@@ -192,7 +195,7 @@ fn half_an_authority_and_a_strange_one_are_errors_that_change_nothing() {
 }
 
 #[test]
-fn nothing_outlives_the_authority() {
+fn certificates_end_with_their_authority() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     ensure(dir, &[]).unwrap();
@@ -201,7 +204,7 @@ fn nothing_outlives_the_authority() {
     let late = now() + Duration::days(3640);
     assert!(matches!(issued(ensure_at(dir, &[], late).unwrap()), Reason::Expires(_)));
     assert_eq!(described(dir, SERVER_CERTIFICATE).not_after, ca.not_after);
-    // A certificate that cannot be made longer is not made anew at each start.
+    // A certificate that ends with its authority is not renewed at each start.
     let kept = ensure_at(dir, &[], late).unwrap();
     assert_eq!(kept.certificate, ServerCertificate::Kept);
     let over = ensure_at(dir, &[], now() + Duration::days(3660));
@@ -209,7 +212,7 @@ fn nothing_outlives_the_authority() {
 }
 
 #[test]
-fn renewing_makes_a_new_key_and_nothing_prints_one() {
+fn renewal_makes_a_new_key_and_debug_output_has_no_key() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let outcome = renew(dir, &hosts(&["one.corp.example"]), 10, Renew::Certificate).unwrap();
@@ -230,14 +233,14 @@ fn renewing_makes_a_new_key_and_nothing_prints_one() {
 }
 
 #[test]
-fn a_valid_certificate_is_served_without_the_authoritys_key_and_an_expired_one_is_not() {
+fn valid_certificate_is_kept_without_the_authoritys_key_and_expired_one_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     ensure(dir, &hosts(&["one.corp.example"])).unwrap();
     fs::remove_file(dir.join(CA_KEY)).unwrap();
     let before = files(dir);
 
-    // Near its end, too: that is said elsewhere.
+    // `ensure` keeps a certificate that expires soon, too; the server warns of its end.
     for days in [0, 825 - 29] {
         let outcome = ensure_at(dir, &[], now() + Duration::days(days)).unwrap();
         assert_eq!(outcome.certificate, ServerCertificate::Kept);
@@ -259,7 +262,7 @@ fn a_valid_certificate_is_served_without_the_authoritys_key_and_an_expired_one_i
 }
 
 #[test]
-fn a_name_outside_of_the_constraints_is_refused_with_the_way_to_another_authority() {
+fn name_that_the_constraints_exclude_is_refused_with_the_command_for_another_authority() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     ensure(dir, &hosts(&["registry.corp.example"])).unwrap();
@@ -286,7 +289,7 @@ fn a_name_outside_of_the_constraints_is_refused_with_the_way_to_another_authorit
     }
     let after = files(dir);
     assert_ne!(after[CA_CERTIFICATE], before[CA_CERTIFICATE]);
-    // The old ones are kept.
+    // The old files are kept under other names.
     assert_eq!(after.len(), 8);
     for (name, bytes) in &before {
         let aside = after.iter().find(|(other, _)| other.starts_with(&format!("{name}.")));
@@ -297,7 +300,7 @@ fn a_name_outside_of_the_constraints_is_refused_with_the_way_to_another_authorit
 }
 
 #[test]
-fn an_authority_without_constraints_goes_on_vouching_for_any_name() {
+fn authority_without_constraints_issues_certificates_for_any_name() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let key = new_key().unwrap();
