@@ -1,9 +1,8 @@
-//! HTTP: the only module that names axum.
+//! The registry's HTTP interface.
 //!
-//! A request goes through the middleware (`middleware.rs` has the order), which finds out who is
-//! calling before it judges anything else about the request and before its body is read; then to one
-//! handler (`handlers.rs`), which turns it into calls of the core and a response. Errors become
-//! responses in `error.rs` only.
+//! A request passes the middleware (`middleware.rs` has the order), which authenticates the caller
+//! before it parses the endpoint and before anything reads the body. One handler (`handlers.rs`)
+//! then calls the core and makes the response. Errors become responses in `error.rs` only.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -16,7 +15,7 @@ use axum::{
 use hyper::service::Service;
 
 use self::{
-    base_url::BaseUrls,
+    base_url::{BaseUrls, ConfiguredHost},
     call::Call,
     handlers::{Addressing, Handlers},
     middleware::{
@@ -58,34 +57,34 @@ pub use options::{
 pub use proxies::Proxy;
 pub use redirect::Redirect;
 
-/// The registry's HTTP interface: what each layer of the middleware, and what the handlers need.
+/// The registry's HTTP interface: the state of the middleware layers, and the handlers.
 #[derive(Debug)]
 pub struct Api {
     access_log: AccessLog,
-    /// Of all responses.
+    /// The configured headers of all responses.
     headers: Arc<ArcSwap<HeaderMap>>,
     health: Arc<Health>,
     proxies: Arc<Proxies>,
     open_routes: Router,
     gate: Arc<Gate>,
     authorisation: Arc<Authorisation>,
-    /// Without a slash at its end.
+    /// `http.prefix` without a slash at its end; empty for `/`.
     prefix: Arc<str>,
     handlers: Arc<Handlers>,
 }
 
-/// The parts of the server that the interface stands before.
+/// The parts of the server that the interface calls.
 #[derive(Debug)]
 pub struct ApiParts {
     /// The core.
     pub registry: Registry,
-    /// Who is calling, and what they may do.
+    /// Authenticates and authorises callers.
     pub gate: Arc<Gate>,
-    /// While it is not well, every request is refused.
+    /// While one of its checks fails, every request is refused.
     pub health: Arc<Health>,
 }
 
-/// What an operator allows of the interface.
+/// What the operator restricts: deletions, writes, the size of pages, and the access log.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
     /// `storage.delete`
@@ -101,11 +100,11 @@ pub struct Limits {
 }
 
 impl Api {
-    /// The interface to these parts. `secure` says whether clients reach it by TLS.
+    /// The interface to these parts. `secure` says whether clients connect with TLS.
     ///
     /// # Errors
     ///
-    /// When an option cannot be used: a malformed header or host, an idle timeout of zero.
+    /// When an option is invalid: a malformed header or host, an idle timeout of zero.
     pub fn new(
         parts: ApiParts,
         options: &Options,
@@ -145,26 +144,26 @@ impl Api {
         })
     }
 
-    /// The options that cannot be used.
+    /// The errors of all invalid options.
     #[must_use]
     pub fn problems(options: &Options) -> Vec<InvalidOptions> {
         let timeout = options.idletimeout.is_zero().then_some(InvalidOptions::IdleTimeout);
         let headers = response_headers::configured(options).err();
-        let host = base_url::fixed(options, true).err();
+        let host = ConfiguredHost::parse(options, true).err();
         timeout.into_iter().chain(headers).chain(host).collect()
     }
 
-    /// The counts of requests.
+    /// The metrics of requests.
     #[must_use]
     pub fn requests(&self) -> Arc<Requests> {
         Arc::clone(&self.access_log.requests)
     }
 
-    /// Sends other headers with all responses from now on.
+    /// Replaces the configured headers of all responses from now on.
     ///
     /// # Errors
     ///
-    /// When a header is malformed. The old headers stay in force then.
+    /// When a header is malformed. The previous headers stay in force then.
     pub fn set_headers(&self, options: &Options) -> Result<(), InvalidOptions> {
         self.headers.store(Arc::new(response_headers::configured(options)?));
         Ok(())
@@ -175,7 +174,7 @@ impl Api {
         self.authorisation.set_readonly(options.enabled);
     }
 
-    /// Whether only reading is allowed for now.
+    /// Whether the interface refuses writes.
     #[must_use]
     pub fn is_readonly(&self) -> bool {
         self.authorisation.is_readonly()
@@ -195,7 +194,7 @@ impl Api {
     }
 }
 
-/// The path below which everything is served, without a slash at its end.
+/// The path below which the registry is served, without a slash at its end.
 fn prefix(options: &Options) -> Arc<str> {
     match options.prefix.trim_matches('/') {
         "" => "".into(),

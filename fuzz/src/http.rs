@@ -39,7 +39,7 @@ pub fn endpoint(data: &[u8]) {
         }
         Err(Error::NotFound | Error::Refused(_)) => {}
         Err(
-            error @ (Error::Host | Error::Panicked | Error::Registry(_) | Error::NotLetIn { .. }),
+            error @ (Error::Host | Error::Panicked | Error::Registry(_) | Error::Unauthenticated { .. }),
         ) => {
             panic!("a parser gives the error of another layer: {error:?}")
         }

@@ -1,10 +1,10 @@
-//! The syntax of `host` and `host:port` (RFC 3986 §3.2), as far as this server repeats one in a
-//! response.
+//! The syntax of an authority (RFC 3986 §3.2): the `host` or `host:port` that this server repeats in
+//! a response.
 
 use std::net::Ipv6Addr;
 
-/// Whether a text is a host name or an address with an optional port, and nothing that could be
-/// more: no user, no path, no character that ends or begins either.
+/// Whether a text is a host name or an IP address with an optional port. A user, a path, and every
+/// character that could delimit one are invalid.
 #[must_use]
 pub fn is_authority(text: &str) -> bool {
     let (host, port) = split_port(text);
@@ -18,14 +18,14 @@ pub fn is_authority(text: &str) -> bool {
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
         }
     };
-    // `parse` alone would take a sign, and any number of zeros.
+    // `parse` alone accepts a sign, and any number of leading zeros.
     let port_ok = |port: &str| {
         port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
     };
     host_ok && port.is_none_or(port_ok)
 }
 
-/// A host and what stands behind the colon, where there is one.
+/// Splits an authority into its host and, where it has one, its port. The port is not checked.
 pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),

@@ -1,11 +1,11 @@
-//! The base URL of the registry, as clients use it: what a `Location` begins with.
+//! The base URL by which clients reach the registry: the beginning of each `Location`.
 //!
-//! A host that a client sends to us in a `Host` header is repeated to that client only, but
-//! `X-Forwarded-*` would let anybody who can reach the port decide it for others behind a cache;
-//! so those count from trusted peers alone (`proxies.rs`). Where somebody else says that clients use
-//! another scheme or host, it may be a proxy that nobody has named, and what we would say may be
-//! wrong; what is not a plain host and port is never repeated. Then locations are relative, which
-//! every client can follow.
+//! A response repeats the `Host` header to the client that sent it, and to no other client. With
+//! `X-Forwarded-*` a client could choose the host for other clients behind a cache, so these headers
+//! count from trusted peers only (`proxies.rs`). An untrusted peer that names another scheme or host
+//! may be a proxy that the configuration lacks, and an absolute `Location` may be wrong. Locations
+//! are then relative, which every client can follow. They are relative, too, where the host is not
+//! a well-formed authority.
 
 use std::sync::Arc;
 
@@ -15,36 +15,40 @@ use super::{
     InvalidOptions, Options,
     authority::is_authority,
     call::Head,
-    proxies::{self, Named, Proxies},
+    proxies::{ForwardedOrigin, Proxies},
 };
 
 /// The rules that choose the base URL of a response.
 #[derive(Debug)]
 pub(super) struct BaseUrls {
-    fixed: Option<String>,
+    /// `http.host` with its scheme.
+    configured: Option<String>,
+    /// `http.relativeurls`
     relative: bool,
+    /// Whether clients connect with TLS.
     secure: bool,
     prefix: Arc<str>,
     proxies: Arc<Proxies>,
 }
 
-/// The beginning of locations in one response.
+/// The base URL of one response.
 #[derive(Debug)]
 pub(super) struct BaseUrl {
     location: String,
-    /// Where that has no host: the beginning that does not go by what it was told.
-    elsewhere: Option<String>,
+    /// Set where `location` is relative because of an untrusted peer: the base URL by the `Host`
+    /// header alone.
+    absolute: Option<String>,
 }
 
 impl BaseUrl {
-    /// The address of a path, which begins with `/v2/`.
+    /// The `Location` of a path, which begins with `/v2/`.
     pub(super) fn locate(&self, path: &str) -> HeaderValue {
         super::response::value(&format_args!("{}{path}", self.location))
     }
 
-    /// As [`locate`](Self::locate), for what others than the client read: an event.
+    /// The URL of a path for an event, whose receiver cannot resolve a relative one.
     pub(super) fn address(&self, path: &str) -> String {
-        format!("{}{path}", self.elsewhere.as_ref().unwrap_or(&self.location))
+        format!("{}{path}", self.absolute.as_ref().unwrap_or(&self.location))
     }
 }
 
@@ -55,9 +59,10 @@ impl BaseUrls {
         prefix: &Arc<str>,
         proxies: &Arc<Proxies>,
     ) -> Result<Self, InvalidOptions> {
-        let fixed = fixed(options, secure)?;
+        let host = ConfiguredHost::parse(options, secure)?;
         Ok(Self {
-            fixed: fixed.map(|(scheme, authority)| format!("{scheme}://{authority}")),
+            configured: host
+                .map(|ConfiguredHost { scheme, authority }| format!("{scheme}://{authority}")),
             relative: options.relativeurls,
             secure,
             prefix: Arc::clone(prefix),
@@ -69,53 +74,69 @@ impl BaseUrls {
     pub(super) fn of(&self, head: &Head) -> BaseUrl {
         let prefix = &*self.prefix;
         if self.relative {
-            return BaseUrl { location: prefix.to_owned(), elsewhere: None };
+            return BaseUrl { location: prefix.to_owned(), absolute: None };
         }
-        if let Some(fixed) = &self.fixed {
-            return BaseUrl { location: format!("{fixed}{prefix}"), elsewhere: None };
+        if let Some(configured) = &self.configured {
+            return BaseUrl { location: format!("{configured}{prefix}"), absolute: None };
         }
-        let asked = || {
+        let requested_host = || {
             let authority = head.uri.authority().map(|authority| authority.as_str());
             authority.or_else(|| head.header(header::HOST)).unwrap_or_default()
         };
-        let own = scheme(self.secure);
-        let absolute = |scheme, host: &str| {
-            // Without a host there is no address.
-            let base = is_authority(host).then(|| format!("{scheme}://{host}{prefix}"));
-            base.unwrap_or_else(|| prefix.to_owned())
+        let own_scheme = scheme(self.secure);
+        // Relative where the host is malformed.
+        let base_url = |scheme, host: &str| {
+            let absolute = is_authority(host).then(|| format!("{scheme}://{host}{prefix}"));
+            absolute.unwrap_or_else(|| prefix.to_owned())
         };
-        match self.proxies.named(&head.headers, head.connection.peer) {
-            Named::Nothing => BaseUrl { location: absolute(own, asked()), elsewhere: None },
-            Named::Trusted(place) => {
-                let host = place.host.as_deref().unwrap_or_else(asked);
-                let location = absolute(place.scheme.unwrap_or(own), host);
-                BaseUrl { location, elsewhere: None }
+        match self.proxies.origin(&head.headers, head.connection.peer) {
+            ForwardedOrigin::Absent => {
+                BaseUrl { location: base_url(own_scheme, requested_host()), absolute: None }
             }
-            Named::Claimed(claims) => {
-                let address = absolute(own, asked());
-                if proxies::differs(&claims, own, asked()) {
-                    return BaseUrl { location: prefix.to_owned(), elsewhere: Some(address) };
+            ForwardedOrigin::Trusted(origin) => {
+                let host = origin.host.as_deref().unwrap_or_else(requested_host);
+                let location = base_url(origin.scheme.unwrap_or(own_scheme), host);
+                BaseUrl { location, absolute: None }
+            }
+            ForwardedOrigin::Unverified(origins) => {
+                let by_host = base_url(own_scheme, requested_host());
+                if origins.iter().any(|origin| origin.differs(own_scheme, requested_host())) {
+                    return BaseUrl { location: prefix.to_owned(), absolute: Some(by_host) };
                 }
-                BaseUrl { location: address, elsewhere: None }
+                BaseUrl { location: by_host, absolute: None }
             }
         }
     }
 }
 
-/// Scheme and authority of `http.host`, where it is set.
-pub(super) fn fixed(
-    options: &Options,
-    secure: bool,
-) -> Result<Option<(&str, &str)>, InvalidOptions> {
-    match options.host.as_deref().map(|host| host.trim_end_matches('/')) {
-        None | Some("") => Ok(None),
-        Some(host) => {
-            let (scheme, authority) =
-                host.split_once("://").unwrap_or_else(|| (scheme(secure), host));
-            if !is_authority(authority) || !matches!(scheme, "http" | "https") {
-                return Err(InvalidOptions::Host(host.to_owned()));
+/// `http.host`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConfiguredHost<'a> {
+    scheme: &'a str,
+    pub(super) authority: &'a str,
+}
+
+impl<'a> ConfiguredHost<'a> {
+    /// Parses `http.host`; `None` where it is not set. Without a scheme of its own it has the one
+    /// that this server speaks, with TLS if `secure`.
+    ///
+    /// # Errors
+    ///
+    /// When the host is malformed, or the scheme is not one of HTTP.
+    pub(super) fn parse(
+        options: &'a Options,
+        secure: bool,
+    ) -> Result<Option<Self>, InvalidOptions> {
+        match options.host.as_deref().map(|host| host.trim_end_matches('/')) {
+            None | Some("") => Ok(None),
+            Some(host) => {
+                let (scheme, authority) =
+                    host.split_once("://").unwrap_or_else(|| (scheme(secure), host));
+                if !is_authority(authority) || !matches!(scheme, "http" | "https") {
+                    return Err(InvalidOptions::Host(host.to_owned()));
+                }
+                Ok(Some(Self { scheme, authority }))
             }
-            Ok(Some((scheme, authority)))
         }
     }
 }

@@ -9,13 +9,13 @@ use zeroize::Zeroizing;
 
 use crate::gate::Credentials;
 
-/// Some clients leave the padding off.
+/// Some clients omit the padding.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Reads the value of `Authorization`; `None` for one that is malformed or has another scheme.
+/// Parses the value of `Authorization`; `None` if it is malformed or has another scheme.
 #[must_use]
 pub fn credentials(value: &[u8]) -> Option<Credentials> {
     let value = std::str::from_utf8(value).ok()?;
@@ -26,7 +26,7 @@ pub fn credentials(value: &[u8]) -> Option<Credentials> {
     Credentials::new(Zeroizing::new(LENIENT.decode(token.trim_ascii()).ok()?))
 }
 
-/// The value of `WWW-Authenticate` that asks for credentials of a realm (RFC 7617 §2).
+/// The value of `WWW-Authenticate` that challenges for credentials of a realm (RFC 7617 §2).
 pub(super) fn challenge(realm: &str) -> String {
     let quoted = realm.replace('\\', "\\\\").replace('"', "\\\"");
     format!("Basic realm=\"{quoted}\", charset=\"UTF-8\"")
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_well_formed_is_none() {
+    fn a_malformed_header_has_no_credentials() {
         for value in [
             "",
             "Basic",

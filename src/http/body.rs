@@ -9,34 +9,38 @@ use http_body_util::BodyExt as _;
 
 use crate::registry::{self, BodyError};
 
-/// The bytes of a body for the core, which ends with an error when none come for as long as
-/// `patience`.
-pub(super) fn bytes(body: Body, patience: Duration) -> registry::Body {
-    // A body that is told to end is not asked again, as streams may not be.
+/// A body as the stream that the core reads. When no bytes arrive for `idle_timeout`, the stream ends
+/// with an error.
+pub(super) fn bytes(body: Body, idle_timeout: Duration) -> registry::Body {
+    // A stream must not be polled after its end, so the state is `None` after the end or an error.
     stream::unfold(Some(body.into_data_stream()), move |body| async move {
         let mut body = body?;
-        match tokio::time::timeout(patience, body.next()).await {
+        match tokio::time::timeout(idle_timeout, body.next()).await {
             Ok(None) => None,
             Ok(Some(Ok(piece))) => Some((Ok(piece), Some(body))),
             Ok(Some(Err(error))) => Some((Err(BodyError::Gone(error.into())), None)),
-            Err(_) => Some((Err(BodyError::Stalled(patience)), None)),
+            Err(_) => Some((Err(BodyError::Stalled(idle_timeout)), None)),
         }
     })
     .boxed()
 }
 
-/// A whole body of at most `limit` bytes, within `patience`; `None` for a longer one.
+/// A whole body of at most `limit` bytes; `None` for a longer one.
+///
+/// # Errors
+///
+/// When the client disconnects, or the whole body has not arrived within `timeout`.
 pub(super) async fn whole(
     body: Body,
     limit: usize,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Option<Bytes>, BodyError> {
     let limited = Body::new(http_body_util::Limited::new(body, limit));
-    match tokio::time::timeout(patience, limited.collect()).await {
+    match tokio::time::timeout(timeout, limited.collect()).await {
         Ok(Ok(collected)) => Ok(Some(collected.to_bytes())),
         Ok(Err(error)) if is_length_limit(&error) => Ok(None),
         Ok(Err(error)) => Err(BodyError::Gone(error.into())),
-        Err(_) => Err(BodyError::Stalled(patience)),
+        Err(_) => Err(BodyError::Stalled(timeout)),
     }
 }
 

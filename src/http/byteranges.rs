@@ -1,7 +1,7 @@
 //! Several parts of a blob in one body: `multipart/byteranges` (RFC 9110 §14.6).
 //!
-//! The parts stand in the order in which they were asked for, each behind a head of its own. Their
-//! length is known before the first is read, and one piece of one part is in memory at a time.
+//! The parts have the order of the request, and each has headers of its own. The length of the body
+//! is known before the first part is read, and memory holds one piece of one part at a time.
 
 use std::ops::Range;
 
@@ -12,17 +12,17 @@ use uuid::Uuid;
 
 use crate::registry::{self, Blob};
 
-/// Parts of a blob, and what stands between them.
+/// Parts of a blob, and the boundary between them.
 #[derive(Debug)]
 pub(super) struct Byteranges {
-    /// Random, so that no blob can be made that has it among its bytes.
+    /// Random, so that no client can push a blob that contains it.
     boundary: String,
     size: u64,
     parts: Vec<Range<u64>>,
 }
 
 impl Byteranges {
-    /// Parts of a blob of `size` bytes, which lie within it.
+    /// Parts of a blob of `size` bytes. Each part lies within the blob.
     pub(super) fn new(parts: Vec<Range<u64>>, size: u64) -> Self {
         Self { boundary: Uuid::new_v4().simple().to_string(), size, parts }
     }
@@ -32,14 +32,14 @@ impl Byteranges {
         format!("multipart/byteranges; boundary={}", self.boundary)
     }
 
-    /// How many bytes the body has.
+    /// The length of the body in bytes.
     pub(super) fn length(&self) -> u64 {
         let part = |at| self.head(at).len() as u64 + self.parts[at].end - self.parts[at].start;
         (0..self.parts.len()).map(part).sum::<u64>() + self.end().len() as u64
     }
 
-    /// The body. The first piece of the first part has been read: when even that fails, the client
-    /// can still be told.
+    /// The body. It has read the first piece of the first part already, so that a failure to read
+    /// that piece still becomes an error response.
     ///
     /// # Errors
     ///
@@ -55,7 +55,7 @@ impl Byteranges {
         Ok(Body::from_stream(stream::iter(begun).map(Ok).chain(pieces)))
     }
 
-    /// What stands before a part.
+    /// The delimiter before a part, and the headers of the part.
     fn head(&self, at: usize) -> String {
         let Self { boundary, size, parts } = self;
         let Range { start, end } = parts[at];
@@ -67,7 +67,7 @@ impl Byteranges {
         )
     }
 
-    /// What stands behind the last part.
+    /// The delimiter after the last part.
     fn end(&self) -> String {
         format!("\r\n--{}--\r\n", self.boundary)
     }

@@ -23,7 +23,7 @@ use crate::{
 pub enum Peer {
     /// A client or proxy at this address.
     Tcp(SocketAddr),
-    /// A process of this machine, through a socket that is a file.
+    /// A process of this machine, through a Unix socket.
     Unix,
 }
 
@@ -51,15 +51,15 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A request on its way through the middleware: nothing is known of its caller yet.
+/// A request in the middleware, before its caller is authenticated.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) head: Arc<Head>,
     pub(super) body: Body,
 }
 
-/// The head of a request. The access log has a share of it until the response has left, or the
-/// client has.
+/// The head of a request. The access log shares it until the response is sent or the client
+/// disconnects.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) id: RequestId,
@@ -71,7 +71,7 @@ pub(super) struct Head {
     client: OnceLock<IpAddr>,
     identity: OnceLock<Identity>,
     handler: OnceLock<Handler>,
-    /// How long the name of the repository in the path is.
+    /// The length of the repository's name in the path.
     repository: OnceLock<usize>,
 }
 
@@ -92,25 +92,25 @@ impl Head {
         }
     }
 
-    /// The address of the client, once that is known; `None` also for a client of this machine that
-    /// comes through a socket that is a file.
+    /// The address of the client; `None` until the middleware has set it, and for a client on a Unix
+    /// socket.
     pub(super) fn client(&self) -> Option<IpAddr> {
         self.client.get().copied()
     }
 
-    /// Notes the address of the client, once that is known.
+    /// Sets the address of the client.
     pub(super) fn set_client(&self, client: Option<IpAddr>) {
         if let Some(client) = client {
             self.client.get_or_init(|| client);
         }
     }
 
-    /// The caller that was let in; `None` before that.
+    /// The identity of the caller; `None` until the caller is authenticated.
     pub(super) fn identity(&self) -> Option<&Identity> {
         self.identity.get()
     }
 
-    /// Notes the caller that was let in.
+    /// Sets the identity of the authenticated caller.
     pub(super) fn set_identity(&self, identity: Identity) {
         self.identity.get_or_init(|| identity);
     }
@@ -120,7 +120,7 @@ impl Head {
         self.handler.get().copied()
     }
 
-    /// Counts the request as in flight for `handler`, once: later calls change nothing.
+    /// Counts the request as in flight for `handler`. Only the first call has an effect.
     pub(super) fn begin(&self, requests: &Requests, handler: Handler) {
         self.handler.get_or_init(|| {
             requests.begun(handler);
@@ -128,13 +128,13 @@ impl Head {
         });
     }
 
-    /// Notes the name of the repository in the path.
+    /// Records the name of the repository in the path.
     pub(super) fn set_repository(&self, name: &RepositoryName) {
         self.repository.get_or_init(|| name.as_str().len());
     }
 
     /// Whether the request has one well-formed `Host` (RFC 9112 §3.2): of several, a proxy before
-    /// this server might have believed another. HTTP/1.0 may have none, and HTTP/2 has `:authority`.
+    /// this server may have used another. HTTP/1.0 requests may lack it, and HTTP/2 has `:authority`.
     pub(super) fn has_one_host(&self) -> bool {
         match self.only(&header::HOST) {
             Ok(Some(host)) => host.is_empty() || is_authority(host),
@@ -143,19 +143,19 @@ impl Head {
         }
     }
 
-    /// The path below the prefix; `None` for one that is not below it.
+    /// The path below the prefix; `None` for a path outside of it.
     pub(super) fn path(&self, prefix: &str) -> Option<&str> {
         let path = self.uri.path().strip_prefix(prefix)?;
         (path.is_empty() || path.starts_with('/')).then_some(path)
     }
 
-    /// The name of the repository in the path, where it stands there without percent-encoding.
+    /// The name of the repository in the path; `None` where it is percent-encoded.
     pub(super) fn repository(&self, prefix: &str) -> Option<&str> {
         let length = *self.repository.get()?;
         self.uri.path().strip_prefix(prefix)?.strip_prefix("/v2/")?.get(..length)
     }
 
-    /// A header that must be text and must not be repeated; `None` where it is absent.
+    /// A header that must be text and must not be repeated; `None` if it is absent.
     pub(super) fn only(&self, name: &HeaderName) -> Result<Option<&str>, NotOne> {
         let mut values = self.headers.get_all(name).iter();
         let Some(value) = values.next() else { return Ok(None) };
@@ -165,7 +165,7 @@ impl Head {
         }
     }
 
-    /// A header that counts as absent when it is repeated: a proxy before this server might go by
+    /// A header that counts as absent if it is repeated: a proxy before this server may have used
     /// another of its values.
     pub(super) fn sole(&self, name: &HeaderName) -> Option<&HeaderValue> {
         let mut values = self.headers.get_all(name).iter();
@@ -173,12 +173,12 @@ impl Head {
         value.filter(|_| values.next().is_none())
     }
 
-    /// A header as text; one that is not text counts as absent.
+    /// A header as text. A header that is not text counts as absent.
     pub(super) fn header(&self, name: HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The length that the body is declared to have.
+    /// The declared length of the body.
     pub(super) fn content_length(&self) -> Option<u64> {
         self.header(header::CONTENT_LENGTH)?.parse().ok()
     }

@@ -1,4 +1,4 @@
-//! The caller of a request, as the core knows it.
+//! The caller of a request, as the core takes it.
 
 use std::sync::Arc;
 
@@ -18,18 +18,18 @@ pub(super) struct Callers {
 }
 
 impl Callers {
-    /// Describes callers to the receiver of `events`, with addresses that begin as `base_urls` says.
+    /// Describes callers for the receiver of `events`. URLs in events begin with one of `base_urls`.
     pub(super) fn new(events: Events, base_urls: Arc<BaseUrls>) -> Self {
         Self { events, base_urls }
     }
 
-    /// Whether the receiver of events wants those of an action.
+    /// Whether a notification endpoint wants events of an action.
     pub(super) fn are_wanted(&self, action: Action) -> bool {
         self.events.wants(action)
     }
 
-    /// The caller of an operation. The request is described only where an endpoint wants events of
-    /// the action.
+    /// The caller of an operation. It describes the request only if a notification endpoint wants
+    /// events of the action.
     pub(super) fn of(&self, request: &Authorised, action: Action) -> Caller {
         let is_wanted = self.are_wanted(action);
         Caller {
@@ -60,7 +60,7 @@ impl Callers {
     }
 }
 
-/// The user whose password the client gave; `None` where the gate is open.
+/// The authenticated user; `None` with `auth: none`.
 pub(super) fn actor(permit: &Permit) -> Option<Arc<str>> {
     match permit.identity() {
         Identity::Anonymous => None,

@@ -1,5 +1,5 @@
-//! Requests that depend on what the client already has (RFC 9110 §13). An entity tag is always the
-//! quoted digest, and content never changes under its digest.
+//! Conditional requests (RFC 9110 §13). The entity tag of content is its quoted digest, and content
+//! never changes under its digest.
 
 use axum::{
     body::Body,
@@ -17,12 +17,12 @@ pub(super) fn etag(digest: &Digest) -> HeaderValue {
     value(&format_args!("\"{digest}\""))
 }
 
-/// Whether a request is for content only under a condition.
+/// Whether a request has a precondition.
 pub(super) fn is_conditional(head: &Head) -> bool {
     [header::IF_MATCH, header::IF_NONE_MATCH].iter().any(|name| head.headers.contains_key(name))
 }
 
-/// The answer to a client that has this content already.
+/// The `304` for a client whose `If-None-Match` (§13.1.2) says that it has this content already.
 pub(super) fn not_modified(head: &Head, digest: &Digest) -> Option<Response<Body>> {
     let header = head.header(header::IF_NONE_MATCH)?;
     if !matches(header, digest) {
@@ -34,16 +34,16 @@ pub(super) fn not_modified(head: &Head, digest: &Digest) -> Option<Response<Body
     Some(response)
 }
 
-/// The answer to a client that wants only content other than this (`If-Match`, §13.1.1). The tags
-/// of content are strong, and so must theirs be.
-pub(super) fn failed(head: &Head, digest: &Digest) -> Option<Response<Body>> {
+/// The `412` for a client whose `If-Match` (§13.1.1) does not list this content. The comparison is
+/// strong: a weak tag in the list never matches.
+pub(super) fn precondition_failed(head: &Head, digest: &Digest) -> Option<Response<Body>> {
     let header = head.header(header::IF_MATCH)?;
     let matches = header.split(',').map(str::trim).any(|tag| tag == "*" || *tag == etag(digest));
     (!matches).then(|| status(StatusCode::PRECONDITION_FAILED))
 }
 
-/// Whether a list of entity tags names the content. Weak tags do (§13.1.2), and so do digests
-/// without quotes, as registry:2 has it.
+/// Whether a list of entity tags matches the content. The comparison is weak (§13.1.2), and a digest
+/// without quotes matches, as in registry:2.
 fn matches(header: &str, digest: &Digest) -> bool {
     let digest = digest.to_string();
     header
@@ -52,7 +52,7 @@ fn matches(header: &str, digest: &Digest) -> bool {
         .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"') == digest)
 }
 
-/// Whether a `Range` may be honoured in spite of an `If-Range` (§13.1.5).
+/// Whether the `If-Range` (§13.1.5) of a request, if it has one, lets its `Range` apply.
 pub(super) fn range_applies(head: &Head, digest: &Digest) -> bool {
     head.headers.get(header::IF_RANGE).is_none_or(|tag| *tag == etag(digest))
 }

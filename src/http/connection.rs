@@ -1,27 +1,28 @@
-//! A connection, as far as the requests on it have to do with each other.
+//! What the requests on one connection share.
 
 use std::fmt;
 
 use super::Peer;
 use crate::gate::Session;
 
-/// A connection that requests come on.
+/// The connection of a request.
 pub struct Connection {
     pub(super) peer: Peer,
-    /// What the gate knows of it.
+    /// What the gate remembers of the connection.
     pub(super) session: Session,
+    /// Called for each authenticated request.
     authenticated: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Connection {
-    /// The connection that `peer` opened. `authenticated` is told of each request on it that the
-    /// gate lets in.
+    /// The connection that `peer` opened. `authenticated` is called for each request on it that the
+    /// gate authenticates.
     pub fn new(peer: impl Into<Peer>, authenticated: impl Fn() + Send + Sync + 'static) -> Self {
         let session = Session::default();
         Self { peer: peer.into(), session, authenticated: Box::new(authenticated) }
     }
 
-    /// Notes that a request was let in.
+    /// Reports that the gate has authenticated a request.
     pub(super) fn authenticated(&self) {
         (self.authenticated)();
     }

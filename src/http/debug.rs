@@ -1,5 +1,5 @@
-//! The debug listener (`http.debug`): metrics and health, without a password and without TLS. It is meant for an
-//! address that only the operator's own programs reach.
+//! The debug listener (`http.debug`): metrics and health checks, without a password and without TLS.
+//! It is meant for an address that only the operator's own programs reach.
 
 use std::{
     fmt,
@@ -27,9 +27,9 @@ const HEALTH: &str = "/debug/health";
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct DebugOptions {
-    /// Where to listen: `host:port`. Empty: nowhere.
+    /// The address of the debug listener: `host:port`. Empty: no debug listener.
     pub addr: String,
-    /// What Prometheus reads.
+    /// The metrics that Prometheus scrapes.
     pub prometheus: PrometheusOptions,
 }
 
@@ -39,7 +39,7 @@ pub struct DebugOptions {
 pub struct PrometheusOptions {
     /// Whether metrics are served.
     pub enabled: bool,
-    /// Under which path.
+    /// The path of the metrics.
     pub path: String,
 }
 
@@ -49,7 +49,7 @@ impl Default for PrometheusOptions {
     }
 }
 
-/// What the debug listener answers.
+/// The service of the debug listener.
 pub struct Debug {
     path: Option<String>,
     content_type: HeaderValue,
@@ -64,8 +64,8 @@ impl fmt::Debug for Debug {
 }
 
 impl Debug {
-    /// Serves metrics, where the options say so: `text` gives them, on a thread that may block; and
-    /// what is wrong with `health`.
+    /// Serves the failing checks of `health` and, if the options enable them, the metrics that `text`
+    /// collects on a thread that may block, as `content_type`.
     pub fn new(
         options: &PrometheusOptions,
         health: Arc<Health>,
@@ -80,10 +80,10 @@ impl Debug {
         }
     }
 
-    /// The service of all connections, a router: `GET` and `HEAD` of the two paths. Where the metrics have the path of the health, they
-    /// take its place.
+    /// The router of all connections: `GET` and `HEAD` of the two paths. Metrics that are configured
+    /// at the path of the health checks replace these.
     pub fn into_service(self) -> TowerToHyperService<Router> {
-        // A path of the configuration is taken as it is written.
+        // The configured path is literal: it has no parameters in axum's syntax.
         let mut router = Router::new().without_v07_checks();
         if let Some(path) = self.path.as_deref().filter(|path| path.starts_with('/')) {
             let literal = path.replace('{', "{{").replace('}', "}}");
@@ -96,7 +96,7 @@ impl Debug {
         TowerToHyperService::new(router.with_state(Arc::new(self)))
     }
 
-    /// What is counted. To put it together takes files of `/proc`: one entry per connection.
+    /// The metrics. Collecting them blocks: it reads files of `/proc`, one entry per connection.
     async fn metrics(State(debug): State<Arc<Self>>, method: Method) -> Response<Body> {
         let text = match method {
             Method::GET => {
@@ -112,13 +112,13 @@ impl Debug {
                 answer
             }
             Err(error) => {
-                tracing::error!(%error, "the metrics cannot be put together");
+                tracing::error!(%error, "cannot collect the metrics");
                 status(StatusCode::INTERNAL_SERVER_ERROR)
             }
         }
     }
 
-    /// What registry:2 answers: the checks that fail, each with what it says.
+    /// The response of registry:2: the failing checks, each with its error.
     fn health(State(debug): State<Arc<Self>>, method: Method) -> Ready<Response<Body>> {
         let failures = debug.health.failures();
         let mut answer = json(&method, serde_json::json!(failures).to_string());

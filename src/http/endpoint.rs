@@ -1,8 +1,8 @@
-//! Which endpoint of the specification a request is for.
+//! Parses a request into an endpoint of the specification.
 //!
-//! A repository's name may hold any word that the endpoints use, so a path is read from its end:
-//! `/v2/blobs/uploads/tags/list` lists the tags of `blobs/uploads`. Reading is pure: it looks at
-//! nothing but the method, the path and the query.
+//! A repository's name may contain any word of the endpoints' paths, so the parser reads a path from
+//! its end: `/v2/blobs/uploads/tags/list` lists the tags of `blobs/uploads`. The parser is pure: its
+//! only inputs are the method, the path and the query.
 
 use std::borrow::Cow;
 
@@ -17,11 +17,11 @@ use crate::{
     telemetry::requests::Handler,
 };
 
-/// How many tags a manifest may be given at once. The specification asks for ten at least; each is
-/// a header of the answer, and clients read a hundred.
+/// The most `tag` parameters of one push. The specification demands support for at least ten. Each
+/// tag becomes a header of the response, and clients accept a hundred headers.
 const MAX_TAGS: usize = 64;
 
-/// What a request asks for, with its parameters.
+/// One operation of the API, with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are the parameters in the paths")]
 pub enum Endpoint {
@@ -63,28 +63,28 @@ pub enum Endpoint {
     UploadStatus { name: RepositoryName, id: UploadId },
 }
 
-/// Which part of a list is wanted.
+/// The requested page of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageQuery {
-    /// `n`
+    /// `n`: the largest number of items.
     pub size: Option<usize>,
-    /// `last`: the item behind which the part begins.
+    /// `last`: the item after which the page begins.
     pub last: Option<String>,
 }
 
-/// Which referrers are wanted.
+/// The requested page of referrers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferrersQuery {
-    /// What they refer to.
+    /// The digest of the manifest that they refer to.
     pub subject: Digest,
-    /// `artifactType`
+    /// `artifactType`: the filter.
     pub artifact_type: Option<String>,
-    /// `last`: the referrer behind which the page begins.
+    /// `last`: the referrer after which the page begins.
     pub last: Option<Digest>,
 }
 
 impl Endpoint {
-    /// What registry:2 calls it.
+    /// The handler by registry:2's names, under which the metrics count requests.
     #[must_use]
     pub const fn handler(&self) -> Handler {
         match self {
@@ -108,7 +108,7 @@ impl Endpoint {
         }
     }
 
-    /// The repository that it is about.
+    /// The repository that the path names.
     #[must_use]
     pub const fn repository(&self) -> Option<&RepositoryName> {
         match self {
@@ -131,13 +131,13 @@ impl Endpoint {
         }
     }
 
-    /// Reads a request. `path` is as it was sent, percent-encoded, below the prefix; `query` is what
-    /// follows the question mark.
+    /// Parses a request. `path` is the path below the prefix, percent-encoded as the client sent it;
+    /// `query` follows the question mark.
     ///
     /// # Errors
     ///
-    /// When there is no such endpoint, the endpoint has no such method, or a parameter is not what
-    /// the specification's grammar says.
+    /// When no endpoint has this path, the endpoint does not have the method, or a parameter violates
+    /// the specification's grammar.
     pub fn parse(method: &Method, path: &str, query: &str) -> Result<Self, Error> {
         let query = Query(query);
         if path == "/v1/search" {
@@ -168,14 +168,15 @@ impl Endpoint {
                 only(method, &[Method::POST])?;
                 Self::start(repository(name)?, &query)
             }
-            // No blob, manifest or upload is called nothing: these are repositories.
+            // The name of a blob, manifest or upload is never empty, so the path names a repository.
             [name @ .., ""] if *method == Method::DELETE => {
                 Ok(Self::DeleteRepository { name: repository(name)? })
             }
             [name @ .., "blobs", "uploads", id] => Self::upload(method, name, id, &query),
             [name @ .., "blobs", text] => {
                 only(method, &[Method::GET, Method::HEAD, Method::DELETE])?;
-                let (name, digest) = (repository(name)?, digest(text)?);
+                let name = repository(name)?;
+                let digest = digest(text)?;
                 Ok(match *method {
                     Method::DELETE => Self::DeleteBlob { name, digest },
                     _ => Self::ReadBlob { name, digest },
@@ -192,7 +193,7 @@ impl Endpoint {
                 };
                 Ok(Self::Referrers { name, query })
             }
-            // The slash may be missing where the path is none of those above.
+            // Without a slash at its end, a path names a repository if no arm above matches.
             name if *method == Method::DELETE => {
                 Ok(Self::DeleteRepository { name: repository(name)? })
             }
@@ -204,7 +205,7 @@ impl Endpoint {
         if let Some(text) = query.first("digest") {
             return Ok(Self::PutBlob { name, digest: digest(&text)? });
         }
-        // A mount that cannot be done, for whatever reason, becomes an upload (end-11).
+        // A mount that is impossible for any reason becomes an upload (end-11).
         if let Some(digest) = query.first("mount").and_then(|text| text.parse().ok()) {
             match query.first("from").map(|text| text.parse()) {
                 None => {
@@ -249,8 +250,8 @@ impl Endpoint {
         let reference = if text.contains(':') {
             Reference::Digest(digest(text)?)
         } else {
-            // Nothing can be there under what is not a tag; only a client that means to put
-            // something there is told about the grammar.
+            // No manifest can have a malformed tag, so a read or a deletion gets MANIFEST_UNKNOWN;
+            // only a push gets an error about the grammar.
             let code = match *method {
                 Method::PUT => ErrorCode::TagInvalid,
                 _ => ErrorCode::ManifestUnknown,
@@ -279,7 +280,7 @@ impl Endpoint {
         })
     }
 
-    /// What a caller must be allowed to do.
+    /// The rights that a caller needs.
     pub(super) fn rights(&self) -> Vec<Right<'_>> {
         match self {
             Self::Base => vec![],
@@ -322,14 +323,14 @@ impl Query<'_> {
     }
 
     fn number(&self, name: &'static str) -> Result<Option<usize>, Error> {
-        // An empty one is none, as for registry:2: scripts fill in what they do not have.
+        // An empty value counts as absent, as in registry:2: scripts expand unset variables.
         let Some(text) = self.first(name).filter(|text| !text.is_empty()) else {
             return Ok(None);
         };
         text.parse().map(Some).map_err(|_| {
             invalid(
                 ErrorCode::PaginationNumberInvalid,
-                format!("`{name}` must be a number that is not negative"),
+                format!("`{name}` must be a non-negative number"),
             )
         })
     }
@@ -340,6 +341,7 @@ impl Query<'_> {
     }
 }
 
+/// Refuses a method that an endpoint does not have.
 fn only(method: &Method, allowed: &'static [Method]) -> Result<(), Error> {
     if allowed.contains(method) { Ok(()) } else { Err(Error::MethodNotAllowed(allowed)) }
 }

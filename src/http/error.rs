@@ -1,8 +1,8 @@
-//! What goes wrong, as clients see it.
+//! The errors of the interface and their responses.
 //!
-//! Every error becomes a response in this file and nowhere else: the specification's JSON body, a
-//! code, a status. What is the client's fault says what it was. What is ours says "internal error"
-//! and the request's id; the whole story is in the log under that id, once.
+//! Every error becomes a response in this file and nowhere else: a status, and the specification's
+//! JSON body with a code. A client error names its cause. A server error says "internal error" and
+//! the request's id; the log has the whole chain of causes under that id, once.
 
 use std::time::Duration;
 
@@ -22,11 +22,11 @@ use crate::{
     storage,
 };
 
-/// A client is told so many things that a manifest lacks, or manifests that need a blob: more than
-/// people read, and little beside the manifest.
+/// The most missing blobs of a manifest, or manifests that reference a blob, that a response lists:
+/// more than people read, and little beside the manifest.
 const MAX_REPORTED: usize = 100;
 
-/// Why a request is not answered as it wished.
+/// Why a request is refused, or has failed.
 #[derive(Debug)]
 pub enum Error {
     /// No `Host`, several, or a malformed one (RFC 9112 §3.2).
@@ -35,27 +35,27 @@ pub enum Error {
     MethodNotAllowed(&'static [Method]),
     /// No endpoint has this path.
     NotFound,
-    /// Found before the core was asked.
+    /// Refused before the core was called.
     Refused(Refused),
-    /// A handler or a layer panicked. The panic hook has written where.
+    /// A handler or a layer panicked. The panic hook has logged the place.
     Panicked,
-    /// Found by the core.
+    /// An error of the core.
     Registry(registry::Error),
-    /// Found by the gate: the caller is not known.
-    NotLetIn {
-        /// Why.
+    /// The gate did not authenticate the caller.
+    Unauthenticated {
+        /// The gate's reason.
         refusal: Refusal,
-        /// The challenge to answer with (RFC 7235 §4.1), where there is one.
+        /// The challenge for `WWW-Authenticate` (RFC 7235 §4.1); `None` where the gate has no realm.
         challenge: Option<String>,
     },
 }
 
-/// A handler panicked.
+/// The cause that the log names for a panic.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("a handler panicked")]
 struct Panicked;
 
-/// A code, and what is worth saying besides.
+/// A code with its status, and a detail for the client.
 #[derive(Debug)]
 pub struct Refused {
     code: ErrorCode,
@@ -90,7 +90,7 @@ impl Error {
         }
     }
 
-    /// Makes the response, and writes to the log what the client is not told.
+    /// Makes the response, and logs the causes of a server error, which the response lacks.
     pub(super) fn into_response(self, id: RequestId) -> Response<Body> {
         match self {
             Self::MethodNotAllowed(allowed) => {
@@ -104,14 +104,14 @@ impl Error {
             Self::Panicked => internal(StatusCode::INTERNAL_SERVER_ERROR, &Panicked, id),
             Self::NotFound => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
             Self::Refused(refused) => refused.respond(),
-            Self::NotLetIn { refusal: Refusal::Unauthenticated, challenge } => {
+            Self::Unauthenticated { refusal: Refusal::Unauthenticated, challenge } => {
                 let mut response = Refused::of(ErrorCode::Unauthorized).respond();
                 if let Some(challenge) = challenge {
                     set(&mut response, header::WWW_AUTHENTICATE, &challenge);
                 }
                 response
             }
-            Self::NotLetIn {
+            Self::Unauthenticated {
                 refusal:
                     refusal @ (Refusal::Busy { retry_after } | Refusal::Throttled { retry_after }),
                 ..
@@ -176,15 +176,15 @@ const fn status(code: ErrorCode) -> StatusCode {
 fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
     use registry::Error as E;
     let refused = |code, detail: Value| respond(status(code), &[(code, Some(detail))]);
-    let told = || json!(error.to_string());
+    let reason = || json!(error.to_string());
     match error {
         E::BlobNeeded(manifests) => needed(NEEDED, manifests),
         E::BlobMayBeNeeded(manifests) => needed(MAY_BE_NEEDED, manifests),
-        E::Body(BodyError::Gone(_)) => refused(ErrorCode::SizeInvalid, told()),
+        E::Body(BodyError::Gone(_)) => refused(ErrorCode::SizeInvalid, reason()),
         E::Body(BodyError::Stalled(_)) => {
-            respond(StatusCode::REQUEST_TIMEOUT, &[(ErrorCode::SizeInvalid, Some(told()))])
+            respond(StatusCode::REQUEST_TIMEOUT, &[(ErrorCode::SizeInvalid, Some(reason()))])
         }
-        E::DigestMismatch { .. } => refused(ErrorCode::DigestInvalid, told()),
+        E::DigestMismatch { .. } => refused(ErrorCode::DigestInvalid, reason()),
         E::ManifestBlobUnknown(missing) => {
             let errors: Vec<_> = missing
                 .iter()
@@ -196,26 +196,28 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
                 .collect();
             respond(status(ErrorCode::ManifestBlobUnknown), &errors)
         }
-        E::ManifestInvalid(_) => refused(ErrorCode::ManifestInvalid, told()),
-        E::ManifestRefused(Unacceptable::Url { .. }) => refused(ErrorCode::ManifestInvalid, told()),
-        E::ManifestRefused(Unacceptable::Class { .. }) => refused(ErrorCode::Denied, told()),
+        E::ManifestInvalid(_) => refused(ErrorCode::ManifestInvalid, reason()),
+        E::ManifestRefused(Unacceptable::Url { .. }) => {
+            refused(ErrorCode::ManifestInvalid, reason())
+        }
+        E::ManifestRefused(Unacceptable::Class { .. }) => refused(ErrorCode::Denied, reason()),
         E::RangeInvalid { offset } => {
-            let mut response = refused(ErrorCode::RangeInvalid, told());
+            let mut response = refused(ErrorCode::RangeInvalid, reason());
             set(&mut response, header::RANGE, &range::received(*offset));
             response
         }
-        E::SizeInvalid { .. } => refused(ErrorCode::SizeInvalid, told()),
+        E::SizeInvalid { .. } => refused(ErrorCode::SizeInvalid, reason()),
         E::TagImmutable(moved) => immutable(moved),
         E::TooManyBegun { retry_after, .. } => {
-            let mut response = refused(ErrorCode::TooManyRequests, told());
+            let mut response = refused(ErrorCode::TooManyRequests, reason());
             set(&mut response, header::RETRY_AFTER, &in_seconds(*retry_after));
             response
         }
-        E::TooManyUploads { .. } => refused(ErrorCode::TooManyRequests, told()),
+        E::TooManyUploads { .. } => refused(ErrorCode::TooManyRequests, reason()),
         E::UploadBusy => {
-            respond(StatusCode::CONFLICT, &[(ErrorCode::BlobUploadInvalid, Some(told()))])
+            respond(StatusCode::CONFLICT, &[(ErrorCode::BlobUploadInvalid, Some(reason()))])
         }
-        E::UploadUnknown => refused(ErrorCode::BlobUploadUnknown, told()),
+        E::UploadUnknown => refused(ErrorCode::BlobUploadUnknown, reason()),
         E::Storage(cause) => {
             let status = match cause.kind() {
                 storage::ErrorKind::NoSpace => StatusCode::INSUFFICIENT_STORAGE,
@@ -231,8 +233,8 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
     }
 }
 
-/// The response to a push that would move an immutable tag. docker shows the message alone, and that
-/// of the code would send people looking for a fault in what they typed.
+/// The response to a push that would move an immutable tag. docker shows the message only, and the
+/// standard message of the code would suggest that the tag is malformed.
 fn immutable(moved: &TagImmutable) -> Response<Body> {
     let TagImmutable { repository, tag, digest, rule } = moved;
     let detail = json!({
@@ -249,19 +251,19 @@ const NEEDED: &str = "manifests of this repository need the blob; delete them fi
 const MAY_BE_NEEDED: &str = "manifests of this repository cannot be read and may need the blob; push \
                              them again or delete them first, or set storage.delete.blobs: force";
 
-/// The response to a deletion that would break images, or might. What to do stands in the message,
-/// which is what clients show.
+/// The response to a deletion that would break images, or might. Clients show the message, so it says
+/// what to do.
 fn needed(message: &str, manifests: &[impl Serialize]) -> Response<Body> {
-    let told = &manifests[..manifests.len().min(MAX_REPORTED)];
+    let listed = &manifests[..manifests.len().min(MAX_REPORTED)];
     let entry = json!({
         "code": ErrorCode::Denied.as_str(),
         "message": message,
-        "detail": { "manifests": told },
+        "detail": { "manifests": listed },
     });
     json_response(StatusCode::CONFLICT, &json!({ "errors": [entry] }))
 }
 
-/// The response to a failure of ours.
+/// The response to a server error. Logs the error with its causes.
 fn internal(status: StatusCode, error: &dyn std::error::Error, id: RequestId) -> Response<Body> {
     tracing::error!(request = %id, error = %Chain(error), "a request failed");
     let detail = json!({ "request": id.to_string() });
@@ -277,13 +279,13 @@ fn internal(status: StatusCode, error: &dyn std::error::Error, id: RequestId) ->
     json_response(status, &json!({ "errors": [entry] }))
 }
 
-/// Methods as they stand in `Allow`.
+/// Methods in the syntax of `Allow`.
 pub(super) fn list(methods: &[Method]) -> String {
     let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
     names.join(", ")
 }
 
-/// The body of distribution-spec, "Error Codes".
+/// A response with the body of distribution-spec, "Error Codes".
 fn respond(status: StatusCode, errors: &[(ErrorCode, Option<Value>)]) -> Response<Body> {
     let errors: Vec<Value> = errors
         .iter()
@@ -305,12 +307,13 @@ fn json_response(status: StatusCode, body: &Value) -> Response<Body> {
     response
 }
 
-/// A time as it stands in `Retry-After`. Rounded up: whoever comes at that second is not too early.
+/// A duration in the syntax of `Retry-After`, rounded up so that a client that waits for so long is
+/// not too early.
 fn in_seconds(time: Duration) -> String {
     time.as_millis().div_ceil(1000).max(1).to_string()
 }
 
-/// The response to what is no request of the specification.
+/// A plain-text response, to a request outside of the specification.
 fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
@@ -318,7 +321,7 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     response
 }
 
-/// Sets a header to text of ours; text that cannot be a header's is left out rather than sent.
+/// Sets a header. A value that a header cannot have is omitted.
 fn set(response: &mut Response<Body>, name: header::HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);

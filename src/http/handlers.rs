@@ -1,8 +1,8 @@
-//! The handlers: which of them answers an endpoint.
+//! The handlers, and the dispatch of an endpoint to its handler.
 //!
 //! [`service`] is the only way to a handler, and it takes a [`Permitted`]: the endpoint, the body, and
 //! the permit that the authorise middleware got for exactly these. Each file below has the handlers
-//! of one subject, with the part of the registry that they need and no other.
+//! of one subject, which hold only the part of the registry that they call.
 
 use std::{sync::Arc, time::Duration};
 
@@ -57,7 +57,8 @@ pub(super) struct Addressing {
 }
 
 impl Handlers {
-    /// The handlers of a registry. A body that makes no progress for `idle_timeout` is given up.
+    /// The handlers of a registry. A request body that makes no progress for `idle_timeout` is an
+    /// error.
     pub(super) fn new(
         registry: Registry,
         addressing: &Addressing,
@@ -105,8 +106,8 @@ impl Handlers {
         }
     }
 
-    /// Calls the handler of an endpoint. The two that read content, which are most of what a registry
-    /// does, run in this future; the others are boxed, so that their size is not every request's.
+    /// Calls the handler of an endpoint. The two that read content, which most requests call, run in
+    /// this future; the others are boxed, so that they do not enlarge the future of every request.
     async fn handle(&self, permitted: Permitted) -> Result<Response<Body>, Error> {
         let Permitted { request, endpoint, body, .. } = permitted;
         let request = &request;
@@ -163,7 +164,7 @@ impl Handlers {
     }
 }
 
-/// The service behind all middleware.
+/// The innermost service, behind all middleware.
 pub(super) fn service(
     handlers: &Arc<Handlers>,
 ) -> impl Service<

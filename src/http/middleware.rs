@@ -1,9 +1,10 @@
-//! The middleware: what happens to every request before a handler sees it and after it has answered.
+//! The middleware: the tower layers between hyper and the handlers, one file per layer.
 //!
-//! [`stack`] has the order. The types of the requests hold it: an HTTP request becomes a `Call`, a
-//! call becomes `Authenticated` in `authenticate.rs` only, and [`Permitted`] in `authorise.rs` only,
-//! which is what the handlers take. A layer that only looks at a request calls the next one with
-//! `&mut self` and returns its future: nothing is boxed or cloned unless a request has to wait.
+//! [`stack`] has the order, and the types of the requests enforce it: an HTTP request becomes a
+//! `Call`; only `authenticate.rs` turns a call into an `Authenticated`, and only `authorise.rs` turns
+//! that into a [`Permitted`], which the handlers take. A layer that only inspects a request calls the
+//! next layer with `&mut self` and returns its future: nothing is boxed or cloned unless a request
+//! has to wait.
 
 use std::{
     convert::Infallible,
@@ -70,11 +71,11 @@ where
         .service(handlers::service(&api.handlers))
 }
 
-/// A stack as hyper calls it, with `&self`: a connection's requests share its stack, which is locked
-/// only until the request's future is made. A clone of the stack for each request would cost a
-/// reference count for each layer, in memory that all threads write to.
+/// A stack for hyper, which calls a service with `&self`: the requests on a connection share its
+/// stack, under a lock that each holds only until its future is made. A clone of the stack for each
+/// request would cost a reference count for each layer, in memory that all threads write to.
 ///
-/// No layer has to be waited for until it is ready (`poll_ready`): limits are the server's.
+/// Every layer is always ready (`poll_ready`): the server enforces limits, not a layer.
 pub(super) struct PerConnection<S>(Mutex<S>);
 
 impl<S> PerConnection<S> {
@@ -130,10 +131,10 @@ mod tests {
         Api::new(parts, &Options::default(), limits, true).unwrap()
     }
 
-    /// Of a request in which everything is wrong, one thing after the other is put right: each time
-    /// the next layer refuses it.
+    /// A request violates every check. The test corrects one fault after the other, and each time the
+    /// next layer refuses the request.
     #[tokio::test]
-    async fn what_is_wrong_is_found_in_the_order_of_the_layers() {
+    async fn checks_run_in_the_order_of_the_layers() {
         let health = Arc::new(Health::default());
         let api = api(&health);
         let failing = Check::new("disk".to_owned(), async || Err("full".into()));
@@ -148,8 +149,8 @@ mod tests {
         let to = |method: &str, path: &str| Request::builder().method(method).uri(path);
         let wrong = "/v2/a/no-endpoint";
         assert_eq!(status(to("PUT", wrong)).await, 503);
-        let well = Check::new("disk".to_owned(), async || Ok(()));
-        well.run(&health).await;
+        let passing = Check::new("disk".to_owned(), async || Ok(()));
+        passing.run(&health).await;
         assert_eq!(status(to("PUT", wrong)).await, 400, "no Host");
         let to = |method: &str, path: &str| to(method, path).header("host", "a");
         let forged = |path: &str| to("PUT", path).header("sec-fetch-site", "cross-site");

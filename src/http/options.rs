@@ -1,4 +1,4 @@
-//! What the configuration says about requests and responses. Keys as in registry:2's `config.yml`.
+//! The options of requests and responses. Keys as in registry:2's `config.yml`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,41 +7,43 @@ use serde::Deserialize;
 use super::{Error, debug::DebugOptions, proxies::Proxy};
 use crate::{oci::ErrorCode, registry::UploadLimits};
 
-/// Why the interface cannot be as the options say.
+/// An invalid option.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOptions {
-    /// A name or a value that cannot stand in a header.
+    /// A malformed name or value of a header.
     #[error("http.headers: `{0}` or one of its values cannot be sent as a header")]
     Header(String),
-    /// Not a host.
+    /// A malformed host.
     #[error("http.host: `{0}` is not a host name with an optional scheme and port")]
     Host(String),
-    /// No time at all.
-    #[error("http.idletimeout: no client can answer within no time; leave it out for a minute")]
+    /// An idle timeout of zero.
+    #[error("http.idletimeout: must be more than zero; leave it out for one minute")]
     IdleTimeout,
 }
 
-/// What the `http` section says about requests and responses, together with the options of the
-/// lists and of deletion. Keys as in registry:2's `config.yml`, but for `trustedproxies`.
+/// The keys of section `http` for requests and responses. `trustedproxies` and `idletimeout` are ours;
+/// the others are registry:2's.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Options {
-    /// The address clients reach us by, with or without a scheme; used in `Location`.
+    /// The host by which clients reach the registry, with or without a scheme and a port; used in
+    /// `Location`.
     pub host: Option<String>,
-    /// The path below which everything is served, such as `/registry/`.
+    /// The path below which the registry is served, such as `/registry/`.
     pub prefix: String,
-    /// registry:2 signs upload sessions with this. Ours live in storage and need no signature, so
-    /// the secret is not even kept.
+    /// registry:2 signs upload sessions with this. Our sessions are in storage and need no signature,
+    /// so the secret is discarded.
     pub secret: Option<serde::de::IgnoredAny>,
-    /// Answers with relative `Location` headers.
+    /// Sends relative `Location` headers.
     pub relativeurls: bool,
     /// Headers that are added to each response.
     pub headers: BTreeMap<String, Vec<String>>,
     /// Peers whose `X-Forwarded-Proto`, `X-Forwarded-Host`, `X-Forwarded-For`, `X-Real-IP` and
-    /// `Forwarded` are believed. None, unless the configuration says so: behind a proxy that passes
-    /// headers through, a client would choose the address that wrong passwords are counted by.
+    /// `Forwarded` are trusted. By default no peer is: behind a proxy that passes these headers
+    /// through, a client could choose the address under which its wrong passwords are counted.
     pub trustedproxies: Vec<Proxy>,
-    /// How long the client may send nothing of a body it announced.
+    /// The idle timeout: here, how long the body of a request may make no progress. A connection has
+    /// the same (`server::Options`).
     pub idletimeout: Duration,
     /// The debug listener.
     pub debug: DebugOptions,
@@ -68,12 +70,12 @@ impl Default for Options {
 pub struct DeleteOptions {
     /// Whether `DELETE` of manifests, tags and blobs is allowed; otherwise 405 UNSUPPORTED.
     pub enabled: bool,
-    /// Which blobs may go. Ours.
+    /// Which blobs may be deleted. Ours.
     pub blobs: DeletableBlobs,
 }
 
 impl DeleteOptions {
-    /// Refuses a deletion unless the configuration allows it.
+    /// Refuses a deletion unless deletions are enabled.
     pub(super) fn check(&self) -> Result<(), Error> {
         if self.enabled {
             return Ok(());
@@ -84,8 +86,8 @@ impl DeleteOptions {
 }
 
 impl Default for DeleteOptions {
-    /// As in registry:2: off, unless the configuration says so. (Without any configuration file
-    /// deletion is on; `config` sees to that.)
+    /// As in registry:2: disabled. (Without a configuration file deletions are enabled; `config` sets
+    /// that.)
     fn default() -> Self {
         Self { enabled: false, blobs: DeletableBlobs::default() }
     }
@@ -95,10 +97,10 @@ impl Default for DeleteOptions {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum DeletableBlobs {
-    /// Those that no manifest of the repository needs; for others it is 409 DENIED.
+    /// Blobs that no manifest of the repository references; for others the response is 409 DENIED.
     #[default]
     Unneeded,
-    /// All, as in registry:2. An image without one of its blobs can no longer be pulled.
+    /// All blobs, as in registry:2. An image without one of its blobs can no longer be pulled.
     Force,
 }
 
@@ -106,15 +108,16 @@ pub enum DeletableBlobs {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ReadOnlyOptions {
-    /// Answers what writes with 405 UNSUPPORTED.
+    /// Refuses writes with 405 UNSUPPORTED.
     pub enabled: bool,
 }
 
-/// `uploads`, which registry:2 does not have. A blob that comes in one request is an upload too.
+/// `uploads`, which registry:2 does not have. A blob pushed in one request is an upload, too.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct UploadsOptions {
-    /// How many uploads a user may have open at a time; what was begun an hour ago does not count.
+    /// How many uploads a user may have open at a time. An upload that began an hour ago does not
+    /// count.
     pub maxopen: usize,
     /// How many uploads a user may begin within an hour without finishing them.
     pub maxperhour: usize,
@@ -131,7 +134,7 @@ impl Default for UploadsOptions {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct CatalogOptions {
-    /// The largest `n` that `GET /v2/_catalog` takes.
+    /// The largest `n` that `GET /v2/_catalog` accepts.
     pub maxentries: usize,
 }
 
@@ -145,7 +148,7 @@ impl Default for CatalogOptions {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct TagsOptions {
-    /// The largest page that `GET /v2/<name>/tags/list?n=` gives.
+    /// The largest page of `GET /v2/<name>/tags/list?n=`.
     pub maxtags: usize,
 }
 

@@ -1,9 +1,10 @@
-//! Whose word about a client is believed (`http.trustedproxies`), and what becomes of the rest.
+//! Trusted proxies (`http.trustedproxies`), and the client that they forward.
 //!
-//! A request may come by way of proxies, each of which writes down whom it got the request from:
-//! `proxies/forwarded.rs` reads that. Only what a trusted proxy has written counts, from the peer
-//! on outwards. The throttle goes by the address that comes out, so a client must not be able to
-//! choose it; a header that a proxy does not write itself passes through it as the client sent it.
+//! A request may pass several proxies, each of which records in a header where it got the request
+//! from; `proxies/forwarded.rs` parses these headers. Only records of trusted proxies count, from the
+//! peer outwards. The throttle counts wrong passwords by the resulting address, so a client must not
+//! be able to choose it; and a proxy passes a header that it does not write through as the client
+//! sent it.
 
 use std::{
     collections::HashSet,
@@ -22,24 +23,24 @@ use super::Peer;
 
 mod forwarded;
 
-pub(super) use forwarded::{Named, differs};
+pub(super) use forwarded::ForwardedOrigin;
 
-/// Peers of which the log says that their headers are not believed, or contradict each other: more
-/// than anybody has proxies, and few lines where clients send such headers from many addresses.
-const MAX_SAID: usize = 64;
+/// The most peers that the log reports because their headers are ignored or contradict each other:
+/// more than any site has proxies, and few lines where clients send such headers from many addresses.
+const MAX_REPORTED: usize = 64;
 
-/// Whose `X-Forwarded-*`, `X-Real-IP` and `Forwarded` are believed.
+/// A peer whose `X-Forwarded-*`, `X-Real-IP` and `Forwarded` are trusted.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 pub enum Proxy {
-    /// Whoever has an address of this network.
+    /// A peer with an address of this network.
     Network(IpNet),
-    /// Whoever comes through a socket that is a file; written `unix`.
+    /// A peer on a Unix socket; written `unix`.
     Unix,
 }
 
 impl Proxy {
-    /// The addresses; `None` for whoever comes through a socket that is a file.
+    /// The network; `None` for peers on Unix sockets.
     #[must_use]
     pub const fn network(&self) -> Option<IpNet> {
         match self {
@@ -50,73 +51,77 @@ impl Proxy {
 }
 
 impl FromStr for Proxy {
-    type Err = NotAProxy;
+    type Err = InvalidProxy;
 
-    fn from_str(text: &str) -> Result<Self, NotAProxy> {
+    fn from_str(text: &str) -> Result<Self, InvalidProxy> {
         if text == "unix" {
             return Ok(Self::Unix);
         }
-        text.parse().map(Self::Network).map_err(|_| NotAProxy(text.to_owned()))
+        text.parse().map(Self::Network).map_err(|_| InvalidProxy(text.to_owned()))
     }
 }
 
 impl TryFrom<String> for Proxy {
-    type Error = NotAProxy;
+    type Error = InvalidProxy;
 
-    fn try_from(text: String) -> Result<Self, NotAProxy> {
+    fn try_from(text: String) -> Result<Self, InvalidProxy> {
         text.parse()
     }
 }
 
-/// As an item of the list in YAML.
+/// As an item of a list in YAML.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Network(IpNet::V4(network)) => network.fmt(f),
-            // A colon may end a key.
+            // Without quotes, YAML may read a colon as the end of a key.
             Self::Network(IpNet::V6(network)) => write!(f, "'{network}'"),
             Self::Unix => f.write_str("unix"),
         }
     }
 }
 
-/// A text that names no proxies.
+/// A text that is neither a network nor `unix`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a network such as `10.0.0.0/8`, or `unix`, not {0:?}")]
-pub struct NotAProxy(String);
+pub struct InvalidProxy(String);
 
-/// The proxies that are trusted, and the peers that the log has named for their headers.
+/// The trusted proxies, and the peers whose headers the log has reported.
 #[derive(Debug)]
 pub(super) struct Proxies {
     trusted: Vec<Proxy>,
-    untrusted: Said,
-    contradicting: Said,
+    untrusted: ReportedPeers,
+    contradicting: ReportedPeers,
 }
 
 impl Proxies {
     pub(super) fn new(trusted: &[Proxy]) -> Self {
-        let (untrusted, contradicting) = (Said::default(), Said::default());
-        Self { trusted: trusted.to_vec(), untrusted, contradicting }
+        Self {
+            trusted: trusted.to_vec(),
+            untrusted: ReportedPeers::default(),
+            contradicting: ReportedPeers::default(),
+        }
     }
 
-    /// Where a request comes from: of the addresses that it was passed on by, the last one that is
-    /// not a trusted proxy's; `None` for the other end of a socket that is a file. Where the
-    /// headers of a trusted proxy contradict each other, one of them is the client's own, and the
-    /// address is the proxy's.
+    /// The address of the client: from the peer outwards, the first that is not a trusted proxy's;
+    /// where all are, the outermost. `None` for a client on a Unix socket. Where the headers of a
+    /// trusted proxy contradict each other, the client has sent one of them, and the address is the
+    /// proxy's.
     ///
-    /// The first time that a peer sends headers that do not count, the log says so, and what to write.
+    /// The first time that a peer sends headers that do not count, the log reports it with the
+    /// configuration that would trust it.
     pub(super) fn client(&self, headers: &HeaderMap, peer: Peer) -> Option<IpAddr> {
         let peer = peer.ip();
         let Some(header) = forwarded::first(headers) else { return peer };
         if !self.trusts(peer) {
-            if self.untrusted.is_new(peer) {
-                self.say_untrusted(peer, header);
+            if self.untrusted.insert(peer) {
+                self.report_untrusted(peer, header);
             }
             return peer;
         }
         forwarded::client(headers, peer, |address| self.trusts(address)).unwrap_or_else(|error| {
-            if self.contradicting.is_new(peer) {
-                let peer = Shown(peer);
+            if self.contradicting.insert(peer) {
+                let peer = PeerAddress(peer);
                 tracing::warn!(
                     %peer, "{error}: the proxy counts as the client; have it set one of them, and \
                     remove the others from what its clients send"
@@ -126,19 +131,19 @@ impl Proxies {
         })
     }
 
-    /// What scheme and host the proxies before a peer say that the client has used.
-    pub(super) fn named<'a>(&self, headers: &'a HeaderMap, peer: Peer) -> Named<'a> {
+    /// The scheme and the host that the client has used, as the proxies before `peer` forward them.
+    pub(super) fn origin<'a>(&self, headers: &'a HeaderMap, peer: Peer) -> ForwardedOrigin<'a> {
         let peer = peer.ip();
         if forwarded::first(headers).is_none() {
-            Named::Nothing
+            ForwardedOrigin::Absent
         } else if self.trusts(peer) {
-            forwarded::named(headers, peer, |address| self.trusts(address))
+            forwarded::trusted_origin(headers, peer, |address| self.trusts(address))
         } else {
-            forwarded::claimed(headers)
+            forwarded::unverified_origins(headers)
         }
     }
 
-    /// Whether a proxy of this address, or one behind a file, is believed.
+    /// Whether a proxy at this address, or on a Unix socket (`None`), is trusted.
     fn trusts(&self, address: Option<IpAddr>) -> bool {
         let address = address.map(|address| address.to_canonical());
         self.trusted.iter().any(|proxy| match (proxy, &address) {
@@ -148,51 +153,52 @@ impl Proxies {
         })
     }
 
-    fn say_untrusted(&self, peer: Option<IpAddr>, header: &HeaderName) {
+    fn report_untrusted(&self, peer: Option<IpAddr>, header: &HeaderName) {
         let own = peer.map_or(Proxy::Unix, |address| Proxy::Network(address.to_canonical().into()));
         let all = self.trusted.iter().chain([&own]).map(Proxy::to_string).collect::<Vec<_>>();
         let write = format!("http: {{trustedproxies: [{}]}}", all.join(", "));
-        let peer = Shown(peer);
+        let peer = PeerAddress(peer);
         tracing::warn!(
-            %peer, %header, write, "what a peer says of its clients is not believed, and its clients \
-            count as one; if it is a proxy of yours, write into the configuration what `write` says"
+            %peer, %header, write, "the forwarding headers of an untrusted peer are not believed, and \
+            its clients count as one; if the peer is your proxy, write into the configuration what \
+            `write` says"
         );
     }
 }
 
-/// Peers that were named in the log.
+/// The peers that the log has reported for one reason.
 #[derive(Debug, Default)]
-struct Said(ArcSwap<HashSet<Option<IpAddr>>>);
+struct ReportedPeers(ArcSwap<HashSet<Option<IpAddr>>>);
 
-impl Said {
-    /// Whether the peer is to be named now: once, and only so many peers. Of IPv6 a peer is a /64,
-    /// of whose addresses a client may have all.
-    fn is_new(&self, peer: Option<IpAddr>) -> bool {
+impl ReportedPeers {
+    /// Adds a peer, and returns whether to report it now: each peer once, and at most
+    /// [`MAX_REPORTED`] peers. An IPv6 peer is its /64, since one client may have all its addresses.
+    fn insert(&self, peer: Option<IpAddr>) -> bool {
         let peer = peer.map(|address| match address.to_canonical() {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
             address @ IpAddr::V4(_) => address,
         });
-        // This is asked at each request of such a peer, and nearly always answered here.
-        let said = self.0.load();
-        if said.len() >= MAX_SAID || said.contains(&peer) {
+        // Each request of such a peer comes here, and nearly all end here, without a copy.
+        let reported = self.0.load();
+        if reported.len() >= MAX_REPORTED || reported.contains(&peer) {
             return false;
         }
-        drop(said);
-        let before = self.0.rcu(|said| {
-            let mut said = HashSet::clone(said);
-            if said.len() < MAX_SAID {
-                said.insert(peer);
+        drop(reported);
+        let before = self.0.rcu(|reported| {
+            let mut reported = HashSet::clone(reported);
+            if reported.len() < MAX_REPORTED {
+                reported.insert(peer);
             }
-            Arc::new(said)
+            Arc::new(reported)
         });
-        before.len() < MAX_SAID && !before.contains(&peer)
+        before.len() < MAX_REPORTED && !before.contains(&peer)
     }
 }
 
-/// A peer as the access log shows it.
-struct Shown(Option<IpAddr>);
+/// The address of a peer in the log; `unix` without one.
+struct PeerAddress(Option<IpAddr>);
 
-impl fmt::Display for Shown {
+impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(address) => address.fmt(f),

@@ -3,31 +3,31 @@
 
 use std::ops::Range;
 
-/// The most ranges of one request that are answered with parts. podman and the other programs over
-/// containers/storage ask for up to 1024 parts of a `zstd:chunked` layer at once.
+/// The most ranges of one request that get a response in parts. podman and the other programs on
+/// containers/storage request up to 1024 parts of a `zstd:chunked` layer at once.
 pub const MAX_RANGES: usize = 1024;
 
-/// What a `Range` header asks for.
+/// The parts of the content that a `Range` header requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// All of it: no range, or one that a server is free to ignore.
+    /// The whole content: the header has no range, or one that the server ignores.
     All,
     /// One part.
     Part(Range<u64>),
-    /// Several parts, in the order in which they were asked for: at least two and at most
-    /// [`MAX_RANGES`], together no longer than the content.
+    /// Several parts in the order of the request: at least two and at most [`MAX_RANGES`], together
+    /// no longer than the content.
     Parts(Vec<Range<u64>>),
-    /// Only parts of which there is no byte.
+    /// No part: the ranges are beyond the content, or one ends before it begins.
     Unsatisfiable,
 }
 
-/// Reads a `Range` header for content of `size` bytes. A part is never empty and ends within `size`.
+/// Parses a `Range` header for content of `size` bytes. A part is never empty and ends within `size`.
 ///
-/// A header that breaks the grammar is ignored, as RFC 9110 §14.2 demands. So are more than
+/// A header that violates the grammar is ignored, as RFC 9110 §14.2 demands. So are more than
 /// [`MAX_RANGES`] ranges, and ranges that add up to more bytes than the content has, because they
-/// overlap (§17.15): the whole is the smaller answer. Of several ranges those without a byte are
-/// left out (§15.3.7); ranges are neither sorted nor joined, because podman counts the parts and
-/// takes them in its order.
+/// overlap (§17.15): the whole content is the smaller response. Of several ranges, those without a
+/// byte are omitted (§15.3.7). Ranges are neither sorted nor joined, because podman counts the parts
+/// and expects the order of its request.
 #[must_use]
 pub fn wanted(header: &str, size: u64) -> Wanted {
     let Some((unit, set)) = header.split_once('=') else {
@@ -37,9 +37,12 @@ pub fn wanted(header: &str, size: u64) -> Wanted {
         return Wanted::All;
     }
     // The usual single range needs no list.
-    let (mut single, mut several) = (None, Vec::new());
-    let (mut count, mut total, mut backwards) = (0, 0_u64, false);
-    // Empty elements of a list are none (RFC 9110 §5.6.1.2).
+    let mut single = None;
+    let mut several = Vec::new();
+    let mut count = 0;
+    let mut total = 0_u64;
+    let mut backwards = false;
+    // A recipient ignores empty elements of a list (RFC 9110 §5.6.1.2).
     for spec in set.split(',').map(str::trim).filter(|spec| !spec.is_empty()) {
         count += 1;
         if count > MAX_RANGES {
@@ -64,8 +67,8 @@ pub fn wanted(header: &str, size: u64) -> Wanted {
     }
     match single {
         _ if count == 0 => Wanted::All,
-        // RFC 9110 §14.2 lets a server reject it: better than all of a blob for a client that cannot
-        // count.
+        // RFC 9110 §14.2 lets a server reject such a range. That is better than sending a whole blob
+        // to a client with a defect.
         _ if backwards => Wanted::Unsatisfiable,
         Some(part) => Wanted::Part(part),
         None if several.is_empty() => Wanted::Unsatisfiable,
@@ -76,11 +79,11 @@ pub fn wanted(header: &str, size: u64) -> Wanted {
 
 /// One element of a set of ranges.
 enum Spec {
-    /// The bytes that it names and the content has, which may be none.
+    /// The bytes of the content in the range; empty if the range is beyond the content.
     Part(Range<u64>),
-    /// It ends before it begins.
+    /// The range ends before it begins.
     Backwards,
-    /// Not of the grammar.
+    /// The element violates the grammar.
     Malformed,
 }
 
@@ -88,7 +91,8 @@ fn part(spec: &str, size: u64) -> Spec {
     let Some((first, last)) = spec.split_once('-') else {
         return Spec::Malformed;
     };
-    let (first, last) = (first.trim(), last.trim());
+    let first = first.trim();
+    let last = last.trim();
     match (first.is_empty(), last.is_empty()) {
         (true, true) => Spec::Malformed,
         (true, false) => match number(last) {
@@ -109,12 +113,12 @@ fn part(spec: &str, size: u64) -> Spec {
     }
 }
 
-/// Reads the `Content-Range` of a chunk: the bytes of the blob that it has.
+/// Parses the `Content-Range` of a chunk: the position of its bytes in the blob.
 ///
 /// Besides the `<first>-<last>` of the specification, clients send the forms of RFC 9110:
 /// `bytes <first>-<last>/<size>`, `bytes=<first>-<last>`, with and without the size, which may be
-/// `*`. A chunk of no bytes ends one byte before it begins; at the beginning of a blob that is
-/// `0--1`. `None` for anything else.
+/// `*`. An empty chunk ends one byte before it begins; at the beginning of a blob its range is
+/// `0--1`. `None` for any other text.
 #[must_use]
 pub fn of_chunk(header: &str) -> Option<Range<u64>> {
     let text = header.trim();
@@ -135,18 +139,18 @@ pub fn of_chunk(header: &str) -> Option<Range<u64>> {
         "-1" => 0,
         last => number(last)?.saturating_add(1),
     };
-    // RFC 9110 §14.4: a range that leads beyond the size is invalid.
+    // RFC 9110 §14.4: a range that ends beyond the size is invalid.
     (first <= end && size.is_none_or(|size| end <= size)).then_some(first..end)
 }
 
-/// The `Range` that tells what an upload has: the first and the last byte. An empty one has none,
-/// and `0-0` is what registry:2 says of it.
+/// The `Range` of the bytes that an upload has: the first and the last one. An empty upload gets
+/// `0-0`, as in registry:2.
 pub(super) fn received(length: u64) -> String {
     format!("0-{}", length.saturating_sub(1))
 }
 
-/// Digits only: `parse` would take a sign as well. A number too large for any content becomes the
-/// largest.
+/// Parses a number of digits only: `parse` alone accepts a sign. A number that is too large for any
+/// content becomes the largest.
 fn number(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -211,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_ranges_are_answered_as_podman_asks_for() {
+    fn podmans_1024_ranges_get_1024_parts() {
         let header = |count: u64| {
             let ranges: Vec<String> = (0..count).map(|n| format!("{}-{}", n * 4, n * 4)).collect();
             format!("bytes={}", ranges.join(","))

@@ -1,8 +1,7 @@
-//! The plain listener beside the secure one (`http.redirectaddr`): it sends clients to HTTPS.
+//! The redirect from plain HTTP to HTTPS (`http.redirectaddr`).
 //!
-//! It looks at nothing of a request but where it goes. A password that comes this way is not
-//! judged: whoever is between the client and us has it already, and an answer to it would be theirs
-//! too.
+//! It reads only the target of a request. It does not verify a password that arrives without TLS: an
+//! eavesdropper has read the password, and would learn from the response whether it is right.
 
 use std::{future::ready, net::SocketAddr, sync::Arc, time::Instant};
 
@@ -16,7 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use super::{
     Connection, Error, InvalidOptions, Options, RequestId,
     authority::{is_authority, split_port},
-    base_url,
+    base_url::ConfiguredHost,
     call::Head,
     middleware::{access_log, request_id, response_headers},
     response::status,
@@ -26,37 +25,37 @@ use crate::telemetry::access;
 /// The port that `https://` means (RFC 9110 §4.2.2).
 const HTTPS: u16 = 443;
 
-/// What the plain listener answers.
+/// The service of the redirect listener.
 #[derive(Debug)]
 pub struct Redirect {
-    /// `http.host`, where it is set.
-    fixed: Option<String>,
-    /// Where TLS is spoken.
+    /// `http.host` without its scheme, where it is set.
+    configured: Option<String>,
+    /// The port of the TLS listener.
     port: u16,
     access_log: bool,
 }
 
 impl Redirect {
-    /// Sends clients to `http.host`, or to the host that they have asked and the port of `secure`,
-    /// where TLS is spoken; where that is no address, a proxy is before it, and 443 is likely.
-    /// `silent` is `log.accesslog.disabled`.
+    /// Redirects clients to `http.host`. Where that is not set, redirects them to the host that they
+    /// have requested, at the port of `secure`, the address of the TLS listener. A TLS listener on a
+    /// Unix socket has no port: a proxy is before it, most likely at 443. `silent` is
+    /// `log.accesslog.disabled`.
     ///
     /// # Errors
     ///
-    /// When `http.host` is no host.
+    /// When `http.host` is malformed.
     pub fn new(
         options: &Options,
         secure: Option<SocketAddr>,
         silent: bool,
     ) -> Result<Self, InvalidOptions> {
         let port = secure.map_or(HTTPS, |addr| addr.port());
-        let fixed = base_url::fixed(options, true)?;
-        let fixed = fixed.map(|(_, authority)| authority.to_owned());
-        Ok(Self { fixed, port, access_log: !silent })
+        let host = ConfiguredHost::parse(options, true)?;
+        let configured = host.map(|host| host.authority.to_owned());
+        Ok(Self { configured, port, access_log: !silent })
     }
 
-    /// The service of one connection, a router: its fallback redirects every request, each of which is
-    /// the last one.
+    /// The router of one connection. Its fallback redirects every request and closes the connection.
     pub fn service(self: &Arc<Self>, connection: Connection) -> TowerToHyperService<Router> {
         let redirect = Arc::clone(self);
         let connection = Arc::new(connection);
@@ -71,9 +70,9 @@ impl Redirect {
         let started = Instant::now();
         let head = Head::new(id, connection, request.into_parts().0);
         let mut response = self.answer(&head).unwrap_or_else(|error| error.into_response(id));
-        // A client that stays would go on speaking here.
+        // On this connection the client would send further requests without TLS.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        response_headers::end(head.method == Method::HEAD, &mut response);
+        response_headers::finish(head.method == Method::HEAD, &mut response);
         request_id::set(id, &mut response);
         if self.access_log {
             let status = response.status().as_u16();
@@ -82,10 +81,10 @@ impl Redirect {
         response
     }
 
-    /// 301 for every method, as from nginx. None of `http.headers` is added: what most of them mean
-    /// to a browser is void without TLS (RFC 6797 §7.2).
+    /// 301 for every method, as from nginx. The response has none of `http.headers`: a browser ignores
+    /// most of them without TLS (RFC 6797 §7.2).
     fn answer(&self, head: &Head) -> Result<Response<Body>, Error> {
-        let asked = match head.uri.authority() {
+        let requested = match head.uri.authority() {
             Some(authority) => Some(authority.as_str()),
             None => head.only(&header::HOST).map_err(|_| Error::Host)?,
         };
@@ -93,14 +92,15 @@ impl Redirect {
         if !head.has_one_host() {
             return Err(Error::Host);
         }
-        // `*` and what CONNECT asks for are no paths.
+        // `*` and the target of `CONNECT` are not paths.
         if !path.starts_with('/') {
             return Err(Error::NotFound);
         }
-        let location = match (&self.fixed, asked.filter(|asked| is_authority(asked))) {
-            (Some(fixed), _) => format!("https://{fixed}{path}"),
-            (None, Some(asked)) => {
-                let (host, _) = split_port(asked);
+        let requested = requested.filter(|authority| is_authority(authority));
+        let location = match (&self.configured, requested) {
+            (Some(configured), _) => format!("https://{configured}{path}"),
+            (None, Some(requested)) => {
+                let (host, _) = split_port(requested);
                 let port =
                     if self.port == HTTPS { String::new() } else { format!(":{}", self.port) };
                 format!("https://{host}{port}{path}")

@@ -9,13 +9,14 @@ use axum::{
 
 use super::error;
 
-/// What `OPTIONS` of an endpoint is answered with (RFC 9110 §9.3.7).
+/// The response to `OPTIONS` of an endpoint (RFC 9110 §9.3.7).
 pub(super) fn options(allowed: &[Method]) -> Response<Body> {
     let mut response = status(StatusCode::OK);
     response.headers_mut().insert(header::ALLOW, value(&error::list(allowed)));
     response
 }
 
+/// A `301` to a path.
 pub(super) fn redirect(path: &str) -> Response<Body> {
     let mut response = status(StatusCode::MOVED_PERMANENTLY);
     if let Ok(location) = HeaderValue::from_str(path) {
@@ -24,21 +25,21 @@ pub(super) fn redirect(path: &str) -> Response<Body> {
     response
 }
 
-/// A response with room for the headers that most have.
+/// A response with capacity for the headers of most responses.
 pub(super) fn response(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     response.headers_mut().reserve(HEADERS);
     response
 }
 
-/// A response of a status and nothing else.
+/// An empty response with a status.
 pub(super) fn status(status: StatusCode) -> Response<Body> {
     let mut response = response(Body::empty());
     *response.status_mut() = status;
     response
 }
 
-/// A JSON response. `HEAD` gets its headers.
+/// A JSON response. `HEAD` gets its headers only.
 pub(super) fn json(method: &Method, body: String) -> Response<Body> {
     let length = body.len();
     let body = if method == Method::HEAD { Body::empty() } else { Body::from(body) };
@@ -49,21 +50,22 @@ pub(super) fn json(method: &Method, body: String) -> Response<Body> {
     response
 }
 
-/// Adds the address of the next page of a list, `path` below the registry's `prefix` (RFC 8288).
+/// Adds the `Link` to the next page of a list: `path` below the registry's `prefix` (RFC 8288).
 pub(super) fn link_next(response: &mut Response<Body>, prefix: &str, path: &str) {
     let link = format!("<{prefix}{path}>; rel=\"next\"");
     response.headers_mut().insert(header::LINK, value(&link));
 }
 
-/// A response to a read has eleven headers and a date; operators add some.
+/// The capacity for headers: a response to a read has eleven headers and a date, and operators add
+/// some.
 const HEADERS: usize = 16;
 
-/// The header that says which content a response is about.
+/// The header with the digest of the content of a response.
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// A header's value from text of ours, which is always one: digests, tags, names and numbers.
+/// A header value from text that is always valid in a header: digests, tags, names and numbers.
 pub(super) fn value(text: &impl fmt::Display) -> HeaderValue {
-    // There are several in each response; few are longer than this.
+    // Each response has several values, and few are longer than this buffer on the stack.
     let mut buffer = [0; 160];
     let mut rest = buffer.as_mut_slice();
     let value = match write!(rest, "{text}") {

@@ -22,15 +22,19 @@ fn tag(text: &str) -> Tag {
     text.parse().unwrap()
 }
 
-/// Each request, what it is and what it takes.
+/// Each request with its endpoint and the rights that the endpoint needs.
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table, one entry for each endpoint")]
-fn requests_are_told_apart_with_the_rights_they_take() {
-    let (a, id) = (name("a"), ID.parse().unwrap());
-    let (push, pull, delete) = (Right::Push(&a), Right::Pull(&a), Right::Delete(&a));
+fn each_request_has_its_endpoint_and_the_rights_it_needs() {
+    let a = name("a");
+    let id = ID.parse().unwrap();
+    let push = Right::Push(&a);
+    let pull = Right::Pull(&a);
+    let delete = Right::Delete(&a);
     let by_tag = Reference::Tag(tag("t"));
     let by_digest = Reference::Digest(digest());
-    let (b, page) = (name("b"), PageQuery::default());
+    let b = name("b");
+    let page = PageQuery::default();
     for (method, target, endpoint, rights) in [
         ("GET", "/v2/".to_owned(), Endpoint::Base, vec![]),
         ("GET", "/v2/_catalog".into(), Endpoint::Catalog { page: page.clone() }, vec![Right::List]),
@@ -189,8 +193,8 @@ fn a_repository_may_be_called_what_the_endpoints_are_called() {
     }
 }
 
-/// The slash at the end says that a repository is meant, unless it is where uploads begin. Without
-/// it the path must be no other endpoint's.
+/// A path that ends in a slash names a repository, unless uploads begin there. Without the slash, the
+/// path must not be that of another endpoint.
 #[test]
 fn a_repository_is_deleted_by_its_name() {
     for (target, expected) in [
@@ -207,7 +211,7 @@ fn a_repository_is_deleted_by_its_name() {
         ("/v2/a/blobs/uploads/uploads/", Some("a/blobs/uploads/uploads")),
         ("/v2/uploads", Some("uploads")),
         ("/v2/tags", Some("tags")),
-        // Something else's, or nothing's.
+        // Paths of other endpoints, and paths without an endpoint.
         ("/v2/", None),
         ("/v2//", None),
         ("/v2/a//", None),
@@ -245,7 +249,7 @@ fn a_mount_that_makes_no_sense_becomes_an_upload() {
 }
 
 #[test]
-fn bad_requests_are_refused_with_the_code_of_what_is_bad() {
+fn a_bad_request_gets_the_status_of_its_fault() {
     use axum::http::StatusCode;
     let id = crate::http::RequestId::new();
     for (method, target, status) in [

@@ -24,8 +24,8 @@ use crate::{
     registry::{self, Action, Blobs, ByteStream, DeleteMode},
 };
 
-/// Content never changes under its digest. Responses to requests with credentials are for the
-/// client's own cache (RFC 9111 §3.5).
+/// Content never changes under its digest. Only the client's own cache may store the response to a
+/// request with credentials (RFC 9111 §3.5).
 const FOREVER: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
 
 /// The handlers of blobs.
@@ -46,7 +46,7 @@ impl BlobHandlers {
         let unknown = || Error::refused(ErrorCode::BlobUnknown).with_detail(json!(digest));
         if request.head.method == Method::HEAD || conditional::is_conditional(&request.head) {
             let size = self.blobs.size(name, digest).await?.ok_or_else(unknown)?;
-            if let Some(response) = conditional::failed(&request.head, digest) {
+            if let Some(response) = conditional::precondition_failed(&request.head, digest) {
                 return Ok(response);
             }
             if let Some(mut response) = conditional::not_modified(&request.head, digest) {
@@ -83,10 +83,11 @@ impl BlobHandlers {
             }
             Wanted::Parts(parts) => {
                 let parts = Byteranges::new(parts, size);
-                let (kind, length) = (parts.content_type(), parts.length());
+                let content_type = value(&parts.content_type());
+                let length = parts.length();
                 let body = parts.body(blob).await?;
                 let mut response = content(StatusCode::PARTIAL_CONTENT, digest, length, body);
-                response.headers_mut().insert(header::CONTENT_TYPE, value(&kind));
+                response.headers_mut().insert(header::CONTENT_TYPE, content_type);
                 Ok(response)
             }
             Wanted::Unsatisfiable => {
@@ -98,7 +99,7 @@ impl BlobHandlers {
         }
     }
 
-    /// As registry:2 does, calls it a pull whatever the response is: a part, `304`, or only the head.
+    /// Emits a pull event. As in registry:2, a part, a `304` and the response to `HEAD` are pulls, too.
     async fn emit_pull(
         &self,
         request: &Authorised,
@@ -133,7 +134,8 @@ impl BlobHandlers {
     }
 }
 
-/// A body whose first piece has been read: when even that fails, the client can still be told.
+/// A body that has read its first piece already, so that a failure to read that piece still becomes
+/// an error response.
 async fn begun(mut pieces: ByteStream) -> Result<Body, Error> {
     let first = pieces.try_next().await.map_err(registry::Error::from)?;
     Ok(Body::from_stream(stream::iter(first.map(Ok)).chain(pieces)))

@@ -16,7 +16,7 @@ use crate::{
     registry::Lists,
 };
 
-/// How many repositories a page has when the client does not say how many.
+/// The number of repositories on a page without `n`.
 const CATALOG_PAGE: usize = 100;
 
 /// The handler of the catalog.

@@ -33,13 +33,13 @@ pub(super) struct ManifestHandlers {
     pub(super) callers: Arc<Callers>,
     pub(super) base_urls: Arc<BaseUrls>,
     pub(super) delete: DeleteOptions,
-    /// How long a client may send nothing of a body.
+    /// The time within which the whole body of a manifest must arrive.
     pub(super) idle_timeout: Duration,
 }
 
 impl ManifestHandlers {
-    /// Serves a manifest as what it is, whatever `Accept` says: clients that cannot read it say so
-    /// better than a 404 could.
+    /// Serves a manifest in its stored media type, whatever `Accept` says: a client that cannot read
+    /// the type reports that more clearly than a 404 could.
     pub(super) async fn read(
         &self,
         request: &Authorised,
@@ -55,7 +55,7 @@ impl ManifestHandlers {
             return Err(unknown(name, reference));
         }
         if request.head.method == Method::GET {
-            // A client wants it, whether or not it has to be sent.
+            // A `304` is a pull, too: the client uses the manifest.
             self.manifests.record_pull(name, &manifest.digest);
         }
         if let Some(response) = conditional::not_modified(&request.head, &manifest.digest) {

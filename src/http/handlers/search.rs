@@ -1,4 +1,4 @@
-//! `docker search HOST/TERM`: the search of Docker Registry v1, which is all that docker speaks.
+//! `docker search HOST/TERM`: the search of Docker Registry v1, the only one that docker calls.
 
 use std::sync::Arc;
 
@@ -11,12 +11,14 @@ use crate::{
     registry::Lists,
 };
 
-/// The number of results on a page, by default and at most.
+/// The number of results on a page without `n`.
 const PAGE: usize = 25;
-const LARGEST_PAGE: usize = 100;
 
-/// The most repositories that a search finds; a term with more is too unspecific.
-const MOST: usize = 1000;
+/// The most results on a page.
+const MAX_PAGE: usize = 100;
+
+/// The most repositories that a search finds; a term that matches more is too unspecific.
+const MAX_FOUND: usize = 1000;
 
 /// The handler of searches.
 #[derive(Debug)]
@@ -34,11 +36,11 @@ impl SearchHandler {
         size: Option<usize>,
         page: Option<usize>,
     ) -> Result<Response<Body>, Error> {
-        let size = size.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
+        let size = size.unwrap_or(PAGE).clamp(1, MAX_PAGE);
         let page = page.unwrap_or(1).max(1);
         let first = (page - 1).saturating_mul(size);
         let term = term.to_lowercase();
-        let names = self.lists.repositories(None, &term, MOST).await?;
+        let names = self.lists.repositories(None, &term, MAX_FOUND).await?;
         let found = names.items.len();
         let results: Vec<Value> = names.items.iter().skip(first).take(size).map(result).collect();
         let body = json!({

@@ -45,8 +45,8 @@ impl TagsHandler {
         };
         let page = self.lists.tags(name, last.as_deref(), wanted).await?.ok_or_else(unknown)?;
         if size.is_none() && page.more {
-            // All of them were asked for, and they are more than a page: send one page behind the
-            // other, so that memory holds one.
+            // Without `n` the response has all tags. More tags than a page are sent page by page, so
+            // that memory holds one page.
             let pages =
                 AllTags { lists: Arc::clone(&self.lists), name: name.clone(), size: wanted };
             return Ok(pages.respond(page, &request.head.method));
@@ -102,7 +102,7 @@ impl AllTags {
     }
 }
 
-/// Tags as the inside of a JSON list. A tag has no character that JSON would escape.
+/// Tags as the elements of a JSON array. A tag has no character that JSON escapes.
 fn items(tags: &[Tag]) -> String {
     let quoted: Vec<String> = tags.iter().map(|tag| format!("\"{tag}\"")).collect();
     quoted.join(",")

@@ -28,11 +28,11 @@ const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 #[derive(Debug)]
 pub(super) struct UploadHandlers {
     pub(super) uploads: Arc<Uploads>,
-    /// Mounts make a blob of one repository a blob of another.
+    /// For mounts, which link a blob of one repository into another.
     pub(super) blobs: Arc<Blobs>,
     pub(super) callers: Arc<Callers>,
     pub(super) base_urls: Arc<BaseUrls>,
-    /// How long a client may send nothing of a body.
+    /// How long the body of a request may make no progress.
     pub(super) idle_timeout: Duration,
 }
 
@@ -150,7 +150,8 @@ impl UploadHandlers {
         Ok(response)
     }
 
-    /// The response that says how far an upload is (`Range`) and where it goes on (`Location`).
+    /// The response with the progress of an upload: the bytes that it has (`Range`), and the URL at
+    /// which it continues (`Location`).
     fn progress(
         &self,
         code: StatusCode,
@@ -190,7 +191,7 @@ impl UploadHandlers {
             Error::refused(ErrorCode::RangeInvalid).with_detail(detail)
         };
         let header = request.head.only(&header::CONTENT_RANGE);
-        let range = match header.map_err(|_| unusable("several, nor what is no text"))? {
+        let range = match header.map_err(|_| unusable("several headers, or bytes beyond ASCII"))? {
             None => None,
             Some(header) => {
                 Some(range::of_chunk(header).ok_or_else(|| unusable(&format!("{header:?}")))?)
@@ -201,7 +202,7 @@ impl UploadHandlers {
     }
 }
 
-/// How far an upload is.
+/// The progress of an upload: the bytes that it has.
 #[derive(Clone, Copy)]
 struct Progress {
     id: UploadId,

@@ -1,5 +1,5 @@
-//! The access log and the metrics of requests: each request is counted and gets its line when its
-//! response has left, or when its client has.
+//! The access log and the metrics of requests: a request is counted and logged when its response is
+//! sent or its client has disconnected.
 
 use std::{
     convert::Infallible,
@@ -35,19 +35,19 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(in crate::http) struct AccessLog {
     pub(in crate::http) requests: Arc<Requests>,
-    /// Whether each request has a line.
+    /// Whether requests are logged. They are counted in any case.
     pub(in crate::http) is_written: bool,
-    /// Without a slash at its end.
+    /// `http.prefix` without a slash at its end.
     pub(in crate::http) prefix: Arc<str>,
 }
 
-/// Makes calls of the requests on a connection, and records each in `log`.
+/// Turns the requests on a connection into calls, and records each in `log`.
 pub(super) fn layer<S>(
     log: &AccessLog,
     connection: Connection,
 ) -> impl Layer<S, Service = LogAccess<S>> + use<S> {
-    // One of the connection's own, so that its requests count references in memory that no other
-    // thread writes to.
+    // A copy for each connection, so that the reference count of its requests is in memory that no
+    // other thread writes to.
     let log = Arc::new(log.clone());
     let connection = Arc::new(connection);
     layer_fn(move |inner| LogAccess {
@@ -95,7 +95,7 @@ where
     }
 }
 
-/// A body and the count of its bytes, for a body that has any: most requests have none.
+/// A body that counts its bytes, with the counter. Most requests have no body and need no counter.
 fn counted<B>(body: B) -> (Body, Option<Arc<AtomicU64>>)
 where
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
@@ -112,7 +112,7 @@ pin_project! {
     pub(super) struct ResponseFuture<F> {
         #[pin]
         inner: F,
-        // Dropped with the future when the client goes away.
+        // Dropped with the future when the client disconnects.
         record: Option<Record>,
     }
 }
@@ -132,7 +132,7 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Response
     }
 }
 
-/// A response's body, at whose end the request is counted and logged.
+/// The body of a response. At its end the request is counted and logged.
 #[derive(Debug)]
 pub struct LoggedBody {
     body: Body,
@@ -167,7 +167,7 @@ fn length(frame: &Frame<Bytes>) -> u64 {
     frame.data_ref().map_or(0, |data| data.len() as u64)
 }
 
-/// A request's body, whose bytes are counted.
+/// The body of a request, which counts its bytes.
 struct Counted<B> {
     body: B,
     count: Arc<AtomicU64>,
@@ -197,25 +197,25 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Counted<B> {
     }
 }
 
-/// A request until its response has left, or its client has.
+/// A request until its response is sent or its client has disconnected.
 #[derive(Debug)]
 struct Record {
     log: Arc<AccessLog>,
     head: Arc<Head>,
     started: Instant,
     received: Option<Arc<AtomicU64>>,
-    /// Of the response, once there is one.
+    /// The status of the response; [`CLIENT_GONE`] until there is a response.
     status: u16,
     digest: Option<HeaderValue>,
     sent: u64,
 }
 
-/// The status of a request whose client went away before there was a response, as with nginx;
-/// registry:2 logs the same.
+/// The status of a request whose client disconnected before there was a response, as in the logs of
+/// nginx and registry:2.
 const CLIENT_GONE: u16 = 499;
 
 impl Drop for Record {
-    /// Counts the request, and writes its line.
+    /// Counts and logs the request.
     fn drop(&mut self) {
         let Self { log, head, started, received, status, digest, sent } = &*self;
         let duration = started.elapsed();
@@ -244,8 +244,8 @@ impl Drop for Record {
     }
 }
 
-/// What the log says of a request without bodies. No header is in it but the agent's name and where
-/// the client came from: `Authorization` must never be.
+/// The log entry of a request, without the fields of its bodies. Its only headers are `User-Agent` and
+/// `Referer`: the log must never have `Authorization`.
 pub(in crate::http) fn exchange(head: &Head, status: u16, duration: Duration) -> Exchange<'_> {
     let header = |name| head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
     Exchange {
@@ -302,7 +302,7 @@ mod tests {
         Identified { id: RequestId::new(), request }
     }
 
-    /// The lines of the metrics that hold all of `words`.
+    /// The lines of the metrics that contain all of `words`.
     fn counted(log: &AccessLog, words: &[&str]) -> Vec<String> {
         let mut metrics = Metrics::default();
         log.requests.register(&mut metrics);
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_is_over_when_its_response_has_left() {
+    async fn a_request_is_counted_when_its_response_is_sent() {
         let log = log();
         let inner = service_fn(async |call: Call| {
             assert_eq!(to_bytes(call.body, 100).await.unwrap(), "four");
@@ -320,18 +320,18 @@ mod tests {
         });
         let mut service = layer(&log, connection()).layer(inner);
         let response = service.call(request("four")).await.unwrap();
-        let over = ["requests_total", "code=\"200\"", "method=\"put\""];
-        assert_eq!(counted(&log, &over), Vec::<String>::new(), "it is not over yet");
+        let requests = ["requests_total", "code=\"200\"", "method=\"put\""];
+        assert_eq!(counted(&log, &requests), Vec::<String>::new(), "the body is not sent yet");
         let mut body = response.into_body();
         while body.frame().await.is_some() {}
         assert_eq!((body.record.sent, body.record.head.handler()), (5, Some(Handler::Other)));
         drop(body);
-        assert!(counted(&log, &over).iter().any(|line| line.ends_with(" 1")));
+        assert!(counted(&log, &requests).iter().any(|line| line.ends_with(" 1")));
         assert!(counted(&log, &["in_flight"]).iter().all(|line| !line.ends_with(" 1")));
     }
 
     #[test]
-    fn a_client_that_goes_away_counts_as_499() {
+    fn a_client_that_disconnects_counts_as_499() {
         let log = log();
         let requests = Arc::clone(&log.requests);
         let inner = service_fn(move |call: Call| {

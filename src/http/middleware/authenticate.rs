@@ -1,5 +1,5 @@
-//! HTTP Basic authentication: nothing of a call but its head is looked at before its caller is known
-//! (401, or 429 where too many passwords were wrong or wait).
+//! HTTP Basic authentication (RFC 7617). The layer reads only the head of a call. It refuses a caller
+//! that it cannot authenticate: with 401, or with 429 where too many passwords were wrong or wait.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -18,7 +18,7 @@ use crate::{
     http::{Call, Error, basic},
 };
 
-/// A call whose caller is known. Only this layer makes one.
+/// A call whose caller is authenticated. Only this layer makes one.
 #[derive(Debug)]
 pub(super) struct Authenticated {
     pub(super) call: Call,
@@ -26,7 +26,7 @@ pub(super) struct Authenticated {
     _seal: (),
 }
 
-/// Lets calls pass whose caller `gate` knows.
+/// Passes on the calls whose caller `gate` authenticates.
 pub(super) fn layer<S>(gate: &Arc<Gate>) -> impl Layer<S, Service = Authenticate<S>> + use<S> {
     let gate = Arc::clone(gate);
     layer_fn(move |inner| Authenticate { inner, gate: Arc::clone(&gate) })
@@ -53,11 +53,11 @@ where
     fn call(&mut self, call: Call) -> Self::Future {
         let authorization = call.head.sole(&header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let credentials = authorization.and_then(basic::credentials);
-        // Clients of this machine that no proxy tells apart count as one.
+        // Clients on a Unix socket whose address no proxy forwards count as one.
         let address = call.head.client().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         match self.gate.recall(credentials, address, &call.head.connection.session) {
             Recalled::Known(identity) => {
-                ResponseFuture::Known { inner: self.inner.call(let_in(call, identity)) }
+                ResponseFuture::Known { inner: self.inner.call(authenticated(call, identity)) }
             }
             Recalled::Refused(refusal) => {
                 ResponseFuture::Refused { error: Some(refused(refusal, &self.gate)) }
@@ -70,7 +70,7 @@ where
                     let verified = gate.authenticate(&credentials, address, session).await;
                     verified.map_err(|refusal| refused(refusal, &gate))
                 };
-                // The service that is ready goes along, and the next call has a fresh one.
+                // The future takes the service that is ready and leaves a clone for the next call.
                 let next = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, next);
                 ResponseFuture::Verifying { verified: verified.boxed(), next: Some((inner, call)) }
@@ -79,21 +79,21 @@ where
     }
 }
 
-/// Notes on the connection and in the head that a caller was let in.
-fn let_in(call: Call, identity: Identity) -> Authenticated {
+/// Records on the connection and in the head that the caller is authenticated.
+fn authenticated(call: Call, identity: Identity) -> Authenticated {
     call.head.connection.authenticated();
     call.head.set_identity(identity.clone());
     Authenticated { call, identity, _seal: () }
 }
 
-/// The error of a refusal, with the challenge where the gate asks for credentials (RFC 7617 §2).
+/// The error of a refusal, with the challenge of the gate's realm (RFC 7617 §2).
 fn refused(refusal: Refusal, gate: &Gate) -> Error {
-    Error::NotLetIn { refusal, challenge: gate.realm().map(basic::challenge) }
+    Error::Unauthenticated { refusal, challenge: gate.realm().map(basic::challenge) }
 }
 
 pin_project! {
-    /// What becomes of a call: credentials that are remembered cost neither a wait nor a box, and
-    /// what waits for bcrypt becomes the inner service's future in the same place.
+    /// The future of a call. Remembered credentials cost neither a wait nor a box. After bcrypt the
+    /// future of the inner service takes the place of the one that waited.
     #[project = Stage]
     pub(super) enum ResponseFuture<S: Service<Authenticated>> {
         Known { #[pin] inner: S::Future },
@@ -120,7 +120,7 @@ where
                     let verified = ready!(verified.as_mut().poll(cx));
                     match (verified, next.take()) {
                         (Ok(identity), Some((mut inner, call))) => {
-                            inner.call(let_in(call, identity))
+                            inner.call(authenticated(call, identity))
                         }
                         (Err(error), _) => return Poll::Ready(Err(error)),
                         (Ok(_), None) => return Poll::Pending,
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_caller_of_what_passes_is_known_and_bcrypt_runs_once() {
+    async fn a_call_with_the_password_is_authenticated_and_bcrypt_runs_once() {
         let gate = gate();
         let mut service = layer(&gate).layer(service_fn(echo));
         let right = basic("ann:secret");
@@ -177,7 +177,8 @@ mod tests {
     #[tokio::test]
     async fn no_credentials_and_wrong_ones_are_refused_with_a_challenge() {
         let gate = gate();
-        let (right, wrong) = (basic("ann:secret"), basic("ann:other"));
+        let right = basic("ann:secret");
+        let wrong = basic("ann:other");
         let authorization = |value| ("authorization", value);
         for headers in [
             &[][..],
@@ -187,7 +188,8 @@ mod tests {
         ] {
             let inner = service_fn(async |_: Authenticated| Ok::<_, Error>(()));
             let answer = layer(&gate).layer(inner).oneshot(call("GET", "/v2/", headers)).await;
-            let Err(Error::NotLetIn { refusal: Refusal::Unauthenticated, challenge }) = answer
+            let Err(Error::Unauthenticated { refusal: Refusal::Unauthenticated, challenge }) =
+                answer
             else {
                 panic!("{headers:?}: {answer:?}")
             };
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_open_gate_lets_everybody_in_without_a_name() {
+    async fn an_open_gate_authenticates_every_caller_as_anonymous() {
         let gate = Arc::new(Gate::open(EverythingAllowed));
         let service = layer(&gate).layer(service_fn(echo));
         let passed = service.oneshot(call("GET", "/v2/", &[])).await.unwrap();

@@ -1,5 +1,5 @@
-//! Finds out what a call asks for, and whether its caller may: the endpoint (404, 405), the rights
-//! that it takes (403), and whether anything may be written (405).
+//! Parses the endpoint of a call (404, 405), and checks that its caller has the rights that the
+//! endpoint needs (403) and that the registry is not read-only (405).
 
 use std::{
     sync::{
@@ -24,8 +24,8 @@ use crate::{
     telemetry::requests::Requests,
 };
 
-/// A call whose caller may do what it asks for. Only this layer makes one, and handlers take nothing
-/// else.
+/// A call whose caller has a permit for its endpoint. Only this layer makes one, and handlers take
+/// nothing else.
 #[derive(Debug)]
 pub(in crate::http) struct Permitted {
     pub(in crate::http) request: Authorised,
@@ -41,7 +41,7 @@ pub(in crate::http) struct Authorised {
     pub(in crate::http) permit: Permit,
 }
 
-/// What decides about calls.
+/// The rules by which the layer permits calls.
 #[derive(Debug)]
 pub(in crate::http) struct Authorisation {
     gate: Arc<Gate>,
@@ -58,17 +58,17 @@ impl Authorisation {
         Self { gate, requests, readonly: AtomicBool::new(readonly) }
     }
 
-    /// Whether only reading is allowed.
+    /// Whether writes are refused.
     pub(in crate::http) fn is_readonly(&self) -> bool {
         self.readonly.load(Ordering::Relaxed)
     }
 
-    /// Allows only reading, or writing too, from now on.
+    /// Refuses writes from now on, or allows them again.
     pub(in crate::http) fn set_readonly(&self, readonly: bool) {
         self.readonly.store(readonly, Ordering::Relaxed);
     }
 
-    /// The permit for what a call asks for. From here on the request counts as in flight.
+    /// The permit for the endpoint of a call. From here on the request counts as in flight.
     fn permit(
         &self,
         head: &Head,
@@ -88,7 +88,7 @@ impl Authorisation {
     }
 }
 
-/// Lets calls pass that `authorisation` permits. Paths are below `prefix`.
+/// Passes on the calls that `authorisation` permits. The paths of endpoints are below `prefix`.
 pub(super) fn layer<S>(
     authorisation: &Arc<Authorisation>,
     prefix: &Arc<str>,
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_allowed_does_not_pass() {
+    async fn a_call_without_an_endpoint_or_a_permit_does_not_pass() {
         let open = || Gate::open(EverythingAllowed);
         let upload = "/v2/a/blobs/uploads/";
         assert!(matches!(answered(open(), false, "GET", "/v2/a/b").await, Err(Error::NotFound)));

@@ -35,7 +35,7 @@ impl<S: Service<Call, Error = Error>> Service<Call> for CatchPanic<S> {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        // Layers keep nothing of a request, so a panic leaves none of them half changed.
+        // Layers keep no state of a request, so a panic leaves none of them half changed.
         match catch_unwind(AssertUnwindSafe(|| self.inner.call(call))) {
             Ok(inner) => {
                 Either::Left(ResponseFuture { inner: AssertUnwindSafe(inner).catch_unwind() })

@@ -1,4 +1,5 @@
-//! Notes the address of the client: the peer's, or what trusted proxies say (`proxies.rs`).
+//! Sets the address of the client: the peer's, or the one that trusted proxies forward
+//! (`proxies.rs`).
 
 use std::{
     sync::Arc,
@@ -9,7 +10,7 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use crate::http::{Call, proxies::Proxies};
 
-/// Lets every call pass, with the address that `proxies` find.
+/// Passes every call on, with the address of the client by `proxies`.
 pub(super) fn layer<S>(
     proxies: &Arc<Proxies>,
 ) -> impl Layer<S, Service = SetClientAddress<S>> + use<S> {
@@ -47,7 +48,7 @@ mod tests {
     use crate::http::middleware::testing::{PEER, call, echo};
 
     #[tokio::test]
-    async fn the_address_is_the_peers_unless_a_trusted_proxy_says_another() {
+    async fn the_address_is_the_peers_unless_a_trusted_proxy_forwards_another() {
         for (trusted, address) in
             [("192.0.2.1/32", PEER.ip()), ("127.0.0.0/8", [10, 1, 2, 3].into())]
         {

@@ -1,5 +1,6 @@
-//! Refuses a request that a page of another site has a browser send. No client of a registry is a
-//! browser, but a browser sends the password of a registry along with the request of any page.
+//! Refuses cross-site request forgery: a write that a page of another site makes a browser send. No
+//! client of a registry is a browser, but a browser that has the password of a registry sends it with
+//! the requests of every page.
 
 use std::{
     sync::Arc,
@@ -18,8 +19,8 @@ use crate::{
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Lets calls pass that read, that no page of another site has sent, or whose page `headers`, those
-/// of all responses, let in.
+/// Passes on reads, calls that are not cross-site, and calls of pages whose origin `headers`, the
+/// headers of all responses, allow.
 pub(super) fn layer<S>(
     headers: &Arc<ArcSwap<HeaderMap>>,
 ) -> impl Layer<S, Service = RefuseForged<S>> + use<S> {
@@ -43,25 +44,24 @@ impl<S: Service<Call, Error = Error>> Service<Call> for RefuseForged<S> {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        if !is_cross_site_write(&call.head) || is_let_in(&call.head, &self.headers.load()) {
+        if !is_cross_site_write(&call.head) || is_allowed(&call.head, &self.headers.load()) {
             return Either::Left(self.inner.call(call));
         }
-        let why = "a page of another site has a browser send this; http.headers lets it with \
-                   an Access-Control-Allow-Origin of its own";
+        let why = "a page of another site makes a browser send this; to allow the page, add its \
+                   origin to http.headers as Access-Control-Allow-Origin";
         Either::Right(ready(Err(Error::refused(ErrorCode::Denied).because(why))))
     }
 }
 
-/// Whether a page of another site has a browser change something.
+/// Whether a page of another site makes a browser send a write.
 fn is_cross_site_write(head: &Head) -> bool {
     let is_safe = matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
     !is_safe && head.headers.get(FETCH_SITE).is_some_and(|site| site == "cross-site")
 }
 
-/// Whether `Access-Control-Allow-Origin` lets the page in. Where it lets every page in, a `POST` is
-/// not among what it allows: a browser sends that without a preflight, and with the password that it
-/// has.
-fn is_let_in(head: &Head, headers: &HeaderMap) -> bool {
+/// Whether `Access-Control-Allow-Origin` allows the origin of the page. `*` does not allow `POST`: a
+/// browser sends a `POST` without a preflight, and with the password that it has.
+fn is_allowed(head: &Head, headers: &HeaderMap) -> bool {
     let origin = head.headers.get(header::ORIGIN);
     let mut allowed = headers.get_all(header::ACCESS_CONTROL_ALLOW_ORIGIN).iter();
     allowed.any(|allowed| match allowed.as_bytes() {

@@ -1,4 +1,4 @@
-//! Turns the error of an inner service into its response (`error.rs`), for all of them.
+//! Turns every error of the inner services into its response (`error.rs`).
 
 use std::{
     convert::Infallible,
@@ -31,7 +31,7 @@ where
     type Future = ResponseFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // An error of readiness comes again from the call, and is answered there.
+        // `call` returns an error of readiness again, and its future makes the response.
         self.inner.poll_ready(cx).map(|_| Ok(()))
     }
 

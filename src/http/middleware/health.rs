@@ -1,5 +1,4 @@
-//! Refuses every request with 503 while the registry is not well, as registry:2 does, whatever is
-//! asked for.
+//! Refuses every request with 503 while a health check fails, as registry:2 does.
 
 use std::{
     sync::Arc,
@@ -15,7 +14,7 @@ use crate::{
     oci::ErrorCode,
 };
 
-/// Lets calls pass while `health` is well.
+/// Passes calls on while every check of `health` succeeds.
 pub(super) fn layer<S>(health: &Arc<Health>) -> impl Layer<S, Service = CheckHealth<S>> + use<S> {
     let health = Arc::clone(health);
     layer_fn(move |inner| CheckHealth { inner, health: Arc::clone(&health) })

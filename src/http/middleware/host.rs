@@ -1,4 +1,4 @@
-//! Refuses a request that does not name one host (RFC 9112 §3.2) with 400.
+//! Refuses a request that does not name exactly one host (RFC 9112 §3.2) with 400.
 
 use std::task::{Context, Poll};
 
@@ -7,7 +7,7 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use crate::http::{Call, Error};
 
-/// Lets calls pass that have one well-formed `Host`, or need none.
+/// Passes on the calls that have one well-formed `Host`, or do not need one.
 pub(super) fn layer<S>() -> impl Layer<S, Service = RequireHost<S>> {
     layer_fn(|inner| RequireHost { inner })
 }

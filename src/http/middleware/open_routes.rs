@@ -1,5 +1,5 @@
-//! Routes that need no credentials and say nothing of the registry: everything that is neither below
-//! `/v2/` nor `/v1/search` goes to an axum [`Router`], here and nowhere else.
+//! Routes that need no credentials and disclose nothing of the registry: an axum [`Router`] answers
+//! every path but `/v1/search` and the paths below `/v2/`.
 
 use std::{
     future,
@@ -24,14 +24,14 @@ use crate::http::{
     response::{options, redirect, response},
 };
 
-/// The methods that the registry has (RFC 9110 §9.3.7).
+/// All methods of the registry's endpoints (RFC 9110 §9.3.7).
 const METHODS: [Method; 6] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
-/// docker sends its credentials with a search only to a registry that says this.
+/// docker sends its credentials with a search only to a registry that sends this header.
 const STANDALONE: HeaderName = HeaderName::from_static("x-docker-registry-standalone");
 
-/// The open routes of a registry below `prefix`. Their paths are those behind the prefix.
+/// The open routes of a registry below `prefix`. Their paths omit the prefix.
 pub(in crate::http) fn router(prefix: &str) -> Router {
     let base = format!("{prefix}/v2/");
     Router::new()
@@ -55,7 +55,7 @@ async fn ping(method: Method, Extension(id): Extension<RequestId>) -> Response<B
     }
 }
 
-/// A response that has no secrets and needs no credentials.
+/// The response of an open route: `body` to `GET` and `HEAD`.
 fn open(
     method: &Method,
     content_type: &'static str,
@@ -73,7 +73,7 @@ fn open(
     Ok(response)
 }
 
-/// Lets calls pass that need credentials; `router` answers the others.
+/// Passes on the calls that need credentials; `router` answers the others.
 pub(super) fn layer<S>(
     router: &Router,
     prefix: &Arc<str>,
@@ -119,7 +119,7 @@ where
                     .map(|answer| answer.map_err(|never| match never {}))
                     .boxed()
             }
-            // Of the server as a whole (RFC 9110 §9.3.7).
+            // `*` is the server as a whole (RFC 9110 §9.3.7).
             None if call.head.method == Method::OPTIONS && call.head.uri.path() == "*" => {
                 future::ready(Ok(options(&METHODS))).boxed()
             }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_below_v2_and_the_search_pass_on() {
+    async fn paths_below_v2_and_the_search_pass_on() {
         for (path, prefix) in [
             ("/v2/", ""),
             ("/v2/a/tags/list", ""),

@@ -1,5 +1,6 @@
-//! Answers a browser that asks whether a page may send a request (Fetch, "CORS-preflight request").
-//! It has no credentials by specification; `http.headers` has the answer.
+//! Answers CORS preflights, by which a browser asks whether a page may send a request (Fetch,
+//! "CORS-preflight request"). A preflight has no credentials by specification; `http.headers` has the
+//! headers of the response.
 
 use std::task::{Context, Poll};
 
@@ -12,7 +13,7 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use crate::http::{Call, Error, call::Head, response::status};
 
-/// Lets calls pass that are not preflights.
+/// Passes on the calls that are not preflights.
 pub(super) fn layer<S>() -> impl Layer<S, Service = AnswerPreflight<S>> {
     layer_fn(|inner| AnswerPreflight { inner })
 }

@@ -1,4 +1,4 @@
-//! Gives a request its id, and the response the header that says it (`X-Request-Id`).
+//! Gives each request an id, and its response the header with that id (`X-Request-Id`).
 
 use std::{
     fmt,
@@ -19,19 +19,19 @@ use crate::http::response::value;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Names a request in its response, in the log, and in what a user tells an operator.
+/// The id of a request in its response and in the logs. A user quotes it to an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestId {
     /// Random, chosen when the process starts.
     process: u32,
-    /// Counted from there.
+    /// The number of the request in this process.
     number: u64,
 }
 
 impl RequestId {
-    /// An id that no other request has, of this process or, most likely, of another. It does not
-    /// depend on the client, which could send anything. Nothing relies on it being hard to guess, and
-    /// random numbers of the system cost more than the rest of a small request.
+    /// A new id. It is unique in this process and, most likely, among all processes. It does not
+    /// depend on anything that a client sends. No check relies on it being hard to guess, and a random
+    /// number of the system would cost more than the rest of a small request.
     #[must_use]
     pub fn new() -> Self {
         static PROCESS: OnceLock<u32> = OnceLock::new();
@@ -109,12 +109,13 @@ impl<F: Future<Output = Result<Response<R>, E>>, R, E> Future for ResponseFuture
     }
 }
 
-/// Sets the header of a response.
+/// Sets `X-Request-Id` in a response.
 pub(in crate::http) fn set<R>(id: RequestId, response: &mut Response<R>) {
-    let mut number = value(&id);
-    // To HPACK that means: never seen again, so not worth a place in the table of headers.
-    number.set_sensitive(true);
-    response.headers_mut().insert(REQUEST_ID, number);
+    let mut id = value(&id);
+    // HPACK does not index a sensitive value (RFC 7541 §7.1.3): an id never repeats, so an entry in
+    // the dynamic table would be wasted.
+    id.set_sensitive(true);
+    response.headers_mut().insert(REQUEST_ID, id);
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What every response has: its length, the version of the API, and the headers of `http.headers`.
+//! Sets the headers of every response: its length, the version of the API, and `http.headers`.
 
 use std::{
     convert::Infallible,
@@ -20,13 +20,13 @@ use crate::http::{Call, InvalidOptions, Options};
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// Headers of all responses, unless `http.headers` has others: no response is a page, has scripts,
-/// or is a part of another site's page. They are constant, so that it costs less to send them than
-/// to find out which clients are browsers, and caches need not tell browsers from others.
+/// Headers of all responses, unless `http.headers` replaces them: no response is a page, has scripts,
+/// or belongs into a page of another site. They are constant: sending them costs less than detecting
+/// which clients are browsers, and a cache need not distinguish browsers from other clients.
 ///
-/// A page of another origin that `Access-Control-Allow-Origin` lets read responses can go on: its
-/// requests are in CORS mode, and `Cross-Origin-Resource-Policy` is for those without (Fetch, "HTTP
-/// fetch": the check is made where a request's mode is "no-cors").
+/// A page whose origin `Access-Control-Allow-Origin` allows can still read responses: its requests
+/// are in CORS mode, and the browser checks `Cross-Origin-Resource-Policy` for requests in mode
+/// "no-cors" only (Fetch, "HTTP fetch").
 fn policies() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -36,11 +36,11 @@ fn policies() -> HeaderMap {
     headers
 }
 
-/// The headers that all responses have by these options.
+/// The headers of all responses by these options.
 ///
 /// # Errors
 ///
-/// When a name or a value of `http.headers` cannot be a header's.
+/// When a name or a value in `http.headers` is malformed.
 pub(in crate::http) fn configured(options: &Options) -> Result<HeaderMap, InvalidOptions> {
     let mut headers = policies();
     for (name, values) in &options.headers {
@@ -54,7 +54,7 @@ pub(in crate::http) fn configured(options: &Options) -> Result<HeaderMap, Invali
     Ok(headers)
 }
 
-/// Adds `headers`, as they are when the response is there.
+/// Adds `headers`, as they are when the inner service has made the response.
 pub(super) fn layer<S>(
     headers: &Arc<ArcSwap<HeaderMap>>,
 ) -> impl Layer<S, Service = ResponseHeaders<S>> + use<S> {
@@ -62,8 +62,8 @@ pub(super) fn layer<S>(
     layer_fn(move |inner| ResponseHeaders { inner, headers: Arc::clone(&headers) })
 }
 
-/// The headers as a connection shares them: its requests count references in memory that no other
-/// thread writes to.
+/// The headers as the requests on one connection share them: the reference count is in memory that no
+/// other thread writes to.
 #[derive(Debug)]
 struct Configured(Arc<ArcSwap<HeaderMap>>);
 
@@ -107,7 +107,7 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Response
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.inner.poll(cx))?;
-        end(*this.is_head, &mut response);
+        finish(*this.is_head, &mut response);
         let headers = response.headers_mut();
         headers.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
         for (name, value) in &**this.headers.0.load() {
@@ -117,9 +117,9 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Response
     }
 }
 
-/// Says how long the body is where that is known, and takes the body away from a response to `HEAD`
-/// (RFC 9110 §8.6 and §9.3.2).
-pub(in crate::http) fn end(is_head: bool, response: &mut Response<Body>) {
+/// Sets `Content-Length` where the length of the body is known, and removes the body of a response to
+/// `HEAD` (RFC 9110 §8.6 and §9.3.2).
+pub(in crate::http) fn finish(is_head: bool, response: &mut Response<Body>) {
     let bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if let (Some(length), false) = (response.body().size_hint().exact(), bodiless) {
         response.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_header_is_named() {
+    fn the_error_names_a_malformed_header() {
         let mut options = Options::default();
         options.headers.insert("no header".to_owned(), vec![]);
         assert!(

@@ -9,7 +9,7 @@ use axum::{
 
 use crate::http::{Call, Connection, Error, RequestId, call::Head};
 
-/// Where the calls of these tests come from.
+/// The peer of the calls.
 pub(super) const PEER: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40_000);
 
@@ -28,7 +28,7 @@ pub(super) fn call(method: &str, path: &str, headers: &[(&str, &str)]) -> Call {
     Call { head: Arc::new(head), body: Body::empty() }
 }
 
-/// An inner service that gives back what it gets.
+/// An inner service that returns its request.
 pub(super) async fn echo<R>(request: R) -> Result<R, Error> {
     Ok(request)
 }

@@ -1,10 +1,10 @@
-//! What proxies write down of a request: `X-Forwarded-For`, `-Proto` and `-Host`, `X-Real-IP`, and
-//! `Forwarded` (RFC 7239).
+//! The headers in which proxies record a request: `X-Forwarded-For`, `-Proto` and `-Host`,
+//! `X-Real-IP`, and `Forwarded` (RFC 7239).
 //!
-//! A proxy writes some of these and passes the others through as its client sent them, and nothing
-//! here can tell which. So no header goes before another: where several are there, they have to
-//! agree. A client that adds one changes nothing, or is taken for the proxy itself, whose address
-//! and name it cannot choose.
+//! A proxy writes some of these headers and passes the others through as its client sent them, and
+//! this server cannot distinguish them. So no header has precedence: where a request has several,
+//! they must agree. A client that adds one changes nothing, or counts as the proxy itself, whose
+//! address and host the client cannot choose.
 
 use std::{
     borrow::Cow,
@@ -20,8 +20,8 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// The first header of a request that says something of a client. Most requests have none, so this
-/// looks no header up.
+/// The first forwarding header of a request. Most requests have none, so this scans the names and
+/// looks none up.
 pub(super) fn first(headers: &HeaderMap) -> Option<&HeaderName> {
     headers.keys().find(|name| match name.as_str().as_bytes() {
         [b'x', b'-', b'f', ..] => [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST].contains(name),
@@ -31,7 +31,7 @@ pub(super) fn first(headers: &HeaderMap) -> Option<&HeaderName> {
     })
 }
 
-/// Headers of one request that cannot all be a proxy's.
+/// Headers of one request that a proxy cannot all have written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Contradiction {
     #[error("Forwarded and X-Forwarded-For of a trusted proxy name different clients")]
@@ -42,82 +42,86 @@ pub(super) enum Contradiction {
     RealIps,
 }
 
-/// Which client a trusted peer says that a request comes from.
+/// The address of the client by the headers of a trusted peer. `trusts` says whether a proxy at an
+/// address is trusted.
 pub(super) fn client(
     headers: &HeaderMap,
     peer: Option<IpAddr>,
     trusts: impl Fn(Option<IpAddr>) -> bool,
 ) -> Result<Option<IpAddr>, Contradiction> {
-    let walk = |nodes: &mut dyn Iterator<Item = Option<IpAddr>>| Walk::new(peer, nodes, &trusts);
-    let listed = headers.contains_key(FORWARDED_FOR).then(|| walk(&mut listed(headers)));
+    let path = |nodes: &mut dyn Iterator<Item = Option<IpAddr>>| Path::new(peer, nodes, &trusts);
+    let listed = headers.contains_key(FORWARDED_FOR).then(|| path(&mut forwarded_for(headers)));
     let elements = headers.contains_key(header::FORWARDED).then(|| elements(headers));
-    let forwarded = elements.map(|elements| walk(&mut elements.iter().map(Element::node)));
+    let forwarded = elements.map(|elements| path(&mut elements.iter().map(Element::node)));
     let mut real = headers.get_all(REAL_IP).iter().map(|value| value.to_str().ok().and_then(node));
     let real = match (real.next(), real.next()) {
         (_, Some(_)) => return Err(Contradiction::RealIps),
         (real, None) => real,
     };
-    let walk = match (listed, forwarded) {
+    let path = match (listed, forwarded) {
         (Some(listed), Some(forwarded)) if listed.client() != forwarded.client() => {
             return Err(Contradiction::Forwarded);
         }
-        (Some(walk), _) | (None, Some(walk)) => walk,
-        (None, None) => return Ok(walk(&mut real.into_iter()).client()),
+        (Some(path), _) | (None, Some(path)) => path,
+        (None, None) => return Ok(path(&mut real.into_iter()).client()),
     };
     match real {
-        // A proxy that writes the list as well has the same address in it; in one that it did not
-        // write, it has not.
-        Some(Some(real)) if !walk.passed(real) => Err(Contradiction::RealIp),
-        _ => Ok(walk.client()),
+        // A proxy that writes `X-Real-IP` and a list puts the same address into both. Where the list
+        // lacks the address, the client has sent one of the two headers.
+        Some(Some(real)) if !path.contains(real) => Err(Contradiction::RealIp),
+        _ => Ok(path.client()),
     }
 }
 
-/// The addresses from the peer on outwards: trusted proxies', and the one of their client.
-struct Walk {
-    passed: Vec<Option<IpAddr>>,
-    /// How many of the nodes were written by a trusted proxy.
-    believed: usize,
+/// The addresses that a request has passed, from the peer outwards: the trusted proxies', and the one
+/// of their client.
+struct Path {
+    addresses: Vec<Option<IpAddr>>,
+    /// How many nodes trusted proxies have written.
+    trusted: usize,
 }
 
-impl Walk {
-    /// `nodes` are the addresses that were written down, the one by the peer first. What stands
-    /// before something that is no address was written by nobody who is known.
+impl Path {
+    /// `nodes` are the recorded addresses, the one that the peer wrote first. The path ends before a
+    /// node without an address, since the author of further nodes is unknown.
     fn new(
         peer: Option<IpAddr>,
         nodes: &mut dyn Iterator<Item = Option<IpAddr>>,
         trusts: impl Fn(Option<IpAddr>) -> bool,
     ) -> Self {
-        let (mut passed, mut believed) = (Vec::new(), 0);
-        let mut writer = peer;
+        let mut addresses = Vec::new();
+        let mut trusted = 0;
+        let mut author = peer;
         loop {
-            passed.push(writer);
-            if !trusts(writer) {
+            addresses.push(author);
+            if !trusts(author) {
                 break;
             }
-            believed += 1;
+            trusted += 1;
             let Some(Some(node)) = nodes.next() else { break };
-            writer = Some(node.to_canonical());
+            author = Some(node.to_canonical());
         }
-        Self { passed, believed }
+        Self { addresses, trusted }
     }
 
     fn client(&self) -> Option<IpAddr> {
-        self.passed.last().copied().flatten()
+        self.addresses.last().copied().flatten()
     }
 
-    fn passed(&self, address: IpAddr) -> bool {
-        self.passed[1..].contains(&Some(address.to_canonical()))
+    /// Whether an address is on the path before the peer.
+    fn contains(&self, address: IpAddr) -> bool {
+        self.addresses[1..].contains(&Some(address.to_canonical()))
     }
 }
 
 /// The addresses of `X-Forwarded-For`, the last one first.
-fn listed(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
+fn forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Option<IpAddr>> {
     let lines = headers.get_all(FORWARDED_FOR).iter().rev();
     lines.flat_map(|line| line.to_str().unwrap_or("?").rsplit(',')).map(node)
 }
 
-/// The address of a node (RFC 7239 §6), with or without a port and quotes; `None` for `unknown`,
-/// for a name that hides an address (`_x`), and for what is malformed.
+/// The address of a node (RFC 7239 §6), with or without a port and quotes; `None` for `unknown`, for
+/// an obfuscated identifier (`_x`), and for a malformed node.
 fn node(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let text = text.strip_prefix('"').map_or(Some(text), |text| text.strip_suffix('"'))?;
@@ -127,91 +131,94 @@ fn node(text: &str) -> Option<IpAddr> {
     }
     match text.split_once(':') {
         Some((address, port)) if is_port(port) => address.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
-        // An address of IPv6 has two colons at least.
+        // An IPv6 address has at least two colons.
         _ => text.parse().ok(),
     }
 }
 
-/// A port, or a name that hides one (RFC 7239 §6).
+/// Whether a text is a port or an obfuscated port (RFC 7239 §6).
 fn is_port(text: &str) -> bool {
-    let hidden = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+    let obfuscated = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
     match text.strip_prefix('_') {
-        Some(name) => !name.is_empty() && name.bytes().all(hidden),
+        Some(name) => !name.is_empty() && name.bytes().all(obfuscated),
         None => (1..=5).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_digit()),
     }
 }
 
-/// What is said of the scheme and the host that a client has used.
+/// The scheme and the host that a client has used, by the forwarding headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) enum Named<'a> {
-    /// Nothing.
-    Nothing,
-    /// By a trusted proxy; what is missing is as it is here.
-    Trusted(Place<'a>),
-    /// By a peer that is not trusted, or by headers of which one is not the proxy's: nobody knows.
-    Claimed(Vec<Place<'a>>),
+pub(in super::super) enum ForwardedOrigin<'a> {
+    /// The request has no forwarding header.
+    Absent,
+    /// A trusted proxy has forwarded the origin. A missing part is that of this server.
+    Trusted(Origin<'a>),
+    /// The peer is not trusted, or the headers of a trusted proxy contradict each other: each origin
+    /// in them may be wrong.
+    Unverified(Vec<Origin<'a>>),
 }
 
-/// A scheme and a host, as far as they were said.
+/// A scheme and a host, where a proxy has forwarded them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in super::super) struct Place<'a> {
+pub(in super::super) struct Origin<'a> {
     pub(in super::super) scheme: Option<&'static str>,
     pub(in super::super) host: Option<Cow<'a, str>>,
 }
 
-/// Whether a place is said to be another than this.
-pub(in super::super) fn differs(claims: &[Place<'_>], scheme: &str, host: &str) -> bool {
-    claims.iter().any(|claim| {
-        claim.scheme.is_some_and(|claimed| claimed != scheme)
-            || claim.host.as_ref().is_some_and(|claimed| !claimed.eq_ignore_ascii_case(host))
-    })
+impl Origin<'_> {
+    /// Whether a part of the origin differs from this scheme or this host.
+    pub(in super::super) fn differs(&self, scheme: &str, host: &str) -> bool {
+        self.scheme.is_some_and(|own| own != scheme)
+            || self.host.as_ref().is_some_and(|own| !own.eq_ignore_ascii_case(host))
+    }
 }
 
-/// What the trusted proxies say.
-pub(super) fn named(
+/// The origin by the headers of a trusted peer. `trusts` says whether a proxy at an address is
+/// trusted.
+pub(super) fn trusted_origin(
     headers: &HeaderMap,
     peer: Option<IpAddr>,
     trusts: impl Fn(Option<IpAddr>) -> bool,
-) -> Named<'_> {
-    let x = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, REAL_IP];
-    let by_x = x.iter().any(|name| headers.contains_key(name));
+) -> ForwardedOrigin<'_> {
+    let x_headers = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, REAL_IP];
+    let has_x_header = x_headers.iter().any(|name| headers.contains_key(name));
     if !headers.contains_key(header::FORWARDED) {
-        return Named::Trusted(place_by_x(headers));
+        return ForwardedOrigin::Trusted(x_origin(headers));
     }
     let elements = elements(headers);
-    let walk = Walk::new(peer, &mut elements.iter().map(Element::node), trusts);
-    // The proxy that is farthest out knows what the client has used; the others know each other.
-    let mut place = Place::default();
-    for element in elements.into_iter().take(walk.believed) {
-        place.scheme = element.scheme().or(place.scheme);
-        place.host = element.host.or(place.host);
+    let path = Path::new(peer, &mut elements.iter().map(Element::node), trusts);
+    // The outermost proxy has seen the origin that the client used; the others see a proxy's.
+    let mut origin = Origin::default();
+    for element in elements.into_iter().take(path.trusted) {
+        origin.scheme = element.scheme().or(origin.scheme);
+        origin.host = element.host.or(origin.host);
     }
-    let other = place_by_x(headers);
-    if by_x && other != place {
-        return Named::Claimed(vec![place, other]);
+    let x_origin = x_origin(headers);
+    if has_x_header && x_origin != origin {
+        return ForwardedOrigin::Unverified(vec![origin, x_origin]);
     }
-    Named::Trusted(place)
+    ForwardedOrigin::Trusted(origin)
 }
 
-/// What a peer says that is not trusted, and whoever is before it: all of it.
-pub(super) fn claimed(headers: &HeaderMap) -> Named<'_> {
-    let mut claims = vec![place_by_x(headers)];
+/// All origins in the headers of an untrusted peer.
+pub(super) fn unverified_origins(headers: &HeaderMap) -> ForwardedOrigin<'_> {
+    let mut origins = vec![x_origin(headers)];
     for element in elements(headers) {
-        claims.push(Place { scheme: element.scheme(), host: element.host });
+        origins.push(Origin { scheme: element.scheme(), host: element.host });
     }
-    // What is no host is not one that clients use.
-    for claim in &mut claims {
-        claim.host = claim.host.take().filter(|host| is_authority(host));
+    // No client uses a malformed host.
+    for origin in &mut origins {
+        origin.host = origin.host.take().filter(|host| is_authority(host));
     }
-    Named::Claimed(claims)
+    ForwardedOrigin::Unverified(origins)
 }
 
-fn place_by_x(headers: &HeaderMap) -> Place<'_> {
+/// The origin by `X-Forwarded-Proto` and `X-Forwarded-Host`.
+fn x_origin(headers: &HeaderMap) -> Origin<'_> {
     let first = |name| {
         let value = headers.get(name)?.to_str().ok()?;
         value.split(',').next().map(str::trim)
     };
-    Place {
+    Origin {
         scheme: first(FORWARDED_PROTO).and_then(scheme),
         host: first(FORWARDED_HOST).map(Cow::Borrowed),
     }
@@ -221,7 +228,7 @@ fn scheme(text: &str) -> Option<&'static str> {
     ["http", "https"].into_iter().find(|known| text.eq_ignore_ascii_case(known))
 }
 
-/// What one proxy has written into `Forwarded`; nothing, if it cannot be read.
+/// An element of `Forwarded`, the record of one proxy; empty if it is malformed.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Element<'a> {
     node: Option<Cow<'a, str>>,
@@ -239,16 +246,16 @@ impl Element<'_> {
     }
 }
 
-/// The elements of `Forwarded`, the last one first. A line that cannot be read is one of which
-/// nothing is known: a client may have opened a quote that swallows what the proxy has added.
+/// The elements of `Forwarded`, the last one first. A malformed line counts as one empty element: a
+/// client may have opened a quote that swallows the element of the proxy.
 fn elements(headers: &HeaderMap) -> Vec<Element<'_>> {
     let lines = headers.get_all(header::FORWARDED).iter().rev();
-    let read = lines.map(|line| line.to_str().ok().and_then(parsed));
-    read.flat_map(|elements| elements.unwrap_or_else(|| vec![Element::default()])).collect()
+    let parsed = lines.map(|line| line.to_str().ok().and_then(parse_line));
+    parsed.flat_map(|elements| elements.unwrap_or_else(|| vec![Element::default()])).collect()
 }
 
-/// The elements of one line, the last one first (RFC 7239 §4); `None` where it is malformed.
-fn parsed(mut rest: &str) -> Option<Vec<Element<'_>>> {
+/// The elements of one line, the last one first (RFC 7239 §4); `None` where the line is malformed.
+fn parse_line(mut rest: &str) -> Option<Vec<Element<'_>>> {
     let mut elements = vec![Element::default()];
     loop {
         rest = rest.trim_start_matches([' ', '\t']);
@@ -262,17 +269,18 @@ fn parsed(mut rest: &str) -> Option<Vec<Element<'_>>> {
             Some(_) => {
                 let (name, after) = rest.split_once('=')?;
                 let (value, after) = value(after)?;
-                let (element, mut ignored) = (elements.last_mut()?, None);
-                let place = match name.to_ascii_lowercase().as_str() {
+                let element = elements.last_mut()?;
+                let mut ignored = None;
+                let parameter = match name.to_ascii_lowercase().as_str() {
                     "for" => &mut element.node,
                     "host" => &mut element.host,
                     "proto" => &mut element.proto,
-                    // `by`, and what is to come.
+                    // `by`, and extensions.
                     name if name.bytes().all(is_plain) => &mut ignored,
                     _ => return None,
                 };
-                // Each only once.
-                if place.replace(value).is_some() {
+                // An element has each parameter at most once.
+                if parameter.replace(value).is_some() {
                     return None;
                 }
                 rest = after.trim_start_matches([' ', '\t']);
@@ -286,7 +294,7 @@ fn parsed(mut rest: &str) -> Option<Vec<Element<'_>>> {
     Some(elements)
 }
 
-/// A value at the beginning of a text, and what follows it.
+/// Splits a text into the value at its beginning and the rest.
 fn value(text: &str) -> Option<(Cow<'_, str>, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.bytes().position(|c| !is_plain(c)).unwrap_or(text.len());
@@ -304,8 +312,8 @@ fn value(text: &str) -> Option<(Cow<'_, str>, &str)> {
     None
 }
 
-/// What may stand in a value without quotes: what a token may have, and what many put there that
-/// must be quoted: `[::1]:80`.
+/// Whether a value may have this byte without quotes: the characters of a token, and those that must
+/// be quoted but that many proxies do not quote: `[::1]:80`.
 fn is_plain(c: u8) -> bool {
     c.is_ascii_graphic() && !matches!(c, b'"' | b',' | b';' | b'=' | b'\\')
 }

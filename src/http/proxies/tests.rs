@@ -2,7 +2,7 @@ use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 
-use super::{forwarded::Place, *};
+use super::{forwarded::Origin, *};
 
 const PEER: &str = "10.0.0.1";
 const CLIENT: &str = "198.51.100.5";
@@ -41,7 +41,7 @@ fn an_address_has_many_forms() {
         ("[2001:db8::5]:4321", "2001:db8::5"),
         ("\"[2001:db8::5]:4321\"", "2001:db8::5"),
         ("::ffff:198.51.100.5", CLIENT),
-        // Nobody is named: it is whoever said so.
+        // No address: the peer counts as the client.
         ("unknown", PEER),
         ("_hidden", PEER),
         ("\"_hidden:_port\"", PEER),
@@ -68,7 +68,7 @@ fn an_address_has_many_forms() {
 }
 
 #[test]
-fn the_client_is_the_last_one_whom_no_trusted_proxy_is() {
+fn the_client_is_the_first_address_from_the_peer_that_is_not_a_trusted_proxys() {
     for list in [
         "198.51.100.5",
         "192.0.2.66, 198.51.100.5",
@@ -83,7 +83,7 @@ fn the_client_is_the_last_one_whom_no_trusted_proxy_is() {
     // The lines of one header are one list (RFC 9110 §5.3).
     let lines = [("x-forwarded-for", "192.0.2.66"), ("x-forwarded-for", "198.51.100.5, 10.0.0.2")];
     assert_eq!(client(&lines), CLIENT);
-    // What stands before somebody who is not named was sent by anybody.
+    // Any client may have sent what precedes a node without an address.
     assert_eq!(client(&[("x-forwarded-for", "198.51.100.5, unknown, 10.0.0.2")]), "10.0.0.2");
     assert_eq!(client(&[("x-forwarded-for", "198.51.100.5,, 10.0.0.2")]), "10.0.0.2");
     assert_eq!(client(&[("x-forwarded-for", "10.0.0.3, 10.0.0.2")]), "10.0.0.3");
@@ -111,19 +111,19 @@ fn forwarded_is_read_by_its_grammar() {
         ("for=;proto=http", PEER),
         ("f\"r=198.51.100.5", PEER),
         ("for=198.51.100.5,", PEER),
-        // A client opens a quote, and the proxy's own address comes to stand between others.
+        // A client opens a quote, which swallows the element of the proxy.
         ("for=\"192.0.2.66, for=\"198.51.100.5:80\"", PEER),
         ("for=192.0.2.66;x=\", for=198.51.100.5", PEER),
     ] {
         assert_eq!(client(&[("forwarded", value)]), expected, "{value}");
     }
-    // A line that cannot be read says nothing of those that the proxy adds.
+    // A malformed line does not invalidate the lines that the proxy adds.
     assert_eq!(client(&[("forwarded", "for=\""), ("forwarded", "for=198.51.100.5")]), CLIENT);
     assert_eq!(client(&[("forwarded", "for=198.51.100.5"), ("forwarded", "for=\"")]), PEER);
 }
 
 #[test]
-fn headers_that_contradict_each_other_name_nobody() {
+fn headers_that_contradict_each_other_leave_the_peer_as_the_client() {
     let (own, other) = ("198.51.100.5", "192.0.2.66");
     let forwarded = |address| format!("for={address}");
     for (lines, expected) in [
@@ -131,7 +131,7 @@ fn headers_that_contradict_each_other_name_nobody() {
         ([("x-forwarded-for", own), ("forwarded", &forwarded(other))], PEER),
         ([("x-forwarded-for", own), ("x-real-ip", own)], CLIENT),
         ([("x-forwarded-for", own), ("x-real-ip", other)], PEER),
-        // Of whoever passed it on to the last proxy.
+        // `X-Real-IP` has the address of the second proxy, the client of the last one.
         ([("x-forwarded-for", "198.51.100.5, 10.0.0.2"), ("x-real-ip", "10.0.0.2")], CLIENT),
         ([("forwarded", &forwarded(own)), ("x-real-ip", other)], PEER),
         ([("x-real-ip", own), ("x-real-ip", other)], PEER),
@@ -142,7 +142,7 @@ fn headers_that_contradict_each_other_name_nobody() {
 }
 
 #[test]
-fn only_a_peer_that_is_trusted_is_believed() {
+fn only_headers_of_a_trusted_peer_count() {
     let lines = [("x-forwarded-for", CLIENT), ("x-real-ip", CLIENT)];
     let from = |proxies: &[&str], peer: Peer| trusting(proxies).client(&headers(&lines), peer);
     let client = Some(CLIENT.parse().unwrap());
@@ -161,25 +161,25 @@ fn only_a_peer_that_is_trusted_is_believed() {
 }
 
 #[test]
-fn each_peer_is_named_once_and_only_so_many_are() {
-    let said = Said::default();
-    let named = |address: &str| said.is_new(Some(address.parse().unwrap()));
-    assert!(said.is_new(None) && !said.is_new(None));
-    assert!(named("192.0.2.1") && !named("192.0.2.1") && !named("::ffff:192.0.2.1"));
-    assert!(named("2001:db8::1") && !named("2001:db8::2"), "a /64 is one");
+fn each_peer_is_reported_once_up_to_a_limit() {
+    let reported = ReportedPeers::default();
+    let insert = |address: &str| reported.insert(Some(address.parse().unwrap()));
+    assert!(reported.insert(None) && !reported.insert(None));
+    assert!(insert("192.0.2.1") && !insert("192.0.2.1") && !insert("::ffff:192.0.2.1"));
+    assert!(insert("2001:db8::1") && !insert("2001:db8::2"), "a /64 is one peer");
     let addresses = (0..1000).map(|nth| IpAddr::from(Ipv4Addr::from_bits(nth)));
-    let count = addresses.filter(|address| said.is_new(Some(*address))).count();
-    assert_eq!(count, MAX_SAID - 3);
+    let count = addresses.filter(|address| reported.insert(Some(*address))).count();
+    assert_eq!(count, MAX_REPORTED - 3);
 }
 
 #[test]
-fn the_line_to_write_has_the_proxies_that_are_there() {
+fn a_proxy_is_displayed_as_an_item_of_a_list_in_yaml() {
     let all = ["10.0.0.0/8", "2001:db8::/32", "unix"];
     let texts = all.map(|proxy| proxy.parse::<Proxy>().unwrap().to_string());
     assert_eq!(texts, ["10.0.0.0/8", "'2001:db8::/32'", "unix"]);
 }
 
-/// What a client may send: pieces of headers, put together anyhow.
+/// The value of a header that a client may send: a random sequence of pieces.
 fn header() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
         "for=",
@@ -211,12 +211,12 @@ fn header() -> impl Strategy<Value = String> {
     prop::collection::vec(pieces, 0..12).prop_map(|pieces| pieces.concat())
 }
 
-/// Which headers a proxy writes. It adds to lists and puts others in place of what came; all that it
-/// does not write, it passes through.
+/// The headers that a proxy writes. It appends to lists, replaces other headers, and passes through
+/// those that it does not write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Writes {
     List,
-    ListOnALineOfItsOwn,
+    ListOnSeparateLine,
     RealIp,
     Both,
     Forwarded,
@@ -240,7 +240,7 @@ fn pass_on(mut headers: HeaderMap, from: &str, writes: Writes) -> HeaderMap {
     if matches!(writes, Writes::List | Writes::Both | Writes::All) {
         add(&mut headers, "x-forwarded-for", from.to_owned());
     }
-    if writes == Writes::ListOnALineOfItsOwn {
+    if writes == Writes::ListOnSeparateLine {
         headers.append("x-forwarded-for", from.parse().unwrap());
     }
     if matches!(writes, Writes::RealIp | Writes::Both | Writes::All) {
@@ -265,7 +265,7 @@ proptest! {
             "x-forwarded-for", "x-real-ip", "forwarded", "x-forwarded-host", "x-forwarded-proto",
         ]), header()), 0..6),
         writes in prop::sample::select(vec![
-            Writes::List, Writes::ListOnALineOfItsOwn, Writes::RealIp, Writes::Both,
+            Writes::List, Writes::ListOnSeparateLine, Writes::RealIp, Writes::Both,
             Writes::Forwarded, Writes::ForwardedQuoted, Writes::All,
         ]),
         has_two in any::<bool>(),
@@ -286,14 +286,14 @@ proptest! {
         let client = proxies.client(&headers, peer(PEER)).unwrap().to_string();
         let known = [Some(CLIENT), Some(PEER), outer].contains(&Some(client.as_str()));
         prop_assert!(known, "{}: {:?}", client, headers);
-        match proxies.named(&headers, peer(PEER)) {
-            Named::Trusted(Place { scheme, host }) => {
+        match proxies.origin(&headers, peer(PEER)) {
+            ForwardedOrigin::Trusted(Origin { scheme, host }) => {
                 prop_assert!(scheme.is_none_or(|scheme| scheme == "https"), "{:?}", headers);
                 prop_assert!(host.is_none_or(|host| host == "r.example"), "{:?}", headers);
             }
-            // Nothing of it is repeated.
-            Named::Claimed(_) => {}
-            Named::Nothing => prop_assert!(false, "the proxy has written something"),
+            // No response repeats an unverified origin.
+            ForwardedOrigin::Unverified(_) => {}
+            ForwardedOrigin::Absent => prop_assert!(false, "the proxy has written a header"),
         }
     }
 }
