@@ -36,6 +36,7 @@ mod connection;
 mod connection_limit;
 mod discard;
 mod handover;
+mod head_limit;
 mod idle;
 mod listener;
 mod options;
@@ -48,9 +49,8 @@ mod unauthenticated;
 mod workers;
 
 /// The size of each buffer of an HTTP/1 connection. It bounds what the server holds for a slow client,
-/// beside one chunk of a blob, and the length of a request's head: podman asks for 1,024 ranges of a
-/// blob in one head of 22 KiB, over HTTP/1.1 only.
-const BUFFER: usize = 32 * 1024;
+/// beside one chunk of a blob, and has room for the longest head.
+const BUFFER: usize = head_limit::HEAD_LIMIT;
 
 /// The longest header list of an HTTP/2 request, decompressed. Clients send less than 2 KiB.
 const HEADER_LIST: u32 = 16 * 1024;

@@ -3,6 +3,7 @@
 use std::{convert::Infallible, error::Error, pin::pin, sync::Arc, time::Duration};
 
 use axum::http::{Request, Response};
+use http_body_util::{Either, Empty};
 use hyper::{
     body::{Body, Incoming},
     service::Service,
@@ -18,6 +19,7 @@ use tokio_util::{
 
 use super::{
     connection_limit::ConnectionPermit,
+    head_limit,
     idle::{Activity, Watched},
     peer::Peer,
     received::{BodyContext, Received},
@@ -50,6 +52,9 @@ pub(super) struct Held {
 /// The stream of an open connection.
 pub(super) type Open<S> = Closable<HttpStream<S>, StreamGuards>;
 
+/// The body of a response, or the empty one of a request that is refused for its head.
+type OrEmpty<B> = Either<B, Empty<<B as Body>::Data>>;
+
 /// The guards that the stream of a connection drops. `_end` ends the task that watches the
 /// connection.
 #[derive(Debug)]
@@ -76,13 +81,13 @@ impl Connection {
     }
 
     /// The service that axum-server calls: `service`, with its requests recorded in the activity of
-    /// the connection.
+    /// the connection. A request whose head is too long does not reach it.
     pub(super) fn track<S, B>(
         self,
         service: S,
     ) -> impl tower::Service<
         Request<Incoming>,
-        Response = Response<Watched<B>>,
+        Response = Response<Watched<OrEmpty<B>>>,
         Error = Infallible,
         Future: Send + 'static,
     >
@@ -105,12 +110,16 @@ impl Connection {
             closing.learn(request.extensions_mut());
             let in_progress = body_context.activity.begin();
             let under_way = body_context.unread.begin();
+            let is_too_large = head_limit::is_exceeded(&request);
             let (request, gate) = Received::wrap(request, body_context);
-            let response = served.service.call(request);
+            let response = (!is_too_large).then(|| served.service.call(request));
             async move {
                 // Holds the token of the connection: a server that stops waits for the request.
                 let _served = served;
-                let response = response.await?;
+                let response = match response {
+                    Some(response) => response.await?.map(Either::Left),
+                    None => head_limit::too_large().map(Either::Right),
+                };
                 drop(under_way);
                 if gate.waits(&response) {
                     in_progress.set_waiting_for_client(true);

@@ -485,6 +485,35 @@ async fn a_head_that_is_longer_than_it_may_be_is_answered_with_431_and_a_shorter
 }
 
 #[tokio::test]
+async fn the_limit_of_a_head_does_not_depend_on_the_pieces_in_which_it_comes() {
+    let server = TestServer::start().await;
+    let user = raw::authorization();
+    let head = |padding: usize| {
+        let padding = "x".repeat(padding);
+        format!(
+            "GET /v2/ HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
+             authorization: {user}\r\nx-long: {padding}\r\n\r\n"
+        )
+    };
+    let rest = head(0).len();
+    for (length, status) in [(32 * 1024, "200"), (32 * 1024 + 1, "431")] {
+        let head = head(length - rest);
+        for piece in [1000, 8192, 10_000, 16_384, head.len()] {
+            let mut stream = server.connect(&[]).await;
+            for piece in head.as_bytes().chunks(piece) {
+                stream.write_all(piece).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+            let answer = raw::exchange(stream, b"").await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{length} {piece}: {answer}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_head_without_end_is_not_kept() {
     let before = Before::start().await;
     let mut stream = raw::connect(before.server.addr, &before.server.ca(), &[]).await;
