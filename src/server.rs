@@ -110,7 +110,9 @@ impl Server {
         let opening = TaskTracker::new();
         let control = Control::new();
         let connection_limit = ConnectionLimit::new(options, stopped.clone());
-        let acceptor = Acceptor { tls, h2c: options.h2c.enabled, stopping: stopping.clone() };
+        let may_speak_http2 =
+            if tls.is_some() { !options.http2.disabled } else { options.h2c.enabled };
+        let acceptor = Acceptor { tls, may_speak_http2, stopping: stopping.clone() };
         let service = Arc::new(service);
         let pool = workers.pool();
         let mut handovers = Vec::new();
@@ -203,7 +205,5 @@ fn http_options(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(HEADER_LIST);
-    let is_secure = server.get_ref().tls.is_some();
-    let may_speak_http2 = if is_secure { !options.http2.disabled } else { options.h2c.enabled };
-    if may_speak_http2 { server } else { server.http1_only() }
+    if server.get_ref().may_speak_http2 { server } else { server.http1_only() }
 }

@@ -1,5 +1,5 @@
-//! The acceptor: what happens to a connection before HTTP. `TCP_NODELAY`, keepalive, the first byte,
-//! the handshake of TLS.
+//! The acceptor makes an accepted socket ready for HTTP: `TCP_NODELAY`, keepalive, the first byte, the
+//! handshake of TLS.
 
 use std::{io, pin::Pin, time::Duration};
 
@@ -24,36 +24,35 @@ use super::{
     transport::{PrefaceTimeout, ReadAhead, SocketStream, Transport, Version},
 };
 
-/// How long a client may take for its first byte and for its handshake, and then for what shows
-/// whether it speaks HTTP/1.1 or HTTP/2.
+/// How long a client may take for its first byte and its handshake, and then for the bytes that tell
+/// HTTP/1.1 from HTTP/2.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// When a connection has been silent for so long, the system probes it, and closes it after as long
-/// again without an answer to so many probes.
+/// The kernel probes a connection that has been silent for this long, and closes it when as long again
+/// brings no answer to this many probes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_PROBES: u8 = 3;
 
 /// The first byte of a TLS connection (RFC 8446 §5.1, handshake).
 const HANDSHAKE: u8 = 22;
 
-/// How many encrypted bytes wait for a slow client: two full records.
+/// How many encrypted bytes the server keeps for a slow client: two full records.
 const CIPHERTEXT: usize = 32 * 1024;
 
-/// What a client gets that speaks HTTP where TLS is spoken. HTTP/1.0, so that nobody keeps the
-/// connection.
+/// The response to plain HTTP on a TLS port. It is HTTP/1.0, which has no persistent connections.
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
     Connection: close\r\n\
     \r\n\
     client sent an HTTP request to an HTTPS server\n";
 
-/// What axum-server does with a socket before it serves HTTP on it.
+/// Makes accepted sockets ready for HTTP.
 #[derive(Clone)]
 pub(super) struct Acceptor {
     pub(super) tls: Option<Tls>,
-    /// Whether a plain connection may carry HTTP/2.
-    pub(super) h2c: bool,
-    /// The server stops: requests that run may finish, and no others begin.
+    /// Whether a connection may carry HTTP/2. axum-server then detects the version of each.
+    pub(super) may_speak_http2: bool,
+    /// Cancelled when the server stops: requests in progress may finish, and no others begin.
     pub(super) stopping: CancellationToken,
 }
 
@@ -94,9 +93,9 @@ impl<S: Send + 'static> Accept<Accepted, S> for Acceptor {
 }
 
 impl Acceptor {
-    /// Makes an accepted socket ready for HTTP, by TLS where there is `tls`, and tells the version
-    /// that is spoken. On a plain connection that is HTTP/2 only where `h2c` is set and the client
-    /// begins with the preface of HTTP/2.
+    /// Makes an accepted socket ready for HTTP, with a TLS handshake where there is `tls`, and tells the
+    /// version of HTTP. A plain connection has HTTP/2 only where connections may carry it and the client
+    /// sends the preface of HTTP/2 first.
     ///
     /// # Errors
     ///
@@ -114,19 +113,22 @@ impl Acceptor {
             }
             match &self.tls {
                 Some(tls) => secure(socket, tls).await,
-                None => plain(socket, self.h2c).await,
+                None => plain(socket, self.may_speak_http2).await,
             }
         };
-        timeout(TIMEOUT, handshake).await.map_err(|_| io::ErrorKind::TimedOut)?
+        let (stream, version) =
+            timeout(TIMEOUT, handshake).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let is_announced = self.may_speak_http2 && version == Version::Http1;
+        Ok((if is_announced { stream.announce_http1() } else { stream }, version))
     }
 }
 
 async fn plain(
     socket: SocketStream,
-    h2c: bool,
+    may_speak_http2: bool,
 ) -> io::Result<(PrefaceTimeout<Transport>, Version)> {
     let mut stream = PrefaceTimeout::new(Transport::Plain(socket), TIMEOUT);
-    let is_http2 = h2c && stream.begins_with_preface().await?;
+    let is_http2 = may_speak_http2 && stream.begins_with_preface().await?;
     Ok((stream, if is_http2 { Version::Http2 } else { Version::Http1 }))
 }
 
@@ -148,12 +150,12 @@ async fn secure(
         _ => Version::Http1,
     };
     let stream = PrefaceTimeout::new(Transport::Tls(Box::new(stream)), TIMEOUT);
-    // axum-server goes by the preface alone.
+    // axum-server detects the version by the preface alone.
     Ok((stream.requires(version), version))
 }
 
-/// Lets the system ask whether the client is still there when nothing comes. HTTP/2 could ask by
-/// itself, but then hyper takes the time of each frame.
+/// Lets the kernel probe a silent client. HTTP/2 has PING for that, but hyper then reads the clock for
+/// each frame.
 fn set_keepalive(stream: &TcpStream) -> io::Result<()> {
     set_tcp_keepidle(stream, KEEPALIVE_IDLE)?;
     set_tcp_keepintvl(stream, KEEPALIVE_IDLE / u32::from(KEEPALIVE_PROBES))?;
@@ -163,7 +165,7 @@ fn set_keepalive(stream: &TcpStream) -> io::Result<()> {
 
 /// Answers a client that speaks plain HTTP on the TLS port.
 async fn refuse_plain_http(mut stream: SocketStream) -> io::Result<io::Error> {
-    // What is left unread when a socket is closed makes the kernel throw the answer away.
+    // The kernel discards a response when a socket is closed with unread bytes.
     let mut request = [0; 4096];
     if stream.read(&mut request).await? == 0 {
         return Ok(io::ErrorKind::UnexpectedEof.into());

@@ -1,14 +1,14 @@
-//! A connection whose client has to show in time which version of HTTP it speaks.
+//! The timeout for the first bytes of a connection, which tell HTTP/1.1 from HTTP/2.
 //!
-//! hyper reads the first bytes to tell HTTP/1 from HTTP/2 and sets no timer while it waits for them.
-//! So a timer runs here until enough bytes have come to tell: any byte that is not of the preface of
-//! HTTP/2, or the whole preface. From then on hyper's own timers run.
+//! hyper-util detects the version by the connection preface of HTTP/2 (RFC 9113 §3.4) and sets no timer
+//! while it waits for it. So a timer runs here until the bytes tell the version: the whole preface, or
+//! a byte that differs from it. From then on hyper's own timers run.
 //!
 //! On a plain connection that may carry either version, the same bytes choose it.
 
 use std::{
     future::Future as _,
-    io,
+    io, mem,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -26,31 +26,49 @@ use super::{Version, delegate_write::delegate_write};
 /// RFC 9113 §3.4
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A connection with a timer.
+/// A stream whose reads fail with `TimedOut` when the timeout passes before the version is known.
 #[derive(Debug)]
 pub(in crate::server) struct PrefaceTimeout<S> {
     stream: S,
-    /// Runs out unless the client says what it speaks.
+    /// The timer, until the version is known.
     deadline: Option<Pin<Box<Sleep>>>,
-    /// How much of the preface has come.
+    /// How many bytes of the preface have come.
     matched: usize,
-    /// The version that was agreed on in the handshake, where there was one.
+    /// The version that the handshake of TLS chose (ALPN, RFC 7301).
     required: Option<Version>,
     /// Held until the version is known.
     opening: Option<TaskTrackerToken>,
-    /// What was read to know the version, and not yet by whoever speaks it.
+    /// Whether the next read gives no byte, which hyper-util takes for HTTP/1.1.
+    announces_http1: bool,
+    /// Bytes that were read to detect the version and that hyper reads next.
     ahead: Bytes,
 }
 
 impl<S> PrefaceTimeout<S> {
     pub(in crate::server) fn new(stream: S, timeout: Duration) -> Self {
         let deadline = Some(Box::pin(sleep(timeout)));
-        Self { stream, deadline, matched: 0, required: None, opening: None, ahead: Bytes::new() }
+        Self {
+            stream,
+            deadline,
+            matched: 0,
+            required: None,
+            opening: None,
+            announces_http1: false,
+            ahead: Bytes::new(),
+        }
     }
 
-    /// Refuses a client that does not speak the version that it has agreed on.
+    /// Reads fail with `InvalidData` when the client speaks another version than this.
     pub(in crate::server) fn requires(self, version: Version) -> Self {
         Self { required: Some(version), ..self }
+    }
+
+    /// Tells hyper-util by an empty first read that the client speaks HTTP/1.1: its detection takes the
+    /// end of a stream for HTTP/1.1, and hyper then reads on. With the 24 bytes that the detection would
+    /// read, hyper's buffer would begin with 16 KiB instead of 8. Only for a server that detects the
+    /// version: elsewhere an empty read is the end of the connection.
+    pub(in crate::server) fn announce_http1(self) -> Self {
+        Self { announces_http1: true, ..self }
     }
 
     /// Holds `opening` until the version is known.
@@ -59,11 +77,12 @@ impl<S> PrefaceTimeout<S> {
         Self { opening, ..self }
     }
 
-    /// Notes what has come, and stops the timer when it tells which version is spoken.
+    /// Compares `bytes`, which were read last, with the preface, and stops the timer when they tell the
+    /// version.
     ///
     /// # Errors
     ///
-    /// When that is another version than the required one.
+    /// `InvalidData` for another version than the required one.
     fn note(&mut self, bytes: &[u8]) -> io::Result<()> {
         let rest = &PREFACE[self.matched..];
         let of_preface = bytes.len().min(rest.len());
@@ -84,8 +103,12 @@ impl<S> PrefaceTimeout<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> PrefaceTimeout<S> {
-    /// Waits until the first bytes show whether the client speaks HTTP/2, whose preface they then
-    /// are. They will be read again.
+    /// Reads until the bytes tell the version, and whether that is HTTP/2. The next reads give these
+    /// bytes again.
+    ///
+    /// # Errors
+    ///
+    /// Those of the stream, and `TimedOut`.
     pub(in crate::server) async fn begins_with_preface(&mut self) -> io::Result<bool> {
         let mut first = Vec::with_capacity(PREFACE.len());
         while self.deadline.is_some() && self.read_buf(&mut first).await? > 0 {}
@@ -101,6 +124,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PrefaceTimeout<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if mem::take(&mut self.announces_http1) {
+            return Poll::Ready(Ok(()));
+        }
         if self.ahead.has_remaining() {
             let length = self.ahead.len().min(buf.remaining());
             buf.put_slice(&self.ahead.split_to(length));
@@ -124,8 +150,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PrefaceTimeout<S> {
                 if deadline.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
-                // hyper flushes only once it knows the version, and what TLS has to say (such as an
-                // alert that it does not renegotiate, RFC 5246 §7.2.2) must not wait for that.
+                // hyper flushes only once it knows the version; an alert of TLS (such as the refusal of a
+                // renegotiation, RFC 5246 §7.2.2) must not wait for that.
                 match Pin::new(&mut self.stream).poll_flush(cx) {
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                     Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
@@ -145,8 +171,8 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// Whether a client that sends `bytes` and then nothing is given up.
-    async fn gives_up(bytes: &[u8]) -> bool {
+    /// Whether the reads of a connection time out whose client sends `bytes` and then nothing.
+    async fn times_out(bytes: &[u8]) -> bool {
         let (mut client, server) = duplex(64);
         let mut server = PrefaceTimeout::new(server, TIMEOUT);
         client.write_all(bytes).await.unwrap();
@@ -163,15 +189,28 @@ mod tests {
         tokio::time::timeout(TIMEOUT * 100, read).await.unwrap_or(false)
     }
 
-    /// The clock jumps ahead when there is nothing else to do.
+    /// The paused clock advances to the next timer when all tasks are idle.
     #[tokio::test(start_paused = true)]
-    async fn a_client_is_given_up_until_it_says_what_it_speaks() {
+    async fn reads_time_out_until_the_bytes_tell_the_version() {
         for silent in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
-            assert!(gives_up(silent).await, "{silent:?}");
+            assert!(times_out(silent).await, "{silent:?}");
         }
         for speaking in [&b"G"[..], b"PU", PREFACE, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0"] {
-            assert!(!gives_up(speaking).await, "{speaking:?}");
+            assert!(!times_out(speaking).await, "{speaking:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn http_1_is_announced_by_one_empty_read() {
+        let (mut client, server) = duplex(64);
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        drop(client);
+        let mut server = PrefaceTimeout::new(server, TIMEOUT).announce_http1();
+        let mut read = Vec::new();
+        server.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"");
+        server.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"GET / HTTP/1.1\r\n\r\n");
     }
 
     #[tokio::test]
@@ -193,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_client_speaks_is_known_by_how_it_begins_and_nothing_is_lost() {
+    async fn the_version_is_told_by_the_first_bytes_and_no_byte_is_lost() {
         let preface = std::str::from_utf8(PREFACE).unwrap();
         for (said, is_http2) in [
             (preface.to_owned(), true),
