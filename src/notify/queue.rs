@@ -18,7 +18,7 @@ use std::{
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as Turn, Notify, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::files::Files;
+use self::files::{Files, Taken};
 use super::{
     Counts, Place,
     post::{Delivered, DeliveryError, status_text},
@@ -113,13 +113,17 @@ impl Queue {
     ///
     /// When its folder cannot be used, or another process uses it.
     pub(super) fn open(place: &Place, name: &str, tasks: &TaskTracker) -> Result<Self, OpenError> {
-        let (kept, events, bytes) = match place {
-            Place::Memory => (Kept::Memory(VecDeque::new()), 0, 0),
+        let mut events = 0;
+        let mut bytes = 0;
+        let kept = match place {
+            Place::Memory => Kept::Memory(VecDeque::new()),
             Place::Folder(folder) => {
                 let folder = folder.join(files::folder_name(name)?);
                 let failed = |source| OpenError::Folder { folder: folder.clone(), source };
-                let (files, events, bytes) = Files::open(&folder).map_err(failed)?;
-                (Kept::Files(Box::new(files)), events, bytes)
+                let opened = Files::open(&folder).map_err(failed)?;
+                events = opened.events;
+                bytes = opened.bytes;
+                Kept::Files(Box::new(opened.files))
             }
         };
         let in_memory = matches!(kept, Kept::Memory(_));
@@ -363,11 +367,11 @@ impl Store {
     }
 
     fn take(&mut self) -> io::Result<()> {
-        let (taken, written) = match &mut self.kept {
+        let Taken { line, written } = match &mut self.kept {
             Kept::Files(files) => files.take(),
-            Kept::Memory(kept) => (kept.pop_front(), Ok(())),
+            Kept::Memory(kept) => Taken { line: kept.pop_front(), written: Ok(()) },
         };
-        if let Some(line) = taken {
+        if let Some(line) = line {
             let left = self.bytes.saturating_sub(line.len() as u64);
             self.holds(self.events.saturating_sub(1), left);
         }
