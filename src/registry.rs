@@ -86,11 +86,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let (validation, policy) = (Validation::default(), PolicyOptions::default());
-        let grace = CollectionOptions::default().grace;
-        let tags = TagRules::default();
-        let uploads = UploadLimits::default();
-        Self { uploads, validation, policy, grace, tags, events: Events::default() }
+        Self {
+            uploads: UploadLimits::default(),
+            validation: Validation::default(),
+            policy: PolicyOptions::default(),
+            grace: CollectionOptions::default().grace,
+            tags: TagRules::default(),
+            events: Events::default(),
+        }
     }
 }
 

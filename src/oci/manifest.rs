@@ -242,7 +242,8 @@ fn clipped(error: &serde_json::Error) -> String {
     // What is said around the value is shorter than that.
     match message.char_indices().nth(2 * QUOTED) {
         Some((end, _)) => {
-            let (line, column) = (error.line(), error.column());
+            let line = error.line();
+            let column = error.column();
             format!("{}… at line {line} column {column}", &message[..end])
         }
         None => message,

@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn what_docker_calls_an_image_is_read_and_written_as_it_was() {
-        let (name, tag) = ("team/app".parse().unwrap(), "1.0".parse().unwrap());
+        let name = "team/app".parse().unwrap();
+        let tag = "1.0".parse().unwrap();
         let named = |reference| Named { name: RepositoryName::clone(&name), reference };
         for (text, expected) in [
             ("team/app".to_owned(), named(None)),

@@ -20,7 +20,7 @@ use std::{
 };
 
 use self::{
-    expired::Candidate,
+    expired::{Candidate, Candidates},
     run::{Rules, Run, Watcher},
 };
 use super::{

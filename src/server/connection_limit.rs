@@ -183,13 +183,13 @@ impl ConnectionLimit {
 
     /// The present counts.
     pub(super) fn count(&self) -> Connections {
-        let (unauthenticated, closed_for_room) = self.unauthenticated.count();
+        let unauthenticated = self.unauthenticated.count();
         Connections {
             open: self.open.load(Ordering::Relaxed),
-            unauthenticated,
+            unauthenticated: unauthenticated.open,
             limit: self.limit,
             accepted: self.accepted.load(Ordering::Relaxed),
-            closed_for_room,
+            closed_for_room: unauthenticated.closed,
             full: self.full.load(Ordering::Relaxed),
         }
     }

@@ -40,6 +40,15 @@ pub(super) struct Limits {
     pub(super) network: usize,
 }
 
+/// Counts of unauthenticated connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Open connections.
+    pub(super) open: usize,
+    /// Connections closed to make room for others.
+    pub(super) closed: u64,
+}
+
 impl Limits {
     const fn of(&self, group: Group) -> usize {
         match group {
@@ -251,10 +260,10 @@ impl Unauthenticated {
         self.state().remove(id);
     }
 
-    /// The number of unauthenticated connections, and of connections closed to make room.
-    pub(super) fn count(&self) -> (usize, u64) {
+    /// The present counts.
+    pub(super) fn count(&self) -> Counts {
         let state = self.state();
-        (state.connections.len(), state.closed)
+        Counts { open: state.connections.len(), closed: state.closed }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -313,7 +322,7 @@ mod tests {
         drop(first.begin());
         server.connect("fourth", "192.0.2.4").await;
         assert_eq!(server.closed(), ["second"], "the first client has sent a request since");
-        assert_eq!(server.all.count(), (3, 1));
+        assert_eq!(server.all.count(), Counts { open: 3, closed: 1 });
     }
 
     #[tokio::test(start_paused = true)]

@@ -300,7 +300,8 @@ mod tests {
         let hash = BcryptHash::new("x", 4).unwrap();
         std::thread::scope(|scope| {
             for n in 0..16 {
-                let (path, hash) = (&path, &hash);
+                let path = &path;
+                let hash = &hash;
                 let user: UserName = format!("user{n}").parse().unwrap();
                 scope.spawn(move || edit(path, |lines| lines.set(&user, hash)).unwrap());
             }

@@ -241,7 +241,8 @@ async fn a_crowd_that_comes_and_goes_leaves_all_slots_free() {
     let running = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let mut crowd = tokio::task::JoinSet::new();
     for number in 0..400_u32 {
-        let (queue, running) = (Arc::clone(&queue), Arc::clone(&running));
+        let queue = Arc::clone(&queue);
+        let running = Arc::clone(&running);
         crowd.spawn(async move {
             let address = format!("192.0.2.{}", number % 7);
             let caller = Caller { network: network(&address), known: number % 3 == 0 };

@@ -36,7 +36,8 @@ fn an_image_is_read_by_its_media_type_its_content_type_or_its_shape() {
 
 #[test]
 fn a_media_type_that_contradicts_the_content_type_is_refused() {
-    let (oci, docker) = (Some(MediaType::OciManifest), Some(MediaType::DockerManifest));
+    let oci = Some(MediaType::OciManifest);
+    let docker = Some(MediaType::DockerManifest);
     let error = |own, declared| parse(&image(own), declared).unwrap_err();
     assert!(matches!(error(oci, docker), InvalidManifest::Contradiction { .. }));
     assert!(matches!(error(None, docker), InvalidManifest::MissingMediaType { .. }));
@@ -217,7 +218,8 @@ fn lists_that_are_null_or_missing_are_empty() {
             assert_eq!(stored, manifest.media_type().as_str());
         }
     }
-    let (index, list) = (MediaType::OciIndex, MediaType::DockerManifestList);
+    let index = MediaType::OciIndex;
+    let list = MediaType::DockerManifestList;
     for (json, kind) in [
         (serde_json::json!({ "schemaVersion": 2, "mediaType": index.as_str() }), index),
         (serde_json::json!({ "schemaVersion": 2, "mediaType": list.as_str() }), list),

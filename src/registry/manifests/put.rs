@@ -119,7 +119,8 @@ impl Manifests {
             if !addition.holds(Part::All).await? {
                 continue;
             }
-            let (target, tags) = (&digest, &tags);
+            let target = &digest;
+            let tags = &tags;
             let released: Vec<Option<Digest>> = stream::iter(0..tags.len())
                 .map(|at| async move { self.set_tag(name, &tags[at], target).await })
                 .buffered(TAGS)

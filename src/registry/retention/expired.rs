@@ -45,6 +45,14 @@ impl fmt::Display for Expired {
     }
 }
 
+/// The tags of a repository that a rule matches.
+#[derive(Debug)]
+pub(super) struct Candidates {
+    pub(super) tags: Vec<Candidate>,
+    /// The time of the storage.
+    pub(super) now: SystemTime,
+}
+
 /// A tag that a rule matches.
 #[derive(Debug)]
 pub(super) struct Candidate {
@@ -56,12 +64,12 @@ pub(super) struct Candidate {
 }
 
 impl Retention {
-    /// The tags of a repository that a rule matches, and the time of the storage.
+    /// Lists the tags of a repository that a rule matches.
     pub(super) async fn candidates(
         &self,
         name: &RepositoryName,
         rules: &[RetentionRule],
-    ) -> Result<(SystemTime, Vec<Candidate>), Error> {
+    ) -> Result<Candidates, Error> {
         let look = Look { folder: TreeKey::Tags(name).key(), object: Some(CURRENT) };
         let now = self.tree.storage().time().await?;
         let seen = self.tree.storage().survey(vec![look]).await?.into_iter().flatten();
@@ -76,7 +84,7 @@ impl Retention {
             ranks[rule] += 1;
             Some(Candidate { tag, keep: rules[rule].keep, rank, pushed })
         });
-        Ok((now, under.collect()))
+        Ok(Candidates { tags: under.collect(), now })
     }
 
     /// Decides about a tag; `None` when a condition keeps it.

@@ -7,14 +7,14 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Candidate, Decision, Expired, Retained, Retention, RetentionRule};
+use super::{Candidate, Candidates, Decision, Expired, Retained, Retention, RetentionRule};
 use crate::{
     oci::{Digest, RepositoryName, Tag},
     registry::{Caller, Error, Occurrence, tree::Removing},
 };
 
-/// How many tags go while the fence of the repository is closed. Each deletion syncs the disk, and
-/// pushes wait.
+/// How many tags are deleted while the fence of the repository is closed. Each deletion syncs the disk,
+/// and pushes wait.
 pub(super) const BATCH: usize = 32;
 
 /// The rules that match a repository.
@@ -38,10 +38,10 @@ impl Run<'_> {
         name: &RepositoryName,
         rules: &Rules,
     ) -> Result<ControlFlow<()>, Error> {
-        let (now, candidates) = self.retention.candidates(name, rules).await?;
-        self.retained.found += candidates.len() as u64;
+        let Candidates { tags, now } = self.retention.candidates(name, rules).await?;
+        self.retained.found += tags.len() as u64;
         let mut expired = Vec::new();
-        for candidate in candidates {
+        for candidate in tags {
             expired.extend(self.retention.expired(name, candidate, now).await?);
         }
         if self.dry_run {
@@ -74,7 +74,7 @@ impl Run<'_> {
     }
 }
 
-/// Tags of a repository that go together.
+/// Tags of a repository that are deleted together.
 struct Batch {
     name: RepositoryName,
     rules: Rules,
@@ -86,9 +86,16 @@ struct Batch {
 struct Expiry {
     /// The number of deleted tags.
     tags: u64,
-    /// The number of manifests that went with them.
+    /// The number of manifests deleted with them.
     manifests: u64,
     step: ControlFlow<()>,
+    /// The error that ended the batch.
+    failed: Option<Error>,
+}
+
+/// The deleted tags of a batch.
+struct DeletedTags {
+    tags: Vec<Expired>,
     /// The error that ended the batch.
     failed: Option<Error>,
 }
@@ -98,12 +105,13 @@ impl Retention {
     /// deleted tag, even after a failure.
     async fn expire(&self, batch: Batch) -> Result<Expiry, Error> {
         let Batch { name, rules, tags, watcher } = batch;
-        let (gone, mut failed) = self.expire_tags(&name, &rules, &tags).await?;
+        let DeletedTags { tags: deleted, mut failed } =
+            self.expire_tags(&name, &rules, &tags).await?;
         let released: Vec<Digest> =
-            gone.iter().filter_map(|expired| expired.digest.clone()).collect();
+            deleted.iter().filter_map(|expired| expired.digest.clone()).collect();
         let mut manifests = 0;
         if !released.is_empty() {
-            // The decision about a manifest heeds a tag that it has got meanwhile.
+            // A manifest that has got another tag meanwhile is kept.
             match self.gc.remove_released(&name, &released).await {
                 Ok(removed) => manifests = removed,
                 Err(error) => {
@@ -111,11 +119,11 @@ impl Retention {
                 }
             }
         }
-        let tags = gone.len() as u64;
+        let tags = deleted.len() as u64;
         self.tags.fetch_add(tags, Ordering::Relaxed);
         self.released.fetch_add(manifests, Ordering::Relaxed);
         let mut step = ControlFlow::Continue(());
-        for expired in &gone {
+        for expired in &deleted {
             // A watcher that ends the run still receives all deleted tags.
             if watcher(&Decision { repository: &name, outcome: Ok(expired) }).is_break() {
                 step = ControlFlow::Break(());
@@ -131,14 +139,15 @@ impl Retention {
         name: &RepositoryName,
         rules: &[RetentionRule],
         tags: &HashSet<Tag>,
-    ) -> Result<(Vec<Expired>, Option<Error>), Error> {
+    ) -> Result<DeletedTags, Error> {
         let alone = self.tree.closing(name).await?;
-        let (now, candidates) = self.candidates(name, rules).await?;
-        let mut gone = Vec::new();
+        let candidates = self.candidates(name, rules).await?;
+        let now = candidates.now;
+        let mut deleted = Vec::new();
         let mut failed = None;
-        for candidate in candidates.into_iter().filter(|found| tags.contains(&found.tag)) {
+        for candidate in candidates.tags.into_iter().filter(|found| tags.contains(&found.tag)) {
             match self.expire_tag(name, candidate, now, &alone).await {
-                Ok(expired) => gone.extend(expired),
+                Ok(expired) => deleted.extend(expired),
                 Err(error) => {
                     failed = Some(error);
                     break;
@@ -147,11 +156,11 @@ impl Retention {
         }
         let opened = alone.open().await;
         let caller = Caller::job("retention");
-        for expired in &gone {
+        for expired in &deleted {
             let occurrence = Occurrence::TagDeleted(expired.tag.clone());
             self.events.emit(&caller, name, occurrence).await;
         }
-        Ok((gone, failed.or_else(|| opened.err())))
+        Ok(DeletedTags { tags: deleted, failed: failed.or_else(|| opened.err()) })
     }
 
     async fn expire_tag(

@@ -175,18 +175,18 @@ impl Intake {
     async fn receive(&mut self, mut body: Body, limit: u64) -> Result<(), Error> {
         let mut received = 0;
         let asked = self.asked.clone();
-        let (mut batch, mut rest) = gather(&mut body, self.intakes.batch(), &asked).await;
-        while !batch.is_empty() {
-            received += batch.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        let Batch { mut pieces, mut rest } = gather(&mut body, self.intakes.batch(), &asked).await;
+        while !pieces.is_empty() {
+            received += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
             if received > limit || !matches!(rest, Rest::More) {
-                self.store(batch).await?;
+                self.store(pieces).await?;
                 break;
             }
             let mut next = pin!(gather(&mut body, self.intakes.batch(), &asked));
             let early = tokio::time::timeout(room::SILENCE, &mut next);
-            let (stored, early) = tokio::join!(self.store(batch), early);
+            let (stored, early) = tokio::join!(self.store(pieces), early);
             stored?;
-            (batch, rest) = match early {
+            Batch { pieces, rest } = match early {
                 Ok(next) => next,
                 Err(_) => {
                     // Other uploads need the room more than a client that is silent or nearly so.
@@ -220,6 +220,12 @@ impl Intake {
     }
 }
 
+/// The pieces of a body that are stored together.
+struct Batch {
+    pieces: Vec<Bytes>,
+    rest: Rest,
+}
+
 /// The state of a body after a batch.
 enum Rest {
     More,
@@ -228,25 +234,25 @@ enum Rest {
 }
 
 /// Receives a batch of about this size.
-async fn gather(body: &mut Body, size: usize, asked: &Asked) -> (Vec<Bytes>, Rest) {
-    let mut batch = Vec::new();
+async fn gather(body: &mut Body, size: usize, asked: &Asked) -> Batch {
+    let mut pieces = Vec::new();
     let mut length = 0;
     if asked.to_end.is_cancelled() {
-        return (batch, Rest::Broken(Error::UploadUnknown));
+        return Batch { pieces, rest: Rest::Broken(Error::UploadUnknown) };
     }
     while length < size {
         match next(body, asked).await {
             Some(Ok(piece)) => {
                 length += piece.len();
                 if !piece.is_empty() {
-                    batch.push(piece);
+                    pieces.push(piece);
                 }
             }
-            Some(Err(error)) => return (batch, Rest::Broken(error)),
-            None => return (batch, Rest::Nothing),
+            Some(Err(error)) => return Batch { pieces, rest: Rest::Broken(error) },
+            None => return Batch { pieces, rest: Rest::Nothing },
         }
     }
-    (batch, Rest::More)
+    Batch { pieces, rest: Rest::More }
 }
 
 /// The next piece of a body. While another request waits for this writer to leave, its client must send
@@ -284,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn however_many_push_their_batches_are_bounded_together() {
+    fn batches_of_all_pushes_are_bounded_together() {
         let registry = Intakes::new(Arc::new(crate::storage::memory::Memory::default()));
         let batch = |count: usize| {
             let pushes = vec![registry.clone(); count];
