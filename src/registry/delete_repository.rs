@@ -67,15 +67,22 @@ mod tests {
         storage::{Storage as _, memory::Memory},
     };
 
-    /// As many registries over one storage as a server and a command beside it are.
-    fn two() -> (Memory, Registry, Registry) {
+    /// The registries of a server and of a command, over one storage.
+    struct Processes {
+        memory: Memory,
+        server: Registry,
+        command: Registry,
+    }
+
+    fn processes() -> Processes {
         let memory = Memory::default();
         let registry = || {
             let storage = Arc::new(memory.clone());
             Registry::new(storage, Arc::new(SystemClock), Options::default())
         };
-        let (server, command) = (registry(), registry());
-        (memory, server, command)
+        let server = registry();
+        let command = registry();
+        Processes { memory, server, command }
     }
 
     async fn begin(registry: &Registry) -> Upload {
@@ -90,8 +97,16 @@ mod tests {
         Chunk { body, length: None, range: None }
     }
 
-    /// A chunk of which the end comes when it is told to, and what tells when the rest is awaited.
-    fn slow_chunk(bytes: Vec<u8>) -> (Chunk, oneshot::Receiver<()>, oneshot::Sender<()>) {
+    /// A chunk that the test ends.
+    struct SlowChunk {
+        chunk: Chunk,
+        /// Receives when the registry waits for the rest.
+        has_begun: oneshot::Receiver<()>,
+        /// Sends the rest.
+        end: oneshot::Sender<()>,
+    }
+
+    fn slow_chunk(bytes: Vec<u8>) -> SlowChunk {
         let (begun, has_begun) = oneshot::channel();
         let (end, ends) = oneshot::channel();
         let first = stream::iter([Ok::<_, BodyError>(Bytes::from(bytes))]);
@@ -101,7 +116,7 @@ mod tests {
             Ok(Bytes::from_static(b"end"))
         });
         let body: Body = first.chain(rest).boxed();
-        (Chunk { body, length: None, range: None }, has_begun, end)
+        SlowChunk { chunk: Chunk { body, length: None, range: None }, has_begun, end }
     }
 
     async fn is_empty(memory: &Memory) -> bool {
@@ -109,17 +124,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn uploads_end_with_their_repository_and_are_not_counted_any_more() {
-        let (memory, server, _) = two();
-        let (waiting, writing) = (begin(&server).await, begin(&server).await);
+    async fn uploads_end_with_their_repository_and_leave_the_count() {
+        let Processes { memory, server, .. } = processes();
+        let waiting = begin(&server).await;
+        let writing = begin(&server).await;
         server.uploads().append(&waiting, chunk(b"some")).await.unwrap();
-        let (chunk, has_begun, end) = slow_chunk(b"some".to_vec());
+        let SlowChunk { chunk, has_begun, end } = slow_chunk(b"some".to_vec());
         let delete = async {
             has_begun.await.unwrap();
             assert!(server.delete_repository(&Caller::default(), &writing.name).await.unwrap());
         };
         let (appended, ()) = tokio::join!(server.uploads().append(&writing, chunk), delete);
-        assert!(matches!(appended, Err(Error::UploadUnknown)), "before its client has sent all");
+        assert!(
+            matches!(appended, Err(Error::UploadUnknown)),
+            "the append ends before its client has sent all"
+        );
         drop(end);
         assert_eq!(server.uploads().open_count(), 0);
         for upload in [&waiting, &writing] {
@@ -130,16 +149,16 @@ mod tests {
         assert!(!server.delete_repository(&Caller::default(), &writing.name).await.unwrap());
     }
 
-    /// Little and much, for much is saved on the way; a part and the last one.
+    /// With few bytes and with many, of which some are written early; in a chunk and in the last one.
     #[tokio::test]
-    async fn an_upload_whose_repository_another_process_deletes_is_unknown_and_stays_away() {
+    async fn upload_whose_repository_another_process_deletes_is_unknown_and_leaves_nothing() {
         for length in [10, 5 << 20] {
             for last in [false, true] {
-                let (memory, server, command) = two();
+                let Processes { memory, server, command } = processes();
                 let upload = begin(&server).await;
                 let bytes = vec![7; length];
                 let digest = Digest::of(Algorithm::Sha256, &[&bytes[..], &b"end"[..]].concat());
-                let (chunk, has_begun, end) = slow_chunk(bytes);
+                let SlowChunk { chunk, has_begun, end } = slow_chunk(bytes);
                 let delete = async {
                     has_begun.await.unwrap();
                     assert!(
@@ -170,13 +189,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_crash_has_left_of_a_deletion_goes_with_the_next_one() {
-        let (memory, server, command) = two();
+    async fn next_deletion_removes_the_rest_after_a_crash() {
+        let Processes { memory, server, command } = processes();
         let name: RepositoryName = "team/app".parse().unwrap();
         let digest = Digest::of(Algorithm::Sha256, b"some");
         server.uploads().put(&Caller::default(), &name, &digest, chunk(b"some")).await.unwrap();
         begin(&server).await;
-        // The crash was behind the first step.
+        // The crash was after the first step.
         memory.discard(&TreeKey::Manifests(&name).key()).await.unwrap();
         assert!(command.delete_repository(&Caller::default(), &name).await.unwrap());
         assert!(is_empty(&memory).await);

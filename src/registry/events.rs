@@ -209,7 +209,7 @@ mod tests {
         storage::memory::Memory,
     };
 
-    /// Writes deletions down: the job, and what was deleted.
+    /// Records deletions: the job, and the kind of the deleted object.
     #[derive(Debug, Default)]
     struct Recorder(Mutex<Vec<(Option<&'static str>, &'static str)>>);
 

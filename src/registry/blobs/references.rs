@@ -133,7 +133,10 @@ mod tests {
     use bytes::Bytes;
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{
+        DeleteMode::{Force, IfUnreferenced},
+        *,
+    };
     use crate::{
         oci::Reference,
         registry::{Caller, Options, Put, Registry, SystemClock},
@@ -148,15 +151,15 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// A registry, and what is below it.
+    /// A registry, and the memory below it.
     fn registry() -> (Memory, Registry) {
         let memory = Memory::default();
         let storage = Arc::new(memory.clone());
         (memory, Registry::new(storage, Arc::new(SystemClock), Options::default()))
     }
 
-    async fn put(memory: &Memory, place: TreeKey<'_>, bytes: impl Into<Bytes>) {
-        memory.put(&place.key(), bytes.into(), Durability::Lazy).await.unwrap();
+    async fn put(memory: &Memory, key: TreeKey<'_>, bytes: impl Into<Bytes>) {
+        memory.put(&key.key(), bytes.into(), Durability::Lazy).await.unwrap();
     }
 
     async fn blob(memory: &Memory, at: &str, text: &str) -> Digest {
@@ -166,12 +169,22 @@ mod tests {
         digest
     }
 
-    /// Puts a manifest where another registry might have, looked at by nobody.
+    /// Writes a manifest into storage without validation, as another registry may have done.
     async fn manifest(memory: &Memory, at: &str, manifest: &str) -> Digest {
         let digest = of(manifest);
         put(memory, TreeKey::Data(&digest), manifest.to_owned()).await;
         put(memory, TreeKey::Revision(&name(at), &digest), digest.to_string()).await;
         digest
+    }
+
+    /// Deletes a blob as a client does.
+    async fn delete(
+        registry: &Registry,
+        name: &RepositoryName,
+        blob: &Digest,
+        mode: DeleteMode,
+    ) -> Result<bool, Error> {
+        registry.blobs().delete(&Caller::default(), name, blob, mode).await
     }
 
     fn image(layer: &Digest, seed: usize) -> Value {
@@ -180,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whatever_names_a_blob_needs_it_and_nothing_else_does() {
+    async fn blob_is_referenced_by_every_kind_of_manifest_that_names_it() {
         let descriptor = |digest: &Digest| json!({ "digest": digest, "size": 1 });
         for needs in [
             |d: Value| json!({ "schemaVersion": 2, "config": d, "layers": [] }),
@@ -191,50 +204,23 @@ mod tests {
         ] {
             let (memory, registry) = registry();
             let app = name("app");
-            let (needed, other) =
-                (blob(&memory, "app", "a").await, blob(&memory, "app", "b").await);
+            let needed = blob(&memory, "app", "a").await;
+            let other = blob(&memory, "app", "b").await;
             let by = manifest(&memory, "app", &needs(descriptor(&needed)).to_string()).await;
             blob(&memory, "beside", "a").await;
-            let refused = registry
-                .blobs()
-                .delete(&Caller::default(), &app, &needed, DeleteMode::IfUnreferenced)
-                .await;
-            assert!(matches!(refused, Err(Error::BlobNeeded(told)) if told == [by]));
+            let refused = delete(&registry, &app, &needed, IfUnreferenced).await;
+            assert!(matches!(refused, Err(Error::BlobNeeded(manifests)) if manifests == [by]));
             assert!(registry.blobs().size(&app, &needed).await.unwrap().is_some());
             let beside = name("beside");
-            assert!(
-                registry
-                    .blobs()
-                    .delete(&Caller::default(), &beside, &needed, DeleteMode::IfUnreferenced)
-                    .await
-                    .unwrap()
-            );
-            assert!(
-                registry
-                    .blobs()
-                    .delete(&Caller::default(), &app, &other, DeleteMode::IfUnreferenced)
-                    .await
-                    .unwrap()
-            );
-            assert!(
-                registry
-                    .blobs()
-                    .delete(&Caller::default(), &app, &needed, DeleteMode::Force)
-                    .await
-                    .unwrap()
-            );
-            assert!(
-                !registry
-                    .blobs()
-                    .delete(&Caller::default(), &app, &needed, DeleteMode::IfUnreferenced)
-                    .await
-                    .unwrap()
-            );
+            assert!(delete(&registry, &beside, &needed, IfUnreferenced).await.unwrap());
+            assert!(delete(&registry, &app, &other, IfUnreferenced).await.unwrap());
+            assert!(delete(&registry, &app, &needed, Force).await.unwrap());
+            assert!(!delete(&registry, &app, &needed, IfUnreferenced).await.unwrap());
         }
     }
 
     #[tokio::test]
-    async fn a_manifest_that_cannot_be_read_keeps_every_blob_until_it_is_deleted() {
+    async fn unreadable_manifest_keeps_every_blob_until_it_is_deleted() {
         let needed = |needed: &Digest| image(needed, 0).to_string();
         let sha384 = format!("sha384:{}", "0".repeat(96));
         let unknown = json!({ "digest": sha384 });
@@ -251,28 +237,21 @@ mod tests {
             let app = name("app");
             let blob = blob(&memory, "app", "a").await;
             let unclear = manifest(&memory, "app", &odd).await;
-            let refused = registry
-                .blobs()
-                .delete(&Caller::default(), &app, &blob, DeleteMode::IfUnreferenced)
-                .await;
+            let refused = delete(&registry, &app, &blob, IfUnreferenced).await;
             match refused {
-                Err(Error::BlobMayBeNeeded(told)) => assert_eq!(told, [unclear.to_string()]),
+                Err(Error::BlobMayBeNeeded(manifests)) => {
+                    assert_eq!(manifests, [unclear.to_string()]);
+                }
                 other => panic!("{other:?}: {odd}"),
             }
             assert!(registry.blobs().size(&app, &blob).await.unwrap().is_some());
             assert!(registry.manifests().delete(&Caller::default(), &app, &unclear).await.unwrap());
-            assert!(
-                registry
-                    .blobs()
-                    .delete(&Caller::default(), &app, &blob, DeleteMode::IfUnreferenced)
-                    .await
-                    .unwrap()
-            );
+            assert!(delete(&registry, &app, &blob, IfUnreferenced).await.unwrap());
         }
     }
 
     #[tokio::test]
-    async fn a_manifest_whose_bytes_are_not_there_may_need_a_blob() {
+    async fn manifest_without_bytes_may_reference_a_blob() {
         let (memory, registry) = registry();
         let app = name("app");
         let needed = blob(&memory, "app", "a").await;
@@ -285,25 +264,15 @@ mod tests {
         let mut expected = vec![absent.to_string(), elsewhere.to_string()];
         expected.sort_unstable();
         expected.push("sha384:00".to_owned());
-        match registry
-            .blobs()
-            .delete(&Caller::default(), &app, &needed, DeleteMode::IfUnreferenced)
-            .await
-        {
-            Err(Error::BlobMayBeNeeded(told)) => assert_eq!(told, expected),
+        match delete(&registry, &app, &needed, IfUnreferenced).await {
+            Err(Error::BlobMayBeNeeded(manifests)) => assert_eq!(manifests, expected),
             other => panic!("{other:?}"),
         }
-        assert!(
-            registry
-                .blobs()
-                .delete(&Caller::default(), &app, &needed, DeleteMode::Force)
-                .await
-                .unwrap()
-        );
+        assert!(delete(&registry, &app, &needed, Force).await.unwrap());
     }
 
     #[tokio::test]
-    async fn keys_in_another_case_and_several_of_one_key_are_needs() {
+    async fn keys_in_another_case_and_repeated_keys_are_references() {
         let digest = of("a");
         for by in [
             format!(r#"{{"SchemaVersion":2,"Config":{{"Digest":"{digest}"}},"Layers":[]}}"#),
@@ -313,32 +282,23 @@ mod tests {
             let (memory, registry) = registry();
             let needed = blob(&memory, "app", "a").await;
             let by = manifest(&memory, "app", &by).await;
-            let refused = registry
-                .blobs()
-                .delete(&Caller::default(), &name("app"), &needed, DeleteMode::IfUnreferenced)
-                .await;
-            assert!(matches!(refused, Err(Error::BlobNeeded(told)) if told == [by]));
+            let refused = delete(&registry, &name("app"), &needed, IfUnreferenced).await;
+            assert!(matches!(refused, Err(Error::BlobNeeded(manifests)) if manifests == [by]));
         }
     }
 
     #[tokio::test]
-    async fn a_link_without_bytes_is_needed_by_nobody() {
+    async fn link_without_a_blob_is_deleted_despite_references() {
         let (memory, registry) = registry();
         let app = name("app");
         let collected = blob(&memory, "app", "a").await;
         manifest(&memory, "app", &image(&collected, 0).to_string()).await;
         memory.delete(&TreeKey::Data(&collected).key()).await.unwrap();
-        assert!(
-            registry
-                .blobs()
-                .delete(&Caller::default(), &app, &collected, DeleteMode::IfUnreferenced)
-                .await
-                .unwrap()
-        );
+        assert!(delete(&registry, &app, &collected, IfUnreferenced).await.unwrap());
     }
 
     #[tokio::test]
-    async fn a_manifest_that_an_index_names_does_not_keep_a_blob_of_its_digest() {
+    async fn child_of_an_index_does_not_keep_a_blob_of_its_digest() {
         let (memory, registry) = registry();
         let app = name("app");
         let nothing = r#"{"manifests":[]}"#;
@@ -347,62 +307,45 @@ mod tests {
         manifest(&memory, "app", &index).await;
         let as_blob = blob(&memory, "app", nothing).await;
         assert_eq!(child, as_blob);
-        assert!(
-            registry
-                .blobs()
-                .delete(&Caller::default(), &app, &as_blob, DeleteMode::IfUnreferenced)
-                .await
-                .unwrap()
-        );
+        assert!(delete(&registry, &app, &as_blob, IfUnreferenced).await.unwrap());
         assert!(registry.manifests().get(&app, &Reference::Digest(child)).await.unwrap().is_some());
     }
 
     #[tokio::test]
-    async fn a_sha512_name_needs_the_link_by_the_sha256_that_it_leads_to() {
+    async fn sha512_reference_keeps_the_sha256_link_of_its_content() {
         let (memory, registry) = registry();
         let app = name("app");
         let sha256 = blob(&memory, "app", "a").await;
         let sha512 = Digest::of(Algorithm::Sha512, b"a");
-        // As registry:2 files what was pushed by its sha512; it looks for both links.
+        // registry:2 writes this link for a push by sha512, and reads both links.
         put(&memory, TreeKey::Layer(&app, &sha512), sha256.to_string()).await;
         let by = manifest(&memory, "app", &image(&sha512, 0).to_string()).await;
         for needed in [&sha512, &sha256] {
-            let refused = registry
-                .blobs()
-                .delete(&Caller::default(), &app, needed, DeleteMode::IfUnreferenced)
-                .await;
-            assert!(matches!(refused, Err(Error::BlobNeeded(told)) if told == [by.clone()]));
+            let refused = delete(&registry, &app, needed, IfUnreferenced).await;
+            assert!(
+                matches!(refused, Err(Error::BlobNeeded(manifests)) if manifests == [by.clone()])
+            );
         }
-        // Bytes that are kept by their sha512 need no other link.
+        // A blob that is stored by its sha512 needs no other link.
         put(&memory, TreeKey::Layer(&app, &sha512), sha512.to_string()).await;
-        assert!(
-            registry
-                .blobs()
-                .delete(&Caller::default(), &app, &sha256, DeleteMode::IfUnreferenced)
-                .await
-                .unwrap()
-        );
+        assert!(delete(&registry, &app, &sha256, IfUnreferenced).await.unwrap());
     }
 
     #[tokio::test]
-    async fn no_more_manifests_are_told_than_people_read() {
+    async fn refusal_names_a_bounded_number_of_manifests() {
         let (memory, registry) = registry();
         let needed = blob(&memory, "app", "a").await;
         for number in 0..ENOUGH + BATCH + 7 {
             manifest(&memory, "app", &image(&needed, number).to_string()).await;
         }
-        match registry
-            .blobs()
-            .delete(&Caller::default(), &name("app"), &needed, DeleteMode::IfUnreferenced)
-            .await
-        {
-            Err(Error::BlobNeeded(told)) => assert_eq!(told.len(), ENOUGH),
+        match delete(&registry, &name("app"), &needed, IfUnreferenced).await {
+            Err(Error::BlobNeeded(manifests)) => assert_eq!(manifests.len(), ENOUGH),
             other => panic!("{other:?}"),
         }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_blob_and_a_manifest_that_needs_it_never_pass_each_other() {
+    async fn push_of_a_manifest_and_deletion_of_its_blob_exclude_each_other() {
         let (memory, registry) = registry();
         let app = name("app");
         let caller = Caller::default();
@@ -413,7 +356,7 @@ mod tests {
             let put = Put { reference, tags: Vec::new(), content_type: None, bytes };
             let (put, deleted) = tokio::join!(
                 registry.manifests().put(&caller, &app, put),
-                registry.blobs().delete(&caller, &app, &needed, DeleteMode::IfUnreferenced)
+                registry.blobs().delete(&caller, &app, &needed, IfUnreferenced)
             );
             assert_ne!(put.is_ok(), deleted.is_ok(), "{put:?} {deleted:?}");
         }

@@ -233,7 +233,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pages_are_cut_from_the_sorted_names(
+        fn page_has_the_next_sorted_names(
             names in proptest::collection::btree_set("[ab]([-.][ab]){0,2}(/[ab]([-.][ab])?){0,2}", 0..20),
             after in "([ab./-]{0,5}|\\PC{0,3})", limit in 0_usize..8,
         ) {

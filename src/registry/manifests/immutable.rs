@@ -109,7 +109,7 @@ mod tests {
             .unwrap_or_else(|_| Reference::Tag(text.parse().unwrap()))
     }
 
-    /// A manifest that needs nothing, of its own for each seed.
+    /// A manifest without references, with content of its own for each seed.
     fn manifest(seed: &str) -> Bytes {
         let index = serde_json::json!({
             "schemaVersion": 2,
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_content_is_refused_and_nothing_of_it_is_stored() {
+    async fn other_content_of_an_immutable_tag_is_refused_and_not_stored() {
         let (memory, registry) = registry(&serde_json::json!([
             { "repositories": "other/**" },
             { "repositories": "team/*", "tags": "^v" },
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_same_content_is_taken_again_and_a_deleted_tag_is_free() {
+    async fn same_content_is_accepted_again_and_a_deleted_tag_may_change() {
         let (_, registry) = registry(&serde_json::json!([{}]));
         put(&registry, "v1", &[], "one").await.unwrap();
         put(&registry, "v1", &[], "one").await.unwrap();
@@ -183,14 +183,15 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn of_two_first_pushes_in_two_processes_one_wins() {
+    async fn one_of_two_first_pushes_in_two_processes_succeeds() {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let process = || {
             let rootdirectory = folder.path().to_owned();
             let storage = Filesystem::open(&filesystem::Options { rootdirectory }).unwrap();
             over(Arc::new(storage), &serde_json::json!([{}]))
         };
-        let (here, there) = (process(), process());
+        let here = process();
+        let there = process();
         for round in 0..16 {
             let tag = format!("v{round}");
             let (one, two) =

@@ -208,7 +208,7 @@ impl ManifestPolicy {
 mod tests {
     use super::*;
 
-    fn acceptance(validation: serde_json::Value, classes: &[&str]) -> ManifestPolicy {
+    fn manifest_policy(validation: serde_json::Value, classes: &[&str]) -> ManifestPolicy {
         let classes = classes.iter().map(ToString::to_string).collect();
         let policy = PolicyOptions { repository: RepositoryPolicy { classes } };
         ManifestPolicy::new(serde_json::from_value(validation).unwrap(), policy)
@@ -225,14 +225,15 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_layers_have_to_be_allowed() {
+    fn urls_of_layers_must_be_allowed() {
         let rules = |allow: &[&str], deny: &[&str]| {
             let urls = serde_json::json!({ "allow": allow, "deny": deny });
-            acceptance(serde_json::json!({ "manifests": { "urls": urls } }), &[])
+            manifest_policy(serde_json::json!({ "manifests": { "urls": urls } }), &[])
         };
         let takes = |rules: &ManifestPolicy, url| rules.judge(&image("x", url)).is_ok();
-        let (near, far) = ("https://near.example/layer", "https://far.example/layer");
-        assert!(takes(&rules(&[], &[]), near), "any is, unless somebody says otherwise");
+        let near = "https://near.example/layer";
+        let far = "https://far.example/layer";
+        assert!(takes(&rules(&[], &[]), near), "without rules every URL is allowed");
         let allowing = rules(&["^https://near[.]example/"], &[]);
         assert!(takes(&allowing, near) && !takes(&allowing, far));
         let denying = rules(&[], &["far"]);
@@ -247,19 +248,19 @@ mod tests {
             let rules = serde_json::json!({
                 "disabled": disabled, "enabled": enabled, "manifests": manifests,
             });
-            takes(&acceptance(rules, &[]), far)
+            takes(&manifest_policy(rules, &[]), far)
         };
         assert!(switched(true, false) && !switched(false, false));
-        assert!(!switched(true, true), "as in registry:2, that wins");
+        assert!(!switched(true, true), "`disabled` is stronger, as in registry:2");
     }
 
     #[test]
-    fn classes_that_a_registry_is_not_for_are_refused() {
-        let (image_config, plugin) =
-            ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.plugin.v1+json");
+    fn classes_that_the_policy_does_not_list_are_refused() {
+        let image_config = "application/vnd.oci.image.config.v1+json";
+        let plugin = "application/vnd.docker.plugin.v1+json";
         let off = || serde_json::json!({ "disabled": true });
         let takes = |classes: &[&str], config| {
-            acceptance(off(), classes).judge(&image(config, "http://a/")).is_ok()
+            manifest_policy(off(), classes).judge(&image(config, "http://a/")).is_ok()
         };
         assert!(takes(&[], "application/x") && takes(&[], plugin));
         assert!(takes(&["image"], image_config) && !takes(&["image"], plugin));
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_needs_the_children_of_the_platforms_that_are_asked_for() {
+    fn index_requires_the_children_of_the_listed_platforms() {
         let child = |platform: serde_json::Value| {
             let digest = format!("sha256:{}", "a".repeat(64));
             serde_json::from_value::<Descriptor>(
@@ -280,7 +281,8 @@ mod tests {
         let arm64 = child(serde_json::json!({ "architecture": "arm64", "os": "linux" }));
         let nowhere = child(serde_json::Value::Null);
         let needs = |indexes: serde_json::Value| {
-            let rules = acceptance(serde_json::json!({ "manifests": { "indexes": indexes } }), &[]);
+            let rules =
+                manifest_policy(serde_json::json!({ "manifests": { "indexes": indexes } }), &[]);
             [&amd64, &arm64, &nowhere].map(|child| rules.needs(child))
         };
         assert_eq!(needs(serde_json::json!({})), [true; 3]);

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn one_star_stays_in_its_part_of_the_name_and_two_do_not() {
+    fn star_matches_within_a_name_component_and_two_stars_across() {
         for (written, matching, others) in [
             ("ci/*", &["ci/a", "ci/a-b"][..], &["ci", "ci/a/b", "xci/a", "cia"][..]),
             ("ci/**", &["ci/a", "ci/a/b/c"], &["ci", "team/ci/a", "cia/b"]),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_repository_can_be_called_is_refused() {
+    fn glob_that_matches_no_valid_name_is_refused() {
         for written in ["", "/a", "a/", "a//b", "a/**/", "{a,b}", "[ab]", "^a$", "A*", "a b", "ä"]
         {
             assert!(glob(written).is_err(), "{written}");

@@ -20,20 +20,20 @@ use crate::{
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A clock that goes when it is told to, in seconds.
+/// A clock that tests advance, in seconds.
 #[derive(Clone, Debug, Default)]
-struct Hand(Arc<AtomicI64>);
+struct TestClock(Arc<AtomicI64>);
 
-impl Clock for Hand {
+impl Clock for TestClock {
     fn now(&self) -> jiff::Timestamp {
         jiff::Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap()
     }
 }
 
-/// A registry in memory with rules of retention, whose time goes when it is told to.
+/// A registry in memory with retention rules and a clock that tests advance.
 struct Site {
     memory: Memory,
-    hand: Hand,
+    clock: TestClock,
     registry: Registry,
     rules: Vec<RetentionRule>,
 }
@@ -54,7 +54,7 @@ fn tag(text: &str) -> Tag {
     text.parse().unwrap()
 }
 
-/// A manifest that needs nothing, of its own for each seed.
+/// A manifest without references, with content of its own for each seed.
 fn manifest(seed: &str) -> Bytes {
     let index = json!({
         "schemaVersion": 2,
@@ -71,14 +71,15 @@ fn digest(seed: &str) -> Digest {
 
 impl Site {
     fn new(rules: &Value) -> Self {
-        let (memory, hand) = (Memory::default(), Hand::default());
+        let memory = Memory::default();
+        let clock = TestClock::default();
         let retention = options(rules).unwrap();
         let rules = retention.rules.clone();
         let tags = TagRules { retention, ..TagRules::default() };
         let options = Options { tags, ..Options::default() };
         let storage = Arc::new(memory.clone());
-        let registry = Registry::new(storage, Arc::new(hand.clone()), options);
-        Self { memory, hand, registry, rules }
+        let registry = Registry::new(storage, Arc::new(clock.clone()), options);
+        Self { memory, clock, registry, rules }
     }
 
     async fn push(&self, repository: &str, at: &str, seed: &str) {
@@ -87,7 +88,7 @@ impl Site {
         self.registry.manifests().put(&Caller::default(), &name(repository), put).await.unwrap();
     }
 
-    /// Pushes tags of their own content, an hour between each.
+    /// Pushes tags, each with content of its own, and advances the clock by an hour after each.
     async fn push_hourly(&self, repository: &str, tags: &[&str]) {
         for tag in tags {
             self.push(repository, tag, tag).await;
@@ -97,7 +98,7 @@ impl Site {
 
     fn advance(&self, time: Duration) {
         self.memory.advance(time);
-        self.hand.0.fetch_add(i64::try_from(time.as_secs()).unwrap(), Ordering::Relaxed);
+        self.clock.0.fetch_add(i64::try_from(time.as_secs()).unwrap(), Ordering::Relaxed);
     }
 
     async fn pull(&self, repository: &str, seed: &str) {
@@ -106,11 +107,11 @@ impl Site {
     }
 
     async fn pulled(&self, repository: &str, seed: &str) -> Option<SystemTime> {
-        let (name, digest) = (name(repository), digest(seed));
-        self.memory.modified(&TreeKey::Pulled(&name, &digest).key()).await.unwrap()
+        let name = name(repository);
+        self.memory.modified(&TreeKey::Pulled(&name, &digest(seed)).key()).await.unwrap()
     }
 
-    /// What goes, in words; and how many were under a rule.
+    /// Applies the rules. Returns a line for each deleted tag, and the number of tags under a rule.
     async fn retain(&self, dry_run: bool) -> (Vec<String>, u64) {
         let told = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&told);
@@ -135,29 +136,29 @@ impl Site {
 }
 
 #[tokio::test]
-async fn the_latest_stay_and_the_others_go_with_the_reason() {
+async fn latest_tags_are_kept_and_the_others_deleted_with_a_reason() {
     let site = Site::new(&json!([{ "repositories": "ci/**", "tags": "^pr-", "keeplatest": 2 }]));
     site.push_hourly("ci/app", &["pr-9", "pr-1", "pr-5", "latest", "pr-2"]).await;
     site.push_hourly("app", &["pr-1", "pr-2", "pr-3"]).await;
-    // Pushed again, it is the latest.
+    // Pushed again, `pr-9` is the latest.
     site.push("ci/app", "pr-9", "pr-9").await;
     let expected = ["pr-5", "pr-1"].map(|tag| format!("ci/app:{tag}: not among the 2 latest, "));
     let (told, found) = site.retain(true).await;
     assert_eq!(found, 4);
     assert!(told.iter().zip(&expected).all(|(told, words)| told.starts_with(words)), "{told:?}");
     assert_eq!(told[0], "ci/app:pr-5: not among the 2 latest, pushed 6 hours ago");
-    assert_eq!(site.tags("ci/app").await.len(), 5, "it was only asked");
+    assert_eq!(site.tags("ci/app").await.len(), 5, "a dry run deletes nothing");
     assert_eq!(site.retain(false).await, (told, found));
     assert_eq!(site.tags("ci/app").await, ["latest", "pr-2", "pr-9"]);
     assert_eq!(site.tags("app").await.len(), 3);
-    let stays = Reference::Digest(digest("pr-5"));
-    let manifest = site.registry.manifests().get(&name("ci/app"), &stays).await.unwrap();
-    assert!(manifest.is_none(), "with its last tag it goes");
+    let deleted = Reference::Digest(digest("pr-5"));
+    let manifest = site.registry.manifests().get(&name("ci/app"), &deleted).await.unwrap();
+    assert!(manifest.is_none(), "the manifest is deleted with its last tag");
     assert_eq!(site.retain(false).await, (vec![], 2));
 }
 
 #[tokio::test]
-async fn any_condition_keeps_a_tag() {
+async fn tag_is_kept_by_any_condition() {
     let site = Site::new(&json!([{ "keeplatest": 1, "keeppushedwithin": seconds(10 * DAY) }]));
     site.push_hourly("app", &["a", "b", "c"]).await;
     assert_eq!(site.retain(false).await.0, [""; 0]);
@@ -173,7 +174,7 @@ async fn any_condition_keeps_a_tag() {
 }
 
 #[tokio::test]
-async fn the_first_rule_that_matches_decides_and_without_one_a_tag_stays() {
+async fn tag_is_decided_by_the_first_matching_rule_and_kept_without_one() {
     let site = Site::new(&json!([
         { "tags": "^v1", "keeplatest": 9 },
         { "repositories": "team/*", "tags": "^v", "keeppushedwithin": seconds(DAY) },
@@ -185,7 +186,7 @@ async fn the_first_rule_that_matches_decides_and_without_one_a_tag_stays() {
 }
 
 #[tokio::test]
-async fn what_was_pulled_stays_and_without_a_pull_the_push_counts() {
+async fn pulled_tags_are_kept_and_those_without_a_pull_age_from_their_push() {
     let site = Site::new(&json!([{ "keeppulledwithin": seconds(7 * DAY) }]));
     site.push("app", "pulled", "one").await;
     site.push("app", "same", "one").await;
@@ -196,7 +197,7 @@ async fn what_was_pulled_stays_and_without_a_pull_the_push_counts() {
     site.advance(2 * DAY);
     let (told, _) = site.retain(false).await;
     assert_eq!(told, ["app:other: pushed 8 days ago, not pulled since"]);
-    // A push after the pull counts as well.
+    // A push after the pull keeps the tag as well.
     site.push("app", "same", "one").await;
     site.advance(6 * DAY);
     let (told, _) = site.retain(false).await;
@@ -207,7 +208,7 @@ async fn what_was_pulled_stays_and_without_a_pull_the_push_counts() {
 }
 
 #[tokio::test]
-async fn pulls_are_recorded_once_an_hour_and_only_when_a_rule_asks() {
+async fn pulls_are_recorded_once_an_hour_and_only_where_a_rule_needs_them() {
     let site = Site::new(&json!([{ "keeppulledwithin": seconds(DAY) }]));
     site.push("app", "v1", "one").await;
     assert_eq!(site.pulled("app", "one").await, None);
@@ -227,7 +228,7 @@ async fn pulls_are_recorded_once_an_hour_and_only_when_a_rule_asks() {
 }
 
 #[tokio::test]
-async fn the_record_of_a_pull_goes_with_the_manifest_and_never_comes_alone() {
+async fn pull_record_is_deleted_with_its_manifest_and_not_written_without_it() {
     let site = Site::new(&json!([{ "keeppulledwithin": seconds(DAY) }]));
     site.push("app", "v1", "one").await;
     site.pull("app", "one").await;
@@ -244,8 +245,9 @@ async fn the_record_of_a_pull_goes_with_the_manifest_and_never_comes_alone() {
     assert_eq!(site.pulled("app", "one").await, None);
 }
 
-/// Tags in the order in which they go, more than are deleted at a time, and one more that stays.
-async fn many(site: &Site) -> Vec<String> {
+/// Pushes two batches of tags that retention deletes, and one more that it keeps. Returns them oldest
+/// first.
+async fn push_two_batches(site: &Site) -> Vec<String> {
     let tags: Vec<String> = (0..=2 * BATCH).map(|n| format!("t{n:03}")).collect();
     for tag in &tags {
         site.push("app", tag, tag).await;
@@ -256,7 +258,7 @@ async fn many(site: &Site) -> Vec<String> {
     tags
 }
 
-/// A watcher that does something when the first tag has gone.
+/// A watcher that calls `act` when the first tag has been deleted.
 fn once(
     act: impl Fn() + Send + Sync + 'static,
 ) -> impl Fn(&Decision<'_>) -> ControlFlow<()> + Send + Sync + 'static {
@@ -270,25 +272,27 @@ fn once(
 }
 
 #[tokio::test]
-async fn what_is_pushed_pulled_or_needed_again_meanwhile_stays() {
+async fn tags_pushed_pulled_or_latest_again_during_a_run_are_kept() {
     let rule = json!({ "keeplatest": 1, "keeppushedwithin": seconds(DAY) });
     let site = Site::new(&json!([rule]));
-    let tags = many(&site).await;
-    let (latest, last, before) = (tag(&tags[2 * BATCH]), tag(&tags[0]), tag(&tags[1]));
+    let tags = push_two_batches(&site).await;
+    let latest = tag(&tags[2 * BATCH]);
+    let pushed_again = tag(&tags[0]);
+    let pulled = tag(&tags[1]);
     let app = name("app");
-    let key = TreeKey::TagCurrent(&app, &last).key();
-    let link = Bytes::from(digest(last.as_str()).to_string());
+    let key = TreeKey::TagCurrent(&app, &pushed_again).key();
+    let link = Bytes::from(digest(pushed_again.as_str()).to_string());
     let memory = site.memory.clone();
     let watcher = once(move || {
         memory.put(&key, link.clone(), Durability::Lazy).now_or_never().unwrap().unwrap();
     });
     let retained = site.registry.retention().apply(&site.rules, false, watcher).await.unwrap();
     assert_eq!(retained.deleted, 2 * BATCH as u64 - 1);
-    assert_eq!(site.tags("app").await, [last.to_string(), latest.to_string()]);
+    assert_eq!(site.tags("app").await, [pushed_again.to_string(), latest.to_string()]);
 
-    // When the latest has gone, another is the latest.
+    // After the deletion of the latest tag, another tag is the latest.
     let site = Site::new(&json!([{ "keeplatest": 1 }]));
-    many(&site).await;
+    push_two_batches(&site).await;
     let key = TreeKey::TagCurrent(&app, &latest).key();
     let memory = site.memory.clone();
     let watcher = once(move || assert!(memory.delete(&key).now_or_never().unwrap().unwrap()));
@@ -297,20 +301,20 @@ async fn what_is_pushed_pulled_or_needed_again_meanwhile_stays() {
     assert_eq!(site.tags("app").await, [tags[BATCH - 1].clone()]);
 
     let site = Site::new(&json!([{ "keeplatest": 1, "keeppulledwithin": seconds(DAY) }]));
-    many(&site).await;
-    let key = TreeKey::Pulled(&app, &digest(before.as_str())).key();
+    push_two_batches(&site).await;
+    let key = TreeKey::Pulled(&app, &digest(pulled.as_str())).key();
     let memory = site.memory.clone();
     let watcher = once(move || {
         memory.put(&key, Bytes::new(), Durability::Lazy).now_or_never().unwrap().unwrap();
     });
     site.registry.retention().apply(&site.rules, false, watcher).await.unwrap();
-    assert_eq!(site.tags("app").await, [before.to_string(), latest.to_string()]);
+    assert_eq!(site.tags("app").await, [pulled.to_string(), latest.to_string()]);
 }
 
 #[tokio::test]
-async fn who_wants_to_hear_no_more_ends_it() {
+async fn run_ends_when_its_watcher_breaks() {
     let site = Site::new(&json!([{ "keeplatest": 1 }]));
-    many(&site).await;
+    push_two_batches(&site).await;
     let told = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&told);
     let watcher = move |_: &Decision<'_>| {
@@ -319,14 +323,18 @@ async fn who_wants_to_hear_no_more_ends_it() {
     };
     let retained = site.registry.retention().apply(&site.rules, false, watcher).await.unwrap();
     let told = told.load(Ordering::Relaxed);
-    assert_eq!((told, retained.deleted), (BATCH, BATCH as u64), "and hears of all that went");
+    assert_eq!(
+        (told, retained.deleted),
+        (BATCH, BATCH as u64),
+        "the watcher sees each deleted tag"
+    );
     assert_eq!(site.tags("app").await.len(), BATCH + 1);
 }
 
-/// A server that stops drops the run wherever it is; a tag that went must have its line in the log,
-/// and its manifest must not stay without one.
+/// A server that stops drops the run at any await. Each deleted tag must have its line in the log, and
+/// its manifest must not stay untagged.
 #[tokio::test]
-async fn a_run_that_is_dropped_ends_the_batch_that_it_has_begun() {
+async fn dropped_run_finishes_the_batch_that_it_has_begun() {
     let site = Site::new(&json!([{ "keeplatest": 1 }]));
     site.push_hourly("app", &["v1", "v2"]).await;
     let told = Arc::new(AtomicUsize::new(0));
@@ -335,10 +343,10 @@ async fn a_run_that_is_dropped_ends_the_batch_that_it_has_begun() {
         counted.fetch_add(1, Ordering::Relaxed);
         ControlFlow::Continue(())
     };
-    // Held back, so that the batch cannot end before the run is dropped.
+    // The closed repository keeps the batch from finishing before the run is dropped.
     let held = site.registry.tree().closing(&name("app")).await.unwrap();
     let mut run = Box::pin(site.registry.retention().apply(&site.rules, false, watcher));
-    assert!((&mut run).now_or_never().is_none(), "it waits for its turn");
+    assert!((&mut run).now_or_never().is_none(), "the run waits for the repository");
     drop(run);
     held.open().await.unwrap();
     site.registry.settle().await;
@@ -349,7 +357,7 @@ async fn a_run_that_is_dropped_ends_the_batch_that_it_has_begun() {
 }
 
 #[test]
-fn a_rule_that_keeps_nothing_is_none() {
+fn rule_without_a_keep_condition_is_refused() {
     for rule in [
         json!({}),
         json!({ "repositories": "ci/**", "tags": "^pr-" }),

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_place_is_logged_once_and_of_too_many_no_more() {
+    fn each_key_is_logged_once_up_to_a_limit() {
         let skipped = DamageLog::default();
         let place = |n: usize| Key::new(n.to_string());
         for n in 0..LOGGED {

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tree_is_that_of_registry_2() {
+    fn keys_are_the_paths_of_registry_2() {
         let name: RepositoryName = "library/alpine".parse().unwrap();
         let tag: Tag = "latest".parse().unwrap();
         let digest = Digest::of(Algorithm::Sha256, b"");

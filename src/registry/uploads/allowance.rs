@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_taken_comes_back_within_an_hour() {
+    async fn allowance_is_whole_again_after_an_hour() {
         let mut allowance = Allowance::new(4);
         for _ in 0..4 {
             allowance.take().unwrap();
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn none_and_all_are_limits_too() {
+    async fn allowance_may_be_nothing_or_unlimited() {
         assert_eq!(Allowance::new(0).take(), Err(HOUR));
         let mut endless = Allowance::new(usize::MAX);
         for _ in 0..1000 {

@@ -266,25 +266,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_owner_has_so_many_uploads_open_and_old_ones_do_not_count() {
+    async fn open_uploads_are_limited_by_owner_and_old_ones_not_counted() {
         let opened = OpenUploads::new(UploadLimits { open: 2, per_hour: 100 });
         let open = |upload: &Upload| opened.open(upload).is_ok();
-        let (first, second, third) = (upload("ann"), upload("ann"), upload("ann"));
+        let [first, second, third] = ["ann"; 3].map(upload);
         assert!(open(&first) && open(&second));
         assert!(!open(&third));
-        assert!(open(&upload("bob")), "others have their own");
+        assert!(open(&upload("bob")), "each owner has a limit of their own");
         opened.close(&first);
         assert!(open(&third));
         assert!(!open(&first));
         tokio::time::sleep(LIFETIME).await;
         assert!(open(&first));
-        assert_eq!(opened.count(), 2, "what is too old is dropped; one is bob's");
+        assert_eq!(opened.count(), 2, "old uploads are dropped; one upload is bob's");
         opened.forget(first.id);
         assert_eq!(opened.count(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_upload_in_one_request_is_open_until_the_request_ends() {
+    async fn upload_in_one_request_is_open_until_the_request_ends() {
         let opened = OpenUploads::new(UploadLimits { open: 1, per_hour: 3 });
         let whole = opened.in_one_request(upload("ann")).unwrap();
         tokio::time::sleep(LIFETIME * 2).await;
@@ -295,14 +295,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_owner_begins_so_many_uploads_within_an_hour_that_do_not_become_blobs() {
+    async fn abandoned_uploads_are_limited_by_owner_and_hour() {
         let opened = OpenUploads::new(UploadLimits { open: 10, per_hour: 2 });
         let abandon = |owner: &str| {
             let upload = upload(owner);
             opened.open(&upload).map(|()| opened.close(&upload))
         };
         abandon("ann").unwrap();
-        // Those that become blobs do not count, however many they are.
+        // Uploads that become blobs are not counted.
         for _ in 0..5 {
             let upload = upload("ann");
             opened.open(&upload).unwrap();
@@ -317,14 +317,11 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         abandon("ann").unwrap();
         assert!(abandon("ann").is_err());
-        // What was begun before a restart is not given back.
+        // An upload that was begun before a restart returns nothing to the allowance.
         opened.finished(&upload("ann"));
         assert!(abandon("ann").is_err());
         tokio::time::sleep(LIFETIME).await;
         opened.forget(upload("ann").id);
-        assert!(
-            opened.owners().is_empty(),
-            "nothing is remembered of those who may begin all again"
-        );
+        assert!(opened.owners().is_empty(), "an owner with a whole allowance has no entry");
     }
 }

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_is_read_back_whole_or_not_at_all() {
+    fn state_is_read_back_whole_or_refused() {
         for algorithm in Algorithm::ALL {
             let mut hasher = Hasher::new(algorithm);
             hasher.update(b"some bytes");

@@ -162,16 +162,16 @@ mod tests {
 
     const MIB: u64 = 1024 * 1024;
 
-    /// Remembers what it was asked for.
+    /// An appender that records its calls.
     #[derive(Debug, Default)]
-    struct Asked {
+    struct RecordedAppender {
         position: u64,
         reserved: Vec<u64>,
         truncated: Vec<u64>,
     }
 
     #[async_trait::async_trait]
-    impl Appender for Asked {
+    impl Appender for RecordedAppender {
         fn position(&self) -> u64 {
             self.position
         }
@@ -192,15 +192,15 @@ mod tests {
         }
     }
 
-    /// Storage with so many bytes left.
+    /// The reservations over storage with `free` bytes left.
     fn rooms(free: u64) -> Rooms {
         let memory = Memory::default();
         memory.leave_free(free);
         Rooms::new(Arc::new(memory))
     }
 
-    /// Takes in bytes, 1 MiB at a time, until so many have come.
-    async fn receive(room: &mut Room, appender: &mut Asked, until: u64) {
+    /// Receives bytes, 1 MiB at a time, up to the position `until`.
+    async fn receive(room: &mut Room, appender: &mut RecordedAppender, until: u64) {
         while appender.position < until {
             room.make(appender, MIB).await.unwrap();
             appender.position += MIB;
@@ -209,12 +209,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn room_is_made_behind_what_has_arrived() {
+    async fn reservation_grows_with_the_received_bytes() {
         let rooms = rooms(1 << 50);
-        let (mut room, mut appender) = (Room::new(rooms.clone()), Asked::default());
+        let mut room = Room::new(rooms.clone());
+        let mut appender = RecordedAppender::default();
         room.expect(&mut appender, Some(10 << 30)).await.unwrap();
         room.make(&mut appender, 1).await.unwrap();
-        assert_eq!(appender.reserved, [8 * MIB], "one byte came");
+        assert_eq!(appender.reserved, [8 * MIB], "one byte has arrived");
         receive(&mut room, &mut appender, 600 * MIB).await;
         assert_eq!(appender.reserved[..3], [8 * MIB, 9 * MIB, 18 * MIB]);
         for (reserved, next) in appender.reserved.iter().zip(&appender.reserved[1..]) {
@@ -226,9 +227,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_room_is_made_beyond_the_end_nor_for_little() {
+    async fn reservation_ends_with_the_upload_and_is_not_made_for_a_small_one() {
         let rooms = rooms(1 << 50);
-        let (mut room, mut appender) = (Room::new(rooms.clone()), Asked::default());
+        let mut room = Room::new(rooms.clone());
+        let mut appender = RecordedAppender::default();
         for little in [None, Some(LEAST - 1)] {
             room.expect(&mut appender, little).await.unwrap();
             room.make(&mut appender, 1).await.unwrap();
@@ -239,17 +241,18 @@ mod tests {
         assert_eq!(appender.reserved, [8 * MIB, 2 * MIB]);
         assert_eq!(rooms.held.load(Ordering::Relaxed), 0);
         room.give_back(&mut appender).await.unwrap();
-        assert!(appender.truncated.is_empty(), "nothing is left to be given back");
+        assert!(appender.truncated.is_empty(), "the upload has used the whole reservation");
     }
 
     #[tokio::test]
-    async fn all_uploads_together_hold_a_share_of_what_is_free() {
+    async fn reservations_of_all_uploads_share_a_quarter_of_the_free_space() {
         let rooms = rooms(100 * MIB);
         let mut held = Vec::new();
         for _ in 0..10 {
-            let (mut room, mut appender) = (Room::new(rooms.clone()), Asked::default());
+            let mut room = Room::new(rooms.clone());
+            let mut appender = RecordedAppender::default();
             room.expect(&mut appender, Some(10 << 30)).await.unwrap();
-            // It is no error: the bytes themselves may have room.
+            // Without a reservation the upload goes on: there may be space for its bytes.
             room.make(&mut appender, MIB).await.unwrap();
             held.push((room, appender));
         }
@@ -260,9 +263,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn room_that_was_given_back_is_made_again_only_for_who_goes_on() {
+    async fn returned_reservation_is_made_again_after_more_bytes() {
         let rooms = rooms(1 << 50);
-        let (mut room, mut appender) = (Room::new(rooms.clone()), Asked::default());
+        let mut room = Room::new(rooms.clone());
+        let mut appender = RecordedAppender::default();
         room.expect(&mut appender, Some(10 << 30)).await.unwrap();
         receive(&mut room, &mut appender, MIB).await;
         room.give_back(&mut appender).await.unwrap();
@@ -275,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn storage_that_cannot_tell_what_is_free_makes_room_all_the_same() {
+    async fn reservation_works_over_storage_without_a_count_of_free_bytes() {
         let rooms = Rooms::new(Arc::new(Memory::default()));
         let at = Key::new("a".to_owned());
         let staging = rooms.storage.staging();

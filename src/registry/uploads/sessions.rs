@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_newcomer_waits_for_a_writer_that_leaves() {
+    async fn second_writer_waits_until_the_first_leaves() {
         let sessions = Sessions::default();
         let mut first = sessions.enter(id()).await.unwrap();
         assert!(!first.was_overtaken());
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_writer_that_stays_keeps_its_place() {
+    async fn second_writer_is_refused_while_the_first_stays() {
         let sessions = Sessions::default();
         let first = sessions.enter(id()).await.unwrap();
         assert!(sessions.enter(id()).await.is_none());

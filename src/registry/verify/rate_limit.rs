@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn no_more_is_let_through_than_the_limit_says() {
+    async fn hashing_takes_as_long_as_the_limit_requires() {
         let pace = RateLimit::new(NonZeroU64::new(1000));
         let start = Instant::now();
         let bytes = Bytes::from(vec![7; 500]);

@@ -12,7 +12,7 @@ use crate::{
 
 const BASE: &str = "docker/registry/v2";
 
-/// A registry with one image, whose parts a test may damage.
+/// A registry with one image, whose objects a test damages.
 struct Tree {
     memory: Memory,
     registry: Registry,
@@ -78,8 +78,8 @@ impl Tree {
         self.put(&Key::new(format!("{BASE}/{path}")), bytes).await;
     }
 
-    async fn delete(&self, place: TreeKey<'_>) {
-        assert!(self.memory.delete(&place.key()).await.unwrap());
+    async fn delete(&self, key: TreeKey<'_>) {
+        assert!(self.memory.delete(&key.key()).await.unwrap());
     }
 
     async fn run(&self, repair: bool) -> Vec<Finding> {
@@ -93,17 +93,18 @@ impl Tree {
         findings
     }
 
-    /// What is found, by kind and path, notes with a question mark.
+    /// The findings: kind and path, with a question mark after the kind of a note.
     async fn found(&self) -> Vec<String> {
         let mut found: Vec<String> = self.run(false).await.iter().map(short).collect();
         found.sort();
         found
     }
 
-    /// Every object, by its bytes, and how often they are there.
+    /// The bytes of all objects, and the number of objects with the same bytes.
     async fn bytes(&self) -> BTreeMap<Vec<u8>, usize> {
-        let (mut folders, mut bytes) = (vec![Key::new("docker".to_owned())], BTreeMap::new());
-        folders.push(Key::new("portcullis-quarantine".to_owned()));
+        let mut folders =
+            ["docker", "portcullis-quarantine"].map(|name| Key::new(name.to_owned())).to_vec();
+        let mut bytes = BTreeMap::new();
         while let Some(folder) = folders.pop() {
             for entry in self.memory.list(&folder, None, usize::MAX).await.unwrap() {
                 let key = folder.child(&entry.name);
@@ -126,19 +127,19 @@ fn short(finding: &Finding) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_whole_tree_has_nothing_to_report() {
+async fn intact_tree_has_no_findings() {
     let tree = Tree::new().await;
     assert_eq!(tree.found().await, [""; 0]);
     let progress = Progress::default();
     let mut report = |_| ControlFlow::Continue(());
     tree.registry.verification().run(&Options::default(), &progress, &mut report).await;
     let Checked { blobs, links, manifests, .. } = progress.checked();
-    // Two blobs and the manifest; their links, and two of the tag.
+    // Blobs: two and the manifest. Links: one of each, and two of the tag.
     assert_eq!((blobs, links, manifests), (3, 5, 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_that_went_bad_are_found_with_the_images_that_need_them() {
+async fn corrupt_blob_is_found_with_the_images_that_reference_it() {
     let tree = Tree::new().await;
     let data = TreeKey::Data(&tree.layer).key();
     tree.put(&data, "bad").await;
@@ -152,7 +153,8 @@ async fn bytes_that_went_bad_are_found_with_the_images_that_need_them() {
     assert_eq!(findings[1].tags, std::slice::from_ref(&tree.tag));
     assert_eq!(findings.len(), 2);
 
-    let (before, layer) = (tree.bytes().await, TreeKey::Layer(&tree.name, &tree.layer).key());
+    let before = tree.bytes().await;
+    let layer = TreeKey::Layer(&tree.name, &tree.layer).key();
     let repaired = tree.run(true).await;
     let moved: Vec<_> = repaired.iter().map(|f| (f.kind, &f.key, f.moved_to.is_some())).collect();
     let incomplete = &findings[1].key;
@@ -168,14 +170,14 @@ async fn bytes_that_went_bad_are_found_with_the_images_that_need_them() {
     assert!(to.as_str().starts_with("portcullis-quarantine/"), "{to}");
     assert!(to.as_str().ends_with(data.as_str()), "{to}");
     assert_eq!(tree.bytes().await, before);
-    assert_eq!(tree.run(true).await.len(), 1, "what is missing has to be pushed again");
+    assert_eq!(tree.run(true).await.len(), 1, "only a push restores the blob");
 
     tree.blob(b"layer").await;
     assert_eq!(tree.found().await, [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_corrupt_manifest_takes_its_revision_and_its_tag_along() {
+async fn corrupt_manifest_is_quarantined_with_its_revision_and_its_tag() {
     let tree = Tree::new().await;
     tree.put(&TreeKey::Data(&tree.manifest).key(), "").await;
     assert_eq!(tree.run(false).await.len(), 1);
@@ -186,12 +188,11 @@ async fn a_corrupt_manifest_takes_its_revision_and_its_tag_along() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn links_are_held_against_their_place_and_their_target() {
+async fn links_are_checked_against_their_key_and_their_target() {
     let tree = Tree::new().await;
     let other = sha256(b"{}");
-    let at = |place: TreeKey<'_>| {
-        place.key().as_str().strip_prefix(&format!("{BASE}/")).unwrap().to_owned()
-    };
+    let at =
+        |key: TreeKey<'_>| key.key().as_str().strip_prefix(&format!("{BASE}/")).unwrap().to_owned();
     let layer = TreeKey::Layer(&tree.name, &tree.layer);
     let revision = TreeKey::Revision(&tree.name, &tree.manifest);
     let current = TreeKey::TagCurrent(&tree.name, &tree.tag);
@@ -216,7 +217,7 @@ async fn links_are_held_against_their_place_and_their_target() {
         let expected: Vec<String> =
             found.iter().map(|kind| format!("{kind} {}", at(place))).collect();
         let mut all = tree.found().await;
-        // An image whose layer's link is bad lacks it, or cannot be judged.
+        // Findings about the image, which lacks the layer of the bad link or cannot be checked.
         all.retain(|found| {
             !found.starts_with("manifest_incomplete") && !found.starts_with("unreadable")
         });
@@ -226,13 +227,13 @@ async fn links_are_held_against_their_place_and_their_target() {
         tree.run(true).await;
         assert_eq!(tree.bytes().await, before, "{content:?}");
         let left = tree.run(false).await;
-        let mended = left.iter().all(|finding| {
+        let repaired = left.iter().all(|finding| {
             matches!(
                 finding.kind,
                 Kind::ManifestIncomplete | Kind::TagIndexMissing | Kind::TagUnfinished
             )
         });
-        assert!(mended, "{content:?}: {left:?}");
+        assert!(repaired, "{content:?}: {left:?}");
         tree.put(&key, whole).await;
         let tag = tree.tag.clone();
         tree.registry.manifests().set_tag(&tree.name, &tag, &tree.manifest).await.unwrap();
@@ -244,7 +245,7 @@ async fn links_are_held_against_their_place_and_their_target() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_of_another_algorithm_is_held_against_the_bytes() {
+async fn sha512_link_to_sha256_content_is_checked_against_the_bytes() {
     let tree = Tree::new().await;
     for (bytes, found) in [(&b"layer"[..], 0), (b"another", 1)] {
         let name = Digest::of(Algorithm::Sha512, bytes);
@@ -256,7 +257,7 @@ async fn a_name_of_another_algorithm_is_held_against_the_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_manifest_is_read_as_far_as_it_must_be() {
+async fn manifests_are_checked_as_far_as_their_references_are_readable() {
     let tree = Tree::new().await;
     let index = json!({
         "schemaVersion": 2,
@@ -281,7 +282,7 @@ async fn a_manifest_is_read_as_far_as_it_must_be() {
         (r#"{"schemaVersion":1,"signatures":[]}"#, Some("manifest_invalid")),
         ("{}", Some("manifest_invalid")),
         ("not JSON", Some("manifest_invalid")),
-        // What is null or missing is an empty list, and a blob is a child as well.
+        // A list that is null or missing is empty, and a blob may be the child of an index.
         (r#"{"schemaVersion":2,"manifests":null}"#, None),
         (&format!(r#"{{"schemaVersion":2,"manifests":[{named}]}}"#), None),
     ] {
@@ -304,7 +305,7 @@ async fn a_manifest_is_read_as_far_as_it_must_be() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_that_registry_2_has_collected_are_a_note_where_no_manifest_needs_them() {
+async fn missing_blob_without_a_reference_is_a_note_since_registry_2_keeps_its_link() {
     let tree = Tree::new().await;
     tree.blob(b"no longer needed").await;
     let collected = sha256(b"no longer needed");
@@ -321,7 +322,7 @@ async fn bytes_that_registry_2_has_collected_are_a_note_where_no_manifest_needs_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_folder_in_the_place_of_a_file_is_a_stray_and_a_tag_that_names_nothing_unfinished() {
+async fn folder_in_place_of_a_file_is_a_stray_and_tag_without_a_link_is_unfinished() {
     let tree = Tree::new().await;
     let app = "repositories/team/app";
     let absent = sha256(b"absent");
@@ -344,7 +345,7 @@ async fn a_folder_in_the_place_of_a_file_is_a_stray_and_a_tag_that_names_nothing
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_kill_leaves_and_what_nobody_knows_are_notes() {
+async fn leftovers_of_a_crash_and_unknown_files_are_notes() {
     let tree = Tree::new().await;
     let hex = tree.layer.hex();
     let app = "repositories/team/app";
@@ -383,26 +384,27 @@ async fn what_a_kill_leaves_and_what_nobody_knows_are_notes() {
     let mut expected = expected.to_vec();
     expected.sort();
     assert_eq!(tree.found().await, expected);
-    let (before, repaired) = (tree.bytes().await, tree.run(true).await);
+    let before = tree.bytes().await;
+    let repaired = tree.run(true).await;
     assert!(repaired.iter().all(|finding| finding.moved_to.is_none()), "{repaired:?}");
     assert_eq!(tree.bytes().await, before);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_mends_itself_within_a_moment_is_not_reported() {
+async fn damage_that_a_push_repairs_meanwhile_is_not_reported() {
     let tree = Tree::new().await;
     let data = TreeKey::Data(&tree.layer).key();
     assert!(tree.memory.delete(&data).await.unwrap());
-    let healing = async {
+    let push = async {
         tokio::time::sleep(MOMENT / 2).await;
         tree.put(&data, "layer").await;
     };
-    let (found, ()) = future::join(tree.found(), healing).await;
+    let (found, ()) = future::join(tree.found(), push).await;
     assert_eq!(found, [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_wants_no_more_gets_no_more() {
+async fn verification_ends_when_the_report_breaks() {
     let tree = Tree::new().await;
     for n in 0..300 {
         tree.put_at(&format!("blobs/{n}"), "").await;
@@ -416,9 +418,9 @@ async fn whoever_wants_no_more_gets_no_more() {
     assert_eq!(count, 1);
 }
 
-/// A push may mend what is about to be moved: then it is at its place again afterwards.
+/// A push may repair an object just before verification moves it into quarantine.
 #[tokio::test(start_paused = true)]
-async fn what_is_right_when_it_is_moved_is_moved_back() {
+async fn intact_object_is_moved_back_out_of_quarantine() {
     let tree = Tree::new().await;
     let progress = Progress::default();
     let verifier = Verifier::new(
@@ -436,7 +438,7 @@ async fn what_is_right_when_it_is_moved_is_moved_back() {
         ),
         (Target::Link(Linked::Current(tree.name.clone(), tree.tag.clone())), Kind::RevisionMissing),
     ] {
-        let finding = Finding::new(kind, target.key(), "it was so a moment ago");
+        let finding = Finding::new(kind, target.key(), "it was damaged a moment ago");
         assert!(verifier.quarantine(&target, finding).await.is_none(), "{target:?}");
         assert_eq!(tree.found().await, [""; 0]);
     }

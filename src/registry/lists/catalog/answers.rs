@@ -142,7 +142,7 @@ mod tests {
         Digest::of(Algorithm::Sha256, b"")
     }
 
-    /// Makes a repository as another process does.
+    /// Creates a repository as another process does.
     async fn push_elsewhere(memory: &Memory, name: &str) {
         let key = TreeKey::Revision(&name.parse().unwrap(), &digest()).key();
         memory.put(&key, Bytes::new(), Durability::Lazy).await.unwrap();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_is_told_for_a_second() {
+    async fn answer_is_repeated_for_a_second() {
         let (memory, registry) = registry();
         push_elsewhere(&memory, "a").await;
         for term in ["", "a"] {
@@ -177,7 +177,7 @@ mod tests {
         for term in ["", "a"] {
             assert_eq!(all(&registry, term).await, ["a"]);
         }
-        // Another question has an answer of its own.
+        // Other parameters have an answer of their own.
         assert_eq!(registry.lists().repositories(Some("a"), "", 9).await.unwrap().items.len(), 1);
         assert_eq!(registry.lists().repositories(None, "", 8).await.unwrap().items.len(), 2);
         tokio::time::advance(Duration::from_millis(1)).await;
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_this_process_changes_is_told_at_once() {
+    async fn changes_of_this_process_are_listed_at_once() {
         let (_, registry) = registry();
         assert!(all(&registry, "").await.is_empty());
         push_here(&registry, "a").await;
@@ -197,14 +197,14 @@ mod tests {
             registry.delete_repository(&Caller::default(), &"a".parse().unwrap()).await.unwrap()
         );
         assert_eq!(all(&registry, "").await, ["b"]);
-        let (name, digest) = ("b".parse().unwrap(), digest());
-        assert!(registry.manifests().delete(&Caller::default(), &name, &digest).await.unwrap());
+        let name = "b".parse().unwrap();
+        assert!(registry.manifests().delete(&Caller::default(), &name, &digest()).await.unwrap());
         assert!(all(&registry, "").await.is_empty());
     }
 
-    /// What a walk has found that began before a change is not told to who asks after it.
+    /// A request after a change must not get the result of a walk that began before the change.
     #[tokio::test(start_paused = true)]
-    async fn a_walk_that_a_change_overtakes_answers_only_who_asked_before() {
+    async fn walk_that_a_change_overtakes_answers_earlier_requests_only() {
         let answers = Answers::default();
         let question = Question { after: String::new(), term: String::new(), limit: 1 };
         let page = Arc::new(Page { items: Vec::new(), more: false });
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_asks_the_same_waits_for_a_turn_and_a_search_for_no_page() {
+    async fn request_waits_for_an_equal_one_and_not_for_a_search() {
         let answers = Answers::default();
         let question = |term: &str| Question { after: String::new(), term: term.into(), limit: 1 };
         let first = answers.turn(&question("")).await;
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_kept_is_bounded() {
+    async fn kept_answers_are_bounded() {
         let answers = Answers::default();
         let name: RepositoryName = "x".repeat(200).parse().unwrap();
         let page = Arc::new(Page { items: vec![name; 1000], more: false });

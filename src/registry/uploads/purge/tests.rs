@@ -15,23 +15,23 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A clock that goes when it is told to, in seconds.
+/// A clock that tests advance, in seconds.
 #[derive(Clone, Debug, Default)]
-struct Hand(Arc<AtomicI64>);
+struct TestClock(Arc<AtomicI64>);
 
-impl Clock for Hand {
+impl Clock for TestClock {
     fn now(&self) -> jiff::Timestamp {
         jiff::Timestamp::from_second(self.0.load(Ordering::Relaxed)).unwrap()
     }
 }
 
-impl Hand {
-    fn forward(&self, time: Duration) {
+impl TestClock {
+    fn advance(&self, time: Duration) {
         self.0.fetch_add(i64::try_from(time.as_secs()).unwrap(), Ordering::Relaxed);
     }
 }
 
-/// Purges, and tells what was told.
+/// Purges, and returns the uploads that the watcher has seen.
 async fn purge(registry: &Registry, age: Duration, dry_run: bool) -> (Purged, Vec<UploadId>) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let uploads = Arc::clone(&told);
@@ -45,11 +45,19 @@ async fn purge(registry: &Registry, age: Duration, dry_run: bool) -> (Purged, Ve
     (purged, told)
 }
 
-fn registry() -> (Memory, Hand, Registry) {
-    let (memory, hand) = (Memory::default(), Hand::default());
+/// A registry in memory with a clock that tests advance.
+struct Site {
+    memory: Memory,
+    clock: TestClock,
+    registry: Registry,
+}
+
+fn site() -> Site {
+    let memory = Memory::default();
+    let clock = TestClock::default();
     let storage = Arc::new(memory.clone());
-    let registry = Registry::new(storage, Arc::new(hand.clone()), Options::default());
-    (memory, hand, registry)
+    let registry = Registry::new(storage, Arc::new(clock.clone()), Options::default());
+    Site { memory, clock, registry }
 }
 
 async fn begin(registry: &Registry, name: &str) -> Upload {
@@ -59,17 +67,17 @@ async fn begin(registry: &Registry, name: &str) -> Upload {
 }
 
 #[tokio::test]
-async fn what_was_begun_long_ago_goes_and_what_was_not_stays() {
-    let (_, hand, registry) = registry();
+async fn old_uploads_are_purged_and_young_ones_kept() {
+    let Site { clock, registry, .. } = site();
     let old = begin(&registry, "team/app").await;
     let other = begin(&registry, "team/app/inner").await;
-    hand.forward(HOUR);
+    clock.advance(HOUR);
     let young = begin(&registry, "team/app").await;
-    hand.forward(HOUR);
+    clock.advance(HOUR);
     let (purged, told) = purge(&registry, 2 * HOUR, true).await;
     assert_eq!(purged, Purged { found: 3, purged: 2 });
     assert!(told.contains(&old.id) && told.contains(&other.id), "{told:?}");
-    assert_eq!(registry.uploads().length(&old).await.unwrap(), 0, "it was only asked");
+    assert_eq!(registry.uploads().length(&old).await.unwrap(), 0, "a dry run purges nothing");
     assert_eq!(purge(&registry, 2 * HOUR, false).await, (purged, told));
     for gone in [&old, &other] {
         let length = registry.uploads().length(gone).await;
@@ -80,27 +88,27 @@ async fn what_was_begun_long_ago_goes_and_what_was_not_stays() {
 }
 
 #[tokio::test]
-async fn one_whose_beginning_nobody_knows_counts_from_when_it_is_seen() {
-    let (memory, hand, registry) = registry();
+async fn upload_with_an_unreadable_start_ages_from_the_first_purge() {
+    let Site { memory, clock, registry } = site();
     let upload = begin(&registry, "app").await;
-    let place = TreeKey::Upload(&upload.name, upload.id).key().child(STARTED_AT);
+    let key = TreeKey::Upload(&upload.name, upload.id).key().child(STARTED_AT);
     for broken in ["", "yesterday", "\u{0}", &"9".repeat(300)] {
-        memory.put(&place, Bytes::from(broken.to_owned()), Durability::Lazy).await.unwrap();
+        memory.put(&key, Bytes::from(broken.to_owned()), Durability::Lazy).await.unwrap();
         let (purged, _) = purge(&registry, HOUR, true).await;
         assert_eq!(purged, Purged { found: 1, purged: 0 });
-        let text = memory.read(&place, 999).await.unwrap().unwrap();
-        assert_eq!(text, broken, "it was only asked");
+        let text = memory.read(&key, 999).await.unwrap().unwrap();
+        assert_eq!(text, broken, "a dry run writes nothing");
     }
     assert_eq!(purge(&registry, HOUR, false).await.0.purged, 0);
-    hand.forward(HOUR);
+    clock.advance(HOUR);
     assert_eq!(purge(&registry, HOUR, false).await.0.purged, 1);
 }
 
 #[tokio::test]
-async fn one_that_is_being_written_to_stays() {
-    let (memory, hand, registry) = registry();
+async fn upload_is_kept_while_a_request_writes_to_it() {
+    let Site { memory, clock, registry } = site();
     let upload = begin(&registry, "app").await;
-    hand.forward(HOUR);
+    clock.advance(HOUR);
     memory.advance(HOUR);
     let (send, receive) = tokio::sync::oneshot::channel::<()>();
     let (entered, is_in) = tokio::sync::oneshot::channel::<()>();
@@ -122,15 +130,15 @@ async fn one_that_is_being_written_to_stays() {
 }
 
 #[tokio::test]
-async fn one_that_another_process_has_just_written_to_stays() {
-    let (memory, hand, registry) = registry();
+async fn upload_is_kept_after_a_recent_write_of_another_process() {
+    let Site { memory, clock, registry } = site();
     let upload = begin(&registry, "app").await;
-    hand.forward(24 * HOUR);
+    clock.advance(24 * HOUR);
     let data = TreeKey::Upload(&upload.name, upload.id).key().child("data");
     memory.put(&data, Bytes::from_static(b"part"), Durability::Lazy).await.unwrap();
-    // The process that looks has nothing of it in memory.
+    // The purging process does not know the upload in memory.
     let storage = Arc::new(memory.clone());
-    let other = Registry::new(storage, Arc::new(hand), Options::default());
+    let other = Registry::new(storage, Arc::new(clock), Options::default());
     memory.advance(HOUR - Duration::from_secs(60));
     for dry_run in [true, false] {
         let (purged, told) = purge(&other, HOUR, dry_run).await;
@@ -143,12 +151,12 @@ async fn one_that_another_process_has_just_written_to_stays() {
 }
 
 #[tokio::test]
-async fn who_wants_to_hear_no_more_ends_it() {
-    let (_, hand, registry) = registry();
+async fn purge_ends_when_its_watcher_breaks() {
+    let Site { clock, registry, .. } = site();
     for _ in 0..3 {
         begin(&registry, "app").await;
     }
-    hand.forward(HOUR);
+    clock.advance(HOUR);
     let purged = registry.uploads().purge(HOUR, false, |_| ControlFlow::Break(())).await.unwrap();
     assert_eq!(purged.purged, 1);
     assert_eq!(purge(&registry, HOUR, true).await.0, Purged { found: 2, purged: 2 });
