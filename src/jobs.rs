@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_job_runs_until_it_is_stopped() {
+    async fn job_runs_until_it_is_stopped() {
         let runs = Arc::new(AtomicUsize::new(0));
         let jobs = Jobs::default();
         let counted = Arc::clone(&runs);

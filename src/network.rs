@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_stands_for_one_of_ipv4_is_counted_as_that_one() {
+    fn ipv4_mapped_address_is_counted_as_its_ipv4_address() {
         for address in [
             "192.0.2.33",
             "::ffff:192.0.2.33",
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_ipv6_is_its_64_bits_and_a_site_is_48_of_them() {
+    fn network_of_ipv6_has_64_bits_and_a_site_has_48() {
         assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::"));
         assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
         assert_eq!(network("2001:db8:1:2::1").site(), network("2001:db8:1:3::1").site());

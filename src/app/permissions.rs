@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mode_that_lets_others_in_is_told_with_a_command_that_keeps_us_in() {
+    fn mode_that_admits_other_users_is_reported_with_the_command_that_corrects_it() {
         let path = Path::new("/auth/htpasswd");
         let reader = |user| Reader { user, groups: vec![70] };
         let access = |mode| Access { mode, user: 5, group: 7 };

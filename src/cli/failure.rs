@@ -67,7 +67,7 @@ mod tests {
     struct Outer(#[source] io::Error);
 
     #[test]
-    fn the_message_has_all_causes() {
+    fn message_has_all_causes() {
         let failure = Failure::from(Outer(io::Error::other("no light")));
         assert_eq!(failure.to_string(), "cannot read it: no light");
         assert_eq!(failure.code, 1);

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_a_number_of_bytes() {
+    fn rate_is_a_number_of_bytes() {
         for (text, bytes) in [
             ("1", Some(1)),
             ("800K", Some(800 << 10)),

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_leaves_are_the_keys_that_work() {
+    fn leaves_are_the_keys_that_work() {
         let paths: Vec<_> = leaves().into_iter().map(|(path, _)| path).collect();
         for expected in [
             "log.level",

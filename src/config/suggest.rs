@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_finds_its_word_and_a_stranger_finds_none() {
+    fn misspelt_word_finds_its_word_and_an_unknown_one_finds_none() {
         let known = ["rootdirectory", "maxthreads"];
         assert_eq!(nearest("root_directory", known.into_iter()), Some("rootdirectory"));
         assert_eq!(nearest("RootDirectory", known.into_iter()), Some("rootdirectory"));
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_the_wrong_place_is_sent_home() {
+    fn misplaced_key_is_reported_with_its_section() {
         let hint = hint("rootdirectory", ["filesystem"].into_iter(), "storage");
         assert!(hint.contains("belongs to `storage.filesystem`"), "{hint}");
     }

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_of_a_user_counts_also_when_it_locks_them_out() {
+    fn last_line_of_a_user_is_in_force_even_when_it_is_unusable() {
         let text = format!("bob:{HASH}\nbob:{OTHER}\n");
         let parsed = read(text.as_bytes());
         assert_eq!(parsed.find("bob").unwrap().as_str(), OTHER);
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_used_is_named_and_does_not_hide_the_others() {
+    fn unusable_line_is_named_and_does_not_hide_the_others() {
         let text = format!("eve\nalice:{HASH}\nbob:$apr1$x$y\n:{HASH}\n");
         let parsed = read(text.as_bytes());
         assert!(parsed.find("alice").is_some());
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn other_formats_are_called_by_their_names() {
+    fn other_formats_are_named() {
         for (hash, format) in [
             ("$apr1$N5k9Kb1p$wAYd1JmZ0x5oEAu1vmC8a.", Format::Apr1),
             ("{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", Format::Sha1),
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn older_formats_are_users_where_they_are_accepted_and_are_named() {
+    fn older_formats_are_accepted_by_option_and_named_otherwise() {
         let text = format!(
             "ann:{HASH}\nbob:{{SHA}}L55TUjtiq8FBorTWAZ0jy6g129A=\ncarol:$1$Vw0$Ab\ndave:$apr1$x\n"
         );
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_utf_16_is_named_as_such_and_has_no_users() {
+    fn utf_16_file_is_named_and_has_no_users() {
         let text = format!("alice:{HASH}\r\nbob:{OTHER}\r\n");
         let units = |to: fn(u16) -> [u8; 2], mark: &str| -> Vec<u8> {
             format!("{mark}{text}").encode_utf16().flat_map(to).collect()
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn dollars_that_were_doubled_for_docker_compose_are_named_in_every_format() {
+    fn doubled_dollars_of_docker_compose_are_named_in_every_format() {
         for hash in [HASH, "$apr1$N5k9Kb1p$wAYd1JmZ0x5oEAu1vmC8a.", "$6$Vw0$Ab"] {
             let doubled = hash.replace('$', "$$");
             let told = reasons(&format!("bob:{doubled}"));
@@ -424,7 +424,7 @@ mod tests {
         }
 
         #[test]
-        fn a_user_that_was_set_is_found_and_the_other_lines_stay(bytes in file_like(), user in "[a-zé]{1,4}|bob") {
+        fn set_user_is_found_and_the_other_lines_stay(bytes in file_like(), user in "[a-zé]{1,4}|bob") {
             let name: UserName = user.parse().unwrap();
             let hash: BcryptHash = OTHER.parse().unwrap();
             let mut text = Lines::from_bytes(&bytes);
@@ -441,7 +441,7 @@ mod tests {
         }
 
         #[test]
-        fn a_user_that_was_removed_is_gone_and_the_other_lines_stay(bytes in file_like(), user in "[a-z]{1,4}|bob") {
+        fn removed_user_is_not_found_and_the_other_lines_stay(bytes in file_like(), user in "[a-z]{1,4}|bob") {
             let mut text = Lines::from_bytes(&bytes);
             let there = text.remove(&user);
             let after = text.to_bytes();

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_login_is_a_line_with_address_and_user() {
+    fn refused_login_is_a_line_with_address_and_user() {
         let refused = RefusedLogins::default();
         let lines = logged(|| {
             let mapped = "::ffff:192.0.2.7".parse().unwrap();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_gets_ten_lines_a_minute_and_the_rest_is_one() {
+    fn address_gets_ten_lines_a_minute_and_one_for_the_rest() {
         let refused = RefusedLogins::default();
         let begun = Instant::now();
         let note = |seconds, nth| {

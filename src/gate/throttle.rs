@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_refused_for_all_users_and_an_address_of_ipv6_is_a_network() {
+    fn address_is_refused_for_all_users_and_an_ipv6_address_with_its_network() {
         let throttle = throttle();
         for (host, user) in [("::1", 1), ("::2", 2), ("::3", 3), ("::4", 4)] {
             assert!(guess(&throttle, claim(&format!("2001:db8:0:1{host}"), user)));
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_of_ipv6_has_a_limit_of_its_own() {
+    fn site_of_ipv6_has_a_limit_of_its_own() {
         let throttle = throttle();
         let from = |network: u32| claim(&format!("2001:db8:1:{network:x}::1"), 1 + network as u8);
         for network in 0..4 * SITE_FACTOR {
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_at_the_same_moment_are_no_more_than_the_limit() {
+    fn concurrent_guesses_stay_within_the_limit() {
         for _ in 0..200 {
             let throttle = throttle();
             let guesses = || guess(&throttle, claim("192.0.2.1", 1));
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_window_of_nothing_nothing_counts() {
+    fn empty_window_counts_nothing() {
         let throttle =
             Throttle::new(&ThrottleOptions { window: Duration::ZERO, ..throttle().options });
         for _ in 0..100 {

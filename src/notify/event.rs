@@ -293,7 +293,7 @@ mod tests {
 }"#;
 
     #[test]
-    fn an_event_is_written_as_registry_2_writes_it() {
+    fn event_is_written_as_registry_2_writes_it() {
         let digest: Digest =
             "sha256:fea8895f450959fa676bcc1df0611ea93823a735a01205fd8622846041d0c7cf"
                 .parse()
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_gone_is_only_named() {
+    fn deleted_content_is_named_without_a_descriptor() {
         let name: RepositoryName = "a/b".parse().unwrap();
         let digest = Digest::of(crate::oci::Algorithm::Sha256, b"");
         let gone = serde_json::to_value(Target::gone(&name, digest.clone())).unwrap();

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_sections_are_laid_out_and_empty_ones_are_not() {
+    fn lists_and_objects_are_indented_and_empty_ones_are_not() {
         let value = json!({ "a": [], "b": {}, "c": [1, [2], {}], "d": { "e": null } });
         let expected = "{\n   \"a\": [],\n   \"b\": {},\n   \"c\": [\n      1,\n      [\n         \
                         2\n      ],\n      {}\n   ],\n   \"d\": {\n      \"e\": null\n   }\n}";
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_left_alone_but_for_what_go_escapes() {
+    fn strings_keep_their_characters_except_those_that_go_escapes() {
         let value = json!(["{\"a\": [1, 2]}\\", "<&>\u{2028}é", "\\\""]);
         let expected = "[\n   \"{\\\"a\\\": [1, 2]}\\\\\",\n   \
                         \"\\u003c\\u0026\\u003e\\u2028é\",\n   \"\\\\\\\"\"\n]";
@@ -105,7 +105,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_is_laid_out_says_the_same(texts in proptest::collection::vec(".*", 0..4)) {
+        fn indented_json_has_the_same_value(texts in proptest::collection::vec(".*", 0..4)) {
             let value = json!({ "texts": texts, "more": [{ "texts": texts }] });
             let read: serde_json::Value = serde_json::from_str(&indented(&value)).unwrap();
             proptest::prop_assert_eq!(read, value);

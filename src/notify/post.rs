@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_web_address_is_refused() {
+    fn malformed_addresses_are_refused() {
         for url in ["", "hooks.example.com", "ftp://a", "http://", "https://a b/"] {
             let refused = Webhook::new(&endpoint(url, &[])).unwrap_err();
             assert_eq!(refused, InvalidEndpoint::Url("hook".to_owned()), "{url}");
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_added_but_for_those_that_frame_the_message() {
+    fn headers_are_added_except_those_that_frame_the_message() {
         let options = endpoint(
             "http://a",
             &[("Authorization", "Bearer x"), ("user-agent", "mine"), ("Content-Length", "5")],
@@ -306,14 +306,14 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_called_as_go_calls_it() {
+    fn status_has_the_name_that_go_gives_it() {
         assert_eq!(status_text(200), "200 OK");
         assert_eq!(status_text(503), "503 Service Unavailable");
         assert_eq!(status_text(299), "299 ");
     }
 
     #[test]
-    fn what_lets_us_in_goes_to_no_other_port_scheme_or_host() {
+    fn credentials_are_sent_to_no_other_port_scheme_or_host() {
         let url = |text: &str| Url::parse(text).unwrap();
         for (from, to, bare, with_headers) in [
             ("http://a:8080/x", "http://a:8080/y", true, true),

@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_lists_its_configuration_and_its_layers_with_all_they_say() {
+    fn image_lists_its_configuration_and_its_layers_with_all_fields() {
         let config = json!({ "mediaType": "c", "size": 1, "digest": "sha256:1" });
         let layer = json!({
             "mediaType": "l", "size": 2, "digest": "sha256:2", "urls": ["https://elsewhere"],
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_lists_its_manifests_without_their_platforms() {
+    fn index_lists_its_manifests_without_their_platforms() {
         let manifest = json!({ "manifests": [
             { "mediaType": "m", "size": 1, "digest": "sha256:1", "annotations": null,
               "platform": { "architecture": "amd64", "os": "linux" } },
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_lists_nothing() {
+    fn unreadable_manifest_lists_nothing() {
         assert_eq!(listed(&json!({ "layers": 5 })), json!([]));
         assert!(of(b"not JSON").is_empty());
     }

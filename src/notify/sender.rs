@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_event_overtakes_one_that_is_refused() {
+    async fn refused_event_is_not_overtaken() {
         let mut stage = Stage::new(&[500, 0, 200, 302]);
         for id in ["a", "b", "c"] {
             stage.add(id).await;
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_the_threshold_there_is_a_pause_before_each_attempt() {
+    async fn attempts_pause_after_the_threshold() {
         let mut stage = Stage::new(&[500, 500, 500, 500, 200, 500, 200]);
         let begun = Instant::now();
         stage.add("a").await;
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_endpoint_that_never_answers_does_not_keep_the_sender_from_ending() {
+    async fn sender_ends_although_the_endpoint_never_answers() {
         let mut stage = Stage::new(&[1]);
         stage.add("a").await;
         stage.asked().await;
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_sender_waits_for_the_first() {
+    async fn second_sender_waits_for_the_first() {
         let mut stage = Stage::new(&[1, 1]);
         stage.add("a").await;
         stage.asked().await;

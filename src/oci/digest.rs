@@ -270,7 +270,7 @@ mod tests {
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn the_digest_of_nothing_is_the_known_one() {
+    fn digest_of_nothing_is_the_known_one() {
         assert_eq!(Digest::of(Algorithm::Sha256, b"").to_string(), EMPTY);
         assert_eq!(EMPTY.parse::<Digest>().unwrap(), Digest::of(Algorithm::Sha256, b""));
     }
@@ -299,7 +299,7 @@ mod tests {
         }
 
         #[test]
-        fn a_state_taken_up_again_gives_the_same_digest(
+        fn resumed_state_gives_the_same_digest(
             bytes in proptest::collection::vec(any::<u8>(), 0..600), cut in 0_usize..600,
         ) {
             for algorithm in Algorithm::ALL {

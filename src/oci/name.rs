@@ -133,7 +133,7 @@ mod tests {
         }
 
         #[test]
-        fn an_accepted_name_never_leaves_its_folder(name in "[a-z0-9._/-]{0,24}") {
+        fn accepted_name_never_leaves_its_folder(name in "[a-z0-9._/-]{0,24}") {
             if let Ok(name) = name.parse::<RepositoryName>() {
                 let stays = |c: &str| !c.is_empty() && !c.starts_with(['.', '_', '-']);
                 prop_assert!(name.as_str().split('/').all(stays));

@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_may_be_the_name_of_a_repository() {
+    fn host_may_be_the_name_of_a_repository() {
         for (text, host) in [
             ("registry.example.com/app:1.0", Some("registry.example.com")),
             ("localhost/app", Some("localhost")),

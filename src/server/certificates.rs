@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_loaded_with_its_chain_and_text_around_it() {
+    fn pair_is_loaded_with_its_chain_and_text_around_it() {
         let Made { certificate, key } = pair();
         let other = pair().certificate;
         let chain = format!("subject=CN=x\n{certificate}\nissuer=\n{other}");

@@ -268,7 +268,7 @@ mod tests {
 
     /// The paused clock advances to the next timer when all tasks are idle.
     #[tokio::test(start_paused = true)]
-    async fn a_slow_client_gets_the_end_of_its_response_when_the_server_stops() {
+    async fn slow_client_gets_the_end_of_its_response_when_the_server_stops() {
         let (mut client, stream) = duplex(1000);
         let stopping = CancellationToken::new();
         let control = Control::new();

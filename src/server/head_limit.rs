@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_length_of_a_head_is_that_of_its_bytes() {
+    fn length_of_a_head_is_that_of_its_bytes() {
         for (target, version, fields) in [
             ("/v2/", Version::HTTP_11, &[("host", "registry"), ("range", "bytes=0-1")][..]),
             ("/v2/?n=1", Version::HTTP_10, &[]),
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_of_http_1_is_compared_with_the_limit_and_one_of_http_2_is_not() {
+    fn head_of_http_1_is_compared_with_the_limit_and_one_of_http_2_is_not() {
         let rest = "GET / HTTP/1.1\r\nx: \r\n\r\n".len();
         for (version, length, exceeds) in [
             (Version::HTTP_11, HEAD_LIMIT, false),

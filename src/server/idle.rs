@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_is_idle_after_the_timeout_without_a_request() {
+    async fn connection_is_idle_after_the_timeout_without_a_request() {
         let activity = Activity::new(TIMEOUT);
         after(0.9).await;
         let request = activity.begin();
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_response_is_stalled_when_the_client_takes_nothing_and_not_when_the_server_is_slow() {
+    async fn response_is_stalled_when_the_client_takes_nothing_and_not_when_the_server_is_slow() {
         let activity = Activity::new(TIMEOUT);
         let stalled = || activity.wait_stalled().now_or_never().is_some();
         let (send, mut receive) = tokio::sync::mpsc::unbounded_channel::<Piece>();
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dropped_response_is_neither_stalled_nor_in_progress() {
+    async fn dropped_response_is_neither_stalled_nor_in_progress() {
         let activity = Activity::new(TIMEOUT);
         let body = StreamBody::new(futures_util::stream::iter([piece(), piece()]));
         drop(activity.begin().watch(Response::new(body)));

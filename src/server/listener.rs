@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_socket_on_which_no_process_listens_is_replaced() {
+    async fn socket_is_replaced_only_if_no_process_listens() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         drop(UnixListener::bind(&path).unwrap());
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_with_a_full_backlog_is_not_replaced() {
+    async fn socket_with_a_full_backlog_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_has_replaced_the_socket_stays() {
+    async fn file_that_has_replaced_the_socket_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let listener = Listener::unix("http.addr", path.to_str().unwrap()).unwrap();

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_connection_that_is_idle_longest_makes_room() {
+    async fn connection_that_is_idle_longest_makes_room() {
         let mut server = Server::new(3, 3);
         let first = server.connect("first", "192.0.2.1").await;
         server.connect("second", "192.0.2.2").await;
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_network_at_its_limit_loses_its_own_connections_only() {
+    async fn network_at_its_limit_loses_its_own_connections_only() {
         let mut server = Server::new(100, 2);
         server.connect("other", "198.51.100.1").await;
         for name in ["a", "b", "c", "d"] {
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_untaken_response_makes_room_first_and_a_running_request_last() {
+    async fn untaken_response_makes_room_first_and_a_running_request_last() {
         let mut server = Server::new(3, 3);
         let working = server.connect("working", "192.0.2.1").await.begin();
         let untaken = server.connect("untaken", "192.0.2.2").await;
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_removed_connection_is_neither_counted_nor_closed() {
+    async fn removed_connection_is_neither_counted_nor_closed() {
         let mut server = Server::new(2, 1);
         server.connect("first", "192.0.2.1").await;
         server.connect("second", "192.0.2.2").await;

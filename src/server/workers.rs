@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_connection_is_assigned_to_the_worker_with_the_fewest() {
+    async fn connection_is_assigned_to_the_worker_with_the_fewest() {
         let workers = Workers::start().unwrap();
         let pool = workers.pool();
         let count = pool.0.len();

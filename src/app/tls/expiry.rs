@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_told_in_time_and_with_the_way_out() {
+    fn warning_of_the_end_comes_in_time_and_has_the_remedy() {
         let year = description("2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z");
         let week = description("2026-12-01T00:00:00Z", "2026-12-09T00:00:00Z");
         let path = Path::new("/certs/server.crt");

@@ -18,7 +18,7 @@ proptest! {
 }
 
 #[test]
-fn a_name_with_control_characters_is_shown_without_them() {
+fn name_with_control_characters_is_shown_without_them() {
     let config =
         load_environment(&[("REGISTRY_\x1b[2J", ""), ("REGISTRY_HTTP_TRUSTEDPROXIES_\x1b", "")]);
     let warnings = config.unwrap().warnings;
@@ -66,7 +66,7 @@ fn deletion_without_a_file_can_be_forbidden() {
 }
 
 #[test]
-fn a_variable_wins_over_the_file() {
+fn variable_wins_over_the_file() {
     let config = load_with(
         "version: 0.1\nstorage: {filesystem: {rootdirectory: /a}}\nhttp: {addr: :1, tls: off, \
          headers: {X-A: [a]}}\n",
@@ -86,7 +86,7 @@ fn a_variable_wins_over_the_file() {
 }
 
 #[test]
-fn a_variable_for_a_section_replaces_it_and_longer_names_come_after() {
+fn variable_for_a_section_replaces_it_and_longer_names_come_after() {
     let config = load_with(
         "version: 0.1\nstorage: {filesystem: {rootdirectory: /a}, delete: {enabled: true}}\nauth: \
          none\n",
@@ -105,7 +105,7 @@ fn a_variable_for_a_section_replaces_it_and_longer_names_come_after() {
 }
 
 #[test]
-fn an_empty_variable_brings_the_default_back_and_opens_nothing() {
+fn empty_variable_brings_the_default_back_and_opens_nothing() {
     let config = load_with(
         "version: 0.1\nstorage: inmemory\nhttp: {tls: off, host: h}\nauth: none\n",
         &[("REGISTRY_AUTH", ""), ("REGISTRY_HTTP_TLS", ""), ("REGISTRY_HTTP_HOST", "")],
@@ -160,7 +160,7 @@ fn what_others_set_is_warned_of_and_leaves_no_trace() {
 }
 
 #[test]
-fn the_names_that_registry_2_looks_for_are_understood_beside_the_keys_own() {
+fn names_that_registry_2_looks_for_are_understood_beside_the_keys_own() {
     for name in [
         "REGISTRY_HEALTH_FILECHECKERS_0_FILE",
         "REGISTRY_HEALTH_HTTPCHECKERS_0_URI",
@@ -180,7 +180,7 @@ fn the_names_that_registry_2_looks_for_are_understood_beside_the_keys_own() {
 }
 
 #[test]
-fn a_mistake_in_a_variable_is_named_by_the_variable() {
+fn mistake_in_a_variable_is_named_by_the_variable() {
     for (name, value) in [
         ("REGISTRY_STORAGE_DELETE_ENABLED", "maybe"),
         ("REGISTRY_HTTP_DRAINTIMEOUT", "1d"),
@@ -200,13 +200,13 @@ fn a_mistake_in_a_variable_is_named_by_the_variable() {
 }
 
 #[test]
-fn a_variable_does_not_hide_a_mistake_in_the_file() {
+fn variable_does_not_hide_a_mistake_in_the_file() {
     let error = load_with("version: 0.1\nhttp: 5\n", &[("REGISTRY_HTTP_ADDR", ":1")]).unwrap_err();
     assert_eq!(shorten(&error), "config.yml:2:7: http: expected a section, found `5`");
 }
 
 #[test]
-fn a_second_driver_by_variable_is_refused() {
+fn second_driver_by_variable_is_refused() {
     let error = load_with(
         "version: 0.1\nstorage: {filesystem: {rootdirectory: /a}}\n",
         &[("REGISTRY_STORAGE_INMEMORY", "{}")],

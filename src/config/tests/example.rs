@@ -6,7 +6,7 @@ use crate::config::Settings;
 const EXAMPLE: &str = include_str!("../../../portcullis.example.yml");
 
 #[test]
-fn the_example_says_what_holds_without_it() {
+fn example_has_the_defaults() {
     let mut example = load_with(EXAMPLE, &[]).unwrap();
     assert_eq!(example.warnings, Vec::<String>::new());
     let mut defaults = load("").unwrap();
@@ -19,7 +19,7 @@ fn the_example_says_what_holds_without_it() {
 }
 
 #[test]
-fn the_example_has_every_working_key_with_its_variable() {
+fn example_has_every_working_key_with_its_variable() {
     let lines: Vec<&str> = EXAMPLE.lines().map(str::trim).collect();
     for (path, _) in schema::leaves() {
         let name = format!("REGISTRY_{}", path.replace('.', "_").to_uppercase());
@@ -35,7 +35,7 @@ fn the_example_has_every_working_key_with_its_variable() {
 }
 
 #[test]
-fn the_keys_that_the_example_comments_out_are_known() {
+fn keys_that_the_example_comments_out_are_known() {
     for (commented, instead_of) in [
         ("  # inmemory: {}", "  filesystem:\n"),
         ("  # none: {}", "  htpasswd:\n"),

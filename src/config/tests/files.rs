@@ -14,7 +14,7 @@ fn nothing_configured_is_closed_and_lets_its_users_delete() {
 }
 
 #[test]
-fn a_file_that_says_nothing_of_tls_and_auth_opens_no_door() {
+fn file_without_tls_and_auth_has_both_enabled() {
     let config = load("storage: {filesystem: {}}\nhttp: {addr: :5000}\nauth:\n").unwrap();
     assert_eq!(config.http.server.addr, ":5000");
     assert_eq!(*certificate(&config), CertificateSource::BuiltIn);
@@ -23,7 +23,7 @@ fn a_file_that_says_nothing_of_tls_and_auth_opens_no_door() {
 }
 
 #[test]
-fn the_configuration_of_the_official_image_is_taken_as_it_is() {
+fn configuration_of_the_official_image_is_taken_as_it_is() {
     let config = load(
         "log:\n  fields:\n    service: registry\nstorage:\n  cache:\n    blobdescriptor: \
          inmemory\n  filesystem:\n    rootdirectory: /var/lib/registry\nhttp:\n  addr: :5000\n  \
@@ -75,14 +75,14 @@ fn each_option_reaches_its_part() {
 }
 
 #[test]
-fn the_filesystem_driver_is_rooted_where_registry_2_has_it() {
+fn filesystem_driver_is_rooted_where_registry_2_has_it() {
     for yaml in ["storage: filesystem", "storage:\n  filesystem:\n"] {
         assert_eq!(root(&load(yaml).unwrap()), PathBuf::from("/var/lib/registry"));
     }
 }
 
 #[test]
-fn a_file_without_a_driver_keeps_images_in_data_and_says_so() {
+fn file_without_a_driver_keeps_images_in_data_and_says_so() {
     for yaml in ["", "storage: {delete: {enabled: true}}"] {
         let config = load(yaml).unwrap();
         assert_eq!(root(&config), PathBuf::from("data"));
@@ -164,7 +164,7 @@ fn plain_http_and_open_access_need_words_and_are_warned_of() {
 }
 
 #[test]
-fn a_secret_is_accepted_and_never_shown() {
+fn secret_is_accepted_and_never_shown() {
     let config = load("http: {secret: 4711}").unwrap();
     assert!(!format!("{config:?}").contains("4711"), "a secret is not kept");
     assert!(warns(&config, "http.secret"));
@@ -232,7 +232,7 @@ fn no_key_has_control_characters() {
 }
 
 #[test]
-fn the_version_must_be_there_and_be_ours() {
+fn version_is_required_and_must_be_supported() {
     let message = load_with("log: {level: info}", &[]).unwrap_err().to_string();
     assert!(message.contains("add the line `version: 0.1`"), "{message}");
     for yaml in ["", "- version: 0.1", "0.1", "version:"] {
@@ -247,7 +247,7 @@ fn the_version_must_be_there_and_be_ours() {
 }
 
 #[test]
-fn an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
+fn unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
     assert_eq!(
         refusal("storage:\n  filesystem:\n    rootdirectry: /srv\n"),
         "config.yml:4:5: there is no key `storage.filesystem.rootdirectry`. Did you mean \
@@ -345,7 +345,7 @@ fn schema_1_is_warned_of_where_it_is_asked_for() {
 }
 
 #[test]
-fn a_file_in_another_encoding_is_named_as_such() {
+fn file_in_another_encoding_is_named_as_such() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.yml");
     let text = "version: 0.1\nlog: {level: debug}\n";
@@ -438,7 +438,7 @@ fn aliases_work_and_an_alias_bomb_does_not() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn missing_file_is_named() {
     let error = Config::load(Some("/nowhere/config.yml".as_ref()), []).unwrap_err();
     assert!(error.to_string().contains("/nowhere/config.yml"), "{error}");
 }
@@ -467,7 +467,7 @@ fn no_limit_means_the_default_limit() {
 }
 
 #[test]
-fn a_bare_number_counts_nanoseconds_and_is_warned_of_when_that_is_hardly_meant() {
+fn bare_number_counts_nanoseconds_and_an_implausible_one_gets_a_warning() {
     let config = load("http: {draintimeout: 30000000000}").unwrap();
     assert_eq!(config.http.server.draintimeout, Duration::from_secs(30));
     assert!(!warns(&config, "nanoseconds"));
@@ -480,7 +480,7 @@ fn a_bare_number_counts_nanoseconds_and_is_warned_of_when_that_is_hardly_meant()
 }
 
 #[test]
-fn an_endpoint_is_read_with_all_its_keys_and_shown_without_its_secrets() {
+fn endpoint_is_read_with_all_its_keys_and_shown_without_its_secrets() {
     let config = load(
         "notifications:
   events: {includereferences: true}
@@ -526,7 +526,7 @@ fn an_endpoint_is_read_with_all_its_keys_and_shown_without_its_secrets() {
 }
 
 #[test]
-fn a_rule_about_tags_that_matches_nothing_is_refused_at_its_place() {
+fn rule_about_tags_that_matches_nothing_is_refused_at_its_place() {
     for (rule, said) in [
         ("repositories: '{a,b}'", "no repository has a '{' in its name"),
         ("repositories: a//b", "an empty part in its name"),
@@ -539,7 +539,7 @@ fn a_rule_about_tags_that_matches_nothing_is_refused_at_its_place() {
 }
 
 #[test]
-fn a_rule_of_retention_that_keeps_nothing_is_refused_at_its_place() {
+fn rule_of_retention_that_keeps_nothing_is_refused_at_its_place() {
     let rules = |rule: &str| {
         format!("storage:\n  retention:\n    rules:\n      - keeplatest: 1\n      - {rule}\n")
     };

@@ -44,7 +44,7 @@ fn rows(section: &str, kind: &'static Kind, rows: &mut Vec<Row>) {
 }
 
 #[test]
-fn the_guide_has_the_keys_that_are_not_acted_upon() {
+fn guide_lists_the_keys_without_effect() {
     let mut expected = Vec::new();
     rows("", &schema::ROOT, &mut expected);
     let mut table = String::new();

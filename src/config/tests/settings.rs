@@ -134,7 +134,7 @@ fn of_headers_that_are_sent_to_others_the_names_are_shown_and_no_value() {
 }
 
 #[test]
-fn a_debug_listener_that_others_reach_is_warned_of() {
+fn debug_listener_that_others_reach_is_warned_of() {
     for addr in [":5001", "0.0.0.0:5001", "[::]:5001", "192.168.0.1:5001", "registry.example:5001"]
     {
         let config = load(&format!("http: {{debug: {{addr: '{addr}'}}}}")).unwrap();

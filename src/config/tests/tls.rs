@@ -101,7 +101,7 @@ fn cipher_suites_are_known_by_the_names_that_go_has() {
 }
 
 #[test]
-fn a_cipher_suite_that_is_none_or_is_weak_is_refused_at_its_place() {
+fn unknown_or_weak_cipher_suite_is_refused_at_its_place() {
     let known = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
     for (suite, what) in [
         ("TLS_RSA_WITH_AES_128_GCM_SHA256", "an attacker who gets the server's key later"),
@@ -130,7 +130,7 @@ fn a_cipher_suite_that_is_none_or_is_weak_is_refused_at_its_place() {
 }
 
 #[test]
-fn a_list_without_a_suite_of_tls_1_2_needs_tls_1_3() {
+fn list_without_a_suite_of_tls_1_2_needs_tls_1_3() {
     let message = shorten(&tls("ciphersuites: [TLS_AES_128_GCM_SHA256]").unwrap_err());
     assert!(message.starts_with("config.yml:5:19: http.tls.ciphersuites: "), "{message}");
     assert!(message.contains("minimumtls to tls1.3"), "{message}");

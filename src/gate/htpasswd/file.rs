@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_is_private_and_an_old_one_keeps_its_mode() {
+    fn new_file_is_private_and_an_old_one_keeps_its_mode() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("htpasswd");
         store(&path, b"one").unwrap();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_stays_a_link_also_when_it_leads_nowhere_yet() {
+    fn symbolic_link_is_followed_and_kept_even_without_a_target() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("real")).unwrap();
         let link = dir.path().join("link");
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_leaves_the_old_file_and_nothing_else() {
+    fn failed_write_leaves_the_old_file_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("htpasswd");
         // A directory in the place of the file: the rename is what fails.
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn edits_at_the_same_time_keep_each_other() {
+    fn concurrent_edits_keep_each_other() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("htpasswd");
         store(&path, b"").unwrap();
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn provisioning_makes_one_user_in_a_private_place_and_never_overwrites() {
+    fn provisioning_creates_one_user_in_a_private_file_and_never_overwrites() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("new/auth/htpasswd");
         let user: UserName = "docker".parse().unwrap();
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_password_that_is_kept_is_private_and_replaces_an_older_one() {
+    fn kept_first_password_is_private_and_replaces_an_older_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("htpasswd");
         let user: UserName = "admin".parse().unwrap();

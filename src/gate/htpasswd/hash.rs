@@ -331,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_verifies_its_password_and_no_other() {
+    fn hash_verifies_its_password_and_no_other() {
         let hash = BcryptHash::new("sésame", MIN_COST).unwrap();
         assert!(hash.as_str().starts_with("$2y$04$"));
         assert!(hash.verify("sésame".as_bytes()));
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn all_four_names_of_bcrypt_verify() {
+    fn all_four_prefixes_of_bcrypt_verify() {
         let made = BcryptHash::new("x", MIN_COST).unwrap();
         for name in ["$2a$", "$2b$", "$2x$", "$2y$"] {
             let hash: BcryptHash = made.as_str().replace("$2y$", name).parse().unwrap();

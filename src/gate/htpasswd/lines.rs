@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_user_gets_a_line_of_their_own_at_the_end() {
+    fn new_user_gets_a_line_of_their_own_at_the_end() {
         let line = format!("bob:{HASH}");
         assert_eq!(edited("", "bob"), (Set::Added, format!("{line}\n")));
         assert_eq!(edited("# no newline", "bob"), (Set::Added, format!("# no newline\n{line}\n")));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_user_keeps_the_place_and_loses_void_lines() {
+    fn known_user_keeps_the_line_and_loses_unusable_ones() {
         let before = "\u{feff}bob:1\r\n#bob:c\n  bob:2:comment\r\nbobby:3";
         let after = format!("\u{feff}#bob:c\nbob:{HASH}\r\nbobby:3");
         assert_eq!(edited(before, "bob"), (Set::Updated, after));

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_would_not_come_back_from_the_file_are_refused() {
+    fn names_that_the_file_cannot_hold_are_refused() {
         for (name, reason) in [
             ("", UserNameError::Empty),
             ("a:b", UserNameError::Colon),

@@ -62,7 +62,7 @@ async fn order<const N: usize>(first: Turn, waiting: [Waiting; N]) -> Vec<usize>
 }
 
 #[tokio::test]
-async fn networks_have_their_turns_in_turn() {
+async fn networks_take_turns() {
     let queue = Queue::new(1);
     let first = turn(&queue, stranger("192.0.2.1"), 0).await;
     let waiting = [
@@ -78,7 +78,7 @@ async fn networks_have_their_turns_in_turn() {
 }
 
 #[tokio::test]
-async fn the_networks_of_a_site_share_its_turns() {
+async fn networks_of_a_site_share_its_turns() {
     let queue = Queue::new(1);
     let first = turn(&queue, stranger("192.0.2.1"), 0).await;
     let waiting = [
@@ -236,7 +236,7 @@ async fn network_that_wants_all_checks_pushes_out_only_its_own() {
 /// Many callers come and go at the same time: never more checks run than there are slots, and all
 /// places and slots are given back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_crowd_that_comes_and_goes_leaves_all_slots_free() {
+async fn all_slots_are_free_after_many_callers_have_come_and_gone() {
     let queue = Queue::new(2);
     let running = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let mut crowd = tokio::task::JoinSet::new();

@@ -56,7 +56,7 @@ async fn verified_while_it_becomes(after: &Htpasswd) -> Result<Outcome, Refusal>
 }
 
 #[tokio::test]
-async fn a_line_that_changes_meanwhile_is_checked_as_it_is_now() {
+async fn line_changed_during_a_check_decides() {
     assert_eq!(verified_while_it_becomes(&ann("right")).await, Ok(Outcome::Bcrypt));
     let refused = Err(Refusal::Unauthenticated);
     assert_eq!(verified_while_it_becomes(&ann("another")).await, refused);
@@ -133,7 +133,7 @@ async fn equal_wrong_credentials_count_once_and_cost_one_bcrypt_until_the_line_c
 }
 
 #[tokio::test]
-async fn a_connection_that_was_let_in_goes_on_when_others_of_its_address_are_throttled() {
+async fn authenticated_connection_is_served_while_its_address_is_throttled() {
     let verifier = verifier();
     let right = credentials("ann:right");
     let session = Session::default();
@@ -166,7 +166,7 @@ async fn a_connection_that_was_let_in_goes_on_when_others_of_its_address_are_thr
 }
 
 #[tokio::test]
-async fn a_check_whose_client_is_gone_counts_all_the_same() {
+async fn check_whose_client_has_disconnected_is_counted() {
     let verifier = verifier();
     for guess in 0..10 {
         let text = format!("ann:{guess}");

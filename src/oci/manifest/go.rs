@@ -510,7 +510,7 @@ proptest! {
 }
 
 #[test]
-fn the_properties_are_tried_on_enough_of_what_is_accepted_and_read() {
+fn properties_are_tested_on_enough_accepted_and_readable_manifests() {
     use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
 
     let mut runner = TestRunner::deterministic();
@@ -527,7 +527,7 @@ fn the_properties_are_tried_on_enough_of_what_is_accepted_and_read() {
 }
 
 #[test]
-fn the_model_merges_as_go_does() {
+fn model_merges_as_go_does() {
     let object = |entries: &[(&str, Json)]| {
         Json::Object(
             entries.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_nothing_is_empty_whether_it_is_null_or_missing() {
+    fn list_of_nothing_is_empty_whether_it_is_null_or_missing() {
         let index = "application/vnd.oci.image.index.v1+json";
         for nothing in [
             json!({ "schemaVersion": 2, "mediaType": index }),

@@ -24,7 +24,7 @@ fn parse(
 }
 
 #[test]
-fn an_image_is_read_by_its_media_type_its_content_type_or_its_shape() {
+fn image_is_read_by_its_media_type_its_content_type_or_its_shape() {
     for own in [None, Some(MediaType::OciManifest)] {
         for declared in [None, Some(MediaType::OciManifest)] {
             assert_eq!(parse(&image(own), declared).unwrap().media_type(), MediaType::OciManifest);
@@ -35,7 +35,7 @@ fn an_image_is_read_by_its_media_type_its_content_type_or_its_shape() {
 }
 
 #[test]
-fn a_media_type_that_contradicts_the_content_type_is_refused() {
+fn media_type_that_contradicts_the_content_type_is_refused() {
     let oci = Some(MediaType::OciManifest);
     let docker = Some(MediaType::DockerManifest);
     let error = |own, declared| parse(&image(own), declared).unwrap_err();
@@ -127,7 +127,7 @@ fn what_is_not_utf_8_is_refused_wherever_it_stands() {
 }
 
 #[test]
-fn a_field_that_is_there_twice_is_refused() {
+fn repeated_field_is_refused() {
     for field in ["schemaVersion", "mediaType", "manifests", "signatures"] {
         let mut text = image(None).to_string();
         text.truncate(text.len() - 1);
@@ -138,7 +138,7 @@ fn a_field_that_is_there_twice_is_refused() {
 }
 
 #[test]
-fn a_key_that_programs_read_differently_is_refused_at_every_level() {
+fn key_that_programs_read_differently_is_refused_at_every_level() {
     let named = |key: &str, text: &str| {
         let refused = Manifest::parse(text.as_bytes(), None);
         match refused {
@@ -270,7 +270,7 @@ fn what_is_null_is_as_good_as_absent() {
 }
 
 #[test]
-fn a_size_that_no_client_can_read_is_refused() {
+fn size_that_no_client_can_read_is_refused() {
     let mut json = image(None);
     for (size, is_read) in [(u64::MAX >> 1, true), (1 << 63, false), (u64::MAX, false)] {
         json["layers"][0]["size"] = size.into();
@@ -279,7 +279,7 @@ fn a_size_that_no_client_can_read_is_refused() {
 }
 
 #[test]
-fn a_message_does_not_repeat_all_of_a_long_value() {
+fn message_does_not_repeat_all_of_a_long_value() {
     let long = "é".repeat(100_000);
     for field in ["digest", "size"] {
         let mut json = image(None);
@@ -291,7 +291,7 @@ fn a_message_does_not_repeat_all_of_a_long_value() {
 }
 
 #[test]
-fn the_artifact_type_of_an_image_falls_back_to_its_configs_type() {
+fn artifact_type_of_an_image_falls_back_to_its_configs_type() {
     let mut json = image(None);
     assert_eq!(parse(&json, None).unwrap().artifact_type(), Some("application/x"));
     json["artifactType"] = "application/sbom".into();
@@ -301,7 +301,7 @@ fn the_artifact_type_of_an_image_falls_back_to_its_configs_type() {
 }
 
 #[test]
-fn the_type_of_stored_bytes_is_told_from_the_bytes() {
+fn media_type_of_stored_bytes_follows_from_the_bytes() {
     for (json, expected) in [
         (image(Some(MediaType::DockerManifest)), MediaType::DockerManifest.as_str()),
         (image(None), MediaType::OciManifest.as_str()),

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_description_has_names_validity_and_fingerprint() {
+    fn description_has_names_validity_and_fingerprint() {
         let key = rcgen::KeyPair::generate().unwrap();
         let names = ["registry.example.com", "192.0.2.1", "::1"].map(str::to_owned);
         let mut params = rcgen::CertificateParams::new(names.to_vec()).unwrap();

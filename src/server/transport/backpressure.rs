@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_unauthenticated_client_is_read_on_as_handlers_take_its_bytes() {
+    async fn unauthenticated_client_is_read_on_as_handlers_take_its_bytes() {
         let peer = Peer::new(None);
         let (mut connection, unread) = connection(&peer, 10 * MAX_UNREAD).await;
         let request = unread.begin();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_authenticated_client_is_read_without_limit() {
+    async fn authenticated_client_is_read_without_limit() {
         let peer = Peer::new(None);
         let (mut connection, unread) = connection(&peer, 10 * MAX_UNREAD).await;
         let _request = unread.begin();

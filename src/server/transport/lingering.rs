@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_blocked_write_and_a_lingering_close_are_not_idle() {
+    async fn blocked_write_and_a_lingering_close_are_not_idle() {
         let (mut client, mut server, activity) = connection();
         let idle = || activity.wait_idle().now_or_never().is_some();
         let stalled = || activity.wait_stalled().now_or_never().is_some();

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_sends_much_is_read_ahead_and_no_byte_is_lost() {
+    fn client_that_sends_much_is_read_ahead_and_no_byte_is_lost() {
         let pieces = [300_000, 20_000, 100, 70_000, 4096, 1].map(numbers);
         let mut ahead =
             ReadAhead::new(Client { pieces: pieces.clone().into(), ..Client::default() });
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_sends_little_is_not_read_ahead() {
+    fn client_that_sends_little_is_not_read_ahead() {
         let pieces = [500, 4000, 1, 300].map(numbers);
         let mut ahead =
             ReadAhead::new(Client { pieces: pieces.clone().into(), ..Client::default() });

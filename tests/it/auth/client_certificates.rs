@@ -172,7 +172,7 @@ async fn status(server: &TestServer, client: &TlsConnector) -> Option<u16> {
 }
 
 #[tokio::test]
-async fn clientauth_values_ask_for_what_registry_2_asks_for() {
+async fn clientauth_values_require_the_same_as_in_registry_2() {
     let (authority, stranger) = (Authority::new("ours"), Authority::new("theirs"));
     let (known, unknown) = (authority.client(|_| {}), stranger.client(|_| {}));
     for (demand, nothing, from_anybody) in [
@@ -199,7 +199,7 @@ async fn clientauth_values_ask_for_what_registry_2_asks_for() {
 }
 
 #[tokio::test]
-async fn a_certificate_without_its_key_is_refused_whatever_is_asked_for() {
+async fn certificate_without_its_key_is_refused_in_every_mode() {
     let authority = Authority::new("ours");
     let known = authority.client(|_| {});
     let stolen = certified(&known.cert[0], &KeyPair::generate().unwrap());
@@ -220,7 +220,7 @@ async fn a_certificate_without_its_key_is_refused_whatever_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_over_or_for_servers_is_refused() {
+async fn expired_certificate_and_server_certificate_are_refused() {
     let authority = Authority::new("ours");
     let over = |params: &mut CertificateParams| params.not_after = rcgen::date_time_ymd(2020, 1, 1);
     let for_servers = |params: &mut CertificateParams| {
@@ -239,7 +239,7 @@ async fn a_certificate_that_is_over_or_for_servers_is_refused() {
 
 /// `openssl req -x509`, which Docker's documentation has, makes an authority of a client.
 #[tokio::test]
-async fn a_certificate_that_stands_in_the_list_itself_is_taken() {
+async fn listed_certificate_is_accepted() {
     let self_signed = Authority::new("a client");
     let over = Authority::with("over", |params| {
         params.not_after = rcgen::date_time_ymd(2020, 1, 1);
@@ -415,7 +415,7 @@ async fn authorities_that_cannot_be_read_let_nothing_start() {
 }
 
 #[tokio::test]
-async fn the_log_says_why_a_client_was_not_let_in() {
+async fn log_has_the_reason_why_a_client_was_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (authority, stranger) = (Authority::new("ours"), Authority::new("theirs"));
     let file = folder.path().join("clients.crt");

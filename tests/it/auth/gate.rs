@@ -27,7 +27,7 @@ use crate::support::{
 const CHALLENGE: &str = "Basic realm=\"Portcullis\", charset=\"UTF-8\"";
 
 #[tokio::test]
-async fn everything_below_v2_asks_for_credentials_before_it_judges_the_request() {
+async fn requests_below_v2_are_authenticated_before_they_are_parsed() {
     let server = TestServer::start().await;
     for (method, path) in [
         ("GET", "/v2/"),
@@ -59,7 +59,7 @@ async fn everything_below_v2_asks_for_credentials_before_it_judges_the_request()
 }
 
 #[tokio::test]
-async fn a_body_without_credentials_is_not_read() {
+async fn body_without_credentials_is_not_read() {
     let server = TestServer::start().await;
     // A body that never ends: a response arrives only if the server does not read it.
     let endless = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
@@ -98,7 +98,7 @@ async fn credentials_that_cannot_be_read_are_no_credentials() {
 
 /// Latin-1, which some clients and some files use; and a tab, which registry:2 accepts.
 #[tokio::test]
-async fn a_password_that_is_no_text_or_has_a_tab_lets_in_as_it_is() {
+async fn password_that_is_not_utf_8_or_has_a_tab_is_compared_as_bytes() {
     let server = TestServer::start().await;
     for password in [&b"gr\xfc\xdfe"[..], b"a\tb"] {
         let hash = gate::htpasswd::BcryptHash::new(password, 4).unwrap();
@@ -117,7 +117,7 @@ async fn a_password_that_is_no_text_or_has_a_tab_lets_in_as_it_is() {
 
 /// RFC 9110 §11.6.2 and §5.3: only one is allowed. A proxy in front may have used another one.
 #[tokio::test]
-async fn several_authorization_headers_let_nobody_in() {
+async fn several_authorization_headers_are_refused() {
     let server = TestServer::start().await;
     let (right, wrong) = (basic(USER, PASSWORD), basic(USER, "wrong"));
     for pair in [[&right, &right], [&right, &wrong], [&wrong, &right]] {
@@ -130,7 +130,7 @@ async fn several_authorization_headers_let_nobody_in() {
 }
 
 #[tokio::test]
-async fn the_ping_and_the_root_are_open_and_nothing_else_is() {
+async fn ping_and_the_root_are_open_and_nothing_else_is() {
     let server = TestServer::start().await;
     let ping = server.anonymous("GET", "/v1/_ping").answer().await.expect(200);
     assert_eq!(ping.header("x-docker-registry-standalone"), "true");
@@ -140,7 +140,7 @@ async fn the_ping_and_the_root_are_open_and_nothing_else_is() {
 }
 
 #[tokio::test]
-async fn a_password_costs_one_bcrypt_and_not_one_per_request() {
+async fn password_costs_one_bcrypt_and_not_one_per_request() {
     let server = TestServer::start().await;
     for _ in 0..50 {
         server.get("/v2/").await.expect(200);
@@ -149,7 +149,7 @@ async fn a_password_costs_one_bcrypt_and_not_one_per_request() {
 }
 
 #[tokio::test]
-async fn the_same_new_credentials_at_once_are_checked_once() {
+async fn same_new_credentials_at_once_are_checked_once() {
     let server = TestServer::start().await;
     // A cost at which the first check still runs when the last request arrives.
     let hash = gate::htpasswd::BcryptHash::new(PASSWORD, 10).unwrap();
@@ -166,7 +166,7 @@ async fn the_same_new_credentials_at_once_are_checked_once() {
 }
 
 #[tokio::test]
-async fn a_user_who_does_not_exist_costs_what_one_who_does_costs() {
+async fn unknown_user_costs_as_much_as_a_known_one() {
     let server = TestServer::start().await;
     for user in [USER, "nobody"] {
         let before = server.app().gate().verifications();
@@ -178,7 +178,7 @@ async fn a_user_who_does_not_exist_costs_what_one_who_does_costs() {
 
 /// Otherwise working users would wait, every few minutes, behind clients that guess passwords.
 #[tokio::test]
-async fn a_password_in_use_is_not_forgotten_and_one_out_of_use_is() {
+async fn cached_password_is_kept_while_it_is_used_and_then_expires() {
     let server = 'steady: loop {
         let server = TestServer::with(|config| {
             if let gate::Options::Htpasswd(options) = &mut config.auth {
@@ -219,7 +219,7 @@ async fn password_cache_off_checks_each_request() {
 }
 
 #[tokio::test]
-async fn a_new_password_is_in_force_at_once_and_the_old_one_is_not() {
+async fn new_password_replaces_the_old_one_at_once() {
     let server = TestServer::start().await;
     let path = server.folder().join("htpasswd");
     let status = async |user: &str, password: &str| {
@@ -244,7 +244,7 @@ async fn a_new_password_is_in_force_at_once_and_the_old_one_is_not() {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_noticed_without_being_told() {
+async fn changed_password_file_is_read_without_a_signal() {
     let server = TestServer::start().await;
     write_user(&server.folder().join("htpasswd"), USER, "new");
     let new = async || {
@@ -261,7 +261,7 @@ async fn a_changed_file_is_noticed_without_being_told() {
 }
 
 #[tokio::test]
-async fn a_file_that_became_unreadable_leaves_the_last_good_one_in_force() {
+async fn unreadable_password_file_leaves_the_old_users_in_force() {
     let server = TestServer::start().await;
     let path = server.folder().join("htpasswd");
     fs::remove_file(&path).unwrap();
@@ -273,7 +273,7 @@ async fn a_file_that_became_unreadable_leaves_the_last_good_one_in_force() {
 }
 
 #[tokio::test]
-async fn a_line_that_cannot_be_used_locks_out_its_user_only() {
+async fn unusable_line_locks_out_its_user_only() {
     let server = TestServer::start().await;
     let path = server.folder().join("htpasswd");
     let good = fs::read_to_string(&path).unwrap();
@@ -301,7 +301,7 @@ async fn hashes_of_all_three_names_are_accepted() {
 }
 
 #[tokio::test]
-async fn too_many_waiting_passwords_are_told_to_come_back() {
+async fn too_many_waiting_passwords_get_429_with_retry_after() {
     let server = TestServer::start().await;
     let hash = gate::htpasswd::BcryptHash::new(PASSWORD, 10).unwrap();
     fs::write(server.folder().join("htpasswd"), format!("{USER}:{}\n", hash.as_str())).unwrap();
@@ -327,7 +327,7 @@ async fn too_many_waiting_passwords_are_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn auth_none_lets_everybody_in() {
+async fn auth_none_accepts_every_request() {
     let server = TestServer::with(|config| config.auth = gate::Options::None).await;
     let answer = server.anonymous("GET", "/v2/").answer().await.expect(200);
     assert!(!answer.headers.contains_key("www-authenticate"));

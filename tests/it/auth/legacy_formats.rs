@@ -73,7 +73,7 @@ async fn hashes_of_nginx_let_in_where_they_are_accepted_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn a_quick_hash_is_checked_once_and_forgotten_with_its_line() {
+async fn quick_hash_is_checked_once_and_forgotten_with_its_line() {
     let server = TestServer::with(|config| add_lines(config, true)).await;
     let status = async |password: &str| {
         let request = server.anonymous("GET", "/v2/").basic_auth("sha", Some(password));

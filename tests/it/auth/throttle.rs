@@ -71,7 +71,7 @@ async fn throttled_address_has_no_password_checked_and_right_ones_work_from_else
 
 /// A machine with an old password that tries it all day; containerd tries each five times.
 #[tokio::test]
-async fn an_old_password_that_is_tried_again_and_again_counts_once() {
+async fn repeated_old_password_counts_once() {
     let server = TestServer::with(strict).await;
     for _ in 0..20 {
         ask(&server, HERE, USER, "old").await.expect(401);
@@ -87,7 +87,7 @@ async fn an_old_password_that_is_tried_again_and_again_counts_once() {
 
 /// A user behind a NAT who works while another client there guesses.
 #[tokio::test]
-async fn a_connection_that_was_let_in_goes_on_while_its_address_is_throttled() {
+async fn authenticated_connection_is_served_while_its_address_is_throttled() {
     let server = TestServer::with(strict).await;
     let here = |client: reqwest::Client, password: String| {
         let request = client.get(format!("{}/v2/", server.base));
@@ -132,7 +132,7 @@ async fn unknown_user_is_refused_like_a_known_one() {
 }
 
 #[tokio::test]
-async fn an_address_that_tries_many_users_is_refused_for_all() {
+async fn address_that_tries_many_users_is_refused_for_all() {
     let server = TestServer::with(strict).await;
     let from = |host| format!("2001:db8::{host}");
     for guess in 0..8 {
@@ -143,7 +143,7 @@ async fn an_address_that_tries_many_users_is_refused_for_all() {
 }
 
 #[tokio::test]
-async fn a_thousand_guesses_at_once_cost_no_more_than_the_limit() {
+async fn thousand_guesses_at_once_cost_no_more_than_the_limit() {
     let server = TestServer::with(strict).await;
     let guesses = (0..1000).map(|guess| {
         let password = format!("guess {guess}");
@@ -162,7 +162,7 @@ fn client_at(address: [u8; 4]) -> reqwest::Client {
 
 /// A new client does not wait for all the requests of one address.
 #[tokio::test]
-async fn an_address_that_guesses_at_full_rate_keeps_nobody_else_from_logging_in() {
+async fn guessing_at_full_rate_does_not_keep_other_addresses_from_logging_in() {
     let server = TestServer::with(|config| {
         let gate::Options::Htpasswd(options) = &mut config.auth else { unreachable!() };
         // Turns off the limit that would stop it sooner, and the cache that would know the others.
@@ -212,7 +212,7 @@ async fn an_address_that_guesses_at_full_rate_keeps_nobody_else_from_logging_in(
 }
 
 #[tokio::test]
-async fn a_client_cannot_choose_the_address_that_it_comes_from() {
+async fn address_of_a_client_cannot_be_forged() {
     let untrusting = TestServer::with(|config| {
         strict(config);
         config.http.api.trustedproxies.clear();
@@ -246,7 +246,7 @@ async fn a_client_cannot_choose_the_address_that_it_comes_from() {
 
 /// By default; and through a trusted proxy that sets only one of the headers.
 #[tokio::test]
-async fn a_client_that_adds_headers_of_proxies_chooses_no_address_either() {
+async fn address_of_a_client_cannot_be_forged_by_headers_of_proxies() {
     let written = ("x-real-ip", "198.51.100.5");
     for (trusted, written, count) in [
         (http::Options::default().trustedproxies, None, 3),

@@ -30,7 +30,7 @@ fn described(path: &Path) -> Description {
 }
 
 #[test]
-fn the_first_run_makes_everything_and_says_where_clients_look() {
+fn first_run_creates_everything_and_prints_the_trust_steps_of_clients() {
     let dir = tempfile::tempdir().unwrap();
     let (code, out, err) = certs(dir.path(), &["--host", "https://registry.example.com:5000/"]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
@@ -53,7 +53,7 @@ fn the_first_run_makes_everything_and_says_where_clients_look() {
 }
 
 #[test]
-fn a_later_run_makes_a_new_certificate_by_the_same_authority() {
+fn later_run_makes_a_new_certificate_by_the_same_authority() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| fs::read(dir.path().join("tls").join(name)).unwrap();
     certs(dir.path(), &["--out", "tls", "--host", "one.corp.example"]);
@@ -74,7 +74,7 @@ fn a_later_run_makes_a_new_certificate_by_the_same_authority() {
 }
 
 #[test]
-fn show_prints_what_stands_in_both_certificates() {
+fn show_prints_both_certificates() {
     let dir = tempfile::tempdir().unwrap();
     certs(dir.path(), &["--host", "one.example"]);
     let (code, out, err) = certs(dir.path(), &["show"]);

@@ -46,7 +46,7 @@ fn config_prints_effective_values_with_origins_and_no_secret() {
 }
 
 #[test]
-fn the_file_may_be_named_by_registry_2s_variable() {
+fn file_may_be_named_by_registry_2s_variable() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("named.yml"), "version: 0.1\nlog: {level: error}\n").unwrap();
     let named = [("REGISTRY_CONFIGURATION_PATH", "named.yml")];

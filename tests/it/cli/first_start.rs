@@ -39,7 +39,7 @@ fn refusal(folder: &Path, variables: &[(&str, &str)]) -> String {
 const NAMED: [(&str, &str); 1] = [("REGISTRY_AUTH_HTPASSWD_PATH", "users/htpasswd")];
 
 #[test]
-fn a_password_file_that_is_named_is_made_in_its_folder_and_said_at_warn() {
+fn configured_password_file_is_created_in_its_folder_and_logged_at_warn() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("users")).unwrap();
     let log = log_of(folder.path(), &NAMED);
@@ -56,7 +56,7 @@ fn a_password_file_that_is_named_is_made_in_its_folder_and_said_at_warn() {
 }
 
 #[test]
-fn a_password_file_whose_folder_is_missing_is_not_made() {
+fn password_file_whose_folder_is_missing_is_not_created() {
     let folder = tempfile::tempdir().unwrap();
     let told = refusal(folder.path(), &NAMED);
     let users = folder.path().join("users");
@@ -82,7 +82,7 @@ fn on_a_terminal(folder: &Path, command: &str) -> Option<String> {
 }
 
 #[test]
-fn a_terminal_is_shown_the_first_password_and_no_file_keeps_it() {
+fn first_password_is_shown_on_a_terminal_and_kept_in_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_portcullis");
     // The test ends it after its last message.
@@ -137,7 +137,7 @@ fn files_that_others_may_touch_are_warned_of_at_the_start_and_at_a_reload() {
 }
 
 #[test]
-fn a_root_that_is_there_keeps_its_mode() {
+fn existing_root_keeps_its_mode() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("data");
     fs::create_dir(&root).unwrap();

@@ -90,7 +90,7 @@ fn run(command: &mut Command, input: &str) -> Ended {
 }
 
 #[test]
-fn the_line_of_registry_2s_documentation_makes_a_usable_file() {
+fn line_of_registry_2s_documentation_makes_a_usable_file() {
     let shell = Shell::new();
     let ended = shell.run(&["-Bbn", "testuser", "testpassword"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -143,7 +143,7 @@ fn users_are_added_changed_tried_and_deleted_and_the_rest_of_the_file_stays() {
 }
 
 #[test]
-fn a_password_comes_from_standard_input_without_its_line_break() {
+fn password_comes_from_standard_input_without_its_line_break() {
     let shell = Shell::new();
     let made = shell.run_with(&["-ciC4", "users", "alice"], "s p a c e\r\n");
     assert_eq!(made.code, Some(0), "{made:?}");
@@ -157,7 +157,7 @@ fn a_password_comes_from_standard_input_without_its_line_break() {
 }
 
 #[test]
-fn a_password_may_look_like_an_option() {
+fn password_may_look_like_an_option() {
     let shell = Shell::new();
     let made = shell.run(&["-cbC4", "users", "alice", "-secret"]);
     assert_eq!(made.code, Some(0), "{made:?}");
@@ -165,7 +165,7 @@ fn a_password_may_look_like_an_option() {
 }
 
 #[test]
-fn failures_are_reported_with_what_to_do_and_change_nothing() {
+fn failures_are_reported_with_a_remedy_and_change_nothing() {
     let shell = Shell::new();
     let before = "alice:$apr1$x$y\n";
     fs::write(shell.path("users"), before).unwrap();
@@ -226,7 +226,7 @@ fn arguments_without_a_meaning_are_a_usage_error() {
 }
 
 #[test]
-fn the_help_shows_an_example() {
+fn help_shows_an_example() {
     let ended = Shell::new().run(&["--help"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout.contains("portcullis htpasswd -Bbn admin"), "{ended:?}");
@@ -356,7 +356,7 @@ fn apache_verifies_our_hashes_and_we_verify_apaches() {
 }
 
 #[test]
-fn a_file_in_utf_16_is_named_and_not_written_to() {
+fn file_in_utf_16_is_named_and_not_written_to() {
     let shell = Shell::new();
     let made = shell.run(&["-cbC4", "users", "alice", "one"]);
     assert_eq!(made.code, Some(0), "{made:?}");

@@ -90,7 +90,7 @@ fn failures_are_reported_with_their_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_a_server_is_taking_in_stays() {
+async fn upload_that_a_server_is_receiving_stays() {
     let server = TestServer::start().await;
     let root = server.folder().join("data");
     let location = server.open_upload("team/app").await;

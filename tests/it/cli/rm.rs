@@ -134,7 +134,7 @@ async fn rm_without_a_server_finds_the_tree_by_the_configuration() {
 }
 
 #[tokio::test]
-async fn exit_code_of_missing_content_is_1_and_what_exists_is_listed() {
+async fn exit_code_of_missing_content_is_1_and_existing_content_is_listed() {
     let server = TestServer::start().await;
     for tag in ["1", "2", "3", "4", "5", "6"] {
         trifle(&server, "app", tag).await;

@@ -82,7 +82,7 @@ fn run(folder: &Path, arguments: &[&str]) -> Output {
 }
 
 #[tokio::test]
-async fn the_first_start_makes_what_is_missing_and_says_so_once() {
+async fn first_start_creates_missing_files_and_reports_them_once() {
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("certs/ca.crt");
     let first = Process::start(folder.path(), None, &[]);
@@ -130,7 +130,7 @@ async fn the_first_start_makes_what_is_missing_and_says_so_once() {
 }
 
 #[tokio::test]
-async fn a_configuration_file_and_variables_are_honoured() {
+async fn configuration_file_and_variables_are_honoured() {
     let folder = tempfile::tempdir().unwrap();
     write_user(&folder.path().join("users"), "carol", "password");
     let config = "version: 0.1\n\
@@ -221,7 +221,7 @@ fn version_is_printed_for_the_arguments_that_registry_2_takes() {
 }
 
 #[test]
-fn a_key_that_does_not_fit_its_certificate_is_an_error_that_says_so() {
+fn key_of_another_certificate_is_an_error_that_names_both() {
     let folder = tempfile::tempdir().unwrap();
     for out in ["one", "two"] {
         assert!(run(folder.path(), &["certs", "--out", out]).status.success());
@@ -315,7 +315,7 @@ async fn each_request_has_a_line_on_standard_output_in_the_form_that_was_asked_f
 
 /// The changes that SIGHUP applies, and those that need a restart.
 #[tokio::test]
-async fn reload_by_sighup_applies_what_can_change_without_a_restart() {
+async fn reload_by_sighup_applies_the_keys_that_need_no_restart() {
     let folder = tempfile::tempdir().unwrap();
     let configure = |yaml: &str| {
         let head = "version: 0.1\nlog: {level: warn}\nstorage: {filesystem: {rootdirectory: data}";
@@ -325,7 +325,7 @@ async fn reload_by_sighup_applies_what_can_change_without_a_restart() {
         write_user(&folder.path().join(file), user, "password");
     }
     assert!(run(folder.path(), &["certs", "--out", "other"]).status.success());
-    // The level of the log is changed, and it must say that it listens.
+    // At level info the log has the message that the server listens.
     configure("}\nauth: {htpasswd: {path: one}}\n");
     let config = fs::read_to_string(folder.path().join("config.yml")).unwrap();
     let config = config.replace("level: warn", "level: info");

@@ -238,7 +238,7 @@ fn write(path: &Path, content: impl AsRef<[u8]>) {
 }
 
 #[tokio::test]
-async fn a_manifest_that_cannot_be_read_is_a_problem_and_an_odd_one_a_note() {
+async fn unreadable_manifest_is_a_problem_and_an_unusual_one_a_note() {
     let tree = Tree::new().await;
     let named = format!(r#"{{"digest":"{}"}}"#, tree.image.layer);
     let absent = format!(r#"{{"digest":"{}"}}"#, digest(b"absent"));
@@ -310,7 +310,7 @@ async fn foreign_names_do_not_command_the_terminal() {
 }
 
 #[tokio::test]
-async fn a_folder_that_lies_elsewhere_below_the_root_is_looked_at_too() {
+async fn folder_behind_a_symbolic_link_is_checked_too() {
     let tree = Tree::new().await;
     let blobs = tree.root().join(BASE).join("blobs");
     fs::rename(blobs.join("sha256"), tree.root().join("disk")).unwrap();

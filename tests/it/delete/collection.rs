@@ -82,7 +82,7 @@ async fn a_moment() {
 }
 
 #[tokio::test]
-async fn a_server_collects_by_itself_and_what_is_needed_stays() {
+async fn server_collects_by_schedule_and_keeps_referenced_content() {
     let server = TestServer::with(eager).await;
     let kept = image(&server, "team/app", "latest").await;
     let loose = server.push_blob("team/app", "nobody needs it").await;
@@ -108,7 +108,7 @@ async fn nothing_is_collected_while_the_registry_is_read_only() {
     let mut config = server.config().clone();
     config.storage.maintenance.readonly.enabled = true;
     server.app().apply(&config).await;
-    // Older than the grace.
+    // All files are older than the grace period.
     for path in all(&server.tree()) {
         if Path::new(&path).is_file() {
             let old = std::time::SystemTime::now() - Duration::from_secs(100_000);
@@ -177,7 +177,7 @@ async fn after_everything_was_deleted_a_collection_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_repository_with_an_upload_stays() {
+async fn repository_with_an_upload_stays() {
     let server = TestServer::with(never).await;
     let location = server.open_upload("team/app").await;
     a_moment().await;
@@ -188,7 +188,7 @@ async fn a_repository_with_an_upload_stays() {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_what_would_go_and_quiet_says_only_how_much() {
+async fn dry_run_lists_the_objects_and_quiet_only_their_number() {
     let server = TestServer::with(never).await;
     let old = image(&server, "team/app", "latest").await;
     image_with(&server, "team/app", "latest", json!({ "annotations": { "new": "1" } })).await;
@@ -265,7 +265,7 @@ fn store(server: &TestServer, name: &str, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn manifest_with_keys_in_another_case_keeps_what_it_names() {
+async fn manifest_with_keys_in_another_case_keeps_its_references() {
     let server = TestServer::with(never).await;
     let config = server.push_blob("cased", "{}").await;
     let layer = server.push_blob("cased", "layer").await;
@@ -290,7 +290,7 @@ async fn manifest_with_keys_in_another_case_keeps_what_it_names() {
 }
 
 #[tokio::test]
-async fn a_manifest_that_names_an_unknown_digest_keeps_its_repository() {
+async fn manifest_that_names_an_unknown_digest_keeps_its_repository() {
     let server = TestServer::with(never).await;
     let config = server.push_blob("app", "{}").await;
     let unknown = format!("sha384:{}", "0".repeat(96));

@@ -30,7 +30,7 @@ async fn catalog(server: &TestServer) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_deleted_repository_is_in_no_list_and_has_no_folder() {
+async fn deleted_repository_is_in_no_list_and_has_no_folder() {
     let server = TestServer::start().await;
     for target in ["/v2/team/app/", "/v2/team/app"] {
         let pushed = image(&server, "team/app", "latest").await;
@@ -113,7 +113,7 @@ async fn with_deletion_disabled_or_read_only_a_repository_stays() {
 }
 
 #[tokio::test]
-async fn repository_that_never_was_is_unknown_and_one_with_an_upload_only_is_not() {
+async fn repository_without_content_is_unknown_and_one_with_an_upload_is_not() {
     let server = TestServer::start().await;
     server.delete("/v2/app/").await.expect_error(404, ErrorCode::NameUnknown);
     server.delete("/v2/App/").await.expect_error(400, ErrorCode::NameInvalid);
@@ -124,7 +124,7 @@ async fn repository_that_never_was_is_unknown_and_one_with_an_upload_only_is_not
 }
 
 #[tokio::test]
-async fn a_deleted_repository_can_be_pushed_again() {
+async fn deleted_repository_can_be_pushed_again() {
     let server = TestServer::start().await;
     image(&server, "team/app", "latest").await;
     server.delete("/v2/team/app/").await.expect(202);
@@ -141,7 +141,7 @@ async fn a_deleted_repository_can_be_pushed_again() {
 
 /// The client learns it at once, not after it has sent everything.
 #[tokio::test]
-async fn a_chunk_on_its_way_ends_with_the_repository() {
+async fn chunk_in_flight_ends_with_its_repository() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     let path = location.strip_prefix(&server.base).unwrap();

@@ -73,7 +73,7 @@ fn record(tree: PathBuf, name: &str, digest: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_get_of_a_manifest_is_recorded_and_a_head_is_not() {
+async fn get_of_a_manifest_is_recorded_and_a_head_is_not() {
     let hour = Duration::from_secs(3600);
     let server = server(hour, json!({ "keeppulledwithin": { "secs": 60, "nanos": 0 } })).await;
     let (one, two) = (trifle(&server, "app", "one").await, trifle(&server, "app", "two").await);
@@ -108,7 +108,7 @@ async fn without_a_rule_that_asks_nothing_is_recorded() {
 }
 
 #[tokio::test]
-async fn a_pull_that_cannot_be_recorded_is_served_and_logged_once() {
+async fn pull_that_cannot_be_recorded_is_served_and_logged_once() {
     let server = Process::start(&[
         ("REGISTRY_STORAGE_RETENTION_RULES_0_TAGS", "^v"),
         ("REGISTRY_STORAGE_RETENTION_RULES_0_KEEPPULLEDWITHIN", DAY),
@@ -127,7 +127,7 @@ async fn a_pull_that_cannot_be_recorded_is_served_and_logged_once() {
 }
 
 #[tokio::test]
-async fn each_tag_that_goes_is_logged_with_the_reason_and_what_it_named() {
+async fn deleted_tags_are_logged_with_the_reason_and_their_digest() {
     let server = Process::start(&[
         ("REGISTRY_STORAGE_RETENTION_INTERVAL", "1s"),
         ("REGISTRY_STORAGE_RETENTION_RULES_0_KEEPLATEST", "1"),
@@ -141,7 +141,7 @@ async fn each_tag_that_goes_is_logged_with_the_reason_and_what_it_named() {
         while server.request("GET", "/v2/app/manifests/v1").answer().await.status == 200 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        // A server that ends drops a run, and then does not say what came of it.
+        // A server that stops drops a run before it logs the result.
         while !server.log_so_far().contains("applied retention rules") {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

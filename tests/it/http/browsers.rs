@@ -152,7 +152,7 @@ async fn cross_site_requests_that_change_something_are_refused() {
 }
 
 #[tokio::test]
-async fn no_answer_is_a_page_or_a_part_of_one() {
+async fn responses_are_sandboxed_and_of_the_same_origin() {
     let server = TestServer::start().await;
     let digest = server.push_blob("app", "<script>alert(1)</script>").await;
     trifle(&server, "app", "latest").await;

@@ -236,7 +236,7 @@ async fn pagination_number_invalid() {
 }
 
 #[tokio::test]
-async fn a_path_that_is_no_endpoint_is_not_found() {
+async fn path_without_an_endpoint_gets_404() {
     let server = TestServer::start().await;
     trifle(&server, "app", "latest").await;
     for target in [

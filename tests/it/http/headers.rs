@@ -66,7 +66,7 @@ async fn location_follows_three_headers_of_trusted_proxies_only() {
 
 /// The host that a trusted proxy reports must still be only a host and a port.
 #[tokio::test]
-async fn a_poisoned_forwarded_host_is_not_repeated() {
+async fn poisoned_forwarded_host_is_not_repeated() {
     let server = TestServer::start().await;
     for bad in [
         "evil.example/x",
@@ -102,7 +102,7 @@ async fn a_poisoned_forwarded_host_is_not_repeated() {
 
 /// The first line may name a host as well (RFC 9112 §3.2.2), HTTP/2 has `:authority`.
 #[tokio::test]
-async fn a_target_with_a_poisoned_authority_is_not_repeated() {
+async fn target_with_a_poisoned_authority_is_not_repeated() {
     let server = TestServer::start().await;
     for authority in ["user@evil.example", "evil.example:99999", "[::1]:x"] {
         let line = format!("POST https://{authority}/v2/app/blobs/uploads/");
@@ -211,7 +211,7 @@ async fn no_manifest_brings_headers_of_its_own() {
 }
 
 #[tokio::test]
-async fn the_host_of_plain_http_is_as_guarded_as_that_of_tls() {
+async fn host_of_plain_http_is_as_guarded_as_that_of_tls() {
     let server = TestServer::with(|config| config.http.server.tls = TlsOptions::Off).await;
     for bad in ["evil.example/x", "user@evil.example", "evil.example\\"] {
         let request =
@@ -393,7 +393,7 @@ async fn log_shows_no_terminal_commands_in_a_path() {
 /// A request of HTTP/1.1 without a host, or with two, must be refused with 400 (RFC 9112 §3.2):
 /// a proxy in front may have used the other one.
 #[tokio::test]
-async fn a_request_with_no_host_or_two_is_refused() {
+async fn request_with_no_host_or_two_is_refused() {
     let server = TestServer::start().await;
     for headers in [
         "",
@@ -458,7 +458,7 @@ async fn log_after(trusted: &str, headers: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn untrusted_proxy_is_named_once_in_the_log_with_what_to_write() {
+async fn untrusted_proxy_is_logged_once_with_the_remedy() {
     for (trusted, all) in [("", "127.0.0.1/32"), ("[10.0.0.0/8]", "10.0.0.0/8, 127.0.0.1/32")] {
         for header in
             ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip", "forwarded"]
@@ -489,7 +489,7 @@ async fn untrusted_proxy_is_named_once_in_the_log_with_what_to_write() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_that_passes_a_header_through_is_named_once_in_the_log() {
+async fn trusted_proxy_that_passes_a_header_through_is_named_once_in_the_log() {
     let headers = [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.2")];
     let log = log_after(TRUSTED.1, &headers).await;
     let lines: Vec<_> = log.lines().filter(|line| line.contains("different clients")).collect();

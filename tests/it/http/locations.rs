@@ -54,7 +54,7 @@ async fn locations_are_absolute_and_name_the_host_that_was_asked() {
 }
 
 #[tokio::test]
-async fn a_configured_host_is_named_instead() {
+async fn configured_host_is_used_instead() {
     for (host, start) in [
         ("https://registry.example:8443", "https://registry.example:8443/v2/app/"),
         ("http://registry.example", "http://registry.example/v2/app/"),
@@ -67,7 +67,7 @@ async fn a_configured_host_is_named_instead() {
 }
 
 #[tokio::test]
-async fn a_prefix_is_before_every_path() {
+async fn prefix_is_before_every_path() {
     let server = TestServer::with(|config| config.http.api.prefix = "/registry/".to_owned()).await;
     server.get("/registry/v2/").await.expect(200);
     let answer = server.anonymous("GET", "/registry/v2/").answer().await;
@@ -277,7 +277,7 @@ async fn every_answer_says_the_version_of_the_interface() {
 }
 
 #[tokio::test]
-async fn the_base_is_an_empty_object() {
+async fn base_is_an_empty_object() {
     let server = TestServer::start().await;
     let answer = server.get("/v2/").await.expect(200);
     assert_eq!(answer.json(), serde_json::json!({}));

@@ -185,7 +185,7 @@ async fn no_source_of_a_mount_leads_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_repository_cannot_reach_into_another_by_its_own_folders() {
+async fn repository_cannot_reach_into_another_by_its_own_folders() {
     let server = TestServer::start().await;
     let image = image(&server, "app", "latest").await;
     for name in
@@ -255,7 +255,7 @@ async fn session(server: &TestServer) -> String {
 }
 
 #[tokio::test]
-async fn a_session_of_another_repository_is_unknown_before_and_after_a_restart() {
+async fn session_of_another_repository_is_unknown_before_and_after_a_restart() {
     let mut server = with_bob().await;
     server.push_blob("other", "x").await;
     let session = session(&server).await;
@@ -274,7 +274,7 @@ async fn a_session_of_another_repository_is_unknown_before_and_after_a_restart()
 
 /// A session belongs to the user who opened it: to others it must be unknown.
 #[tokio::test]
-async fn a_session_of_another_user_is_unknown() {
+async fn session_of_another_user_is_unknown() {
     let server = with_bob().await;
     let session = session(&server).await;
     assert_unknown_to(&server, "bob", &session, "app").await;
@@ -283,7 +283,7 @@ async fn a_session_of_another_user_is_unknown() {
 
 /// The owner of a session must be known after a restart as well.
 #[tokio::test]
-async fn a_session_of_another_user_is_unknown_after_a_restart() {
+async fn session_of_another_user_is_unknown_after_a_restart() {
     let server = with_bob().await;
     let session = session(&server).await;
     let server = server.restart().await;

@@ -182,7 +182,7 @@ fn normalised(got: &Got, base: &str) -> String {
 }
 
 #[tokio::test]
-async fn endpoints_get_what_is_golden() {
+async fn endpoints_get_the_golden_events() {
     let receiver = Receiver::start().await;
     let mut options = to(vec![endpoint("hook", receiver.url())]);
     options.events.includereferences = true;
@@ -237,7 +237,7 @@ fn about(event: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a_deletion_is_told_for_each_tag_and_for_the_manifest_as_they_go() {
+async fn deletion_emits_an_event_for_each_tag_and_for_the_manifest() {
     let mut receiver = Receiver::start().await;
     let server = telling(&receiver).await;
     let index = empty_index("x");
@@ -255,7 +255,7 @@ async fn a_deletion_is_told_for_each_tag_and_for_the_manifest_as_they_go() {
         gone,
         ["delete app a".into(), "delete app c".into(), format!("delete app {digest}")]
     );
-    // What was not there did not go.
+    // The deletion of a missing object emits no event.
     server.delete(&format!("/v2/app/manifests/{digest}")).await.expect(404);
     server.delete("/v2/app/manifests/b").await.expect(404);
     server.delete(&format!("/v2/app/blobs/{digest}")).await.expect(404);
@@ -282,7 +282,7 @@ async fn deletions(receiver: &mut Receiver, count: usize) -> Vec<(String, String
 }
 
 #[tokio::test]
-async fn deletions_by_retention_and_by_garbage_collection_are_told_by_the_job() {
+async fn events_of_retention_and_garbage_collection_name_the_job() {
     let second = Duration::from_secs(1);
     let mut receiver = Receiver::start().await;
     let server = TestServer::with(|config| {
@@ -314,7 +314,7 @@ async fn deletions_by_retention_and_by_garbage_collection_are_told_by_the_job() 
 }
 
 #[tokio::test]
-async fn a_deleted_repository_is_told_once_and_by_its_name() {
+async fn deleted_repository_emits_one_event_with_its_name() {
     let mut receiver = Receiver::start().await;
     let server = telling(&receiver).await;
     trifle(&server, "team/app", "latest").await;
@@ -323,14 +323,14 @@ async fn a_deleted_repository_is_told_once_and_by_its_name() {
     let event = receiver.event().await;
     assert_eq!(event["action"], "delete");
     assert_eq!(event["target"], json!({ "repository": "team/app" }));
-    // What was not there did not go.
+    // The deletion of a missing object emits no event.
     server.delete("/v2/team/app/").await.expect(404);
     trifle(&server, "app", "last").await;
     assert_eq!(about(&receiver.event().await), "push app last");
 }
 
 #[tokio::test]
-async fn an_event_says_who_did_it_and_what_a_trusted_proxy_says_of_them() {
+async fn event_names_the_user_and_the_address_that_a_trusted_proxy_reports() {
     let mut receiver = Receiver::start().await;
     let server = telling(&receiver).await;
     let digest = trifle(&server, "app", "v1").await;
@@ -374,7 +374,7 @@ async fn not_modified_answer_is_no_pull_event() {
 }
 
 #[tokio::test]
-async fn endpoints_get_what_they_do_not_ignore_with_their_headers() {
+async fn endpoints_get_the_events_that_they_do_not_ignore_with_their_headers() {
     let (mut all, mut few, mut none) =
         (Receiver::start().await, Receiver::start().await, Receiver::start().await);
     let mut options = to(vec![
@@ -415,7 +415,7 @@ async fn endpoints_get_what_they_do_not_ignore_with_their_headers() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_never_answers_slows_no_push_and_no_end() {
+async fn endpoint_that_never_answers_delays_neither_pushes_nor_the_stop() {
     let mut silent = Receiver::answering(SILENCE).await;
     let mut healthy = Receiver::start().await;
     let mut options =
@@ -461,7 +461,7 @@ async fn refused_events_are_sent_again_in_order_and_after_a_restart() {
 }
 
 #[tokio::test]
-async fn after_kill_9_everything_that_was_acknowledged_is_told() {
+async fn acknowledged_changes_emit_their_events_after_kill_9() {
     let mut receiver = Receiver::answering(SILENCE).await;
     let url = receiver.url();
     let variables = [
@@ -508,7 +508,7 @@ impl Watch for Held {
 }
 
 #[tokio::test]
-async fn a_push_whose_client_has_gone_is_told_of_as_well() {
+async fn push_whose_client_has_disconnected_emits_its_event() {
     let mut receiver = Receiver::start().await;
     let (reached, mut at_work) = mpsc::unbounded_channel();
     let go = Arc::new((Mutex::new(false), Condvar::new()));
@@ -550,7 +550,7 @@ async fn full_queue_drops_and_counts_further_events() {
 }
 
 #[tokio::test]
-async fn endpoints_can_be_changed_while_the_server_runs_and_keep_what_waits() {
+async fn endpoints_can_be_changed_by_reload_and_keep_their_queues() {
     let (mut first, mut second) = (Receiver::answering(500).await, Receiver::start().await);
     let server = telling(&first).await;
     trifle(&server, "app", "v1").await;
@@ -576,7 +576,7 @@ async fn endpoints_can_be_changed_while_the_server_runs_and_keep_what_waits() {
 }
 
 #[tokio::test]
-async fn an_event_follows_its_endpoint_within_a_server_and_not_to_another() {
+async fn redirect_of_an_endpoint_is_followed_within_a_server_and_not_to_another() {
     let mut other = Receiver::start().await;
     let elsewhere = other.url().replace("127.0.0.1", "localhost");
     let any = "127.0.0.1:0".parse().unwrap();
@@ -605,7 +605,7 @@ async fn an_event_follows_its_endpoint_within_a_server_and_not_to_another() {
 }
 
 #[tokio::test]
-async fn an_endpoint_behind_tls_is_believed_by_the_authorities_of_the_system() {
+async fn endpoint_with_tls_is_verified_by_the_authorities_of_the_system() {
     let mut receiver = Receiver::secure(certificates()).await;
     let ca = certificates().join("ca.crt");
     let url = format!("https://localhost:{}/hook", receiver.addr.port());
@@ -687,7 +687,7 @@ async fn without_endpoints_nothing_is_made_for_events() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_cannot_be_used_keeps_the_server_from_starting() {
+async fn endpoint_that_cannot_be_used_keeps_the_server_from_starting() {
     let receiver = Receiver::start().await;
     let server = telling(&receiver).await;
     // The queue belongs to the running server.
@@ -702,7 +702,7 @@ async fn an_endpoint_that_cannot_be_used_keeps_the_server_from_starting() {
 
 /// The body of a webhook's response is ignored, and may never arrive.
 #[tokio::test]
-async fn an_event_is_taken_when_the_status_says_so_whatever_follows() {
+async fn event_is_delivered_by_the_status_whatever_the_body() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let (told, mut tags) = mpsc::unbounded_channel();

@@ -18,7 +18,7 @@ async fn unless(server: &TestServer, method: &str, target: &str, tag: &str) -> A
 }
 
 #[tokio::test]
-async fn get_gives_the_bytes_and_says_what_they_are() {
+async fn get_returns_the_bytes_with_their_type_and_digest() {
     let server = TestServer::start().await;
     let bytes = noise(1, 70_000);
     let digest = server.push_blob("app", bytes.clone()).await;
@@ -56,7 +56,7 @@ async fn head_has_the_headers_of_get_and_no_body() {
 }
 
 #[tokio::test]
-async fn a_single_range_gives_these_bytes() {
+async fn single_range_returns_its_bytes() {
     let server = TestServer::start().await;
     let bytes = noise(3, 1000);
     let digest = server.push_blob("app", bytes.clone()).await;
@@ -87,7 +87,7 @@ async fn a_single_range_gives_these_bytes() {
 }
 
 #[tokio::test]
-async fn a_range_beyond_the_blob_is_refused_with_its_size() {
+async fn range_beyond_the_blob_is_refused_with_its_size() {
     let server = TestServer::start().await;
     let digest = server.push_blob("app", noise(4, 1000)).await;
     let target = format!("/v2/app/blobs/{digest}");
@@ -199,7 +199,7 @@ async fn parts_of_a_large_blob_are_streamed_whole() {
 
 /// containers/storage asks for up to 1024 parts at once, and wants as many parts as it asked for.
 #[tokio::test]
-async fn a_thousand_ranges_are_answered_in_one_response() {
+async fn thousand_ranges_are_answered_in_one_response() {
     let server = TestServer::start().await;
     let bytes = noise(62, 100_000);
     let digest = server.push_blob("app", bytes.clone()).await;
@@ -220,7 +220,7 @@ async fn a_thousand_ranges_are_answered_in_one_response() {
 /// 1024 ranges of a blob of a gigabyte are 22 KB of a request. podman, over HTTP/1.1, gives the
 /// pull up when that is refused.
 #[tokio::test]
-async fn a_range_header_as_long_as_podman_sends_is_read() {
+async fn range_header_as_long_as_podman_sends_is_read() {
     let server = TestServer::start().await;
     let digest = server.push_blob("app", noise(66, 1000)).await;
     let ranges = vec!["1234567890-1234567999"; 1024].join(",");
@@ -373,7 +373,7 @@ async fn if_none_match_of_the_same_content_sends_nothing() {
 }
 
 #[tokio::test]
-async fn a_condition_does_not_make_a_missing_blob_appear() {
+async fn condition_does_not_make_a_missing_blob_appear() {
     let server = TestServer::start().await;
     server.push_blob("app", "something").await;
     let target = format!("/v2/app/blobs/{}", digest("missing"));
@@ -381,7 +381,7 @@ async fn a_condition_does_not_make_a_missing_blob_appear() {
 }
 
 #[tokio::test]
-async fn an_unchanged_blob_is_unchanged_even_when_a_part_is_asked_for() {
+async fn unchanged_blob_gets_304_even_for_a_range() {
     let server = TestServer::start().await;
     let digest = server.push_blob("app", noise(10, 100)).await;
     server
@@ -394,7 +394,7 @@ async fn an_unchanged_blob_is_unchanged_even_when_a_part_is_asked_for() {
 }
 
 #[tokio::test]
-async fn an_unknown_blob_is_unknown() {
+async fn unknown_blob_is_unknown() {
     let server = TestServer::start().await;
     server.push_blob("app", "something").await;
     let target = format!("/v2/app/blobs/{}", digest("missing"));
@@ -428,7 +428,7 @@ async fn malformed_digest_finds_nothing() {
 }
 
 #[tokio::test]
-async fn a_digest_may_be_percent_encoded() {
+async fn digest_may_be_percent_encoded() {
     let server = TestServer::start().await;
     let bytes = b"something".to_vec();
     let digest = digest(&bytes).replace(':', "%3A");
@@ -467,7 +467,7 @@ async fn sha512_blobs_are_blobs() {
 }
 
 #[tokio::test]
-async fn an_empty_blob_is_a_blob() {
+async fn empty_blob_is_a_blob() {
     let server = TestServer::start().await;
     let digest = server.push_blob("app", "").await;
     let target = format!("/v2/app/blobs/{digest}");
@@ -481,7 +481,7 @@ async fn an_empty_blob_is_a_blob() {
 }
 
 #[tokio::test]
-async fn a_deleted_blob_is_gone_and_can_come_back() {
+async fn deleted_blob_is_unknown_and_can_be_pushed_again() {
     let server = TestServer::start().await;
     let digest = server.push_blob("app", "something").await;
     let target = format!("/v2/app/blobs/{digest}");
@@ -514,7 +514,7 @@ async fn with_deletion_disabled_a_blob_stays() {
 }
 
 #[tokio::test]
-async fn a_blob_that_an_image_needs_stays_until_the_image_has_gone() {
+async fn referenced_blob_stays_until_its_image_is_deleted() {
     let server = TestServer::start().await;
     let pushed = image(&server, "app", "latest").await;
     for blob in [&pushed.config, &pushed.layer] {
@@ -534,7 +534,7 @@ async fn a_blob_that_an_image_needs_stays_until_the_image_has_gone() {
 }
 
 #[tokio::test]
-async fn with_force_a_blob_goes_although_an_image_needs_it() {
+async fn force_deletes_a_blob_that_an_image_references() {
     let server = TestServer::with(|config| {
         config.storage.delete.blobs = portcullis::http::DeletableBlobs::Force;
     })
@@ -546,7 +546,7 @@ async fn with_force_a_blob_goes_although_an_image_needs_it() {
 }
 
 #[tokio::test]
-async fn a_blob_is_private_to_its_repository() {
+async fn blob_is_private_to_its_repository() {
     let server = TestServer::start().await;
     let digest = server.push_blob("team/a", "secret").await;
     server.push_blob("team/b", "other").await;
@@ -563,7 +563,7 @@ async fn a_blob_is_private_to_its_repository() {
 }
 
 #[tokio::test]
-async fn a_blob_in_two_repositories_is_stored_once() {
+async fn blob_in_two_repositories_is_stored_once() {
     let server = TestServer::start().await;
     server.push_blob("one", "shared").await;
     server.push_blob("two", "shared").await;
@@ -573,7 +573,7 @@ async fn a_blob_in_two_repositories_is_stored_once() {
 }
 
 #[tokio::test]
-async fn a_blob_is_pushed_twice_without_harm() {
+async fn blob_is_pushed_twice_without_harm() {
     let server = TestServer::start().await;
     let digest = server.push_blob("app", "something").await;
     server.push_blob("app", "something").await;
@@ -582,7 +582,7 @@ async fn a_blob_is_pushed_twice_without_harm() {
 }
 
 #[tokio::test]
-async fn a_method_that_blobs_do_not_have_is_unsupported() {
+async fn method_that_blobs_do_not_have_is_unsupported() {
     let server = TestServer::start().await;
     let digest = server.push_blob("app", "something").await;
     for method in ["PUT", "POST", "PATCH"] {

@@ -80,7 +80,7 @@ async fn pages_of_tags_hold_every_tag_once() {
 }
 
 #[tokio::test]
-async fn tags_after_the_last_one_come_next() {
+async fn last_selects_the_tags_after_it() {
     let server = TestServer::start().await;
     tag_all(&server, "app", &["b", "d", "f", "h"].map(str::to_owned)).await;
     for (query, expected) in [
@@ -101,7 +101,7 @@ async fn tags_after_the_last_one_come_next() {
 }
 
 #[tokio::test]
-async fn no_tags_are_given_when_none_are_asked_for() {
+async fn n_of_zero_returns_no_tags() {
     let server = TestServer::start().await;
     tag_all(&server, "app", &["a", "b"].map(str::to_owned)).await;
     let answer = server.get("/v2/app/tags/list?n=0").await.expect(200);
@@ -110,7 +110,7 @@ async fn no_tags_are_given_when_none_are_asked_for() {
 }
 
 #[tokio::test]
-async fn an_empty_number_is_as_good_as_none() {
+async fn empty_n_is_ignored() {
     let server = TestServer::start().await;
     trifle(&server, "app", "latest").await;
     for target in ["/v2/app/tags/list", "/v2/_catalog"] {
@@ -159,7 +159,7 @@ async fn more_than_a_thousand_tags_are_given_without_a_number() {
 }
 
 #[tokio::test]
-async fn a_page_is_no_larger_than_the_operator_allows() {
+async fn page_is_no_larger_than_the_operator_allows() {
     let server = TestServer::with(|config| config.tags.maxtags = 3).await;
     let tags: Vec<_> = (0..8).map(|number| format!("t{number}")).collect();
     tag_all(&server, "app", &tags).await;
@@ -181,7 +181,7 @@ async fn tags_of_an_unknown_repository_are_not_found() {
 }
 
 #[tokio::test]
-async fn a_repository_without_tags_has_an_empty_list() {
+async fn repository_without_tags_has_an_empty_list() {
     let server = TestServer::start().await;
     let digest = trifle(&server, "emptied", "latest").await;
     server.delete("/v2/emptied/manifests/latest").await.expect(202);
@@ -198,7 +198,7 @@ async fn a_repository_without_tags_has_an_empty_list() {
 
 /// Links that registry:2 leaves after a crash or on a full disk.
 #[tokio::test]
-async fn a_broken_tag_link_does_not_break_the_list() {
+async fn broken_tag_link_does_not_break_the_list() {
     let server = TestServer::start().await;
     for tag in ["good", "empty", "torn"] {
         trifle(&server, "app", tag).await;
@@ -242,7 +242,7 @@ async fn foreign_files_in_the_tree_are_skipped() {
 const NAMES: [&str; 9] = ["a", "a-b", "a-b/c", "a.b", "a/b", "a/b/c", "a0", "a_b", "b/a"];
 
 #[tokio::test]
-async fn the_catalog_is_in_lexical_order() {
+async fn catalog_is_in_lexical_order() {
     let server = TestServer::start().await;
     let empty = server.get("/v2/_catalog").await.expect(200);
     assert_eq!(empty.json(), json!({ "repositories": [] }));
@@ -301,7 +301,7 @@ async fn malformed_number_of_repositories_is_refused() {
 }
 
 #[tokio::test]
-async fn a_repository_whose_last_manifest_is_gone_is_not_in_the_catalog() {
+async fn repository_whose_last_manifest_is_deleted_is_not_in_the_catalog() {
     let server = TestServer::start().await;
     let inner = trifle(&server, "app", "one").await;
     let second = trifle(&server, "app", "two").await;
@@ -322,7 +322,7 @@ async fn a_repository_whose_last_manifest_is_gone_is_not_in_the_catalog() {
 }
 
 #[tokio::test]
-async fn a_repository_with_sha512_manifests_only_is_in_the_catalog() {
+async fn repository_with_sha512_manifests_only_is_in_the_catalog() {
     let server = TestServer::start().await;
     let body = empty_index("sha512");
     let digest = crate::support::digest512(&body);
@@ -348,14 +348,14 @@ async fn reads_make_no_repository() {
 }
 
 #[tokio::test]
-async fn the_ping_is_open_and_says_that_we_stand_alone() {
+async fn ping_is_open_and_reports_a_standalone_registry() {
     let server = TestServer::start().await;
     let answer = server.anonymous("GET", "/v1/_ping").answer().await.expect(200);
     assert_eq!(answer.header("x-docker-registry-standalone"), "true");
 }
 
 #[tokio::test]
-async fn a_search_finds_what_contains_the_term() {
+async fn search_finds_the_names_that_contain_the_term() {
     let server = TestServer::start().await;
     for name in ["team/web", "team/webhook", "cobweb", "other"] {
         trifle(&server, name, "latest").await;
@@ -408,7 +408,7 @@ async fn pages_of_a_search_hold_every_repository_once() {
 }
 
 #[tokio::test]
-async fn a_search_needs_a_user() {
+async fn search_needs_a_user() {
     let server = TestServer::start().await;
     trifle(&server, "secret", "latest").await;
     let answer = server.anonymous("GET", "/v1/search?q=s").answer().await;

@@ -66,7 +66,7 @@ async fn referrers_are_descriptors_with_type_and_annotations() {
 }
 
 #[tokio::test]
-async fn without_artifact_type_it_is_that_of_the_config() {
+async fn artifact_type_defaults_to_the_media_type_of_the_config() {
     let server = TestServer::start().await;
     let subject = image(&server, "app", "latest").await.manifest;
     referrer(&server, "none", &subject, json!({})).await;
@@ -77,7 +77,7 @@ async fn without_artifact_type_it_is_that_of_the_config() {
 }
 
 #[tokio::test]
-async fn an_index_refers_and_has_an_artifact_type_only_if_it_says_so() {
+async fn index_is_a_referrer_with_an_artifact_type_only_if_it_has_the_fields() {
     let server = TestServer::start().await;
     let subject = image(&server, "app", "latest").await.manifest;
     let mut index: Value = serde_json::from_str(&empty_index("refers")).unwrap();
@@ -104,7 +104,7 @@ async fn an_index_refers_and_has_an_artifact_type_only_if_it_says_so() {
 }
 
 #[tokio::test]
-async fn a_filter_is_applied_and_said_to_be() {
+async fn filter_is_applied_and_reported() {
     let server = TestServer::start().await;
     let subject = image(&server, "app", "latest").await.manifest;
     let sbom = referrer(&server, "sbom", &subject, json!({ "artifactType": SBOM })).await;
@@ -128,7 +128,7 @@ async fn a_filter_is_applied_and_said_to_be() {
 }
 
 #[tokio::test]
-async fn a_referrer_may_come_before_its_subject() {
+async fn referrer_may_come_before_its_subject() {
     let server = TestServer::start().await;
     let subject = empty_index("later");
     let of = digest(&subject);
@@ -169,7 +169,7 @@ async fn malformed_digest_is_refused() {
 }
 
 #[tokio::test]
-async fn a_deleted_referrer_is_not_listed() {
+async fn deleted_referrer_is_not_listed() {
     let server = TestServer::start().await;
     let subject = image(&server, "app", "latest").await.manifest;
     let of = digest(&subject);
@@ -191,7 +191,7 @@ async fn a_deleted_referrer_is_not_listed() {
 }
 
 #[tokio::test]
-async fn a_referrer_outlives_its_subject() {
+async fn referrer_outlives_its_subject() {
     let server = TestServer::start().await;
     let subject = image(&server, "app", "latest").await;
     let sbom = referrer(&server, "sbom", &subject.manifest, json!({})).await;
@@ -200,7 +200,7 @@ async fn a_referrer_outlives_its_subject() {
 }
 
 #[tokio::test]
-async fn a_referrer_pushed_twice_is_listed_once() {
+async fn referrer_pushed_twice_is_listed_once() {
     let server = TestServer::start().await;
     let subject = image(&server, "app", "latest").await;
     let sbom = referrer(&server, "sbom", &subject.manifest, json!({})).await;
@@ -222,7 +222,7 @@ async fn referrers_are_private_to_their_repository() {
 }
 
 #[tokio::test]
-async fn a_refused_referrer_is_not_listed() {
+async fn refused_referrer_is_not_listed() {
     let server = TestServer::start().await;
     let subject = image(&server, "app", "latest").await;
     let refused = json!({
@@ -279,7 +279,7 @@ async fn many_referrers_are_all_listed() {
 
 /// registry:2 keeps no list of referrers: its tree has the manifests alone.
 #[tokio::test]
-async fn a_tree_that_registry_2_wrote_has_its_referrers() {
+async fn tree_that_registry_2_wrote_has_its_referrers() {
     let server = TestServer::start().await;
     let subject = image(&server, "app", "latest").await;
     let tagged =
@@ -321,7 +321,7 @@ async fn manifests_pushed_by_registry_2_are_among_the_referrers() {
 
 /// The same when the first request after the start is a push.
 #[tokio::test]
-async fn a_push_to_a_tree_of_registry_2_does_not_hide_what_was_there() {
+async fn push_to_a_tree_of_registry_2_does_not_hide_its_referrers() {
     let server = TestServer::start().await;
     let subject = image(&server, "app", "latest").await;
     let first = referrer(&server, "first", &subject.manifest, json!({})).await;

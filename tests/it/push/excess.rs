@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_manifest_nested_without_end_is_refused() {
+async fn deeply_nested_manifest_is_refused() {
     let server = TestServer::start().await;
     let deep = |open: &str, close: &str| open.repeat(500_000) + &close.repeat(500_000);
     let (list, object) = (deep("[", "]"), deep("{\"a\":", "}").replace(":}", ":0}"));
@@ -40,7 +40,7 @@ fn layers(count: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_manifest_of_a_hundred_thousand_descriptors_is_refused() {
+async fn manifest_of_a_hundred_thousand_descriptors_is_refused() {
     let before = Before::start().await;
     for count in [100_000, 10_000] {
         let request = before.server.request("PUT", "/v2/app/manifests/latest");
@@ -55,7 +55,7 @@ async fn a_manifest_of_a_hundred_thousand_descriptors_is_refused() {
 
 /// A tree can contain what the API refuses: a digest that is its own child, its own subject.
 #[tokio::test]
-async fn a_manifest_that_refers_to_itself_ends_nothing_and_loops_nowhere() {
+async fn manifest_that_references_itself_causes_no_loop() {
     let server = TestServer::start().await;
     let body = empty_index("x");
     server.push_manifest("app", "latest", OCI_INDEX, body.clone()).await.expect(201);
@@ -86,7 +86,7 @@ async fn a_manifest_that_refers_to_itself_ends_nothing_and_loops_nowhere() {
 }
 
 #[tokio::test]
-async fn a_million_tags_at_once_are_refused() {
+async fn million_tags_at_once_are_refused() {
     let server = TestServer::start().await;
     let body = empty_index("x");
     let mut target = format!("/v2/app/manifests/{}?", digest(&body));
@@ -104,7 +104,7 @@ async fn a_million_tags_at_once_are_refused() {
 
 /// Reading the largest manifest must not cost forty times its length in memory.
 #[tokio::test]
-async fn a_manifest_of_very_many_descriptors_is_refused_with_little_memory() {
+async fn manifest_of_very_many_descriptors_is_refused_with_little_memory() {
     let before = Before::start().await;
     let request = before.server.request("PUT", "/v2/app/manifests/latest");
     let request = request.header("content-type", OCI_MANIFEST).body(layers(35_000));

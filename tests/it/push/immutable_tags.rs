@@ -15,7 +15,7 @@ fn immutable(config: &mut Config) {
 }
 
 #[tokio::test]
-async fn other_content_at_an_immutable_tag_is_409_and_says_what_to_do() {
+async fn other_content_at_an_immutable_tag_gets_409_with_the_remedy() {
     let server = TestServer::with(immutable).await;
     let first = trifle(&server, "team/app", "v1").await;
     let stored = files(&server.tree());
@@ -42,7 +42,7 @@ async fn other_content_at_an_immutable_tag_is_409_and_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn the_same_content_and_other_tags_are_taken() {
+async fn same_content_and_other_tags_are_accepted() {
     let server = TestServer::with(immutable).await;
     trifle(&server, "team/app", "v1").await;
     trifle(&server, "team/app", "v1").await;
@@ -58,7 +58,7 @@ async fn the_same_content_and_other_tags_are_taken() {
 }
 
 #[tokio::test]
-async fn of_many_first_pushes_of_a_tag_one_is_taken() {
+async fn one_of_many_first_pushes_of_an_immutable_tag_succeeds() {
     let server = TestServer::with(immutable).await;
     let push = |n: usize| {
         let server = &server;

@@ -41,7 +41,7 @@ fn in_pieces(text: &str) -> reqwest::Body {
 }
 
 #[tokio::test]
-async fn a_manifest_of_four_mebibytes_is_taken() {
+async fn manifest_of_four_mebibytes_is_accepted() {
     let server = TestServer::start().await;
     let body = sized(MOST);
     let answer = server.push_manifest("app", "declared", OCI_INDEX, body.clone()).await;
@@ -61,7 +61,7 @@ async fn a_manifest_of_four_mebibytes_is_taken() {
 }
 
 #[tokio::test]
-async fn a_manifest_over_four_mebibytes_is_refused_and_leaves_nothing() {
+async fn manifest_over_four_mebibytes_is_refused_and_leaves_nothing() {
     let server = TestServer::start().await;
     let body = sized(MOST + 1);
     let answer = server.push_manifest("app", "declared", OCI_INDEX, body.clone()).await;
@@ -77,7 +77,7 @@ async fn a_manifest_over_four_mebibytes_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_blob_may_be_larger_than_a_manifest() {
+async fn blob_may_be_larger_than_a_manifest() {
     let server = TestServer::start().await;
     let bytes = noise(60, MOST + 1);
     let digest = server.push_blob("app", bytes.clone()).await;
@@ -109,7 +109,7 @@ async fn names_of_the_grammar_are_taken() {
 }
 
 #[tokio::test]
-async fn a_name_over_its_length_is_refused() {
+async fn name_over_its_length_is_refused() {
     let server = TestServer::start().await;
     for name in ["x".repeat(256), ["x".repeat(127), "y".repeat(128)].join("/"), "x".repeat(5000)] {
         let target = format!("/v2/{name}/tags/list");
@@ -127,7 +127,7 @@ async fn tags_of_the_grammar_are_taken() {
 }
 
 #[tokio::test]
-async fn a_tag_over_its_length_is_refused() {
+async fn tag_over_its_length_is_refused() {
     let server = TestServer::start().await;
     let tag = "x".repeat(129);
     let answer = server.push_manifest("app", &tag, OCI_INDEX, empty_index("")).await;
@@ -256,7 +256,7 @@ async fn uploads_that_are_begun_and_cancelled_leave_no_folder() {
 
 /// A push into a folder that other requests remove at the same time finds it, or creates it again.
 #[tokio::test]
-async fn a_push_goes_through_beside_cancelled_uploads_in_its_folders() {
+async fn push_succeeds_beside_cancelled_uploads_in_its_folders() {
     let server = TestServer::start().await;
     let digest = digest("content");
     for round in 0..20 {

@@ -31,7 +31,7 @@ fn index_of(media_type: &str, children: &[(&str, &str)]) -> String {
     json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": children }).to_string()
 }
 
-/// Asserts that the manifest comes back as it went in, by this reference, with GET and HEAD.
+/// Asserts that GET and HEAD of this reference return the pushed manifest byte for byte.
 async fn assert_manifest(server: &TestServer, target: &str, media_type: &str, manifest: &str) {
     let get = server.get(target).await.expect(200);
     assert_eq!(get.text(), manifest, "{target}");
@@ -71,7 +71,7 @@ fn missing(answer: &Answer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn every_kind_of_manifest_comes_back_as_it_went_in() {
+async fn every_kind_of_manifest_is_returned_byte_for_byte() {
     let server = TestServer::start().await;
     let Image { manifest, layer, .. } = image(&server, "app", "oci").await;
     assert_manifest(&server, "/v2/app/manifests/oci", OCI_MANIFEST, &manifest).await;
@@ -119,7 +119,7 @@ async fn artifacts_are_manifests() {
 }
 
 #[tokio::test]
-async fn a_manifest_needs_no_layers() {
+async fn manifest_needs_no_layers() {
     let server = TestServer::start().await;
     server.push_blob("app", "{}").await;
     let manifest = manifest_of("{}", &[]).to_string();
@@ -179,7 +179,7 @@ async fn whatever_the_client_accepts_the_digest_stays_the_same() {
 }
 
 #[tokio::test]
-async fn an_unchanged_manifest_is_not_sent_again() {
+async fn unchanged_manifest_is_not_sent_again() {
     let server = TestServer::start().await;
     let digest = trifle(&server, "app", "latest").await;
     let other = crate::support::digest("other");
@@ -209,7 +209,7 @@ async fn an_unchanged_manifest_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_tag_moves_and_the_old_manifest_stays() {
+async fn tag_moves_and_the_old_manifest_stays() {
     let server = TestServer::start().await;
     let (old, new) = (empty_index("old"), empty_index("new"));
     for body in [&old, &new] {
@@ -251,7 +251,7 @@ async fn manifests_have_sha512_digests_too() {
 }
 
 #[tokio::test]
-async fn an_image_of_sha512_blobs_is_an_image() {
+async fn image_of_sha512_blobs_is_an_image() {
     let server = TestServer::start().await;
     let (config, layer) = (digest512("{}"), digest512("layer"));
     for (digest, bytes) in [(&config, "{}"), (&layer, "layer")] {
@@ -314,7 +314,7 @@ async fn several_tags_are_set_by_one_put() {
 }
 
 #[tokio::test]
-async fn a_bad_tag_among_several_is_not_set() {
+async fn bad_tag_among_several_is_not_set() {
     let server = TestServer::start().await;
     let body = empty_index("tags");
     for bad in [".bad", "-bad", "a%2Fb", "..", "%00", &"x".repeat(129)] {
@@ -327,7 +327,7 @@ async fn a_bad_tag_among_several_is_not_set() {
 }
 
 #[tokio::test]
-async fn a_manifest_at_the_wrong_digest_is_refused_and_leaves_nothing() {
+async fn manifest_at_the_wrong_digest_is_refused_and_leaves_nothing() {
     let server = TestServer::start().await;
     let body = empty_index("right");
     for wrong in [digest("wrong"), digest512("wrong")] {
@@ -376,7 +376,7 @@ async fn every_missing_child_of_an_index_is_named() {
 }
 
 #[tokio::test]
-async fn a_deleted_blob_is_missing() {
+async fn deleted_blob_is_missing() {
     let server = TestServer::start().await;
     let config = server.push_blob("app", "{}").await;
     server.delete(&format!("/v2/app/blobs/{config}")).await.expect(202);
@@ -404,7 +404,7 @@ async fn foreign_layers_by_url_need_not_be_stored() {
 }
 
 #[tokio::test]
-async fn a_subject_is_acknowledged_whether_it_is_here_or_not() {
+async fn subject_is_acknowledged_whether_it_exists_or_not() {
     let server = TestServer::start().await;
     let subject = image(&server, "app", "subject").await;
     for (tag, subject) in [
@@ -475,7 +475,7 @@ async fn malformed_manifest_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_in_another_case_or_twice_is_refused_and_named() {
+async fn key_in_another_case_or_twice_is_refused_and_named() {
     let server = TestServer::start().await;
     server.push_blob("app", "{}").await;
     server.push_blob("app", "layer").await;
@@ -533,7 +533,7 @@ async fn lists_that_are_null_or_missing_are_empty() {
 }
 
 #[tokio::test]
-async fn an_index_may_list_blobs_of_its_repository() {
+async fn index_may_list_blobs_of_its_repository() {
     let server = TestServer::start().await;
     server.push_blob("app", "cache").await;
     server.push_blob("app", "layer").await;
@@ -552,7 +552,7 @@ async fn an_index_may_list_blobs_of_its_repository() {
 }
 
 #[tokio::test]
-async fn a_media_type_that_contradicts_is_refused() {
+async fn contradictory_media_type_is_refused() {
     let server = TestServer::start().await;
     let Image { manifest, .. } = image(&server, "app", "image").await;
     let index = index_of(OCI_INDEX, &[(OCI_MANIFEST, &manifest)]);
@@ -570,7 +570,7 @@ async fn a_media_type_that_contradicts_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_of_another_kind_is_refused_even_without_media_type() {
+async fn body_of_another_kind_is_refused_even_without_media_type() {
     let server = TestServer::start().await;
     let Image { manifest, .. } = image(&server, "app", "image").await;
     let index = index_of(OCI_INDEX, &[(OCI_MANIFEST, &manifest)]);
@@ -585,7 +585,7 @@ async fn a_body_of_another_kind_is_refused_even_without_media_type() {
 }
 
 #[tokio::test]
-async fn a_signed_manifest_of_old_is_refused() {
+async fn schema_1_manifest_is_refused() {
     let server = TestServer::start().await;
     let old =
         json!({ "schemaVersion": 1, "name": "app", "tag": "old", "fsLayers": [] }).to_string();
@@ -604,7 +604,7 @@ async fn a_signed_manifest_of_old_is_refused() {
 }
 
 #[tokio::test]
-async fn an_unknown_manifest_is_unknown() {
+async fn unknown_manifest_is_unknown() {
     let server = TestServer::start().await;
     trifle(&server, "app", "latest").await;
     for reference in ["other", &digest("other"), &digest512("other")] {
@@ -621,7 +621,7 @@ async fn an_unknown_manifest_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_manifest_is_private_to_its_repository() {
+async fn manifest_is_private_to_its_repository() {
     let server = TestServer::start().await;
     let digest = trifle(&server, "team/a", "latest").await;
     trifle(&server, "team/b", "other").await;
@@ -637,7 +637,7 @@ async fn a_manifest_is_private_to_its_repository() {
 }
 
 #[tokio::test]
-async fn a_deleted_tag_leaves_the_manifest_and_its_other_tags() {
+async fn deleted_tag_leaves_the_manifest_and_its_other_tags() {
     let server = TestServer::start().await;
     let body = empty_index("body");
     for tag in ["one", "two"] {
@@ -658,7 +658,7 @@ async fn a_deleted_tag_leaves_the_manifest_and_its_other_tags() {
 }
 
 #[tokio::test]
-async fn a_deleted_manifest_takes_its_tags_along() {
+async fn deleted_manifest_loses_its_tags() {
     let server = TestServer::start().await;
     let body = empty_index("body");
     for tag in ["one", "two"] {
@@ -666,7 +666,7 @@ async fn a_deleted_manifest_takes_its_tags_along() {
         answer.expect(201);
     }
     let other = trifle(&server, "app", "other").await;
-    // A tag that once named it and has moved stays.
+    // A tag that has moved to another manifest stays.
     let answer = server.push_manifest("app", "moved", OCI_INDEX, body.clone()).await;
     answer.expect(201);
     let moved = trifle(&server, "app", "moved").await;
@@ -691,7 +691,7 @@ async fn a_deleted_manifest_takes_its_tags_along() {
 }
 
 #[tokio::test]
-async fn a_deleted_manifest_leaves_its_blobs_and_other_repositories() {
+async fn deleted_manifest_leaves_its_blobs_and_other_repositories() {
     let server = TestServer::start().await;
     let image = image(&server, "app", "latest").await;
     trifle(&server, "app", "stays").await;
@@ -722,7 +722,7 @@ async fn with_deletion_disabled_manifests_and_tags_stay() {
 }
 
 #[tokio::test]
-async fn a_manifest_that_breaks_off_is_not_stored() {
+async fn interrupted_manifest_is_not_stored() {
     let server = TestServer::start().await;
     let body = empty_index("whole");
     let head = format!(
@@ -736,7 +736,7 @@ async fn a_manifest_that_breaks_off_is_not_stored() {
 }
 
 #[tokio::test]
-async fn pushes_to_one_tag_at_once_leave_one_of_them() {
+async fn concurrent_pushes_of_one_tag_leave_one_of_them() {
     let server = TestServer::start().await;
     let bodies: Vec<_> = (0..6).map(|number| empty_index(&number.to_string())).collect();
     let pushes =
@@ -753,7 +753,7 @@ async fn pushes_to_one_tag_at_once_leave_one_of_them() {
 }
 
 #[tokio::test]
-async fn a_method_that_manifests_do_not_have_is_unsupported() {
+async fn method_that_manifests_do_not_have_is_unsupported() {
     let server = TestServer::start().await;
     trifle(&server, "app", "latest").await;
     for method in ["POST", "PATCH"] {

@@ -68,7 +68,7 @@ async fn resume(server: &TestServer, location: &str, bytes: &[u8], digest: &str)
 }
 
 #[tokio::test]
-async fn a_session_starts_empty() {
+async fn session_starts_empty() {
     let server = TestServer::start().await;
     let answer = server.post("/v2/app/blobs/uploads/").await.expect(202);
     assert_eq!(answer.header("range"), "0-0");
@@ -86,7 +86,7 @@ async fn a_session_starts_empty() {
 }
 
 #[tokio::test]
-async fn one_post_pushes_a_blob() {
+async fn single_post_pushes_a_blob() {
     let server = TestServer::start().await;
     for digest in [digest("all at once"), digest512("all at once")] {
         let answer = server
@@ -156,7 +156,7 @@ async fn post_and_put_push_a_blob() {
 }
 
 #[tokio::test]
-async fn a_stream_without_length_is_taken() {
+async fn stream_without_length_is_accepted() {
     let server = TestServer::start().await;
     let bytes = noise(21, 300_000);
     let digest = digest(&bytes);
@@ -172,7 +172,7 @@ async fn a_stream_without_length_is_taken() {
 }
 
 #[tokio::test]
-async fn a_put_without_length_is_taken() {
+async fn put_without_length_is_accepted() {
     let server = TestServer::start().await;
     let bytes = noise(22, 300_000);
     let digest = digest(&bytes);
@@ -223,7 +223,7 @@ async fn chunks_in_order_make_a_blob() {
 }
 
 #[tokio::test]
-async fn a_chunk_out_of_order_is_refused_and_the_session_goes_on() {
+async fn chunk_out_of_order_is_refused_and_the_session_continues() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     server.patch(&location, Some("4-7"), "efgh").await.expect_error(416, ErrorCode::RangeInvalid);
@@ -244,7 +244,7 @@ async fn a_chunk_out_of_order_is_refused_and_the_session_goes_on() {
 
 /// A client that gets the offset can resume there.
 #[tokio::test]
-async fn a_chunk_at_the_wrong_place_is_told_so_before_its_length_is_judged() {
+async fn chunk_at_a_wrong_offset_gets_416_before_its_length_is_checked() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     let start = server.get(&location).await.expect(204);
@@ -272,7 +272,7 @@ async fn a_chunk_at_the_wrong_place_is_told_so_before_its_length_is_judged() {
 }
 
 #[tokio::test]
-async fn a_chunk_names_its_range_in_each_form_that_clients_send() {
+async fn chunk_names_its_range_in_each_form_that_clients_send() {
     let server = TestServer::start().await;
     let mut location = server.open_upload("app").await;
     for (range, chunk, told) in [
@@ -307,7 +307,7 @@ async fn a_chunk_names_its_range_in_each_form_that_clients_send() {
 }
 
 #[tokio::test]
-async fn a_stream_out_of_order_is_refused() {
+async fn stream_out_of_order_is_refused() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     server.patch(&location, None, "abcd").await.expect(202);
@@ -318,7 +318,7 @@ async fn a_stream_out_of_order_is_refused() {
 }
 
 #[tokio::test]
-async fn a_final_chunk_out_of_order_is_refused_and_the_session_goes_on() {
+async fn final_chunk_out_of_order_is_refused_and_the_session_continues() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     server.patch(&location, Some("0-3"), "abcd").await.expect(202);
@@ -345,7 +345,7 @@ async fn a_final_chunk_out_of_order_is_refused_and_the_session_goes_on() {
 }
 
 #[tokio::test]
-async fn a_chunk_whose_length_is_not_its_range_is_refused_and_the_session_goes_on() {
+async fn chunk_whose_length_contradicts_its_range_is_refused_and_the_session_continues() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     server.patch(&location, Some("0-3"), "abcd").await.expect(202);
@@ -421,7 +421,7 @@ async fn put_with_a_malformed_digest_is_refused() {
 }
 
 #[tokio::test]
-async fn a_cancelled_upload_is_gone() {
+async fn cancelled_upload_is_unknown() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     server.patch(&location, None, "abcd").await.expect(202);
@@ -438,14 +438,14 @@ async fn a_cancelled_upload_is_gone() {
 
 /// Content and sessions are two things: an upload can be abandoned with deletion disabled.
 #[tokio::test]
-async fn an_upload_can_be_cancelled_with_deletion_disabled() {
+async fn upload_can_be_cancelled_with_deletion_disabled() {
     let server = TestServer::with(|config| config.storage.delete.enabled = false).await;
     let location = server.open_upload("app").await;
     server.delete(&location).await.expect(204);
 }
 
 #[tokio::test]
-async fn a_session_that_never_was_is_unknown() {
+async fn session_that_was_never_opened_is_unknown() {
     let server = TestServer::start().await;
     server.push_blob("app", "something").await;
     let target = "/v2/app/blobs/uploads/7e8d4bd4-4a3f-4c5e-9b3e-0123456789ab";
@@ -458,7 +458,7 @@ async fn a_session_that_never_was_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_session_name_cannot_lead_elsewhere() {
+async fn session_id_cannot_name_another_path() {
     let server = TestServer::start().await;
     let image = crate::support::image(&server, "app", "latest").await;
     let before = files(&server.tree());
@@ -475,7 +475,7 @@ async fn a_session_name_cannot_lead_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_session_is_unknown_to_other_repositories() {
+async fn session_is_unknown_to_other_repositories() {
     let server = TestServer::start().await;
     server.push_blob("other", "something").await;
     let location = server.open_upload("app").await;
@@ -493,7 +493,7 @@ async fn a_session_is_unknown_to_other_repositories() {
 }
 
 #[tokio::test]
-async fn a_blob_is_mounted_from_a_repository_that_has_it() {
+async fn blob_is_mounted_from_a_repository_that_has_it() {
     let server = TestServer::start().await;
     for digest in [digest("shared"), digest512("shared")] {
         server
@@ -515,7 +515,7 @@ async fn a_blob_is_mounted_from_a_repository_that_has_it() {
 }
 
 #[tokio::test]
-async fn a_mount_from_a_repository_that_lacks_the_blob_opens_a_session() {
+async fn mount_from_a_repository_that_lacks_the_blob_opens_a_session() {
     let server = TestServer::start().await;
     let wanted = digest("wanted");
     server.push_blob("lacks", "something").await;
@@ -535,7 +535,7 @@ async fn a_mount_from_a_repository_that_lacks_the_blob_opens_a_session() {
 }
 
 #[tokio::test]
-async fn a_mount_without_source_gives_the_blob_or_a_session() {
+async fn mount_without_source_gives_the_blob_or_a_session() {
     let server = TestServer::start().await;
     let known = server.push_blob("somewhere", "known").await;
     let target = format!("/v2/to/blobs/uploads/?mount={known}");
@@ -556,7 +556,7 @@ async fn a_mount_without_source_gives_the_blob_or_a_session() {
 }
 
 #[tokio::test]
-async fn a_deleted_blob_cannot_be_mounted_from_where_it_was() {
+async fn deleted_blob_cannot_be_mounted_from_its_repository() {
     let server = TestServer::start().await;
     let digest = server.push_blob("from", "gone").await;
     server.delete(&format!("/v2/from/blobs/{digest}")).await.expect(202);
@@ -590,7 +590,7 @@ async fn sha512_is_pushed_in_chunks_with_and_without_the_hint() {
 }
 
 #[tokio::test]
-async fn sha512_goes_on_after_a_restart() {
+async fn sha512_upload_is_resumed_after_a_restart() {
     let server = TestServer::start().await;
     let bytes = noise(24, 200_000);
     let digest = digest512(&bytes);
@@ -608,7 +608,7 @@ async fn sha512_goes_on_after_a_restart() {
 }
 
 #[tokio::test]
-async fn an_algorithm_that_is_not_known_is_refused() {
+async fn unknown_algorithm_is_refused() {
     let server = TestServer::start().await;
     for algorithm in ["md5", "sha384", "nonsense"] {
         let target = format!("/v2/app/blobs/uploads/?digest-algorithm={algorithm}");
@@ -618,7 +618,7 @@ async fn an_algorithm_that_is_not_known_is_refused() {
 }
 
 #[tokio::test]
-async fn a_session_goes_on_after_a_restart() {
+async fn session_is_resumed_after_a_restart() {
     let server = TestServer::start().await;
     let bytes = noise(25, 50_000);
     let location = path(&server.open_upload("app").await);
@@ -633,7 +633,7 @@ async fn a_session_goes_on_after_a_restart() {
 /// A kill after the data has become a blob and before the rest of the session is removed: the saved
 /// hasher then covers bytes that the session no longer has.
 #[tokio::test]
-async fn a_saved_hasher_is_not_used_for_other_bytes() {
+async fn saved_hasher_is_not_used_for_other_bytes() {
     let first = noise(31, 5 << 20);
     let mut other = first.clone();
     other[0] ^= 1;
@@ -675,29 +675,29 @@ async fn breaks_and_goes_on(length: usize, sent: usize, restart: bool) {
 }
 
 #[tokio::test]
-async fn a_small_upload_that_breaks_goes_on() {
+async fn small_interrupted_upload_is_resumed() {
     breaks_and_goes_on(300_000, 123_457, false).await;
 }
 
 #[tokio::test]
-async fn a_small_upload_that_breaks_goes_on_after_a_restart() {
+async fn small_interrupted_upload_is_resumed_after_a_restart() {
     breaks_and_goes_on(300_000, 123_457, true).await;
 }
 
 #[tokio::test]
-async fn a_large_upload_that_breaks_goes_on() {
+async fn large_interrupted_upload_is_resumed() {
     breaks_and_goes_on(12 << 20, (11 << 20) + 77, false).await;
 }
 
 #[tokio::test]
-async fn a_large_upload_that_breaks_goes_on_after_a_restart() {
+async fn large_interrupted_upload_is_resumed_after_a_restart() {
     breaks_and_goes_on(12 << 20, (11 << 20) + 77, true).await;
 }
 
 /// Over HTTP/2 the stream is reset while the connection lives. Bytes under way may be lost, but the
 /// offset that the server then reports is right.
 #[tokio::test]
-async fn a_reset_stream_goes_on_after_a_restart() {
+async fn upload_of_a_reset_stream_is_resumed_after_a_restart() {
     for (length, sent) in [(300_000, 200_000), (12 << 20, 11 << 20)] {
         let server = TestServer::start().await;
         let bytes = noise(27, length);
@@ -714,7 +714,7 @@ async fn a_reset_stream_goes_on_after_a_restart() {
 }
 
 #[tokio::test]
-async fn room_made_for_an_upload_is_given_back_when_it_breaks() {
+async fn reserved_space_is_returned_when_an_upload_is_interrupted() {
     let server = TestServer::start().await;
     let location = path(&server.open_upload("app").await);
     let head = format!("PATCH {location}\r\ncontent-length: {}\r\n", 64 << 20);
@@ -728,7 +728,7 @@ async fn room_made_for_an_upload_is_given_back_when_it_breaks() {
 }
 
 #[tokio::test]
-async fn an_upload_may_break_many_times() {
+async fn upload_may_be_interrupted_many_times() {
     let server = TestServer::start().await;
     let bytes = noise(28, 3 << 20);
     let location = path(&server.open_upload("app").await);
@@ -748,7 +748,7 @@ async fn an_upload_may_break_many_times() {
 }
 
 #[tokio::test]
-async fn a_closing_put_that_breaks_makes_no_blob_and_goes_on() {
+async fn interrupted_final_put_makes_no_blob_and_can_be_resumed() {
     let server = TestServer::start().await;
     let bytes = noise(29, 500_000);
     let digest = digest(&bytes);
@@ -763,7 +763,7 @@ async fn a_closing_put_that_breaks_makes_no_blob_and_goes_on() {
 
 /// The digest is that of the part that arrived: a truncated body is not the blob.
 #[tokio::test]
-async fn a_post_that_breaks_makes_no_blob() {
+async fn interrupted_post_makes_no_blob() {
     let server = TestServer::start().await;
     let bytes = noise(30, 100_000);
     let part = digest(&bytes[..50_000]);
@@ -816,7 +816,7 @@ async fn concurrent_pushes_of_one_blob_both_succeed() {
 }
 
 #[tokio::test]
-async fn an_empty_blob_is_pushed_by_post_and_put() {
+async fn empty_blob_is_pushed_by_post_and_put() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     let digest = digest("");
@@ -836,7 +836,7 @@ async fn upload_of_one_byte_can_be_resumed() {
 
 /// The interrupted client returns without a restart of the server.
 #[tokio::test]
-async fn a_reset_stream_goes_on_at_once() {
+async fn upload_of_a_reset_stream_is_resumed_at_once() {
     for (length, sent) in [(300_000, 200_000), (12 << 20, 11 << 20)] {
         let server = TestServer::start().await;
         let bytes = noise(33, length);

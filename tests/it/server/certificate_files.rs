@@ -99,7 +99,7 @@ async fn serves(folder: &Folder, certificate: &str, key: &str) -> StatusCode {
 }
 
 #[tokio::test]
-async fn a_chain_is_served_whole_however_its_file_is_written() {
+async fn chain_is_served_whole_however_its_file_is_written() {
     let Some(folder) = Folder::with_chain() else { return };
     let [root, middle, leaf] = ["root.crt", "middle.crt", "leaf.crt"].map(|name| folder.read(name));
     let key = folder.read("leaf.key");
@@ -140,7 +140,7 @@ async fn a_chain_is_served_whole_however_its_file_is_written() {
 }
 
 #[test]
-fn a_chain_in_another_order_is_noted_and_one_in_order_is_not() {
+fn chain_in_another_order_is_reported_and_one_in_order_is_not() {
     let Some(folder) = Folder::with_chain() else { return };
     let [root, middle, leaf] = ["root.crt", "middle.crt", "leaf.crt"].map(|name| folder.read(name));
     folder.write("chain.pem", format!("{root}{middle}{leaf}").as_bytes());
@@ -158,7 +158,7 @@ fn command(told: &str) -> &str {
 }
 
 #[test]
-fn a_certificate_that_no_client_takes_is_refused_with_the_command_that_makes_another() {
+fn certificate_that_clients_refuse_is_refused_with_the_command_that_makes_another() {
     let Some(folder) = Folder::with_chain() else { return };
     // Without extensions, OpenSSL makes version 1.
     folder.issues("one", "middle", "rsa:2048", "-days 9");
@@ -186,7 +186,7 @@ fn a_certificate_that_no_client_takes_is_refused_with_the_command_that_makes_ano
 }
 
 #[test]
-fn a_file_of_another_form_is_named_with_the_command_that_makes_pem_of_it() {
+fn file_of_another_format_is_named_with_the_command_that_converts_it() {
     let Some(folder) = Folder::with_chain() else { return };
     folder.runs("openssl x509 -in leaf.crt -outform der -out leaf.der");
     folder.runs("openssl pkey -in leaf.key -outform der -out key.der");
@@ -227,7 +227,7 @@ fn a_file_of_another_form_is_named_with_the_command_that_makes_pem_of_it() {
 }
 
 #[test]
-fn an_expired_certificate_is_served_and_warned_of() {
+fn expired_certificate_is_served_with_a_warning() {
     let Some(folder) = Folder::with_chain() else { return };
     folder.issues("over", "middle", "rsa:2048", "-days -1 -extfile leaf.ext");
     let (code, told) = folder.check("over.crt", "over.key");
@@ -240,7 +240,7 @@ fn an_expired_certificate_is_served_and_warned_of() {
 }
 
 #[test]
-fn a_key_of_another_certificate_is_named_with_both_files() {
+fn key_of_another_certificate_is_named_with_both_files() {
     let Some(folder) = Folder::with_chain() else { return };
     let (code, told) = folder.check("leaf.crt", "middle.key");
     assert_eq!(code, 1, "{told}");
@@ -248,7 +248,7 @@ fn a_key_of_another_certificate_is_named_with_both_files() {
 }
 
 #[test]
-fn a_check_names_everything_that_cannot_be_used_with_its_line() {
+fn check_reports_every_fault_with_its_line() {
     let folder = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
@@ -309,7 +309,7 @@ health:
 }
 
 #[test]
-fn a_check_of_the_configuration_of_a_server_that_runs_is_no_problem() {
+fn check_succeeds_beside_a_running_server() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let yaml = format!(

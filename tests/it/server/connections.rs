@@ -74,7 +74,7 @@ fn limited(limit: u32) -> impl FnOnce(&mut Config) {
 }
 
 #[tokio::test]
-async fn a_client_waits_where_users_have_all_connections() {
+async fn client_waits_while_users_have_all_connections() {
     let server = TestServer::with(limited(2)).await;
     let connections = || server.app().connections();
     let first = known(&server, [127, 0, 0, 2]).await;
@@ -108,7 +108,7 @@ async fn silent(server: &TestServer, from: [u8; 4]) -> TcpStream {
 /// One address opens as many connections as it can, silent ones first, and then ones with a request
 /// that needs no password.
 #[tokio::test]
-async fn an_address_without_a_password_has_a_share_and_another_logs_in_and_pulls_at_once() {
+async fn unauthenticated_address_has_a_share_and_another_logs_in_and_pulls_at_once() {
     let server = TestServer::with(limited(60)).await;
     let digest = server.push_blob("app", "content").await;
     let connections = || server.app().connections();
@@ -168,7 +168,7 @@ async fn connections_of_users_are_never_closed_for_strangers() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_trusted_has_more_than_an_address_and_no_more_than_all() {
+async fn trusted_proxy_has_more_connections_than_an_address_and_at_most_all() {
     let server = TestServer::with(|config| {
         limited(60)(config);
         config.http.server.maxconnectionsperaddress = NonZeroU32::new(3);
@@ -327,7 +327,7 @@ async fn metrics_say_how_many_connections_there_are_and_how_many_passwords_were_
 }
 
 #[tokio::test]
-async fn default_connection_limit_is_what_descriptors_allow() {
+async fn default_connection_limit_follows_from_the_descriptor_limit() {
     let server = TestServer::start().await;
     let limit = server.app().connections().limit;
     assert!((1..=10_000).contains(&limit), "{limit}");
@@ -342,7 +342,7 @@ fn computed(process: &Process) -> u64 {
 }
 
 #[tokio::test]
-async fn a_server_without_descriptors_rests_says_so_once_and_goes_on_when_there_are_some() {
+async fn server_without_descriptors_logs_it_once_and_accepts_again_later() {
     let server = Process::start(&[("REGISTRY_HTTP_MAXCONNECTIONS", "1000")]);
     server.request("GET", "/v2/").answer().await.expect(200);
     let pid = Pid::from_raw(server.id().try_into().unwrap());
@@ -367,7 +367,7 @@ async fn a_server_without_descriptors_rests_says_so_once_and_goes_on_when_there_
 }
 
 #[tokio::test]
-async fn a_user_has_so_many_uploads_open_and_no_more() {
+async fn open_uploads_of_a_user_are_limited() {
     let server = TestServer::with(|config| {
         config.uploads = http::UploadsOptions { maxopen: 3, ..http::UploadsOptions::default() };
         let portcullis::gate::Options::Htpasswd(options) = &config.auth else { unreachable!() };

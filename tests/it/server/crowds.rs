@@ -27,7 +27,7 @@ fn content(server: &TestServer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_crowd_that_pushes_the_same_blob_has_it() {
+async fn concurrent_pushes_of_the_same_blob_all_succeed() {
     let server = acquainted().await;
     let bytes = noise(71, 300_000);
     let digest = digest(&bytes);
@@ -41,7 +41,7 @@ async fn a_crowd_that_pushes_the_same_blob_has_it() {
 }
 
 #[tokio::test]
-async fn a_crowd_that_pushes_the_same_tag_leaves_one_of_theirs() {
+async fn many_concurrent_pushes_of_one_tag_leave_one_of_them() {
     let server = acquainted().await;
     let body = |nth: usize| empty_index(&format!("client {nth}"));
     let push = |nth| server.push_manifest("app", "latest", OCI_INDEX, body(nth));
@@ -64,7 +64,7 @@ async fn a_crowd_that_pushes_the_same_tag_leaves_one_of_theirs() {
 }
 
 #[tokio::test]
-async fn one_of_many_writers_to_a_session_wins() {
+async fn one_of_many_writers_to_a_session_succeeds() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     let chunk = |nth: usize| noise(nth as u64 + 1000, 50_000);
@@ -87,7 +87,7 @@ async fn one_of_many_writers_to_a_session_wins() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_closed_and_cancelled_at_once_is_one_of_both() {
+async fn session_is_either_finished_or_cancelled_by_concurrent_requests() {
     let server = TestServer::start().await;
     for nth in 0..8 {
         let bytes = format!("content {nth}");
@@ -106,7 +106,7 @@ async fn a_session_that_is_closed_and_cancelled_at_once_is_one_of_both() {
 }
 
 #[tokio::test]
-async fn a_blob_that_is_deleted_while_it_is_pulled_comes_whole() {
+async fn blob_deleted_during_a_pull_arrives_whole() {
     let server = TestServer::start().await;
     let bytes = noise(72, 16 << 20);
     let digest = server.push_blob("app", bytes.clone()).await;
@@ -122,7 +122,7 @@ async fn a_blob_that_is_deleted_while_it_is_pulled_comes_whole() {
 }
 
 #[tokio::test]
-async fn a_manifest_that_is_deleted_and_pushed_while_it_is_pulled_is_whole_or_absent() {
+async fn manifest_deleted_and_pushed_during_pulls_is_whole_or_absent() {
     let server = TestServer::start().await;
     let image = image(&server, "app", "latest").await;
     let target = format!("/v2/app/manifests/{}", image.digest);

@@ -45,7 +45,7 @@ async fn response(stream: &mut raw::Stream) -> String {
 }
 
 #[tokio::test]
-async fn the_answer_leaves_at_once_and_the_connection_stays_when_the_body_comes() {
+async fn early_response_leaves_at_once_and_the_connection_stays_if_the_body_arrives() {
     let server = TestServer::start().await;
     let mut stream = server.connect(&[]).await;
     for _ in 0..3 {
@@ -60,7 +60,7 @@ async fn the_answer_leaves_at_once_and_the_connection_stays_when_the_body_comes(
 }
 
 #[tokio::test]
-async fn an_answer_says_that_it_is_the_last_where_the_body_is_not_going_to_be_read() {
+async fn early_response_ends_keep_alive_if_the_body_is_not_read() {
     let server = TestServer::start().await;
     for headers in [
         "content-length: 100000000",
@@ -78,7 +78,7 @@ async fn an_answer_says_that_it_is_the_last_where_the_body_is_not_going_to_be_re
 
 /// As most clients do: they read the response after they have sent the last byte.
 #[tokio::test]
-async fn an_answer_waits_for_a_client_that_sends_everything_first() {
+async fn early_response_waits_for_a_client_that_sends_everything_first() {
     let server = TestServer::start().await;
     let chunk = [format!("{MUCH:x}\r\n").into_bytes(), vec![b'x'; MUCH]].concat();
     for (headers, body) in [

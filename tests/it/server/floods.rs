@@ -141,7 +141,7 @@ async fn uploads_that_are_reset_leave_no_file_open() {
 
 /// The log must show that they happened.
 #[tokio::test]
-async fn a_request_whose_client_goes_before_the_answer_is_logged() {
+async fn request_whose_client_disconnects_before_the_response_is_logged() {
     let server = Process::start(&[]);
     let mut connection = Connection::open(server.addr, &server.ca(), &empty_settings()).await;
     // From then on no request waits for bcrypt, and requests begin in their order.
@@ -162,7 +162,7 @@ async fn a_request_whose_client_goes_before_the_answer_is_logged() {
 }
 
 #[tokio::test]
-async fn a_head_that_never_ends_ends_the_connection() {
+async fn endless_head_ends_the_connection() {
     let before = Before::start().await;
     for continuation in [vec![0; 16_384], h2::block("GET", "/v2/", &[]), Vec::new()] {
         let block = h2::block("GET", "/v2/", &[]);
@@ -177,7 +177,7 @@ async fn a_head_that_never_ends_ends_the_connection() {
 
 /// A few bytes that stand for many: one large header in the table, referenced again and again.
 #[tokio::test]
-async fn a_head_that_unpacks_to_megabytes_is_refused() {
+async fn head_that_decompresses_to_megabytes_is_refused() {
     let before = Before::start().await;
     let pieces = (0..40).map(h2::number).flat_map(|stream| {
         let mut block = h2::block("GET", "/v2/", &[]);
@@ -195,7 +195,7 @@ async fn a_head_that_unpacks_to_megabytes_is_refused() {
 }
 
 #[tokio::test]
-async fn a_head_of_megabytes_is_refused_in_http_2() {
+async fn head_of_megabytes_is_refused_in_http_2() {
     let server = TestServer::start().await;
     let long = "x".repeat(60_000);
     for more in [vec![("x-long", long.as_str())], vec![("x-short", "x"); 3_000]] {
@@ -278,7 +278,7 @@ async fn window_updates_for_bytes_taken_do_not_end_the_connection() {
 
 /// The client sends requests and does not read.
 #[tokio::test]
-async fn answers_that_nobody_reads_do_not_heap_up() {
+async fn unread_responses_are_bounded() {
     let before = Before::start().await;
     let Connection { reader, mut writer } =
         Connection::open(before.server.addr, &before.server.ca(), &empty_settings()).await;
@@ -366,7 +366,7 @@ async fn pulls_that_are_not_taken_hold_little() {
 
 /// Each has a head of 15 KB in twenty bytes, and all wait for one bcrypt.
 #[tokio::test]
-async fn ten_thousand_who_wait_for_one_password_check_hold_little() {
+async fn ten_thousand_requests_that_wait_for_one_password_check_use_little_memory() {
     let quiet = [("REGISTRY_LOG_ACCESSLOG_DISABLED", "true")];
     // A second of work each: later requests would wait for all of them.
     let server = Process::prepared(&quiet, |users| {
@@ -419,7 +419,7 @@ async fn ten_thousand_who_wait_for_one_password_check_hold_little() {
 }
 
 #[tokio::test]
-async fn a_window_that_overflows_ends_what_it_is_for() {
+async fn window_overflow_ends_its_stream_or_its_connection() {
     let server = TestServer::start().await;
     for stream in [0, 1] {
         let (addr, ca) = (server.addr(), server.authority());
@@ -437,7 +437,7 @@ async fn a_window_that_overflows_ends_what_it_is_for() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_long_or_has_too_many_headers_is_refused() {
+async fn head_that_is_too_long_or_has_too_many_headers_is_refused() {
     let server = TestServer::start().await;
     let mut many = String::new();
     for nth in 0..500 {
@@ -460,7 +460,7 @@ async fn a_head_that_is_too_long_or_has_too_many_headers_is_refused() {
 
 /// podman sends larger heads over HTTP/1.1 than any client over HTTP/2.
 #[tokio::test]
-async fn a_head_that_is_longer_than_it_may_be_is_answered_with_431_and_a_shorter_one_is_served() {
+async fn head_beyond_the_limit_gets_431_and_a_shorter_one_is_served() {
     let server = TestServer::start().await;
     let user = raw::authorization();
     for (length, over_http1, over_http2) in [
@@ -485,7 +485,7 @@ async fn a_head_that_is_longer_than_it_may_be_is_answered_with_431_and_a_shorter
 }
 
 #[tokio::test]
-async fn the_limit_of_a_head_does_not_depend_on_the_pieces_in_which_it_comes() {
+async fn limit_of_a_head_does_not_depend_on_the_pieces_in_which_it_comes() {
     let server = TestServer::start().await;
     let user = raw::authorization();
     let head = |padding: usize| {
@@ -514,7 +514,7 @@ async fn the_limit_of_a_head_does_not_depend_on_the_pieces_in_which_it_comes() {
 }
 
 #[tokio::test]
-async fn a_head_without_end_is_not_kept() {
+async fn endless_http_1_head_is_not_buffered() {
     let before = Before::start().await;
     let mut stream = raw::connect(before.server.addr, &before.server.ca(), &[]).await;
     let _ = stream.write_all(b"GET /v2/ HTTP/1.1\r\nhost: a\r\nx: ").await;
@@ -529,7 +529,7 @@ async fn a_head_without_end_is_not_kept() {
 }
 
 #[tokio::test]
-async fn connections_that_say_nothing_keep_nobody_out() {
+async fn silent_connections_do_not_keep_other_clients_out() {
     let before = Before::start().await;
     let mut silent = Vec::new();
     for nth in 0..300 {
@@ -606,7 +606,7 @@ fn remembered(agent: &[u8]) -> [Vec<u8>; 2] {
 /// A header value of four kilobytes that is sent once must not be logged for each request, at four
 /// bytes a byte: a client without a password could fill a disk in this way.
 #[tokio::test]
-async fn a_header_that_is_named_by_one_byte_is_not_written_by_thousands() {
+async fn indexed_header_is_not_logged_in_full_for_each_request() {
     const REQUESTS: u32 = 400;
     for formatter in ["combined", "json"] {
         let server = Process::start(&[("REGISTRY_LOG_ACCESSLOG_FORMATTER", formatter)]);

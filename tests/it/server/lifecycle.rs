@@ -69,7 +69,7 @@ fn localhost() -> ServerName<'static> {
 }
 
 #[tokio::test]
-async fn a_client_gets_aes_128_if_it_can_and_chacha20_if_it_likes_that_best() {
+async fn cipher_suite_is_aes_128_or_chacha20_where_the_client_prefers_it() {
     use rustls::crypto::aws_lc_rs::cipher_suite::*;
     let server = TestServer::start().await;
     let chosen = async |suites: &[SupportedCipherSuite]| {
@@ -126,7 +126,7 @@ async fn tls_1_2_is_spoken_with_the_suites_of_the_list_and_tls_1_3_with_all() {
 }
 
 #[tokio::test]
-async fn plain_http_on_the_tls_port_is_told_so_in_clear_text() {
+async fn plain_http_on_the_tls_port_gets_400_in_plain_text() {
     let server = TestServer::start().await;
     let mut stream = connect(&server).await;
     stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
@@ -185,7 +185,7 @@ async fn http_1_and_http_2_are_offered_and_http_2_can_be_disabled() {
 }
 
 #[tokio::test]
-async fn a_session_is_resumed() {
+async fn session_is_resumed() {
     let server = TestServer::start().await;
     let client = tls_client(&ca_of(&server), &[b"http/1.1"]);
     let kind = async || {
@@ -201,7 +201,7 @@ async fn a_session_is_resumed() {
 
 /// Clients of an earlier server have tickets with another cipher suite.
 #[tokio::test]
-async fn a_ticket_of_another_server_does_no_harm() {
+async fn ticket_of_another_server_leads_to_a_full_handshake() {
     let server = TestServer::start().await;
     let ca = ca_of(&server);
     let certificates: Vec<_> = CertificateDer::pem_file_iter(ca.with_file_name("server.crt"))
@@ -236,7 +236,7 @@ async fn a_ticket_of_another_server_does_no_harm() {
 }
 
 #[tokio::test]
-async fn a_version_below_the_minimum_is_refused() {
+async fn version_below_the_minimum_is_refused() {
     let old = || client_builder().tls_version_max(reqwest::tls::Version::TLS_1_2).build().unwrap();
     let server = TestServer::start().await;
     old().get(format!("{}/v2/", server.base)).answer().await.expect(401);
@@ -251,7 +251,7 @@ async fn a_version_below_the_minimum_is_refused() {
 }
 
 #[tokio::test]
-async fn a_changed_certificate_is_in_force_and_a_broken_one_is_not() {
+async fn changed_certificate_is_put_in_force_and_a_broken_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
     authority::ensure(folder.path(), &[]).unwrap();
     let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
@@ -357,7 +357,7 @@ async fn requests_in_flight_are_finished_when_the_server_stops() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_is_asked_whether_it_is_there() {
+async fn silent_connection_has_tcp_keepalive() {
     let server = TestServer::start().await;
     let client = tls_client(&ca_of(&server), &[b"h2"]);
     let stream = client.connect(localhost(), connect(&server).await).await.unwrap();

@@ -129,7 +129,7 @@ async fn clients_of_every_kind_believe_the_certificate_of_a_server() {
 }
 
 #[test]
-fn a_name_outside_is_refused_and_the_command_in_the_message_makes_another_authority() {
+fn excluded_name_is_refused_with_the_command_that_makes_another_authority() {
     let folder = tempfile::tempdir().unwrap();
     made(folder.path());
     let before = crate::support::server::contents(folder.path());
@@ -151,7 +151,7 @@ fn a_name_outside_is_refused_and_the_command_in_the_message_makes_another_author
 }
 
 #[test]
-fn a_server_starts_without_the_authoritys_key_and_says_when_its_certificate_ends() {
+fn server_starts_without_the_authoritys_key_and_says_when_its_certificate_ends() {
     let folder = tempfile::tempdir().unwrap();
     for (days, is_told) in [("90", false), ("20", true)] {
         let (done, told) = certs(folder.path(), &["--days", days]);

@@ -103,7 +103,7 @@ async fn client_that_hangs_up_at_any_stage_leaves_nothing_half_done() {
 }
 
 #[tokio::test]
-async fn client_that_hangs_up_while_pulling_frees_what_was_held() {
+async fn pull_whose_client_disconnects_frees_its_resources() {
     let server = Process::start(&[]);
     let bytes = noise(70, 8 << 20);
     let target = format!("/v2/app/blobs/uploads/?digest={}", digest(&bytes));
@@ -195,7 +195,7 @@ async fn chunk_size_malformed_is_refused_and_nothing_is_stored() {
 
 /// HTTP/2 knows where a body ends without its length, so a length can be contradicted.
 #[tokio::test]
-async fn a_stream_that_is_not_as_long_as_it_says_makes_no_blob() {
+async fn stream_that_contradicts_its_content_length_makes_no_blob() {
     let server = TestServer::start().await;
     let (addr, ca) = (server.addr(), server.authority());
     for (sent, length) in [("abcd", "3"), ("abcd", "5"), ("", "4"), ("abcd", "0")] {
@@ -277,7 +277,7 @@ async fn content_range_impossible_adds_nothing() {
 
 /// An announced length must not fill the disk.
 #[tokio::test]
-async fn a_huge_length_is_refused_or_waits_without_taking_room() {
+async fn huge_length_is_refused_or_waits_without_taking_room() {
     use std::os::unix::fs::MetadataExt as _;
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;

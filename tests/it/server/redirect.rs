@@ -25,7 +25,7 @@ async fn ask(server: &TestServer, head: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_client_is_sent_to_the_same_place_by_https() {
+async fn client_is_redirected_to_the_same_target_by_https() {
     let server = start(|_| {}).await;
     let port = server.addr().port();
     for (head, location) in [
@@ -106,7 +106,7 @@ async fn redirect_listener_checks_no_password() {
 }
 
 #[tokio::test]
-async fn the_host_of_the_configuration_is_where_clients_are_sent() {
+async fn clients_are_redirected_to_the_configured_host() {
     for (host, location) in [
         ("https://r.example", "https://r.example/v2/?a"),
         ("r.example:8443/", "https://r.example:8443/v2/?a"),
@@ -121,7 +121,7 @@ async fn the_host_of_the_configuration_is_where_clients_are_sent() {
 }
 
 #[tokio::test]
-async fn a_connection_is_for_one_answer_and_ends_with_the_server() {
+async fn connection_ends_after_one_response_and_with_the_server() {
     let server = start(|_| {}).await;
     let two = "GET /a HTTP/1.1\r\nHost: r\r\n\r\nGET /b HTTP/1.1\r\nHost: r\r\n";
     let answer = ask(&server, two).await;
@@ -133,7 +133,7 @@ async fn a_connection_is_for_one_answer_and_ends_with_the_server() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_named_with_its_key_and_nothing_is_left_running() {
+async fn address_in_use_is_named_with_its_key_and_nothing_is_left_running() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut config = server::config(folder.path());

@@ -50,7 +50,7 @@ fn known() -> String {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_a_file_serves_and_goes_with_the_server() {
+async fn unix_socket_is_served_and_removed_with_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
     let server = on_a_file(folder.path(), |_| {}).await;
@@ -63,7 +63,7 @@ async fn a_socket_that_is_a_file_serves_and_goes_with_the_server() {
 }
 
 #[tokio::test]
-async fn tls_is_spoken_through_a_file_where_it_is_not_off() {
+async fn unix_socket_has_tls_unless_it_is_off() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
     let mut tls = TlsOptions::Off;
@@ -112,7 +112,7 @@ async fn client_of_a_unix_socket_is_a_trusted_proxy_where_the_configuration_says
 
 /// Wrong passwords count for each client of a proxy, and together for clients without an address.
 #[tokio::test]
-async fn throttling_behind_a_unix_socket_goes_by_the_address_that_the_proxy_names() {
+async fn throttling_behind_a_unix_socket_uses_the_address_of_the_forwarded_header() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
     let _server = on_a_file(folder.path(), |config| {
@@ -201,7 +201,7 @@ fn serve_on_a_file(socket: PathBuf) -> impl FnOnce(&Path) -> Command {
 }
 
 #[tokio::test]
-async fn systemd_is_told_when_clients_can_connect_and_a_killed_server_leaves_nothing_in_the_way() {
+async fn systemd_is_notified_when_clients_can_connect_and_a_stale_socket_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
     let first = Told::start(folder, serve_on_a_file(socket.clone()));
@@ -240,7 +240,7 @@ fn activated(socket: impl Into<OwnedFd>) -> Told {
 }
 
 #[tokio::test]
-async fn a_socket_that_systemd_passes_is_served() {
+async fn inherited_socket_is_served() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr: SocketAddr = socket.local_addr().unwrap();
     let server = activated(socket.try_clone().unwrap());
@@ -256,7 +256,7 @@ async fn a_socket_that_systemd_passes_is_served() {
 }
 
 #[tokio::test]
-async fn a_file_that_systemd_passes_is_served_and_stays() {
+async fn inherited_unix_socket_is_served_and_its_file_stays() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("passed");
     let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -270,7 +270,7 @@ async fn a_file_that_systemd_passes_is_served_and_stays() {
 }
 
 #[tokio::test]
-async fn a_passed_connection_is_refused_with_what_to_do() {
+async fn inherited_connection_is_refused_with_the_remedy() {
     let (connection, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     let mut server = activated(connection);
     assert_eq!(server.child.wait().unwrap().code(), Some(1));

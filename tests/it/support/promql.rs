@@ -103,7 +103,7 @@ fn matchers(mut rest: &str) -> (Vec<(String, String, String)>, &str) {
 }
 
 #[test]
-fn a_query_names_what_it_asks_for() {
+fn query_yields_the_names_of_its_metrics() {
     let query = Query::parse(
         "histogram_quantile(0.99, sum by (le, a) (rate(x_bucket{a=~\"$a\", b!=\"c}\"}[$__i]))) \
          / on(d) group_left y offset 5m > bool 3 or vector(0)",

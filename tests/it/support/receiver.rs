@@ -44,7 +44,7 @@ pub struct Got {
 }
 
 impl Got {
-    /// The one event in it.
+    /// The only event in the body.
     #[track_caller]
     pub fn event(&self) -> Value {
         let envelope: Value = serde_json::from_slice(&self.body).unwrap();

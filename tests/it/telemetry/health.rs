@@ -29,7 +29,7 @@ async fn health(server: &TestServer) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn a_file_takes_the_server_out_of_service_while_it_is_there() {
+async fn file_takes_the_server_out_of_service_while_it_exists() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("down");
     let server = TestServer::with(|config| {
@@ -54,7 +54,7 @@ async fn a_file_takes_the_server_out_of_service_while_it_is_there() {
 }
 
 #[tokio::test]
-async fn storage_that_is_gone_takes_the_server_out_of_service_until_it_is_back() {
+async fn missing_storage_takes_the_server_out_of_service_until_it_is_back() {
     let server = TestServer::with(|config| {
         config.http.api.debug.addr = "127.0.0.1:0".to_owned();
         let enabled = health::StorageOptions { enabled: true, interval: OFTEN, threshold: 0 };

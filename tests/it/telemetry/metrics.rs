@@ -142,7 +142,7 @@ fn described(page: &str) -> BTreeMap<String, (String, BTreeSet<String>, String)>
 }
 
 #[tokio::test]
-async fn the_page_describes_what_is_exposed_and_nothing_else() {
+async fn page_describes_exactly_the_exposed_metrics() {
     let page = fs::read_to_string(file(PAGE)).unwrap();
     let described = described(&page);
     let exposed = families(&exposed(&busy_server().await).await);
@@ -216,7 +216,7 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn the_dashboard_asks_for_what_there_is_and_shows_all_that_is_ours() {
+async fn dashboard_queries_existing_metrics_and_shows_all_of_ours() {
     let exposed = families(&exposed(&busy_server().await).await);
     let dashboard: Value = serde_json::from_slice(&fs::read(file(DASHBOARD)).unwrap()).unwrap();
     let mut used = BTreeSet::new();
@@ -259,7 +259,7 @@ async fn the_dashboard_asks_for_what_there_is_and_shows_all_that_is_ours() {
 }
 
 #[test]
-fn the_dashboard_is_one_that_grafana_9_loads() {
+fn dashboard_can_be_loaded_by_grafana_9() {
     let dashboard: Value = serde_json::from_slice(&fs::read(file(DASHBOARD)).unwrap()).unwrap();
     // 36 is the version of Grafana 9.0; later versions migrate it.
     assert!((36..=39).contains(&dashboard["schemaVersion"].as_u64().unwrap()));
@@ -295,7 +295,7 @@ fn the_dashboard_is_one_that_grafana_9_loads() {
 }
 
 #[tokio::test]
-async fn the_alarms_of_the_page_ask_for_what_there_is() {
+async fn alert_rules_of_the_page_query_existing_metrics() {
     let page = fs::read_to_string(file(PAGE)).unwrap();
     let exposed = families(&exposed(&busy_server().await).await);
     let rules: Vec<_> =
@@ -307,7 +307,7 @@ async fn the_alarms_of_the_page_ask_for_what_there_is() {
 }
 
 #[tokio::test]
-async fn runs_of_collection_and_retention_are_counted_with_what_they_deleted() {
+async fn runs_of_collection_and_retention_are_counted_with_their_deletions() {
     let loose = "no manifest names it";
     let server = TestServer::with(|config| {
         expose(config);
@@ -362,7 +362,7 @@ async fn runs_of_collection_and_retention_are_counted_with_what_they_deleted() {
 }
 
 #[tokio::test]
-async fn callers_are_counted_by_what_became_of_them() {
+async fn callers_are_counted_by_outcome() {
     let server = TestServer::with(expose).await;
     let outcomes = async || {
         let text = exposed(&server).await;
@@ -393,7 +393,7 @@ async fn callers_are_counted_by_what_became_of_them() {
 }
 
 #[tokio::test]
-async fn an_upload_is_in_flight_from_its_head_on_and_until_its_client_is_gone() {
+async fn upload_is_in_flight_from_its_head_until_its_client_disconnects() {
     let server = TestServer::with(expose).await;
     let location = server.open_upload("app").await;
     let path = location.strip_prefix(&server.base).unwrap_or(&location);
@@ -428,7 +428,7 @@ async fn callers_are_anonymous_without_authentication() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_certificate_follows_a_reload() {
+async fn end_of_the_certificate_follows_a_reload() {
     let folder = tempfile::tempdir().unwrap();
     authority::ensure(folder.path(), &[]).unwrap();
     let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
