@@ -1,5 +1,5 @@
-//! What the operator sees: the log, on standard error, one line per event; the access log, on
-//! standard output, one line per request; and the metrics.
+//! The log, on standard error, one line per event; the access log, on standard output, one line per
+//! request; and the metrics.
 
 pub mod access;
 mod clip;
@@ -20,7 +20,7 @@ use tracing_subscriber::{Registry, layer::SubscriberExt as _};
 use self::{
     format::LineLayer,
     threshold::Threshold,
-    writer::{LeftOut, Lines, Writer},
+    writer::{Dropped, Lines, Writer},
 };
 
 /// `log`.
@@ -31,27 +31,28 @@ pub struct Options {
     pub accesslog: AccessLogOptions,
     /// The least severe level that is written.
     pub level: Level,
-    /// How a line looks.
+    /// The form of a line.
     pub formatter: Formatter,
-    /// Says in each line where in the source it comes from.
+    /// Adds to each line the place in the source that logged it.
     pub reportcaller: bool,
     /// Fields that are added to each line.
     pub fields: BTreeMap<String, serde_json::Value>,
 }
 
-/// Starts to write the log as the options say, until it is dropped. Before this nothing is written.
+/// Starts the log and the access log by the options, until the returned [`Log`] is dropped. Earlier
+/// events are not written.
 ///
 /// # Errors
 ///
-/// When the process has a log already, or can have no more threads.
+/// When the process has a log already, or a thread cannot be started.
 pub fn init(options: &Options) -> Result<Log, InitError> {
     let threshold = Threshold::new(options.level);
     let lines = Lines::default();
     let layer = LineLayer::new(options, lines.clone());
     let subscriber = Registry::default().with(threshold.clone()).with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| InitError::AlreadyStarted)?;
-    let report = |LeftOut { lines, .. }| {
-        tracing::warn!(lines, "the log grows faster than it can be written: left out");
+    let report = |Dropped { lines, .. }| {
+        tracing::warn!(lines, "the log is written faster than it is read; lines dropped");
     };
     let _writer = lines.write_to(io::stderr(), report)?;
     Ok(Log { threshold, _access: access::init(&options.accesslog)?, _writer })
@@ -66,20 +67,20 @@ pub struct Log {
 }
 
 impl Log {
-    /// From now on, writes what is at least of this level.
+    /// From now on, writes the events of this level and of more severe ones.
     pub fn set_level(&self, level: Level) {
         self.threshold.set(level);
     }
 }
 
-/// Why there is no log.
+/// Why the log cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// The process has one already.
+    /// The process has a log already.
     #[error("the log was started already")]
     AlreadyStarted,
-    /// There is no thread to write it.
-    #[error("the log cannot have a thread")]
+    /// The thread that writes the log cannot be started.
+    #[error("cannot start a thread for the log")]
     NoThread(#[from] io::Error),
 }
 
@@ -87,9 +88,9 @@ pub enum InitError {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct AccessLogOptions {
-    /// Writes no line per request.
+    /// Disables the access log.
     pub disabled: bool,
-    /// How a line looks.
+    /// The form of a line.
     pub formatter: AccessFormatter,
 }
 
@@ -97,7 +98,7 @@ pub struct AccessLogOptions {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessFormatter {
-    /// The combined log format, with more behind it.
+    /// Apache's combined log format, followed by further fields.
     #[default]
     Combined,
     /// One JSON object per line.
@@ -107,9 +108,9 @@ pub enum AccessFormatter {
 /// `log.level`, in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
-    /// Only what needs a person.
+    /// Events that need an operator.
     Error,
-    /// What may need one soon.
+    /// Events that may need one soon.
     Warn,
     /// What happened.
     #[default]
@@ -142,6 +143,6 @@ pub enum Formatter {
     Text,
     /// One JSON object per line.
     Json,
-    /// The same with the names that Logstash gives time and message.
+    /// As [`Json`](Self::Json), with Logstash's names of time and message.
     Logstash,
 }

@@ -1,4 +1,4 @@
-//! The metrics: each part keeps its own numbers, and here they get their names.
+//! The metrics: each part keeps its own numbers, and this module names them.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The parts that count.
+/// The parts that keep numbers.
 pub(super) struct Counted<'a> {
     pub(super) server: &'a Server,
     pub(super) gate: &'a Arc<Gate>,
@@ -25,12 +25,12 @@ pub(super) struct Counted<'a> {
     pub(super) notifier: &'a Notifier,
     pub(super) storage: &'a dyn Storage,
     pub(super) requests: &'a Arc<Requests>,
-    /// Where there is TLS.
+    /// The certificates of the TLS listener; `None` without TLS.
     pub(super) certificate: Option<Arc<Resolver>>,
 }
 
 impl Counted<'_> {
-    /// All that they count.
+    /// The metrics of all parts.
     pub(super) fn metrics(self) -> Metrics {
         let mut metrics = Metrics::default();
         version(&mut metrics);
@@ -52,7 +52,7 @@ impl Counted<'_> {
 }
 
 fn version(metrics: &mut Metrics) {
-    let help = "The version that runs; always 1";
+    let help = "The running version; always 1";
     metrics.family("portcullis_build_info", help, Kind::Gauge, || {
         vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1)]
     });
@@ -62,31 +62,30 @@ fn connections(metrics: &mut Metrics, server: &Server) {
     let connections = server.count_connections();
     let [open, unauthenticated, limit, accepted, closed, full] =
         std::array::from_fn(|_| connections.clone());
-    metrics.gauge("connections", "Connections that are open", move || open().open as u64);
-    let help = "Connections that are open and on which no request was let in yet";
+    metrics.gauge("connections", "Open connections", move || open().open as u64);
+    let help = "Open connections on which no request was authenticated yet";
     metrics.gauge("connections_unauthenticated", help, move || {
         unauthenticated().unauthenticated as u64
     });
-    let help = "Connections that may be open at a time";
+    let help = "The limit of open connections";
     metrics.gauge("connections_limit", help, move || limit().limit as u64);
-    let help = "Connections that were accepted";
+    let help = "Accepted connections";
     metrics.counter("connections_accepted", help, move || accepted().accepted);
-    let help = "Connections without a request that was let in that were closed to make room";
+    let help = "Unauthenticated connections that were closed to make room";
     metrics.counter("connections_closed_for_room", help, move || closed().closed_for_room);
-    let help = "Times that a client came when as many connections were open as may be";
+    let help = "Clients that arrived at the connection limit";
     metrics.counter("connections_full", help, move || full().full);
 }
 
-/// The end of the certificate in force, looked up at each scrape, so that it follows a reload.
+/// The expiry of the certificate in force. Each scrape reads it, so that it follows a reload.
 fn expiry(metrics: &mut Metrics, certificate: Arc<Resolver>) {
     let again = Arc::clone(&certificate);
-    let help = "When the certificate in force ends, in seconds since 1970";
+    let help = "When the certificate in force expires, in seconds since 1970";
     let name = "portcullis_certificate_not_after_timestamp_seconds";
     metrics.number(name, help, Kind::Gauge, move || {
         Some(again.not_after()?.as_duration().as_secs_f64())
     });
-    let help =
-        "For how long the certificate in force is still valid; less than nothing when it is not";
+    let help = "Time until the certificate in force expires, in seconds; negative afterwards";
     metrics.number("portcullis_certificate_expiry_seconds", help, Kind::Gauge, move || {
         Some(certificate.not_after()?.duration_since(Timestamp::now()).as_secs_f64())
     });
@@ -94,25 +93,25 @@ fn expiry(metrics: &mut Metrics, certificate: Arc<Resolver>) {
 
 fn callers(metrics: &mut Metrics, gate: &Arc<Gate>) {
     let outcomes = Arc::clone(gate);
-    let help = "Requests that came to the gate, by what became of them";
+    let help = "Requests that reached the gate, by outcome";
     metrics.family("portcullis_auth", help, Kind::Counter, move || {
         let labelled = |(name, number): (&str, _)| (vec![("outcome", name.to_owned())], number);
         outcomes.outcomes().map(labelled).collect()
     });
     let runs = Arc::clone(gate);
-    let help = "Times that bcrypt ran, for right passwords and wrong ones";
+    let help = "Runs of bcrypt, for right and wrong passwords";
     metrics.counter("bcrypt_runs", help, move || runs.verifications());
     let gate = Arc::clone(gate);
-    let help = "Requests that wait for bcrypt, for their turn or for its end";
+    let help = "Requests that wait for their turn of bcrypt or for its end";
     metrics.gauge("auth_waiting", help, move || gate.waiting() as u64);
 }
 
 fn tree(metrics: &mut Metrics, registry: &Registry) {
     let uploads = registry.clone();
     let tree = registry.clone();
-    let help = "Uploads that were begun and not finished or cancelled";
+    let help = "Uploads that were begun and neither finished nor cancelled";
     metrics.gauge("uploads_open", help, move || uploads.uploads().open_count() as u64);
-    let help = "Times that something damaged or foreign in the storage tree was skipped";
+    let help = "How often requests met damaged or foreign entries in the storage tree";
     metrics.counter("storage_skipped", help, move || tree.skipped());
 }
 
@@ -136,7 +135,7 @@ fn maintenance(metrics: &mut Metrics, registry: &Registry) {
         runs(&of).into_iter().flat_map(by_outcome).collect()
     });
     let of = registry.clone();
-    let help = "Seconds that the runs of garbage collection and retention took, all together";
+    let help = "Total time of the runs of garbage collection and retention, in seconds";
     metrics.seconds("portcullis_maintenance_run_seconds", help, move || {
         runs(&of).into_iter().map(|(name, runs)| (vec![task(name)], runs.duration)).collect()
     });
@@ -168,7 +167,7 @@ fn maintenance(metrics: &mut Metrics, registry: &Registry) {
     metrics.counter("maintenance_deleted_bytes", help, move || of.gc().removed().bytes);
 }
 
-/// What became of events. The names are registry:3's, but for what it does not count.
+/// The events and their deliveries. The names are registry:3's, but for the counts that it lacks.
 fn events(metrics: &mut Metrics, notifier: &Notifier) {
     fn of(name: &str) -> (&'static str, String) {
         ("endpoint", name.to_owned())
@@ -179,7 +178,7 @@ fn events(metrics: &mut Metrics, notifier: &Notifier) {
     };
     metrics.family(
         "registry_notifications_events",
-        "Events by what became of them",
+        "Queued events and attempts to deliver them, by result",
         Kind::Counter,
         each(|counts| {
             let numbers = [
@@ -202,7 +201,7 @@ fn events(metrics: &mut Metrics, notifier: &Notifier) {
     );
     metrics.family(
         "registry_notifications_status",
-        "Answers of endpoints by their status",
+        "Responses of endpoints, by status",
         Kind::Counter,
         each(|counts| {
             let labelled = |(code, number)| (vec![("code", code), of(&counts.name)], number);

@@ -123,7 +123,7 @@ impl Head {
     /// Counts the request as in flight for `handler`. Only the first call has an effect.
     pub(super) fn begin(&self, requests: &Requests, handler: Handler) {
         self.handler.get_or_init(|| {
-            requests.begun(handler);
+            requests.begin(handler);
             handler
         });
     }

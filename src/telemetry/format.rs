@@ -1,10 +1,10 @@
-//! How an event becomes a line: registry:2's two forms, which operators' tools read already.
+//! The forms of a line in the log: registry:2's, which operators' tools read already.
 //!
-//! Text: `time="2026-01-02T03:04:05.678Z" level=info msg="listening" addr="0.0.0.0:5000"`, every
-//! value that is not plain quoted and escaped, so that nothing a client sends can begin a line or
-//! a field of its own. JSON: one object per line with the same fields. In both, what a terminal
-//! might obey or a reader not see as it is (controls, other ends of lines, turns of direction) is
-//! escaped as JSON escapes it.
+//! Text: `time="2026-01-02T03:04:05.678Z" level=info msg="listening" addr="0.0.0.0:5000"`. A value
+//! with special characters is quoted and escaped, so that no text of a client can begin a line or a
+//! field. JSON: one object per line with the same fields. Both escape, as JSON does, characters that a
+//! terminal would interpret or that a reader would not see (control characters, line separators,
+//! changes of direction).
 
 use std::{
     borrow::Cow,
@@ -24,30 +24,30 @@ use super::{
     writer::{Lines, Rank},
 };
 
-/// Crates that speak for themselves at this level or a more severe one only: what they say at
-/// others is about their insides, and may hold headers.
-const FOREIGN: Level = Level::WARN;
+/// The least severe level of other crates that is written: their less severe events are about their
+/// internals, and may have headers.
+const OTHER_CRATES: Level = Level::WARN;
 
-/// Most lines are shorter than this, in bytes.
-const LINE: usize = 384;
+/// The capacity of a line in bytes: most lines are shorter.
+const CAPACITY: usize = 384;
 
-/// The most that one field of an event takes: an error may name what a client has asked for.
-const FIELD: usize = 1024;
+/// The most bytes of one field of an event: an error may repeat text of a client.
+const MAX_FIELD: usize = 1024;
 
-/// The most that the fields of an event take. The rest of a line is for its time and its level;
+/// The most bytes of all fields of an event. The rest of a line is for its time and its level;
 /// `log.fields` and the place in the source come on top.
-const FIELDS: usize = clip::LONGEST - 256;
+const MAX_FIELDS: usize = clip::MAX_LINE - 256;
 
-/// What the fields of an event may still take.
+/// The bytes that are left for the fields of an event.
 struct Room(usize);
 
 impl Room {
-    /// As much of a value as there is room for, which it takes.
+    /// Truncates a value to the room that is left, and takes that room.
     fn clipped<'a>(&mut self, name: &str, text: &'a str) -> Cow<'a, str> {
-        // A quote on each side, a space or a comma before it, and what is between.
+        // The quotes, the space or comma before the field, and the separator.
         self.take(name.len() + 6);
-        let text = clip::text(text, self.0.min(FIELD));
-        self.take(clip::shown(&text));
+        let text = clip::text(text, self.0.min(MAX_FIELD));
+        self.take(clip::text_width(&text));
         text
     }
 
@@ -56,6 +56,7 @@ impl Room {
     }
 }
 
+/// Writes each event as a line.
 #[derive(Debug)]
 pub(super) struct LineLayer {
     formatter: Formatter,
@@ -78,13 +79,13 @@ impl LineLayer {
             Level::DEBUG | Level::TRACE => "debug",
         };
         let time = format_args!("{time:.3}");
-        // What the event says itself comes before what is added to all.
+        // A field of the event replaces one of `log.fields`.
         let added =
             self.fields.iter().filter(|(name, _)| event.fields().all(|it| it.name() != *name));
         match self.formatter {
             Formatter::Json | Formatter::Logstash => {
                 let mut fields = Object(Map::new());
-                event.record(&mut Fields { to: &mut fields, room: Room(FIELDS) });
+                event.record(&mut Fields { to: &mut fields, room: Room(MAX_FIELDS) });
                 added.for_each(|(name, value)| fields.set(name, value.clone()));
                 if self.caller {
                     let Caller { func, file } = Caller::of(event);
@@ -103,7 +104,7 @@ impl LineLayer {
                 format!("{}\n", Value::Object(fields.0))
             }
             Formatter::Text => {
-                let mut fields = Text(String::with_capacity(LINE));
+                let mut fields = Text(String::with_capacity(CAPACITY));
                 // Writing to a string does not fail.
                 let _ = write!(fields.0, "time=\"{time}\" level={level}");
                 if self.caller {
@@ -111,7 +112,7 @@ impl LineLayer {
                     fields.set_text("func", func);
                     fields.set_text("file", &file);
                 }
-                event.record(&mut Fields { to: &mut fields, room: Room(FIELDS) });
+                event.record(&mut Fields { to: &mut fields, room: Room(MAX_FIELDS) });
                 added.for_each(|(name, value)| match value {
                     Value::String(text) => fields.set_text(name, text),
                     value => fields.set(name, value.clone()),
@@ -127,16 +128,16 @@ impl<S: Subscriber> Layer<S> for LineLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         let ours = metadata.target() == "access" || metadata.target().starts_with("portcullis");
-        if !ours && *metadata.level() > FOREIGN {
+        if !ours && *metadata.level() > OTHER_CRATES {
             return;
         }
         let line = self.line(event, jiff::Timestamp::now());
         let rank = if *metadata.level() <= Level::WARN { Rank::Urgent } else { Rank::Usual };
-        self.lines.leave(&visible(line), rank);
+        self.lines.push(&visible(line), rank);
     }
 }
 
-/// Where in the source an event is.
+/// The place of an event in the source.
 struct Caller {
     func: &'static str,
     file: String,
@@ -151,32 +152,33 @@ impl Caller {
     }
 }
 
-/// A line in which every character shows as what it is. Those that do not stand in strings only,
-/// and both forms write strings as JSON does.
+/// Escapes the invisible characters of a line. They occur in strings only, which both forms write as
+/// JSON does.
 pub(super) fn visible(line: String) -> String {
-    // Nearly all are; what ASCII has of the kind is escaped already.
+    // Nearly all lines are ASCII, whose control characters are escaped already.
     if line.is_ascii() {
         return line;
     }
-    let mut shown = String::with_capacity(line.len());
+    let mut escaped = String::with_capacity(line.len());
     for character in line.chars() {
         if is_visible(character) {
-            shown.push(character);
+            escaped.push(character);
         } else {
             for unit in character.encode_utf16(&mut [0; 2]) {
-                let _ = write!(shown, "\\u{unit:04x}");
+                let _ = write!(escaped, "\\u{unit:04x}");
             }
         }
     }
-    shown
+    escaped
 }
 
-/// Whether a character shows as what it is; controls of ASCII are escaped before this is asked.
+/// Whether a terminal displays a character as it is. The control characters of ASCII must be escaped
+/// before this check.
 pub(super) fn is_visible(character: char) -> bool {
     character.is_ascii() || character.escape_debug().count() == 1
 }
 
-/// The name of the message, which is the first of an event's fields.
+/// The name of a field in a line: tracing's `message` is registry:2's `msg`.
 fn name(field: &Field) -> &'static str {
     match field.name() {
         "message" => "msg",
@@ -184,7 +186,7 @@ fn name(field: &Field) -> &'static str {
     }
 }
 
-/// Where the fields of an event go, as far as there is room.
+/// Records the fields of an event in a form, truncated to the room.
 struct Fields<'a, T> {
     to: &'a mut T,
     room: Room,
@@ -213,17 +215,17 @@ impl<T: Form> Visit for Fields<'_, T> {
     }
 }
 
-/// One of the forms that a line has.
+/// A form of lines.
 trait Form {
     fn set_text(&mut self, name: &str, text: &str);
     fn set(&mut self, name: &str, value: Value);
 }
 
-/// Fields as `name=value`, each behind a space.
+/// Fields as `name=value`, each after a space.
 struct Text(String);
 
 impl Form for Text {
-    /// Quotes the message always, and other texts where they must be.
+    /// Quotes the message, and other texts with special characters.
     fn set_text(&mut self, name: &str, text: &str) {
         if name == "msg" || !is_plain(text) {
             self.set(name, text.into());
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_from_outside_cannot_begin_a_line_or_a_field() {
+    fn no_value_can_begin_a_line_or_a_field() {
         let nasty = "a\" level=error\nmsg=\"b";
         let log = || tracing::warn!(nasty, tag = "v1.0", n = 3, "said \"hello\"");
         assert_eq!(
@@ -307,12 +309,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_has_named_is_cut_and_the_message_is_not() {
+    fn values_are_truncated_and_the_message_is_not() {
         let long = "\u{202e}".repeat(4000);
         for formatter in [Formatter::Text, Formatter::Json, Formatter::Logstash] {
             let log = || tracing::warn!(user = long, error = %long, last = long, "hello");
             let line = lines(formatter, log).remove(0);
-            assert!(line.len() <= clip::LONGEST, "{} bytes: {line}", line.len());
+            assert!(line.len() <= clip::MAX_LINE, "{} bytes: {line}", line.len());
             assert!(line.contains("hello") && line.matches("...[12000]").count() == 3, "{line}");
             assert!(line.matches("\\u202e").count() > 200, "{line}");
             let log = || tracing::error!(error = "x".repeat(1024), "hello");
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_is_told_where_a_line_comes_from() {
+    fn reportcaller_adds_the_place_in_the_source() {
         let options = Options { reportcaller: true, ..Options::default() };
         let text = kept(&options, || tracing::info!("x")).remove(0);
         assert!(text.contains("func=") && text.contains("format.rs:"), "{text}");
@@ -347,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_show_as_it_is_is_escaped() {
+    fn invisible_characters_are_escaped() {
         let nasty = "\u{9b}31m\u{85}\u{2028}\u{202e}\u{200b}\u{e0041}é漢\u{7f}";
         for formatter in [Formatter::Text, Formatter::Json] {
             let line = lines(formatter, || tracing::info!(nasty, "x")).remove(0);

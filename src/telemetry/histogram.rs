@@ -1,11 +1,11 @@
-//! Numbers by their size, counted without a lock.
+//! A histogram without a lock.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// The bounds of durations, in nanoseconds: those that registry:2 has.
+/// The bounds of the durations of requests, in nanoseconds: registry:2's.
 pub const DURATIONS: &[u64] = &[
     5_000_000,
     10_000_000,
@@ -22,8 +22,8 @@ pub const DURATIONS: &[u64] = &[
     60_000_000_000,
 ];
 
-/// The bounds of what a storage does, in nanoseconds. registry:2 has those that Prometheus gives to
-/// whoever names none.
+/// The bounds of the durations of storage operations, in nanoseconds: as in registry:2, the default
+/// bounds of Prometheus' client.
 pub const ACTIONS: &[u64] = DURATIONS.split_at(11).0;
 
 /// The bounds of sizes, in bytes: from 1 KiB by twos to 2 GiB, as registry:2 has them.
@@ -37,36 +37,36 @@ pub const SIZES: &[u64] = &{
     bounds
 };
 
-/// How often numbers of each size came.
+/// Counts of values by bucket.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64],
-    /// One for each bound, and one for what is greater than the last.
+    /// One count for each bound, and one for values greater than the last bound.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
 }
 
 impl Histogram {
-    /// An empty one with these bounds, which ascend.
+    /// An empty histogram with these ascending bounds.
     #[must_use]
     pub fn new(bounds: &'static [u64]) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self { bounds, counts, sum: AtomicU64::new(0) }
     }
 
-    /// Counts a number.
-    pub fn note(&self, number: u64) {
-        let index = self.bounds.partition_point(|bound| *bound < number);
+    /// Counts a value.
+    pub fn observe(&self, value: u64) {
+        let index = self.bounds.partition_point(|bound| *bound < value);
         self.counts[index].fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add(number, Ordering::Relaxed);
+        self.sum.fetch_add(value, Ordering::Relaxed);
     }
 
     /// Counts a duration, as nanoseconds.
-    pub fn note_duration(&self, duration: Duration) {
-        self.note(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+    pub fn observe_duration(&self, duration: Duration) {
+        self.observe(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// What was counted so far, with bounds and sum divided by `unit`. `None` when that is nothing.
+    /// The present counts, with bounds and sum divided by `unit`; `None` for an empty histogram.
     #[must_use]
     pub fn snapshot(&self, unit: f64) -> Option<Snapshot> {
         let counts: Vec<u64> = self.counts.iter().map(|n| n.load(Ordering::Relaxed)).collect();
@@ -81,19 +81,19 @@ impl Histogram {
 /// A histogram at some moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// Bounds, each with how many numbers are not greater but are greater than the one before. The
-    /// last is that of all numbers.
+    /// The upper bounds, each with the count of values in its bucket: those above the bound before.
+    /// The last bound is infinite.
     pub buckets: Vec<(f64, u64)>,
-    /// How many numbers there were.
+    /// The count of all values.
     pub count: u64,
-    /// Their sum.
+    /// The sum of all values.
     pub sum: f64,
 }
 
-/// What makes seconds of nanoseconds.
+/// The unit of a histogram that counts nanoseconds and is served in seconds.
 pub const SECONDS: f64 = 1e9;
 
-/// What leaves bytes as they are.
+/// The unit of a histogram of bytes.
 pub const BYTES: f64 = 1.0;
 
 #[cfg(test)]
@@ -101,11 +101,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_counted_by_the_least_bound_that_is_not_less() {
+    fn a_value_counts_in_the_bucket_of_the_least_bound_that_is_not_less() {
         let histogram = Histogram::new(&[10, 20]);
         assert_eq!(histogram.snapshot(BYTES), None);
         for number in [0, 10, 11, 20, 21, 1000] {
-            histogram.note(number);
+            histogram.observe(number);
         }
         let snapshot = histogram.snapshot(BYTES).unwrap();
         assert_eq!(snapshot.buckets, [(10.0, 2), (20.0, 2), (f64::INFINITY, 2)]);

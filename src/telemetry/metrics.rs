@@ -1,7 +1,7 @@
-//! What is counted, in the form that Prometheus reads (`OpenMetrics` 1.0).
+//! The metrics in the format that Prometheus scrapes (`OpenMetrics` 1.0).
 //!
-//! Whoever counts keeps the number; it is read when somebody asks. No label comes from a client, so
-//! that none can make a series.
+//! Each part of the server keeps its own numbers, and a scrape reads them. No label comes from a
+//! client, so that no client can create a series.
 
 use std::{fmt, time::Duration};
 
@@ -14,25 +14,25 @@ use prometheus_client::{
 
 use super::histogram::Snapshot;
 
-/// What [`Metrics::text`] is, for `Content-Type`.
+/// The media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the names of the metrics that are only ours begin with.
-const OURS: &str = "portcullis";
+/// The prefix of the names of our own metrics.
+const PREFIX: &str = "portcullis";
 
 /// The metrics of a server.
 #[derive(Debug, Default)]
 pub struct Metrics(Registry);
 
-/// What tells one number of a family from the others: names with values.
+/// The labels of one series of a metric: names with values.
 pub type Labels = Vec<(&'static str, String)>;
 
-/// How the numbers of a family change.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// They only grow.
+    /// A number that only increases.
     Counter,
-    /// They come and go.
+    /// A number that increases and decreases.
     Gauge,
 }
 
@@ -46,7 +46,7 @@ impl From<Kind> for MetricType {
 }
 
 impl Metrics {
-    /// Adds a number that only grows. `name` is without `portcullis_` and `_total`.
+    /// Adds a counter. `name` omits `portcullis_` and `_total`.
     pub fn counter(
         &mut self,
         name: &'static str,
@@ -56,7 +56,7 @@ impl Metrics {
         self.add(name, help, move || ConstCounter::new(read()));
     }
 
-    /// Adds a number that comes and goes. `name` is without `portcullis_`.
+    /// Adds a gauge. `name` omits `portcullis_`.
     pub fn gauge(
         &mut self,
         name: &'static str,
@@ -73,12 +73,12 @@ impl Metrics {
         help: &'static str,
         read: impl Fn() -> M + Send + Sync + 'static,
     ) {
-        let ours = self.0.sub_registry_with_prefix(OURS);
+        let ours = self.0.sub_registry_with_prefix(PREFIX);
         ours.register_collector(Box::new(Read { name, help, read }));
     }
 
-    /// Adds a number under a name that is whole but for the `_total` of a counter; `None` when there
-    /// is none at the moment.
+    /// Adds a metric without labels, which is absent while `read` returns `None`. `name` omits only
+    /// the `_total` of a counter.
     pub fn number(
         &mut self,
         name: &'static str,
@@ -89,8 +89,8 @@ impl Metrics {
         self.0.register_collector(Box::new(Number { read: Read { name, help, read }, kind }));
     }
 
-    /// Adds numbers of one name that labels tell apart, under a name that is whole but for the
-    /// `_total` of counters: some are known by those that registry:2 gave them.
+    /// Adds a metric with labels. `name` omits only the `_total` of a counter, since some metrics have
+    /// registry:2's names.
     pub fn family(
         &mut self,
         name: &'static str,
@@ -101,8 +101,7 @@ impl Metrics {
         self.0.register_collector(Box::new(Family { read: Read { name, help, read }, kind }));
     }
 
-    /// Adds counters of seconds of one name, which is whole but for its `_total`, that labels tell
-    /// apart.
+    /// Adds a counter of seconds with labels. `name` omits only `_total`.
     pub fn seconds(
         &mut self,
         name: &'static str,
@@ -112,7 +111,7 @@ impl Metrics {
         self.0.register_collector(Box::new(Seconds(Read { name, help, read })));
     }
 
-    /// Adds histograms of one name, which is whole, that labels tell apart.
+    /// Adds a histogram with labels. `name` is the whole name.
     pub fn histograms(
         &mut self,
         name: &'static str,
@@ -122,7 +121,7 @@ impl Metrics {
         self.0.register_collector(Box::new(Histograms(Read { name, help, read })));
     }
 
-    /// All of them, as they are now.
+    /// The present values of all metrics.
     #[must_use]
     pub fn text(&self) -> String {
         let mut written = String::new();
@@ -132,7 +131,7 @@ impl Metrics {
     }
 }
 
-/// A number that is read when it is asked for.
+/// A metric that is read at each scrape.
 struct Read<F> {
     name: &'static str,
     help: &'static str,
@@ -153,7 +152,7 @@ impl<M: EncodeMetric, F: Fn() -> M + Send + Sync + 'static> Collector for Read<F
     }
 }
 
-/// A number that is read when it is asked for, if there is one.
+/// A metric without labels that may be absent.
 struct Number<F> {
     read: Read<F>,
     kind: Kind,
@@ -177,7 +176,7 @@ impl<F: Fn() -> Option<f64> + Send + Sync + 'static> Collector for Number<F> {
     }
 }
 
-/// Numbers that are read when they are asked for.
+/// A metric with labels.
 struct Family<F> {
     read: Read<F>,
     kind: Kind,
@@ -206,7 +205,7 @@ impl<F: Fn() -> Vec<(Labels, u64)> + Send + Sync + 'static> Collector for Family
     }
 }
 
-/// Times that are read when they are asked for.
+/// A counter of seconds with labels.
 struct Seconds<F>(Read<F>);
 
 impl<F> fmt::Debug for Seconds<F> {
@@ -227,7 +226,7 @@ impl<F: Fn() -> Vec<(Labels, Duration)> + Send + Sync + 'static> Collector for S
     }
 }
 
-/// Histograms that are read when they are asked for.
+/// A histogram with labels.
 struct Histograms<F>(Read<F>);
 
 impl<F> fmt::Debug for Histograms<F> {
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_there_is_not_leaves_no_line() {
+    fn an_absent_metric_has_no_line() {
         let mut metrics = Metrics::default();
         metrics.number("none_seconds", "Not there", Kind::Gauge, || None);
         metrics.number("left_seconds", "Left", Kind::Gauge, || Some(-1.5));
@@ -285,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_written_as_they_are_when_somebody_asks() {
+    fn a_scrape_reads_the_present_numbers() {
         use std::sync::{
             Arc,
             atomic::{AtomicU64, Ordering},

@@ -1,7 +1,8 @@
-//! What the storage did, by registry:2's names: counted, timed, and what went wrong.
+//! The metrics of the storage, by registry:2's names: durations, cache hits and failures of its
+//! operations.
 //!
-//! Whoever does the work on the disk notes it, once it is done. What is answered from memory costs
-//! one atomic addition and no look at a clock.
+//! The code that works on the disk records each operation at its end. A cache hit costs one atomic
+//! addition and does not read the clock.
 
 use std::{
     sync::{
@@ -16,26 +17,26 @@ use super::{
     metrics::{Kind, Labels, Metrics},
 };
 
-/// What was done, by the names that registry:2 gives it; `Sync` is ours.
+/// An operation, by registry:2's names; `Sync` is ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// One object was deleted, or all below a key.
+    /// Deletes one object, or all objects below a key.
     Delete,
-    /// A small object was read.
+    /// Reads a small object.
     GetContent,
-    /// A page of names was read.
+    /// Reads a page of names.
     List,
-    /// An object was given another name.
+    /// Renames an object.
     Move,
-    /// A small object was written.
+    /// Writes a small object.
     PutContent,
-    /// An object was opened to be read.
+    /// Opens an object for reading.
     Reader,
-    /// Something was looked at.
+    /// Reads the metadata of an object.
     Stat,
-    /// The bytes of an upload were made durable.
+    /// Makes the bytes of an upload durable.
     Sync,
-    /// An object was opened to be written at its end.
+    /// Opens an object for appending.
     Writer,
 }
 
@@ -51,14 +52,14 @@ const ACTION_NAMES: [(Action, &str); 9] = [
     (Action::Writer, "Writer"),
 ];
 
-/// What went wrong.
+/// The cause of a failed operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The disk or the quota is full.
     NoSpace,
-    /// There was no file descriptor left.
+    /// No file descriptor is left.
     TooManyFiles,
-    /// Anything else.
+    /// Any other cause.
     Other,
 }
 
@@ -68,7 +69,7 @@ const FAILURE_NAMES: [(Failure, &str); 3] = [
     (Failure::Other, "other"),
 ];
 
-/// All that one storage did.
+/// The counts of one storage.
 #[derive(Debug)]
 pub struct Operations {
     driver: &'static str,
@@ -79,7 +80,7 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// Nothing yet, by the driver that registry:2 calls so.
+    /// Counts of zero, for the driver with this name in registry:2.
     #[must_use]
     pub fn new(driver: &'static str) -> Self {
         Self {
@@ -91,32 +92,32 @@ impl Operations {
         }
     }
 
-    /// Counts what was done on the disk, well or not, and how long it took.
-    pub fn done(&self, action: Action, took: Duration) {
-        self.durations[action as usize].note_duration(took);
+    /// Counts an operation on the disk, successful or failed, with its duration.
+    pub fn done(&self, action: Action, duration: Duration) {
+        self.durations[action as usize].observe_duration(duration);
     }
 
-    /// Counts a failure.
+    /// Counts a failed operation by its cause.
     pub fn failed(&self, failure: Failure) {
         self.failures[failure as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts what was known, so that the disk was not asked.
+    /// Counts a cache hit, which needs no operation on the disk.
     pub fn hit(&self) {
         self.hits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts what was not known, though it might have been.
+    /// Counts a cache miss.
     pub fn miss(&self) {
         self.misses.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Adds all of it to what is served.
+    /// Adds the counts to the served metrics.
     pub fn register(self: &Arc<Self>, metrics: &mut Metrics) {
         let operations = Arc::clone(self);
         metrics.histograms(
             "registry_storage_action_seconds",
-            "How long the storage took, by what it did",
+            "Duration of storage operations, by action",
             move || {
                 let numbers = ACTION_NAMES.iter().zip(&operations.durations);
                 let labels = |name: &str| -> Labels {
@@ -128,7 +129,7 @@ impl Operations {
             },
         );
         let operations = Arc::clone(self);
-        let help = "Small files, lengths and lists, by whether the disk was asked";
+        let help = "Reads of small files, lengths and lists, by cache result";
         metrics.family("registry_storage_cache", help, Kind::Counter, move || {
             let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
             let hits = of(&operations.hits);
@@ -137,7 +138,7 @@ impl Operations {
             [("Request", hits + misses), ("Hit", hits), ("Miss", misses)].map(labelled).into()
         });
         let operations = Arc::clone(self);
-        let help = "What the storage could not do, by what was in the way";
+        let help = "Failed storage operations, by cause";
         metrics.family("portcullis_storage_errors", help, Kind::Counter, move || {
             let numbers = FAILURE_NAMES.iter().zip(&operations.failures);
             numbers
@@ -154,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_done_stands_under_its_name() {
+    fn each_count_is_served_under_its_name() {
         for (index, (action, _)) in ACTION_NAMES.into_iter().enumerate() {
             assert_eq!(action as usize, index);
         }

@@ -1,5 +1,5 @@
-//! The process, by the names that programs in Go give such numbers: dashboards ask for them.
-//! They are read at each scrape. A value that the system does not report is left out.
+//! The metrics of the process, by the names of Prometheus' Go client, which dashboards query. Each
+//! scrape reads them. A value that the system does not report is absent.
 
 use std::{
     fs,
@@ -13,25 +13,25 @@ use rustix::{
 
 use super::metrics::{Kind, Metrics};
 
-/// Adds the numbers of this process, which began to serve at `began`.
-pub fn register(metrics: &mut Metrics, began: SystemTime) {
-    let began = began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let help = "When the server began, in seconds since 1970";
-    metrics.number("process_start_time_seconds", help, Kind::Gauge, move || Some(began));
-    let help = "Processor time that was used, by all threads";
+/// Adds the metrics of this process, which started at `started`.
+pub fn register(metrics: &mut Metrics, started: SystemTime) {
+    let started = started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let help = "When the process started, in seconds since 1970";
+    metrics.number("process_start_time_seconds", help, Kind::Gauge, move || Some(started));
+    let help = "Processor time of all threads";
     metrics.number("process_cpu_seconds", help, Kind::Counter, || Some(processor_time()));
-    let help = "Memory that is not swapped out, code included";
+    let help = "Resident memory";
     metrics.number("process_resident_memory_bytes", help, Kind::Gauge, || {
         resident(&fs::read_to_string("/proc/self/status").ok()?)
     });
-    let help = "File descriptors that are open";
+    let help = "Open file descriptors";
     metrics.number("process_open_fds", help, Kind::Gauge, || {
-        // One of them is that of the folder that is being read.
+        // One of them is that of the directory that this reads.
         Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64)
     });
-    let help = "File descriptors that may be open";
+    let help = "The limit of open file descriptors";
     metrics.number("process_max_fds", help, Kind::Gauge, || {
-        // Without a limit, what Go's client says then.
+        // Without a limit, the value of the Go client.
         Some(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) as f64)
     });
 }
@@ -41,7 +41,7 @@ fn processor_time() -> f64 {
     Duration::try_from(time).unwrap_or_default().as_secs_f64()
 }
 
-/// The bytes that `/proc/self/status` has as `VmRSS:   1234 kB`.
+/// The resident memory in bytes, from the line `VmRSS:   1234 kB` of `/proc/self/status`.
 fn resident(status: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_tells_of_this_process() {
+    fn the_system_reports_this_process() {
         let mut metrics = Metrics::default();
         register(&mut metrics, UNIX_EPOCH + Duration::from_millis(1500));
         let text = metrics.text();
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_otherwise_is_left_out() {
+    fn resident_memory_in_another_unit_is_absent() {
         assert_eq!(resident("VmSize:\t  9 kB\nVmRSS:\t    12 kB\n"), Some(12288.0));
         assert_eq!(resident("VmRSS:\t12 MB\n"), None);
         assert_eq!(resident("VmHWM:\t12 kB\n"), None);

@@ -1,7 +1,7 @@
-//! Requests, counted by what they asked for and what became of them.
+//! The metrics of requests, by handler, method and status.
 //!
-//! A request costs some atomic additions here and no lock. No label comes from a client: a method or
-//! a status that is not known here counts as `other`.
+//! A request costs some atomic additions and no lock. No label comes from a client: a method or
+//! a status that is not listed here counts as `other`.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -13,7 +13,8 @@ use super::{
     metrics::{Kind, Labels, Metrics},
 };
 
-/// What is asked for, by the names that registry:2 gives its handlers; the last three are ours.
+/// The handler of a request, by registry:2's names. `Referrers`, `Repository`, `Search` and `Other`
+/// are ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Handler {
     /// `/v2/`
@@ -36,7 +37,7 @@ pub enum Handler {
     Repository,
     /// Search.
     Search,
-    /// Whatever is none of these, and who is not let in.
+    /// All other requests, and those of unauthenticated callers.
     #[default]
     Other,
 }
@@ -62,91 +63,91 @@ const CODES: [u16; 24] = [
     499, 500, 503, 507, OTHER,
 ];
 
-/// Stands for the codes that are not listed.
+/// The entry of [`CODES`] for all codes that it does not list.
 const OTHER: u16 = 0;
 
-/// All requests of a server.
+/// The counts of a server's requests.
 #[derive(Debug)]
 pub struct Requests {
-    of: Vec<OfHandler>,
+    handlers: Vec<HandlerCounts>,
 }
 
 #[derive(Debug)]
-struct OfHandler {
+struct HandlerCounts {
     name: &'static str,
     in_flight: AtomicU64,
     received: Histogram,
     sent: Histogram,
-    methods: Vec<OfMethod>,
+    methods: Vec<MethodCounts>,
 }
 
 #[derive(Debug)]
-struct OfMethod {
+struct MethodCounts {
     name: &'static str,
     durations: Histogram,
     codes: [AtomicU64; CODES.len()],
 }
 
-/// A request that is over.
+/// A request whose response is sent, or whose client has disconnected.
 #[derive(Clone, Copy, Debug)]
 pub struct Finished<'a> {
-    /// What it asked for.
+    /// The handler.
     pub handler: Handler,
-    /// Its method.
+    /// The method.
     pub method: &'a str,
-    /// The status of its response.
+    /// The status of the response.
     pub status: u16,
-    /// How many bytes of its body came.
+    /// The number of received bytes of the request's body.
     pub received: u64,
-    /// How many bytes of the response's body left.
+    /// The number of sent bytes of the response's body.
     pub sent: u64,
-    /// How long it took until they had.
+    /// The time from the head of the request to the end of the response.
     pub duration: Duration,
 }
 
 impl Default for Requests {
     fn default() -> Self {
-        let method = |name| OfMethod {
+        let method = |name| MethodCounts {
             name,
             durations: Histogram::new(DURATIONS),
             codes: std::array::from_fn(|_| AtomicU64::new(0)),
         };
-        let handler = |(_, name)| OfHandler {
+        let handler = |(_, name)| HandlerCounts {
             name,
             in_flight: AtomicU64::new(0),
             received: Histogram::new(SIZES),
             sent: Histogram::new(SIZES),
             methods: METHODS.into_iter().map(method).collect(),
         };
-        Self { of: HANDLERS.into_iter().map(handler).collect() }
+        Self { handlers: HANDLERS.into_iter().map(handler).collect() }
     }
 }
 
 impl Requests {
-    /// Counts a request that begins to be answered, until it has [`ended`](Self::ended).
-    pub fn begun(&self, handler: Handler) {
-        self.of[handler as usize].in_flight.fetch_add(1, Ordering::Relaxed);
+    /// Counts a request as in flight, until [`end`](Self::end).
+    pub fn begin(&self, handler: Handler) {
+        self.handlers[handler as usize].in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// No longer counts one that had begun: its response has left, or its client has.
-    pub fn ended(&self, handler: Handler) {
-        self.of[handler as usize].in_flight.fetch_sub(1, Ordering::Relaxed);
+    /// Ends the count of a request as in flight.
+    pub fn end(&self, handler: Handler) {
+        self.handlers[handler as usize].in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Counts one that was answered.
-    pub fn finished(&self, request: &Finished<'_>) {
-        let of = &self.of[request.handler as usize];
-        of.received.note(request.received);
-        of.sent.note(request.sent);
+    /// Counts a finished request.
+    pub fn count(&self, request: &Finished<'_>) {
+        let handler = &self.handlers[request.handler as usize];
+        handler.received.observe(request.received);
+        handler.sent.observe(request.sent);
         let is_method = |name: &&str| request.method.eq_ignore_ascii_case(name);
         let method = METHODS.iter().position(is_method).unwrap_or(METHODS.len() - 1);
-        let method = &of.methods[method];
-        method.durations.note_duration(request.duration);
+        let method = &handler.methods[method];
+        method.durations.observe_duration(request.duration);
         let code = CODES.iter().position(|code| *code == request.status);
         method.codes[code.unwrap_or(CODES.len() - 1)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Adds all of it to what is served, under registry:2's names.
+    /// Adds the counts to the served metrics, under registry:2's names.
     pub fn register(self: &std::sync::Arc<Self>, metrics: &mut Metrics) {
         let requests = std::sync::Arc::clone(self);
         metrics.family(
@@ -158,48 +159,54 @@ impl Requests {
         let requests = std::sync::Arc::clone(self);
         metrics.family(
             "registry_http_in_flight_requests",
-            "Requests that are being received or answered",
+            "Authorised requests that are being received or answered",
             Kind::Gauge,
             move || {
-                let number = |of: &OfHandler| of.in_flight.load(Ordering::Relaxed);
-                requests.of.iter().map(|of| (of.labels(), number(of))).collect()
+                let each = |handler: &HandlerCounts| {
+                    (handler.labels(), handler.in_flight.load(Ordering::Relaxed))
+                };
+                requests.handlers.iter().map(each).collect()
             },
         );
         let requests = std::sync::Arc::clone(self);
         metrics.histograms(
             "registry_http_request_duration_seconds",
-            "How long requests took, with their bodies",
+            "Duration of requests, including the transfer of both bodies",
             move || {
-                let each = |of| {
-                    methods(of).filter_map(|(labels, method)| {
+                let each = |handler| {
+                    methods(handler).filter_map(|(labels, method)| {
                         Some((labels, method.durations.snapshot(SECONDS)?))
                     })
                 };
-                requests.of.iter().flat_map(each).collect()
+                requests.handlers.iter().flat_map(each).collect()
             },
         );
         let requests = std::sync::Arc::clone(self);
         metrics.histograms(
             "registry_http_request_size_bytes",
-            "How long the bodies of requests were",
+            "Lengths of the received bodies of requests",
             move || {
-                let each = |of: &OfHandler| Some((of.labels(), of.received.snapshot(BYTES)?));
-                requests.of.iter().filter_map(each).collect()
+                let each = |handler: &HandlerCounts| {
+                    Some((handler.labels(), handler.received.snapshot(BYTES)?))
+                };
+                requests.handlers.iter().filter_map(each).collect()
             },
         );
         let requests = std::sync::Arc::clone(self);
         metrics.histograms(
             "registry_http_response_size_bytes",
-            "How long the bodies of responses were",
+            "Lengths of the sent bodies of responses",
             move || {
-                let each = |of: &OfHandler| Some((of.labels(), of.sent.snapshot(BYTES)?));
-                requests.of.iter().filter_map(each).collect()
+                let each = |handler: &HandlerCounts| {
+                    Some((handler.labels(), handler.sent.snapshot(BYTES)?))
+                };
+                requests.handlers.iter().filter_map(each).collect()
             },
         );
     }
 
     fn codes(&self) -> Vec<(Labels, u64)> {
-        let each = |(labels, method): (Labels, &OfMethod)| {
+        let each = |(labels, method): (Labels, &MethodCounts)| {
             let known = CODES.iter().zip(&method.codes);
             let numbers = known.map(|(code, number)| (*code, number.load(Ordering::Relaxed)));
             let numbers = numbers.filter(|(_, number)| *number > 0);
@@ -210,20 +217,20 @@ impl Requests {
                 })
                 .collect::<Vec<_>>()
         };
-        self.of.iter().flat_map(methods).flat_map(each).collect()
+        self.handlers.iter().flat_map(methods).flat_map(each).collect()
     }
 }
 
-impl OfHandler {
+impl HandlerCounts {
     fn labels(&self) -> Labels {
         vec![("handler", self.name.to_owned())]
     }
 }
 
 /// The methods of a handler with their labels.
-fn methods(of: &OfHandler) -> impl Iterator<Item = (Labels, &OfMethod)> {
-    of.methods.iter().map(|method| {
-        (vec![("handler", of.name.to_owned()), ("method", method.name.to_owned())], method)
+fn methods(handler: &HandlerCounts) -> impl Iterator<Item = (Labels, &MethodCounts)> {
+    handler.methods.iter().map(|method| {
+        (vec![("handler", handler.name.to_owned()), ("method", method.name.to_owned())], method)
     })
 }
 
@@ -234,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_counted_by_what_they_are_and_strange_ones_make_no_series() {
+    fn an_unknown_method_or_status_counts_as_other() {
         for (index, (handler, _)) in HANDLERS.into_iter().enumerate() {
             assert_eq!(handler as usize, index);
         }
@@ -248,14 +255,14 @@ mod tests {
             duration: Duration::from_millis(7),
         };
         let end = |finished| {
-            requests.begun(Handler::Manifest);
-            requests.finished(&finished);
-            requests.ended(Handler::Manifest);
+            requests.begin(Handler::Manifest);
+            requests.count(&finished);
+            requests.end(Handler::Manifest);
         };
         end(finished);
         end(finished);
         end(Finished { method: "BREW", status: 418, ..finished });
-        requests.begun(Handler::Blob);
+        requests.begin(Handler::Blob);
         let mut metrics = Metrics::default();
         requests.register(&mut metrics);
         let text = metrics.text();

@@ -1,7 +1,7 @@
-//! The level from which on events are written, which can change.
+//! The least severe level that is written (`log.level`), which can change.
 //!
-//! What is written at all is remembered where the event is in the program, so that an event below
-//! the level costs next to nothing. A change makes the program ask anew.
+//! tracing caches at each callsite whether its events are written, so that an event below the level
+//! costs next to nothing. A change of the level rebuilds that cache.
 
 use std::sync::{
     Arc,
@@ -13,7 +13,7 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use super::Level;
 
-/// Clones share the level.
+/// The level. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Threshold(Arc<AtomicU8>);
 

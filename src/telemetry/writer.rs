@@ -1,9 +1,9 @@
-//! A non-blocking writer of log lines, on a thread of its own.
+//! A non-blocking writer of log lines, with a thread of its own.
 //!
-//! Whoever logs leaves a line here and goes on: a write costs more than a small request, and one to
-//! a pipe that nobody reads would stop the server. A thread writes what has gathered. When more
-//! comes than is read, lines are left out: first those of callers who were not let in, so that
-//! nobody who has no password can push out of the log what those who have one did.
+//! The code that logs pushes a line to a queue and goes on: a write costs more than a small request,
+//! and a write to a pipe without a reader would stop the server. The thread writes the queued lines.
+//! When the queue is full, lines are dropped, those of unauthenticated callers first, so that a
+//! client without a password cannot displace the lines of users.
 
 use std::{
     fmt,
@@ -14,71 +14,72 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many bytes may wait. What comes while they do is counted and left out.
-const MOST: usize = 1 << 20;
+/// The most bytes in the queue. Further lines are dropped and counted.
+const MAX_QUEUED: usize = 1 << 20;
 
-/// How many bytes may wait when the line of a caller who was not let in is left. The rest is for
-/// others.
-const MOST_OF_STRANGERS: usize = MOST / 4;
+/// The most bytes in the queue for which it accepts the line of an unauthenticated caller. The rest
+/// of the queue is for other lines.
+const MAX_QUEUED_UNAUTHENTICATED: usize = MAX_QUEUED / 4;
 
-/// How often it is said that lines were left out, at most.
-const SAID_EVERY: Duration = Duration::from_secs(1);
+/// The shortest time between two reports of dropped lines.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
-/// How long lines gather before they are written: with many requests, one write for all of them.
-const GATHER: Duration = Duration::from_millis(5);
+/// How long the thread collects lines before it writes them: many requests share one write.
+const COLLECT_FOR: Duration = Duration::from_millis(5);
 
-/// How long the last lines may take.
-const LAST_LINES: Duration = Duration::from_secs(2);
+/// How long the thread may take for the last lines when the writer is dropped.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where lines are left. Clones share one queue.
+/// The lines that wait for the thread. Clones share one queue.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lines(Arc<Queue>);
+pub(super) struct Lines(Arc<Shared>);
 
 #[derive(Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
+struct Shared {
+    queue: Mutex<Queue>,
     changed: Condvar,
 }
 
-/// What becomes of a line.
+/// The rank of a line in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rank {
-    /// It is written at once.
+    /// The line is written at once.
     Urgent,
-    /// It is written with the others.
+    /// The line is written together with others.
     Usual,
-    /// It is about a caller who was not let in: the first to be left out.
-    OfStranger,
+    /// The line is about an unauthenticated caller, and the first to be dropped.
+    Unauthenticated,
 }
 
-/// How many lines were left out.
+/// The number of dropped lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LeftOut {
-    /// All of them.
+pub(super) struct Dropped {
+    /// All dropped lines.
     pub(super) lines: u64,
-    /// Those among them about callers who were not let in.
-    pub(super) of_strangers: u64,
+    /// Those of unauthenticated callers.
+    pub(super) unauthenticated: u64,
 }
 
-impl LeftOut {
+impl Dropped {
     const fn and(self, other: Self) -> Self {
         Self {
             lines: self.lines + other.lines,
-            of_strangers: self.of_strangers + other.of_strangers,
+            unauthenticated: self.unauthenticated + other.unauthenticated,
         }
     }
 }
 
 #[derive(Default)]
-struct Waiting {
+struct Queue {
     lines: Vec<u8>,
-    left_out: LeftOut,
-    /// A line that must not wait for more has come.
-    urgent: bool,
-    closed: bool,
+    dropped: Dropped,
+    /// Whether the lines must be written at once.
+    is_urgent: bool,
+    is_closed: bool,
 }
 
-/// The thread that writes. Dropped, it writes what is left, as far as that is read, and ends.
+/// The thread that writes. When dropped, it writes the lines that are left, within a time limit, and
+/// ends.
 #[derive(Debug)]
 pub(super) struct Writer {
     lines: Lines,
@@ -86,97 +87,101 @@ pub(super) struct Writer {
 }
 
 impl Lines {
-    /// Leaves a line, which ends in a newline.
-    pub(super) fn leave(&self, line: &str, rank: Rank) {
-        let urgent = rank == Rank::Urgent;
-        let most = if rank == Rank::OfStranger { MOST_OF_STRANGERS } else { MOST };
-        let mut waiting = self.waiting();
-        if waiting.lines.len() + line.len() > most {
-            waiting.left_out.lines += 1;
-            waiting.left_out.of_strangers += u64::from(rank == Rank::OfStranger);
+    /// Adds a line, which ends in a newline, or drops it if the queue is full.
+    pub(super) fn push(&self, line: &str, rank: Rank) {
+        let is_urgent = rank == Rank::Urgent;
+        let is_unauthenticated = rank == Rank::Unauthenticated;
+        let limit = if is_unauthenticated { MAX_QUEUED_UNAUTHENTICATED } else { MAX_QUEUED };
+        let mut queue = self.queue();
+        if queue.lines.len() + line.len() > limit {
+            queue.dropped.lines += 1;
+            queue.dropped.unauthenticated += u64::from(is_unauthenticated);
             return;
         }
-        let first = waiting.lines.is_empty();
-        waiting.lines.extend_from_slice(line.as_bytes());
-        waiting.urgent |= urgent;
-        drop(waiting);
-        if first || urgent {
+        let is_first = queue.lines.is_empty();
+        queue.lines.extend_from_slice(line.as_bytes());
+        queue.is_urgent |= is_urgent;
+        drop(queue);
+        if is_first || is_urgent {
             self.0.changed.notify_one();
         }
     }
 
-    /// Starts the thread that writes them to `output`, and tells `report` how many were left out.
+    /// Starts the thread that writes the lines to `output`. It calls `report` with the number of
+    /// dropped lines.
     pub(super) fn write_to(
         &self,
         mut output: impl Write + Send + 'static,
-        report: impl Fn(LeftOut) + Send + 'static,
+        report: impl Fn(Dropped) + Send + 'static,
     ) -> std::io::Result<Writer> {
         let lines = self.clone();
         let thread = thread::Builder::new().name("log".to_owned()).spawn(move || {
             let mut taken = Vec::new();
-            let mut unsaid = LeftOut::default();
-            let mut said = None::<Instant>;
-            while let Some(left_out) = lines.take(&mut taken) {
-                // There is nowhere to say that the log cannot be written.
+            let mut unreported = Dropped::default();
+            let mut last_report = None::<Instant>;
+            while let Some(dropped) = lines.take(&mut taken) {
+                // An error of the log cannot be logged.
                 let _ = output.write_all(&taken);
                 taken.clear();
-                unsaid = unsaid.and(left_out);
-                if unsaid.lines > 0 && said.is_none_or(|said| said.elapsed() >= SAID_EVERY) {
-                    report(mem::take(&mut unsaid));
-                    said = Some(Instant::now());
+                unreported = unreported.and(dropped);
+                if unreported.lines > 0
+                    && last_report.is_none_or(|last| last.elapsed() >= REPORT_EVERY)
+                {
+                    report(mem::take(&mut unreported));
+                    last_report = Some(Instant::now());
                 }
             }
-            if unsaid.lines > 0 {
-                report(unsaid);
+            if unreported.lines > 0 {
+                report(unreported);
             }
         })?;
         Ok(Writer { lines: self.clone(), thread: Some(thread) })
     }
 
-    /// Waits for lines and takes them all, in exchange for an empty buffer; tells how many were
-    /// left out. `None` when there will be no more.
-    fn take(&self, buffer: &mut Vec<u8>) -> Option<LeftOut> {
+    /// Waits for lines and exchanges them for an empty buffer. Returns the number of lines dropped
+    /// meanwhile; `None` when the queue is closed and empty.
+    fn take(&self, buffer: &mut Vec<u8>) -> Option<Dropped> {
         let changed = &self.0.changed;
         let recovered = PoisonError::into_inner;
-        let waiting = changed
-            .wait_while(self.waiting(), |it| it.lines.is_empty() && !it.closed)
+        let queue = changed
+            .wait_while(self.queue(), |queue| queue.lines.is_empty() && !queue.is_closed)
             .unwrap_or_else(recovered);
-        let (mut waiting, _) = changed
-            .wait_timeout_while(waiting, GATHER, |it| !it.urgent && !it.closed)
+        let (mut queue, _) = changed
+            .wait_timeout_while(queue, COLLECT_FOR, |queue| !queue.is_urgent && !queue.is_closed)
             .unwrap_or_else(PoisonError::into_inner);
-        if waiting.lines.is_empty() {
+        if queue.lines.is_empty() {
             return None;
         }
-        waiting.urgent = false;
-        mem::swap(&mut waiting.lines, buffer);
-        Some(mem::take(&mut waiting.left_out))
+        queue.is_urgent = false;
+        mem::swap(&mut queue.lines, buffer);
+        Some(mem::take(&mut queue.dropped))
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.lines.waiting().closed = true;
+        self.lines.queue().is_closed = true;
         self.lines.0.changed.notify_one();
         let Some(thread) = self.thread.take() else { return };
-        // Whoever reads may have stopped to: that must not keep a server from ending.
-        let given_up = Instant::now() + LAST_LINES;
-        while !thread.is_finished() && Instant::now() < given_up {
-            thread::sleep(GATHER);
+        // The reader of the output may have stopped, which must not keep the server from ending.
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        while !thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(COLLECT_FOR);
         }
         if thread.is_finished() {
-            // It does not panic; if it did, the panic was reported.
+            // The panic hook has reported a panic of the thread.
             let _ = thread.join();
         }
     }
 }
 
-impl fmt::Debug for Queue {
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").finish_non_exhaustive()
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 
@@ -189,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    /// An output that keeps what is written, and that does not accept anything before it may.
+    /// An output that keeps the written bytes, and accepts none before its gate opens.
     struct Gated(mpsc::Receiver<()>, Arc<Mutex<Vec<u8>>>);
 
     impl Write for Gated {
@@ -205,68 +210,69 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_accepts_nothing_delays_nobody_and_what_is_left_out_is_counted() {
+    fn a_blocked_output_delays_no_caller_and_dropped_lines_are_counted() {
         let (open, gate) = mpsc::channel();
         let lines = Lines::default();
         let written = Arc::default();
-        let left_out = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&left_out);
-        let report = move |left_out: LeftOut| {
-            assert_eq!(left_out.of_strangers, 0);
-            counted.fetch_add(left_out.lines, Ordering::Relaxed);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&dropped);
+        let report = move |dropped: Dropped| {
+            assert_eq!(dropped.unauthenticated, 0);
+            counted.fetch_add(dropped.lines, Ordering::Relaxed);
         };
         let writer = lines.write_to(Gated(gate, Arc::clone(&written)), report).unwrap();
         let line = format!("{}\n", "x".repeat(1023));
-        let count = 3 * MOST / line.len();
-        (0..count).for_each(|_| lines.leave(&line, Rank::Usual));
+        let count = 3 * MAX_QUEUED / line.len();
+        (0..count).for_each(|_| lines.push(&line, Rank::Usual));
         drop(open);
         drop(writer);
 
         let written = String::from_utf8(written.lock().unwrap().clone()).unwrap();
         let whole = written.lines().filter(|it| *it == line.trim_end()).count();
-        let left_out = left_out.load(Ordering::Relaxed);
-        assert!(left_out > 0, "more than {MOST} bytes waited");
-        assert_eq!(whole as u64 + left_out, count as u64);
+        let dropped = dropped.load(Ordering::Relaxed);
+        assert!(dropped > 0, "the queue had more than {MAX_QUEUED} bytes");
+        assert_eq!(whole as u64 + dropped, count as u64);
     }
 
     #[test]
-    fn lines_of_strangers_leave_room_for_those_of_who_was_let_in() {
+    fn lines_of_unauthenticated_callers_leave_room_for_others() {
         let (open, gate) = mpsc::channel();
         let lines = Lines::default();
         let written = Arc::default();
-        let (said, left_out) = mpsc::channel();
-        let report = move |left_out| said.send(left_out).unwrap();
+        let (sender, reports) = mpsc::channel();
+        let report = move |dropped| sender.send(dropped).unwrap();
         let writer = lines.write_to(Gated(gate, Arc::clone(&written)), report).unwrap();
-        let stranger = format!("stranger {}\n", "x".repeat(200));
+        let unknown = format!("unknown {}\n", "x".repeat(200));
         let user = format!("user {}\n", "x".repeat(200));
-        // As much as there is room for in all, and twice as much of strangers before it and behind.
-        let users = (MOST - MOST_OF_STRANGERS) / user.len() - 1;
-        let strangers = 2 * MOST / stranger.len();
+        // Lines of users for all of their room; before and after them, lines of unauthenticated
+        // callers for twice the queue.
+        let users = (MAX_QUEUED - MAX_QUEUED_UNAUTHENTICATED) / user.len() - 1;
+        let unknowns = 2 * MAX_QUEUED / unknown.len();
         for (line, rank, count) in [
-            (&stranger, Rank::OfStranger, strangers),
+            (&unknown, Rank::Unauthenticated, unknowns),
             (&user, Rank::Usual, users),
-            (&stranger, Rank::OfStranger, strangers),
+            (&unknown, Rank::Unauthenticated, unknowns),
         ] {
-            (0..count).for_each(|_| lines.leave(line, rank));
+            (0..count).for_each(|_| lines.push(line, rank));
         }
         drop(open);
         drop(writer);
 
         let written = String::from_utf8(written.lock().unwrap().clone()).unwrap();
         let count = |line: &str| written.lines().filter(|it| *it == line.trim_end()).count();
-        assert_eq!(count(&user), users, "none is left out");
-        assert!(count(&stranger) > 0);
-        let left_out = left_out.iter().fold(LeftOut::default(), LeftOut::and);
-        let missing = (2 * strangers - count(&stranger)) as u64;
-        assert_eq!(left_out, LeftOut { lines: missing, of_strangers: missing });
+        assert_eq!(count(&user), users, "no line of a user is dropped");
+        assert!(count(&unknown) > 0);
+        let dropped = reports.iter().fold(Dropped::default(), Dropped::and);
+        let missing = (2 * unknowns - count(&unknown)) as u64;
+        assert_eq!(dropped, Dropped { lines: missing, unauthenticated: missing });
     }
 
     #[test]
-    fn an_output_that_accepts_nothing_keeps_nobody_from_ending() {
+    fn a_blocked_output_does_not_keep_the_writer_from_ending() {
         let (_never, gate) = mpsc::channel();
         let lines = Lines::default();
         let writer = lines.write_to(Gated(gate, Arc::default()), |_| {}).unwrap();
-        lines.leave("one\n", Rank::Urgent);
+        lines.push("one\n", Rank::Urgent);
         drop(writer);
     }
 
@@ -277,9 +283,9 @@ mod tests {
         let lines = Lines::default();
         let written = Arc::default();
         let writer = lines.write_to(Gated(gate, Arc::clone(&written)), |_| {}).unwrap();
-        lines.leave("one\n", Rank::Usual);
-        lines.leave("two\n", Rank::Urgent);
-        lines.leave("three\n", Rank::Usual);
+        lines.push("one\n", Rank::Usual);
+        lines.push("two\n", Rank::Urgent);
+        lines.push("three\n", Rank::Usual);
         drop(writer);
         assert_eq!(*written.lock().unwrap(), b"one\ntwo\nthree\n");
     }

@@ -221,7 +221,7 @@ impl Drop for Record {
         let duration = started.elapsed();
         let received = received.as_ref().map_or(0, |count| count.load(Ordering::Relaxed));
         let handler = head.handler().unwrap_or_default();
-        log.requests.finished(&Finished {
+        log.requests.count(&Finished {
             handler,
             method: head.method.as_str(),
             status: *status,
@@ -230,7 +230,7 @@ impl Drop for Record {
             duration,
         });
         if head.handler().is_some() {
-            log.requests.ended(handler);
+            log.requests.end(handler);
         }
         if log.is_written {
             access::log(&Exchange {
@@ -250,7 +250,7 @@ pub(in crate::http) fn exchange(head: &Head, status: u16, duration: Duration) ->
     let header = |name| head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
     Exchange {
         client: head.client().or_else(|| head.connection.peer.ip()),
-        let_in: head.identity().is_some(),
+        is_authenticated: head.identity().is_some(),
         user: head.identity().and_then(Identity::name),
         method: head.method.as_str(),
         uri: head.uri.path_and_query().map_or("*", |path| path.as_str()),
