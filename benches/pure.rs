@@ -123,7 +123,7 @@ fn middleware(criterion: &mut Criterion) {
         gate: Arc::new(gate.expect("there is randomness")),
         health: Arc::default(),
     };
-    let limits = Limits { silent: true, ..Limits::default() };
+    let limits = Limits { access_log_disabled: true, ..Limits::default() };
     let api = Api::new(parts, &Options::default(), limits, true).expect("the options are valid");
     let peer = Peer::Tcp(([127, 0, 0, 1], 40_000).into());
     let service = api.service(Connection::new(peer, || {}));

@@ -96,7 +96,7 @@ pub struct Limits {
     /// `tags`
     pub tags: TagsOptions,
     /// `log.accesslog.disabled`
-    pub silent: bool,
+    pub access_log_disabled: bool,
 }
 
 impl Api {
@@ -132,7 +132,7 @@ impl Api {
             )),
             access_log: AccessLog {
                 requests,
-                is_written: !limits.silent,
+                is_written: !limits.access_log_disabled,
                 prefix: Arc::clone(&prefix),
             },
             health,

@@ -173,6 +173,6 @@ fn limits(config: &Config) -> Limits {
         catalog: config.catalog.clone(),
         tags: config.tags.clone(),
         readonly: config.storage.maintenance.readonly.clone(),
-        silent: config.log.accesslog.disabled,
+        access_log_disabled: config.log.accesslog.disabled,
     }
 }

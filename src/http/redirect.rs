@@ -38,7 +38,7 @@ pub struct Redirect {
 impl Redirect {
     /// Redirects clients to `http.host`. Where that is not set, redirects them to the host that they
     /// have requested, at the port of `secure`, the address of the TLS listener. A TLS listener on a
-    /// Unix socket has no port: a proxy is before it, most likely at 443. `silent` is
+    /// Unix socket has no port: a proxy is before it, most likely at 443. `access_log_disabled` is
     /// `log.accesslog.disabled`.
     ///
     /// # Errors
@@ -47,12 +47,12 @@ impl Redirect {
     pub fn new(
         options: &Options,
         secure: Option<SocketAddr>,
-        silent: bool,
+        access_log_disabled: bool,
     ) -> Result<Self, InvalidOptions> {
         let port = secure.map_or(HTTPS, |addr| addr.port());
         let host = ConfiguredHost::parse(options, true)?;
         let configured = host.map(|host| host.authority.to_owned());
-        Ok(Self { configured, port, access_log: !silent })
+        Ok(Self { configured, port, access_log: !access_log_disabled })
     }
 
     /// The router of one connection. Its fallback redirects every request and closes the connection.
