@@ -48,7 +48,10 @@ pub struct Connections {
     pub accepted: u64,
     /// Unauthenticated connections that the server has closed to make room for others.
     pub closed_for_room: u64,
-    /// Clients that arrived when the connection limit was reached.
+    /// Clients that arrived at the connection limit: for each, the server has closed an
+    /// unauthenticated connection, or the client had to wait. A client whose network, or all
+    /// unauthenticated connections, had reached a limit of their own counts in `closed_for_room`
+    /// only.
     pub full: u64,
 }
 

@@ -51,7 +51,8 @@ struct State {
     open: usize,
     /// The number of bodies being discarded: the rests of requests that have been answered.
     discarded: usize,
-    /// When the last request ended, or the last blocked write began or ended.
+    /// The latest of these: the end of the handshake, the end of the last open request or discarded
+    /// body, and the last time that a write became blocked or unblocked. The idle timeout begins here.
     idle_since: Instant,
     /// The responses that wait for the client, by id, and since when. Most often there is one, and
     /// never more than a connection may have streams.
@@ -182,9 +183,9 @@ impl Activity {
         self.until(|state| state.is_idle().then(|| state.idle_since + self.timeout())).await;
     }
 
-    /// Resolves when the client has had time to close after a graceful shutdown: after two idle
-    /// timeouts without a request in all; on an unauthenticated connection one second after the idle
-    /// timeout, even where a write is blocked.
+    /// Resolves when the client has had enough time to close the connection after a graceful
+    /// shutdown. That is two idle timeouts after the connection became idle, if it is authenticated;
+    /// otherwise one second after the idle timeout, even if a write is blocked.
     pub(super) async fn wait_grace(&self) {
         self.until(|state| {
             if self.is_authenticated() {
