@@ -28,10 +28,10 @@ mod cancel;
 mod id;
 mod intake;
 mod ownership;
+mod preallocation;
 mod purge;
 mod resume;
 mod resume_state;
-mod room;
 mod sessions;
 
 pub use self::{

@@ -10,7 +10,7 @@ use futures_util::StreamExt as _;
 
 use super::{
     Body, Chunk,
-    room::{self, Room, Rooms},
+    preallocation::{self, Preallocation, SpaceBudget},
     sessions::{Asked, Hashed, SILENCE},
 };
 use crate::{
@@ -32,13 +32,13 @@ const HASH_IN_PLACE: usize = 32 * 1024;
 #[derive(Clone, Debug)]
 pub(in crate::registry) struct Intakes {
     counted: Arc<()>,
-    rooms: Rooms,
+    space_budget: SpaceBudget,
 }
 
 impl Intakes {
     /// The intakes of uploads into `storage`.
     pub(in crate::registry) fn new(storage: Arc<dyn Storage>) -> Self {
-        Self { counted: Arc::default(), rooms: Rooms::new(storage) }
+        Self { counted: Arc::default(), space_budget: SpaceBudget::new(storage) }
     }
 
     /// The size of a batch.
@@ -51,7 +51,7 @@ impl Intakes {
 #[derive(Debug)]
 pub(super) struct Intake {
     staged: Box<dyn Staged>,
-    room: Room,
+    preallocation: Preallocation,
     intakes: Intakes,
     /// The hasher of exactly the staged bytes.
     hasher: Hasher,
@@ -75,8 +75,8 @@ impl Intake {
     ) -> Self {
         let hasher = hashed.hasher;
         let began = hashed.length;
-        let room = Room::new(intakes.rooms.clone());
-        Self { staged, room, intakes, hasher, began, saved, asked, range_expected: false }
+        let preallocation = Preallocation::new(intakes.space_budget.clone());
+        Self { staged, preallocation, intakes, hasher, began, saved, asked, range_expected: false }
     }
 
     /// Refuses chunks without a range from now on: another request has written since the client learned
@@ -164,10 +164,10 @@ impl Intake {
         body: Body,
         limit: u64,
     ) -> Result<(), Error> {
-        self.room.expect(&mut *self.staged, length).await?;
+        self.preallocation.expect(&mut *self.staged, length).await?;
         let received = self.receive(body, limit).await;
-        // The client gets the first error. Room that stays goes with the upload.
-        let _ = self.room.give_back(&mut *self.staged).await;
+        // The client gets the first error. Space that stays goes with the upload.
+        let _ = self.preallocation.release(&mut *self.staged).await;
         received
     }
 
@@ -183,14 +183,14 @@ impl Intake {
                 break;
             }
             let mut next = pin!(gather(&mut body, self.intakes.batch(), &asked));
-            let early = tokio::time::timeout(room::SILENCE, &mut next);
+            let early = tokio::time::timeout(preallocation::SILENCE, &mut next);
             let (stored, early) = tokio::join!(self.store(pieces), early);
             stored?;
             Batch { pieces, rest } = match early {
                 Ok(next) => next,
                 Err(_) => {
-                    // Other uploads need the room more than a client that is silent or nearly so.
-                    self.room.give_back(&mut *self.staged).await?;
+                    // Other uploads need the space more than a client that is silent or nearly so.
+                    self.preallocation.release(&mut *self.staged).await?;
                     next.await
                 }
             };
@@ -204,13 +204,13 @@ impl Intake {
     /// Hashes and writes a batch. When either fails, it is as if neither had been done.
     async fn store(&mut self, batch: Vec<Bytes>) -> Result<(), Error> {
         let length = batch.iter().map(|piece| piece.len() as u64).sum();
-        let room = &mut self.room;
+        let preallocation = &mut self.preallocation;
         let appender = &mut *self.staged;
         let pieces = batch.clone();
         let written = async {
-            room.make(appender, length).await?;
+            preallocation.extend(appender, length).await?;
             appender.write(pieces).await?;
-            room.used(length);
+            preallocation.written(length);
             Ok::<_, Error>(())
         };
         let (hasher, written) = tokio::join!(hash(self.hasher.clone(), batch), written);

@@ -1,9 +1,9 @@
-//! Preallocation: room on the disk for the bytes that an upload is about to get.
+//! Preallocation: disk space for the bytes that an upload is about to get.
 //!
 //! A file system that knows the length in advance finds one extent for it, and has less to do in the
-//! sync at the end. But an announced length alone must not take room from other uploads. So room is
-//! made behind the received bytes, first for 8 MiB and then for as much as has come, and all uploads
-//! together hold no more than a share of the free bytes. A silent client holds no room.
+//! sync at the end. But an announced length alone must not take space from other uploads. So storage
+//! preallocates behind the received bytes, first 8 MiB and then as much as has come, and all uploads
+//! together hold no more than a share of the free bytes. A silent client holds no space.
 
 use std::{
     sync::{
@@ -18,74 +18,74 @@ use crate::{
     storage::{Appender, Storage},
 };
 
-/// The least room that is worth a call. Storage finds one extent for less anyway.
+/// The shortest preallocation that is worth a call. Storage finds one extent for less anyway.
 const LEAST: u64 = 8 * 1024 * 1024;
 
-/// The most room that one upload holds ahead of its received bytes.
+/// The most space that one upload holds ahead of its received bytes.
 const MOST: u64 = 256 * 1024 * 1024;
 
 /// A client that announces more bytes than are free is refused early, up to this many bytes ahead.
-/// Looking further ahead would refuse uploads that a compressing file system has room for.
+/// Looking further ahead would refuse uploads that fit into a compressing file system.
 const FORESEEN: u64 = 1024 * 1024 * 1024;
 
 /// All uploads together hold at most one part in this many of the free bytes.
 const SHARE: u64 = 4;
 
-/// A client that sends no batch within this time loses its room. At this speed an upload needs none.
+/// A client that sends no batch within this time loses its preallocated space. At this speed an upload needs none.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
 
-/// The room that all uploads of a registry hold together.
+/// The space that all uploads of a registry hold together.
 #[derive(Clone, Debug)]
-pub(super) struct Rooms {
+pub(super) struct SpaceBudget {
     storage: Arc<dyn Storage>,
-    /// The number of bytes that have room and are not written yet.
+    /// The number of bytes that are preallocated and not written yet.
     held: Arc<AtomicU64>,
 }
 
-impl Rooms {
+impl SpaceBudget {
     pub(super) fn new(storage: Arc<dyn Storage>) -> Self {
         Self { storage, held: Arc::default() }
     }
 
-    /// Reserves room for `length` bytes; `false` when the share does not allow it.
-    async fn hold(&self, length: u64) -> Result<bool, Error> {
+    /// Takes `length` bytes of the budget; `false` when the share does not allow it.
+    async fn take(&self, length: u64) -> Result<bool, Error> {
         let free = self.storage.free().await?.unwrap_or(u64::MAX);
         let others = self.held.fetch_add(length, Ordering::Relaxed);
         // Held bytes are not free any more, but count as free for the share.
         let fits = others.saturating_add(length) <= free.saturating_add(others) / SHARE;
         if !fits {
-            self.let_go(length);
+            self.release(length);
         }
         Ok(fits)
     }
 
-    fn let_go(&self, length: u64) {
+    fn release(&self, length: u64) {
         self.held.fetch_sub(length, Ordering::Relaxed);
     }
 }
 
-/// The room of one upload.
+/// The preallocated space of one upload.
 #[derive(Debug)]
-pub(super) struct Room {
-    rooms: Rooms,
-    /// The final length of the upload, where the client announced it and room is worth making.
+pub(super) struct Preallocation {
+    budget: SpaceBudget,
+    /// The final length of the upload, where the client announced it and it is worth a preallocation.
     end: Option<u64>,
-    /// The number of bytes behind the written ones that have room.
+    /// The number of preallocated bytes behind the written ones.
     held: u64,
-    /// The position at which more room is made next.
+    /// The position at which storage preallocates next.
     next: u64,
 }
 
-impl Room {
-    pub(super) const fn new(rooms: Rooms) -> Self {
-        Self { rooms, end: None, held: 0, next: 0 }
+impl Preallocation {
+    pub(super) const fn new(budget: SpaceBudget) -> Self {
+        Self { budget, end: None, held: 0, next: 0 }
     }
 
     /// Expects `length` more bytes, where the client announced it.
     ///
     /// # Errors
     ///
-    /// When there is no room for them; when storage fails.
+    /// When there is no space for them; when storage fails.
     pub(super) async fn expect(
         &mut self,
         appender: &mut dyn Appender,
@@ -101,12 +101,12 @@ impl Room {
         Ok(())
     }
 
-    /// Makes room when the `arrived` bytes, which are about to be written, exceed it.
+    /// Preallocates more when the `arrived` bytes, which are about to be written, exceed what there is.
     ///
     /// # Errors
     ///
-    /// When there is no room, or storage fails.
-    pub(super) async fn make(
+    /// When there is no space, or storage fails.
+    pub(super) async fn extend(
         &mut self,
         appender: &mut dyn Appender,
         arrived: u64,
@@ -118,10 +118,10 @@ impl Room {
             return Ok(());
         }
         let length = reached.clamp(LEAST, MOST).min(end - position);
-        // With or without room, the next attempt comes a while later.
+        // Whether the budget allows it or not, the next attempt comes a while later.
         self.next = position + length;
         let more = length.saturating_sub(self.held);
-        if self.rooms.hold(more).await? {
+        if self.budget.take(more).await? {
             self.held += more;
             appender.reserve(length).await?;
         }
@@ -129,27 +129,28 @@ impl Room {
     }
 
     /// Records that `length` bytes were written.
-    pub(super) fn used(&mut self, length: u64) {
+    pub(super) fn written(&mut self, length: u64) {
         let used = self.held.min(length);
         self.held -= used;
-        self.rooms.let_go(used);
+        self.budget.release(used);
     }
 
-    /// Returns the unused room. More room is made only after as many further bytes as at the beginning.
-    pub(super) async fn give_back(&mut self, appender: &mut dyn Appender) -> Result<(), Error> {
+    /// Returns the unused space. Storage preallocates again only after as many further bytes as at the
+    /// beginning.
+    pub(super) async fn release(&mut self, appender: &mut dyn Appender) -> Result<(), Error> {
         if self.held == 0 {
             return Ok(());
         }
         let position = appender.position();
         self.next = position.saturating_add(LEAST);
-        self.used(self.held);
+        self.written(self.held);
         Ok(appender.truncate(position).await?)
     }
 }
 
-impl Drop for Room {
+impl Drop for Preallocation {
     fn drop(&mut self) {
-        self.rooms.let_go(self.held);
+        self.budget.release(self.held);
     }
 }
 
@@ -192,104 +193,104 @@ mod tests {
         }
     }
 
-    /// The reservations over storage with `free` bytes left.
-    fn rooms(free: u64) -> Rooms {
+    /// The budget of storage with `free` bytes.
+    fn budget(free: u64) -> SpaceBudget {
         let memory = Memory::default();
         memory.leave_free(free);
-        Rooms::new(Arc::new(memory))
+        SpaceBudget::new(Arc::new(memory))
     }
 
     /// Receives bytes, 1 MiB at a time, up to the position `until`.
-    async fn receive(room: &mut Room, appender: &mut RecordedAppender, until: u64) {
+    async fn receive(space: &mut Preallocation, appender: &mut RecordedAppender, until: u64) {
         while appender.position < until {
-            room.make(appender, MIB).await.unwrap();
+            space.extend(appender, MIB).await.unwrap();
             appender.position += MIB;
-            room.used(MIB);
+            space.written(MIB);
         }
     }
 
     #[tokio::test]
-    async fn reservation_grows_with_the_received_bytes() {
-        let rooms = rooms(1 << 50);
-        let mut room = Room::new(rooms.clone());
+    async fn space_is_preallocated_behind_the_received_bytes() {
+        let budget = budget(1 << 50);
+        let mut space = Preallocation::new(budget.clone());
         let mut appender = RecordedAppender::default();
-        room.expect(&mut appender, Some(10 << 30)).await.unwrap();
-        room.make(&mut appender, 1).await.unwrap();
-        assert_eq!(appender.reserved, [8 * MIB], "one byte has arrived");
-        receive(&mut room, &mut appender, 600 * MIB).await;
+        space.expect(&mut appender, Some(10 << 30)).await.unwrap();
+        space.extend(&mut appender, 1).await.unwrap();
+        assert_eq!(appender.reserved, [8 * MIB], "one byte came");
+        receive(&mut space, &mut appender, 600 * MIB).await;
         assert_eq!(appender.reserved[..3], [8 * MIB, 9 * MIB, 18 * MIB]);
         for (reserved, next) in appender.reserved.iter().zip(&appender.reserved[1..]) {
             assert!(*next <= (2 * reserved + 2 * MIB).min(MOST), "{:?}", appender.reserved);
         }
         assert_eq!(appender.reserved.last(), Some(&MOST));
-        drop(room);
-        assert_eq!(rooms.held.load(Ordering::Relaxed), 0);
+        drop(space);
+        assert_eq!(budget.held.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
-    async fn reservation_ends_with_the_upload_and_is_not_made_for_a_small_one() {
-        let rooms = rooms(1 << 50);
-        let mut room = Room::new(rooms.clone());
+    async fn no_space_is_preallocated_beyond_the_end_or_for_a_short_body() {
+        let budget = budget(1 << 50);
+        let mut space = Preallocation::new(budget.clone());
         let mut appender = RecordedAppender::default();
         for little in [None, Some(LEAST - 1)] {
-            room.expect(&mut appender, little).await.unwrap();
-            room.make(&mut appender, 1).await.unwrap();
+            space.expect(&mut appender, little).await.unwrap();
+            space.extend(&mut appender, 1).await.unwrap();
         }
         assert!(appender.reserved.is_empty());
-        room.expect(&mut appender, Some(10 * MIB)).await.unwrap();
-        receive(&mut room, &mut appender, 10 * MIB).await;
+        space.expect(&mut appender, Some(10 * MIB)).await.unwrap();
+        receive(&mut space, &mut appender, 10 * MIB).await;
         assert_eq!(appender.reserved, [8 * MIB, 2 * MIB]);
-        assert_eq!(rooms.held.load(Ordering::Relaxed), 0);
-        room.give_back(&mut appender).await.unwrap();
-        assert!(appender.truncated.is_empty(), "the upload has used the whole reservation");
+        assert_eq!(budget.held.load(Ordering::Relaxed), 0);
+        space.release(&mut appender).await.unwrap();
+        assert!(appender.truncated.is_empty(), "nothing is left to release");
     }
 
     #[tokio::test]
-    async fn reservations_of_all_uploads_share_a_quarter_of_the_free_space() {
-        let rooms = rooms(100 * MIB);
+    async fn all_uploads_together_hold_a_share_of_the_free_bytes() {
+        let budget = budget(100 * MIB);
         let mut held = Vec::new();
         for _ in 0..10 {
-            let mut room = Room::new(rooms.clone());
+            let mut space = Preallocation::new(budget.clone());
             let mut appender = RecordedAppender::default();
-            room.expect(&mut appender, Some(10 << 30)).await.unwrap();
-            // Without a reservation the upload goes on: there may be space for its bytes.
-            room.make(&mut appender, MIB).await.unwrap();
-            held.push((room, appender));
+            space.expect(&mut appender, Some(10 << 30)).await.unwrap();
+            // It is no error: there may be space for the bytes themselves.
+            space.extend(&mut appender, MIB).await.unwrap();
+            held.push((space, appender));
         }
         let made = held.iter().filter(|(_, appender)| !appender.reserved.is_empty()).count();
         assert_eq!(made, 3, "a quarter of 100 MiB, 8 MiB at a time");
         held.clear();
-        assert_eq!(rooms.held.load(Ordering::Relaxed), 0);
+        assert_eq!(budget.held.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
-    async fn returned_reservation_is_made_again_after_more_bytes() {
-        let rooms = rooms(1 << 50);
-        let mut room = Room::new(rooms.clone());
+    async fn released_space_is_preallocated_again_when_the_client_goes_on() {
+        let budget = budget(1 << 50);
+        let mut space = Preallocation::new(budget.clone());
         let mut appender = RecordedAppender::default();
-        room.expect(&mut appender, Some(10 << 30)).await.unwrap();
-        receive(&mut room, &mut appender, MIB).await;
-        room.give_back(&mut appender).await.unwrap();
+        space.expect(&mut appender, Some(10 << 30)).await.unwrap();
+        receive(&mut space, &mut appender, MIB).await;
+        space.release(&mut appender).await.unwrap();
         assert_eq!((appender.truncated.as_slice(), appender.reserved.len()), (&[MIB][..], 1));
-        assert_eq!(rooms.held.load(Ordering::Relaxed), 0);
-        receive(&mut room, &mut appender, 9 * MIB).await;
+        assert_eq!(budget.held.load(Ordering::Relaxed), 0);
+        receive(&mut space, &mut appender, 9 * MIB).await;
         assert_eq!(appender.reserved.len(), 1);
-        receive(&mut room, &mut appender, 10 * MIB).await;
+        receive(&mut space, &mut appender, 10 * MIB).await;
         assert_eq!(appender.reserved.len(), 2);
     }
 
     #[tokio::test]
-    async fn reservation_works_over_storage_without_a_count_of_free_bytes() {
-        let rooms = Rooms::new(Arc::new(Memory::default()));
+    async fn storage_that_cannot_tell_its_free_bytes_preallocates_nevertheless() {
+        let budget = SpaceBudget::new(Arc::new(Memory::default()));
         let at = Key::new("a".to_owned());
-        let staging = rooms.storage.staging();
+        let staging = budget.storage.staging();
         let started = Note { name: STARTED_AT, text: Bytes::new() };
         staging.begin(&at, vec![started]).await.unwrap();
         let mut appender = staging.resume(&at).await.unwrap().unwrap();
-        let mut room = Room::new(rooms.clone());
-        room.expect(&mut *appender, Some(10 << 30)).await.unwrap();
-        room.make(&mut *appender, MIB).await.unwrap();
-        room.give_back(&mut *appender).await.unwrap();
-        assert_eq!(rooms.held.load(Ordering::Relaxed), 0);
+        let mut space = Preallocation::new(budget.clone());
+        space.expect(&mut *appender, Some(10 << 30)).await.unwrap();
+        space.extend(&mut *appender, MIB).await.unwrap();
+        space.release(&mut *appender).await.unwrap();
+        assert_eq!(budget.held.load(Ordering::Relaxed), 0);
     }
 }
