@@ -1,6 +1,7 @@
 //! A server in this process, on a port of its own, with a folder of its own, over real TLS.
 
 use std::{
+    fs::DirEntry,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -227,7 +228,7 @@ fn leftovers(folder: &Path, found: &mut Vec<PathBuf>) {
     };
     for entry in entries.flatten() {
         let path = entry.path();
-        if path.is_dir() {
+        if is_folder(&entry) {
             leftovers(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "tmp") {
             found.push(path);
@@ -248,7 +249,7 @@ pub fn files(folder: &Path) -> Vec<String> {
         };
         for entry in entries.flatten() {
             let path = entry.path();
-            if path.is_dir() {
+            if is_folder(&entry) {
                 walk(&path, root, found);
             } else {
                 found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
@@ -259,6 +260,13 @@ pub fn files(folder: &Path) -> Vec<String> {
     walk(folder, folder, &mut found);
     found.sort();
     found
+}
+
+/// Whether an entry is a folder, or a link to one, by the listing that has it: a folder that the server
+/// has removed since then is no file.
+fn is_folder(entry: &DirEntry) -> bool {
+    let kind = entry.file_type();
+    kind.is_ok_and(|kind| kind.is_dir() || kind.is_symlink() && entry.path().is_dir())
 }
 
 /// Everything in a folder, with its content.
