@@ -16,8 +16,8 @@ pub(super) fn count(number: u64, what: &str) -> String {
     }
 }
 
-/// Standard output of a command that walks through stored content, and stops when a line cannot be
-/// printed. The walk and the command share it.
+/// Standard output of a command that prints lines while it works. The work and the command share it:
+/// the work may stop when a line cannot be printed, and the command fails at the end.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     failed: Mutex<Option<io::Error>>,
@@ -29,7 +29,7 @@ impl Output {
         match writeln!(io::stdout().lock(), "{line}") {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
-                *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 ControlFlow::Break(())
             }
         }

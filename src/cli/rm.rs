@@ -1,16 +1,13 @@
 //! `portcullis rm`: deletes a tag, a manifest or a repository.
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 
 use super::{
     block_on, configuration,
     failure::{Failure, tell},
+    print::Output,
 };
 use crate::{
     app::{self, Action, Caller, Event, EventSink, Events, Occurrence},
@@ -78,7 +75,7 @@ impl Removal {
             Some(Reference::Tag(tag)) => self.tag(tag).await?,
             Some(Reference::Digest(digest)) => (self.manifest(digest).await?, None),
         };
-        self.printer.result()?;
+        self.printer.0.end()?;
         if !deleted {
             return Err(self.nothing().await?);
         }
@@ -132,17 +129,7 @@ impl Removal {
 
 /// Prints what is deleted, as it happens.
 #[derive(Debug, Default)]
-struct Printer {
-    /// Why standard output took no more.
-    failed: Mutex<Option<io::Error>>,
-}
-
-impl Printer {
-    /// Whether all could be printed.
-    fn result(&self) -> io::Result<()> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
-    }
-}
+struct Printer(Output);
 
 #[async_trait]
 impl EventSink for Printer {
@@ -159,8 +146,7 @@ impl EventSink for Printer {
             _ => return,
         };
         let named = Named { name, reference };
-        if let Err(error) = writeln!(io::stdout().lock(), "deleted {what} {named}") {
-            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-        }
+        // The deletion goes on when standard output takes no more; `end` gives the error.
+        let _ = self.0.line(format_args!("deleted {what} {named}"));
     }
 }
