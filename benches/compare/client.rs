@@ -10,6 +10,7 @@ use rustls::{
     ClientConfig, RootCertStore, client::Resumption, crypto::aws_lc_rs::default_provider,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use testkit::blob::closing;
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
@@ -152,8 +153,7 @@ impl Client {
     }
 
     async fn end(&self, location: &str, digest: &str) -> Outcome<()> {
-        let separator = if location.contains('?') { '&' } else { '?' };
-        self.send(self.http.put(format!("{location}{separator}digest={digest}"))).await?;
+        self.send(self.http.put(closing(location, digest))).await?;
         Ok(())
     }
 

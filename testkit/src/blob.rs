@@ -87,8 +87,18 @@ pub fn noise(random: &mut Random, size: u64) -> Bytes {
     bytes.into()
 }
 
-/// A body of many pieces without a `Content-Length`.
-pub fn streamed(bytes: Bytes) -> Body {
+/// The URL of the `PUT` that ends an upload as the blob of a digest.
+pub fn closing(location: &str, digest: &str) -> String {
+    let separator = if location.contains('?') { '&' } else { '?' };
+    format!("{location}{separator}digest={digest}")
+}
+
+/// Bytes as a body: in one piece with its length, or in many without.
+pub fn body(random: &mut Random, bytes: Bytes) -> Body {
+    if random.percent(50) { bytes.into() } else { streamed(bytes) }
+}
+
+fn streamed(bytes: Bytes) -> Body {
     let pieces = (0..bytes.len())
         .step_by(PIECE)
         .map(move |at| Ok::<_, io::Error>(bytes.slice(at..bytes.len().min(at + PIECE))));

@@ -12,6 +12,7 @@ pub mod process;
 pub mod random;
 pub mod registry2;
 pub mod require;
+pub mod server;
 pub mod site;
 pub mod skip;
 pub mod wire;

@@ -1,23 +1,18 @@
 //! Debian's docker-registry, which is registry:2, as a process that serves a directory.
 
 use std::{
-    env,
-    fs::{self, File},
-    net::{SocketAddr, TcpStream},
+    env, fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::Command,
 };
 
-/// A hang guard: longer than any working step.
-const START_LIMIT: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(5);
+use crate::server::Server;
 
 /// A running registry:2, which is killed when this is dropped.
 #[derive(Debug)]
 pub struct Registry2 {
-    child: Child,
+    _server: Server,
     /// The address on which it accepts connections.
     pub address: SocketAddr,
 }
@@ -39,35 +34,10 @@ impl Registry2 {
     pub fn start(folder: &Path, config: &str) -> Self {
         let address = address(config);
         fs::write(folder.join("config.yml"), config).unwrap();
-        let log = folder.join("registry2.log");
-        let output = File::options().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(program().unwrap())
-            .args(["serve", "config.yml"])
-            .current_dir(folder)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap();
-        let mut registry = Self { child, address };
-        let started = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            let said = || fs::read_to_string(&log).unwrap();
-            if let Some(status) = registry.child.try_wait().unwrap() {
-                panic!("docker-registry ended with {status}: {}", said());
-            }
-            assert!(started.elapsed() < START_LIMIT, "docker-registry does not start: {}", said());
-            thread::sleep(POLL);
-        }
-        registry
-    }
-}
-
-impl Drop for Registry2 {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let mut command = Command::new(program().unwrap());
+        command.args(["serve", "config.yml"]).current_dir(folder).env_clear();
+        let server = Server::start(&mut command, address, &folder.join("registry2.log"));
+        Self { _server: server, address }
     }
 }
 

@@ -1,28 +1,26 @@
 //! The real binary in a folder of its own: certificates, users, configuration, trees.
 
 use std::{
-    fs::{self, File},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
+    fs,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
-    process::{self, Child, Command, Stdio},
+    process::{self, Command},
     sync::atomic::{AtomicU16, Ordering},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use reqwest::{Certificate, Version};
 use tempfile::TempDir;
+
+use crate::server::Server;
 
 /// The one user.
 pub const USER: &str = "ann";
 /// The password of [`USER`].
 pub const PASSWORD: &str = "correct horse battery";
 
-/// A hang guard: longer than any working step.
-const START_LIMIT: Duration = Duration::from_secs(60);
-/// As above, for a response.
+/// A hang guard: longer than any response takes.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(5);
 
 /// The facts about the build that cargo gives to a suite only.
 #[derive(Clone, Copy, Debug)]
@@ -90,27 +88,12 @@ impl Site {
     /// connections.
     pub fn start(&self, tree: &Path, variables: &[(&str, &str)]) -> Server {
         fs::write(self.path("config.yml"), configuration(self.address, tree)).unwrap();
-        let log = self.path("server.log");
-        let output = File::options().create(true).append(true).open(&log).unwrap();
-        let child = Command::new(self.binary)
+        let mut command = Command::new(self.binary);
+        command
             .args(["serve", "config.yml"])
             .current_dir(self.folder.path())
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap();
-        let mut server = Server { child };
-        let started = Instant::now();
-        while TcpStream::connect(self.address).is_err() {
-            if let Some(status) = server.child.try_wait().unwrap() {
-                panic!("the server ended with {status}: {}", fs::read_to_string(log).unwrap());
-            }
-            assert!(started.elapsed() < START_LIMIT, "the server does not start");
-            thread::sleep(POLL);
-        }
-        server
+            .envs(variables.iter().copied());
+        Server::start(&mut command, self.address, &self.path("server.log"))
     }
 
     /// The log of this site's servers so far.
@@ -134,36 +117,6 @@ impl Site {
             Command::new(self.binary).args(arguments).current_dir(folder).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         output.stdout
-    }
-}
-
-/// A running server. The caller decides how it ends; when this is dropped, it is killed.
-#[derive(Debug)]
-pub struct Server {
-    /// The process.
-    pub child: Child,
-}
-
-impl Server {
-    /// Sends SIGKILL and waits until the process is gone, and its sockets with it.
-    ///
-    /// # Errors
-    ///
-    /// When the process had ended by itself.
-    pub fn kill(mut self) -> Result<(), String> {
-        if let Some(status) = self.child.try_wait().unwrap() {
-            return Err(format!("the server ended by itself with {status}"));
-        }
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        Ok(())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use reqwest::{Body, Method, header::HeaderMap};
 use serde_json::Value;
-use testkit::site::PASSWORD;
+use testkit::{blob::closing, site::PASSWORD};
 
 use crate::content::{Family, digest};
 
@@ -59,12 +59,6 @@ impl Answer {
         let at = location.find("/v2/").unwrap_or_else(|| panic!("{}: {location:?}", self.what));
         location[at..].to_owned()
     }
-}
-
-/// The address that finishes an upload.
-pub(crate) fn closing(location: &str, digest: &str) -> String {
-    let joint = if location.contains('?') { '&' } else { '?' };
-    format!("{location}{joint}digest={digest}")
 }
 
 impl Api {

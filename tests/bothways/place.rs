@@ -12,7 +12,8 @@ use reqwest::Version;
 use testkit::{
     registry2::{self, Registry2},
     require::{self, Need},
-    site::{Build, Server, Site, USER},
+    server::Server,
+    site::{Build, Site, USER},
 };
 
 use crate::api::Api;

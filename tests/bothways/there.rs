@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use reqwest::Method;
+use testkit::blob::closing;
 
 use crate::{
-    api::{Api, closing},
+    api::Api,
     content::{Author, DOCKER, OCI, digest, layer},
     ledger::Ledger,
     place::{Place, registry2_is_there},

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use testkit::{random::Random, site::Server};
+use testkit::{random::Random, server::Server};
 use tokio::{sync::Notify, time};
 
 use crate::tally::{Kind, Tally, add};

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use reqwest::{Body, Method, header};
-use testkit::blob::streamed;
+use reqwest::{Method, header};
+use testkit::blob::{body, closing};
 
 use crate::{
     client::{Answer, Client, Outcome, Stop},
@@ -162,7 +161,7 @@ impl Client {
     async fn patch(&mut self, upload: &mut Upload, length: usize) -> Outcome<()> {
         let (first, end) = (upload.acknowledged, upload.acknowledged + length);
         upload.sent = end;
-        let body = self.body(upload.blob.bytes.slice(first..end));
+        let body = body(&mut self.random, upload.blob.bytes.slice(first..end));
         let request = self
             .request(Method::PATCH, &upload.location)
             .header(header::CONTENT_RANGE, format!("{first}-{}", end - 1))
@@ -181,20 +180,20 @@ impl Client {
 
     async fn finish(&mut self, upload: &mut Upload) -> Outcome<()> {
         let Upload { repository, location, blob, acknowledged, .. } = &*upload;
-        let separator = if location.contains('?') { '&' } else { '?' };
-        let target = format!("{location}{separator}digest={}", blob.digest);
+        let target = closing(location, blob.digest.as_str());
         let rest = blob.bytes.slice(*acknowledged..);
         let set = (Key::blob(repository, &blob.digest), Effect::Set(blob.digest.clone()));
         upload.sent = upload.blob.bytes.len();
         upload.ending = true;
         let request = self.request(Method::PUT, &target);
-        let request = if rest.is_empty() { request } else { request.body(self.body(rest)) };
+        let request =
+            if rest.is_empty() { request } else { request.body(body(&mut self.random, rest)) };
         self.put_in(Kind::Finish, request, set).await
     }
 
     async fn push_in_one(&mut self, name: &str, blob: &Blob) -> Outcome<()> {
         let target = format!("/v2/{name}/blobs/uploads/?digest={}", blob.digest);
-        let body = self.body(blob.bytes.clone());
+        let body = body(&mut self.random, blob.bytes.clone());
         let request = self.request(Method::POST, &target).body(body);
         let set = (Key::blob(name, &blob.digest), Effect::Set(blob.digest.clone()));
         self.put_in(Kind::Monolithic, request, set).await
@@ -251,11 +250,6 @@ impl Client {
         answer.status == 404
             && self.stage.model.lock().unwrap().may_have_lost_uploads(repository)
             && String::from_utf8_lossy(&answer.body).contains("BLOB_UPLOAD_UNKNOWN")
-    }
-
-    /// Bytes in one piece with their length, or in many without.
-    fn body(&mut self, bytes: Bytes) -> Body {
-        if self.random.percent(50) { bytes.into() } else { streamed(bytes) }
     }
 
     fn location(&self, answer: &Answer) -> Outcome<String> {

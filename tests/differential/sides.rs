@@ -2,16 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
+    fs,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::Path,
-    process::{self, Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::{self, Command},
 };
 
 use tempfile::TempDir;
-use testkit::registry2::Registry2;
+use testkit::{registry2::Registry2, server::Server};
 
 use crate::{
     exchange::{Answer, exchange},
@@ -19,9 +17,6 @@ use crate::{
     step::{PASSWORD, Step, USER},
 };
 
-/// A hang guard: longer than any working step.
-const START_LIMIT: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(5);
 const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 
 /// Both servers, and the parts of their responses that later requests need.
@@ -29,7 +24,7 @@ pub(crate) struct Sides {
     theirs: Side,
     ours: Side,
     _registry2: Registry2,
-    _portcullis: Portcullis,
+    _portcullis: Server,
     folder: TempDir,
 }
 
@@ -58,7 +53,7 @@ impl Sides {
             path
         };
         let registry2 = Registry2::start(&place("registry2"), &configuration(theirs));
-        let portcullis = Portcullis::start(&place("portcullis"), ours);
+        let portcullis = portcullis(&place("portcullis"), ours);
         let side = |address| Side { address, kept: BTreeMap::new() };
         Self {
             theirs: side(registry2.address),
@@ -111,42 +106,12 @@ impl Side {
     }
 }
 
-/// Our server, which is killed when this is dropped.
-struct Portcullis(Child);
-
-impl Portcullis {
-    fn start(folder: &Path, address: SocketAddr) -> Self {
-        fs::write(folder.join("config.yml"), configuration(address)).unwrap();
-        let log = folder.join("portcullis.log");
-        let output = File::create(&log).unwrap();
-        let child = Command::new(BINARY)
-            .args(["serve", "config.yml"])
-            .current_dir(folder)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap();
-        let mut server = Self(child);
-        let started = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            let log = || fs::read_to_string(&log).unwrap();
-            if let Some(status) = server.0.try_wait().unwrap() {
-                panic!("Portcullis ended with {status}: {}", log());
-            }
-            assert!(started.elapsed() < START_LIMIT, "Portcullis does not start: {}", log());
-            thread::sleep(POLL);
-        }
-        server
-    }
-}
-
-impl Drop for Portcullis {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Starts our server in `folder`, with its log in `portcullis.log`.
+fn portcullis(folder: &Path, address: SocketAddr) -> Server {
+    fs::write(folder.join("config.yml"), configuration(address)).unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["serve", "config.yml"]).current_dir(folder).env_clear();
+    Server::start(&mut command, address, &folder.join("portcullis.log"))
 }
 
 /// Runs our binary to its end, and gives its output.

@@ -16,9 +16,10 @@ use bytes::Bytes;
 use futures_util::stream;
 use reqwest::{Body, Method, Response, Version};
 use testkit::{
-    blob::{Blob, noise},
+    blob::{Blob, closing, noise},
     random::Random,
-    site::{Server, Site},
+    server::Server,
+    site::Site,
 };
 use tokio::{
     sync::watch::{self, Receiver},
@@ -29,7 +30,7 @@ use tokio::{
 use crate::{
     changes::signal,
     client::{Client, Outcome, Stop},
-    push::{SHARED, ending},
+    push::SHARED,
     stage::Stage,
 };
 
@@ -146,7 +147,7 @@ async fn push(
         Ok::<_, io::Error>(after)
     });
     let body = stream::StreamExt::chain(stream::iter([Ok(before)]), rest);
-    let request = client.request(Method::PUT, &ending(&location, &blob));
+    let request = client.request(Method::PUT, &closing(&location, blob.digest.as_str()));
     let request = request.body(Body::wrap_stream(body));
     match client.send("PUT upload, at the stop", request).await {
         Err(Stop::Ended) => Err(Stop::Wrong("a push under way at the stop was cut off".to_owned())),

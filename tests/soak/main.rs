@@ -34,7 +34,8 @@ use std::{process::ExitCode, sync::Arc};
 
 use testkit::{
     random::Random,
-    site::{Build, Server, Site},
+    server::Server,
+    site::{Build, Site},
 };
 use tokio::{
     runtime::Runtime,

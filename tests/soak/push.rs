@@ -2,7 +2,7 @@
 
 use reqwest::{Body, Method, header};
 use testkit::{
-    blob::{Blob, IMAGE, digest, streamed},
+    blob::{Blob, IMAGE, body, closing, digest},
     random::Random,
 };
 
@@ -106,7 +106,7 @@ impl Client {
     }
 
     async fn finish(&self, location: &str, blob: &Blob, rest: Body) -> Outcome<()> {
-        let target = ending(location, blob);
+        let target = closing(location, blob.digest.as_str());
         let request = self.request(Method::PUT, &target).body(rest);
         self.send("PUT upload", request).await?.expect(201).map(drop)
     }
@@ -127,21 +127,10 @@ impl Client {
     pub(crate) async fn end_badly(&self, name: &str, blob: &Blob) -> Outcome<()> {
         let location = self.start(name).await?;
         let other = Blob { digest: digest(b"something else"), bytes: blob.bytes.clone() };
-        let request = self.request(Method::PUT, &ending(&location, &other));
+        let request = self.request(Method::PUT, &closing(&location, other.digest.as_str()));
         let answer = self.send("PUT upload", request.body(other.bytes)).await?;
         answer.expect(400).map(drop)
     }
-}
-
-/// The URL of the PUT that ends an upload.
-pub(crate) fn ending(location: &str, blob: &Blob) -> String {
-    let separator = if location.contains('?') { '&' } else { '?' };
-    format!("{location}{separator}digest={}", blob.digest)
-}
-
-/// Bytes in one piece with their length, or in many without.
-fn body(random: &mut Random, bytes: bytes::Bytes) -> Body {
-    if random.percent(50) { bytes.into() } else { streamed(bytes) }
 }
 
 /// A length below `end`.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use testkit::site::Server;
+use testkit::server::Server;
 use tokio::time;
 
 /// A hang guard: the server closes the connections of ended clients sooner.

@@ -2,6 +2,7 @@
 
 use portcullis::oci::{Algorithm, Digest};
 use serde_json::{Value, json};
+pub use testkit::blob::closing;
 
 use super::server::{Answered as _, TestServer};
 
@@ -43,12 +44,6 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 pub fn descriptor(media_type: &str, bytes: impl AsRef<[u8]>) -> Value {
     let bytes = bytes.as_ref();
     json!({ "mediaType": media_type, "digest": digest(bytes), "size": bytes.len() })
-}
-
-/// The address that closes an upload session as the blob of a digest.
-pub fn closing(location: &str, digest: &str) -> String {
-    let separator = if location.contains('?') { '&' } else { '?' };
-    format!("{location}{separator}digest={digest}")
 }
 
 impl TestServer {
