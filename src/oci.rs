@@ -1,6 +1,7 @@
-//! The words of the OCI and Docker specifications, valid by construction.
-//! A value of one of these types has been parsed, so no caller has to check it again.
-//! Nothing here reads, writes or answers.
+//! The types of the OCI and Docker specifications: names, tags, digests, media types, manifests.
+//!
+//! A value of one of these types has been parsed, so no caller has to validate it again. The module does
+//! no I/O.
 
 mod digest;
 mod error_code;

@@ -10,18 +10,18 @@ use sha2::{
 /// A digest algorithm that this registry computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
-    /// The one everybody uses.
+    /// SHA-256, which clients use.
     #[default]
     Sha256,
-    /// The other registered one.
+    /// SHA-512, the other registered algorithm.
     Sha512,
 }
 
 impl Algorithm {
-    /// Every algorithm, the usual one first.
+    /// All algorithms, the default first.
     pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
 
-    /// The name in front of the colon.
+    /// The name before the colon.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl Algorithm {
         }
     }
 
-    /// The number of hexadecimal digits behind the colon.
+    /// The number of hexadecimal digits after the colon.
     const fn hex_len(self) -> usize {
         match self {
             Self::Sha256 => 64,
@@ -56,7 +56,7 @@ impl FromStr for Algorithm {
     }
 }
 
-/// The name of some bytes: an algorithm and what it made of them, in lower-case hexadecimal.
+/// A digest: an algorithm and a hash in lower-case hexadecimal. Clones share one allocation.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     algorithm: Algorithm,
@@ -78,17 +78,17 @@ impl Digest {
         self.algorithm
     }
 
-    /// The part behind the colon; only `0-9a-f`, so that it is safe in a path.
+    /// The part after the colon: only `0-9a-f`, so it is safe in a path.
     #[must_use]
     pub fn hex(&self) -> &str {
         &self.hex
     }
 
-    /// Puts a digest together from the two names of a folder in the storage tree.
+    /// Builds a digest from its two parts, which are names of folders in the storage tree.
     ///
     /// # Errors
     ///
-    /// As for parsing `algorithm:hex`.
+    /// Those of parsing `algorithm:hex`.
     pub fn from_parts(algorithm: &str, hex: &str) -> Result<Self, InvalidDigest> {
         let algorithm: Algorithm = algorithm.parse()?;
         if hex.len() != algorithm.hex_len() {
@@ -102,7 +102,7 @@ impl Digest {
 
     fn from_hash(algorithm: Algorithm, hash: &[u8]) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        // As long as the longest digest has digits.
+        // SHA-512 has 128 digits.
         let mut digits = [0; 128];
         for (pair, byte) in digits.chunks_exact_mut(2).zip(hash) {
             pair[0] = DIGITS[usize::from(byte >> 4)];
@@ -147,16 +147,16 @@ impl serde::Serialize for Digest {
     }
 }
 
-/// Why a text is not a digest.
+/// A text is not a digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDigest {
-    /// The algorithm is not one that is computed here.
+    /// The algorithm is unknown.
     #[error("the algorithm is not sha256 or sha512")]
     Algorithm,
-    /// There is something other than `0-9a-f` behind the colon.
+    /// A character after the colon is not one of `0-9a-f`.
     #[error("only lower-case hexadecimal digits may follow the colon")]
     Characters,
-    /// The number of digits is not the algorithm's.
+    /// The number of digits is not that of the algorithm.
     #[error("the number of hexadecimal digits is not the algorithm's")]
     Length,
     /// There is no colon.
@@ -164,7 +164,7 @@ pub enum InvalidDigest {
     Shape,
 }
 
-/// Computes a digest piece by piece; its state can be written down and taken up again.
+/// Computes a digest piece by piece. Its state can be saved and resumed.
 #[derive(Clone)]
 pub struct Hasher(State);
 
@@ -175,7 +175,7 @@ enum State {
 }
 
 impl Hasher {
-    /// A hasher that has seen nothing.
+    /// A hasher of no bytes yet.
     #[must_use]
     pub fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
@@ -193,8 +193,8 @@ impl Hasher {
         }
     }
 
-    /// Takes in more bytes. About 1.7 GB/s where the processor helps: call it for large pieces
-    /// from a blocking thread.
+    /// Hashes more bytes, about 1.7 GB/s on processors with SHA instructions. For large pieces, call it
+    /// on a blocking thread.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             State::Sha256(hasher) => hasher.update(bytes),
@@ -202,7 +202,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of everything taken in.
+    /// The digest of all bytes.
     #[must_use]
     pub fn finish(self) -> Digest {
         match self.0 {
@@ -211,7 +211,7 @@ impl Hasher {
         }
     }
 
-    /// The state as bytes. Their layout is sha2's own: store them with [`Self::STATE_FORMAT`].
+    /// The state as bytes. The crate `sha2` defines their layout: save [`Self::STATE_FORMAT`] with them.
     #[must_use]
     pub fn state(&self) -> Vec<u8> {
         match &self.0 {
@@ -220,16 +220,18 @@ impl Hasher {
         }
     }
 
-    /// Names the layout of [`state`](Self::state): sha2 promises it within a minor version only.
+    /// The name of the layout of [`state`](Self::state). `sha2` keeps the layout within a minor version
+    /// only.
     pub const STATE_FORMAT: &'static str = "sha2-0.11";
 
-    /// Takes a state up again.
+    /// Resumes a saved state.
+    ///
+    /// Does not detect damaged bytes of the right form. Their length field may overflow in `sha2`, which
+    /// panics in builds with overflow checks: save a checksum with the state.
     ///
     /// # Errors
     ///
-    /// When the bytes cannot be a state of that algorithm. Bytes of the right form that were
-    /// damaged are not noticed, and sha2 may overflow over the length in them, which panics in a
-    /// build that checks for that: keep a checksum beside them.
+    /// When the bytes cannot be a state of the algorithm.
     pub fn from_state(algorithm: Algorithm, state: &[u8]) -> Result<Self, InvalidHasherState> {
         Ok(Self(match algorithm {
             Algorithm::Sha256 => {
@@ -270,13 +272,13 @@ mod tests {
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn digest_of_nothing_is_the_known_one() {
+    fn digest_of_no_bytes_is_the_published_one() {
         assert_eq!(Digest::of(Algorithm::Sha256, b"").to_string(), EMPTY);
         assert_eq!(EMPTY.parse::<Digest>().unwrap(), Digest::of(Algorithm::Sha256, b""));
     }
 
     #[test]
-    fn what_is_not_a_digest_is_refused_with_its_reason() {
+    fn malformed_digests_are_refused_with_a_reason() {
         for (text, why) in [
             ("", InvalidDigest::Shape),
             ("sha256", InvalidDigest::Shape),

@@ -1,7 +1,7 @@
 //! The error codes of the specification (distribution-spec, "Error Codes") and those that
 //! registry:2 adds.
 
-/// A code that a client may act on. Its HTTP status is chosen where responses are made.
+/// An error code of a response. `http` gives each its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
     /// code-1
@@ -40,12 +40,12 @@ pub enum ErrorCode {
     TagInvalid,
     /// registry:2
     Unavailable,
-    /// registry:2: something went wrong here.
+    /// registry:2: an internal error.
     Unknown,
 }
 
 impl ErrorCode {
-    /// The code as it stands in the body.
+    /// The code in the body of the response.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -71,7 +71,7 @@ impl ErrorCode {
         }
     }
 
-    /// The sentence that stands beside the code; registry:2's, which some scripts match.
+    /// The message beside the code: registry:2's, which some scripts match.
     #[must_use]
     pub const fn message(self) -> &'static str {
         match self {

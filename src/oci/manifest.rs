@@ -1,6 +1,6 @@
-//! Manifests: what a registry must understand of one (image-spec, manifest.md, image-index.md).
+//! Manifests, as far as a registry must parse them (image-spec, manifest.md, image-index.md).
 //!
-//! The bytes are kept elsewhere and served as they came; this is a reading of them.
+//! The registry stores and serves the pushed bytes; a [`Manifest`] is parsed from them.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ mod stored;
 pub use descriptor::{Descriptor, Platform};
 pub use references::References;
 
-/// What a manifest says that a registry acts on.
+/// The fields of a manifest that the registry uses.
 #[derive(Clone, Debug)]
 pub struct Manifest {
     media_type: MediaType,
@@ -32,7 +32,7 @@ pub struct Manifest {
     annotations: Option<BTreeMap<String, String>>,
 }
 
-/// What a manifest is made of.
+/// The kind of a manifest, with its references.
 #[derive(Clone, Debug)]
 pub enum ManifestKind {
     /// An image, or an artifact packaged as one.
@@ -55,19 +55,18 @@ pub enum ManifestKind {
 }
 
 impl Manifest {
-    /// The largest manifest that is accepted, in bytes (distribution-spec, "Pushing Manifests").
+    /// The size of the largest accepted manifest in bytes (distribution-spec, "Pushing Manifests").
     pub const MAX_SIZE: usize = 4 * 1024 * 1024;
 
-    /// Reads a manifest that came with the `Content-Type` `declared`.
+    /// Parses a manifest that was pushed with the `Content-Type` `declared`.
     ///
     /// # Errors
     ///
-    /// When the bytes are no manifest of a known type, or the type that they give themselves, the
-    /// one that was declared and their shape are not the same; and when an object in them has a key
-    /// twice, or one that differs from a known one only by case, for programs would read different
-    /// manifests from the same bytes.
+    /// When the bytes are not a manifest of a known type; when `mediaType`, `declared` and the fields
+    /// contradict each other; and when an object has a repeated key, or a key that differs from a known
+    /// one only by case, because programs would parse different manifests from the same bytes.
     pub fn parse(bytes: &[u8], declared: Option<&str>) -> Result<Self, InvalidManifest> {
-        // serde_json passes over the bytes of a string that nobody reads; a client may not.
+        // serde_json does not validate the bytes of an ignored string; a client may.
         let text = std::str::from_utf8(bytes)?;
         if declared.is_some_and(|declared| Schema1::parse(declared).is_some()) {
             return Err(InvalidManifest::Schema1);
@@ -94,7 +93,7 @@ impl Manifest {
                 return Err(InvalidManifest::Contradiction { own, declared });
             }
             (Some(own), _) => own,
-            // Without a `mediaType` only the shape tells what was stored, and it tells OCI.
+            // Without a `mediaType` only the fields determine the type of stored bytes, as an OCI type.
             (None, Some(declared)) if declared != shape => {
                 return Err(InvalidManifest::MissingMediaType { declared });
             }
@@ -103,34 +102,34 @@ impl Manifest {
         raw.into_manifest(media_type)
     }
 
-    /// Reads the type of stored bytes, for those that [`parse`](Self::parse) accepted and for those
-    /// that other registries did: any `mediaType` stands as it is, schema 1 is recognised. Keys are
-    /// read as Go programs do, without regard to case, and the last wins.
+    /// Determines the type of stored bytes, which [`parse`](Self::parse) or another registry has
+    /// accepted. Returns any `mediaType` unchanged, and recognises schema 1. As in Go programs, keys match
+    /// in any case, and of repeated keys the last is used.
     #[must_use]
     pub fn stored_media_type(bytes: &[u8]) -> String {
         stored::media_type(bytes)
     }
 
-    /// The type.
+    /// The media type.
     #[must_use]
     pub const fn media_type(&self) -> MediaType {
         self.media_type
     }
 
-    /// What it is made of.
+    /// The kind, with the references.
     #[must_use]
     pub const fn kind(&self) -> &ManifestKind {
         &self.kind
     }
 
-    /// The manifest that this one is about.
+    /// The subject: the manifest that this one refers to.
     #[must_use]
     pub const fn subject(&self) -> Option<&Descriptor> {
         self.subject.as_ref()
     }
 
-    /// The type that a list of referrers shows: its own, else that of an image's configuration
-    /// (distribution-spec, "Listing Referrers").
+    /// The artifact type in a list of referrers: the manifest's own, or else the media type of an image's
+    /// configuration (distribution-spec, "Listing Referrers").
     #[must_use]
     pub fn artifact_type(&self) -> Option<&str> {
         match (&self.artifact_type, &self.kind) {
@@ -142,7 +141,7 @@ impl Manifest {
         }
     }
 
-    /// Its annotations.
+    /// The annotations.
     #[must_use]
     pub const fn annotations(&self) -> Option<&BTreeMap<String, String>> {
         self.annotations.as_ref()
@@ -150,8 +149,8 @@ impl Manifest {
 }
 
 impl Manifest {
-    /// The descriptor of this manifest, whose bytes have this digest and length, for a list of
-    /// referrers (distribution-spec, "Listing Referrers").
+    /// The descriptor of this manifest in a list of referrers (distribution-spec, "Listing Referrers").
+    /// `digest` and `size` are those of its bytes.
     #[must_use]
     pub fn referrer<'a>(&'a self, digest: &'a Digest, size: usize) -> impl Serialize + 'a {
         #[derive(Serialize)]
@@ -175,13 +174,13 @@ impl Manifest {
     }
 }
 
-/// Why some bytes are not a manifest.
+/// Bytes are not a manifest that the registry accepts.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidManifest {
-    /// Fields of an image and of an index at once.
+    /// It has the fields of an image and of an index.
     #[error("the manifest has the fields of an image and of an index")]
     Ambiguous,
-    /// `mediaType` is not what `Content-Type` said.
+    /// `mediaType` and `Content-Type` differ.
     #[error("the manifest's mediaType is {own}, but it was sent as {declared}")]
     Contradiction {
         /// `mediaType`
@@ -189,10 +188,10 @@ pub enum InvalidManifest {
         /// `Content-Type`
         declared: MediaType,
     },
-    /// Not JSON, or a field of the wrong type.
+    /// It is not JSON, or a field has a wrong type.
     #[error("not a manifest: {}", clipped(.0))]
     Json(#[from] serde_json::Error),
-    /// A field that the type demands is not there.
+    /// A required field of the type is missing.
     #[error("a manifest of type {media_type} has a field `{field}`")]
     MissingField {
         /// The type.
@@ -200,46 +199,46 @@ pub enum InvalidManifest {
         /// The field.
         field: &'static str,
     },
-    /// No `mediaType`, and the shape is not what `Content-Type` said.
+    /// It has no `mediaType`, and the fields are not those of `Content-Type`.
     #[error("a manifest without a mediaType cannot be sent as {declared}")]
     MissingMediaType {
         /// `Content-Type`
         declared: MediaType,
     },
-    /// Not text as JSON must be (RFC 8259 §8.1).
+    /// It is not UTF-8, as JSON must be (RFC 8259 §8.1).
     #[error("not a manifest: {0}")]
     NotUtf8(#[from] std::str::Utf8Error),
-    /// Schema 1.
+    /// It is a schema 1 manifest.
     #[error(
         "schema 1 manifests are no longer accepted: push the image again with a current client, or \
          copy it with `skopeo copy --format v2s2`"
     )]
     Schema1,
-    /// Not version 2.
+    /// `schemaVersion` is not 2.
     #[error("schemaVersion must be 2")]
     SchemaVersion,
-    /// No field tells what it is.
+    /// It has the fields of no known type.
     #[error("the manifest has neither config and layers nor manifests")]
     Shapeless,
-    /// A type that is not a manifest's.
+    /// The media type is not one of a manifest.
     #[error("media type {0:?} is not that of a manifest")]
     UnknownType(String),
 }
 
-/// As much of a text that came from outside as a message takes.
+/// The most characters of a client's text that a message quotes.
 const QUOTED: usize = 128;
 
 impl InvalidManifest {
-    /// Clips the type: it came from outside and goes into a message.
+    /// Clips the type, which a client has sent, for the message.
     fn unknown_type(text: &str) -> Self {
         Self::UnknownType(text.chars().take(QUOTED).collect())
     }
 }
 
-/// The message, which may quote a value as long as the manifest.
+/// Clips serde's message, which may quote a value as long as the manifest.
 fn clipped(error: &serde_json::Error) -> String {
     let message = error.to_string();
-    // What is said around the value is shorter than that.
+    // The text around the value is shorter than the limit.
     match message.char_indices().nth(2 * QUOTED) {
         Some((end, _)) => {
             let line = error.line();

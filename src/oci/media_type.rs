@@ -1,4 +1,4 @@
-//! The media types of manifests: those that are accepted, and those that are only served.
+//! The media types of manifests: those that pushes may have, and those that are only served.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ pub enum MediaType {
     DockerManifest,
     /// `application/vnd.docker.distribution.manifest.list.v2+json`
     DockerManifestList,
-    /// `application/vnd.oci.artifact.manifest.v1+json`, of an OCI 1.1 release candidate. Clients of
-    /// that time still push it.
+    /// `application/vnd.oci.artifact.manifest.v1+json`, of an OCI 1.1 release candidate. Old clients
+    /// still push it.
     OciArtifact,
 }
 
@@ -27,7 +27,7 @@ impl MediaType {
         Self::OciArtifact,
     ];
 
-    /// The type as it stands in `Content-Type` and `mediaType`.
+    /// The type in `Content-Type` and `mediaType`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl MediaType {
         }
     }
 
-    /// Reads a type, without regard to case or to parameters behind a `;` (RFC 9110 §8.3.1).
+    /// Parses a type. Ignores case, and parameters after a `;` (RFC 9110 §8.3.1).
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let essence = essence(text);
@@ -47,8 +47,8 @@ impl MediaType {
     }
 }
 
-/// A manifest of schema 1, which Docker pushed before 1.10. It is served where an old registry has
-/// stored it, and accepted no more.
+/// The type of a schema 1 manifest, which Docker pushed before 1.10. The registry serves those that an
+/// old registry has stored, and refuses new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schema1 {
     /// `application/vnd.docker.distribution.manifest.v1+json`: without its signatures, which is how
@@ -59,7 +59,7 @@ pub enum Schema1 {
 }
 
 impl Schema1 {
-    /// The type as it stands in `Content-Type`.
+    /// The type in `Content-Type`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -68,7 +68,7 @@ impl Schema1 {
         }
     }
 
-    /// Reads a type, as [`MediaType::parse`] does.
+    /// Parses a type as [`MediaType::parse`] does.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let essence = essence(text);

@@ -2,13 +2,13 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-/// The longest name that is accepted. Docker limits `host/name` to 255 characters; a name alone
-/// may use them all, as it may in registry:2.
+/// The longest accepted name. Docker limits `host/name` to 255 characters; as in registry:2, a name
+/// without a host may have as many.
 const MAX_LEN: usize = 255;
 
 /// A repository name: components of `[a-z0-9]+` joined by `.`, `_`, `__` or dashes, separated
-/// by `/`. No component begins with `_` or `.`, which keeps names apart from the folders that
-/// the storage tree has beside them. Clones share one allocation.
+/// by `/`. No component begins with `_` or `.`, so a name cannot collide with the folders beside it in
+/// the storage tree. Clones share one allocation.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RepositoryName(Arc<str>);
 
@@ -67,10 +67,10 @@ fn is_component(text: &str) -> bool {
     }
 }
 
-/// Why a text is not a repository name.
+/// A text is not a repository name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
-    /// A component breaks the grammar.
+    /// A component violates the grammar.
     #[error(
         "a repository name is made of lower-case letters and digits, joined by `.`, `_`, `__` or \
          `-` and separated by `/`"
@@ -88,14 +88,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_the_grammar_are_accepted() {
+    fn valid_names_are_accepted() {
         for name in ["a", "library/alpine", "a.b_c__d-e---f/0", "blobs", "v2/blobs/uploads/tags"] {
             assert_eq!(name.parse::<RepositoryName>().unwrap().as_str(), name);
         }
     }
 
     #[test]
-    fn other_names_are_refused() {
+    fn malformed_names_are_refused() {
         for name in [
             "",
             "/",
@@ -126,7 +126,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_grammar_generates_is_accepted(
+        fn every_name_of_the_grammar_is_accepted(
             name in "[a-z0-9]{1,5}((\\.|_|__|-{1,3})[a-z0-9]{1,5}){0,2}(/[a-z0-9]{1,5}((\\.|_|__|-{1,3})[a-z0-9]{1,5}){0,2}){0,3}"
         ) {
             prop_assert!(name.parse::<RepositoryName>().is_ok());

@@ -1,22 +1,22 @@
-//! What people call a repository and what is in it: `team/app`, `team/app:1.0`,
+//! The notation of docker for a repository or a manifest: `team/app`, `team/app:1.0`,
 //! `team/app@sha256:…`.
 
 use std::{fmt, str::FromStr};
 
 use super::{Digest, InvalidDigest, InvalidName, InvalidTag, Reference, RepositoryName};
 
-/// A repository, or a manifest of it.
+/// A repository, or one of its manifests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     /// The repository.
     pub name: RepositoryName,
-    /// The manifest; without one the repository itself is meant, and no tag is made up.
+    /// The manifest. `None` means the repository; there is no default tag.
     pub reference: Option<Reference>,
 }
 
 impl Named {
-    /// The part in front that docker would take for a registry's host, and that may be a
-    /// repository's name as well.
+    /// The first component, if docker would parse it as the host of a registry. Here it is part of the
+    /// repository's name.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
         let (first, _) = self.name.as_str().split_once('/')?;
@@ -43,7 +43,7 @@ impl FromStr for Named {
             Some((rest, digest)) => (rest, Some(digest.parse::<Digest>()?)),
             None => (text, None),
         };
-        // No repository's name has a colon: one in front of a slash belongs to a port.
+        // A repository name has no colon, so a colon before a slash precedes a port.
         if rest.split_once('/').is_some_and(|(first, _)| first.contains(':')) {
             return Err(InvalidNamed::Host);
         }
@@ -59,16 +59,16 @@ impl FromStr for Named {
     }
 }
 
-/// Why a text names neither a repository nor what is in one.
+/// A text names neither a repository nor a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidNamed {
-    /// A tag and a digest.
+    /// It has both a tag and a digest.
     #[error("either a tag or a digest")]
     Both,
     /// The digest is malformed.
     #[error(transparent)]
     Digest(#[from] InvalidDigest),
-    /// A host with a port.
+    /// It has a host with a port.
     #[error("without the registry's host, as in team/app:1.0")]
     Host,
     /// The repository's name is malformed.
@@ -86,7 +86,7 @@ mod tests {
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn what_docker_calls_an_image_is_read_and_written_as_it_was() {
+    fn names_of_docker_are_parsed_and_printed_unchanged() {
         let name = "team/app".parse().unwrap();
         let tag = "1.0".parse().unwrap();
         let named = |reference| Named { name: RepositoryName::clone(&name), reference };
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_says_why() {
+    fn malformed_names_are_refused_with_a_reason() {
         let both = format!("app:1.0@{DIGEST}");
         for (text, expected) in [
             ("localhost:5000/app", InvalidNamed::Host),

@@ -54,12 +54,12 @@ impl FromStr for Tag {
 )]
 pub struct InvalidTag;
 
-/// What a manifest is asked for by.
+/// A reference to a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reference {
-    /// By its content.
+    /// Its digest.
     Digest(Digest),
-    /// By its name.
+    /// A tag.
     Tag(Tag),
 }
 
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_are_told_from_other_texts() {
+    fn valid_tags_are_accepted_and_others_refused() {
         for tag in ["latest", "_", "v1.2.3-rc.1", "A", &"t".repeat(128)] {
             assert_eq!(tag.parse::<Tag>().unwrap().as_str(), tag);
         }
@@ -90,7 +90,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_a_tag_as_it_stands_or_not_at_all(text in "\\PC{0,140}") {
+        fn any_accepted_tag_is_unchanged(text in "\\PC{0,140}") {
             if let Ok(tag) = text.parse::<Tag>() {
                 prop_assert_eq!(tag.as_str(), text);
             }

@@ -1,4 +1,4 @@
-//! Annotations: texts by keys that are anybody's (image-spec, annotations.md).
+//! Annotations: strings by arbitrary keys (image-spec, annotations.md).
 
 use std::{collections::BTreeMap, fmt};
 
@@ -9,8 +9,8 @@ use serde::{
 
 use super::keys::Key;
 
-/// Annotations as every program reads them: a key that stands twice is refused, and `null` is the
-/// empty text, as in Go. Case tells keys apart.
+/// Annotations that every program parses alike. A repeated key is refused, and `null` is the empty
+/// string, as in Go. Keys are case-sensitive.
 #[derive(Debug)]
 pub(super) struct Annotations(pub(super) BTreeMap<String, String>);
 
@@ -20,8 +20,8 @@ impl<'de> Deserialize<'de> for Annotations {
     }
 }
 
-/// The annotations of a descriptor, which nobody here asks for. They are read so that every program
-/// reads them alike.
+/// The annotations of a descriptor. The registry does not use them, and parses them to refuse those
+/// that programs would parse differently.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Unread;
 

@@ -1,7 +1,7 @@
-//! How Go programs match the keys of a JSON object with the fields that they know.
+//! Matches the keys of a JSON object with fields as Go programs do.
 //!
-//! docker, containerd, skopeo and registry:2 read JSON with Go's `encoding/json`, which ignores the
-//! case of keys and lets the last of several equal keys win. serde matches exactly. The two read
+//! docker, containerd, skopeo and registry:2 parse JSON with Go's `encoding/json`, which ignores the
+//! case of keys and uses the last of several equal keys. serde matches keys exactly. The two parse
 //! different images from `{"layers":[…],"Layers":[…]}`.
 
 use std::{borrow::Cow, fmt};
@@ -11,14 +11,14 @@ use serde::{
     de::{self, Visitor},
 };
 
-/// Whether Go takes `key` for the field `name`, which is ASCII: it ignores the case of ASCII
-/// letters, and Unicode folds the long s (U+017F) to `s` and the Kelvin sign (U+212A) to `k`
+/// Whether Go matches `key` with the field `name`, which is ASCII. Go ignores the case of ASCII
+/// letters, and folds the long s (U+017F) to `s` and the Kelvin sign (U+212A) to `k`
 /// (`foldName` in Go's `encoding/json/fold.go`).
 pub(super) fn folds_to(key: &str, name: &str) -> bool {
     if key.len() == name.len() {
         return key.eq_ignore_ascii_case(name);
     }
-    // Both signs take more bytes than the letter.
+    // Both characters have more bytes than the letter.
     key.len() > name.len()
         && !key.is_ascii()
         && key.chars().map(folded).eq(name.chars().map(folded))
@@ -32,7 +32,7 @@ const fn folded(c: char) -> char {
     }
 }
 
-/// The key of an object, borrowed where no escape is in it.
+/// The key of an object, borrowed unless it has an escape.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key<'de>(pub(super) Cow<'de, str>);
 
@@ -74,7 +74,7 @@ mod tests {
         {
             assert!(!folds_to(key, "layers"), "{key}");
         }
-        // Signs whose bytes differ as those of letters do.
+        // Characters that differ in the same bit as the cases of a letter.
         assert!(!folds_to("@", "`") && !folds_to("[", "{"));
     }
 }

@@ -1,4 +1,4 @@
-//! JSON objects that every program reads alike, and nothing that only serde takes for one.
+//! JSON objects that every program parses alike.
 
 use std::{collections::HashSet, fmt, marker::PhantomData};
 
@@ -13,11 +13,11 @@ use serde::{
 
 use super::keys::{Key, folds_to};
 
-/// A struct that stands in braces. What serde derives would take a list of the values as well, in
-/// the order of the fields: no client reads that as a manifest.
+/// A struct from a JSON object. serde's derived code would also accept an array of the values in the
+/// order of the fields, which no client accepts as a manifest.
 ///
-/// A key that stands twice is refused, and one that differs from a field of the struct only by case:
-/// Go programs read the value of the last, others that of the first, or none.
+/// A repeated key is refused, and so is a key that differs from a field of the struct only by case: Go
+/// programs use the value of the last one, other programs that of the first one or none.
 pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -40,7 +40,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
     }
 }
 
-/// Gives a struct the entries of an object, and knows by that which fields it has.
+/// Deserializes a struct from the entries of an object. serde passes the names of its fields.
 struct Unambiguous<A>(A);
 
 impl<'de, A: MapAccess<'de>> Deserializer<'de> for Unambiguous<A> {
@@ -65,11 +65,11 @@ impl<'de, A: MapAccess<'de>> Deserializer<'de> for Unambiguous<A> {
     }
 }
 
-/// The entries of an object, up to the first whose key is ambiguous.
+/// The entries of an object. An ambiguous key is an error.
 struct Entries<'de, A> {
     map: A,
     fields: &'static [&'static str],
-    /// The keys so far that are no fields; the struct itself refuses a field that stands twice.
+    /// The keys so far that are not fields. The struct itself refuses a repeated field.
     others: HashSet<Key<'de>>,
 }
 

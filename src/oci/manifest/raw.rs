@@ -1,4 +1,4 @@
-//! A manifest that is pushed, before it is known which kind it is.
+//! A pushed manifest whose kind is not known yet.
 
 use std::collections::BTreeMap;
 
@@ -20,15 +20,15 @@ pub(super) struct Raw {
     media_type: Option<String>,
     config: Option<Object<Descriptor>>,
     layers: Descriptors,
-    /// `None` where the key is absent, for its presence alone tells an index.
+    /// `None` if the key is absent. Its presence alone makes the manifest an index.
     #[serde(default, deserialize_with = "present")]
     manifests: Option<Descriptors>,
     blobs: Descriptors,
     subject: Option<Object<Descriptor>>,
     artifact_type: Option<String>,
     annotations: Option<Annotations>,
-    /// Schema 1's: read here so that what [`Manifest::stored_media_type`] or
-    /// [`References`](super::References) cannot read is refused.
+    /// A field of schema 1, parsed to refuse a manifest that [`Manifest::stored_media_type`] or
+    /// [`References`](super::References) could not parse.
     #[serde(rename = "signatures")]
     _signatures: Option<IgnoredAny>,
     #[serde(rename = "fsLayers")]
@@ -49,7 +49,7 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 }
 
 impl Raw {
-    /// The `mediaType` of the manifest itself; an empty text counts as absent, as in Go.
+    /// The `mediaType` of the manifest; an empty string is the same as an absent field, as in Go.
     pub(super) fn media_type(&self) -> Option<&str> {
         self.media_type.as_deref().filter(|text| !text.is_empty())
     }
@@ -58,15 +58,15 @@ impl Raw {
         self.config.is_some() || self.layers.is_some()
     }
 
-    /// The OCI type that the fields are those of. Fields of two types at once are refused: what a
-    /// client makes of them is anybody's guess (GHSA-mc8v-mgrf-8f4m).
+    /// The OCI type that has these fields. Refuses the fields of two types, from which clients parse
+    /// different content (GHSA-mc8v-mgrf-8f4m).
     pub(super) fn shape(&self) -> Result<MediaType, InvalidManifest> {
         let own = || self.media_type().and_then(MediaType::parse);
         match (self.is_image(), &self.manifests) {
             (true, Some(Some(_))) => Err(InvalidManifest::Ambiguous),
             (true, _) => Ok(MediaType::OciManifest),
             (false, Some(Some(_))) => Ok(MediaType::OciIndex),
-            // A list of nothing, which Go programs write as `null` or leave away.
+            // An empty list, which Go programs write as `null` or omit.
             (false, manifests) => match (own(), manifests) {
                 (Some(MediaType::OciArtifact), _) => Ok(MediaType::OciArtifact),
                 (Some(MediaType::OciIndex | MediaType::DockerManifestList), _)
@@ -77,7 +77,7 @@ impl Raw {
     }
 
     pub(super) fn into_manifest(self, media_type: MediaType) -> Result<Manifest, InvalidManifest> {
-        // Artifact manifests alone had no schema version.
+        // Only artifact manifests have no schema version.
         if self.schema_version != Some(2) && media_type != MediaType::OciArtifact {
             return Err(InvalidManifest::SchemaVersion);
         }

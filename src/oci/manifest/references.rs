@@ -1,4 +1,4 @@
-//! The references of a stored manifest of any kind, whichever registry accepted it.
+//! The references of a stored manifest of any kind, from any registry.
 
 use std::fmt;
 
@@ -12,30 +12,30 @@ use super::{
     keys::{Key, folds_to},
 };
 
-/// The digests that a stored manifest names.
+/// The digests that a stored manifest references.
 ///
-/// Read more leniently than [`Manifest`](super::Manifest): what other registries stored counts,
-/// schema 1 too, and what is wrong with a manifest beside its references is of no account. Where
-/// programs read different references from the same bytes, because a key stands twice or in another
-/// case, these are the references of all such readings together.
+/// Parses more leniently than [`Manifest`](super::Manifest): accepts the manifests of other registries,
+/// schema 1 too, and ignores faults beside the references. Where programs parse different references
+/// from the same bytes, because a key is repeated or in another case, these are the references of all
+/// programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
     /// Children of an index. Most are manifests; build caches list blobs.
     pub manifests: Vec<Digest>,
     /// Blobs: the configuration, then the layers.
     pub blobs: Vec<Digest>,
-    /// Those of the blobs that have addresses elsewhere, and need not be in the registry.
+    /// The blobs with addresses elsewhere, which the registry need not have.
     pub elsewhere: Vec<Digest>,
-    /// What it is about: one manifest at most, unless its key stands there several times.
+    /// The subject: at most one manifest, unless its key is repeated.
     pub subjects: Vec<Digest>,
 }
 
 impl References {
-    /// Reads them from the bytes of a stored manifest.
+    /// Parses the references from the bytes of a stored manifest.
     ///
-    /// `None` when it cannot be known what the manifest refers to, so that nothing may be removed
-    /// for want of a reference: the bytes are not JSON, they have the fields of no known manifest
-    /// type, or a descriptor names nothing or has a digest of an unknown form or algorithm.
+    /// Returns `None` when the references are unknown, so that nothing may be deleted as unreferenced:
+    /// the bytes are not JSON, they have the fields of no known manifest type, or a descriptor has no
+    /// digest, a malformed one or one of an unknown algorithm.
     #[must_use]
     pub fn of(stored: &[u8]) -> Option<Self> {
         let mut json = serde_json::Deserializer::from_slice(stored);
@@ -49,7 +49,7 @@ impl References {
         })
     }
 
-    /// How many there are.
+    /// The number of references.
     #[must_use]
     pub fn count(&self) -> usize {
         self.manifests.len() + self.blobs.len() + self.subjects.len()
@@ -65,7 +65,7 @@ struct Stored {
     config: Vec<Digest>,
     references: References,
     is_of_known_shape: bool,
-    /// Whether it names something that is not understood.
+    /// Whether a reference is unknown.
     is_unclear: bool,
 }
 
@@ -103,7 +103,7 @@ impl<'de> Visitor<'de> for StoredVisitor {
                 }
                 Some("mediaType") => {
                     let text = map.next_value::<Option<String>>()?;
-                    // Their lists may be absent: an index of nothing is one all the same.
+                    // The lists of these types may be absent: an empty index is an index.
                     stored.is_of_known_shape |= matches!(
                         text.as_deref().and_then(MediaType::parse),
                         Some(
@@ -158,7 +158,7 @@ impl Stored {
 #[derive(Default)]
 struct Named {
     digests: Vec<Digest>,
-    /// Whether one of its digests is not understood.
+    /// Whether a digest is malformed or of an unknown algorithm.
     is_unclear: bool,
     has_urls: bool,
 }
@@ -195,7 +195,7 @@ impl<'de> Visitor<'de> for NamedVisitor {
                 match map.next_value::<Option<Key<'_>>>()?.map(|Key(text)| text.parse()) {
                     Some(Ok(digest)) => named.digests.push(digest),
                     Some(Err(_)) => named.is_unclear = true,
-                    // To Go it changes nothing.
+                    // In Go, `null` changes nothing.
                     None => {}
                 }
             } else if folds_to(&key, "urls") {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_manifest_tells_what_it_refers_to() {
+    fn references_of_every_kind_of_manifest_are_found() {
         let image = json!({
             "schemaVersion": 2, "config": named(1), "layers": [named(2), named(3)],
             "subject": named(4),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn list_of_nothing_is_empty_whether_it_is_null_or_missing() {
+    fn null_and_missing_lists_are_empty() {
         let index = "application/vnd.oci.image.index.v1+json";
         for nothing in [
             json!({ "schemaVersion": 2, "mediaType": index }),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_in_any_case_and_all_of_several_count() {
+    fn references_of_keys_in_any_case_and_of_repeated_keys_are_found() {
         let text = |body: &str| {
             let named = |n: u8| format!(r#"{{"digest":"{}"}}"#, digest(n));
             let body = (1..=4).fold(body.to_owned(), |body, n| {
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_none() {
+    fn references_of_unclear_manifests_are_unknown() {
         let sha384 = format!("sha384:{}", "0".repeat(96));
         for unclear in [
             // No known shape.

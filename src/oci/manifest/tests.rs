@@ -59,7 +59,7 @@ fn fields_of_two_types_at_once_are_refused() {
 }
 
 #[test]
-fn what_is_no_manifest_is_refused() {
+fn malformed_manifests_are_refused() {
     for text in [
         "",
         "{}",
@@ -86,8 +86,8 @@ fn what_is_no_manifest_is_refused() {
 }
 
 #[test]
-fn lists_of_values_are_no_objects() {
-    // As serde's own structs would have them: the values in the order of the fields.
+fn arrays_of_values_are_refused_in_place_of_objects() {
+    // serde's derived structs accept arrays of the values in the order of the fields.
     let by_place = serde_json::json!([
         2,
         MediaType::OciIndex.as_str(),
@@ -117,7 +117,7 @@ fn lists_of_values_are_no_objects() {
 }
 
 #[test]
-fn what_is_not_utf_8_is_refused_wherever_it_stands() {
+fn malformed_utf_8_is_refused_everywhere() {
     let mut json = image(None);
     json["x"] = "é".into();
     let mut bytes = json.to_string().into_bytes();
@@ -207,7 +207,7 @@ fn lists_that_are_null_or_missing_are_empty() {
                 Some(layers) => json["layers"] = layers.clone(),
                 None => drop(json.as_object_mut().unwrap().remove("layers")),
             }
-            // As a tool writes that has one struct for all.
+            // A tool with one struct for all types writes this.
             json["manifests"] = serde_json::Value::Null;
             let manifest = parse(&json, own).unwrap();
             assert_eq!(manifest.media_type(), own.unwrap_or(MediaType::OciManifest));
@@ -244,7 +244,7 @@ fn lists_that_are_null_or_missing_are_empty() {
 }
 
 #[test]
-fn what_is_null_is_as_good_as_absent() {
+fn null_is_the_same_as_an_absent_field() {
     let digest = DIGEST;
     let json = serde_json::json!({
         "schemaVersion": 2,
@@ -264,7 +264,7 @@ fn what_is_null_is_as_good_as_absent() {
     assert_eq!((config.media_type.as_str(), config.size), ("", 0));
     assert_eq!(layers[0].platform, None);
     assert_eq!(layers[1].platform, Some(Platform::default()));
-    // Docker's types must name themselves.
+    // Docker's types require a `mediaType`.
     let refused = parse(&json, Some(MediaType::DockerManifest));
     assert!(matches!(refused, Err(InvalidManifest::MissingMediaType { .. })));
 }
