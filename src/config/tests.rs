@@ -1,4 +1,4 @@
-//! The configuration as the rest of the program meets it: a file and variables in, options out.
+//! Tests of the configuration: a file and variables in, options out.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -12,12 +12,14 @@ use crate::{
 mod contract;
 mod environment;
 mod example;
-mod files;
 mod guide;
+mod options;
+mod refusals;
 mod settings;
 mod tls;
+mod values;
 
-/// Reads a file called `config.yml` with this text.
+/// Loads a file `config.yml` with this text.
 fn load_with(yaml: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("config.yml");
@@ -29,7 +31,7 @@ fn load(yaml: &str) -> Result<Config, Error> {
     load_with(&format!("version: 0.1\n{yaml}"), &[])
 }
 
-/// What is wrong with the file, without the name of its directory.
+/// The error of a file, without the name of its directory.
 fn refusal(yaml: &str) -> String {
     shorten(&load(yaml).unwrap_err())
 }

@@ -1,26 +1,25 @@
-//! Every key that registry:2 and registry:3 know, and what becomes of it here; every rule of their
-//! variables.
+//! Every key of registry:2 and registry:3 with its outcome, and every rule of their variables.
 //!
-//! The table is made from their schema (v0.1) and not from ours: a key that is not in our schema at
-//! all fails here, and one that is in ours and not here as well.
+//! The table follows their schema (v0.1), not ours. A key that is missing in our schema or in the table
+//! fails a test.
 
 use std::collections::BTreeSet;
 
 use super::*;
 use Outcome::*;
 
-/// What becomes of a key that is set.
+/// The outcome of a key that is set.
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
-    /// The options are others than without it, and it is shown with its place.
+    /// It changes the options, and the settings show it with its place.
     Works,
-    /// It has no effect, and a note says why with these words.
+    /// It has no effect, and a note with these words says why.
     Needless(&'static str),
-    /// It has no effect, and a warning says why with these words.
+    /// It has no effect, and a warning with these words says why.
     Warned(&'static str),
-    /// An error says with these words why it cannot be done without, and what to do.
+    /// It is refused, and an error with these words says why.
     Refused(&'static str),
-    /// What would be refused is switched off by it: there is nothing to say.
+    /// It switches off a section that would be refused, without a message.
     Off,
 }
 
@@ -42,7 +41,7 @@ const S3: &str = "accesskey=a secretkey=s sessiontoken=t region=us-east-1 \
     objectacl=public-read useragent=u usedualstack=true accelerate=true usefipsendpoint=true \
     loglevel=debug";
 
-/// A section, its keys with values that are not the defaults, and what becomes of each. `[]` is the
+/// Sections, their keys with values that are not the defaults, and the outcome of each. `[]` is the
 /// first item of a list.
 const KEYS: &[(&str, &str, Outcome)] = &[
     ("", "loglevel=debug", Works),
@@ -72,7 +71,7 @@ const KEYS: &[(&str, &str, Outcome)] = &[
         DRIVER,
     ),
     ("storage.azure.credentials", "type=client_secret clientid=c tenantid=t secret=s", DRIVER),
-    // Of v2 alone, as is the next.
+    // Keys of v2 only, as the next one.
     ("storage", "swift={} oss={}", DRIVER),
     ("storage.delete", "enabled=true", Works),
     ("storage.redirect", "disable=true", Needless("never redirected")),
@@ -100,7 +99,7 @@ const KEYS: &[(&str, &str, Outcome)] = &[
     ("middleware.registry[]", "disabled=true", Off),
     ("middleware.repository[]", "disabled=true", Off),
     ("middleware.storage[]", "disabled=true", Off),
-    // Of cloudfront, redirect and rewrite.
+    // The options of cloudfront, redirect and rewrite.
     (
         "middleware.storage[].options",
         "baseurl=https://cdn.example privatekey=/k keypairid=k duration=1m ipfilteredby=aws \
@@ -136,7 +135,7 @@ const KEYS: &[(&str, &str, Outcome)] = &[
         Works,
     ),
     ("notifications.endpoints[].ignore", "mediatypes=[a/b] actions=[pull]", Works),
-    // Of v3, then those that only v2 has.
+    // The keys of v3, then those of v2 only.
     (
         "redis",
         "addrs=[r:6379] clientname=c db=1 protocol=3 username=u password=p sentinelusername=s \
@@ -178,7 +177,7 @@ const KEYS: &[(&str, &str, Outcome)] = &[
     ("reporting.newrelic", "licensekey=k name=n verbose=true", REPORTING),
 ];
 
-/// Keys that are ours alone.
+/// The keys that only our schema has.
 const OURS: &[&str] = &[
     "storage.maintenance.garbagecollection.enabled",
     "storage.maintenance.garbagecollection.interval",
@@ -211,7 +210,7 @@ const OURS: &[&str] = &[
     "uploads.maxperhour",
 ];
 
-/// How many keys there are. A line that is lost is missed.
+/// The number of keys of the table, so that a lost line fails a test.
 const COUNT: usize = 246;
 
 /// A key with a value.
@@ -233,13 +232,13 @@ fn cases() -> Vec<Case> {
     KEYS.iter().flat_map(of).collect()
 }
 
-/// What a key cannot be without, as variables over the file.
+/// The keys that a key requires, as variables.
 fn companions(path: &str) -> Vec<(&'static str, &'static str)> {
     let all: &[(&str, &[(&str, &str)])] = &[
-        // A section `filesystem` moves the images by itself.
+        // A section `filesystem` changes the root directory.
         ("storage.filesystem", &[("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", "/r")]),
         ("http.net", &[("REGISTRY_HTTP_ADDR", "/run/registry.sock")]),
-        // By TLS clients get HTTP/2 anyway.
+        // With TLS, h2c has no effect.
         ("http.h2c", &[("REGISTRY_HTTP_TLS", "off")]),
         ("http.tls.certificate", &[("REGISTRY_HTTP_TLS_KEY", "/k")]),
         ("http.tls.key", &[("REGISTRY_HTTP_TLS_CERTIFICATE", "/c")]),
@@ -261,7 +260,7 @@ fn companions(path: &str) -> Vec<(&'static str, &'static str)> {
                 ("REGISTRY_VALIDATION_MANIFESTS_INDEXES_PLATFORMLIST_0_OS", "linux"),
             ],
         ),
-        // What is switched off would be refused.
+        // Sections that would be refused if they were not switched off.
         ("log.hooks[].disabled", &[("REGISTRY_LOG_HOOKS_0_TYPE", "mail")]),
         ("middleware.registry[].disabled", &[("REGISTRY_MIDDLEWARE_REGISTRY_0_NAME", "n")]),
         ("middleware.repository[].disabled", &[("REGISTRY_MIDDLEWARE_REPOSITORY_0_NAME", "n")]),
@@ -269,13 +268,13 @@ fn companions(path: &str) -> Vec<(&'static str, &'static str)> {
     ];
     let own = path.replace("[].", "_0_").replace('.', "_").to_uppercase();
     let of = all.iter().filter(|(section, _)| path.starts_with(section));
-    // A variable would win over the key itself.
+    // A variable of the key itself would override the value.
     of.flat_map(|(_, variables)| variables.iter().copied())
         .filter(|(name, _)| !name.ends_with(&own))
         .collect()
 }
 
-/// A file with this key alone, and what it cannot be without.
+/// Loads a file with this key only, and the variables that the key requires.
 fn load_key(path: &str, value: &str) -> Result<Config, Error> {
     let mut yaml = value.to_owned();
     for segment in path.rsplit('.') {
@@ -288,13 +287,13 @@ fn load_key(path: &str, value: &str) -> Result<Config, Error> {
     load_with(&format!("version: 0.1\n{yaml}\n"), &companions(path))
 }
 
-/// What holds, without what is said about it.
+/// The options, without messages and origins.
 fn parts(config: &Config) -> String {
     let (warnings, notes, settings) = Default::default();
     format!("{:?}", Config { warnings, notes, settings, ..config.clone() })
 }
 
-/// What is said of a key: it stands at the beginning, or a section of it.
+/// Whether a message about the key, or a section of it, has these words.
 fn says(words: &[String], path: &str, what: &str) -> bool {
     let path = path.replace("[]", "[0]");
     words.iter().any(|sentence| {
@@ -315,10 +314,10 @@ fn check(Case { path, value, outcome }: &Case) {
         (_, Ok(config)) => config,
         (_, Err(error)) => panic!("{path}: {value}: {error}"),
     };
-    // A certificate and its key come together.
+    // A certificate without its key cannot be loaded.
     let without = load_with("version: 0.1\n", &companions(path));
     let without = without.unwrap_or_else(|_| load("").unwrap());
-    // What is secret does not show in the options, and counts as another in the settings.
+    // The options hide a secret; the settings show that it has changed.
     let changed = parts(&config) != parts(&without)
         || matches!(outcome, Works) && !config.settings.changed(&without.settings).is_empty();
     match outcome {
@@ -355,7 +354,7 @@ fn check(Case { path, value, outcome }: &Case) {
 }
 
 #[test]
-fn every_key_of_registry_2_and_3_works_or_says_why_not() {
+fn every_key_of_registry_2_and_3_works_or_has_a_message() {
     let cases = cases();
     for case in &cases {
         check(case);
@@ -364,7 +363,7 @@ fn every_key_of_registry_2_and_3_works_or_says_why_not() {
     assert_eq!(keys.len(), COUNT);
 }
 
-/// As those of the schema that take a value, with `[]` behind lists.
+/// The keys of the schema that have a value, with `[]` after lists.
 fn known(section: &str, kind: &'static Kind, paths: &mut BTreeSet<String>) {
     for key in kind.keys() {
         let path = schema::join(section, key.name);
@@ -386,7 +385,7 @@ fn every_key_of_the_schema_is_in_the_table_or_ours() {
         assert!(missing.remove(*ours), "{ours} is not in the schema, or is in the table too");
     }
     for Case { path, .. } in cases() {
-        // What stands in the table below a driver is free in the schema.
+        // The schema does not list the parameters of a driver.
         missing.retain(|known| {
             known != &path && !path.strip_prefix(known).is_some_and(|rest| rest.starts_with('.'))
         });
@@ -394,9 +393,9 @@ fn every_key_of_the_schema_is_in_the_table_or_ours() {
     assert_eq!(missing, BTreeSet::new());
 }
 
-/// Values that registry:2 takes for a key, and ours does not.
+/// Values that registry:2 accepts for a key, and Portcullis does not.
 #[test]
-fn values_of_registry_2_that_are_not_taken_are_refused() {
+fn unsupported_values_of_registry_2_are_refused() {
     for (path, value) in [
         ("http.tls.minimumtls", "tls1.0"),
         ("http.tls.minimumtls", "tls1.1"),
@@ -408,7 +407,7 @@ fn values_of_registry_2_that_are_not_taken_are_refused() {
     }
 }
 
-/// What variables mean to registry:2, each as the file that says the same.
+/// The meaning of variables in registry:2, each beside the equivalent file.
 #[test]
 fn variables_follow_registry_2s_rules() {
     for (variables, yaml) in [
@@ -420,15 +419,15 @@ fn variables_follow_registry_2s_rules() {
         ),
         (&[("REGISTRY_HTTP_HEADERS", r#"{"X-A":["b"]}"#)], "http: {headers: {X-A: [b]}}"),
         (&[("REGISTRY_VALIDATION_MANIFESTS_URLS_ALLOW", "[a, b]")], ALLOWED),
-        // A driver, a kind of authentication by its name.
+        // The name of a driver.
         (&[("REGISTRY_STORAGE", "inmemory")], "storage: inmemory"),
         (&[("REGISTRY_STORAGE", "filesystem")], "storage: {filesystem: {}}"),
-        // In the order of their names, whatever the order they come in.
+        // Variables apply in the order of their names.
         (
             &[("REGISTRY_AUTH_HTPASSWD_PATH", "/h"), ("REGISTRY_AUTH", "htpasswd")],
             "auth: {htpasswd: {path: /h}}",
         ),
-        // The name of a field of registry:2, where it is not that of the key; and the key's.
+        // The name of a field in registry:2 where it differs from the key, and the key.
         (&[("REGISTRY_LOGLEVEL", "debug")], "log: {level: debug}"),
         (&[("REGISTRY_HEALTH_FILECHECKERS_0_FILE", "/f")], "health: {file: [{file: /f}]}"),
         (&[("REGISTRY_HEALTH_FILE_0_FILE", "/f")], "health: {file: [{file: /f}]}"),
@@ -437,11 +436,11 @@ fn variables_follow_registry_2s_rules() {
             "health: {http: [{uri: 'http://a/'}]}",
         ),
         (&[("REGISTRY_HEALTH_TCPCHECKERS_0_ADDR", "a:1")], "health: {tcp: [{addr: 'a:1'}]}"),
-        // A new name is in lower case; one with `_` cannot be reached in registry:2.
+        // A new name is in lower case. registry:2 cannot set a name with `_`.
         (&[("REGISTRY_LOG_FIELDS_SERVICE", "r")], "log: {fields: {service: r}}"),
         (&[("REGISTRY_LOG_FIELDS_DATA_CENTRE", "n")], "log: {fields: {data_centre: n}}"),
         (&[("REGISTRY_HTTP_HEADERS_X-A", "[b]")], "http: {headers: {x-a: [b]}}"),
-        // Items are counted from 0, and the next one is added.
+        // Items count from 0, and the next number adds an item.
         (
             &[
                 ("REGISTRY_POLICY_REPOSITORY_CLASSES_1", "plugin"),
@@ -449,7 +448,7 @@ fn variables_follow_registry_2s_rules() {
             ],
             "policy: {repository: {classes: [image, plugin]}}",
         ),
-        // registry:2 panics at the first of these, and has people write the second.
+        // registry:2 panics at the first of these, and documents the second.
         (&[("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true")], READ_ONLY),
         (&[("REGISTRY_STORAGE_MAINTENANCE_READONLY", r#"{"enabled":true}"#)], READ_ONLY),
         (&[("REGISTRY_STORAGE_MAINTENANCE", "{readonly: {enabled: true}}")], READ_ONLY),
@@ -461,7 +460,7 @@ fn variables_follow_registry_2s_rules() {
             &[("REGISTRY_STORAGE_MAINTENANCE_UPLOADPURGING", r#"{"enabled":false}"#)],
             "storage: {maintenance: {uploadpurging: {enabled: false}}}",
         ),
-        // What is none of ours means nothing, and neither does the version.
+        // Unknown variables and the version have no effect.
         (&[("REGISTRY_PORT", "tcp://10.0.0.1:5000"), ("REGISTRY_VERSION", "9")], ""),
     ] {
         let by_variable = load_with("version: 0.1\n", variables).unwrap();

@@ -1,4 +1,4 @@
-//! `docs/MIGRATING.md` against the schema: which keys are not acted upon, and why.
+//! Compares the table of `docs/MIGRATING.md` with the keys of the schema that have no effect.
 
 use std::fmt::Write as _;
 
@@ -8,15 +8,14 @@ use schema::Support;
 const GUIDE: &str = include_str!("../../../docs/MIGRATING.md");
 const HEAD: &str = "| key | | why, in the words of the program |\n|---|---|---|\n";
 
-/// What the program says, and the keys that it says so of.
+/// A message of the program, and the keys that have it.
 struct Row {
     word: &'static str,
     sentence: &'static str,
     keys: Vec<String>,
 }
 
-/// The rows that the schema makes, in its order. What is below a key that is not acted upon is not
-/// looked at.
+/// The rows of the schema, in its order, without the keys below a key that has no effect.
 fn rows(section: &str, kind: &'static Kind, rows: &mut Vec<Row>) {
     let mut add = |key: String, word, sentence| {
         let row = rows.iter_mut().find(|row| row.word == word && row.sentence == sentence);

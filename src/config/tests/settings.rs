@@ -1,4 +1,4 @@
-//! What holds, as it is shown.
+//! The settings in force, as the program prints them.
 
 use super::*;
 

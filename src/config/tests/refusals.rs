@@ -1,0 +1,253 @@
+//! Files that are refused, and the places and remedies in the errors.
+
+use super::*;
+
+#[test]
+fn two_drivers_are_refused_with_both_places() {
+    let message = load("storage:\n  filesystem:\n  inmemory:\n").unwrap_err();
+    let message = message.to_string();
+    assert!(message.contains("config.yml:3:3"), "{message}");
+    assert!(message.contains("config.yml:4:3"), "{message}");
+}
+
+#[test]
+fn unsupported_sections_are_refused_with_their_place() {
+    for (yaml, start) in [
+        ("storage: {s3: {bucket: b}}", "config.yml:2:11: storage.s3: "),
+        ("storage: gcs", "config.yml:2:10: storage.gcs: "),
+        ("auth: {token: {realm: r}}", "config.yml:2:8: auth.token: "),
+        ("auth: silly", "config.yml:2:7: auth.silly: "),
+        ("proxy: {remoteurl: https://registry-1.docker.io}", "config.yml:2:9: proxy.remoteurl: "),
+        ("middleware: {storage: [{name: redirect}]}", "config.yml:2:1: middleware: "),
+        ("redis: {addr: localhost:6379}", "config.yml:2:1: redis: "),
+        (
+            "storage: {filesystem: {}, cache: {blobdescriptor: redis}}",
+            "config.yml:2:35: storage.cache.blobdescriptor: no Redis is needed",
+        ),
+        ("reporting: {bugsnag: {apikey: k}}", "config.yml:2:1: reporting: "),
+        ("log: {hooks: [{type: mail}]}", "config.yml:2:7: log.hooks: "),
+        ("http: {tls: {letsencrypt: {email: a@b}}}", "config.yml:2:14: http.tls.letsencrypt: "),
+    ] {
+        let message = refusal(yaml);
+        assert!(message.starts_with(start), "{message}");
+    }
+}
+
+#[test]
+fn all_faults_are_named_at_once_with_their_places() {
+    let yaml = "version: 0.2
+log: {level: loud, colour: red}
+storage:
+  filesystem: {rootdirectry: /srv}
+  immutabletags: [{tags: '('}, {tags: ok}, {repositories: a//b}]
+http:
+  trustedproxies: [here, 10.0.0.0/8, there, 'nowhere']
+  draintimeout: 1d
+  tls: {certificate: /c, ky: /k, minimumtls: ssl3}
+health: {tcp: [{adr: x}, {interval: 1x}]}
+redis: {addr: r}
+";
+    let variables =
+        [("REGISTRY_CATALOG_MAXENTRIES", "many"), ("REGISTRY_NOTIFICATIONS_ENDPOINTS_7_NAME", "x")];
+    let error = load_with(yaml, &variables).unwrap_err();
+    let problems: Vec<_> = error.problems().iter().map(shorten).collect();
+    assert!(problems.iter().all(|problem| error.to_string().contains(problem)), "{error}");
+    for start in [
+        "config.yml:1:10: version: ",
+        "REGISTRY_NOTIFICATIONS_ENDPOINTS_7_NAME: `7` is no item",
+        "config.yml:2:14: log.level: ",
+        "config.yml:2:20: there is no key `log.colour`",
+        "config.yml:4:16: there is no key `storage.filesystem.rootdirectry`",
+        "config.yml:8:17: http.draintimeout: ",
+        "config.yml:9:26: there is no key `http.tls.ky`",
+        "config.yml:9:46: http.tls.minimumtls: ",
+        "config.yml:10:17: there is no key `health.tcp[0].adr`",
+        "config.yml:10:37: health.tcp[1].interval: ",
+        "config.yml:11:1: redis: ",
+        "REGISTRY_CATALOG_MAXENTRIES: catalog.maxentries: ",
+        "config.yml:5:26: storage.immutabletags[0].tags: ",
+        "config.yml:5:59: storage.immutabletags[2].repositories: ",
+        "config.yml:7:20: http.trustedproxies[0]",
+        "config.yml:7:38: http.trustedproxies[2]",
+        "config.yml:7:45: http.trustedproxies[3]",
+    ] {
+        let count = problems.iter().filter(|problem| problem.starts_with(start)).count();
+        assert_eq!(count, 1, "{start}: {problems:#?}");
+    }
+    // The missing `key` of the certificate is no fault of its own: it is misspelt as `ky`.
+    assert_eq!(problems.len(), 17, "{problems:#?}");
+}
+
+#[test]
+fn control_characters_in_keys_are_refused() {
+    for yaml in ["\"\\e[2J\": 1", "http: {headers: {\"a\\n\": {}}}", "log: {fields: {\"a\\0\": 1}}"]
+    {
+        let message = refusal(yaml);
+        assert!(message.contains("a key has a control character in it"), "{message}");
+        assert!(message.starts_with("config.yml:2:"), "{message}");
+        assert!(!message.contains(char::is_control), "{message:?}");
+    }
+}
+
+#[test]
+fn version_is_required_and_must_be_supported() {
+    let message = load_with("log: {level: info}", &[]).unwrap_err().to_string();
+    assert!(message.contains("add the line `version: 0.1`"), "{message}");
+    for yaml in ["", "- version: 0.1", "0.1", "version:"] {
+        let error = load_with(yaml, &[]).unwrap_err();
+        assert!(matches!(error, Error::VersionMissing { .. }), "{error}");
+    }
+    for yaml in ["version: 0.2", "version: 0.10", "version: [0.1]"] {
+        let error = load_with(yaml, &[]).unwrap_err();
+        assert!(matches!(error, Error::Version { .. }), "{error}");
+    }
+    load_with("version: '0.1'", &[]).unwrap();
+}
+
+#[test]
+fn unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
+    assert_eq!(
+        refusal("storage:\n  filesystem:\n    rootdirectry: /srv\n"),
+        "config.yml:4:5: there is no key `storage.filesystem.rootdirectry`. Did you mean \
+         `rootdirectory`?"
+    );
+    assert_eq!(
+        refusal("http:\ntls:\n  minimumtls: tls1.3\n"),
+        "config.yml:3:1: there is no key `tls`. `tls` belongs to `http`; check the indentation."
+    );
+    assert_eq!(
+        refusal("http:\n  certificate: /c\n"),
+        "config.yml:3:3: there is no key `http.certificate`. `certificate` belongs to `http.tls`; \
+         check the indentation."
+    );
+    assert_eq!(
+        refusal("redis: {adr: x}"),
+        "config.yml:2:9: there is no key `redis.adr`. Did you mean `addr`?"
+    );
+    refusal("health: {tcp: [{adr: x}]}");
+    for (yaml, home) in [
+        ("htpasswd: {path: /h}", "`auth`"),
+        ("storage: {rootdirectory: /s}", "`storage.filesystem`"),
+        ("auth: {path: /h}", "`auth.htpasswd`"),
+        ("s3: {bucket: b}", "`storage`"),
+        ("readonly: {enabled: true}", "`storage.maintenance`"),
+        // Several sections have this key; those below the named section come first.
+        ("http: {enabled: true}", "`http.h2c` or `http.debug.prometheus`"),
+    ] {
+        let message = refusal(yaml);
+        assert!(message.contains(&format!(" belongs to {home}; check the indent")), "{message}");
+    }
+}
+
+#[test]
+fn file_in_utf_16_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yml");
+    let text = "version: 0.1\nlog: {level: debug}\n";
+    let units: Vec<u8> =
+        format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(&file, units).unwrap();
+    let message = Config::load(Some(&file), []).unwrap_err().to_string();
+    assert!(message.contains("config.yml") && message.contains("UTF-16"), "{message}");
+    fs::write(&file, format!("\u{feff}{text}")).unwrap();
+    assert_eq!(Config::load(Some(&file), []).unwrap().log.level, telemetry::Level::Debug);
+}
+
+#[test]
+fn mismatched_value_is_named_with_place_expectation_and_finding() {
+    for (yaml, expected) in [
+        (
+            "storage: {delete: {enabled: maybe}}",
+            "config.yml:2:29: storage.delete.enabled: expected `true` or `false`, found `maybe`",
+        ),
+        ("http: 5", "config.yml:2:7: http: expected a section, found `5`"),
+        ("http: [5]", "config.yml:2:7: http: expected a section, found a list"),
+        (
+            "catalog: {maxentries: many}",
+            "config.yml:2:23: catalog.maxentries: expected a whole number, found `many`",
+        ),
+        (
+            "http: {draintimeout: 1d}",
+            "config.yml:2:22: http.draintimeout: expected a duration such as `30s` or `1h30m`, \
+             found `1d`: units are ns, us, ms, s, m and h",
+        ),
+        (
+            "log: {level: loud}",
+            "config.yml:2:14: log.level: expected `error` or `warn` or `info` or `debug`, found \
+             `loud`",
+        ),
+        (
+            "http: {trustedproxies: [10.0.0.0/8, here]}",
+            "config.yml:2:37: http.trustedproxies[1]: expected a network such as `10.0.0.0/8`, or \
+             `unix`, not \"here\"",
+        ),
+        (
+            "http:\n  tls:\n    key: /k\n",
+            "config.yml:4:5: http.tls: key is set, certificate is not",
+        ),
+    ] {
+        assert_eq!(refusal(yaml), expected);
+    }
+}
+
+#[test]
+fn malformed_yaml_is_refused_with_its_place() {
+    for (yaml, start) in [
+        ("http: {}\nhttp: {}\n", "config.yml:3:1: "),
+        ("http:\n\taddr: x\n", "config.yml:3:2: "),
+        ("---\nhttp: {}\n", "config.yml:3:1: "),
+        ("http: [\n", "config.yml:2:7: "),
+        ("http: *nowhere\n", "config.yml:2:7: "),
+    ] {
+        let message = refusal(yaml);
+        assert!(message.starts_with(start), "{message}");
+    }
+}
+
+#[test]
+fn aliases_are_accepted_and_an_alias_bomb_is_refused() {
+    let config = load("log: {fields: &f {a: b}}\nhttp: {headers: *f}\n").unwrap();
+    assert_eq!(config.http.api.headers["a"], ["b"]);
+    let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for level in 1..10 {
+        let below = vec![format!("*a{}", level - 1); 10].join(",");
+        bomb += &format!("a{level}: &a{level} [{below}]\n");
+    }
+    assert!(matches!(load(&bomb), Err(Error::Syntax { .. })));
+    assert!(matches!(load(&"[".repeat(20_000)), Err(Error::Syntax { .. })));
+}
+
+#[test]
+fn missing_file_is_named() {
+    let error = Config::load(Some("/nowhere/config.yml".as_ref()), []).unwrap_err();
+    assert!(error.to_string().contains("/nowhere/config.yml"), "{error}");
+}
+
+#[test]
+fn malformed_rule_of_immutable_tags_is_refused_with_its_place() {
+    for (rule, said) in [
+        ("repositories: '{a,b}'", "no repository has a '{' in its name"),
+        ("repositories: a//b", "an empty part in its name"),
+        ("tags: '('", "regex parse error"),
+    ] {
+        let message = refusal(&format!("storage: {{immutabletags: [{{}}, {{{rule}}}]}}"));
+        assert!(message.contains("storage.immutabletags[1]"), "{message}");
+        assert!(message.contains(said), "{message}");
+    }
+}
+
+#[test]
+fn rule_of_retention_without_a_keep_condition_is_refused_with_its_place() {
+    let rules = |rule: &str| {
+        format!("storage:\n  retention:\n    rules:\n      - keeplatest: 1\n      - {rule}\n")
+    };
+    for rule in ["tags: ^pr-", "{}", "{keeplatest: 0, keeppushedwithin: 0s}"] {
+        let message = refusal(&rules(rule));
+        assert!(message.contains("storage.retention.rules[1]"), "{message}");
+        assert!(message.contains("config.yml:6:"), "{message}");
+        assert!(message.contains("would delete every tag"), "{message}");
+    }
+    let config = load(&rules("{tags: ^pr-, keeppulledwithin: 168h}")).unwrap();
+    assert_eq!(config.storage.tags.retention.rules.len(), 2);
+    assert_eq!(config.storage.tags.retention.interval, Duration::from_secs(24 * 3600));
+}
