@@ -68,12 +68,12 @@ pub struct App {
     drain: Duration,
 }
 
-/// What a start created because it was missing. The operator needs to know of it.
+/// The files that a start has created because they were missing, for the message to the operator.
 #[derive(Debug, Default)]
 pub struct Provisioned {
     /// The user that was created.
     pub user: Option<FirstUser>,
-    /// What became of the built-in certificates; `None` where the configuration names others.
+    /// The result for the built-in certificates; `None` if the configuration names others.
     pub certificates: Option<Outcome>,
 }
 

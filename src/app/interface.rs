@@ -1,4 +1,5 @@
-//! What can change of the HTTP interface without a restart: response headers, and read-only mode.
+//! The settings of the HTTP interface that can change without a restart: response headers, and
+//! read-only mode.
 
 use std::sync::Arc;
 

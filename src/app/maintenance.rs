@@ -14,7 +14,7 @@ mod collection;
 mod retention;
 mod uploads;
 
-/// What maintenance works with.
+/// The parts that maintenance uses.
 #[derive(Clone, Debug)]
 pub(super) struct Maintenance {
     pub(super) registry: Registry,

@@ -28,12 +28,12 @@ use crate::{
     storage::Storage,
 };
 
-/// What the caller of a server gives it beside a configuration.
+/// The arguments of a start beside the configuration.
 pub(super) struct Given {
     pub(super) storage: Arc<dyn Storage>,
     /// `None`: `http.net` and `http.addr` say where to listen.
     pub(super) listener: Option<Listener>,
-    /// What becomes of the password of a first user.
+    /// Where the password of a first user goes.
     pub(super) password: FirstPassword,
 }
 
@@ -166,7 +166,7 @@ fn socket_options(http: &crate::config::Http) -> server::Options {
     server::Options { proxies, ..http.server.clone() }
 }
 
-/// What the operator allows of the interface.
+/// The parts of the interface that the operator permits.
 fn limits(config: &Config) -> Limits {
     Limits {
         delete: config.storage.delete.clone(),

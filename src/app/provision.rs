@@ -54,7 +54,7 @@ pub(super) fn could_make(path: &Path, is_named: bool) -> Result<(), StartError> 
 pub(super) struct FirstStart {
     /// Whether the configuration names the file.
     pub(super) is_named: bool,
-    /// What becomes of the first user's password.
+    /// Where the password of the first user goes.
     pub(super) password: FirstPassword,
 }
 

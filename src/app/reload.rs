@@ -35,7 +35,7 @@ pub(super) trait Reload: fmt::Debug + Send + Sync {
 pub(super) enum Kept {
     /// The new values cannot be used. An error in the log says why.
     Unusable,
-    /// The new values take a restart.
+    /// The new values require a restart.
     UntilRestart,
 }
 
@@ -48,7 +48,7 @@ pub(super) enum Files {
     Changed,
 }
 
-/// What became of another value of a key.
+/// The outcome of a new value of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It is in force.
@@ -59,12 +59,12 @@ pub enum Change {
     NeedsRestart,
 }
 
-/// What became of another configuration, part by part.
+/// The outcome of a new configuration.
 #[derive(Debug, Default)]
 pub struct Reloaded(Vec<(&'static [&'static str], Change)>);
 
 impl Reloaded {
-    /// What became of another value of this key.
+    /// The outcome for this key.
     #[must_use]
     pub fn change(&self, key: &str) -> Change {
         let part = self.0.iter().find(|(keys, _)| keys.iter().any(|of| is_below(key, of)));

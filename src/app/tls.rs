@@ -19,7 +19,7 @@ pub(super) mod expiry;
 /// A changed certificate is in force within a few seconds.
 const WATCH: Duration = Duration::from_secs(2);
 
-/// TLS, and what can be reloaded of it.
+/// TLS, and its parts that can be reloaded.
 #[derive(Debug)]
 pub(super) struct Secured {
     pub(super) tls: Tls,

@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::notify::{Place, queue::Limits};
 
-    /// An endpoint that answers as it is told, and tells when it was asked for what.
+    /// An endpoint with prepared responses. It reports the time and the event of each request.
     #[derive(Debug)]
     struct Scripted {
         answers: Mutex<VecDeque<u16>>,
@@ -228,7 +228,7 @@ mod tests {
         for _ in 0..7 {
             waited.push((stage.asked().await.0 - begun).as_secs());
         }
-        // Three at once, then one a minute until one is taken; then the count begins anew.
+        // Three attempts at once, then one a minute until an attempt succeeds; then the count restarts.
         assert_eq!(waited, [0, 0, 0, 60, 120, 120, 120]);
         stage.end().await;
     }

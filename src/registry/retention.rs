@@ -2,7 +2,7 @@
 //!
 //! The first rule that matches a tag applies to it, and the tag stays if any condition of that rule
 //! holds. The modification time of a tag's link is the time of its push. A manifest that loses its last
-//! tag goes, with its descendants and referrers; garbage collection removes the blobs. A tag whose
+//! tag is deleted, with its descendants and referrers; garbage collection removes the blobs. A tag whose
 //! manifest cannot be read stays, whatever the rules say.
 //!
 //! A run reads a repository without its fence. It then decides anew about a few tags at a time, while

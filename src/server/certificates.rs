@@ -113,7 +113,7 @@ pub enum CertificateError {
     BadCertificate {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error of the TLS library.
         source: rustls::Error,
     },
     /// A file of `http.tls.clientcas` has no `BEGIN CERTIFICATE`.
@@ -127,7 +127,7 @@ pub enum CertificateError {
     BadAuthority {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error of the TLS library.
         source: rustls::Error,
     },
     /// The authorities give no verifier.
@@ -150,7 +150,7 @@ pub enum CertificateError {
     BadKey {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error of the TLS library.
         source: rustls::Error,
     },
     /// The key is not the key of the certificate.

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Which client certificates TLS accepts, with the files that say so.
+/// The files of the authorities of client certificates, and the TLS configuration that uses them.
 #[derive(Debug)]
 pub(in crate::app) struct ClientAuthorities {
     authorities: Mutex<Authorities>,
@@ -24,12 +24,12 @@ pub(in crate::app) struct ClientAuthorities {
 }
 
 impl ClientAuthorities {
-    /// `authorities`, which `tls` has already been told of.
+    /// Reloads `authorities`, whose verifier `tls` has already.
     pub(super) const fn new(authorities: Authorities, tls: Tls) -> Self {
         Self { authorities: Mutex::new(authorities), tls }
     }
 
-    /// Puts in force what other options say.
+    /// Puts new options in force.
     fn switch(
         &self,
         old: &mut Authorities,

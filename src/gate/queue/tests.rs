@@ -43,7 +43,7 @@ async fn turn(queue: &Arc<Queue>, caller: Caller, credentials: u32) -> Turn {
     }
 }
 
-/// Lets all have their turns, one after another: the order in which they have them.
+/// Runs all checks one after the other, and returns their order.
 async fn order<const N: usize>(first: Turn, waiting: [Waiting; N]) -> Vec<usize> {
     let order = Rc::new(RefCell::new(Vec::new()));
     let each = waiting.into_iter().enumerate().map(|(number, waiting)| {
@@ -116,7 +116,7 @@ async fn equal_credentials_have_one_turn_wherever_they_wait() {
     assert_eq!(queue.waiting(), 4);
     first.decide(true);
     assert!(matches!(running.await, Ok(Waited::Decided(true))));
-    // The known one goes first.
+    // The known caller goes first.
     let Ok(Waited::Turn(turn)) = same.await else { panic!("no turn") };
     turn.decide(false);
     assert!(matches!(one.await, Ok(Waited::Decided(false))));

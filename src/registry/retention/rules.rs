@@ -20,7 +20,7 @@ pub struct RetentionOptions {
 }
 
 impl Default for RetentionOptions {
-    /// No rules, so that no tag goes.
+    /// No rules, so no tag is deleted.
     fn default() -> Self {
         Self { interval: Duration::from_secs(24 * 3600), dryrun: false, rules: Vec::new() }
     }

@@ -59,7 +59,7 @@ impl Run<'_> {
                 watcher: Arc::clone(&self.watcher),
             };
             // A batch that has begun runs to its end, even if the server stops: each deleted tag gets its
-            // line in the log, and its manifest goes with it.
+            // line in the log, and its manifest is deleted with it.
             let work = async move { retention.expire(batch).await };
             let expiry = self.retention.tree.detached(work).await?;
             self.retained.deleted += expiry.tags;

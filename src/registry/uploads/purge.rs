@@ -1,8 +1,8 @@
 //! The purge of abandoned uploads.
 //!
-//! As in registry:2, an upload goes when it was begun long enough ago, whatever its owner, and so does
-//! an upload that a registry:2 on the same tree has left. An upload that a request of this or another
-//! process writes to stays: see [`QUIET`].
+//! As in registry:2, a purge deletes each upload that was begun long enough ago, whatever its owner, also
+//! those that a registry:2 on the same tree has left. It keeps an upload to which a request of this or
+//! another process writes: see [`QUIET`].
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -21,11 +21,11 @@ use crate::{
 pub struct PurgeOptions {
     /// Whether uploads are purged.
     pub enabled: bool,
-    /// The age at which an upload goes.
+    /// The age at which an upload is purged.
     pub age: Duration,
     /// The time between two purges.
     pub interval: Duration,
-    /// Logs the uploads that would go, and removes none.
+    /// Logs the uploads that a purge would delete, and deletes none.
     pub dryrun: bool,
 }
 
@@ -53,7 +53,8 @@ pub struct OldUpload<'a> {
     pub repository: &'a RepositoryName,
     /// Its name.
     pub upload: UploadId,
-    /// The age of an upload that went or would have gone; the error, where storage failed and it stays.
+    /// The age of a purged upload, or in a dry run of one to purge; the error, if storage failed and the
+    /// upload stays.
     pub outcome: Result<Duration, &'a Error>,
 }
 

@@ -23,7 +23,7 @@ use crate::server::certificates::{self, CertificateError, Description};
 /// How long before its end a certificate is renewed.
 const RENEW_BEFORE: Duration = Duration::days(30);
 
-/// What [`ensure`] and [`renew`] did.
+/// The result of [`ensure`] or [`renew`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Whether the call has created an authority, which clients do not trust yet.
