@@ -48,6 +48,8 @@ mod mark_set;
 #[cfg(test)]
 mod odd;
 #[cfg(test)]
+mod overlaps;
+#[cfg(test)]
 mod races;
 mod reachability;
 mod repository;
@@ -55,6 +57,8 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod walk;
+#[cfg(test)]
+mod withdrawal;
 
 /// `storage.maintenance.garbagecollection`, which registry:2 does not have.
 #[derive(Clone, Debug, Deserialize)]

@@ -1,4 +1,5 @@
-//! What every backend must do. A backend's tests call [`all`] with a fresh, empty storage.
+//! What every backend must do. A backend's tests call [`all`] with a fresh, empty storage, and with the same
+//! storage as another process has it.
 
 use std::time::Duration;
 
@@ -7,13 +8,13 @@ use futures_util::TryStreamExt as _;
 
 use super::{
     Durability, Entry, ErrorKind, Holders, Key, Look, Note, STARTED_AT, Staged, Storage,
-    fences::{Closed, Fenced, Part, Reliance, Stripe, Validity},
+    fences::{Closed, Fenced, Part, Reliance, Run, Stripe, Validity},
 };
 
 mod fences;
 mod staging;
 
-pub(super) async fn all(storage: &dyn Storage) {
+pub(super) async fn all(storage: &dyn Storage, other: &dyn Storage) {
     what_is_absent_is_none(storage).await;
     what_was_put_is_read_and_replaced(storage).await;
     an_object_is_read_in_ranges(storage).await;
@@ -28,7 +29,7 @@ pub(super) async fn all(storage: &dyn Storage) {
     pruning_upward_takes_no_object(storage).await;
     times_go_on(storage).await;
     a_survey_sees_what_is_there(storage).await;
-    fences::all(storage).await;
+    fences::all(storage, other).await;
     unsafe_keys_are_refused(storage).await;
 }
 

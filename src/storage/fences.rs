@@ -87,8 +87,8 @@ pub trait Fences: fmt::Debug + Send + Sync + 'static {
     /// As [`enter`](Self::enter).
     async fn close(&self, repository: Fenced) -> Result<Box<dyn Closed>, Error>;
 
-    /// Begins a garbage collection. What was entered before and is not validated yet when this
-    /// returns will not validate, or has been waited for.
+    /// Begins a garbage collection. A process that entered before and has not validated yet has been
+    /// waited for when this returns, or its validation tells the run which bytes it relies on.
     ///
     /// # Errors
     ///

@@ -51,22 +51,22 @@ const PUSHES: [Push; 6] = [
 ];
 
 /// A storage before anything is pushed.
-struct Prepared {
-    objects: Objects,
+pub(super) struct Prepared {
+    pub(super) objects: Objects,
     /// The image without a tag.
     untagged: Digest,
 }
 
 /// What was acknowledged.
 #[derive(Debug)]
-struct Pushed {
-    repository: &'static str,
-    digest: Digest,
+pub(super) struct Pushed {
+    pub(super) repository: &'static str,
+    pub(super) digest: Digest,
 }
 
 /// What is there before: an image in `app` and one in `new`, one without a tag, and layers that no
 /// manifest needs. In `new` all is needed, so that no collection closes it.
-async fn prepared(mode: Mode) -> Prepared {
+pub(super) async fn prepared(mode: Mode) -> Prepared {
     let objects = Objects::new(mode);
     let process = process(&objects, HOUR);
     process.image("app", Some("kept"), b"kept").await;
@@ -124,7 +124,7 @@ impl Push {
 }
 
 /// Looks whether all links lead to something, and all tags to a manifest.
-async fn links_lead_somewhere(objects: &Objects, what: &str) {
+pub(super) async fn links_lead_somewhere(objects: &Objects, what: &str) {
     let all = super::tests::objects_below(objects, "docker/registry/v2").await;
     for link in all.iter().filter(|key| key.ends_with("/link") && !key.contains("_referrers")) {
         let mut parts = link.rsplit('/').skip(1);
@@ -144,7 +144,7 @@ async fn links_lead_somewhere(objects: &Objects, what: &str) {
 }
 
 /// Holds what was acknowledged against what is there, now and after another collection.
-async fn is_whole(objects: &Objects, pushed: &Pushed, what: &str) {
+pub(super) async fn is_whole(objects: &Objects, pushed: &Pushed, what: &str) {
     let Pushed { repository, digest } = pushed;
     let reader = process(objects, HOUR);
     for round in 0..2 {
@@ -401,4 +401,7 @@ async fn push_gives_up_when_all_bytes_are_swept_at_every_step() {
     let layer = client.digest(b"loose");
     let pushed = client.try_put("app", Some("pushed"), image(&client.digest(b"{}"), &layer)).await;
     assert!(matches!(pushed, Err(Error::Overtaken)), "{pushed:?}");
+    // Not before the deletions of a busy time have ended, and not long after.
+    let steps = interrupted.steps();
+    assert!((100..300).contains(&steps), "{steps} steps");
 }

@@ -171,7 +171,7 @@ impl Process {
         self.registry.manifests().delete_tag(&caller, &name(repository), &tag).await.unwrap()
     }
 
-    async fn has_blob(&self, repository: &str, bytes: &[u8]) -> bool {
+    pub(super) async fn has_blob(&self, repository: &str, bytes: &[u8]) -> bool {
         self.registry.blobs().open(&name(repository), &digest(bytes)).await.unwrap().is_some()
     }
 }

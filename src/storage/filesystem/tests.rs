@@ -26,7 +26,10 @@ fn key(path: &str) -> Key {
 
 #[tokio::test]
 async fn keeps_the_contract() {
-    contract::all(&filesystem().1).await;
+    let (folder, filesystem) = filesystem();
+    let rootdirectory = folder.path().join("root");
+    let other = Filesystem::open(&Options { rootdirectory }).unwrap();
+    contract::all(&filesystem, &other).await;
 }
 
 /// Every operation that takes a key, and whether it was refused.

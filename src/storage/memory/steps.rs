@@ -1,6 +1,7 @@
 //! Interruptions: before one of the steps that a process takes, or before each, another process runs.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     future::Future,
     pin::Pin,
@@ -43,8 +44,13 @@ impl Steps {
 impl Memory {
     /// The same memory for a process that another one interrupts before its `at`-th step.
     pub(crate) fn interrupted(&self, at: usize, work: Work) -> Self {
-        let mut work = Some(work);
-        self.with_steps(move |step| if step == at { work.take() } else { None })
+        self.interrupted_at([(at, work)])
+    }
+
+    /// The same memory for a process that others interrupt, each before one of its steps.
+    pub(crate) fn interrupted_at(&self, works: impl IntoIterator<Item = (usize, Work)>) -> Self {
+        let mut works = BTreeMap::from_iter(works);
+        self.with_steps(move |step| works.remove(&step))
     }
 
     /// The same memory for a process that others interrupt before each step.

@@ -25,6 +25,9 @@ use crate::storage::{
     memory::locked,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// The values, and who waits for a change of them.
 #[derive(Debug, Default)]
 pub(super) struct Values {
@@ -91,6 +94,10 @@ impl Memory {
     }
 
     pub(super) async fn enter_noted(&self, on: Reliance) -> Result<Box<dyn Entered>, Error> {
+        Ok(self.note(on).await)
+    }
+
+    async fn note(&self, on: Reliance) -> Box<Noted> {
         let repository = match on.repository {
             Some(Fenced { key, .. }) => {
                 let open = |now: &mut Now| Some(now.generation(&key)).filter(|it| is_open(*it));
@@ -102,7 +109,7 @@ impl Memory {
         let bytes: Vec<Fenced> = on.bytes.into_iter().collect();
         let open = |now: &mut Now| (!now.is_closed(&bytes)).then(|| now.sweeps.clone());
         let sweeps = self.until(open).await;
-        Ok(Box::new(Noted { memory: self.clone(), repository, bytes, sweeps }))
+        Box::new(Noted { memory: self.clone(), repository, bytes, sweeps })
     }
 
     pub(super) async fn close_marked(&self, of: Fenced) -> Result<Box<dyn Closed>, Error> {
