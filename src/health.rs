@@ -1,8 +1,8 @@
-//! Health: whether the server is fit to serve, by the checks that its operator configures.
+//! Health: the state of the checks that the operator configures.
 //!
-//! The checks are registry:2's: the storage, files that must not be there, addresses that must be
-//! reached. A check that fails as many times in a row as its threshold says makes the server
-//! unhealthy until it passes again. `http` then answers requests with 503.
+//! The checks are those of registry:2: the storage, files that must not exist, and addresses that must
+//! answer. A check that fails as many times in a row as its threshold makes the server unhealthy until
+//! the check passes again. An unhealthy server answers requests with 503.
 
 use std::{
     collections::BTreeMap,
@@ -22,10 +22,10 @@ mod options;
 pub use check::{Check, InvalidCheck};
 pub use options::{FileOptions, HttpOptions, Options, StorageOptions, TcpOptions};
 
-/// How long a look at the storage may take before it is a failure.
+/// The timeout of the storage check.
 const STORAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The checks that fail at the moment.
+/// The failing checks.
 #[derive(Debug, Default)]
 pub struct Health {
     failing: Mutex<BTreeMap<String, String>>,
@@ -33,19 +33,19 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether no check fails. It costs one atomic load.
+    /// Whether no check fails. Costs one atomic load.
     #[must_use]
     pub fn is_well(&self) -> bool {
         !self.is_failing.load(Ordering::Relaxed)
     }
 
-    /// The names of the checks that fail, with the reason of each.
+    /// The names of the failing checks, and the reason of each.
     #[must_use]
     pub fn failures(&self) -> BTreeMap<String, String> {
         self.failing().clone()
     }
 
-    /// Notes that a check passes.
+    /// Records that a check passes.
     fn passes(&self, name: &str) {
         let mut failing = self.failing();
         if failing.remove(name).is_some() {
@@ -54,7 +54,7 @@ impl Health {
         self.is_failing.store(!failing.is_empty(), Ordering::Relaxed);
     }
 
-    /// Notes that a check has failed as often as its threshold says.
+    /// Records that a check has reached its threshold of failures.
     fn fails(&self, name: &str, why: String) {
         let mut failing = self.failing();
         if !failing.contains_key(name) {

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_of_the_processors_are_left_to_those_who_are_served() {
+    fn garbage_collection_leaves_half_of_the_processors_to_requests() {
         let of = |given: &[usize]| {
             let mut processors = CpuSet::new();
             given.iter().for_each(|&processor| processors.set(processor));

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_cannot_hold_is_refused() {
+    fn duration_beyond_int64_nanoseconds_is_refused() {
         assert!(from_nanoseconds(i64::MAX.unsigned_abs().into()).is_ok());
         assert!(from_nanoseconds(1 << 63).is_err());
     }

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn misspelt_word_finds_its_word_and_an_unknown_one_finds_none() {
+    fn misspelt_word_finds_its_word_and_an_unrelated_one_finds_none() {
         let known = ["rootdirectory", "maxthreads"];
         assert_eq!(nearest("root_directory", known.into_iter()), Some("rootdirectory"));
         assert_eq!(nearest("RootDirectory", known.into_iter()), Some("rootdirectory"));

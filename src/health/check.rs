@@ -1,4 +1,4 @@
-//! One health check: what it looks at, how often, and how many failures in a row count.
+//! A health check: its target, its interval, and its threshold of consecutive failures.
 
 use std::{
     fmt,
@@ -18,12 +18,12 @@ use super::{
 };
 use crate::chain::Chain;
 
-/// A check that is made again and again.
+/// A check that runs at an interval.
 pub struct Check {
     name: String,
     interval: Duration,
     threshold: u32,
-    /// How many times in a row it has failed.
+    /// The number of consecutive failures.
     failures: AtomicU32,
     look: Look,
 }
@@ -143,13 +143,13 @@ impl Check {
         Self { name, ..self }
     }
 
-    /// How often it is to be made.
+    /// The interval of the check.
     #[must_use]
     pub const fn interval(&self) -> Duration {
         self.interval
     }
 
-    /// Makes the check once, and tells `health` what came of it.
+    /// Runs the check once, and reports the result to `health`.
     pub async fn run(&self, health: &Health) {
         match (self.look)().await {
             Ok(()) => {

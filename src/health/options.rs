@@ -1,13 +1,13 @@
-//! What is checked, and how often: the `health` section of the configuration.
+//! The `health` section of the configuration: the checks and their intervals.
 
 use std::{collections::BTreeMap, num::NonZeroU16, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-/// The interval of a check that names none.
+/// The default interval of a check.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The timeout of a check that names none.
+/// The default timeout of a check.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `health`.
@@ -16,7 +16,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Options {
     /// The storage.
     pub storagedriver: StorageOptions,
-    /// Files that take the server out of service while they are there.
+    /// Files that take the server out of service while they exist.
     pub file: Vec<FileOptions>,
     /// Addresses that must answer.
     pub http: Vec<HttpOptions>,
@@ -24,11 +24,11 @@ pub struct Options {
     pub tcp: Vec<TcpOptions>,
 }
 
-/// `health.storagedriver`: fails when the storage cannot be looked at.
+/// `health.storagedriver`: fails when the storage cannot be read.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct StorageOptions {
-    /// Whether it is checked.
+    /// Whether the storage is checked.
     pub enabled: bool,
     /// How often.
     pub interval: Duration,

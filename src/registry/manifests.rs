@@ -57,7 +57,7 @@ pub struct Put {
 }
 
 impl Put {
-    /// The tags that the manifest is put at, the one of the reference first, without repetitions.
+    /// The tags of the put, each once: first the tag of the reference.
     fn distinct_tags(&self) -> Vec<Tag> {
         let by_tag = match &self.reference {
             Reference::Tag(tag) => Some(tag),

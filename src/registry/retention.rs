@@ -95,8 +95,8 @@ impl Retention {
     }
 
     /// Deletes the tags that no rule keeps; with `dry_run`, only reports them. `watcher` receives each
-    /// decision when it is carried out, even when this future is dropped meanwhile. It can end the run:
-    /// it still receives the tags that have gone by then, and no more tags go.
+    /// decision when it is carried out, even when this future is dropped meanwhile. When it ends the run,
+    /// it still receives the tags that were deleted before, and no further tags are deleted.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use super::*;
 
 proptest! {
     #[test]
-    fn no_variable_makes_it_panic(name in "[A-Za-z0-9_é]{0,12}", value in any::<String>()) {
+    fn variables_of_any_name_and_value_cause_no_panic(name in "[A-Za-z0-9_é]{0,12}", value in any::<String>()) {
         let sections = ["", "HTTP_", "HTTP_HEADERS_", "STORAGE_", "AUTH_", "LOG_FIELDS_"];
         for section in sections {
             let name = format!("REGISTRY_{section}{name}");
@@ -54,7 +54,7 @@ fn variables_work_without_a_file() {
 }
 
 #[test]
-fn without_a_file_the_filesystem_driver_means_data() {
+fn filesystem_driver_without_a_file_stores_in_data() {
     let config = load_environment(&[("REGISTRY_STORAGE", "filesystem")]).unwrap();
     assert_eq!(root(&config), PathBuf::from("data"));
 }
@@ -66,7 +66,7 @@ fn deletion_without_a_file_can_be_forbidden() {
 }
 
 #[test]
-fn variable_wins_over_the_file() {
+fn variable_overrides_the_file() {
     let config = load_with(
         "version: 0.1\nstorage: {filesystem: {rootdirectory: /a}}\nhttp: {addr: :1, tls: off, \
          headers: {X-A: [a]}}\n",
@@ -86,7 +86,7 @@ fn variable_wins_over_the_file() {
 }
 
 #[test]
-fn variable_for_a_section_replaces_it_and_longer_names_come_after() {
+fn variable_of_a_section_replaces_it_before_longer_names_apply() {
     let config = load_with(
         "version: 0.1\nstorage: {filesystem: {rootdirectory: /a}, delete: {enabled: true}}\nauth: \
          none\n",
@@ -105,7 +105,7 @@ fn variable_for_a_section_replaces_it_and_longer_names_come_after() {
 }
 
 #[test]
-fn empty_variable_brings_the_default_back_and_opens_nothing() {
+fn empty_variable_restores_the_default_and_disables_no_protection() {
     let config = load_with(
         "version: 0.1\nstorage: inmemory\nhttp: {tls: off, host: h}\nauth: none\n",
         &[("REGISTRY_AUTH", ""), ("REGISTRY_HTTP_TLS", ""), ("REGISTRY_HTTP_HOST", "")],
@@ -140,7 +140,7 @@ fn list_items_are_counted_and_only_the_next_one_can_be_added() {
 }
 
 #[test]
-fn what_others_set_is_warned_of_and_leaves_no_trace() {
+fn unknown_variables_get_a_warning_and_have_no_effect() {
     let config = load_environment(&[
         ("REGISTRY_PORT", "tcp://10.0.0.1:5000"),
         ("REGISTRY_PORT_5000_TCP_ADDR", "10.0.0.1"),
@@ -160,7 +160,7 @@ fn what_others_set_is_warned_of_and_leaves_no_trace() {
 }
 
 #[test]
-fn names_that_registry_2_looks_for_are_understood_beside_the_keys_own() {
+fn names_of_fields_in_registry_2_are_accepted_beside_those_of_keys() {
     for name in [
         "REGISTRY_HEALTH_FILECHECKERS_0_FILE",
         "REGISTRY_HEALTH_HTTPCHECKERS_0_URI",
@@ -180,7 +180,7 @@ fn names_that_registry_2_looks_for_are_understood_beside_the_keys_own() {
 }
 
 #[test]
-fn mistake_in_a_variable_is_named_by_the_variable() {
+fn fault_in_a_variable_is_named_by_the_variable() {
     for (name, value) in [
         ("REGISTRY_STORAGE_DELETE_ENABLED", "maybe"),
         ("REGISTRY_HTTP_DRAINTIMEOUT", "1d"),
@@ -200,7 +200,7 @@ fn mistake_in_a_variable_is_named_by_the_variable() {
 }
 
 #[test]
-fn variable_does_not_hide_a_mistake_in_the_file() {
+fn variable_does_not_hide_a_fault_in_the_file() {
     let error = load_with("version: 0.1\nhttp: 5\n", &[("REGISTRY_HTTP_ADDR", ":1")]).unwrap_err();
     assert_eq!(shorten(&error), "config.yml:2:7: http: expected a section, found `5`");
 }

@@ -35,7 +35,7 @@ fn example_has_every_working_key_with_its_variable() {
 }
 
 #[test]
-fn keys_that_the_example_comments_out_are_known() {
+fn commented_out_keys_of_the_example_exist() {
     for (commented, instead_of) in [
         ("  # inmemory: {}", "  filesystem:\n"),
         ("  # none: {}", "  htpasswd:\n"),

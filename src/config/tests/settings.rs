@@ -36,7 +36,7 @@ fn each_value_has_its_origin() {
 }
 
 #[test]
-fn without_a_file_other_defaults_hold() {
+fn defaults_differ_without_a_file() {
     let config = load_environment(&[]).unwrap();
     let default = |value: &str| Some((value.to_owned(), "default".to_owned()));
     assert_eq!(shown(&config, "storage.filesystem.rootdirectory"), default("data"));
@@ -44,7 +44,7 @@ fn without_a_file_other_defaults_hold() {
 }
 
 #[test]
-fn of_alternatives_the_one_that_was_chosen_is_shown() {
+fn chosen_alternative_is_shown() {
     let config = load("storage: inmemory\nauth: none\nhttp: {tls: off}").unwrap();
     let text = config.settings.to_string();
     for line in ["  inmemory: {}  ", "  none: {}  ", "  tls: off  "] {
@@ -55,9 +55,9 @@ fn of_alternatives_the_one_that_was_chosen_is_shown() {
     }
 }
 
-/// All that is shown, but for secrets, is a configuration that says the same.
+/// The printed settings, except secrets, are a configuration with the same values.
 #[test]
-fn what_is_shown_can_be_used() {
+fn printed_settings_are_a_valid_configuration() {
     for yaml in [
         "",
         "storage: inmemory\nauth: none\nhttp: {tls: off}",
@@ -84,7 +84,7 @@ fn what_is_shown_can_be_used() {
 }
 
 #[test]
-fn what_was_changed_is_named_and_a_secret_is_not_shown() {
+fn changed_keys_are_named_and_secrets_are_not_shown() {
     let config = |yaml: &str| load(yaml).unwrap().settings;
     let before = config("http: {addr: ':1', secret: a, headers: {X-Token: [a]}}");
     assert_eq!(before.changed(&before), Vec::<String>::new());
@@ -104,18 +104,18 @@ fn what_was_changed_is_named_and_a_secret_is_not_shown() {
 }
 
 #[test]
-fn headers_that_let_somebody_in_and_passwords_in_addresses_are_not_shown() {
+fn credentials_in_headers_and_addresses_are_not_shown() {
     let config = load(
         "http: {host: 'https://ann:sesame@a.example', headers: {Authorization: [sesame], X: [y]}}",
     );
-    // Whether such a host is one is for others to say.
+    // The type of `http.host` validates the host, not the settings.
     let text = config.unwrap().settings.to_string();
     assert!(!text.contains("sesame"), "{text}");
     assert!(text.contains("https://ann:***@a.example") && text.contains("X: [y]"), "{text}");
 }
 
 #[test]
-fn of_headers_that_are_sent_to_others_the_names_are_shown_and_no_value() {
+fn headers_sent_to_other_servers_are_shown_without_their_values() {
     let config = |value: &str| {
         load(&format!(
             "notifications: {{endpoints: [{{name: a, url: 'http://a', headers: {{X-Password: \
@@ -134,7 +134,7 @@ fn of_headers_that_are_sent_to_others_the_names_are_shown_and_no_value() {
 }
 
 #[test]
-fn debug_listener_that_others_reach_is_warned_of() {
+fn debug_listener_beyond_loopback_gets_a_warning() {
     for addr in [":5001", "0.0.0.0:5001", "[::]:5001", "192.168.0.1:5001", "registry.example:5001"]
     {
         let config = load(&format!("http: {{debug: {{addr: '{addr}'}}}}")).unwrap();

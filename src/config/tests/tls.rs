@@ -22,7 +22,7 @@ fn clients(config: &Config) -> Option<&ClientCertificates> {
 }
 
 #[test]
-fn client_certificates_are_asked_for_in_the_words_of_registry_2() {
+fn clientauth_has_the_values_of_registry_2() {
     for (keys, demand) in [
         ("clientcas: [/ca.pem]", ClientAuth::RequireAndVerifyClientCert),
         ("clientcas: /ca.pem", ClientAuth::RequireAndVerifyClientCert),
@@ -58,14 +58,14 @@ fn client_certificates_are_asked_for_in_the_words_of_registry_2() {
 }
 
 #[test]
-fn another_word_for_what_is_asked_of_clients_is_refused() {
+fn unknown_clientauth_is_refused() {
     let message = shorten(&tls("{clientcas: [/ca.pem], clientauth: required}").unwrap_err());
     assert!(message.starts_with("config.yml:5:40: http.tls.clientauth: "), "{message}");
     assert!(message.contains("verify-client-cert-if-given"), "{message}");
 }
 
 #[test]
-fn what_is_asked_of_clients_without_their_authorities_is_warned_of() {
+fn clientauth_without_clientcas_gets_a_warning() {
     for keys in [
         "clientauth: require-and-verify-client-cert",
         "{clientauth: request-client-cert, clientcas: []}",
@@ -80,7 +80,7 @@ fn what_is_asked_of_clients_without_their_authorities_is_warned_of() {
 }
 
 #[test]
-fn cipher_suites_are_known_by_the_names_that_go_has() {
+fn cipher_suites_have_the_names_of_go() {
     let config = tls("ciphersuites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, \
          TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, \
          TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256, \
@@ -150,7 +150,7 @@ fn list_without_a_suite_of_tls_1_2_needs_tls_1_3() {
 }
 
 #[test]
-fn half_of_a_certificate_is_refused() {
+fn certificate_without_a_key_and_key_without_a_certificate_are_refused() {
     for (keys, what) in
         [("certificate: /a.crt", "key is not"), ("key: /a.key", "certificate is not")]
     {

@@ -29,7 +29,7 @@ pub enum Kind {
     BlobMissing,
     /// A link file that is empty or holds no digest.
     LinkInvalid,
-    /// A link to another digest than the one that it is called by.
+    /// A link to another digest than that of its key.
     LinkElsewhere,
     /// A manifest of a repository references content that the repository does not have, or that is
     /// corrupt.

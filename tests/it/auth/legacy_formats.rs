@@ -73,7 +73,7 @@ async fn hashes_of_nginx_let_in_where_they_are_accepted_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn quick_hash_is_checked_once_and_forgotten_with_its_line() {
+async fn fast_hash_is_checked_once_and_forgotten_with_its_line() {
     let server = TestServer::with(|config| add_lines(config, true)).await;
     let status = async |password: &str| {
         let request = server.anonymous("GET", "/v2/").basic_auth("sha", Some(password));
@@ -90,7 +90,7 @@ async fn quick_hash_is_checked_once_and_forgotten_with_its_line() {
 }
 
 #[tokio::test]
-async fn each_user_with_a_quick_hash_is_named_in_the_log() {
+async fn each_user_with_a_fast_hash_is_named_in_the_log() {
     let server = Process::prepared(&[("REGISTRY_AUTH_HTPASSWD_LEGACYFORMATS", "true")], |path| {
         fs::write(path, [&LINES[..], &BROKEN].concat().join("\n")).unwrap()
     });
@@ -112,7 +112,7 @@ async fn each_user_with_a_quick_hash_is_named_in_the_log() {
 
 /// As in registry:2, which ignores the letter after the 2.
 #[tokio::test]
-async fn all_names_of_bcrypt_let_in_passwords_of_any_characters() {
+async fn all_prefixes_of_bcrypt_accept_passwords_of_any_characters() {
     let names = ["2a", "2b", "2x", "2y"];
     let server = TestServer::with(|config| {
         let gate::Options::Htpasswd(options) = &mut config.auth else { unreachable!() };

@@ -106,7 +106,7 @@ fn until(log: &Log, what: &str) {
 }
 
 #[test]
-fn files_that_others_may_touch_are_warned_of_at_the_start_and_at_a_reload() {
+fn files_that_other_users_may_access_get_a_warning_at_start_and_reload() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("auth")).unwrap();
     let users = folder.path().join("auth/htpasswd");

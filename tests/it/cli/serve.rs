@@ -260,7 +260,7 @@ fn every_command_has_help_with_an_example() {
 
 /// The log, for operators and for programs.
 #[tokio::test]
-async fn each_request_has_a_line_on_standard_output_in_the_form_that_was_asked_for() {
+async fn each_request_has_a_line_on_standard_output_in_the_configured_format() {
     for form in ["combined", "json"] {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("auth")).unwrap();

@@ -128,7 +128,7 @@ async fn exit_code_of_a_whole_tree_is_0_and_no_file_is_touched() {
 }
 
 #[tokio::test]
-async fn each_kind_of_damage_is_found_and_repaired_as_far_as_can_be() {
+async fn each_kind_of_damage_is_found_and_repaired_where_possible() {
     let tree = Tree::new().await;
     let Image { digest: manifest, layer, config, .. } = &tree.image;
     let (layer, config, revision) = (hex(layer), hex(config), hex(manifest));

@@ -134,7 +134,7 @@ async fn nothing_is_collected_while_the_registry_is_read_only() {
 }
 
 #[tokio::test]
-async fn after_everything_was_deleted_a_collection_leaves_nothing() {
+async fn collection_leaves_nothing_after_everything_was_deleted() {
     let server = TestServer::with(never).await;
     let mut manifests = Vec::new();
     for name in ["team/app", "team/app/inner", "other"] {
@@ -314,7 +314,7 @@ async fn manifest_that_names_an_unknown_digest_keeps_its_repository() {
 }
 
 #[test]
-fn without_a_tree_nothing_can_be_collected() {
+fn collection_without_a_tree_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
         .current_dir(folder.path())

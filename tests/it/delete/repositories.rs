@@ -99,7 +99,7 @@ async fn repositories_beside_and_within_a_deleted_one_stay() {
 }
 
 #[tokio::test]
-async fn with_deletion_disabled_or_read_only_a_repository_stays() {
+async fn repository_stays_with_deletion_disabled_or_read_only() {
     for readonly in [false, true] {
         let server = TestServer::with(|config| config.storage.delete.enabled = readonly).await;
         trifle(&server, "app", "latest").await;

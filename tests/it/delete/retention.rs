@@ -99,7 +99,7 @@ async fn get_of_a_manifest_is_recorded_and_a_head_is_not() {
 }
 
 #[tokio::test]
-async fn without_a_rule_that_asks_nothing_is_recorded() {
+async fn pulls_are_not_recorded_without_a_rule_that_needs_them() {
     let server = server(Duration::from_secs(3600), json!({ "keeplatest": 7 })).await;
     let digest = trifle(&server, "app", "one").await;
     server.get("/v2/app/manifests/one").await.expect(200);

@@ -183,7 +183,7 @@ async fn repeated_header_values_do_not_split_a_response() {
 
 /// The media type in a manifest becomes a header.
 #[tokio::test]
-async fn no_manifest_brings_headers_of_its_own() {
+async fn manifest_cannot_add_headers_to_a_response() {
     let server = TestServer::start().await;
     for kind in ["a/b\r\nx-evil: 1", "a/b\n x", "\u{e4}/b", "a/b\u{0}"] {
         let mut index: serde_json::Value = serde_json::from_str(&empty_index("x")).unwrap();

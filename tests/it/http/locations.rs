@@ -243,7 +243,7 @@ async fn malformed_host_is_not_reflected() {
 }
 
 #[tokio::test]
-async fn every_answer_says_the_version_of_the_interface() {
+async fn every_response_has_the_version_of_the_interface() {
     let server = TestServer::start().await;
     let digest = server.push_blob("app", "content").await;
     trifle(&server, "app", "latest").await;

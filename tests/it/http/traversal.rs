@@ -81,7 +81,7 @@ fn assert_refused(answer: &str, asked: &str) {
 }
 
 #[tokio::test]
-async fn no_segment_of_a_path_leads_elsewhere() {
+async fn segments_of_a_path_cannot_leave_the_tree() {
     let server = TestServer::start().await;
     let image = image(&server, "app", "latest").await;
     let before = contents(server.folder());
@@ -119,7 +119,7 @@ async fn no_segment_of_a_path_leads_elsewhere() {
 }
 
 #[tokio::test]
-async fn no_tag_leads_elsewhere() {
+async fn tags_cannot_leave_the_tree() {
     let server = TestServer::start().await;
     image(&server, "app", "latest").await;
     let before = contents(server.folder());
@@ -167,7 +167,7 @@ async fn names_that_look_like_files_of_the_storage_are_names() {
 
 /// A mount of an unknown blob becomes an upload (end-11); it must not find a file elsewhere.
 #[tokio::test]
-async fn no_source_of_a_mount_leads_elsewhere() {
+async fn sources_of_a_mount_cannot_leave_the_tree() {
     let server = TestServer::start().await;
     let image = image(&server, "app", "latest").await;
     for from in crooked() {

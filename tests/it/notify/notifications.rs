@@ -680,7 +680,7 @@ async fn memory_storage_writes_no_queue_and_endpoints_get_events_all_the_same() 
 }
 
 #[tokio::test]
-async fn without_endpoints_nothing_is_made_for_events() {
+async fn events_create_nothing_without_endpoints() {
     let server = TestServer::start().await;
     trifle(&server, "app", "v1").await;
     assert!(!server.folder().join("data/portcullis-notifications").exists());

@@ -304,7 +304,7 @@ async fn head_ignores_ranges() {
 
 /// RFC 9110 §13.1.5: a range applies only to the content of which the client has a part.
 #[tokio::test]
-async fn if_range_of_other_content_gives_everything() {
+async fn if_range_of_other_content_returns_the_whole_blob() {
     let server = TestServer::start().await;
     let bytes = noise(8, 1000);
     let digest = server.push_blob("app", bytes.clone()).await;
@@ -505,7 +505,7 @@ async fn deleting_a_blob_leaves_it_in_other_repositories() {
 }
 
 #[tokio::test]
-async fn with_deletion_disabled_a_blob_stays() {
+async fn blob_stays_with_deletion_disabled() {
     let server = TestServer::with(|config| config.storage.delete.enabled = false).await;
     let digest = server.push_blob("app", "something").await;
     let target = format!("/v2/app/blobs/{digest}");

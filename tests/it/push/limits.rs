@@ -86,7 +86,7 @@ async fn blob_may_be_larger_than_a_manifest() {
 }
 
 #[tokio::test]
-async fn names_of_the_grammar_are_taken() {
+async fn names_of_the_grammar_are_accepted() {
     let server = TestServer::start().await;
     let long = "x".repeat(200);
     let deep = vec!["d"; 60].join("/");
@@ -118,7 +118,7 @@ async fn name_over_its_length_is_refused() {
 }
 
 #[tokio::test]
-async fn tags_of_the_grammar_are_taken() {
+async fn tags_of_the_grammar_are_accepted() {
     let server = TestServer::start().await;
     for tag in ["a", "A", "_", "0", "__..--", "1.0-rc.1_x", "latest", &"x".repeat(128)] {
         trifle(&server, "app", tag).await;

@@ -158,7 +158,7 @@ async fn parameters_of_the_content_type_are_ignored() {
 }
 
 #[tokio::test]
-async fn whatever_the_client_accepts_the_digest_stays_the_same() {
+async fn digest_does_not_depend_on_the_accept_header() {
     let server = TestServer::start().await;
     let manifest = image(&server, "app", "one").await.manifest;
     let list = index_of(DOCKER_LIST, &[(OCI_MANIFEST, &manifest)]);
@@ -711,7 +711,7 @@ async fn deleted_manifest_leaves_its_blobs_and_other_repositories() {
 }
 
 #[tokio::test]
-async fn with_deletion_disabled_manifests_and_tags_stay() {
+async fn manifests_and_tags_stay_with_deletion_disabled() {
     let server = TestServer::with(|config| config.storage.delete.enabled = false).await;
     let digest = trifle(&server, "app", "latest").await;
     for reference in ["latest", &digest] {

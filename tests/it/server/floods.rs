@@ -246,7 +246,7 @@ async fn frames_that_ask_for_nothing_end_the_connection_when_they_do_not_end() {
 
 /// A client that reads a blob in small pieces raises its windows for each of them.
 #[tokio::test]
-async fn window_updates_for_bytes_taken_do_not_end_the_connection() {
+async fn window_updates_for_received_bytes_do_not_end_the_connection() {
     let before = Before::start().await;
     let bytes = noise(82, 6 << 20);
     let target = format!("/v2/app/blobs/uploads/?digest={}", digest(&bytes));
@@ -304,7 +304,7 @@ async fn unread_responses_are_bounded() {
 }
 
 #[tokio::test]
-async fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
+async fn streams_beyond_the_limit_are_refused_and_the_others_continue() {
     let server = TestServer::start().await;
     server.get("/v2/").await.expect(200);
     let (addr, ca) = (server.addr(), server.authority());
@@ -335,7 +335,7 @@ async fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
 
 /// Windows of zero and of one byte for large blobs.
 #[tokio::test]
-async fn pulls_that_are_not_taken_hold_little() {
+async fn unread_pulls_use_little_memory() {
     let before = Before::start().await;
     let bytes = noise(80, 4 << 20);
     let target = format!("/v2/app/blobs/uploads/?digest={}", digest(&bytes));
@@ -570,7 +570,7 @@ async fn connections_of_http_2_that_ask_nothing_are_given_up() {
 
 /// A pull whose client reads nothing must be ended: it holds a file and a connection.
 #[tokio::test]
-async fn pulls_that_are_never_taken_are_given_up() {
+async fn stalled_pulls_are_ended() {
     // The push may take longer than the timeout of the pulls.
     let patient = Process::start(&[]);
     let bytes = noise(81, 32 << 20);

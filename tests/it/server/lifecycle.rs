@@ -287,7 +287,7 @@ async fn changed_certificate_is_put_in_force_and_a_broken_one_is_not() {
 
 /// Every form in which tools write keys.
 #[tokio::test]
-async fn keys_of_every_pem_form_are_taken() {
+async fn keys_of_every_pem_format_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let openssl = |arguments: &str| {
         let mut command = std::process::Command::new("openssl");

@@ -310,7 +310,7 @@ async fn http_2_without_tls_is_spoken_where_the_configuration_says_so() {
 }
 
 #[test]
-fn contradicting_options_are_refused_or_warned_of() {
+fn contradictory_options_are_refused_or_get_a_warning() {
     let load = |variables: &[(&str, &str)]| {
         let variables = variables.iter();
         Config::load(None, variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
