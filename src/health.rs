@@ -1,8 +1,8 @@
-//! Health: the state of the checks that the operator configures.
+//! Health checks, as the operator configures them.
 //!
-//! The checks are those of registry:2: the storage, files that must not exist, and addresses that must
-//! answer. A check that fails as many times in a row as its threshold makes the server unhealthy until
-//! the check passes again. An unhealthy server answers requests with 503.
+//! The checks are registry:2's: the storage, files that must not exist, addresses that must accept a
+//! connection or a request. After as many failures in a row as its threshold, a check makes the
+//! server unhealthy until the check succeeds again; `http` then refuses requests with 503.
 
 use std::{
     collections::BTreeMap,
@@ -22,10 +22,10 @@ mod options;
 pub use check::{Check, InvalidCheck};
 pub use options::{FileOptions, HttpOptions, Options, StorageOptions, TcpOptions};
 
-/// The timeout of the storage check.
+/// The timeout of the check of the storage.
 const STORAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The failing checks.
+/// The checks that fail now.
 #[derive(Debug, Default)]
 pub struct Health {
     failing: Mutex<BTreeMap<String, String>>,
@@ -33,9 +33,9 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether no check fails. Costs one atomic load.
+    /// Whether no check fails. This costs one atomic load.
     #[must_use]
-    pub fn is_well(&self) -> bool {
+    pub fn is_healthy(&self) -> bool {
         !self.is_failing.load(Ordering::Relaxed)
     }
 
@@ -45,7 +45,7 @@ impl Health {
         self.failing().clone()
     }
 
-    /// Records that a check passes.
+    /// Records that a check has succeeded.
     fn passes(&self, name: &str) {
         let mut failing = self.failing();
         if failing.remove(name).is_some() {
@@ -54,7 +54,7 @@ impl Health {
         self.is_failing.store(!failing.is_empty(), Ordering::Relaxed);
     }
 
-    /// Records that a check has reached its threshold of failures.
+    /// Records that a check has failed as many times in a row as its threshold.
     fn fails(&self, name: &str, why: String) {
         let mut failing = self.failing();
         if !failing.contains_key(name) {
@@ -73,7 +73,7 @@ impl Health {
     }
 }
 
-/// The checks that `options` ask for, each with a name of its own. `probe` looks at the storage.
+/// The checks by these options, each with a name of its own. `probe` checks the storage.
 ///
 /// # Errors
 ///
@@ -89,8 +89,8 @@ where
     let storage = &options.storagedriver;
     if storage.enabled {
         let check = Check::new("storagedriver_filesystem".to_owned(), move || {
-            let probing = timeout(STORAGE_TIMEOUT, probe());
-            async move { probing.await.unwrap_or_else(|_| Err("no answer in time".to_owned())) }
+            let probed = timeout(STORAGE_TIMEOUT, probe());
+            async move { probed.await.unwrap_or_else(|_| Err("no answer in time".to_owned())) }
         });
         checks.push(check.every(storage.interval).threshold(storage.threshold));
     }
@@ -102,7 +102,7 @@ where
     Ok(numbered(checks))
 }
 
-/// Numbers checks of one name: when one of them passes, the failure of another must stay.
+/// Numbers checks of one name, so that the success of one does not remove the failure of another.
 fn numbered(checks: Vec<Check>) -> Vec<Check> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let numbered = checks.into_iter().map(|check| {
@@ -128,27 +128,27 @@ mod tests {
     #[tokio::test]
     async fn check_counts_from_the_failure_that_its_threshold_names() {
         let health = Health::default();
-        let wrong = Arc::new(AtomicBool::new(true));
-        let look = Arc::clone(&wrong);
-        let check = Check::new("it".to_owned(), move || {
-            let result = match look.load(Ordering::Relaxed) {
-                true => Err("wrong".to_owned()),
+        let fails = Arc::new(AtomicBool::new(true));
+        let shared = Arc::clone(&fails);
+        let check = Check::new("disk".to_owned(), move || {
+            let result = match shared.load(Ordering::Relaxed) {
+                true => Err("full".to_owned()),
                 false => Ok(()),
             };
             async move { result }
         });
         let check = check.threshold(3);
-        for well in [true, true, false, false] {
+        for is_healthy in [true, true, false, false] {
             check.run(&health).await;
-            assert_eq!(health.is_well(), well);
+            assert_eq!(health.is_healthy(), is_healthy);
         }
-        assert_eq!(health.failures()["it"], "wrong");
-        wrong.store(false, Ordering::Relaxed);
+        assert_eq!(health.failures()["disk"], "full");
+        fails.store(false, Ordering::Relaxed);
         check.run(&health).await;
-        assert!(health.is_well() && health.failures().is_empty());
-        wrong.store(true, Ordering::Relaxed);
+        assert!(health.is_healthy() && health.failures().is_empty());
+        fails.store(true, Ordering::Relaxed);
         check.run(&health).await;
-        assert!(health.is_well(), "it counts from the beginning");
+        assert!(health.is_healthy(), "a success resets the count of failures");
     }
 
     #[tokio::test]
@@ -181,7 +181,8 @@ mod tests {
         let options = HttpOptions { uri: uri.clone(), headers, ..HttpOptions::default() };
         let check = Check::http(&options).unwrap();
         let health = Health::default();
-        for (status, well) in [("200 OK", true), ("503 Unavailable", false), ("200 OK", true)] {
+        for (status, is_healthy) in [("200 OK", true), ("503 Unavailable", false), ("200 OK", true)]
+        {
             let answer = async {
                 let (mut client, _) = listener.accept().await.unwrap();
                 let mut request = vec![0; 4096];
@@ -194,7 +195,7 @@ mod tests {
             let (request, ()) = tokio::join!(answer, check.run(&health));
             assert!(request.starts_with("HEAD /fit HTTP/1.1\r\n"), "{request}");
             assert!(request.contains("x-why: health\r\n"), "{request}");
-            assert_eq!(health.is_well(), well);
+            assert_eq!(health.is_healthy(), is_healthy);
         }
         drop(listener);
         check.run(&health).await;
@@ -214,7 +215,7 @@ mod tests {
         let options = FileOptions { file: file.clone(), ..FileOptions::default() };
         let check = Check::file(&options);
         check.run(&health).await;
-        assert!(health.is_well());
+        assert!(health.is_healthy());
         std::fs::write(&file, "").unwrap();
         check.run(&health).await;
         assert_eq!(health.failures()[file.to_str().unwrap()], "file exists");
@@ -225,7 +226,7 @@ mod tests {
         let options = TcpOptions { addr: addr.clone(), ..TcpOptions::default() };
         let check = Check::tcp(&options);
         check.run(&health).await;
-        assert!(health.is_well());
+        assert!(health.is_healthy());
         drop(listener);
         check.run(&health).await;
         assert!(health.failures()[&addr].starts_with("no connection"));

@@ -1,4 +1,4 @@
-//! A health check: its target, its interval, and its threshold of consecutive failures.
+//! One health check: its probe, its interval and its threshold.
 
 use std::{
     fmt,
@@ -18,18 +18,18 @@ use super::{
 };
 use crate::chain::Chain;
 
-/// A check that runs at an interval.
+/// A check that runs periodically.
 pub struct Check {
     name: String,
     interval: Duration,
     threshold: u32,
-    /// The number of consecutive failures.
+    /// The number of failures in a row.
     failures: AtomicU32,
-    look: Look,
+    probe: Probe,
 }
 
-type Look = Box<dyn Fn() -> Looking + Send + Sync>;
-type Looking = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+type Probe = Box<dyn Fn() -> ProbeFuture + Send + Sync>;
+type ProbeFuture = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 impl fmt::Debug for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,16 +38,16 @@ impl fmt::Debug for Check {
 }
 
 impl Check {
-    /// A check that `look` makes: every ten seconds, and its first failure counts.
-    pub fn new<F>(name: String, look: impl Fn() -> F + Send + Sync + 'static) -> Self
+    /// A check that calls `probe` every ten seconds, with a threshold of one failure.
+    pub fn new<F>(name: String, probe: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
-        let look: Look = Box::new(move || Box::pin(look()));
-        Self { name, interval: INTERVAL, threshold: 1, failures: AtomicU32::new(0), look }
+        let probe: Probe = Box::new(move || Box::pin(probe()));
+        Self { name, interval: INTERVAL, threshold: 1, failures: AtomicU32::new(0), probe }
     }
 
-    /// The same check, made once in an `interval`; zero means the default.
+    /// The same check with another interval; zero means the default.
     #[must_use]
     pub fn every(self, interval: Duration) -> Self {
         // Checks without a pause would be a busy loop.
@@ -55,13 +55,13 @@ impl Check {
         Self { interval, ..self }
     }
 
-    /// The same check, of which `threshold` failures in a row count; 0 is 1.
+    /// The same check with another threshold of failures in a row; 0 means 1.
     #[must_use]
     pub fn threshold(self, threshold: u32) -> Self {
         Self { threshold: threshold.max(1), ..self }
     }
 
-    /// The check of a file: it fails while the file is there.
+    /// The check of a file: it fails while the file exists.
     #[must_use]
     pub fn file(options: &FileOptions) -> Self {
         let file = options.file.clone();
@@ -90,7 +90,8 @@ impl Check {
         check.every(options.interval).threshold(options.threshold)
     }
 
-    /// The check of an address where HTTP is spoken. Redirections are followed, as in registry:2.
+    /// The check of a URL: it fails when the response to `HEAD` has another status than the expected
+    /// one. It follows redirects, as registry:2 does.
     ///
     /// # Errors
     ///
@@ -113,17 +114,17 @@ impl Check {
         let request = request.build().map_err(|error| invalid(&error))?;
         let expected = options.statuscode.get();
         let check = Self::new(public(&options.uri), move || {
-            // A HEAD has no body that could not be sent twice.
-            let asking = request.try_clone().map(|request| client.execute(request));
+            // A HEAD has no body, so it can be cloned.
+            let response = request.try_clone().map(|request| client.execute(request));
             async move {
-                let Some(asking) = asking else {
-                    return Err("it cannot be asked twice".to_owned());
+                let Some(response) = response else {
+                    return Err("the request cannot be cloned".to_owned());
                 };
-                match asking.await {
-                    Ok(answer) if answer.status().as_u16() == expected => Ok(()),
-                    Ok(answer) => Err(format!(
+                match response.await {
+                    Ok(response) if response.status().as_u16() == expected => Ok(()),
+                    Ok(response) => Err(format!(
                         "downstream service returned unexpected status: {}",
-                        answer.status().as_u16()
+                        response.status().as_u16()
                     )),
                     Err(error) => Err(format!("no answer: {}", Chain(&error.without_url()))),
                 }
@@ -132,7 +133,7 @@ impl Check {
         Ok(check.every(options.interval).threshold(options.threshold))
     }
 
-    /// The name that its failures are reported under.
+    /// The name under which failures are reported.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -143,15 +144,15 @@ impl Check {
         Self { name, ..self }
     }
 
-    /// The interval of the check.
+    /// The time between two runs.
     #[must_use]
     pub const fn interval(&self) -> Duration {
         self.interval
     }
 
-    /// Runs the check once, and reports the result to `health`.
+    /// Runs the check once, and records the result in `health`.
     pub async fn run(&self, health: &Health) {
-        match (self.look)().await {
+        match (self.probe)().await {
             Ok(()) => {
                 self.failures.store(0, Ordering::Relaxed);
                 health.passes(&self.name);
@@ -172,19 +173,19 @@ fn or(duration: Duration, default: Duration) -> Duration {
     if duration.is_zero() { default } else { duration }
 }
 
-/// An address without its credentials: user, password and query.
+/// A URL without its user, password, query and fragment, which may be credentials.
 fn public(uri: &str) -> String {
     let Ok(mut url) = reqwest::Url::parse(uri) else {
         return uri.chars().take_while(|c| !matches!(c, '@' | '?')).collect();
     };
     url.set_query(None);
     url.set_fragment(None);
-    // They fail for addresses that have no place for a user only.
+    // These fail only for URLs that cannot have a user.
     let _ = (url.set_username(""), url.set_password(None));
     url.into()
 }
 
-/// Why an address cannot be checked.
+/// Why a URL cannot be checked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("health.http: {uri} cannot be requested: {why}")]
 pub struct InvalidCheck {
@@ -192,7 +193,7 @@ pub struct InvalidCheck {
     why: String,
 }
 
-/// As in registry:2, a file that cannot be looked at is a failure, too.
+/// Fails if a file exists and, as in registry:2, if its metadata cannot be read.
 async fn absent(file: &Path) -> Result<(), String> {
     match tokio::fs::symlink_metadata(file).await {
         Ok(_) => Err("file exists".to_owned()),

@@ -1,4 +1,4 @@
-//! The `health` section of the configuration: the checks and their intervals.
+//! The options of the health checks: section `health` of the configuration.
 
 use std::{collections::BTreeMap, num::NonZeroU16, path::PathBuf, time::Duration};
 
@@ -14,11 +14,11 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Options {
-    /// The storage.
+    /// The check of the storage.
     pub storagedriver: StorageOptions,
     /// Files that take the server out of service while they exist.
     pub file: Vec<FileOptions>,
-    /// Addresses that must answer.
+    /// URLs that must respond.
     pub http: Vec<HttpOptions>,
     /// Addresses that must accept a connection.
     pub tcp: Vec<TcpOptions>,
@@ -30,9 +30,9 @@ pub struct Options {
 pub struct StorageOptions {
     /// Whether the storage is checked.
     pub enabled: bool,
-    /// How often.
+    /// The time between two runs; zero means the default.
     pub interval: Duration,
-    /// How many failures in a row count; 0 is 1.
+    /// The number of failures in a row that make the server unhealthy; 0 means 1.
     pub threshold: u32,
 }
 
@@ -42,15 +42,15 @@ impl Default for StorageOptions {
     }
 }
 
-/// An item of `health.file`: fails while the file is there.
+/// An item of `health.file`: fails while the file exists.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct FileOptions {
     /// The file.
     pub file: PathBuf,
-    /// How often.
+    /// See [`StorageOptions::interval`].
     pub interval: Duration,
-    /// As for the storage.
+    /// See [`StorageOptions::threshold`].
     pub threshold: u32,
 }
 
@@ -60,21 +60,21 @@ impl Default for FileOptions {
     }
 }
 
-/// An item of `health.http`: fails when `HEAD` is answered with another status, or not at all.
+/// An item of `health.http`: fails when `HEAD` gets another status, or no response.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct HttpOptions {
-    /// The address.
+    /// The URL.
     pub uri: String,
     /// Headers of the request.
     pub headers: BTreeMap<String, Vec<String>>,
-    /// The status that must answer the request.
+    /// The expected status.
     pub statuscode: NonZeroU16,
-    /// How long the answer may take.
+    /// How long the response may take; zero means the default.
     pub timeout: Duration,
-    /// How often.
+    /// See [`StorageOptions::interval`].
     pub interval: Duration,
-    /// As for the storage.
+    /// See [`StorageOptions::threshold`].
     pub threshold: u32,
 }
 
@@ -98,11 +98,11 @@ impl Default for HttpOptions {
 pub struct TcpOptions {
     /// `host:port`.
     pub addr: String,
-    /// How long the answer may take.
+    /// How long connecting may take; zero means the default.
     pub timeout: Duration,
-    /// How often.
+    /// See [`StorageOptions::interval`].
     pub interval: Duration,
-    /// As for the storage.
+    /// See [`StorageOptions::threshold`].
     pub threshold: u32,
 }
 

@@ -36,7 +36,7 @@ impl<S: Service<Call, Error = Error>> Service<Call> for CheckHealth<S> {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        if self.health.is_well() {
+        if self.health.is_healthy() {
             return Either::Left(self.inner.call(call));
         }
         let why = "health check failed: please see /debug/health";
