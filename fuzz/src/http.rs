@@ -5,7 +5,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use portcullis::http::{
     Error, authority,
     endpoint::{Endpoint, PageQuery, ReferrersQuery},
-    range::{self, Wanted},
+    range::{self, Requested},
 };
 
 use crate::{
@@ -39,7 +39,10 @@ pub fn endpoint(data: &[u8]) {
         }
         Err(Error::NotFound | Error::Refused(_)) => {}
         Err(
-            error @ (Error::Host | Error::Panicked | Error::Registry(_) | Error::Unauthenticated { .. }),
+            error @ (Error::Host
+            | Error::Panicked
+            | Error::Registry(_)
+            | Error::Unauthenticated { .. }),
         ) => {
             panic!("a parser gives the error of another layer: {error:?}")
         }
@@ -180,17 +183,17 @@ impl Written {
 pub fn range(data: &[u8]) {
     let Some((size, header)) = text(data).map(first_line) else { return };
     let Ok(size) = size.parse::<u64>() else { return };
-    let wanted = range::wanted(header, size);
+    let requested = range::requested(header, size);
     if let Some(expected) = plain_range(header, size) {
-        assert_eq!(wanted, expected, "{header:?} of {size}");
+        assert_eq!(requested, expected, "{header:?} of {size}");
     }
-    let parts = match wanted {
-        Wanted::Part(part) => vec![part],
-        Wanted::Parts(parts) => {
+    let parts = match requested {
+        Requested::Part(part) => vec![part],
+        Requested::Parts(parts) => {
             assert!((2..=range::MAX_RANGES).contains(&parts.len()), "{} parts", parts.len());
             parts
         }
-        Wanted::All | Wanted::Unsatisfiable => Vec::new(),
+        Requested::All | Requested::Unsatisfiable => Vec::new(),
     };
     let total: u64 = parts.iter().map(|part| part.end - part.start).sum();
     assert!(total <= size, "{total} of {size}");
@@ -199,13 +202,13 @@ pub fn range(data: &[u8]) {
         let (first, last) = (part.start, part.end - 1);
         // The response says which part it is.
         assert_eq!(range::of_chunk(&format!("bytes {first}-{last}/{size}")), Some(part.clone()));
-        assert_eq!(range::wanted(&format!("bytes={first}-{last}"), size), Wanted::Part(part));
+        assert_eq!(range::requested(&format!("bytes={first}-{last}"), size), Requested::Part(part));
     }
 }
 
 /// The part by RFC 9110 §14.1.2 of one range without white space, in numbers that are large enough;
 /// `None` for any other header.
-fn plain_range(header: &str, size: u64) -> Option<Wanted> {
+fn plain_range(header: &str, size: u64) -> Option<Requested> {
     let (first, last) = header.strip_prefix("bytes=")?.split_once('-')?;
     let number = |text: &str| match text {
         "" => Some(None),
@@ -218,13 +221,13 @@ fn plain_range(header: &str, size: u64) -> Option<Wanted> {
         (None, Some(length)) => (size - length.min(size), size),
         (Some(first), None) => (first, size),
         // Not valid; a server may reject it.
-        (Some(first), Some(last)) if first > last => return Some(Wanted::Unsatisfiable),
+        (Some(first), Some(last)) if first > last => return Some(Requested::Unsatisfiable),
         (Some(first), Some(last)) => (first, size.min(last + 1)),
     };
     let narrow = |number: u128| u64::try_from(number).ok();
     Some(match (start < end, narrow(start), narrow(end)) {
-        (true, Some(start), Some(end)) => Wanted::Part(start..end),
-        _ => Wanted::Unsatisfiable,
+        (true, Some(start), Some(end)) => Requested::Part(start..end),
+        _ => Requested::Unsatisfiable,
     })
 }
 

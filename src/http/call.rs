@@ -136,10 +136,10 @@ impl Head {
     /// Whether the request has one well-formed `Host` (RFC 9112 §3.2): of several, a proxy before
     /// this server may have used another. HTTP/1.0 requests may lack it, and HTTP/2 has `:authority`.
     pub(super) fn has_one_host(&self) -> bool {
-        match self.only(&header::HOST) {
+        match self.unique_text(&header::HOST) {
             Ok(Some(host)) => host.is_empty() || is_authority(host),
             Ok(None) => self.version != Version::HTTP_11,
-            Err(NotOne) => false,
+            Err(NotUnique) => false,
         }
     }
 
@@ -156,18 +156,18 @@ impl Head {
     }
 
     /// A header that must be text and must not be repeated; `None` if it is absent.
-    pub(super) fn only(&self, name: &HeaderName) -> Result<Option<&str>, NotOne> {
+    pub(super) fn unique_text(&self, name: &HeaderName) -> Result<Option<&str>, NotUnique> {
         let mut values = self.headers.get_all(name).iter();
         let Some(value) = values.next() else { return Ok(None) };
         match (value.to_str(), values.next()) {
             (Ok(text), None) => Ok(Some(text)),
-            _ => Err(NotOne),
+            _ => Err(NotUnique),
         }
     }
 
     /// A header that counts as absent if it is repeated: a proxy before this server may have used
     /// another of its values.
-    pub(super) fn sole(&self, name: &HeaderName) -> Option<&HeaderValue> {
+    pub(super) fn unique(&self, name: &HeaderName) -> Option<&HeaderValue> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next();
         value.filter(|_| values.next().is_none())
@@ -186,4 +186,4 @@ impl Head {
 
 /// A header is repeated, or is not text.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NotOne;
+pub(super) struct NotUnique;

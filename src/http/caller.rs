@@ -24,14 +24,14 @@ impl Callers {
     }
 
     /// Whether a notification endpoint wants events of an action.
-    pub(super) fn are_wanted(&self, action: Action) -> bool {
+    pub(super) fn wants_events(&self, action: Action) -> bool {
         self.events.wants(action)
     }
 
     /// The caller of an operation. It describes the request only if a notification endpoint wants
     /// events of the action.
     pub(super) fn of(&self, request: &Authorised, action: Action) -> Caller {
-        let is_wanted = self.are_wanted(action);
+        let is_wanted = self.wants_events(action);
         Caller {
             actor: actor(&request.permit),
             request: is_wanted.then(|| Arc::new(self.described(&request.head))),

@@ -141,7 +141,7 @@ impl Endpoint {
     pub fn parse(method: &Method, path: &str, query: &str) -> Result<Self, Error> {
         let query = Query(query);
         if path == "/v1/search" {
-            only(method, &[Method::GET, Method::HEAD])?;
+            require(method, &[Method::GET, Method::HEAD])?;
             return Ok(Self::Search {
                 term: query.first("q").unwrap_or_default().into_owned(),
                 size: query.number("n")?,
@@ -155,17 +155,17 @@ impl Endpoint {
             rest.split('/').map(|s| percent_decode_str(s).decode_utf8_lossy()).collect();
         let segments: Vec<&str> = segments.iter().map(AsRef::as_ref).collect();
         match segments.as_slice() {
-            [""] => only(method, &[Method::GET, Method::HEAD]).map(|()| Self::Base),
+            [""] => require(method, &[Method::GET, Method::HEAD]).map(|()| Self::Base),
             ["_catalog"] => {
-                only(method, &[Method::GET, Method::HEAD])?;
+                require(method, &[Method::GET, Method::HEAD])?;
                 Ok(Self::Catalog { page: query.page()? })
             }
             [name @ .., "tags", "list"] => {
-                only(method, &[Method::GET, Method::HEAD])?;
+                require(method, &[Method::GET, Method::HEAD])?;
                 Ok(Self::Tags { name: repository(name)?, page: query.page()? })
             }
             [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
-                only(method, &[Method::POST])?;
+                require(method, &[Method::POST])?;
                 Self::start(repository(name)?, &query)
             }
             // The name of a blob, manifest or upload is never empty, so the path names a repository.
@@ -174,7 +174,7 @@ impl Endpoint {
             }
             [name @ .., "blobs", "uploads", id] => Self::upload(method, name, id, &query),
             [name @ .., "blobs", text] => {
-                only(method, &[Method::GET, Method::HEAD, Method::DELETE])?;
+                require(method, &[Method::GET, Method::HEAD, Method::DELETE])?;
                 let name = repository(name)?;
                 let digest = digest(text)?;
                 Ok(match *method {
@@ -184,7 +184,7 @@ impl Endpoint {
             }
             [name @ .., "manifests", text] => Self::manifest(method, name, text, &query),
             [name @ .., "referrers", text] => {
-                only(method, &[Method::GET, Method::HEAD])?;
+                require(method, &[Method::GET, Method::HEAD])?;
                 let name = repository(name)?;
                 let query = ReferrersQuery {
                     subject: digest(text)?,
@@ -225,7 +225,7 @@ impl Endpoint {
     }
 
     fn upload(method: &Method, name: &[&str], id: &str, query: &Query<'_>) -> Result<Self, Error> {
-        only(method, &[Method::GET, Method::HEAD, Method::PATCH, Method::PUT, Method::DELETE])?;
+        require(method, &[Method::GET, Method::HEAD, Method::PATCH, Method::PUT, Method::DELETE])?;
         let name = repository(name)?;
         let id = id.parse().map_err(|why| invalid(ErrorCode::BlobUploadUnknown, why))?;
         Ok(match *method {
@@ -245,7 +245,7 @@ impl Endpoint {
         text: &str,
         query: &Query<'_>,
     ) -> Result<Self, Error> {
-        only(method, &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE])?;
+        require(method, &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE])?;
         let name = repository(name)?;
         let reference = if text.contains(':') {
             Reference::Digest(digest(text)?)
@@ -342,7 +342,7 @@ impl Query<'_> {
 }
 
 /// Refuses a method that an endpoint does not have.
-fn only(method: &Method, allowed: &'static [Method]) -> Result<(), Error> {
+fn require(method: &Method, allowed: &'static [Method]) -> Result<(), Error> {
     if allowed.contains(method) { Ok(()) } else { Err(Error::MethodNotAllowed(allowed)) }
 }
 

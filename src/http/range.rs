@@ -9,7 +9,7 @@ pub const MAX_RANGES: usize = 1024;
 
 /// The parts of the content that a `Range` header requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum Requested {
     /// The whole content: the header has no range, or one that the server ignores.
     All,
     /// One part.
@@ -29,12 +29,12 @@ pub enum Wanted {
 /// byte are omitted (§15.3.7). Ranges are neither sorted nor joined, because podman counts the parts
 /// and expects the order of its request.
 #[must_use]
-pub fn wanted(header: &str, size: u64) -> Wanted {
+pub fn requested(header: &str, size: u64) -> Requested {
     let Some((unit, set)) = header.split_once('=') else {
-        return Wanted::All;
+        return Requested::All;
     };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
-        return Wanted::All;
+        return Requested::All;
     }
     // The usual single range needs no list.
     let mut single = None;
@@ -46,10 +46,10 @@ pub fn wanted(header: &str, size: u64) -> Wanted {
     for spec in set.split(',').map(str::trim).filter(|spec| !spec.is_empty()) {
         count += 1;
         if count > MAX_RANGES {
-            return Wanted::All;
+            return Requested::All;
         }
         let part = match part(spec, size) {
-            Spec::Malformed => return Wanted::All,
+            Spec::Malformed => return Requested::All,
             Spec::Backwards => {
                 backwards = true;
                 continue;
@@ -66,14 +66,14 @@ pub fn wanted(header: &str, size: u64) -> Wanted {
         }
     }
     match single {
-        _ if count == 0 => Wanted::All,
+        _ if count == 0 => Requested::All,
         // RFC 9110 §14.2 lets a server reject such a range. That is better than sending a whole blob
         // to a client with a defect.
-        _ if backwards => Wanted::Unsatisfiable,
-        Some(part) => Wanted::Part(part),
-        None if several.is_empty() => Wanted::Unsatisfiable,
-        None if total > size => Wanted::All,
-        None => Wanted::Parts(several),
+        _ if backwards => Requested::Unsatisfiable,
+        Some(part) => Requested::Part(part),
+        None if several.is_empty() => Requested::Unsatisfiable,
+        None if total > size => Requested::All,
+        None => Requested::Parts(several),
     }
 }
 
@@ -167,50 +167,50 @@ mod tests {
     #[test]
     fn a_download_is_cut_as_rfc_9110_says() {
         for (header, expected) in [
-            ("bytes=0-0", Wanted::Part(0..1)),
-            ("bytes=2-4", Wanted::Part(2..5)),
-            ("bytes=2-", Wanted::Part(2..10)),
-            ("bytes=-3", Wanted::Part(7..10)),
-            ("bytes=-30", Wanted::Part(0..10)),
-            ("Bytes = 0 - 99", Wanted::Part(0..10)),
-            ("bytes=0-99999999999999999999999", Wanted::Part(0..10)),
-            ("bytes=10-", Wanted::Unsatisfiable),
-            ("bytes=99999999999999999999-", Wanted::Unsatisfiable),
-            ("bytes=-0", Wanted::Unsatisfiable),
-            ("bytes=4-2", Wanted::Unsatisfiable),
-            ("bytes=0-3,", Wanted::Part(0..4)),
-            ("bytes=, ,0-3\t,", Wanted::Part(0..4)),
-            ("bytes=,", Wanted::All),
-            ("bytes=--1", Wanted::All),
-            ("bytes=+1-2", Wanted::All),
-            ("lines=1-2", Wanted::All),
-            ("bytes=-", Wanted::All),
-            ("", Wanted::All),
+            ("bytes=0-0", Requested::Part(0..1)),
+            ("bytes=2-4", Requested::Part(2..5)),
+            ("bytes=2-", Requested::Part(2..10)),
+            ("bytes=-3", Requested::Part(7..10)),
+            ("bytes=-30", Requested::Part(0..10)),
+            ("Bytes = 0 - 99", Requested::Part(0..10)),
+            ("bytes=0-99999999999999999999999", Requested::Part(0..10)),
+            ("bytes=10-", Requested::Unsatisfiable),
+            ("bytes=99999999999999999999-", Requested::Unsatisfiable),
+            ("bytes=-0", Requested::Unsatisfiable),
+            ("bytes=4-2", Requested::Unsatisfiable),
+            ("bytes=0-3,", Requested::Part(0..4)),
+            ("bytes=, ,0-3\t,", Requested::Part(0..4)),
+            ("bytes=,", Requested::All),
+            ("bytes=--1", Requested::All),
+            ("bytes=+1-2", Requested::All),
+            ("lines=1-2", Requested::All),
+            ("bytes=-", Requested::All),
+            ("", Requested::All),
         ] {
-            assert_eq!(wanted(header, 10), expected, "{header}");
+            assert_eq!(requested(header, 10), expected, "{header}");
         }
-        assert_eq!(wanted("bytes=0-", 0), Wanted::Unsatisfiable);
+        assert_eq!(requested("bytes=0-", 0), Requested::Unsatisfiable);
     }
 
     #[test]
     fn several_ranges_are_parts_in_their_order_unless_the_whole_is_less() {
         for (header, expected) in [
-            ("bytes=0-1,3-4", Wanted::Parts(vec![0..2, 3..5])),
-            ("bytes=5-6, 0-0 ,-2", Wanted::Parts(vec![5..7, 0..1, 8..10])),
-            ("bytes=0-4,2-6", Wanted::Parts(vec![0..5, 2..7])),
-            ("bytes=0-4,5-9", Wanted::Parts(vec![0..5, 5..10])),
-            ("bytes=0-4,4-9", Wanted::All),
-            ("bytes=0-,0-", Wanted::All),
-            ("bytes=0-1,10-", Wanted::Part(0..2)),
-            ("bytes=10-,-0,1-2", Wanted::Part(1..3)),
-            ("bytes=10-,99-100", Wanted::Unsatisfiable),
-            ("bytes=0-1,4-2", Wanted::Unsatisfiable),
-            ("bytes=0-1,x", Wanted::All),
-            ("bytes=0-1,x,4-2", Wanted::All),
-            ("bytes=4-2,x", Wanted::All),
-            ("bytes=0-1 3-4", Wanted::All),
+            ("bytes=0-1,3-4", Requested::Parts(vec![0..2, 3..5])),
+            ("bytes=5-6, 0-0 ,-2", Requested::Parts(vec![5..7, 0..1, 8..10])),
+            ("bytes=0-4,2-6", Requested::Parts(vec![0..5, 2..7])),
+            ("bytes=0-4,5-9", Requested::Parts(vec![0..5, 5..10])),
+            ("bytes=0-4,4-9", Requested::All),
+            ("bytes=0-,0-", Requested::All),
+            ("bytes=0-1,10-", Requested::Part(0..2)),
+            ("bytes=10-,-0,1-2", Requested::Part(1..3)),
+            ("bytes=10-,99-100", Requested::Unsatisfiable),
+            ("bytes=0-1,4-2", Requested::Unsatisfiable),
+            ("bytes=0-1,x", Requested::All),
+            ("bytes=0-1,x,4-2", Requested::All),
+            ("bytes=4-2,x", Requested::All),
+            ("bytes=0-1 3-4", Requested::All),
         ] {
-            assert_eq!(wanted(header, 10), expected, "{header}");
+            assert_eq!(requested(header, 10), expected, "{header}");
         }
     }
 
@@ -220,9 +220,9 @@ mod tests {
             let ranges: Vec<String> = (0..count).map(|n| format!("{}-{}", n * 4, n * 4)).collect();
             format!("bytes={}", ranges.join(","))
         };
-        let Wanted::Parts(parts) = wanted(&header(1024), 1 << 20) else { panic!() };
+        let Requested::Parts(parts) = requested(&header(1024), 1 << 20) else { panic!() };
         assert_eq!((parts.len(), parts.last()), (1024, Some(&(4092..4093))));
-        assert_eq!(wanted(&header(1025), 1 << 20), Wanted::All);
+        assert_eq!(requested(&header(1025), 1 << 20), Requested::All);
     }
 
     #[test]
@@ -270,10 +270,10 @@ mod tests {
     proptest! {
         #[test]
         fn a_part_lies_within_the_content(header in "(bytes=)?[0-9,-]{0,24}", size in 0_u64..1000) {
-            let parts = match wanted(&header, size) {
-                Wanted::Part(part) => vec![part],
-                Wanted::Parts(parts) => parts,
-                Wanted::All | Wanted::Unsatisfiable => Vec::new(),
+            let parts = match requested(&header, size) {
+                Requested::Part(part) => vec![part],
+                Requested::Parts(parts) => parts,
+                Requested::All | Requested::Unsatisfiable => Vec::new(),
             };
             prop_assert!(parts.iter().all(|part| part.start < part.end && part.end <= size));
             prop_assert!(parts.iter().map(|part| part.end - part.start).sum::<u64>() <= size);

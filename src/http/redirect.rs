@@ -86,7 +86,7 @@ impl Redirect {
     fn answer(&self, head: &Head) -> Result<Response<Body>, Error> {
         let requested = match head.uri.authority() {
             Some(authority) => Some(authority.as_str()),
-            None => head.only(&header::HOST).map_err(|_| Error::Host)?,
+            None => head.unique_text(&header::HOST).map_err(|_| Error::Host)?,
         };
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         if !head.has_one_host() {

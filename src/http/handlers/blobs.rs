@@ -16,7 +16,7 @@ use crate::http::{
     conditional,
     middleware::Authorised,
     options::{DeletableBlobs, DeleteOptions},
-    range::{self, Wanted},
+    range::{self, Requested},
     response::{CONTENT_DIGEST, response, status, value},
 };
 use crate::{
@@ -62,18 +62,18 @@ impl BlobHandlers {
         let blob = self.blobs.open(name, digest).await?.ok_or_else(unknown)?;
         let size = blob.size();
         self.emit_pull(request, name, digest, size).await;
-        let wanted = match request.head.header(header::RANGE) {
+        let requested = match request.head.header(header::RANGE) {
             Some(header) if conditional::range_applies(&request.head, digest) => {
-                range::wanted(header, size)
+                range::requested(header, size)
             }
-            _ => Wanted::All,
+            _ => Requested::All,
         };
-        match wanted {
-            Wanted::All => {
+        match requested {
+            Requested::All => {
                 let body = begun(blob.stream(0..size)).await?;
                 Ok(content(StatusCode::OK, digest, size, body))
             }
-            Wanted::Part(part) => {
+            Requested::Part(part) => {
                 let described = format!("bytes {}-{}/{size}", part.start, part.end - 1);
                 let length = part.end - part.start;
                 let body = begun(blob.stream(part)).await?;
@@ -81,7 +81,7 @@ impl BlobHandlers {
                 response.headers_mut().insert(header::CONTENT_RANGE, value(&described));
                 Ok(response)
             }
-            Wanted::Parts(parts) => {
+            Requested::Parts(parts) => {
                 let parts = Byteranges::new(parts, size);
                 let content_type = value(&parts.content_type());
                 let length = parts.length();
@@ -90,7 +90,7 @@ impl BlobHandlers {
                 response.headers_mut().insert(header::CONTENT_TYPE, content_type);
                 Ok(response)
             }
-            Wanted::Unsatisfiable => {
+            Requested::Unsatisfiable => {
                 let mut response = status(StatusCode::RANGE_NOT_SATISFIABLE);
                 let described = format!("bytes */{size}");
                 response.headers_mut().insert(header::CONTENT_RANGE, value(&described));
@@ -107,7 +107,7 @@ impl BlobHandlers {
         digest: &Digest,
         size: u64,
     ) {
-        if self.callers.are_wanted(Action::Pull) {
+        if self.callers.wants_events(Action::Pull) {
             let caller = self.callers.of(request, Action::Pull);
             self.blobs.emit_pulled(&caller, name, digest, size).boxed().await;
         }

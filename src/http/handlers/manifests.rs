@@ -61,7 +61,7 @@ impl ManifestHandlers {
         if let Some(response) = conditional::not_modified(&request.head, &manifest.digest) {
             return Ok(response);
         }
-        if self.callers.are_wanted(Action::Pull) {
+        if self.callers.wants_events(Action::Pull) {
             let caller = self.callers.of(request, Action::Pull);
             let pulled = self.manifests.emit_pulled(&caller, name, reference, &manifest);
             pulled.boxed().await;

@@ -190,7 +190,7 @@ impl UploadHandlers {
             let detail = json!(format!("a chunk's range is <first>-<last>, not {what}"));
             Error::refused(ErrorCode::RangeInvalid).with_detail(detail)
         };
-        let header = request.head.only(&header::CONTENT_RANGE);
+        let header = request.head.unique_text(&header::CONTENT_RANGE);
         let range = match header.map_err(|_| unusable("several headers, or bytes beyond ASCII"))? {
             None => None,
             Some(header) => {

@@ -51,7 +51,7 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let authorization = call.head.sole(&header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let authorization = call.head.unique(&header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let credentials = authorization.and_then(basic::credentials);
         // Clients on a Unix socket whose address no proxy forwards count as one.
         let address = call.head.client().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
