@@ -41,7 +41,7 @@ impl Checked {
 
     /// Sets a key that the configuration does not mention.
     fn default(&mut self, path: [&str; 3], value: Json) {
-        // Indexing creates missing sections, and after the check nothing else stands in their place.
+        // Indexing creates missing sections, and after the check a section has no other value.
         let slot = path.into_iter().fold(&mut self.json, |json, key| &mut json[key]);
         if slot.is_null() {
             *slot = value;
@@ -56,8 +56,8 @@ impl Checked {
         } else {
             sections.options("storage.filesystem").map(storage::Options::Filesystem)
         };
-        // Each section is read, so that all errors are found, before the first that could not be read
-        // ends this.
+        // Each section is read, so that all errors are found, before the first unreadable one makes
+        // this return.
         let delete = sections.options("storage.delete");
         let readonly = sections.options("storage.maintenance.readonly");
         let uploadpurging = sections.options("storage.maintenance.uploadpurging");

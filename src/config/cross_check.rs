@@ -8,7 +8,7 @@ use crate::{
     server::{self, TlsOptions, TlsVersion},
 };
 
-/// How many cipher suites of TLS 1.3 there are; registry:2's own list has all three.
+/// The number of cipher suites of TLS 1.3; registry:2's own list has all three.
 const TLS13_SUITES: usize = 3;
 
 impl Checked {
@@ -94,7 +94,7 @@ impl Checked {
             let what = "has no effect: it is about TLS 1.2, which http.tls.minimumtls rules out";
             notes.push(self.about(path, what));
         } else if (1..TLS13_SUITES).contains(&newest) {
-            let what = "chooses among the suites of TLS 1.2; those of TLS 1.3 are always spoken";
+            let what = "chooses among the suites of TLS 1.2; those of TLS 1.3 are always enabled";
             notes.push(self.about(path, what));
         }
     }

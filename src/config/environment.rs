@@ -1,9 +1,9 @@
 //! The `REGISTRY_*` variables, laid over the tree of the file.
 //!
 //! A variable names a key with `_` between the levels. Since a key may contain `_` itself, the name
-//! is not split but matched: at each level the longest known key that fits is taken. A variable
-//! that fits no key causes a warning only, for other programs set such variables too: next to a
-//! service called `registry`, Kubernetes sets `REGISTRY_PORT`.
+//! is not split but matched: each level matches the longest known key that fits. A variable that fits
+//! no key causes a warning only, since other programs set such variables, too: beside a service called
+//! `registry`, Kubernetes sets `REGISTRY_PORT`.
 
 use super::{
     error::Error,
@@ -27,7 +27,7 @@ pub(super) fn overlay(
         environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     variables.sort();
     for (name, value) in variables {
-        // No key has such a name, and printed as it is the name could command a terminal.
+        // No key has such a name, and a terminal could interpret the name if it were printed raw.
         if name.contains(char::is_control) {
             let name = name.escape_debug();
             warnings.push(format!("{name} names no key of the configuration and has no effect"));
@@ -64,7 +64,7 @@ pub(super) fn expand_words(root: &mut Node) {
         }
         let origin = root.origin.clone();
         let node = root.child_mut(key.name, &origin);
-        // A word with control characters is no key; the check says so, and shows it escaped.
+        // A word with control characters is not a key; the check reports it, escaped.
         let word = node.word().filter(|word| !word.contains(char::is_control));
         if let Some(word) = word.map(str::to_owned) {
             let origin = node.origin.clone();

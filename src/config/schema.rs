@@ -1,9 +1,9 @@
 //! The keys of the configuration, the values that each takes, and whether it is supported.
 //!
 //! One table drives the check of the file, the walk of the `REGISTRY_*` variables, the suggestions
-//! and the warnings. Every key of registry:2 and registry:3 stands here, supported or not: a key that
-//! is missing from the table is reported as a typing error. No key is accepted and silently ignored:
-//! it works, is needless, is missed, or is refused, and a sentence says why for the last three.
+//! and the warnings. It has every key of registry:2 and registry:3, supported or not: a key that is
+//! missing from the table is reported as a typing error. No key is accepted and silently ignored: it
+//! works, is needless, is missed, or is refused, and a sentence says why for the last three.
 
 mod table;
 
@@ -18,7 +18,7 @@ pub(super) struct Key {
     pub(super) alias: Option<&'static str>,
     pub(super) kind: Kind,
     pub(super) support: Support,
-    /// A word that registry:2 takes at this key and this server refuses, with the reason.
+    /// A word that registry:2 accepts at this key and this server refuses, with the reason.
     pub(super) refuses: Option<(&'static str, &'static str)>,
 }
 
@@ -36,19 +36,19 @@ pub(super) enum Kind {
     Duration,
     /// One of these words, in any case.
     Word(&'static [&'static str]),
-    /// Texts; a single one may stand without brackets.
+    /// Texts; a single one may be written without brackets.
     TextList,
     /// Names of any kind, each with texts.
     Headers,
     /// The same for requests to other servers: no message may show their values.
     SentHeaders,
-    /// Anything.
+    /// Any value.
     Free,
     Section(&'static [Key]),
     /// A section, or `off` (also `false`) in its place.
     Switch(&'static [Key]),
-    /// A section with exactly one of the keys `of`, and any of `beside`. The name of the one may
-    /// stand in place of the section.
+    /// A section with exactly one of the keys `of`, and any of `beside`. The name of that key may
+    /// replace the section.
     OneOf {
         of: &'static [Key],
         beside: &'static [Key],
@@ -61,13 +61,13 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) enum Support {
     Works,
-    /// Replaced by its newer spelling before anything else looks; see [`legacy`](super::legacy).
+    /// An older spelling, replaced before the check; see [`legacy`](super::legacy).
     Old,
     /// The server behaves as the key asks in any case, or the key cannot matter here. The sentence
-    /// says why, behind "has no effect: ", in a note.
+    /// says why, after "has no effect: ", in a note.
     Needless(&'static str),
     /// An operator may rely on the key, and to ignore it is safe. The sentence says what the server
-    /// does instead, behind "has no effect: ", in a warning.
+    /// does instead, after "has no effect: ", in a warning.
     Missed(&'static str),
     /// The key is not supported, and to ignore it is not safe. The sentence says why, and what to do
     /// instead.
@@ -114,7 +114,7 @@ impl Kind {
     }
 }
 
-/// `section.key`, or only the key at the top.
+/// `section.key`, or the key alone at the top.
 pub(super) fn join(section: &str, key: &str) -> String {
     if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
 }
@@ -127,7 +127,7 @@ pub(super) fn homes(name: &str) -> Vec<String> {
             if key.name == name {
                 homes.push(section.to_owned());
             }
-            // A refused section is no suggestion.
+            // A refused section is not a suggestion.
             if !matches!(key.support, Support::Refused(_)) {
                 collect(&join(section, key.name), &key.kind, name, homes);
             }

@@ -1,4 +1,4 @@
-//! The settings in force: every supported key, with its value and the origin of that.
+//! The settings in force: every supported key, with its value and the origin of the value.
 //!
 //! Defaults are read from `portcullis.example.yml`, which a test compares with the options. So they
 //! are written once, and an operator can look up what is shown.
@@ -19,7 +19,7 @@ use super::{
 };
 
 /// The configuration in force, in the order of the example file. As text it is a configuration file
-/// with the origin behind each value, without secrets.
+/// with the origin after each value, without secrets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings(Vec<Setting>);
 
@@ -53,7 +53,7 @@ impl fmt::Debug for Hidden {
     }
 }
 
-/// Stands in the place of a secret.
+/// The text that replaces a secret.
 const HIDDEN: &str = "\"***\"";
 
 /// Where the comments begin, unless a value is longer.
@@ -107,7 +107,7 @@ impl Settings {
         keys
     }
 
-    /// Takes over the lines of `other` for those keys.
+    /// Replaces the lines of those keys by the lines of `other`.
     pub fn adopt(&mut self, other: &Self, which: impl Fn(&str) -> bool) {
         self.0.retain(|line| !which(&line.key));
         self.0.extend(other.0.iter().filter(|line| which(&line.key)).cloned());
@@ -230,7 +230,7 @@ impl Walk<'_> {
                 _ => {}
             },
             Kind::Free if node.is_some() && written.is_none() => {
-                // A choice that is made by its name alone.
+                // A choice by its name alone.
                 self.lines.push(spot.line(Some("{}".to_owned()), node.unwrap_or(&EXAMPLE)));
             }
             _ => {
@@ -265,7 +265,7 @@ impl Walk<'_> {
         self.lines.push(spot.line(None, list));
         for (index, node) in list.items().iter().enumerate() {
             let begin = self.lines.len();
-            // Keys stand one deeper than the dash.
+            // Keys are indented one level deeper than the dash.
             let item_spot = Spot {
                 path: format!("{}[{index}]", spot.path),
                 depth: spot.depth + 1,
@@ -356,7 +356,7 @@ fn quoted(text: &str) -> String {
         && !["null", "true", "false", "yes", "no", "on", "off"]
             .iter()
             .any(|word| text.eq_ignore_ascii_case(word));
-    // A string in JSON is one in YAML.
+    // A JSON string is a YAML string.
     if is_plain { text.to_owned() } else { Json::from(text).to_string() }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn text(path: &Path) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|error| failed(io::Error::other(error.utf8_error())))
 }
 
-/// The value of a text without its quotes: `None` where it would be no scalar.
+/// The value of a text without its quotes; `None` if it would not be a scalar.
 pub(super) fn unquoted(text: &str) -> Option<Scalar> {
     let place = Place::Variable("".into());
     match (Source { text, place }).parse().ok()?.value {
@@ -101,7 +101,7 @@ impl Source<'_> {
     fn entry(&self, key: Spanned<String>, raw: Spanned<Raw>) -> Result<Entry, Error> {
         let origin = self.origin(key.referenced);
         let key = key.value;
-        // No key is called so, and messages print keys.
+        // No key has such a name, and messages print keys.
         if key.contains(char::is_control) {
             let message = "a key has a control character in it".to_owned();
             return Err(Error::Syntax { at: origin, message });

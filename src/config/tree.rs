@@ -9,7 +9,7 @@ use std::{fmt, path::Path, sync::Arc};
 /// Where a value was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A default, which is written nowhere.
+    /// A default, which is not written.
     Default,
     /// In the configuration file; line and column count from 1.
     File {
@@ -54,7 +54,7 @@ pub(super) enum Value {
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) key: String,
-    /// Where the key stands; the node has the place of its value.
+    /// The place of the key; the node has the place of its value.
     pub(super) origin: Origin,
     pub(super) node: Node,
 }
@@ -150,8 +150,8 @@ impl Node {
         &mut entries[index].node
     }
 
-    /// The list item at `index`, which is created behind the last one. Another value than a list is
-    /// replaced by one.
+    /// The list item at `index`; an item after the last one is created. Another value than a list is
+    /// replaced by a list.
     pub(super) fn item_mut(&mut self, index: usize, origin: &Origin) -> &mut Self {
         if !matches!(self.value, Value::List(_)) {
             self.value = Value::List(Vec::new());
@@ -167,7 +167,7 @@ impl Node {
         &mut items[index]
     }
 
-    /// Takes an entry out of a section.
+    /// Removes an entry from a section.
     pub(super) fn remove(&mut self, key: &str) -> Option<Self> {
         let Value::Map(entries) = &mut self.value else {
             return None;

@@ -28,7 +28,7 @@ fn example_has_every_working_key_with_its_variable() {
         });
         let variable = variable.unwrap_or_else(|| panic!("{name} is missing"));
         let key = format!("{}:", path.rsplit('.').next().unwrap());
-        // The key stands below the variable, in force or not.
+        // The key is below the variable, in force or commented out.
         let below = lines[variable + 1].trim_start_matches("# ");
         assert!(below.starts_with(&key), "{path}: {below} stands below {name}");
     }

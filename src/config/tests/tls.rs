@@ -146,7 +146,7 @@ fn list_without_a_suite_of_tls_1_2_needs_tls_1_3() {
     }
     let one_of_each = "[TLS_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]";
     let notes = notes(&format!("ciphersuites: {one_of_each}"));
-    assert!(notes.len() == 1 && notes[0].contains("always spoken"), "{notes:?}");
+    assert!(notes.len() == 1 && notes[0].contains("always enabled"), "{notes:?}");
 }
 
 #[test]
