@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-/// Shows an error and its causes, separated by colons.
+/// Displays an error and its causes, separated by colons.
 #[derive(Debug)]
 pub(crate) struct Chain<'a>(pub(crate) &'a dyn Error);
 

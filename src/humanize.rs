@@ -1,9 +1,8 @@
-//! Words for people: how long ago something was.
+//! Ages in words.
 
 use std::{fmt, time::Duration};
 
-/// Shows how long ago something was: in whole days, hours or minutes, whichever is the largest of
-/// which there are two.
+/// Displays an age in whole days, hours or minutes: the largest unit of which it has at least two.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ago(pub(crate) Duration);
 

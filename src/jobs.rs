@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// When a job runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
-    /// How long after the start it runs for the first time.
+    /// The time from the start of the server to the first run.
     pub first: Duration,
     /// The pause between the end of a run and the next one.
     pub every: Duration,
@@ -21,7 +21,7 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// Does `work` after each `period`. A run is never cut off, and the next waits for its end.
+    /// Runs `work` after each `period`. A run is never interrupted, and the next waits for its end.
     pub fn every<F: Future<Output = ()> + Send>(
         &self,
         period: Duration,
@@ -35,7 +35,7 @@ impl Jobs {
         });
     }
 
-    /// Does work that may be cut off when the server stops.
+    /// Runs work that may be interrupted when the server stops.
     pub fn interruptible<F: Future<Output = ()> + Send>(
         &self,
         schedule: Schedule,
@@ -54,7 +54,7 @@ impl Jobs {
         });
     }
 
-    /// Does work that takes long, is never cut off, and ends soon after the token is cancelled.
+    /// Runs long work that is never interrupted, and that ends soon after the token is cancelled.
     pub fn stoppable<F: Future<Output = ()> + Send>(
         &self,
         schedule: Schedule,
@@ -70,7 +70,7 @@ impl Jobs {
         });
     }
 
-    /// Stops the jobs, and waits for the runs that must not be cut off.
+    /// Stops the jobs, and waits for the runs that must not be interrupted.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();

@@ -1,4 +1,4 @@
-//! Whether a file has changed since it was read, at the price of a `stat`.
+//! Detects with a `stat` whether a file has changed since it was read.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 /// same step as it was read may have changed again without a trace in its metadata.
 const TIME_STEP: Duration = Duration::from_secs(2);
 
-/// The metadata that tells one state of a file from another. All zero: there is no file.
+/// The metadata that distinguishes the states of a file. All zero: the file does not exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) device: u64,
@@ -26,7 +26,7 @@ impl Stamp {
     /// The state of the file at `path`; symbolic links are followed. Errors are left to the code that
     /// reads the file.
     pub(crate) fn of(path: &Path) -> Self {
-        // Not `fs::metadata`, which asks for more: this is called for each request.
+        // Not `fs::metadata`, which reads more: this is called for each request.
         rustix::fs::stat(path).map_or_else(
             |_| Self::default(),
             |found| Self {
@@ -39,15 +39,15 @@ impl Stamp {
         )
     }
 
-    /// Whether the file was last written long enough before `now` that another write would show.
-    /// One that is not settled must be read again, whatever its stamp says. Goes by the time that
-    /// programs can set.
+    /// Whether the file was last written long enough before `now` that another write would change the
+    /// stamp. A file that is not settled must be read again, even if its stamp is the same. Uses the
+    /// modification time, which programs can set.
     pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
         is_past(self.modified.0, now)
     }
 
-    /// Whether the file was neither written nor renamed nor given another time lately: as
-    /// [`is_settled`](Self::is_settled), and by a time that no program can set.
+    /// As [`is_settled`](Self::is_settled), and by the change time, too, which no program can set:
+    /// whether the file was neither written nor renamed nor given another modification time lately.
     pub(crate) fn is_old(&self, now: SystemTime) -> bool {
         self.is_settled(now) && is_past(self.changed.0, now)
     }
@@ -55,7 +55,7 @@ impl Stamp {
 
 fn is_past(seconds: i64, now: SystemTime) -> bool {
     let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    // One second more, for the fractions that are left out here.
+    // One second more, for the fractions that this ignores.
     u64::try_from(seconds).unwrap_or(0) + TIME_STEP.as_secs() < now
 }
 

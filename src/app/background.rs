@@ -10,10 +10,10 @@ use crate::{
     notify::Notifier,
 };
 
-/// A power cut loses at most the events of this time.
+/// The time between two syncs of queued events: a power cut loses at most the events of this time.
 const EVENTS_SYNCED_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the log says how many refused logins have no line of their own.
+/// The time between two summaries of the refused logins that have no line of their own.
 const REFUSED_LOGINS_SUMMED_UP_EVERY: Duration = Duration::from_secs(10);
 
 /// Schedules the sync of queued events.

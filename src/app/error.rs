@@ -19,19 +19,19 @@ pub enum StartError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// A health check cannot be made.
+    /// A health check is invalid.
     #[error(transparent)]
     Health(#[from] health::InvalidCheck),
     /// The authorities of client certificates cannot be read.
     #[error("http.tls.clientcas cannot be used")]
     ClientAuthorities(#[source] CertificateError),
-    /// An option of the interface cannot be used.
+    /// An option of the HTTP interface is invalid.
     #[error(transparent)]
     Http(#[from] http::InvalidOptions),
-    /// No random numbers.
+    /// The system has no random numbers.
     #[error(transparent)]
     NoRandomness(#[from] gate::NoRandomness),
-    /// There is no storage where the configuration says.
+    /// The storage that the configuration names does not exist.
     #[error(
         "there is no directory {}; name the configuration that the registry is served with, or set \
          storage.filesystem.rootdirectory",
@@ -98,7 +98,7 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// The threads that serve cannot be started.
+    /// The threads that serve connections cannot be started.
     #[error(
         "the threads that serve cannot be started; raise the limits of threads (ulimit -u) and \
          descriptors (ulimit -n)"

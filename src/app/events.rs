@@ -7,7 +7,7 @@ use crate::{
     registry::{Action, Caller, Event, EventSink, ManifestContent, Occurrence},
 };
 
-/// The media type of blobs in events, whatever is in them.
+/// The media type of all blobs in events.
 const BLOB: &str = "application/octet-stream";
 
 /// Hands events to the queues of endpoints.
@@ -62,7 +62,7 @@ impl ToEndpoints {
     }
 }
 
-/// The request of an event. A job has none: its name stands where the program of a client would.
+/// The request of an event. A job has no request: its name replaces the client's user agent.
 fn request(caller: &Caller) -> notify::Request {
     match (&caller.request, caller.job) {
         (Some(request), _) => notify::Request {

@@ -1,4 +1,4 @@
-//! Whether the files and addresses that a configuration names can be used, without a start.
+//! Checks, without a start, whether the files and addresses that a configuration names can be used.
 //!
 //! A start stops at the first problem. `portcullis config --check` lists all of them.
 
@@ -36,9 +36,9 @@ use crate::{
 pub struct Findings {
     /// Problems that keep the server from starting.
     pub problems: Vec<String>,
-    /// Problems that the server starts with, and warns of.
+    /// Problems with which the server starts, and of which it warns.
     pub warnings: Vec<String>,
-    /// Remarks that call for nothing.
+    /// Remarks that require no action.
     pub notes: Vec<String>,
 }
 
@@ -72,8 +72,8 @@ struct Inspection<'a> {
 }
 
 impl Inspection<'_> {
-    /// A sentence about a key, with the place of its value, as other messages about the
-    /// configuration have it.
+    /// A sentence about a key, with the place of its value in the form of other messages about the
+    /// configuration.
     fn about(&self, key: &str, what: &str) -> String {
         match self.config.settings.origin(key) {
             None | Some(Origin::Default) => format!("{key}: {what}"),
@@ -209,8 +209,8 @@ impl Inspection<'_> {
         }
     }
 
-    /// An address that cannot be listened on. A process that listens there already may be the
-    /// registry whose configuration this is, unless it is another address of this configuration.
+    /// Reports an address that cannot be listened on. A process that listens there already may be the
+    /// registry with this configuration, unless the configuration names the address twice.
     fn unbound(
         &mut self,
         key: &'static str,
@@ -240,7 +240,7 @@ impl Inspection<'_> {
         let problems = Api::problems(&self.config.http.api);
         let endpoints = self.config.notifications.problems();
         let checks = self.config.health.http.iter().filter_map(|check| Check::http(check).err());
-        // Their sentences name their keys.
+        // These messages name their keys.
         let told = problems.iter().map(ToString::to_string);
         let told = told.chain(endpoints.iter().map(ToString::to_string));
         let told: Vec<_> = told.chain(checks.map(|error| error.to_string())).collect();

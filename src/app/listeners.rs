@@ -1,4 +1,4 @@
-//! The listeners beside the registry's own: for plain HTTP, and for metrics and health.
+//! The listeners of a server: the registry's, the redirect listener and the debug listener.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -39,8 +39,9 @@ fn listen(key: &'static str, addr: &str) -> Result<Option<Listener>, BindError> 
     if addr.is_empty() { Ok(None) } else { Listener::tcp(key, addr).map(Some) }
 }
 
-/// Redirects plain HTTP to HTTPS. Each connection carries one answer, so a tenth of the connections
-/// that the registry may have is enough; clients of the registry do not wait behind these.
+/// Starts the redirect listener. Each of its connections carries one response, so a tenth of the
+/// registry's connection limit is enough. The limit is its own: clients of the registry do not wait
+/// behind these connections.
 pub(super) fn serve_redirect(
     listener: Listener,
     redirect: Redirect,
@@ -62,7 +63,7 @@ pub(super) fn serve_redirect(
     })
 }
 
-/// Serves metrics and health.
+/// Starts the debug listener.
 pub(super) fn serve_debug(
     listener: Listener,
     options: &config::Http,
@@ -76,7 +77,7 @@ pub(super) fn serve_debug(
     let service = debug.into_service();
     tracing::info!(addr = %listener.addr(), "listening for metrics");
     Server::start(listener, &options.server, None, workers, move |peer| {
-        // Only the operator's own programs reach it.
+        // Only the operator's own programs connect to the debug listener.
         peer.authenticated();
         service.clone()
     })

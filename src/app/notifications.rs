@@ -10,15 +10,15 @@ use crate::{
     storage,
 };
 
-/// Where events wait, below the root of the storage.
+/// The folder of the queues of events, below the root of the storage.
 const EVENTS: &str = "portcullis-notifications";
 
-/// The notifier of a server, which has no endpoints yet.
+/// The notifier of a server, without endpoints yet.
 pub(super) fn notifier(config: &Config) -> Notifier {
     Notifier::new(place(&config.storage.backend), source(&config.http.server.addr))
 }
 
-/// Beside the images, where those outlive the process.
+/// The place of the queues: beside the images, where those outlive the process.
 fn place(storage: &storage::Options) -> Place {
     match storage {
         storage::Options::Memory => Place::Memory,
@@ -26,7 +26,7 @@ fn place(storage: &storage::Options) -> Place {
     }
 }
 
-/// What events name as their source: the host, the port of `addr`, and a UUID of this run.
+/// The source in events: the host, the port of `addr`, and a UUID of this run.
 fn source(addr: &str) -> Source {
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy();

@@ -1,5 +1,5 @@
 //! Warnings about password files and private keys that other users may read or write, each with the
-//! command that mends it.
+//! command that corrects the mode.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -30,7 +30,7 @@ struct Access {
     group: u32,
 }
 
-/// The user of this process, for whom a file must stay readable.
+/// The user of this process, which must still be able to read a file.
 struct Reader {
     user: u32,
     groups: Vec<u32>,
@@ -44,8 +44,8 @@ impl Reader {
     }
 }
 
-/// Logs a warning when users who do not need a file may read or write it. A file that cannot be
-/// looked at is left to the code that reads it.
+/// Logs a warning when users that do not need a file may read or write it. Errors are left to the code
+/// that reads the file.
 pub(super) fn warn(path: &Path, what: What) {
     if let Ok(Some(told)) = told(path, what) {
         tracing::warn!("{told}");

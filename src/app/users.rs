@@ -24,7 +24,7 @@ const WATCH: Duration = Duration::from_millis(400);
 #[derive(Debug)]
 pub(super) struct Users {
     gate: Arc<Gate>,
-    /// `None` where the gate is open.
+    /// `None` with `auth: none`.
     file: Option<Mutex<UserFile>>,
 }
 
@@ -59,7 +59,7 @@ impl Users {
         &self.gate
     }
 
-    /// Puts the users of another file in force.
+    /// Applies the users of another file.
     fn switch(&self, file: &mut UserFile, options: &HtpasswdOptions) -> Result<(), Kept> {
         let path = &options.path;
         let (opened, users) = UserFile::open(options).map_err(|error| {
@@ -127,7 +127,7 @@ fn report(path: &Path, users: &Htpasswd) {
     });
 }
 
-/// Calls `tell` for each line of a password file that no user can log in by, or should not for
+/// Calls `tell` for each line of a password file with which no user can log in, or should not for
 /// long, with its number; and when no user can log in at all.
 pub(super) fn problems(users: &Htpasswd, path: &Path, mut tell: impl FnMut(Option<usize>, &str)) {
     for outdated in users.outdated() {

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// The time between two warnings about the end of the certificate.
+/// The time between two warnings about the expiry of the certificate.
 const WARNED_AGAIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// The certificate in force, with the files that it comes from.
@@ -38,7 +38,7 @@ pub(in crate::app) struct ServerCertificate {
 struct CertificateFiles {
     source: certificates::Source,
     renewal: Renewal,
-    /// When the end of the certificate was last looked at for a warning.
+    /// When the expiry of the certificate was last checked.
     warned: Option<Timestamp>,
 }
 
@@ -115,7 +115,7 @@ impl Reload for ServerCertificate {
 }
 
 impl CertificateFiles {
-    /// Logs once a day that the certificate in force ends soon or has ended.
+    /// Logs once a day that the certificate in force expires soon or has expired.
     fn warn_of_end(&mut self, resolver: &Resolver, now: Timestamp) {
         if self.warned.is_some_and(|warned| warned.duration_until(now) < WARNED_AGAIN) {
             return;

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 use crate::server::certificates::Description;
 
-/// Where the next certificate comes from.
+/// The origin of the next certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::app) enum Renewal {
     /// From the program or the operator that writes the files.
@@ -18,9 +18,9 @@ pub(in crate::app) enum Renewal {
 }
 
 impl Renewal {
-    /// How long before the end a warning is due. Programs that renew files do so earlier: where they do
-    /// it every few days, before three quarters of the lifetime are over. The local authority renews
-    /// within the last 30 days.
+    /// How long before the expiry a warning is due. Programs that renew files do so earlier: with a
+    /// renewal every few days, before three quarters of the lifetime are over. The local authority
+    /// renews within the last 30 days.
     fn warning(self, lifetime: SignedDuration) -> SignedDuration {
         match self {
             Self::Files => SignedDuration::from_hours(7 * 24).min(lifetime / 4),
