@@ -83,19 +83,19 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
     /// content or the new one.
     async fn put(&self, key: &Key, bytes: Bytes, durability: Durability) -> Result<(), Error>;
 
-    /// What it has done since it was opened, where it counts that: a backend that asks no disk need
-    /// not.
+    /// The operations since the storage was opened; `None` from a backend that counts none, as one in
+    /// memory.
     fn operations(&self) -> Option<Arc<Operations>> {
         None
     }
 
-    /// Looks whether the storage can be reached at all.
+    /// Checks that the storage can be reached.
     async fn probe(&self) -> Result<(), Error>;
 
-    /// Where objects are staged until they get their names.
+    /// The staging area, where objects lie until they get their names.
     fn staging(&self) -> &dyn Staging;
 
-    /// What keeps those who take objects away apart from those who rely on them.
+    /// The fences, which keep processes that remove objects apart from processes that rely on them.
     fn fences(&self) -> &dyn Fences;
 
     /// Gives a durable object the name `to`, durably, and replaces what was there. Not atomic: a
@@ -118,8 +118,8 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         Ok(modified.map(|time| SystemTime::now().duration_since(time).unwrap_or_default()))
     }
 
-    /// Makes now the time when an object was last modified; `false` when it is not there. Whoever
-    /// asks for that time later sees it, in other processes too; a power cut may undo it.
+    /// Makes now the time when an object was last modified; `false` when it is not there. Every later call
+    /// of [`modified`](Self::modified) sees it, in other processes too; a power cut may undo it.
     async fn renew(&self, key: &Key) -> Result<bool, Error>;
 
     /// What time it is by the clock that objects are stamped with.
@@ -145,17 +145,17 @@ pub trait Storage: fmt::Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Holders, Error>;
 
-    /// What is directly below some keys, in no order, in one go: for whoever goes through all there
-    /// is. Nothing of it is remembered for others.
+    /// The names directly below some keys, in no order, all in one call: for a caller that goes through the
+    /// whole storage. Nothing of it enters a cache.
     async fn survey(&self, looks: Vec<Look>) -> Result<Vec<Vec<Seen>>, Error>;
 }
 
-/// What is to be looked at in a [survey](Storage::survey).
+/// A key whose names a [survey](Storage::survey) returns.
 #[derive(Clone, Debug)]
 pub struct Look {
-    /// The key below which.
+    /// The key.
     pub folder: Key,
-    /// Only the names below which there is this object; its length and time are told.
+    /// Restricts the survey to the names below which this object lies, and asks for its length and time.
     pub object: Option<&'static str>,
 }
 
@@ -188,7 +188,7 @@ pub trait Object: fmt::Debug + Send {
 pub struct Holders {
     /// The names, in the order of their bytes.
     pub names: Vec<String>,
-    /// How many objects, which hold nothing, were come across on the way to the last of them.
+    /// How many objects lie among the names up to the last of them; an object holds nothing.
     pub objects: usize,
 }
 
@@ -240,7 +240,7 @@ impl Key {
     }
 
     /// Whether no segment leads elsewhere. Keys are made of parsed names, so a backend that finds
-    /// one unsafe refuses it as a fault of ours.
+    /// one unsafe refuses it: the caller has a bug.
     fn is_safe(&self) -> bool {
         self.0.split('/').all(|s| !matches!(s, "" | "." | "..")) && !self.0.contains('\0')
     }
@@ -258,7 +258,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Why the backend could not do what it was asked to.
+/// A failure of a backend.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {key}")]
 pub struct Error {

@@ -24,11 +24,11 @@ use async_trait::async_trait;
 
 use super::{Durability, Error, Key};
 
-/// Things are fenced in so many stripes at most. All processes that share a storage agree on it.
+/// The number of stripes. All processes that share a storage use the same number.
 pub const STRIPES: usize = 64;
 
-/// One of the [`STRIPES`]. A backend that has no lock for each single thing has one for each stripe;
-/// things in one stripe then wait for each other now and then.
+/// One of the [`STRIPES`]. A backend that cannot have a lock for each repository and each digest has one
+/// for each stripe, so that processes at different keys of one stripe wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Stripe(usize);
 
@@ -60,7 +60,7 @@ pub struct Fenced {
     pub stripe: Stripe,
 }
 
-/// What a process is about to rely on.
+/// The repository and the bytes that a process is about to rely on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reliance {
     /// The repository that it adds to; `None` when it has [closed](Fences::close) that itself.
@@ -79,8 +79,8 @@ pub trait Fences: fmt::Debug + Send + Sync + 'static {
     /// Besides failures of the backend: when it was closed for a minute.
     async fn enter(&self, on: Reliance) -> Result<Box<dyn Entered>, Error>;
 
-    /// Closes the fence of a repository. Waits for others who have closed it, and, where the backend
-    /// keeps others out by locks, for those inside.
+    /// Closes the fence of a repository. Waits until it is open, and, where the backend has locks, for the
+    /// processes inside.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ pub trait Fences: fmt::Debug + Send + Sync + 'static {
     async fn begin_run(&self) -> Result<Box<dyn Run>, Error>;
 }
 
-/// Which part of what a process relies on it asks for.
+/// What a validation covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// All of it.
@@ -105,7 +105,7 @@ pub enum Part {
     Repository,
 }
 
-/// What came of a validation.
+/// The result of a validation.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Validity {
@@ -122,7 +122,7 @@ pub trait Entered: fmt::Debug + Send + Sync {
     /// Adds bytes to what this relies on: the caller has found them since the entry, where a key of
     /// the repository leads to them already.
     ///
-    /// Such bytes do not prove that the caller who made that key validated, so a backend without locks
+    /// Such a key does not prove that the process that made it validated, so a backend without locks
     /// includes them in [`validate`](Self::validate). A backend with locks has nothing to do: where it
     /// has a key, the bytes were [renewed](Self::renew).
     fn add_needed(&mut self, bytes: Vec<Fenced>);
@@ -131,7 +131,7 @@ pub trait Entered: fmt::Debug + Send + Sync {
     /// when they are not there.
     async fn renew(&self, bytes: &Key) -> Result<bool, Error>;
 
-    /// Tells whether what was verified and written since the entry holds.
+    /// Whether everything that was verified and written since the entry holds.
     async fn validate(&mut self, part: Part) -> Result<Validity, Error>;
 }
 
@@ -169,8 +169,8 @@ pub trait Closed: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// When it was broken by others, who have waited too long: then what this process has looked at
-    /// may have changed before what it did.
+    /// When another process has waited too long and has broken the fence: then the objects may have changed
+    /// between this process's look and its deletions.
     async fn open(self: Box<Self>) -> Result<(), Error>;
 }
 

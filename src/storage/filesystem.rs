@@ -94,7 +94,6 @@ impl Filesystem {
     pub fn over(disk: Arc<dyn Disk>, root: PathBuf) -> Self {
         let directories = Directories::new(Arc::clone(&disk));
         let remembered = Remembered::new();
-        let (listings, holders) = (Listings::new(), Listings::new());
         let readers = Readers::default();
         let operations = Arc::new(Operations::new("filesystem"));
         Self(Arc::new(Inner {
@@ -102,8 +101,8 @@ impl Filesystem {
             disk,
             directories,
             remembered,
-            listings,
-            holders,
+            listings: Listings::new(),
+            holders: Listings::new(),
             readers,
             locks: Locks::default(),
             operations,
@@ -151,11 +150,11 @@ impl Filesystem {
     }
 }
 
-/// Where what is taken away goes first, below the root.
+/// The folder below the root that discarded folders are moved to before they are removed.
 const TRASH: &str = "portcullis-trash";
 
-/// Makes the root, which nobody else may look into, and what is missing above it, durably. A root
-/// that is there keeps its mode: images may be read by others if somebody wants that.
+/// Makes the root, which only the user of this process may read, and the missing folders above it,
+/// durably. An existing root keeps its mode, because its owner may allow other users to read it.
 fn make_root(root: &Path) -> io::Result<()> {
     make_folder(root, 0o700)
 }
@@ -187,14 +186,15 @@ async fn run<T: Send + 'static>(
     }
 }
 
-/// Runs `work` as [`run`] does, and notes how long it took from here on: a wait for a thread is part
-/// of it. It is noted there where it is done, for whoever asked may have gone meanwhile.
+/// Runs `work` as [`run`] does, and records its duration from here on: the wait for a thread is part of
+/// it. The thread records it, because the caller may have gone meanwhile.
 async fn counted<T: Send + 'static>(
     operations: &Arc<Operations>,
     action: Action,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let (operations, asked) = (Arc::clone(operations), Instant::now());
+    let operations = Arc::clone(operations);
+    let asked = Instant::now();
     run(move || {
         let result = work();
         operations.done(action, asked.elapsed());
@@ -203,21 +203,21 @@ async fn counted<T: Send + 'static>(
     .await
 }
 
-/// Counts a failure, and says at what and where it was.
+/// Counts a failure, and names the action and the key.
 fn failed(operations: &Operations, verb: &'static str, key: &Key, source: io::Error) -> Error {
     let error = Error::new(verb, key, source);
     match error.kind() {
         ErrorKind::NoSpace => operations.failed(Failure::NoSpace),
         ErrorKind::TooManyFiles => operations.failed(Failure::TooManyFiles),
         ErrorKind::Other => operations.failed(Failure::Other),
-        // The disk has done what it should.
+        // The disk did not fail.
         ErrorKind::TooLong => {}
     }
     error
 }
 
-/// Turns the absence of a file into `None`. A path through a file that should be a folder is
-/// absence as well: foreign files may lie about.
+/// Turns the absence of a file into `None`. A path through a file counts as absence too, because other
+/// programs may leave a file where this one expects a folder.
 fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -230,14 +230,20 @@ fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
+/// A regular file that is open, and how it looked then.
+struct OpenFile {
+    file: File,
+    metadata: Metadata,
+}
+
 impl Inner {
-    /// Opens a regular file; a folder in its place is absence.
-    fn open_file(&self, path: &Path) -> io::Result<Option<(File, Metadata)>> {
+    /// Opens a regular file; `None` when the path has no file, or a folder.
+    fn open_file(&self, path: &Path) -> io::Result<Option<OpenFile>> {
         let Some(file) = present(self.disk.open(path, Mode::Read))? else {
             return Ok(None);
         };
         let metadata = self.disk.fstat(&file)?;
-        Ok(metadata.is_file().then_some((file, metadata)))
+        Ok(metadata.is_file().then_some(OpenFile { file, metadata }))
     }
 
     fn write_new(&self, path: &Path, bytes: Bytes, durability: Durability) -> io::Result<()> {
@@ -262,13 +268,13 @@ impl Storage for Filesystem {
         }
         operations.miss();
         let read = self.blocking(Action::GetContent, "read", key, move |inner, path| {
-            let Some((file, metadata)) = inner.open_file(path)? else {
+            let Some(OpenFile { file, metadata }) = inner.open_file(path)? else {
                 return Ok(None);
             };
             if metadata.len() > limit as u64 {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "longer than it may be"));
             }
-            // One that grows meanwhile was not put here by us, and is not read further.
+            // Another program writes to a file that grows meanwhile; its new bytes are not read.
             let mut bytes = vec![0; usize::try_from(metadata.len()).unwrap_or(limit)];
             let length = read_at(&*inner.disk, &file, 0, &mut bytes)?;
             bytes.truncate(length);
@@ -297,10 +303,7 @@ impl Storage for Filesystem {
 
     async fn open(&self, key: &Key) -> Result<Option<Box<dyn Object>>, Error> {
         let opened = self.blocking(Action::Reader, "open", key, Inner::open_file).await?;
-        let object = |(file, found): (File, Metadata)| {
-            let Inner { disk, readers, operations, .. } = &*self.0;
-            FileObject::new(Arc::clone(disk), (file, found.len()), key, readers, operations)
-        };
+        let object = |opened| FileObject::new(&self.0, key, opened);
         Ok(opened.map(|opened| Box::new(object(opened)) as Box<dyn Object>))
     }
 
@@ -312,7 +315,7 @@ impl Storage for Filesystem {
                     .write_new(&temporary, bytes.clone(), durability)
                     .and_then(|()| inner.disk.rename(&temporary, path));
                 if written.is_err() {
-                    // Nothing half-written stays; when even this fails, the name says what it is.
+                    // If this fails too, the name of the file shows that it is incomplete.
                     let _ = inner.disk.remove_file(&temporary);
                 }
                 written
@@ -385,7 +388,7 @@ impl Storage for Filesystem {
     async fn time(&self) -> Result<SystemTime, Error> {
         let clock = Key::new(format!("{LOCKS}/clock"));
         self.blocking(Action::Stat, "look at", &clock, |inner, path| {
-            // As any other lock file it is made when it is missing.
+            // Makes the file when it is missing, as for every lock file.
             drop(inner.disk.lock(path, false)?);
             Ok(inner.disk.renew(path)?.modified())
         })
@@ -441,7 +444,7 @@ impl Storage for Filesystem {
             let names = page.into_iter().map(|entry| entry.name).collect();
             Holders { names, objects }
         };
-        // What is kept has nothing in it but holders.
+        // Only folders in which every entry is a holder are kept.
         if let Some(page) = holders.page(&key, &root.join(prefix.as_str()), after, limit) {
             operations.hit();
             return Ok(found(page, 0));
@@ -463,7 +466,7 @@ impl Storage for Filesystem {
     }
 }
 
-/// The folder of a file, and a name in it that nobody else uses.
+/// The folder of a file, and an unused name in it for a temporary file.
 fn beside(path: &Path) -> (&Path, PathBuf) {
     let folder = path.parent().unwrap_or(path);
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -1,6 +1,6 @@
 //! Objects in this process's memory, for tests and for trying things out. Nothing is durable.
 //!
-//! It is in one of two [modes](Mode), which keep the two kinds of promises that backends can give.
+//! A memory has one of two [modes](Mode), one for each kind of guarantees that backends give.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,12 +32,12 @@ pub(crate) use self::steps::{in_between, in_the_middle};
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     shared: Arc<Shared>,
-    /// What happens in the middle of what this clone is asked for.
+    /// The work of other processes between the steps of this clone.
     #[cfg(test)]
     steps: Option<Arc<steps::Steps>>,
 }
 
-/// As which kind of backend it behaves.
+/// The kind of backend that a memory behaves as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// As folders and files: fences are locks, and a commit moves the bytes and renews them.
@@ -55,7 +55,7 @@ struct Shared {
     objects: Mutex<BTreeMap<String, Stored>>,
     guards: Guards,
     clock: Mutex<Clock>,
-    /// What it says is free, whatever is in it.
+    /// How many bytes are free, as far as a test has set it.
     free: Mutex<Option<u64>>,
 }
 
@@ -120,7 +120,7 @@ impl Memory {
         }
     }
 
-    /// Comes before each single thing that other processes may come before.
+    /// Precedes each access that the work of other processes may precede.
     #[cfg(test)]
     async fn step(&self) {
         if let Some(steps) = &self.steps {
@@ -142,8 +142,7 @@ impl Memory {
         Ok(self.at("delete", key)?.remove(key.as_str()).is_some())
     }
 
-    /// Takes away all that is below a key and all that is staged there; `false` when there was
-    /// nothing.
+    /// Deletes every object below a key and every object staged there; `false` when there was none.
     pub(crate) async fn discard(&self, prefix: &Key) -> Result<bool, Error> {
         self.step().await;
         let below = [prefix, &self.staged_at(prefix)].map(|key| format!("{key}/"));
@@ -166,7 +165,7 @@ impl Memory {
         clock.last = SystemTime::UNIX_EPOCH;
     }
 
-    /// Says from now on that so many bytes are free.
+    /// Sets how many bytes are free.
     #[cfg(test)]
     pub(crate) fn leave_free(&self, bytes: u64) {
         *locked(&self.shared.free) = Some(bytes);
@@ -179,7 +178,7 @@ impl Memory {
         clock.last
     }
 
-    /// What is directly below a key, behind `after`.
+    /// The names directly below a key that are greater than `after`.
     fn names(&self, prefix: &Key, after: Option<&str>) -> Result<BTreeSet<Entry>, Error> {
         let below = format!("{prefix}/");
         let objects = self.at("list", prefix)?;
@@ -195,7 +194,7 @@ impl Memory {
         Ok(names.collect())
     }
 
-    /// The objects, once `key` is known to be a possible one.
+    /// The objects, if `key` is safe.
     fn at(&self, action: &'static str, key: &Key) -> Result<Objects<'_>, Error> {
         if key.is_safe() {
             Ok(locked(&self.shared.objects))
@@ -267,7 +266,8 @@ impl Storage for Memory {
     }
 
     async fn age(&self, key: &Key) -> Result<Option<Duration>, Error> {
-        let (now, modified) = (self.now(), self.modified(key).await?);
+        let now = self.now();
+        let modified = self.modified(key).await?;
         Ok(modified.map(|time| now.duration_since(time).unwrap_or_default()))
     }
 

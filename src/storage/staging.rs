@@ -136,8 +136,9 @@ pub trait Staged: Appender {
     async fn rest(&mut self, notes: Vec<Note>) -> Result<bool, Error>;
 
     /// Gives the bytes the name `to`, durably, and replaces what was there; `false` when the object
-    /// has gone. A reader of what was there reads on. The object at `to` counts as
-    /// [modified](super::Storage::modified) no earlier than this call began. The caller has called
+    /// has gone. A reader of the replaced object reads on. A backend whose fences are locks makes the
+    /// object at `to` [modified](super::Storage::modified) no earlier than this call began; over one
+    /// without locks the validation of the entry tells a collection of it. The caller has called
     /// [`sync`](Appender::sync) and holds an [entry](super::fences::Entered) that names `to`.
     async fn commit(&mut self, to: &Key) -> Result<bool, Error>;
 }

@@ -50,7 +50,7 @@ impl Collection<'_> {
             let is_empty = is_last && released.is_none() && plan.is_emptied();
             let tidied = if is_empty { self.tidy(place, &alone).await } else { Ok(()) };
             let opened = tidied.and(alone.open().await);
-            // The manifests have gone durably, whatever fails afterwards.
+            // The manifests have gone durably, so their events are emitted even if the fence does not open.
             for digest in plan.going() {
                 let occurrence = Occurrence::ManifestDeleted(digest.clone());
                 self.events.emit(&self.caller, name, occurrence).await;

@@ -103,7 +103,7 @@ async fn nothing_goes_from_a_repository_with_a_manifest_that_cannot_be_read() {
         assert!(process.has(APP, "odd").await && process.has(APP, &untagged.to_string()).await);
         assert!(has_link(&objects, &loose).await, "{text}");
 
-        // Whoever deletes it decides.
+        // The client that deletes the manifest decides.
         assert!(
             process
                 .registry

@@ -1,6 +1,6 @@
-//! Pushes and collections, one in the middle of the other: at each step that one of them takes in the
-//! storage the other runs, as far as it comes. They are two processes on one storage, which know of
-//! each other only what the storage and its fences tell them.
+//! Pushes and collections, one in the middle of the other: before each step that one of them takes in the
+//! storage the other runs, as far as it gets. They are two processes on one storage, and share only the
+//! storage and its fences.
 //!
 //! Each runs over both modes of the memory: folders, whose fences are locks, and objects, whose fences
 //! are values that a validation reads again.
@@ -288,7 +288,7 @@ async fn two_collections_over_objects_remove_what_one_would() {
     assert!(collect_twice(Mode::Objects).await > 20);
 }
 
-/// The link of a process that died before it validated proves nothing: whoever pushes a manifest that
+/// The link of a process that died before it validated proves nothing: a client that pushes a manifest that
 /// needs the bytes relies on them itself.
 async fn push_behind_the_dead(mode: Mode) {
     let Prepared { objects: before, .. } = prepared(mode).await;

@@ -1,14 +1,14 @@
-//! Directories that are there and will still be there after a power cut.
+//! Directories that exist and survive a power cut.
 //!
-//! A new directory is an entry of its parent, and is lost with it unless the parent is synced. It
-//! is not enough that whoever makes a directory syncs the parent: another thread may find it,
+//! A new directory is an entry of its parent, and a power cut removes it unless the parent is synced. A
+//! sync by the thread that makes the directory is not enough: another thread may find the directory,
 //! write into it and acknowledge before that sync, and a process killed before the sync leaves a
-//! directory that no later process would sync. So what counts is not who made a directory but
-//! whether this process knows it to be durable; where it does not know, it syncs.
+//! directory that no later process would sync. So this process remembers which directories it knows to
+//! be durable, and syncs the parents of all others.
 //!
-//! An empty directory may be removed by a thread that tidies up while another is about to write into
-//! it. In this process the two do not meet: a directory in which work goes on, and those above it,
-//! are left alone. Other processes may still remove it, and then it is made again.
+//! One thread may remove an empty directory while another is about to write into it. Threads of this
+//! process exclude each other: a directory in use, and those above it, are not removed. Another process
+//! may still remove it, and then this process makes it again.
 
 use std::{
     collections::HashSet,
@@ -56,12 +56,16 @@ impl Directories {
     /// Below the root, which is taken as given: it is never made here, so that a volume that is not mounted is an
     /// error and not a new, empty registry on the disk below.
     pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
-        let (known, in_use) = (Mutex::default(), Mutex::default());
-        Self { disk, known, forgotten: AtomicU64::new(0), in_use }
+        Self {
+            disk,
+            known: Mutex::default(),
+            forgotten: AtomicU64::new(0),
+            in_use: Mutex::default(),
+        }
     }
 
-    /// Does `work` in a folder that is there, and that is durable where the work must be. When
-    /// somebody has removed it, or one above it, it is made again and the work is done again.
+    /// Does `work` in a folder that exists, and that is durable where the work must be. When another
+    /// process has removed the folder, or one above it, makes it again and does the work again.
     pub(super) fn within<T>(
         &self,
         folder: &Path,
@@ -76,8 +80,8 @@ impl Directories {
             let forgotten = self.forgotten.load(Ordering::Acquire);
             self.make_durable(folder)?;
             let done = work()?;
-            // Somebody has removed the folder since it was known, and somebody else may have made it
-            // again just now and not have synced it yet.
+            // A thread has removed the folder since it was known, and another may have made it again and
+            // not have synced it yet.
             if self.forgotten.load(Ordering::Acquire) != forgotten {
                 self.make_durable(folder)?;
             }
@@ -88,7 +92,7 @@ impl Directories {
         for _ in 0..3 {
             match attempt() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // Nor is it sure of the folders above it that they are there.
+                    // The folders above it may have gone too.
                     self.drop_known(|known| folder.starts_with(known));
                     self.forget(folder);
                 }
@@ -98,11 +102,11 @@ impl Directories {
         attempt()
     }
 
-    /// Removes a directory if it is empty and nobody in this process is at work in it or below it;
-    /// whether it has gone, which includes that it was not there.
+    /// Removes a directory if it is empty and no thread of this process works in it or below it. Returns
+    /// whether the directory is absent now.
     pub(super) fn remove_empty(&self, folder: &Path) -> io::Result<bool> {
-        // Held over the call, so that nobody begins to work there between the look and the removal.
-        // Nothing is written to the disk meanwhile: an empty directory is removed in memory.
+        // Held over the call, so that no thread begins to work there between the check and the removal.
+        // The call does not wait for the disk: the system removes an empty directory in memory.
         let in_use = self.in_use();
         if in_use.iter().any(|used| used.starts_with(folder)) {
             return Ok(false);
@@ -118,8 +122,8 @@ impl Directories {
                 _ => return Err(error),
             },
         }
-        // It was empty, so that what is known below it has been forgotten before, or is missed by
-        // whoever looks for it.
+        // It was empty, so the directories below it have been forgotten before, or the next thread that
+        // works there finds them missing.
         if self.known().remove(folder) {
             self.forgotten.fetch_add(1, Ordering::Release);
         }

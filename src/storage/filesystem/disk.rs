@@ -1,13 +1,13 @@
-//! What the backend asks of the operating system.
+//! The system calls of the backend.
 //!
-//! Everything that can fail, and everything whose order decides what a power cut leaves, goes
-//! through [`Disk`], one system call a method. So a test can stand between the two: count the
-//! calls, fail any of them, or work out what would be on the disk had the power gone after it.
-//! [`Os`] is the one that serves.
+//! Every call that can fail, and every call whose order decides what a power cut leaves, goes
+//! through [`Disk`], one system call a method. So a test can implement the trait: it counts the
+//! calls, fails any of them, or works out what the disk has when the power fails after one.
+//! [`Os`] calls the operating system.
 //!
-//! Paths are relative to the root. No path leads out of it: a symbolic link that does is an error,
-//! whoever put it there, and one that stays within is followed (`openat2`, `RESOLVE_BENEATH`; other
-//! programs mount a disk where they would put a link to it).
+//! Paths are relative to the root. No path leads out of the root: a symbolic link that leads out is an
+//! error, and a symbolic link that stays within is followed (`openat2`, `RESOLVE_BENEATH`; an operator
+//! mounts a disk in place of a link to it).
 
 use std::{
     ffi::OsString,
@@ -71,7 +71,7 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Those of `fallocate`; a file system that cannot do it is none.
+    /// Those of `fallocate`, but for its absence in the file system, which is no error.
     fn allocate(&self, file: &File, offset: u64, length: u64) -> io::Result<()>;
 
     /// How many bytes the file system has left for this process.
@@ -137,9 +137,9 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Those of `open` and `futimens`.
     fn renew(&self, path: &Path) -> io::Result<Metadata>;
 
-    /// Locks a file that is there for nothing else, and is made with its folder when it is missing.
-    /// `None` when somebody else holds it, alone or when `alone` is asked for. The lock is given
-    /// back with the file, or when the process ends.
+    /// Locks a file that serves as a lock only, and makes the file and its folder when they are missing:
+    /// exclusively when `alone`, else shared. `None` when another holder excludes this lock. The lock
+    /// ends when the file is dropped, or when the process ends.
     ///
     /// # Errors
     ///
@@ -195,7 +195,7 @@ impl Metadata {
         let (seconds, nanoseconds) = self.stamp.modified;
         let fraction = Duration::from_nanos(nanoseconds.unsigned_abs());
         let whole = Duration::from_secs(seconds.unsigned_abs());
-        // Before 1970 is as good as 1970 to all who ask.
+        // A time before 1970 counts as 1970.
         let since = if seconds < 0 { Duration::ZERO } else { whole + fraction };
         SystemTime::UNIX_EPOCH + since
     }
@@ -279,7 +279,7 @@ impl Disk for Os {
     fn open(&self, path: &Path, mode: Mode) -> io::Result<File> {
         let mut options = OpenOptions::new();
         match mode {
-            // A pipe that somebody left here must not be waited for.
+            // Opening a pipe must not wait for its writer.
             Mode::Read => options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()),
             Mode::Write => options.write(true).create(true),
             Mode::CreateNew => options.write(true).create_new(true),

@@ -1,9 +1,9 @@
-//! Fences as locks: of those in this process first, then files without content that other processes
-//! on the same tree lock too, by `flock`.
+//! Fences as locks: first a lock within this process, then an empty file that every process on the
+//! tree locks by `flock`.
 //!
-//! Each stripe has one lock. A process that enters shares it and a process that closes excludes all
-//! others, so nothing changes between an entry and its end, and every validation says yes. A sweep
-//! goes by the times of the bytes, for each entry renews the bytes that it makes a key lead to.
+//! Each stripe has one lock. An entry holds it shared and a closed fence holds it exclusively, so
+//! nothing changes between an entry and its end, and every validation is valid. A sweep compares the
+//! times of the bytes, because each entry renews the bytes before it makes a key lead to them.
 
 use std::{
     fs::File,
@@ -30,14 +30,19 @@ use crate::{
 /// Where the lock files lie, below the root.
 pub(super) const LOCKS: &str = "portcullis-locks";
 
-/// No process that is well holds a lock for as long as this.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait for a lock file. A process holds a lock for a few system calls only, so a lock that
+/// is held for longer than this belongs to a process that hangs.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long the first wait for a lock is; each is twice as long as the one before, up to the last.
-const WAITS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(16));
+/// How long to wait before the second attempt to lock a file. Each wait is twice as long as the one
+/// before.
+const FIRST_WAIT: Duration = Duration::from_millis(1);
 
-/// The locks of this process. They queue, while a process that waits for a lock file asks again and
-/// again.
+/// The longest wait between two attempts.
+const LONGEST_WAIT: Duration = Duration::from_millis(16);
+
+/// The locks within this process. Their waiters queue, whereas a process that waits for a lock file
+/// polls it.
 #[derive(Debug)]
 pub(super) struct Locks {
     repositories: Vec<Arc<RwLock<()>>>,
@@ -75,12 +80,12 @@ impl Lock {
     }
 }
 
-/// A lock that others may share. The file is let go first.
+/// A shared lock. The lock of the file is released first.
 #[derive(Debug)]
 #[expect(dead_code, reason = "the fields are held until they are dropped, in this order")]
 struct Shared(File, OwnedRwLockReadGuard<()>);
 
-/// A lock that nobody else has. The file is let go first.
+/// An exclusive lock. The lock of the file is released first.
 #[derive(Debug)]
 #[expect(dead_code, reason = "the fields are held until they are dropped, in this order")]
 struct Exclusive(File, OwnedRwLockWriteGuard<()>);
@@ -96,13 +101,14 @@ impl Filesystem {
         Ok(Exclusive(self.locked(&lock.file(), true).await?, here))
     }
 
-    /// Waits for a lock file, and holds it until what is returned is dropped.
+    /// Waits for the lock of a file, and holds it until the returned file is dropped.
     ///
-    /// Beside it is its entrance, which everybody goes through: a process that wants to be alone
-    /// stays there, so that no other process comes in while it waits for those inside.
+    /// Beside the file lies its *entrance*, a file that every process locks first. A process that waits for
+    /// an exclusive lock keeps the entrance locked, so that no other process enters while it waits for the
+    /// processes inside.
     async fn locked(&self, file: &Key, alone: bool) -> Result<File, Error> {
-        let (mut wait, longest) = WAITS;
-        let give_up = Instant::now() + PATIENCE;
+        let mut wait = FIRST_WAIT;
+        let give_up = Instant::now() + LOCK_TIMEOUT;
         let mut entrance = None;
         loop {
             let lock = move |inner: &Inner, path: &Path| {
@@ -117,7 +123,7 @@ impl Filesystem {
                 if held.is_none() && Instant::now() > give_up {
                     return Err(io::Error::other("another process holds it and does not let go"));
                 }
-                // A process that does not want to be alone stands in nobody's way while it waits.
+                // A process that waits for a shared lock must not keep others from the entrance.
                 Ok((held, entrance.filter(|_| alone)))
             };
             let (held, waiting) = self.blocking(Action::Stat, "lock", file, lock).await?;
@@ -126,7 +132,7 @@ impl Filesystem {
             }
             entrance = waiting;
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(longest);
+            wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 }
@@ -152,8 +158,9 @@ impl Fences for Filesystem {
 
     async fn begin_run(&self) -> Result<Box<dyn Run>, Error> {
         let began = self.time().await?;
-        // A process that has renewed bytes before this began and makes a key lead to them only
-        // after the repository was looked at would be seen in neither way. So it is waited for.
+        // A process may have renewed bytes before the run began, and make a key lead to them after the
+        // run has looked at the repository. Neither the time nor the key would tell the run of it, so
+        // the run waits for such a process.
         for stripe in Stripe::all() {
             drop(self.exclude(Lock::Bytes(stripe)).await?);
         }
@@ -161,7 +168,7 @@ impl Fences for Filesystem {
     }
 }
 
-/// Is inside fences.
+/// A process inside fences.
 #[derive(Debug)]
 struct Inside {
     filesystem: Filesystem,
@@ -182,7 +189,7 @@ impl Entered for Inside {
     }
 }
 
-/// Has closed a fence.
+/// A closed fence.
 #[derive(Debug)]
 struct Alone {
     filesystem: Filesystem,
@@ -219,7 +226,8 @@ impl Closed for Alone {
     }
 
     async fn prune_up(&self, prefix: &Key, top: &Key) -> Result<bool, Error> {
-        let (mut folder, mut gone) = (prefix.clone(), false);
+        let mut folder = prefix.clone();
+        let mut gone = false;
         while folder.as_str().len() > top.as_str().len() {
             if !self.filesystem.list(&folder, None, 1).await?.is_empty() {
                 break;

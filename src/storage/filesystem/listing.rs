@@ -89,7 +89,7 @@ impl Listing {
     }
 }
 
-/// Reads a folder; `None` when there is none.
+/// Reads a folder; `None` when it does not exist.
 pub(super) fn read(
     disk: &dyn Disk,
     path: &Path,
@@ -99,7 +99,8 @@ pub(super) fn read(
     // Looked at before it is read: a change in between is then noticed next time.
     let Some(looked) = present(disk.stat(path))? else { return Ok(None) };
     let Some(found) = present(disk.read_dir(path))? else { return Ok(None) };
-    let (stamp, mut entries) = (looked.stamp(), Vec::new());
+    let stamp = looked.stamp();
+    let mut entries = Vec::new();
     for found in found {
         if entries.len() == MAX_ENTRIES {
             return least(disk, path, after, limit).map(Listed::Page).map(Some);
@@ -227,7 +228,8 @@ mod tests {
     #[test]
     fn what_is_kept_is_never_what_another_process_has_changed() {
         let folder = tempfile::tempdir().unwrap();
-        let (listings, key) = (Listings::new(), Key::new("a".to_owned()));
+        let listings = Listings::new();
+        let key = Key::new("a".to_owned());
         // As it will be in an hour: nothing is kept of a folder that is as young as this.
         let later = SystemTime::now() + Duration::from_secs(3600);
         let page = || listings.page(&key, folder.path(), None, 9).map(|page| page.len());

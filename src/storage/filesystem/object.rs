@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use tokio::task::JoinHandle;
 
-use super::{Disk, failed};
+use super::{Disk, Inner, OpenFile, failed};
 use crate::{
     storage::{ByteStream, Key, Object},
     telemetry::operations::Operations,
@@ -35,7 +35,7 @@ const MANY: usize = 64;
 /// file that else is.
 const AHEAD: u32 = 8;
 
-/// How many bytes of buffers that nobody uses are kept of either size.
+/// How many bytes of unused buffers are kept of either size.
 const MAX_IDLE: usize = 8 * 1024 * 1024;
 
 /// The readers of one file system: they share buffers, so that a piece costs neither fresh memory
@@ -105,15 +105,20 @@ pub(super) struct FileObject {
 }
 
 impl FileObject {
+    /// The object of an open file.
     pub(super) fn new(
-        disk: Arc<dyn Disk>,
-        (file, size): (File, u64),
+        filesystem: &Inner,
         key: &Key,
-        readers: &Readers,
-        operations: &Arc<Operations>,
+        OpenFile { file, metadata }: OpenFile,
     ) -> Self {
-        let (file, key, readers) = (Arc::new(file), key.clone(), readers.clone());
-        Self { disk, file, size, key, readers, operations: Arc::clone(operations) }
+        Self {
+            disk: Arc::clone(&filesystem.disk),
+            file: Arc::new(file),
+            size: metadata.len(),
+            key: key.clone(),
+            readers: filesystem.readers.clone(),
+            operations: Arc::clone(&filesystem.operations),
+        }
     }
 }
 
@@ -134,9 +139,9 @@ impl Object for FileObject {
     }
 }
 
-/// Reads what is in the page cache where it is asked for it. What is not is read on a thread that
-/// may wait, and for a while from there on the next piece while this one is on its way to the
-/// client, unless so many read that memory is better spent otherwise.
+/// Reads pieces that are in the page cache on the thread of the caller. A thread that may block reads
+/// a piece that is not, and for the next [`AHEAD`] pieces each piece while the one before it is on its
+/// way to the client, unless so many readers are active that memory is better spent otherwise.
 struct Reader {
     disk: Arc<dyn Disk>,
     file: Arc<File>,
@@ -173,8 +178,8 @@ impl Reader {
         Ok(Some((piece, self)))
     }
 
-    /// As much of the next piece as can be had without waiting for the disk. `None` when there is
-    /// nothing, or when the file system cannot say.
+    /// As much of the next piece as the page cache has. `None` when it has nothing, or when the file
+    /// system cannot tell.
     fn cached(&mut self) -> Option<Bytes> {
         let mut piece = self.readers.piece(SMALL_PIECE);
         let length = self.length(&piece);
@@ -190,7 +195,8 @@ impl Reader {
     fn start(&mut self) -> JoinHandle<io::Result<Bytes>> {
         let size = if self.readers.are_many() { SMALL_PIECE } else { PIECE };
         let mut piece = self.readers.piece(size);
-        let (disk, file) = (Arc::clone(&self.disk), Arc::clone(&self.file));
+        let disk = Arc::clone(&self.disk);
+        let file = Arc::clone(&self.file);
         let offset = self.rest.start;
         piece.length = self.length(&piece);
         self.rest.start += piece.length as u64;
@@ -213,7 +219,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         let shared = &self.readers.0;
-        // The last one leaves no buffers behind that nobody may want for a long time.
+        // The next reader may come much later, so the last one frees the buffers.
         if shared.count.fetch_sub(1, Ordering::Relaxed) == 1 {
             for size in [PIECE, SMALL_PIECE] {
                 drop(mem::take(&mut *shared.idle(size)));

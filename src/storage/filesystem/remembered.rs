@@ -5,8 +5,8 @@
 //! as the file looks the same. That look is a `stat`, made where the caller is: the system has the
 //! entry of a file that was used lately in memory and does not go to the disk for it.
 //!
-//! Nothing is assumed about who else writes to the tree: a file that another process replaced,
-//! changed or removed looks different. A file younger than two seconds is not kept, for it might
+//! Other processes may write to the tree: a file that another process replaced, changed or removed
+//! looks different. A file younger than two seconds is not kept, for it might
 //! change again within the same step of the file system's clock and look the same.
 
 use std::{

@@ -48,7 +48,7 @@ impl Inner {
         let renamed = self.directories.within(trash, Durability::Lazy, || {
             match self.disk.rename(path, &taken) {
                 Ok(()) => Ok(true),
-                // Somebody else was quicker.
+                // Another process has removed it meanwhile.
                 Err(_) if present(self.disk.stat(path))?.is_none() => Ok(false),
                 Err(error) => Err(error),
             }
@@ -58,7 +58,7 @@ impl Inner {
         }
         self.directories.forget(path);
         present(sync_directory(&*self.disk, beside(path).0))?;
-        // What a crash leaves of it is nobody's; whoever empties the trash may be quicker.
+        // A crash leaves it to the next run, and a run that empties the trash may remove it first.
         present(self.remove_all(&taken))?;
         Ok(true)
     }
@@ -67,7 +67,7 @@ impl Inner {
     pub(super) fn empty(&self, folder: &Path) -> io::Result<()> {
         let Some(entries) = present(self.disk.read_dir(folder))? else { return Ok(()) };
         for entry in entries {
-            // Whoever put it there removes it as well.
+            // The process that moved it here removes it as well.
             present(self.remove_all(&folder.join(entry?.name)))?;
         }
         match present(self.disk.remove_dir(folder)) {

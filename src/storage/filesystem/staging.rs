@@ -97,9 +97,14 @@ impl Staging for Filesystem {
             })
         });
         let (file, position) = open.await?;
-        let (filesystem, at, file) = (self.clone(), at.clone(), Arc::new(file));
-        let staged = FileStaged { filesystem, at, data, file, position, begun: position };
-        Ok(Some(Box::new(staged)))
+        Ok(Some(Box::new(FileStaged {
+            filesystem: self.clone(),
+            at: at.clone(),
+            data,
+            file: Arc::new(file),
+            position,
+            begun: position,
+        })))
     }
 
     async fn clear(&self, at: &Key) -> Result<(), Error> {
@@ -155,7 +160,8 @@ impl Appender for FileStaged {
 
     async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), Error> {
         let (disk, file) = self.shared();
-        let (position, mut begun) = (self.position, self.begun);
+        let position = self.position;
+        let mut begun = self.begun;
         // Positioned writes: one that failed half-way is overwritten by the next, never joined.
         let written = run(move || {
             let end = write_all_at(&*disk, &file, &pieces, position)?;
@@ -213,7 +219,7 @@ impl Staged for FileStaged {
     }
 
     async fn commit(&mut self, to: &Key) -> Result<bool, Error> {
-        // The bytes came when they came; to a collection they are new now.
+        // A collection compares the time of the commit, not the times at which the bytes arrived.
         if !self.filesystem.renew(&self.data).await? {
             return Ok(false);
         }

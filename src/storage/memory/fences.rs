@@ -14,7 +14,7 @@ use crate::storage::{
 mod folders;
 mod objects;
 
-/// What the fences of a memory have.
+/// The state of the fences of a memory.
 #[derive(Debug, Default)]
 pub(super) struct Guards {
     locks: folders::Locks,
@@ -45,13 +45,13 @@ impl Fences for Memory {
     }
 }
 
-/// Has closed a fence.
+/// A closed fence.
 #[derive(Debug)]
 struct Alone {
     memory: Memory,
-    /// What was relied on, where times do not tell.
+    /// Bytes that a process has relied on since the run began; empty where times show that.
     stamps: BTreeSet<Key>,
-    /// Opens it when it is dropped.
+    /// Opens the fence when it is dropped.
     opens: Box<dyn fmt::Debug + Send + Sync>,
 }
 

@@ -18,7 +18,7 @@ use crate::storage::{
 const DATA: &str = "data";
 
 impl Memory {
-    /// Where that lies which is staged at a key.
+    /// The key below which an object staged at `at` lies.
     pub(super) fn staged_at(&self, at: &Key) -> Key {
         match self.shared.mode {
             Mode::Folders => at.clone(),
@@ -119,7 +119,7 @@ impl Staging for Memory {
             Some(Content::Whole(bytes)) => Arc::new(Mutex::new(BytesMut::from(bytes.as_ref()))),
             None => Arc::default(),
         };
-        // What is uploaded to a store of objects has the time at which that began.
+        // A store of objects gives an upload the time at which it began.
         let began = found.map(|stored| stored.modified);
         let began = began.filter(|_| self.shared.mode == Mode::Objects);
         let content = Content::Growing(Arc::clone(&bytes));

@@ -1,4 +1,4 @@
-//! Interruptions: before one of the steps that a process takes, or before each, another process runs.
+//! Interruptions: another process runs before some of the steps of a process.
 
 use std::{
     collections::BTreeMap,
@@ -16,10 +16,10 @@ use tokio::sync::Notify;
 
 use super::{Clock, Memory, Shared, locked};
 
-/// What runs in between.
+/// The work of another process.
 pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Counts the steps, and gives what runs before a step.
+/// Counts the steps, and has the work that runs before each of them.
 pub(super) struct Steps {
     taken: AtomicUsize,
     before: Mutex<Box<dyn FnMut(usize) -> Option<Work> + Send>>,
@@ -86,8 +86,8 @@ impl Memory {
     }
 }
 
-/// Lets `work` run until it has ended or waits for another process: time stands still while anything
-/// is at work.
+/// Lets `work` run until it has ended or waits for another process: the paused clock of the test goes on
+/// only when no task can run.
 #[expect(clippy::disallowed_methods, reason = "the runtime ends with the test")]
 pub(crate) fn in_between(work: impl Future<Output = ()> + Send + 'static) -> (Work, Arc<Notify>) {
     let ended = Arc::new(Notify::new());

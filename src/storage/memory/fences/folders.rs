@@ -1,4 +1,4 @@
-//! Fences as locks: nothing changes between an entry and its end, and every validation says yes.
+//! Fences as locks: nothing changes between an entry and its end, and every validation is valid.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -72,7 +72,7 @@ impl Memory {
     }
 }
 
-/// Is inside fences.
+/// A process inside fences.
 #[derive(Debug)]
 struct Inside {
     memory: Memory,

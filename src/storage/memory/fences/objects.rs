@@ -28,7 +28,7 @@ use crate::storage::{
 #[cfg(test)]
 mod tests;
 
-/// The values, and who waits for a change of them.
+/// The values, and the processes that wait for a change of them.
 #[derive(Debug, Default)]
 pub(super) struct Values {
     now: Mutex<Now>,
@@ -116,9 +116,8 @@ impl Memory {
         let Fenced { key, .. } = of;
         let close = |now: &mut Now| is_open(now.generation(&key)).then(|| now.turn(&key));
         self.until(close).await;
-        let (memory, stamps) = (self.clone(), BTreeSet::new());
         let opens = Box::new(Opens { memory: self.clone(), what: What::Repository(key) });
-        Ok(Box::new(Alone { memory, stamps, opens }))
+        Ok(Box::new(Alone { memory: self.clone(), stamps: BTreeSet::new(), opens }))
     }
 
     pub(super) async fn begin_marked(&self) -> Result<Box<dyn Run>, Error> {
@@ -129,7 +128,7 @@ impl Memory {
     }
 }
 
-/// What a drop opens.
+/// What opens when an [`Opens`] is dropped.
 #[derive(Debug)]
 enum What {
     Repository(Key),
@@ -159,7 +158,7 @@ impl Drop for Opens {
     }
 }
 
-/// What was found when a process entered.
+/// The values when a process entered.
 #[derive(Debug)]
 struct Noted {
     memory: Memory,
@@ -218,7 +217,7 @@ impl Entered for Noted {
     }
 }
 
-/// A garbage collection, beside which there is no other.
+/// A garbage collection. No other runs beside it.
 #[derive(Debug)]
 struct MarkedRun {
     memory: Memory,
