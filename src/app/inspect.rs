@@ -82,13 +82,13 @@ impl Inspection<'_> {
     }
 
     fn problem(&mut self, key: &str, error: &dyn std::error::Error) {
-        let told = self.about(key, &Chain(error).to_string());
-        self.found.problems.push(told);
+        let finding = self.about(key, &Chain(error).to_string());
+        self.found.problems.push(finding);
     }
 
     fn warn(&mut self, key: &str, what: &str) {
-        let told = self.about(key, what);
-        self.found.warnings.push(told);
+        let finding = self.about(key, what);
+        self.found.warnings.push(finding);
     }
 
     fn root(&mut self, root: &Path) {
@@ -111,8 +111,9 @@ impl Inspection<'_> {
             match provision::could_make(path, provision::is_named(self.config)) {
                 Ok(()) => {
                     let path = path.display();
-                    let told = format!("there is no file {path}: a start makes it, with one user");
-                    self.warn(KEY, &told);
+                    let finding =
+                        format!("there is no file {path}: a start makes it, with one user");
+                    self.warn(KEY, &finding);
                 }
                 Err(error) => self.problem(KEY, &error),
             }
@@ -121,9 +122,9 @@ impl Inspection<'_> {
         self.permissions(KEY, path, What::Passwords);
         match UserFile::open(options) {
             Ok((_, users)) => {
-                let mut told = Vec::new();
-                users::problems(&users, path, |_, what| told.push(what.to_owned()));
-                for what in told {
+                let mut problems = Vec::new();
+                users::problems(&users, path, |_, what| problems.push(what.to_owned()));
+                for what in problems {
                     self.warn(KEY, &format!("{}: {what}", path.display()));
                 }
             }
@@ -135,8 +136,8 @@ impl Inspection<'_> {
     }
 
     fn permissions(&mut self, key: &str, path: &Path, what: What) {
-        if let Ok(Some(told)) = permissions::told(path, what) {
-            self.warn(key, &told);
+        if let Ok(Some(warning)) = permissions::warning(path, what) {
+            self.warn(key, &warning);
         }
     }
 
@@ -160,15 +161,15 @@ impl Inspection<'_> {
             }
         };
         if let Some(remark) = source.remark() {
-            let told = self.about(KEY, &remark);
-            self.found.notes.push(told);
+            let finding = self.about(KEY, &remark);
+            self.found.notes.push(finding);
         }
         if let Some(leaf) = pair.cert.first()
             && let Ok(leaf) = certificates::describe(leaf)
-            && let Some(told) =
-                expiry::told(&leaf, Timestamp::now(), expiry::Renewal::Files, certificate)
+            && let Some(warning) =
+                expiry::warning(&leaf, Timestamp::now(), expiry::Renewal::Files, certificate)
         {
-            self.warn(KEY, &told);
+            self.warn(KEY, &warning);
         }
     }
 
@@ -223,8 +224,9 @@ impl Inspection<'_> {
         match ours {
             _ if !error.is_in_use() => self.problem(key, error),
             Some((other, ..)) => {
-                let told = self.about(key, &format!("{addr} is taken by {other}: choose another"));
-                self.found.problems.push(told);
+                let finding =
+                    self.about(key, &format!("{addr} is taken by {other}: choose another"));
+                self.found.problems.push(finding);
             }
             None => self.warn(
                 key,
@@ -241,10 +243,10 @@ impl Inspection<'_> {
         let endpoints = self.config.notifications.problems();
         let checks = self.config.health.http.iter().filter_map(|check| Check::http(check).err());
         // These messages name their keys.
-        let told = problems.iter().map(ToString::to_string);
-        let told = told.chain(endpoints.iter().map(ToString::to_string));
-        let told: Vec<_> = told.chain(checks.map(|error| error.to_string())).collect();
-        self.found.problems.extend(told);
+        let messages = problems.iter().map(ToString::to_string);
+        let messages = messages.chain(endpoints.iter().map(ToString::to_string));
+        let messages: Vec<_> = messages.chain(checks.map(|error| error.to_string())).collect();
+        self.found.problems.extend(messages);
         if tls::is_built_in(&self.config.http.server) {
             self.built_in();
         }

@@ -47,13 +47,13 @@ impl Reader {
 /// Logs a warning when users that do not need a file may read or write it. Errors are left to the code
 /// that reads the file.
 pub(super) fn warn(path: &Path, what: What) {
-    if let Ok(Some(told)) = told(path, what) {
-        tracing::warn!("{told}");
+    if let Ok(Some(warning)) = warning(path, what) {
+        tracing::warn!("{warning}");
     }
 }
 
 /// The warning about the mode of a file, for which symbolic links are followed.
-pub(super) fn told(path: &Path, what: What) -> io::Result<Option<String>> {
+pub(super) fn warning(path: &Path, what: What) -> io::Result<Option<String>> {
     let found = fs::metadata(path)?;
     let access = Access { mode: found.mode() & 0o777, user: found.uid(), group: found.gid() };
     let path = std::path::absolute(path)?;
@@ -90,9 +90,9 @@ mod tests {
         let path = Path::new("/auth/htpasswd");
         let reader = |user| Reader { user, groups: vec![70] };
         let access = |mode| Access { mode, user: 5, group: 7 };
-        let told = |mode, user| sentence(path, What::Passwords, &access(mode), &reader(user));
+        let warning = |mode, user| sentence(path, What::Passwords, &access(mode), &reader(user));
         for mode in [0o600, 0o400, 0o640, 0o440] {
-            assert_eq!(told(mode, 5), None, "{mode:o}");
+            assert_eq!(warning(mode, 5), None, "{mode:o}");
         }
         for (mode, who) in [
             (0o666, "written to by every user"),
@@ -101,17 +101,20 @@ mod tests {
             (0o660, "written to by its group"),
             (0o644, "read by every user"),
         ] {
-            let told = told(mode, 5).unwrap();
-            assert!(told.starts_with("the password file /auth/htpasswd can be "), "{told}");
-            assert!(told.contains(who) && told.contains(&format!("mode {mode:04o}")), "{told}");
-            assert!(told.ends_with("`chmod 600 /auth/htpasswd`"), "{told}");
+            let warning = warning(mode, 5).unwrap();
+            assert!(warning.starts_with("the password file /auth/htpasswd can be "), "{warning}");
+            assert!(
+                warning.contains(who) && warning.contains(&format!("mode {mode:04o}")),
+                "{warning}"
+            );
+            assert!(warning.ends_with("`chmod 600 /auth/htpasswd`"), "{warning}");
         }
-        assert!(told(0o644, 0).unwrap().ends_with("`chmod 600 /auth/htpasswd`"));
+        assert!(warning(0o644, 0).unwrap().ends_with("`chmod 600 /auth/htpasswd`"));
         let by_chown = "`chown 9 /auth/htpasswd && chmod 600 /auth/htpasswd`";
-        assert!(told(0o644, 9).unwrap().ends_with(by_chown));
+        assert!(warning(0o644, 9).unwrap().ends_with(by_chown));
         let group = Reader { user: 9, groups: vec![70, 7] };
-        let told = sentence(path, What::Key, &access(0o644), &group).unwrap();
-        assert!(told.starts_with("the private key "), "{told}");
-        assert!(told.ends_with("`chmod 640 /auth/htpasswd`"), "{told}");
+        let warning = sentence(path, What::Key, &access(0o644), &group).unwrap();
+        assert!(warning.starts_with("the private key "), "{warning}");
+        assert!(warning.ends_with("`chmod 640 /auth/htpasswd`"), "{warning}");
     }
 }

@@ -141,16 +141,21 @@ fn show(out: &mut impl io::Write, directory: &Path, now: Timestamp) -> Result<()
             continue;
         }
         found += 1;
-        let told = read(&path)?;
+        let certificate = read(&path)?;
         writeln!(out, "{title}: {}", path.display())?;
-        writeln!(out, "  subject      {}", told.subject)?;
-        writeln!(out, "  issuer       {}", told.issuer)?;
-        if !told.names.is_empty() {
-            writeln!(out, "  names        {}", told.names.join(", "))?;
+        writeln!(out, "  subject      {}", certificate.subject)?;
+        writeln!(out, "  issuer       {}", certificate.issuer)?;
+        if !certificate.names.is_empty() {
+            writeln!(out, "  names        {}", certificate.names.join(", "))?;
         }
-        writeln!(out, "  valid from   {}", day(told.not_before))?;
-        writeln!(out, "  valid until  {} ({})", day(told.not_after), left(told.not_after, now))?;
-        writeln!(out, "  SHA-256      {}", told.fingerprint)?;
+        writeln!(out, "  valid from   {}", day(certificate.not_before))?;
+        writeln!(
+            out,
+            "  valid until  {} ({})",
+            day(certificate.not_after),
+            left(certificate.not_after, now)
+        )?;
+        writeln!(out, "  SHA-256      {}", certificate.fingerprint)?;
     }
     if found == 0 {
         return Err(Failure::new(format!(
@@ -188,13 +193,13 @@ mod tests {
     #[test]
     fn days_left_are_whole_days() {
         let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-        for (end, told) in [
+        for (end, expected) in [
             ("2026-11-21T12:00:00Z", "expired"),
             ("2026-11-22T11:59:59Z", "0 days left"),
             ("2026-11-22T12:00:00Z", "1 day left"),
             ("2026-12-21T12:00:00Z", "30 days left"),
         ] {
-            assert_eq!(left(end.parse().unwrap(), now), told);
+            assert_eq!(left(end.parse().unwrap(), now), expected);
         }
         assert_eq!(day(now), "2026-11-21 12:00 UTC");
     }

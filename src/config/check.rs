@@ -123,12 +123,12 @@ impl Check<'_> {
                 // Its form is checked all the same, for a mistake in it was meant to be another key.
                 self.value(&path, &key.kind, &entry.node)?;
                 if is_used(&key.kind, &entry.node) {
-                    let told = match key.support {
+                    let messages = match key.support {
                         Support::Missed(_) => &mut *self.warnings,
                         _ => &mut *self.notes,
                     };
                     let at = &entry.origin;
-                    told.push(format!("{path} ({at}) has no effect: {reason}"));
+                    messages.push(format!("{path} ({at}) has no effect: {reason}"));
                 }
                 Ok(None)
             }

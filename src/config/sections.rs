@@ -45,7 +45,7 @@ impl Sections<'_> {
             });
             let steps: Vec<_> = steps.collect();
             let written = as_written(&steps, &removed);
-            self.told(section, &written, error.inner().to_string());
+            self.report(section, &written, error.inner().to_string());
             if !remove(&mut json, &steps) {
                 return None;
             }
@@ -56,7 +56,7 @@ impl Sections<'_> {
         None
     }
 
-    fn told(&mut self, section: &str, steps: &[Step], message: String) {
+    fn report(&mut self, section: &str, steps: &[Step], message: String) {
         let below = steps.iter().map(|step| match step {
             Step::Key(key) => key.clone(),
             Step::Item(index) => format!("[{index}]"),

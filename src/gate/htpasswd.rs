@@ -259,12 +259,12 @@ mod tests {
         let text = format!("eve\nalice:{HASH}\nbob:$apr1$x$y\n:{HASH}\n");
         let parsed = read(text.as_bytes());
         assert!(parsed.find("alice").is_some());
-        let told: Vec<_> = parsed.problems().iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 3);
-        assert!(told[0].starts_with("line 1: there is no colon"), "{told:?}");
-        assert!(told[1].starts_with("line 3 (user \"bob\"): "), "{told:?}");
-        assert!(told[1].contains("apr1"), "{told:?}");
-        assert!(told[2].starts_with("line 4 (user \"\"): "), "{told:?}");
+        let problems: Vec<_> = parsed.problems().iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 3);
+        assert!(problems[0].starts_with("line 1: there is no colon"), "{problems:?}");
+        assert!(problems[1].starts_with("line 3 (user \"bob\"): "), "{problems:?}");
+        assert!(problems[1].contains("apr1"), "{problems:?}");
+        assert!(problems[2].starts_with("line 4 (user \"\"): "), "{problems:?}");
     }
 
     #[test]
@@ -281,8 +281,8 @@ mod tests {
             ("rqXexS6ZhobKA", Format::DesCrypt),
             ("hunter2", Format::Unknown),
         ] {
-            let told = reasons(&format!("bob:{hash}"));
-            assert_eq!(told, [Reason::Hash(HashError::Format(format))], "{hash}");
+            let problems = reasons(&format!("bob:{hash}"));
+            assert_eq!(problems, [Reason::Hash(HashError::Format(format))], "{hash}");
         }
     }
 
@@ -297,16 +297,16 @@ mod tests {
         let outdated: Vec<_> = parsed.outdated().collect();
         assert_eq!(outdated, [Outdated { line: 2, user: "bob", format: Format::Sha1 }]);
         assert!(outdated[0].to_string().starts_with("line 2 (user \"bob\"): "));
-        let told: Vec<_> = parsed.problems().iter().map(|p| p.reason.clone()).collect();
+        let problems: Vec<_> = parsed.problems().iter().map(|p| p.reason.clone()).collect();
         let md5 = Reason::Hash(HashError::Format(Format::Md5Crypt));
-        assert_eq!(told, [md5, Reason::Hash(HashError::Malformed)]);
+        assert_eq!(problems, [md5, Reason::Hash(HashError::Malformed)]);
 
         // The problem of a line that is refused only for its format names the option that accepts it.
         let refused = read(text.as_bytes());
         assert_eq!(refused.outdated().count(), 0);
-        let told: Vec<_> = refused.problems().iter().map(ToString::to_string).collect();
-        assert!(told[0].contains("auth.htpasswd.legacyformats: true"), "{told:?}");
-        assert!(!told[1].contains("legacyformats"), "{told:?}");
+        let problems: Vec<_> = refused.problems().iter().map(ToString::to_string).collect();
+        assert!(problems[0].contains("auth.htpasswd.legacyformats: true"), "{problems:?}");
+        assert!(!problems[1].contains("legacyformats"), "{problems:?}");
     }
 
     #[test]
@@ -349,11 +349,14 @@ mod tests {
         ] {
             let parsed = read(&bytes);
             assert!(parsed.entries().is_empty());
-            let told: Vec<_> = parsed.problems().iter().map(ToString::to_string).collect();
-            assert_eq!(told.len(), 1, "{told:?}");
+            let problems: Vec<_> = parsed.problems().iter().map(ToString::to_string).collect();
+            assert_eq!(problems.len(), 1, "{problems:?}");
             let expected = format!("line 1: the file is encoded in {encoding}, ");
-            assert!(told[0].starts_with(&expected), "{told:?}");
-            assert!(told[0].contains(&format!("`iconv -f {encoding} -t UTF-8`")), "{told:?}");
+            assert!(problems[0].starts_with(&expected), "{problems:?}");
+            assert!(
+                problems[0].contains(&format!("`iconv -f {encoding} -t UTF-8`")),
+                "{problems:?}"
+            );
         }
     }
 
@@ -361,9 +364,9 @@ mod tests {
     fn doubled_dollars_of_docker_compose_are_named_in_every_format() {
         for hash in [HASH, "$apr1$N5k9Kb1p$wAYd1JmZ0x5oEAu1vmC8a.", "$6$Vw0$Ab"] {
             let doubled = hash.replace('$', "$$");
-            let told = reasons(&format!("bob:{doubled}"));
-            assert_eq!(told, [Reason::Hash(HashError::DoubledDollars)], "{doubled}");
-            assert!(told[0].to_string().contains("docker compose"), "{told:?}");
+            let problems = reasons(&format!("bob:{doubled}"));
+            assert_eq!(problems, [Reason::Hash(HashError::DoubledDollars)], "{doubled}");
+            assert!(problems[0].to_string().contains("docker compose"), "{problems:?}");
         }
     }
 

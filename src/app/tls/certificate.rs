@@ -123,7 +123,7 @@ impl CertificateFiles {
         let current = resolver.current();
         let leaf = current.cert.first().and_then(|leaf| certificates::describe(leaf).ok());
         let certificate = self.source.certificate();
-        let warning = leaf.and_then(|leaf| expiry::told(&leaf, now, self.renewal, certificate));
+        let warning = leaf.and_then(|leaf| expiry::warning(&leaf, now, self.renewal, certificate));
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
         }

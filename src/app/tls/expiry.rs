@@ -31,7 +31,7 @@ impl Renewal {
 
 /// The warning about a certificate that has expired, expires soon or is not valid yet; `None` for
 /// others.
-pub(in crate::app) fn told(
+pub(in crate::app) fn warning(
     leaf: &Description,
     now: Timestamp,
     renewal: Renewal,
@@ -116,7 +116,7 @@ mod tests {
             (&week, "2026-12-06T00:00:00Z", Renewal::Files, None),
             (&week, "2026-12-07T12:00:00Z", Renewal::Files, Some("expires at 2026-12-09 00:00")),
         ] {
-            let found = told(leaf, now.parse().unwrap(), renewal, path);
+            let found = warning(leaf, now.parse().unwrap(), renewal, path);
             match (&found, expected) {
                 (None, None) => {}
                 (Some(found), Some(expected)) => {

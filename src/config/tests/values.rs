@@ -49,12 +49,12 @@ fn quoted_numbers_and_booleans_are_accepted_with_a_note() {
         "redis.tls.enabled (",
         "log.hooks[0].disabled (",
     ] {
-        let told =
-            config.notes.iter().find(|told| told.starts_with(note) && told.contains("quotes"));
-        assert!(told.is_some(), "{note}: {:?}", config.notes);
+        let found =
+            config.notes.iter().find(|found| found.starts_with(note) && found.contains("quotes"));
+        assert!(found.is_some(), "{note}: {:?}", config.notes);
     }
     assert!(
-        config.notes.iter().any(|told| told.contains("it is taken as `100`: remove the quotes"))
+        config.notes.iter().any(|found| found.contains("it is taken as `100`: remove the quotes"))
     );
     let text = config.settings.to_string();
     assert!(text.contains("  maxentries: 100 "), "{text}");

@@ -113,8 +113,8 @@ impl Site {
 
     /// Applies the rules. Returns a line for each deleted tag, and the number of tags under a rule.
     async fn retain(&self, dry_run: bool) -> (Vec<String>, u64) {
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let lines = Arc::clone(&told);
+        let deleted = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&deleted);
         let watcher = move |decision: &Decision<'_>| {
             let expired = decision.outcome.as_ref().unwrap();
             let line = format!("{}:{}: {expired}", decision.repository, expired.tag);
@@ -123,9 +123,9 @@ impl Site {
         };
         let retained =
             self.registry.retention().apply(&self.rules, dry_run, watcher).await.unwrap();
-        let told = std::mem::take(&mut *told.lock().unwrap());
-        assert_eq!(retained.deleted, told.len() as u64);
-        (told, retained.found)
+        let deleted = std::mem::take(&mut *deleted.lock().unwrap());
+        assert_eq!(retained.deleted, deleted.len() as u64);
+        (deleted, retained.found)
     }
 
     async fn tags(&self, repository: &str) -> Vec<String> {
@@ -143,12 +143,15 @@ async fn latest_tags_are_kept_and_the_others_deleted_with_a_reason() {
     // Pushed again, `pr-9` is the latest.
     site.push("ci/app", "pr-9", "pr-9").await;
     let expected = ["pr-5", "pr-1"].map(|tag| format!("ci/app:{tag}: not among the 2 latest, "));
-    let (told, found) = site.retain(true).await;
+    let (deleted, found) = site.retain(true).await;
     assert_eq!(found, 4);
-    assert!(told.iter().zip(&expected).all(|(told, words)| told.starts_with(words)), "{told:?}");
-    assert_eq!(told[0], "ci/app:pr-5: not among the 2 latest, pushed 6 hours ago");
+    assert!(
+        deleted.iter().zip(&expected).all(|(deleted, words)| deleted.starts_with(words)),
+        "{deleted:?}"
+    );
+    assert_eq!(deleted[0], "ci/app:pr-5: not among the 2 latest, pushed 6 hours ago");
     assert_eq!(site.tags("ci/app").await.len(), 5, "a dry run deletes nothing");
-    assert_eq!(site.retain(false).await, (told, found));
+    assert_eq!(site.retain(false).await, (deleted, found));
     assert_eq!(site.tags("ci/app").await, ["latest", "pr-2", "pr-9"]);
     assert_eq!(site.tags("app").await.len(), 3);
     let deleted = Reference::Digest(digest("pr-5"));
@@ -195,16 +198,16 @@ async fn pulled_tags_are_kept_and_those_without_a_pull_age_from_their_push() {
     site.pull("app", "one").await;
     assert_eq!(site.retain(false).await, (vec![], 3));
     site.advance(2 * DAY);
-    let (told, _) = site.retain(false).await;
-    assert_eq!(told, ["app:other: pushed 8 days ago, not pulled since"]);
+    let (deleted, _) = site.retain(false).await;
+    assert_eq!(deleted, ["app:other: pushed 8 days ago, not pulled since"]);
     // A push after the pull keeps the tag as well.
     site.push("app", "same", "one").await;
     site.advance(6 * DAY);
-    let (told, _) = site.retain(false).await;
-    assert_eq!(told, ["app:pulled: pushed 14 days ago, pulled 8 days ago"]);
+    let (deleted, _) = site.retain(false).await;
+    assert_eq!(deleted, ["app:pulled: pushed 14 days ago, pulled 8 days ago"]);
     site.advance(2 * DAY);
-    let (told, _) = site.retain(false).await;
-    assert_eq!(told, ["app:same: pushed 8 days ago, not pulled since"]);
+    let (deleted, _) = site.retain(false).await;
+    assert_eq!(deleted, ["app:same: pushed 8 days ago, not pulled since"]);
 }
 
 #[tokio::test]
@@ -253,8 +256,8 @@ async fn push_two_batches(site: &Site) -> Vec<String> {
         site.push("app", tag, tag).await;
     }
     site.advance(2 * DAY);
-    let (told, _) = site.retain(true).await;
-    assert_eq!(told.len(), 2 * BATCH);
+    let (deleted, _) = site.retain(true).await;
+    assert_eq!(deleted.len(), 2 * BATCH);
     tags
 }
 
@@ -315,16 +318,16 @@ async fn tags_pushed_pulled_or_latest_again_during_a_run_are_kept() {
 async fn run_ends_when_its_watcher_breaks() {
     let site = Site::new(&json!([{ "keeplatest": 1 }]));
     push_two_batches(&site).await;
-    let told = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&told);
+    let deleted = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&deleted);
     let watcher = move |_: &Decision<'_>| {
         counted.fetch_add(1, Ordering::Relaxed);
         ControlFlow::Break(())
     };
     let retained = site.registry.retention().apply(&site.rules, false, watcher).await.unwrap();
-    let told = told.load(Ordering::Relaxed);
+    let deleted = deleted.load(Ordering::Relaxed);
     assert_eq!(
-        (told, retained.deleted),
+        (deleted, retained.deleted),
         (BATCH, BATCH as u64),
         "the watcher sees each deleted tag"
     );
@@ -337,8 +340,8 @@ async fn run_ends_when_its_watcher_breaks() {
 async fn dropped_run_finishes_the_batch_that_it_has_begun() {
     let site = Site::new(&json!([{ "keeplatest": 1 }]));
     site.push_hourly("app", &["v1", "v2"]).await;
-    let told = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&told);
+    let deleted = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&deleted);
     let watcher = move |_: &Decision<'_>| {
         counted.fetch_add(1, Ordering::Relaxed);
         ControlFlow::Continue(())
@@ -350,7 +353,7 @@ async fn dropped_run_finishes_the_batch_that_it_has_begun() {
     drop(run);
     held.open().await.unwrap();
     site.registry.settle().await;
-    assert_eq!(told.load(Ordering::Relaxed), 1);
+    assert_eq!(deleted.load(Ordering::Relaxed), 1);
     assert_eq!(site.tags("app").await, ["v2"]);
     let released = Reference::Digest(digest("v1"));
     assert!(site.registry.manifests().get(&name("app"), &released).await.unwrap().is_none());

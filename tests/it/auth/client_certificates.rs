@@ -437,10 +437,10 @@ async fn log_has_the_reason_why_a_client_was_refused() {
     by(stranger.client(|_| {})).get(&url).send().await.unwrap_err();
     by(authority.client(|_| {})).get(&url).answer().await.expect(401);
     let log = server.end().await;
-    let told = |what: &str| {
+    let is_logged = |what: &str| {
         log.lines().any(|line| {
             line.contains("a client was refused for its certificate") && line.contains(what)
         })
     };
-    assert!(told("peer sent no certificates") && told("UnknownIssuer"), "{log}");
+    assert!(is_logged("peer sent no certificates") && is_logged("UnknownIssuer"), "{log}");
 }

@@ -342,7 +342,7 @@ async fn nothing_tells_apart(users: &[&str], file: &str, legacyformats: bool) {
     assert_eq!(parsed.problems().len(), 1);
     let gate = Gate::htpasswd(&options, &parsed, EverythingAllowed).unwrap();
     timed(&gate, users, 5).await;
-    let mut told = Vec::new();
+    let mut attempts = Vec::new();
     for _ in 0..5 {
         let times = timed(&gate, users, 40).await;
         let pairs = (0..users.len()).flat_map(|a| (0..a).map(move |b| (a, b)));
@@ -350,9 +350,9 @@ async fn nothing_tells_apart(users: &[&str], file: &str, legacyformats: bool) {
         if shares.iter().all(|share| (0.3..=0.7).contains(share)) {
             return;
         }
-        told.push(shares);
+        attempts.push(shares);
     }
-    panic!("the times tell them apart: {told:?}");
+    panic!("the times tell them apart: {attempts:?}");
 }
 
 /// A line with a hash that takes some milliseconds.

@@ -34,14 +34,14 @@ fn first_run_creates_everything_and_prints_the_trust_steps_of_clients() {
     let dir = tempfile::tempdir().unwrap();
     let (code, out, err) = certs(dir.path(), &["--host", "https://registry.example.com:5000/"]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
-    for told in [
+    for expected in [
         "Authority certs/ca.crt: made",
         "/etc/docker/certs.d/registry.example.com:5000/ca.crt",
         "/etc/containers/certs.d/registry.example.com:5000/ca.crt",
         "ca = \"/etc/containerd/certs.d/registry.example.com:5000/ca.crt\"",
         "curl --cacert certs/ca.crt https://registry.example.com:5000/v2/",
     ] {
-        assert!(out.contains(told), "{told}: {out}");
+        assert!(out.contains(expected), "{expected}: {out}");
     }
     let certs = dir.path().join("certs");
     for key in ["ca.key", "server.key"] {
@@ -66,10 +66,10 @@ fn later_run_makes_a_new_certificate_by_the_same_authority() {
     assert_eq!((file("ca.crt"), file("ca.key")), (ca, key));
     assert_ne!(file("server.crt"), leaf);
 
-    let told = described(&dir.path().join("tls/server.crt"));
-    assert_eq!(told.not_after.as_second() - told.not_before.as_second(), 864_000);
+    let certificate = described(&dir.path().join("tls/server.crt"));
+    assert_eq!(certificate.not_after.as_second() - certificate.not_before.as_second(), 864_000);
     for name in ["fd00::2", "one.corp.example"] {
-        assert!(told.names.contains(&name.to_owned()), "{told:?}");
+        assert!(certificate.names.contains(&name.to_owned()), "{certificate:?}");
     }
 }
 
@@ -80,8 +80,9 @@ fn show_prints_both_certificates() {
     let (code, out, err) = certs(dir.path(), &["show"]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     for file in ["ca.crt", "server.crt"] {
-        let told = described(&dir.path().join("certs").join(file));
-        for text in [&told.subject, &told.fingerprint, &told.names.join(", ")] {
+        let certificate = described(&dir.path().join("certs").join(file));
+        for text in [&certificate.subject, &certificate.fingerprint, &certificate.names.join(", ")]
+        {
             assert!(out.contains(text), "{text}: {out}");
         }
     }

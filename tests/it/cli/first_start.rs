@@ -31,9 +31,9 @@ fn log_of(folder: &Path, variables: &[(&str, &str)]) -> String {
 /// The message of a server that does not start.
 fn refusal(folder: &Path, variables: &[(&str, &str)]) -> String {
     let Output { status, stderr, .. } = portcullis(folder, variables).output().unwrap();
-    let told = String::from_utf8(stderr).unwrap();
-    assert_eq!(status.code(), Some(1), "{told}");
-    told
+    let message = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{message}");
+    message
 }
 
 const NAMED: [(&str, &str); 1] = [("REGISTRY_AUTH_HTPASSWD_PATH", "users/htpasswd")];
@@ -58,12 +58,12 @@ fn configured_password_file_is_created_in_its_folder_and_logged_at_warn() {
 #[test]
 fn password_file_whose_folder_is_missing_is_not_created() {
     let folder = tempfile::tempdir().unwrap();
-    let told = refusal(folder.path(), &NAMED);
+    let message = refusal(folder.path(), &NAMED);
     let users = folder.path().join("users");
-    assert!(told.contains(&format!("there is no folder {}", users.display())), "{told}");
-    assert!(told.contains("is its volume mounted?"), "{told}");
+    assert!(message.contains(&format!("there is no folder {}", users.display())), "{message}");
+    assert!(message.contains("is its volume mounted?"), "{message}");
     let command = format!("`mkdir -m 700 {}`", users.display());
-    assert!(told.contains(&command), "{told}");
+    assert!(message.contains(&command), "{message}");
     assert!(!users.exists());
     // A file in place of the folder.
     fs::write(&users, "").unwrap();
@@ -119,9 +119,9 @@ fn files_that_other_users_may_access_get_a_warning_at_start_and_reload() {
     let key = folder.path().join("certs/server.key");
     set(&key, 0o644);
     let _ = Command::new("kill").args(["-s", "HUP", &child.id().to_string()]).status();
-    let told = |path: &Path, what: &str| format!("{} can be {what}", path.display());
-    until(&log, &told(&users, "written to by every user of this machine (mode 0666)"));
-    until(&log, &told(&key, "read by every user of this machine (mode 0644)"));
+    let warning = |path: &Path, what: &str| format!("{} can be {what}", path.display());
+    until(&log, &warning(&users, "written to by every user of this machine (mode 0666)"));
+    until(&log, &warning(&key, "read by every user of this machine (mode 0644)"));
     let _ = Command::new("kill").arg(child.id().to_string()).status();
     child.wait().unwrap();
     drop(log);

@@ -115,10 +115,10 @@ fn users_are_added_changed_tried_and_deleted_and_the_rest_of_the_file_stays() {
 
     let kept = "# staff\r\n\r\n  odd : line\n";
     fs::write(shell.path("users"), shell.text("users") + kept + "# end").unwrap();
-    let told = shell.run(&["-bC", "4", "users", "bob", "two"]).stderr;
-    assert_eq!(told, "Adding password for user bob\n");
-    let told = shell.run(&["-bC4", "users", "alice", "three"]).stderr;
-    assert_eq!(told, "Updating password for user alice\n");
+    let stderr = shell.run(&["-bC", "4", "users", "bob", "two"]).stderr;
+    assert_eq!(stderr, "Adding password for user bob\n");
+    let stderr = shell.run(&["-bC4", "users", "alice", "three"]).stderr;
+    assert_eq!(stderr, "Updating password for user alice\n");
     let text = shell.text("users");
     assert!(text.starts_with("alice:$2y$04$"), "{text}");
     assert!(text.contains(&format!("\n{kept}# end\nbob:$2y$04$")), "{text}");
@@ -170,7 +170,7 @@ fn failures_are_reported_with_a_remedy_and_change_nothing() {
     let before = "alice:$apr1$x$y\n";
     fs::write(shell.path("users"), before).unwrap();
     let long = "x".repeat(73);
-    for (arguments, told) in [
+    for (arguments, expected) in [
         (&["-b", "missing", "a", "b"][..], "add -c to create it"),
         (&["-D", "missing", "a"], "add -c to create it"),
         (&["-cb", "no/such/place", "a", "b"], "does its directory exist?"),
@@ -186,7 +186,7 @@ fn failures_are_reported_with_a_remedy_and_change_nothing() {
     ] {
         let ended = shell.run(arguments);
         assert_eq!(ended.code, Some(1), "{arguments:?} {ended:?}");
-        assert!(ended.stderr.contains(told), "{arguments:?} {ended:?}");
+        assert!(ended.stderr.contains(expected), "{arguments:?} {ended:?}");
         assert_eq!(ended.stdout, "", "{arguments:?}");
     }
     assert_eq!(shell.text("users"), before);
@@ -197,7 +197,7 @@ fn failures_are_reported_with_a_remedy_and_change_nothing() {
 fn arguments_without_a_meaning_are_a_usage_error() {
     let shell = Shell::new();
     fs::write(shell.path("users"), "").unwrap();
-    for (arguments, told) in [
+    for (arguments, expected) in [
         (&["-mb", "users", "a", "b"][..], "-m is for MD5"),
         (&["-db", "users", "a", "b"], "bcrypt only"),
         (&["-sb", "users", "a", "b"], "bcrypt only"),
@@ -220,7 +220,7 @@ fn arguments_without_a_meaning_are_a_usage_error() {
     ] {
         let ended = shell.run(arguments);
         assert_eq!(ended.code, Some(2), "{arguments:?} {ended:?}");
-        assert!(ended.stderr.contains(told), "{arguments:?} {ended:?}");
+        assert!(ended.stderr.contains(expected), "{arguments:?} {ended:?}");
     }
     assert_eq!(shell.text("users"), "");
 }

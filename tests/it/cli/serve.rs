@@ -188,7 +188,7 @@ fn exit_code_of_failures_is_1_and_of_usage_errors_2() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("bad.yml"), "version: 0.1\nstorage:\n  filesytem: {}\n").unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
-    for (arguments, code, told) in [
+    for (arguments, code, expected) in [
         (&["serve", "missing.yml"][..], 1, "missing.yml: No such file or directory (os error 2)\n"),
         (&["serve", "bad.yml"], 1, "filesystem"),
         (&["frobnicate"], 2, "frobnicate"),
@@ -198,7 +198,7 @@ fn exit_code_of_failures_is_1_and_of_usage_errors_2() {
         let output = run(folder.path(), arguments);
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
-        assert!(text.contains(told), "{arguments:?}: {text}");
+        assert!(text.contains(expected), "{arguments:?}: {text}");
     }
     let output = portcullis(folder.path())
         .arg("serve")

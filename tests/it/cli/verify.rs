@@ -326,7 +326,7 @@ async fn folder_behind_a_symbolic_link_is_checked_too() {
 #[test]
 fn exit_code_is_2_when_the_tree_cannot_be_verified() {
     let folder = tempfile::tempdir().unwrap();
-    for (arguments, told) in [
+    for (arguments, expected) in [
         (&[][..], "there is no directory"),
         (&["missing.yml"], "missing.yml"),
         (&["--limit", "fast"], "bytes per second"),
@@ -334,7 +334,7 @@ fn exit_code_is_2_when_the_tree_cannot_be_verified() {
     ] {
         let ended = verify(&folder.path().join("not/there"), arguments);
         assert_eq!(ended.code, Some(2), "{ended:?}");
-        assert!(ended.stderr.contains(told), "{ended:?}");
+        assert!(ended.stderr.contains(expected), "{ended:?}");
         assert_eq!(ended.stdout, "");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "it makes no root");

@@ -61,7 +61,7 @@ struct Side<'a> {
     base: &'a str,
     client: &'a reqwest::Client,
     receiver: Receiver,
-    told: String,
+    events: String,
 }
 
 impl Side<'_> {
@@ -97,8 +97,8 @@ impl Side<'_> {
         let kind = got.headers["content-type"].to_str().unwrap();
         assert_eq!(kind, "application/vnd.docker.distribution.events.v1+json");
         assert_eq!((got.method.as_str(), got.path.as_str()), ("POST", "/hook"));
-        self.told += &normalised(&got, self.base);
-        self.told.push('\n');
+        self.events += &normalised(&got, self.base);
+        self.events.push('\n');
     }
 
     async fn push_blob(&mut self, name: &str, bytes: &[u8]) -> String {
@@ -193,9 +193,9 @@ async fn endpoints_get_the_golden_events() {
     })
     .await;
     let (base, client) = (server.base.as_str(), &server.client);
-    let mut side = Side { base, client, receiver, told: String::new() };
+    let mut side = Side { base, client, receiver, events: String::new() };
     side.play().await;
-    assert_eq!(side.told, GOLDEN);
+    assert_eq!(side.events, GOLDEN);
 }
 
 #[tokio::test]
@@ -220,9 +220,9 @@ async fn registry_2_tells_endpoints_the_same() {
     let registry = Registry2::start(folder.path(), &config);
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let base = format!("http://{}", registry.address);
-    let mut side = Side { base: &base, client: &client, receiver, told: String::new() };
+    let mut side = Side { base: &base, client: &client, receiver, events: String::new() };
     side.play().await;
-    assert_eq!(side.told, GOLDEN);
+    assert_eq!(side.events, GOLDEN);
 }
 
 /// An event in short.
@@ -451,8 +451,8 @@ async fn refused_events_are_sent_again_in_order_and_after_a_restart() {
         }
     }
     receiver.answers(200);
-    let told: Vec<_> = receiver.events(30).await.iter().map(about).collect();
-    assert_eq!(told, expected);
+    let events: Vec<_> = receiver.events(30).await.iter().map(about).collect();
+    assert_eq!(events, expected);
     let folder = server.folder().join("data/portcullis-notifications/hook");
     assert!(folder.join("cursor").is_file());
     let folder = server.stop().await;
@@ -485,8 +485,8 @@ async fn acknowledged_changes_emit_their_events_after_kill_9() {
         }
         server = Process::on(folder, &variables);
     }
-    let told: Vec<_> = receiver.events(60).await.iter().map(about).collect();
-    assert_eq!(told, expected);
+    let events: Vec<_> = receiver.events(60).await.iter().map(about).collect();
+    assert_eq!(events, expected);
 }
 
 /// A disk that reports the first rename and then hangs until the test releases it.
@@ -545,8 +545,8 @@ async fn full_queue_drops_and_counts_further_events() {
     let counts = &server.app().notifier().counts()[0];
     assert_eq!((counts.events, counts.pending, counts.dropped), (3, 3, 2));
     receiver.answers(200);
-    let told: Vec<_> = receiver.events(3).await.iter().map(about).collect();
-    assert_eq!(told, ["push app v0", "push app v1", "push app v2"]);
+    let events: Vec<_> = receiver.events(3).await.iter().map(about).collect();
+    assert_eq!(events, ["push app v0", "push app v1", "push app v2"]);
 }
 
 #[tokio::test]
@@ -570,8 +570,8 @@ async fn endpoints_can_be_changed_by_reload_and_keep_their_queues() {
     let notifications = to(vec![endpoint("hook", second.url())]);
     server.app().apply(&Config { notifications, ..server.config().clone() }).await;
     trifle(&server, "app", "v4").await;
-    let told: Vec<_> = second.events(2).await.iter().map(about).collect();
-    assert_eq!(told, ["push app v1", "push app v4"]);
+    let events: Vec<_> = second.events(2).await.iter().map(about).collect();
+    assert_eq!(events, ["push app v1", "push app v4"]);
     second.is_empty();
 }
 
@@ -705,7 +705,7 @@ async fn endpoint_that_cannot_be_used_keeps_the_server_from_starting() {
 async fn event_is_delivered_by_the_status_whatever_the_body() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    let (told, mut tags) = mpsc::unbounded_channel();
+    let (send, mut tags) = mpsc::unbounded_channel();
     let answering = tokio::spawn(async move {
         let mut open = Vec::new();
         loop {
@@ -718,7 +718,7 @@ async fn event_is_delivered_by_the_status_whatever_the_body() {
             }
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n").await.unwrap();
             let tag = ["v1", "v2"].into_iter().find(|tag| request.contains(&format!("\"{tag}\"")));
-            told.send(tag).unwrap();
+            send.send(tag).unwrap();
             open.push(stream);
         }
     });

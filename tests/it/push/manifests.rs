@@ -299,15 +299,15 @@ async fn several_tags_are_set_by_one_put() {
         .answer()
         .await
         .expect(201);
-    let mut told: Vec<String> = Vec::new();
+    let mut acknowledged: Vec<String> = Vec::new();
     for value in answer.headers.get_all("oci-tag") {
         let value = value.to_str().unwrap();
-        told.extend(value.split(',').map(|tag| tag.trim().to_owned()));
+        acknowledged.extend(value.split(',').map(|tag| tag.trim().to_owned()));
     }
-    told.sort();
+    acknowledged.sort();
     let mut expected = tags.clone();
     expected.sort();
-    assert_eq!(told, expected);
+    assert_eq!(acknowledged, expected);
     for tag in tags {
         assert_manifest(&server, &format!("/v2/app/manifests/{tag}"), OCI_INDEX, &body).await;
     }

@@ -200,9 +200,9 @@ async fn chunks_in_order_make_a_blob() {
     let server = TestServer::start().await;
     for (last, digest) in [(true, digest("abcdefghij")), (false, digest512("abcdefghij"))] {
         let mut location = server.open_upload("app").await;
-        for (range, chunk, told) in [("0-3", "abcd", "0-3"), ("4-6", "efg", "0-6")] {
+        for (range, chunk, expected) in [("0-3", "abcd", "0-3"), ("4-6", "efg", "0-6")] {
             let answer = server.patch(&location, Some(range), chunk).await.expect(202);
-            assert_eq!(answer.header("range"), told);
+            assert_eq!(answer.header("range"), expected);
             location = answer.header("location").to_owned();
         }
         if last {
@@ -275,7 +275,7 @@ async fn chunk_at_a_wrong_offset_gets_416_before_its_length_is_checked() {
 async fn chunk_names_its_range_in_each_form_that_clients_send() {
     let server = TestServer::start().await;
     let mut location = server.open_upload("app").await;
-    for (range, chunk, told) in [
+    for (range, chunk, expected) in [
         ("0-0", "", "0-0"),
         ("0--1", "", "0-0"),
         ("bytes=0-1", "ab", "0-1"),
@@ -286,7 +286,7 @@ async fn chunk_names_its_range_in_each_form_that_clients_send() {
         ("bytes 6-7/*", "gh", "0-7"),
     ] {
         let answer = server.patch(&location, Some(range), chunk).await.expect(202);
-        assert_eq!(answer.header("range"), told, "{range}");
+        assert_eq!(answer.header("range"), expected, "{range}");
         location = answer.header("location").to_owned();
     }
     let whole = digest("abcdefghij");

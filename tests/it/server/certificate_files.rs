@@ -144,17 +144,17 @@ fn chain_in_another_order_is_reported_and_one_in_order_is_not() {
     let Some(folder) = Folder::with_chain() else { return };
     let [root, middle, leaf] = ["root.crt", "middle.crt", "leaf.crt"].map(|name| folder.read(name));
     folder.write("chain.pem", format!("{root}{middle}{leaf}").as_bytes());
-    let (code, told) = folder.check("chain.pem", "leaf.key");
-    assert_eq!(code, 0, "{told}");
-    assert!(told.contains("note: config.yml:6:18: http.tls.certificate: "), "{told}");
-    assert!(told.contains("not in the order in which clients expect them"), "{told}");
+    let (code, printed) = folder.check("chain.pem", "leaf.key");
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("note: config.yml:6:18: http.tls.certificate: "), "{printed}");
+    assert!(printed.contains("not in the order in which clients expect them"), "{printed}");
     folder.write("chain.pem", format!("{leaf}{middle}{root}").as_bytes());
     assert!(!folder.check("chain.pem", "leaf.key").1.contains("order"));
 }
 
 /// The command that a message has in it.
-fn command(told: &str) -> &str {
-    told.split('`').nth(1).unwrap_or_else(|| panic!("there is no command: {told}"))
+fn command(printed: &str) -> &str {
+    printed.split('`').nth(1).unwrap_or_else(|| panic!("there is no command: {printed}"))
 }
 
 #[test]
@@ -168,16 +168,17 @@ fn certificate_that_clients_refuse_is_refused_with_the_command_that_makes_anothe
         ("short", "is for an RSA key of 1024 bits, and TLS takes 2048 to 8192"),
     ] {
         let (certificate, key) = (format!("{name}.crt"), format!("{name}.key"));
-        let (code, told) = folder.check(&certificate, &key);
-        assert_eq!(code, 1, "{told}");
-        let problems: Vec<_> = told.lines().filter(|line| !line.contains(": warning: ")).collect();
-        assert_eq!(problems.len(), 1, "{told}");
+        let (code, printed) = folder.check(&certificate, &key);
+        assert_eq!(code, 1, "{printed}");
+        let problems: Vec<_> =
+            printed.lines().filter(|line| !line.contains(": warning: ")).collect();
+        assert_eq!(problems.len(), 1, "{printed}");
         let start = "portcullis: config.yml:6:18: http.tls.certificate: the certificate in ";
-        assert!(problems[0].starts_with(start) && problems[0].contains(what), "{told}");
+        assert!(problems[0].starts_with(start) && problems[0].contains(what), "{printed}");
         // The command in the message works.
         folder.runs(command(problems[0]));
-        let (code, told) = folder.check(&certificate, &key);
-        assert_eq!(code, 0, "{told}");
+        let (code, printed) = folder.check(&certificate, &key);
+        assert_eq!(code, 0, "{printed}");
         let chain =
             portcullis::server::certificates::load_chain(&folder.path(&certificate)).unwrap();
         let names = portcullis::server::certificates::describe(&chain[0]).unwrap().names;
@@ -209,17 +210,17 @@ fn file_of_another_format_is_named_with_the_command_that_converts_it() {
             false,
         ),
     ] {
-        let (code, told) = folder.check(certificate, key);
-        assert_eq!(code, 1, "{told}");
-        assert!(told.contains(&format!(" {key_name}: {what}")), "{told}");
+        let (code, printed) = folder.check(certificate, key);
+        assert_eq!(code, 1, "{printed}");
+        assert!(printed.contains(&format!(" {key_name}: {what}")), "{printed}");
         if has_command {
-            folder.runs(command(&told));
+            folder.runs(command(&printed));
             let made = |name: &str| match folder.path(&format!("{name}.pem")).exists() {
                 true => format!("{name}.pem"),
                 false => name.to_owned(),
             };
-            let (code, told) = folder.check(&made(certificate), &made(key));
-            assert_eq!(code, 0, "{told}");
+            let (code, printed) = folder.check(&made(certificate), &made(key));
+            assert_eq!(code, 0, "{printed}");
             let _ = fs::remove_file(folder.path(&format!("{certificate}.pem")));
             let _ = fs::remove_file(folder.path(&format!("{key}.pem")));
         }
@@ -230,21 +231,24 @@ fn file_of_another_format_is_named_with_the_command_that_converts_it() {
 fn expired_certificate_is_served_with_a_warning() {
     let Some(folder) = Folder::with_chain() else { return };
     folder.issues("over", "middle", "rsa:2048", "-days -1 -extfile leaf.ext");
-    let (code, told) = folder.check("over.crt", "over.key");
-    assert_eq!(code, 0, "{told}");
-    let line = told.lines().find(|line| line.contains("has expired at ")).unwrap_or(&told);
+    let (code, printed) = folder.check("over.crt", "over.key");
+    assert_eq!(code, 0, "{printed}");
+    let line = printed.lines().find(|line| line.contains("has expired at ")).unwrap_or(&printed);
     assert!(line.contains("warning: config.yml:6:18: http.tls.certificate: "), "{line}");
     assert!(line.contains("put a renewed one there"), "{line}");
-    let (_, told) = folder.check("leaf.crt", "leaf.key");
-    assert!(!told.contains("expire"), "{told}");
+    let (_, printed) = folder.check("leaf.crt", "leaf.key");
+    assert!(!printed.contains("expire"), "{printed}");
 }
 
 #[test]
 fn key_of_another_certificate_is_named_with_both_files() {
     let Some(folder) = Folder::with_chain() else { return };
-    let (code, told) = folder.check("leaf.crt", "middle.key");
-    assert_eq!(code, 1, "{told}");
-    assert!(told.contains("middle.key does not belong to the certificate in leaf.crt"), "{told}");
+    let (code, printed) = folder.check("leaf.crt", "middle.key");
+    assert_eq!(code, 1, "{printed}");
+    assert!(
+        printed.contains("middle.key does not belong to the certificate in leaf.crt"),
+        "{printed}"
+    );
 }
 
 #[test]
@@ -281,8 +285,8 @@ health:
     );
     fs::write(folder.path().join("config.yml"), yaml).unwrap();
     let before = crate::support::server::files(folder.path());
-    let (code, told) = check(folder.path(), "config.yml");
-    assert_eq!(code, 1, "{told}");
+    let (code, printed) = check(folder.path(), "config.yml");
+    assert_eq!(code, 1, "{printed}");
     for start in [
         "portcullis: config.yml:4:20: storage.filesystem.rootdirectory: cannot use file",
         "portcullis: warning: config.yml:7:11: auth.htpasswd.path: users: line 1: there is no colon",
@@ -299,12 +303,12 @@ health:
         "portcullis: notifications.endpoints: an endpoint has no `name`",
     ] {
         assert_eq!(
-            told.lines().filter(|line| line.starts_with(start)).count(),
+            printed.lines().filter(|line| line.starts_with(start)).count(),
             1,
-            "{start}: {told}"
+            "{start}: {printed}"
         );
     }
-    assert!(told.contains("not an address"), "the health check: {told}");
+    assert!(printed.contains("not an address"), "the health check: {printed}");
     assert_eq!(crate::support::server::files(folder.path()), before, "nothing is made");
 }
 
@@ -317,9 +321,9 @@ fn check_succeeds_beside_a_running_server() {
         taken.local_addr().unwrap()
     );
     fs::write(folder.path().join("config.yml"), &yaml).unwrap();
-    let (code, told) = check(folder.path(), "config.yml");
-    assert_eq!(code, 0, "{told}");
-    assert!(told.contains("is in use"), "{told}");
+    let (code, printed) = check(folder.path(), "config.yml");
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("is in use"), "{printed}");
     // Two listeners of one configuration on one address are an error.
     drop(taken);
     fs::write(
@@ -328,7 +332,10 @@ fn check_succeeds_beside_a_running_server() {
          '127.0.0.1:18937'}}\n",
     )
     .unwrap();
-    let (code, told) = check(folder.path(), "config.yml");
-    assert_eq!(code, 1, "{told}");
-    assert!(told.contains("http.debug.addr: 127.0.0.1:18937 is taken by http.addr"), "{told}");
+    let (code, printed) = check(folder.path(), "config.yml");
+    assert_eq!(code, 1, "{printed}");
+    assert!(
+        printed.contains("http.debug.addr: 127.0.0.1:18937 is taken by http.addr"),
+        "{printed}"
+    );
 }

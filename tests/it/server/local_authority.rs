@@ -16,20 +16,20 @@ const NAMES: [&str; 6] =
 fn certs(folder: &Path, arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     let output = command.current_dir(folder).arg("certs").args(arguments).output().unwrap();
-    let told = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(told).unwrap())
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(printed).unwrap())
 }
 
 fn made(folder: &Path) {
     let hosts: Vec<_> = NAMES.iter().flat_map(|name| ["--host", name]).collect();
-    let (done, told) = certs(folder, &hosts);
-    assert!(done, "{told}");
+    let (done, printed) = certs(folder, &hosts);
+    assert!(done, "{printed}");
 }
 
 fn shell(folder: &Path, command: &str) -> (bool, String) {
     let output = Command::new("sh").current_dir(folder).args(["-c", command]).output().unwrap();
-    let told = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8_lossy(&told).into_owned())
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&printed).into_owned())
 }
 
 #[test]
@@ -47,12 +47,12 @@ fn openssl_trusts_names_within_the_constraints_and_no_others() {
         )
     };
     for name in ["registry.corp.example", "other.corp.example", "localhost"] {
-        let (done, told) = verify("certs/server.crt", "-verify_hostname", name);
-        assert!(done, "{name}: {told}");
+        let (done, printed) = verify("certs/server.crt", "-verify_hostname", name);
+        assert!(done, "{name}: {printed}");
     }
     for address in ["127.0.0.1", "::1", "10.1.2.3"] {
-        let (done, told) = verify("certs/server.crt", "-verify_ip", address);
-        assert!(done, "{address}: {told}");
+        let (done, printed) = verify("certs/server.crt", "-verify_ip", address);
+        assert!(done, "{address}: {printed}");
     }
     let (_, text) = shell(folder.path(), "openssl x509 -in certs/ca.crt -noout -text");
     assert!(text.contains("X509v3 Name Constraints: critical"), "{text}");
@@ -64,7 +64,7 @@ fn openssl_trusts_names_within_the_constraints_and_no_others() {
         ("8.8.8.8", "subjectAltName=IP:8.8.8.8"),
         ("mail", "subjectAltName=DNS:localhost\\nextendedKeyUsage=emailProtection"),
     ] {
-        let (done, told) = shell(
+        let (done, printed) = shell(
             folder.path(),
             &format!(
                 "printf '{extension}\\n' > ext && \
@@ -72,9 +72,9 @@ fn openssl_trusts_names_within_the_constraints_and_no_others() {
                  openssl x509 -req -in csr -CA certs/ca.crt -CAkey certs/ca.key -days 2 -extfile ext -out {name}.crt"
             ),
         );
-        assert!(done, "{told}");
-        let (done, told) = verify(&format!("{name}.crt"), "", "");
-        assert!(!done, "{name}: {told}");
+        assert!(done, "{printed}");
+        let (done, printed) = verify(&format!("{name}.crt"), "", "");
+        assert!(!done, "{name}: {printed}");
     }
 }
 
@@ -120,9 +120,15 @@ async fn clients_of_every_kind_believe_the_certificate_of_a_server() {
             let mut skopeo = Command::new("skopeo");
             skopeo.args(["list-tags", "--no-creds", "--cert-dir"]).arg(trusted.path());
             let output = skopeo.arg(format!("docker://{host}:{port}/x")).output().unwrap();
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(!told.contains("x509") && !told.contains("certificate"), "{host}: {told}");
-            assert!(told.contains("nauthorized") || told.contains("authentication"), "{told}");
+            let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(
+                !printed.contains("x509") && !printed.contains("certificate"),
+                "{host}: {printed}"
+            );
+            assert!(
+                printed.contains("nauthorized") || printed.contains("authentication"),
+                "{printed}"
+            );
         }
     }
     server.end().await;
@@ -133,20 +139,20 @@ fn excluded_name_is_refused_with_the_command_that_makes_another_authority() {
     let folder = tempfile::tempdir().unwrap();
     made(folder.path());
     let before = crate::support::server::contents(folder.path());
-    let (done, told) = certs(folder.path(), &["--host", "bank.example"]);
-    assert!(!done, "{told}");
+    let (done, printed) = certs(folder.path(), &["--host", "bank.example"]);
+    assert!(!done, "{printed}");
     assert!(
-        told.contains("the name constraints of certs/ca.crt do not permit `bank.example`"),
-        "{told}"
+        printed.contains("the name constraints of certs/ca.crt do not permit `bank.example`"),
+        "{printed}"
     );
     assert_eq!(crate::support::server::contents(folder.path()), before);
-    let command = told.split('`').find(|part| part.starts_with("portcullis certs")).unwrap();
+    let command = printed.split('`').find(|part| part.starts_with("portcullis certs")).unwrap();
     let arguments: Vec<_> = command.split(' ').skip(2).collect();
-    let (done, told) = certs(folder.path(), &arguments);
-    assert!(done, "{told}");
-    assert!(told.contains("Authority certs/ca.crt: made"), "{told}");
+    let (done, printed) = certs(folder.path(), &arguments);
+    assert!(done, "{printed}");
+    assert!(printed.contains("Authority certs/ca.crt: made"), "{printed}");
     for name in ["bank.example", "registry.corp.example"] {
-        assert!(told.contains(name), "{told}");
+        assert!(printed.contains(name), "{printed}");
     }
 }
 
@@ -154,8 +160,8 @@ fn excluded_name_is_refused_with_the_command_that_makes_another_authority() {
 fn server_starts_without_the_authoritys_key_and_says_when_its_certificate_ends() {
     let folder = tempfile::tempdir().unwrap();
     for (days, is_told) in [("90", false), ("20", true)] {
-        let (done, told) = certs(folder.path(), &["--days", days]);
-        assert!(done, "{told}");
+        let (done, printed) = certs(folder.path(), &["--days", days]);
+        assert!(done, "{printed}");
         let key = folder.path().join("certs/ca.key");
         let kept = fs::read(&key).unwrap();
         fs::remove_file(&key).unwrap();

@@ -147,8 +147,12 @@ async fn page_describes_exactly_the_exposed_metrics() {
     let described = described(&page);
     let exposed = families(&exposed(&busy_server().await).await);
     let names = |of: Vec<&String>| of.into_iter().cloned().collect::<BTreeSet<_>>();
-    let (told, there) = (names(described.keys().collect()), names(exposed.keys().collect()));
-    assert_eq!(told, there, "the tables of {PAGE}, and the names that there are");
+    let described_names = names(described.keys().collect());
+    let exposed_names = names(exposed.keys().collect());
+    assert_eq!(
+        described_names, exposed_names,
+        "the tables of {PAGE}, and the names that there are"
+    );
     for (name, Family { kind, labels, has_samples }) in exposed {
         let (told_kind, told_labels, text) = &described[&name];
         assert_eq!(*told_kind, kind, "{name}");
@@ -446,8 +450,8 @@ async fn end_of_the_certificate_follows_a_reload() {
         let before = jiff::Timestamp::now();
         let text = exposed(&server).await;
         let after = jiff::Timestamp::now();
-        let told = number(&text, "portcullis_certificate_not_after_timestamp_seconds");
-        assert_eq!(told, end.as_second() as f64);
+        let not_after = number(&text, "portcullis_certificate_not_after_timestamp_seconds");
+        assert_eq!(not_after, end.as_second() as f64);
         let left = number(&text, "portcullis_certificate_expiry_seconds");
         let left_at = |now: jiff::Timestamp| end.duration_since(now).as_secs_f64();
         assert!(left_at(after) <= left && left <= left_at(before), "{left}");

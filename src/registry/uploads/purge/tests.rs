@@ -33,16 +33,16 @@ impl TestClock {
 
 /// Purges, and returns the uploads that the watcher has seen.
 async fn purge(registry: &Registry, age: Duration, dry_run: bool) -> (Purged, Vec<UploadId>) {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let uploads = Arc::clone(&told);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let uploads = Arc::clone(&seen);
     let watcher = move |old: &OldUpload<'_>| {
         assert!(*old.outcome.as_ref().unwrap() >= age);
         uploads.lock().unwrap().push(old.upload);
         ControlFlow::Continue(())
     };
     let purged = registry.uploads().purge(age, dry_run, watcher).await.unwrap();
-    let told = std::mem::take(&mut *told.lock().unwrap());
-    (purged, told)
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    (purged, seen)
 }
 
 /// A registry in memory with a clock that tests advance.
@@ -74,11 +74,11 @@ async fn old_uploads_are_purged_and_young_ones_kept() {
     clock.advance(HOUR);
     let young = begin(&registry, "team/app").await;
     clock.advance(HOUR);
-    let (purged, told) = purge(&registry, 2 * HOUR, true).await;
+    let (purged, seen) = purge(&registry, 2 * HOUR, true).await;
     assert_eq!(purged, Purged { found: 3, purged: 2 });
-    assert!(told.contains(&old.id) && told.contains(&other.id), "{told:?}");
+    assert!(seen.contains(&old.id) && seen.contains(&other.id), "{seen:?}");
     assert_eq!(registry.uploads().length(&old).await.unwrap(), 0, "a dry run purges nothing");
-    assert_eq!(purge(&registry, 2 * HOUR, false).await, (purged, told));
+    assert_eq!(purge(&registry, 2 * HOUR, false).await, (purged, seen));
     for gone in [&old, &other] {
         let length = registry.uploads().length(gone).await;
         assert!(matches!(length, Err(Error::UploadUnknown)));
@@ -141,13 +141,13 @@ async fn upload_is_kept_after_a_recent_write_of_another_process() {
     let other = Registry::new(storage, Arc::new(clock), Options::default());
     memory.advance(HOUR - Duration::from_secs(60));
     for dry_run in [true, false] {
-        let (purged, told) = purge(&other, HOUR, dry_run).await;
-        assert_eq!((purged, told), (Purged { found: 1, purged: 0 }, vec![]));
+        let (purged, seen) = purge(&other, HOUR, dry_run).await;
+        assert_eq!((purged, seen), (Purged { found: 1, purged: 0 }, vec![]));
     }
     assert_eq!(registry.uploads().length(&upload).await.unwrap(), 4);
     memory.advance(Duration::from_secs(61));
-    let (purged, told) = purge(&other, HOUR, false).await;
-    assert_eq!((purged, told), (Purged { found: 1, purged: 1 }, vec![upload.id]));
+    let (purged, seen) = purge(&other, HOUR, false).await;
+    assert_eq!((purged, seen), (Purged { found: 1, purged: 1 }, vec![upload.id]));
 }
 
 #[tokio::test]
