@@ -95,7 +95,8 @@ async fn tag_that_is_pushed_while_its_manifest_is_deleted_names_a_manifest() {
             }
         };
         for at in 0.. {
-            let (deleted, pushed) = (before.copied(), before.copied());
+            let deleted = before.copied();
+            let pushed = before.copied();
             let is_reached = [
                 in_the_middle(&deleted, at, delete, push).await,
                 in_the_middle(&pushed, at, push, delete).await,

@@ -123,7 +123,8 @@ impl Process {
         bytes: &'static [u8],
         from: Option<Option<&str>>,
     ) -> Digest {
-        let (repository_name, digest) = (name(repository), digest(bytes));
+        let repository_name = name(repository);
+        let digest = digest(bytes);
         if self.registry.blobs().size(&repository_name, &digest).await.unwrap().is_some() {
             return digest;
         }

@@ -25,7 +25,8 @@ async fn resume(storage: &dyn Storage, at: &Key) -> Box<dyn Staged> {
 }
 
 async fn what_was_not_begun_is_not_there(storage: &dyn Storage) {
-    let (staging, at) = (storage.staging(), key("staged/nothing"));
+    let staging = storage.staging();
+    let at = key("staged/nothing");
     assert_eq!(staging.length(&at).await.unwrap(), None);
     assert_eq!(staging.written(&at).await.unwrap(), None);
     assert_eq!(staging.note(&at, "a", 9).await.unwrap(), None);

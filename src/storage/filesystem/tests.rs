@@ -34,7 +34,8 @@ async fn keeps_the_contract() {
 
 /// Every operation that takes a key, and whether it was refused.
 async fn refusals(filesystem: &Filesystem, path: &str) -> Vec<(&'static str, bool)> {
-    let (key, other) = (key(path), key("other"));
+    let other = key("other");
+    let key = key(path);
     let bytes = Bytes::from_static(b"x");
     filesystem.put(&other, bytes.clone(), Durability::Lazy).await.unwrap();
     vec![
@@ -54,7 +55,8 @@ async fn refusals(filesystem: &Filesystem, path: &str) -> Vec<(&'static str, boo
 #[tokio::test]
 async fn a_symbolic_link_that_leads_out_of_the_root_is_not_followed() {
     let (folder, filesystem) = filesystem();
-    let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
+    let root = folder.path().join("root");
+    let outside = folder.path().join("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("kept"), "secret").unwrap();
     let links = [("absolute", outside.clone()), ("relative", PathBuf::from("../outside"))];
@@ -78,7 +80,8 @@ async fn a_symbolic_link_that_leads_out_of_the_root_is_not_followed() {
 #[tokio::test]
 async fn what_was_read_before_it_became_a_link_that_leads_out_is_not_read_through_it() {
     let (folder, filesystem) = filesystem();
-    let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
+    let root = folder.path().join("root");
+    let outside = folder.path().join("outside");
     filesystem.put(&key("a"), Bytes::from_static(b"mine"), Durability::Lazy).await.unwrap();
     assert_eq!(filesystem.size(&key("a")).await.unwrap(), Some(4));
     fs::write(&outside, "theirs").unwrap();
@@ -119,7 +122,7 @@ async fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
 #[tokio::test]
 async fn a_failed_put_leaves_nothing_behind() {
     let (folder, filesystem) = filesystem();
-    // A folder in the object's place makes the rename fail, whoever runs the test.
+    // A folder in the object's place makes the rename fail, for every user.
     fs::create_dir_all(folder.path().join("root/a/taken/full")).unwrap();
     let bytes = Bytes::from_static(b"x");
     assert!(filesystem.put(&key("a/taken"), bytes, Durability::Synced).await.is_err());
