@@ -307,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_leads_elsewhere_is_unsafe() {
+    fn key_that_leads_elsewhere_is_unsafe() {
         for path in ["", "/a", "a/", "a//b", "a/../b", "..", "./a", "a\0b"] {
             assert!(!Key::new(path.to_owned()).is_safe(), "{path:?}");
         }

@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_colon_ends_the_name() {
+    fn first_colon_ends_the_name() {
         let expected = Some(("a".to_owned(), "b:c".to_owned()));
         assert_eq!(parse(&basic("a:b:c")), expected);
         assert_eq!(parse(&basic("a:b:c").replace("Basic", "bAsIc  ")), expected);
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_header_has_no_credentials() {
+    fn malformed_header_has_no_credentials() {
         for value in [
             "",
             "Basic",

@@ -63,7 +63,7 @@ mod tests {
     use crate::oci::Algorithm;
 
     #[test]
-    fn an_entity_tag_matches_in_every_form_that_clients_send() {
+    fn entity_tag_matches_in_every_form_that_clients_send() {
         let digest = Digest::of(Algorithm::Sha256, b"");
         let other = Digest::of(Algorithm::Sha256, b"x");
         for header in [

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_download_is_cut_as_rfc_9110_says() {
+    fn download_is_cut_as_rfc_9110_says() {
         for (header, expected) in [
             ("bytes=0-0", Requested::Part(0..1)),
             ("bytes=2-4", Requested::Part(2..5)),
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_says_where_it_begins_and_ends() {
+    fn chunk_says_where_it_begins_and_ends() {
         for header in [
             "5-9",
             "5-9/10",
@@ -269,7 +269,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_part_lies_within_the_content(header in "(bytes=)?[0-9,-]{0,24}", size in 0_u64..1000) {
+        fn part_lies_within_the_content(header in "(bytes=)?[0-9,-]{0,24}", size in 0_u64..1000) {
             let parts = match requested(&header, size) {
                 Requested::Part(part) => vec![part],
                 Requested::Parts(parts) => parts,

@@ -15,20 +15,20 @@ mod fences;
 mod staging;
 
 pub(super) async fn all(storage: &dyn Storage, other: &dyn Storage) {
-    what_is_absent_is_none(storage).await;
-    what_was_put_is_read_and_replaced(storage).await;
-    an_object_is_read_in_ranges(storage).await;
-    an_open_object_outlives_its_deletion(storage).await;
-    what_is_relocated_is_at_its_new_key(storage).await;
+    absent_object_is_none(storage).await;
+    object_that_was_put_is_read_and_replaced(storage).await;
+    object_is_read_in_ranges(storage).await;
+    open_object_outlives_its_deletion(storage).await;
+    relocated_object_is_at_its_new_key(storage).await;
     staging::all(storage).await;
     lists_are_sorted_and_paged(storage).await;
     holders_are_those_that_hold(storage).await;
     deletion_reaches_what_it_names(storage).await;
     some_are_deleted_and_others_stay(storage).await;
-    what_is_discarded_is_gone(storage).await;
+    discarded_object_is_gone(storage).await;
     pruning_upward_takes_no_object(storage).await;
     times_go_on(storage).await;
-    a_survey_sees_what_is_there(storage).await;
+    survey_sees_every_object(storage).await;
     fences::all(storage, other).await;
     unsafe_keys_are_refused(storage).await;
 }
@@ -51,7 +51,7 @@ async fn read(storage: &dyn Storage, path: &str) -> Option<Bytes> {
     storage.read(&key(path), 1 << 20).await.unwrap()
 }
 
-async fn what_is_absent_is_none(storage: &dyn Storage) {
+async fn absent_object_is_none(storage: &dyn Storage) {
     let closed = closed(storage).await;
     put(storage, "absent/file", b"").await;
     for path in ["nothing", "nothing/below", "absent", "absent/file/below"] {
@@ -65,7 +65,7 @@ async fn what_is_absent_is_none(storage: &dyn Storage) {
     assert!(storage.relocate(&key("nothing"), &key("something")).await.is_err());
 }
 
-async fn what_was_put_is_read_and_replaced(storage: &dyn Storage) {
+async fn object_that_was_put_is_read_and_replaced(storage: &dyn Storage) {
     put(storage, "put/a/b", b"one").await;
     assert_eq!(read(storage, "put/a/b").await.unwrap(), "one");
     put(storage, "put/a/b", b"three").await;
@@ -78,7 +78,7 @@ async fn what_was_put_is_read_and_replaced(storage: &dyn Storage) {
     assert_eq!(storage.list(&key("put/a"), None, 9).await.unwrap().len(), 1, "nothing beside it");
 }
 
-async fn an_object_is_read_in_ranges(storage: &dyn Storage) {
+async fn object_is_read_in_ranges(storage: &dyn Storage) {
     let bytes: Bytes = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
     storage.put(&key("ranges"), bytes.clone(), Durability::Lazy).await.unwrap();
     let length = bytes.len() as u64;
@@ -91,7 +91,7 @@ async fn an_object_is_read_in_ranges(storage: &dyn Storage) {
     }
 }
 
-async fn an_open_object_outlives_its_deletion(storage: &dyn Storage) {
+async fn open_object_outlives_its_deletion(storage: &dyn Storage) {
     let closed = closed(storage).await;
     put(storage, "deleted", b"still here").await;
     let object = storage.open(&key("deleted")).await.unwrap().unwrap();
@@ -100,7 +100,7 @@ async fn an_open_object_outlives_its_deletion(storage: &dyn Storage) {
     assert_eq!(pieces.concat(), b"still here");
 }
 
-async fn what_is_relocated_is_at_its_new_key(storage: &dyn Storage) {
+async fn relocated_object_is_at_its_new_key(storage: &dyn Storage) {
     put(storage, "promote/from", b"new").await;
     put(storage, "promote/to/data", b"old").await;
     storage.relocate(&key("promote/from"), &key("promote/to/data")).await.unwrap();
@@ -189,7 +189,7 @@ async fn some_are_deleted_and_others_stay(storage: &dyn Storage) {
     assert_eq!(left, ["ab", "b"]);
 }
 
-async fn what_is_discarded_is_gone(storage: &dyn Storage) {
+async fn discarded_object_is_gone(storage: &dyn Storage) {
     let closed = closed(storage).await;
     put(storage, "discarded/a/b", b"").await;
     put(storage, "discarded-not/a", b"").await;
@@ -249,7 +249,7 @@ async fn times_go_on(storage: &dyn Storage) {
     assert_eq!(storage.modified(&key("times")).await.unwrap(), None, "not an object");
 }
 
-async fn a_survey_sees_what_is_there(storage: &dyn Storage) {
+async fn survey_sees_every_object(storage: &dyn Storage) {
     for path in ["survey/a/link", "survey/b/other", "survey/link", "survey/c/link/below"] {
         put(storage, path, b"123").await;
     }

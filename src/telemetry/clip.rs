@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_text_ends_in_its_length() {
+    fn truncated_text_ends_in_its_length() {
         assert_eq!(text("short", 64), "short");
         assert_eq!(text(&"x".repeat(64), 64), "x".repeat(64));
         assert_eq!(text(&"x".repeat(65), 64), format!("{}...[65]", "x".repeat(52)));
@@ -112,7 +112,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_truncated_text_is_a_beginning_within_the_limit(
+        fn truncated_text_is_a_beginning_within_the_limit(
             given in "(\\PC|\\p{Cc}|[\"\\\\\u{80}-\u{9f}\u{202e}\u{e0041}é漢]){0,80}",
             limit in 12_usize..300,
         ) {

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_counts_in_the_bucket_of_the_least_bound_that_is_not_less() {
+    fn value_counts_in_the_bucket_of_the_least_bound_that_is_not_less() {
         let histogram = Histogram::new(&[10, 20]);
         assert_eq!(histogram.snapshot(BYTES), None);
         for number in [0, 10, 11, 20, 21, 1000] {

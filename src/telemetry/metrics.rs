@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_family_has_its_own_name_and_a_line_for_each_of_its_labels() {
+    fn family_has_its_own_name_and_a_line_for_each_of_its_labels() {
         let mut metrics = Metrics::default();
         let labels = |kind: &str| vec![("type", kind.to_owned()), ("of", "a\"b".to_owned())];
         let numbers = move || vec![(labels("x"), 1), (labels("y"), 2)];
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_metric_has_no_line() {
+    fn absent_metric_has_no_line() {
         let mut metrics = Metrics::default();
         metrics.number("none_seconds", "Not there", Kind::Gauge, || None);
         metrics.number("left_seconds", "Left", Kind::Gauge, || Some(-1.5));
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scrape_reads_the_present_numbers() {
+    fn scrape_reads_the_present_numbers() {
         use std::sync::{
             Arc,
             atomic::{AtomicU64, Ordering},

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_system_reports_this_process() {
+    fn system_reports_this_process() {
         let mut metrics = Metrics::default();
         register(&mut metrics, UNIX_EPOCH + Duration::from_millis(1500));
         let text = metrics.text();

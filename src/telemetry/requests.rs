@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_method_or_status_counts_as_other() {
+    fn unknown_method_or_status_counts_as_other() {
         for (index, (handler, _)) in HANDLERS.into_iter().enumerate() {
             assert_eq!(handler as usize, index);
         }

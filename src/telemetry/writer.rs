@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_output_delays_no_caller_and_dropped_lines_are_counted() {
+    fn blocked_output_delays_no_caller_and_dropped_lines_are_counted() {
         let (open, gate) = mpsc::channel();
         let lines = Lines::default();
         let written = Arc::default();
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_output_does_not_keep_the_writer_from_ending() {
+    fn blocked_output_does_not_keep_the_writer_from_ending() {
         let (_never, gate) = mpsc::channel();
         let lines = Lines::default();
         let writer = lines.write_to(Gated(gate, Arc::default()), |_| {}).unwrap();

@@ -119,7 +119,7 @@ fn shown(who: &str, answer: &Response) -> String {
 }
 
 #[tokio::test]
-async fn the_page_leads_from_the_pair_to_portcullis_and_back() {
+async fn page_leads_from_the_pair_to_portcullis_and_back() {
     if !all_is_there("bothways: migration") {
         return;
     }
@@ -150,7 +150,7 @@ async fn the_page_leads_from_the_pair_to_portcullis_and_back() {
 }
 
 #[tokio::test]
-async fn the_compose_file_takes_the_place_of_a_pair_in_containers() {
+async fn compose_file_takes_the_place_of_a_pair_in_containers() {
     if !all_is_there("bothways: migration of containers") {
         return;
     }

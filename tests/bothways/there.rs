@@ -14,7 +14,7 @@ use crate::{
 const NOBODYS: &str = "00000000-0000-4000-8000-000000000000";
 
 #[tokio::test]
-async fn a_tree_of_registry_2_is_served_as_it_is() {
+async fn tree_of_registry_2_is_served_as_it_is() {
     if !registry2_is_there("bothways: there") {
         return;
     }

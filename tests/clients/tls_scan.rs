@@ -59,7 +59,7 @@ fn with_a_minimum_of_tls_1_3_nothing_else_is_spoken() {
 }
 
 #[test]
-fn an_rsa_certificate_gets_no_weaker_ciphers_than_an_ecdsa_one() {
+fn rsa_certificate_gets_no_weaker_ciphers_than_an_ecdsa_one() {
     let Some(server) = scanned_by("sslscan", "tls1.2", rsa_behind_an_intermediate) else { return };
 
     let scan = sslscan(&server);
@@ -124,7 +124,7 @@ fn sessions_are_resumed_without_early_data() {
 }
 
 #[test]
-fn a_client_that_wants_to_renegotiate_is_refused() {
+fn client_that_wants_to_renegotiate_is_refused() {
     let Some(server) = scanned_by("openssl", "tls1.2", |_, _| ()) else { return };
 
     let mut openssl = s_client(&server, &["-tls1_2"]);

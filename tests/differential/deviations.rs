@@ -609,7 +609,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_anything_and_nothing_else_does() {
+    fn star_stands_for_anything_and_no_other_character_does() {
         for (pattern, text) in
             [("", ""), ("*", ""), ("*", "ab"), ("a*", "a"), ("*b", "ab"), ("a*c*e", "abcde")]
         {

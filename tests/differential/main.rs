@@ -44,7 +44,7 @@ async fn every_answer_that_differs_from_registry_2_has_a_reason() {
 }
 
 #[test]
-fn the_script_is_long_and_names_each_step_once() {
+fn script_is_long_and_names_each_step_once() {
     let steps = script::all();
     let names: BTreeSet<&str> = steps.iter().map(|step| step.name.as_str()).collect();
     assert_eq!(names.len(), steps.len(), "two steps have one name");

@@ -169,7 +169,7 @@ fn each_request_has_its_endpoint_and_the_rights_it_needs() {
 }
 
 #[test]
-fn a_repository_may_be_called_what_the_endpoints_are_called() {
+fn repository_may_be_called_what_the_endpoints_are_called() {
     for repository in
         ["blobs", "tags/list", "blobs/uploads", "manifests", "v2/referrers", "uploads"]
     {
@@ -196,7 +196,7 @@ fn a_repository_may_be_called_what_the_endpoints_are_called() {
 /// A path that ends in a slash names a repository, unless uploads begin there. Without the slash, the
 /// path must not be that of another endpoint.
 #[test]
-fn a_repository_is_deleted_by_its_name() {
+fn repository_is_deleted_by_its_name() {
     for (target, expected) in [
         ("/v2/a/", Some("a")),
         ("/v2/team/app", Some("team/app")),
@@ -241,7 +241,7 @@ fn a_repository_is_deleted_by_its_name() {
 }
 
 #[test]
-fn a_mount_that_makes_no_sense_becomes_an_upload() {
+fn mount_that_makes_no_sense_becomes_an_upload() {
     for query in ["mount=x&from=b", &format!("mount={DIGEST}&from=B"), "mount=", "from=b"] {
         let target = format!("/v2/a/blobs/uploads/?{query}");
         assert!(matches!(parse("POST", &target), Ok(Endpoint::StartUpload { .. })), "{query}");
@@ -249,7 +249,7 @@ fn a_mount_that_makes_no_sense_becomes_an_upload() {
 }
 
 #[test]
-fn a_bad_request_gets_the_status_of_its_fault() {
+fn bad_request_gets_the_status_of_its_fault() {
     use axum::http::StatusCode;
     let id = crate::http::RequestId::new();
     for (method, target, status) in [

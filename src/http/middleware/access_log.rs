@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_is_counted_when_its_response_is_sent() {
+    async fn request_is_counted_when_its_response_is_sent() {
         let log = log();
         let inner = service_fn(async |call: Call| {
             assert_eq!(to_bytes(call.body, 100).await.unwrap(), "four");
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_disconnects_counts_as_499() {
+    fn client_that_disconnects_counts_as_499() {
         let log = log();
         let requests = Arc::clone(&log.requests);
         let inner = service_fn(move |call: Call| {

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_with_the_password_is_authenticated_and_bcrypt_runs_once() {
+    async fn call_with_the_password_is_authenticated_and_bcrypt_runs_once() {
         let gate = gate();
         let mut service = layer(&gate).layer(service_fn(echo));
         let right = basic("ann:secret");
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_open_gate_authenticates_every_caller_as_anonymous() {
+    async fn open_gate_authenticates_every_caller_as_anonymous() {
         let gate = Arc::new(Gate::open(EverythingAllowed));
         let service = layer(&gate).layer(service_fn(echo));
         let passed = service.oneshot(call("GET", "/v2/", &[])).await.unwrap();

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_permitted_call_passes_with_its_endpoint() {
+    async fn permitted_call_passes_with_its_endpoint() {
         let gate = Arc::new(Gate::open(EverythingAllowed));
         let authorisation = Arc::new(Authorisation::new(Arc::clone(&gate), Arc::default(), false));
         let service = ServiceBuilder::new()
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_without_an_endpoint_or_a_permit_does_not_pass() {
+    async fn call_without_an_endpoint_or_a_permit_does_not_pass() {
         let open = || Gate::open(EverythingAllowed);
         let upload = "/v2/a/blobs/uploads/";
         assert!(matches!(answered(open(), false, "GET", "/v2/a/b").await, Err(Error::NotFound)));

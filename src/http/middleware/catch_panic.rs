@@ -72,7 +72,7 @@ mod tests {
     use crate::http::middleware::testing::call;
 
     #[tokio::test]
-    async fn a_panic_of_the_call_and_one_of_its_future_are_errors() {
+    async fn panic_of_the_call_and_one_of_its_future_are_errors() {
         let inner = service_fn(|call: Call| -> BoxFuture<'static, Result<u8, Error>> {
             match call.head.uri.path() {
                 "/at-once" => panic!("at once"),

@@ -48,7 +48,7 @@ mod tests {
     use crate::http::middleware::testing::{PEER, call, echo};
 
     #[tokio::test]
-    async fn the_address_is_the_peers_unless_a_trusted_proxy_forwards_another() {
+    async fn address_is_the_peers_unless_a_trusted_proxy_forwards_another() {
         for (trusted, address) in
             [("192.0.2.1/32", PEER.ip()), ("127.0.0.0/8", [10, 1, 2, 3].into())]
         {

@@ -78,7 +78,7 @@ mod tests {
     use crate::http::middleware::testing::{call, echo};
 
     #[tokio::test]
-    async fn a_write_of_another_sites_page_passes_only_where_its_origin_is_allowed() {
+    async fn write_of_another_sites_page_passes_only_where_its_origin_is_allowed() {
         let site = |site| ("sec-fetch-site", site);
         let origin = ("origin", "https://a.example");
         for (method, headers, allowed, passes) in [

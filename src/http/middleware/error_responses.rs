@@ -67,7 +67,7 @@ mod tests {
     use crate::http::middleware::testing::call;
 
     #[tokio::test]
-    async fn an_error_becomes_its_response_and_a_response_stays() {
+    async fn error_becomes_its_response_and_a_response_stays() {
         let inner = service_fn(async |call: Call| match call.head.uri.path() {
             "/fails" => Err(Error::NotFound),
             "/panics" => Err(Error::Panicked),

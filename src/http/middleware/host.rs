@@ -43,7 +43,7 @@ mod tests {
     use crate::http::middleware::testing::{call, echo};
 
     #[tokio::test]
-    async fn a_request_passes_with_one_host_only() {
+    async fn request_passes_with_one_host_only() {
         for (hosts, passes) in [
             (&[("host", "a.example:5000")][..], true),
             (&[("host", "")], true),

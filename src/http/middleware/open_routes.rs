@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ping_says_that_the_registry_stands_alone() {
+    async fn ping_says_that_the_registry_stands_alone() {
         let response = answered("GET", "/v1/_ping", "").await.unwrap();
         assert_eq!(response.headers()["x-docker-registry-standalone"], "true");
         assert_eq!(response.headers()["cache-control"], "no-cache");

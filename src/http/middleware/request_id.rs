@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_response_has_the_id_that_the_inner_service_got() {
+    async fn response_has_the_id_that_the_inner_service_got() {
         let inner = service_fn(async |identified: Identified<()>| {
             Ok::<_, Infallible>(Response::new(identified.id))
         });

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_names_a_malformed_header() {
+    fn error_names_a_malformed_header() {
         let mut options = Options::default();
         options.headers.insert("no header".to_owned(), vec![]);
         assert!(

@@ -29,7 +29,7 @@ fn client(lines: &[(&'static str, &str)]) -> String {
 }
 
 #[test]
-fn an_address_has_many_forms() {
+fn address_has_many_forms() {
     for (text, expected) in [
         ("198.51.100.5", CLIENT),
         ("198.51.100.5:4321", CLIENT),
@@ -68,7 +68,7 @@ fn an_address_has_many_forms() {
 }
 
 #[test]
-fn the_client_is_the_first_address_from_the_peer_that_is_not_a_trusted_proxys() {
+fn client_is_the_first_address_from_the_peer_that_is_not_a_trusted_proxys() {
     for list in [
         "198.51.100.5",
         "192.0.2.66, 198.51.100.5",
@@ -173,7 +173,7 @@ fn each_peer_is_reported_once_up_to_a_limit() {
 }
 
 #[test]
-fn a_proxy_is_displayed_as_an_item_of_a_list_in_yaml() {
+fn proxy_is_displayed_as_an_item_of_a_list_in_yaml() {
     let all = ["10.0.0.0/8", "2001:db8::/32", "unix"];
     let texts = all.map(|proxy| proxy.parse::<Proxy>().unwrap().to_string());
     assert_eq!(texts, ["10.0.0.0/8", "'2001:db8::/32'", "unix"]);
@@ -260,7 +260,7 @@ fn pass_on(mut headers: HeaderMap, from: &str, writes: Writes) -> HeaderMap {
 
 proptest! {
     #[test]
-    fn a_client_behind_trusted_proxies_is_itself_or_a_proxy(
+    fn client_behind_trusted_proxies_is_itself_or_a_proxy(
         sent in prop::collection::vec((prop::sample::select(vec![
             "x-forwarded-for", "x-real-ip", "forwarded", "x-forwarded-host", "x-forwarded-proto",
         ]), header()), 0..6),

@@ -120,7 +120,7 @@ async fn nothing_goes_from_a_repository_with_a_manifest_that_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn what_an_odd_manifest_names_stays_and_the_rest_goes() {
+async fn content_that_an_odd_manifest_names_stays_and_the_rest_goes() {
     let named = |bytes: &[u8]| {
         let digest = Digest::of(Algorithm::Sha256, bytes);
         json!({ "mediaType": "x", "digest": digest, "size": 1 }).to_string()
@@ -175,7 +175,7 @@ async fn what_an_odd_manifest_names_stays_and_the_rest_goes() {
 }
 
 #[tokio::test]
-async fn a_list_of_nothing_is_read_and_needs_nothing() {
+async fn list_of_nothing_is_read_and_needs_nothing() {
     let kind = "application/vnd.oci.image.index.v1+json";
     for nothing in [
         json!({ "schemaVersion": 2, "mediaType": kind }),
@@ -201,7 +201,7 @@ async fn link_as(objects: &Objects, algorithm: &str, hex: &str, target: &Digest)
 }
 
 #[tokio::test]
-async fn the_link_by_sha256_stays_as_long_as_one_by_sha512_leads_to_it() {
+async fn link_by_sha256_stays_as_long_as_one_by_sha512_leads_to_it() {
     let objects = Objects::default();
     let process = process(&objects, HOUR);
     let (config, layer) = (process.blob(APP, b"{}").await, process.blob(APP, b"layer").await);
@@ -292,7 +292,7 @@ async fn of_a_repository_all_stays_while_a_link_by_an_unknown_algorithm_is_not_u
 }
 
 #[tokio::test]
-async fn an_index_of_blobs_is_taken_and_kept_whole() {
+async fn index_of_blobs_is_taken_and_kept_whole() {
     let objects = Objects::default();
     let process = process(&objects, HOUR);
     let mut blobs = Vec::new();

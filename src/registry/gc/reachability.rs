@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_a_subject_and_a_referrer_keep_each_other() {
+    fn index_a_subject_and_a_referrer_keep_each_other() {
         // 0 an index of 1 and 2; 3 is about 1; 4 is about 3; 5 is alone; 6 is about something else.
         let all = revisions(&[
             (&[1, 2], None),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_young_or_cannot_be_read_counts_for_what_it_is() {
+    fn manifest_that_is_young_or_unreadable_counts_as_a_root() {
         let mut all = revisions(&[(&[1], None), (&[], None), (&[], None)]);
         all[0].young = true;
         assert_eq!(gone(&all, Roots::Tagged(&digests(&[]))), [2]);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_released_goes_with_what_is_there_for_it_alone() {
+    fn released_manifest_goes_with_the_content_that_it_alone_references() {
         // 0 and 1 are indexes that share 3; 2 is 0's own; 4 is about 0; 5 is untagged.
         let all = revisions(&[
             (&[2, 3], None),

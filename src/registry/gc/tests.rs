@@ -201,7 +201,7 @@ pub(super) fn about(subject: &Digest, config: &Digest, layer: &Digest) -> serde_
 }
 
 #[tokio::test]
-async fn what_no_manifest_needs_goes_and_what_one_needs_stays() {
+async fn blob_that_no_manifest_references_goes_and_a_referenced_one_stays() {
     let objects = Objects::default();
     let process = process(&objects, Duration::ZERO);
     process.image("team/app", Some("1"), b"kept").await;
@@ -232,7 +232,7 @@ impl GcObserver for Brief {
 }
 
 #[tokio::test]
-async fn one_that_shall_end_takes_no_bytes() {
+async fn collection_that_is_cancelled_removes_no_bytes() {
     let objects = Objects::default();
     let process = process(&objects, Duration::ZERO);
     for repository in ["a", "b"] {
@@ -246,7 +246,7 @@ async fn one_that_shall_end_takes_no_bytes() {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_what_would_go_and_takes_nothing() {
+async fn dry_run_lists_what_a_collection_would_remove_and_removes_nothing() {
     let objects = Objects::default();
     let process = process(&objects, Duration::ZERO);
     process.image("app", Some("1"), b"old").await;
@@ -264,7 +264,7 @@ async fn a_dry_run_says_what_would_go_and_takes_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_younger_than_the_grace_stays() {
+async fn content_younger_than_the_grace_period_stays() {
     let objects = Objects::default();
     let process = process(&objects, HOUR);
     process.blob("app", b"layer").await;
@@ -279,7 +279,7 @@ async fn what_is_younger_than_the_grace_stays() {
 }
 
 #[tokio::test]
-async fn the_grace_of_an_untagged_manifest_begins_when_it_loses_its_tag() {
+async fn grace_of_an_untagged_manifest_begins_when_it_loses_its_tag() {
     let objects = Objects::default();
     let process = process(&objects, HOUR);
     let first = process.image("app", Some("1"), b"first").await;
@@ -301,7 +301,7 @@ async fn the_grace_of_an_untagged_manifest_begins_when_it_loses_its_tag() {
 }
 
 #[tokio::test]
-async fn who_was_told_that_a_blob_is_there_finds_it_for_as_long_as_the_grace() {
+async fn client_that_was_told_of_a_blob_finds_it_for_the_grace_period() {
     let objects = Objects::default();
     let (server, collector) = (process(&objects, HOUR), process(&objects, HOUR));
     let (config, layer) = (server.blob("app", b"{}").await, server.blob("app", b"layer").await);
@@ -319,7 +319,7 @@ async fn who_was_told_that_a_blob_is_there_finds_it_for_as_long_as_the_grace() {
 }
 
 #[tokio::test]
-async fn who_was_told_just_before_the_promise_ran_out_is_told_again() {
+async fn client_that_asks_just_before_its_lease_expires_is_told_again() {
     let objects = Objects::default();
     let collector = process(&objects, HOUR);
     let layer = collector.blob("app", b"layer").await;
@@ -335,7 +335,7 @@ async fn who_was_told_just_before_the_promise_ran_out_is_told_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_promised_long_ago_can_be_deleted() {
+async fn content_of_an_expired_lease_can_be_deleted() {
     let objects = Objects::default();
     let process = process(&objects, HOUR);
     let image = process.image("app", Some("1"), b"layer").await;
@@ -357,7 +357,7 @@ async fn what_was_promised_long_ago_can_be_deleted() {
 }
 
 #[tokio::test]
-async fn a_long_push_keeps_its_first_layers() {
+async fn long_push_keeps_its_first_layers() {
     let objects = Objects::default();
     let process = process(&objects, HOUR);
     process.blob("app", b"first").await;
@@ -419,7 +419,7 @@ async fn of_what_cannot_be_read_all_stays() {
 }
 
 #[tokio::test]
-async fn what_has_lost_its_last_tag_goes_with_what_is_there_for_it_alone() {
+async fn manifest_that_lost_its_last_tag_goes_with_the_content_that_it_alone_references() {
     let objects = Objects::default();
     let process = process(&objects, HOUR);
     let shared = process.image("app", None, b"shared").await;

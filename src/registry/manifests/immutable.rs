@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn one_of_two_first_pushes_in_two_processes_succeeds() {
+    async fn first_push_succeeds_in_one_of_two_processes() {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let process = || {
             let rootdirectory = folder.path().to_owned();

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_agreed_on_one_version_and_speaks_the_other_is_refused() {
+    async fn client_that_agreed_on_one_version_and_speaks_the_other_is_refused() {
         let request = b"GET / HTTP/1.1\r\n\r\n";
         for (version, bytes, is_served) in [
             (Version::Http2, PREFACE, true),
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_version_is_told_by_the_first_bytes_and_no_byte_is_lost() {
+    async fn version_is_told_by_the_first_bytes_and_no_byte_is_lost() {
         let preface = std::str::from_utf8(PREFACE).unwrap();
         for (said, is_http2) in [
             (preface.to_owned(), true),

@@ -9,14 +9,14 @@ pub(super) async fn all(storage: &dyn Storage, other: &dyn Storage) {
     let here = Processes { relies: storage, removes: storage };
     let apart = Processes { relies: storage, removes: other };
     for processes in [here, apart] {
-        what_is_not_closed_is_valid(processes).await;
+        entry_into_an_open_fence_is_valid(processes).await;
         nothing_validates_that_was_closed_meanwhile(processes).await;
         nothing_enters_while_it_is_closed(processes).await;
-        one_closes_at_a_time(processes).await;
-        a_sweep_knows_what_is_relied_on(processes).await;
-        a_run_knows_what_was_relied_on_when_it_began(processes).await;
-        a_run_knows_nothing_of_the_run_before(processes).await;
-        a_run_that_ends_leaves_another_what_it_knows(processes).await;
+        fence_is_closed_by_one_process_at_a_time(processes).await;
+        sweep_knows_the_bytes_that_are_relied_on(processes).await;
+        run_knows_the_bytes_that_were_relied_on_when_it_began(processes).await;
+        run_knows_nothing_of_the_run_before(processes).await;
+        run_that_ends_leaves_another_run_its_knowledge(processes).await;
         nothing_validates_that_was_swept_meanwhile(processes).await;
     }
 }
@@ -42,7 +42,7 @@ fn reliance(at: usize) -> Reliance {
     Reliance { repository: Some(repository(at)), bytes: Some(bytes(at)) }
 }
 
-async fn what_is_not_closed_is_valid(processes: Processes<'_>) {
+async fn entry_into_an_open_fence_is_valid(processes: Processes<'_>) {
     let Processes { relies, removes } = processes;
     let mut first = relies.fences().enter(reliance(1)).await.unwrap();
     let mut second = removes.fences().enter(reliance(1)).await.unwrap();
@@ -100,7 +100,7 @@ async fn nothing_enters_while_it_is_closed(processes: Processes<'_>) {
     }
 }
 
-async fn one_closes_at_a_time(processes: Processes<'_>) {
+async fn fence_is_closed_by_one_process_at_a_time(processes: Processes<'_>) {
     let Processes { relies, removes } = processes;
     let closed = removes.fences().close(repository(5)).await.unwrap();
     let mut other = relies.fences().close(repository(5));
@@ -109,7 +109,7 @@ async fn one_closes_at_a_time(processes: Processes<'_>) {
     drop(other.await.unwrap());
 }
 
-async fn a_sweep_knows_what_is_relied_on(processes: Processes<'_>) {
+async fn sweep_knows_the_bytes_that_are_relied_on(processes: Processes<'_>) {
     let Processes { relies, removes } = processes;
     for number in [6, 7] {
         put(relies, bytes(number).key.as_str(), b"old").await;
@@ -137,7 +137,7 @@ async fn keeps(storage: &dyn Storage, run: &dyn Run, number: usize) -> bool {
     keeps
 }
 
-async fn a_run_knows_what_was_relied_on_when_it_began(processes: Processes<'_>) {
+async fn run_knows_the_bytes_that_were_relied_on_when_it_began(processes: Processes<'_>) {
     let Processes { relies, removes } = processes;
     put(relies, bytes(9).key.as_str(), b"old").await;
     let mut entered = relies.fences().enter(reliance(9)).await.unwrap();
@@ -162,7 +162,7 @@ async fn a_run_knows_what_was_relied_on_when_it_began(processes: Processes<'_>) 
     }
 }
 
-async fn a_run_knows_nothing_of_the_run_before(processes: Processes<'_>) {
+async fn run_knows_nothing_of_the_run_before(processes: Processes<'_>) {
     let Processes { relies, removes } = processes;
     put(relies, bytes(10).key.as_str(), b"old").await;
     let first = removes.fences().begin_run().await.unwrap();
@@ -178,7 +178,7 @@ async fn a_run_knows_nothing_of_the_run_before(processes: Processes<'_>) {
     second.end().await.unwrap();
 }
 
-async fn a_run_that_ends_leaves_another_what_it_knows(processes: Processes<'_>) {
+async fn run_that_ends_leaves_another_run_its_knowledge(processes: Processes<'_>) {
     let Processes { relies, removes } = processes;
     put(relies, bytes(11).key.as_str(), b"old").await;
     // More than the steps in which a file system counts time.

@@ -3,12 +3,12 @@
 use super::*;
 
 pub(super) async fn all(storage: &dyn Storage) {
-    what_was_not_begun_is_not_there(storage).await;
+    staged_bytes_that_were_not_begun_are_absent(storage).await;
     bytes_go_on_where_they_ended(storage).await;
     notes_are_kept_until_they_are_deleted(storage).await;
-    a_commit_names_the_bytes_and_replaces(storage).await;
-    what_has_gone_neither_rests_nor_commits(storage).await;
-    what_is_staged_is_listed(storage).await;
+    commit_names_the_bytes_and_replaces(storage).await;
+    staged_bytes_that_have_gone_neither_rest_nor_commit(storage).await;
+    staged_bytes_are_listed(storage).await;
 }
 
 fn note(name: &'static str, text: &'static [u8]) -> Note {
@@ -24,7 +24,7 @@ async fn resume(storage: &dyn Storage, at: &Key) -> Box<dyn Staged> {
     storage.staging().resume(at).await.unwrap().unwrap()
 }
 
-async fn what_was_not_begun_is_not_there(storage: &dyn Storage) {
+async fn staged_bytes_that_were_not_begun_are_absent(storage: &dyn Storage) {
     let staging = storage.staging();
     let at = key("staged/nothing");
     assert_eq!(staging.length(&at).await.unwrap(), None);
@@ -85,7 +85,7 @@ async fn notes_are_kept_until_they_are_deleted(storage: &dyn Storage) {
     assert_eq!(staging.note(&at, STARTED_AT, 9).await.unwrap().unwrap(), "now");
 }
 
-async fn a_commit_names_the_bytes_and_replaces(storage: &dyn Storage) {
+async fn commit_names_the_bytes_and_replaces(storage: &dyn Storage) {
     let staging = storage.staging();
     put(storage, "committed/data", b"old").await;
     let old = storage.open(&key("committed/data")).await.unwrap().unwrap();
@@ -103,7 +103,7 @@ async fn a_commit_names_the_bytes_and_replaces(storage: &dyn Storage) {
     assert_eq!(pieces.concat(), b"old", "a reader reads on");
 }
 
-async fn what_has_gone_neither_rests_nor_commits(storage: &dyn Storage) {
+async fn staged_bytes_that_have_gone_neither_rest_nor_commit(storage: &dyn Storage) {
     put(storage, "aborted/data", b"old").await;
     for durability in [Durability::Synced, Durability::Lazy] {
         let at = begin(storage, "staged/gone/1").await;
@@ -118,7 +118,7 @@ async fn what_has_gone_neither_rests_nor_commits(storage: &dyn Storage) {
     assert_eq!(read(storage, "aborted/data").await.unwrap(), "old");
 }
 
-async fn what_is_staged_is_listed(storage: &dyn Storage) {
+async fn staged_bytes_are_listed(storage: &dyn Storage) {
     for at in ["listed/b", "listed/a", "listed/c", "other/d"] {
         begin(storage, at).await;
     }

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_a_large_folder_is_that_of_a_small_one() {
+    fn page_of_a_large_folder_is_that_of_a_small_one() {
         let folder = tempfile::tempdir().unwrap();
         for n in 0..300 {
             fs::write(folder.path().join(format!("{n:03}")), "").unwrap();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_never_what_another_process_has_changed() {
+    fn cached_listing_is_never_one_that_another_process_has_changed() {
         let folder = tempfile::tempdir().unwrap();
         let listings = Listings::new();
         let key = Key::new("a".to_owned());

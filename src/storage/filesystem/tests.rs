@@ -53,7 +53,7 @@ async fn refusals(filesystem: &Filesystem, path: &str) -> Vec<(&'static str, boo
 }
 
 #[tokio::test]
-async fn a_symbolic_link_that_leads_out_of_the_root_is_not_followed() {
+async fn symbolic_link_that_leads_out_of_the_root_is_not_followed() {
     let (folder, filesystem) = filesystem();
     let root = folder.path().join("root");
     let outside = folder.path().join("outside");
@@ -78,7 +78,7 @@ async fn a_symbolic_link_that_leads_out_of_the_root_is_not_followed() {
 }
 
 #[tokio::test]
-async fn what_was_read_before_it_became_a_link_that_leads_out_is_not_read_through_it() {
+async fn file_replaced_by_a_link_that_leads_out_is_not_read_through_it() {
     let (folder, filesystem) = filesystem();
     let root = folder.path().join("root");
     let outside = folder.path().join("outside");
@@ -92,7 +92,7 @@ async fn what_was_read_before_it_became_a_link_that_leads_out_is_not_read_throug
 }
 
 #[tokio::test]
-async fn a_symbolic_link_within_the_root_and_one_to_the_root_are_followed() {
+async fn symbolic_link_within_the_root_and_one_to_the_root_are_followed() {
     let (folder, filesystem) = filesystem();
     filesystem.put(&key("a/b"), Bytes::from_static(b"x"), Durability::Lazy).await.unwrap();
     std::os::unix::fs::symlink("a", folder.path().join("root/within")).unwrap();
@@ -104,7 +104,7 @@ async fn a_symbolic_link_within_the_root_and_one_to_the_root_are_followed() {
 }
 
 #[tokio::test]
-async fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+async fn pipe_in_the_place_of_a_file_is_not_waited_for() {
     let (folder, filesystem) = filesystem();
     let pipe = folder.path().join("root/pipe");
     rustix::fs::mknodat(
@@ -120,7 +120,7 @@ async fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_failed_put_leaves_nothing_behind() {
+async fn failed_put_leaves_nothing_behind() {
     let (folder, filesystem) = filesystem();
     // A folder in the object's place makes the rename fail, for every user.
     fs::create_dir_all(folder.path().join("root/a/taken/full")).unwrap();
@@ -130,7 +130,7 @@ async fn a_failed_put_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_root_that_vanished_is_an_error_and_is_not_made_again() {
+async fn root_that_vanished_is_an_error_and_is_not_made_again() {
     let (folder, filesystem) = filesystem();
     let put = async || filesystem.put(&key("a/b"), Bytes::new(), Durability::Synced).await;
     put().await.unwrap();
@@ -151,7 +151,7 @@ async fn folders_that_another_process_removed_are_made_again() {
 }
 
 #[tokio::test]
-async fn a_file_that_became_shorter_ends_in_an_error() {
+async fn file_that_became_shorter_ends_in_an_error() {
     use futures_util::TryStreamExt as _;
     let (folder, filesystem) = filesystem();
     filesystem.put(&key("a"), Bytes::from_static(b"long"), Durability::Lazy).await.unwrap();
@@ -177,7 +177,7 @@ async fn room_is_made_for_what_follows_and_given_back() {
 }
 
 #[tokio::test]
-async fn what_the_page_cache_has_lost_is_read_in_its_place() {
+async fn bytes_missing_from_the_page_cache_are_read_from_disk() {
     use futures_util::TryStreamExt as _;
     let (folder, filesystem) = filesystem();
     let bytes: Vec<u8> = (0..4_u32 << 20).map(|i| i.wrapping_mul(i).to_be_bytes()[1]).collect();
@@ -195,7 +195,7 @@ async fn what_the_page_cache_has_lost_is_read_in_its_place() {
 }
 
 #[tokio::test]
-async fn what_is_remembered_is_never_what_another_process_has_changed() {
+async fn cached_file_is_never_one_that_another_process_has_changed() {
     let (folder, filesystem) = filesystem();
     let path = folder.path().join("root/a");
     let read = async || filesystem.read(&key("a"), 100).await.unwrap();
@@ -281,7 +281,7 @@ async fn each_use_of_the_disk_is_an_operation_and_what_is_known_is_none() {
 }
 
 #[tokio::test]
-async fn what_failed_is_counted_by_what_was_in_the_way() {
+async fn failures_are_counted_by_their_cause() {
     use futures_util::TryStreamExt as _;
     let (folder, filesystem) = filesystem();
     let failed = || told(&filesystem, "portcullis_storage_errors_total{kind=");

@@ -28,7 +28,7 @@ fn time() -> jiff::Timestamp {
 }
 
 #[test]
-fn a_line_begins_with_registry_2s_and_has_further_fields() {
+fn line_begins_with_registry_2s_and_has_further_fields() {
     assert_eq!(
         line(Combined, &EXCHANGE, time()),
         "127.0.0.1 - ann [21/Nov/2026:20:14:20 +0000] \"GET /v2/app/manifests/latest \
@@ -70,7 +70,7 @@ fn no_text_of_a_client_ends_a_line_or_a_field() {
 }
 
 #[test]
-fn the_guide_names_every_field() {
+fn guide_names_every_field() {
     let guide = include_str!("../../../docs/LOGGING.md");
     let json: serde_json::Value = serde_json::from_str(&line(Json, &EXCHANGE, time())).unwrap();
     for (field, _) in json.as_object().unwrap() {
@@ -83,7 +83,7 @@ fn the_guide_names_every_field() {
 }
 
 #[test]
-fn a_long_field_is_truncated_between_escapes_and_ends_in_its_length() {
+fn long_field_is_truncated_between_escapes_and_ends_in_its_length() {
     let agent = [0xff; 3800];
     let uri = format!("/v2/app/tags/list?last={}", "x".repeat(5000));
     let referer = "r".repeat(300);
@@ -117,7 +117,7 @@ fn a_long_field_is_truncated_between_escapes_and_ends_in_its_length() {
 }
 
 #[test]
-fn the_usual_fields_of_clients_are_not_truncated() {
+fn usual_fields_of_clients_are_not_truncated() {
     let agent = "docker/24.0.7 go/go1.20.10 git-commit/311b9ff kernel/6.5.0-1015 os/linux \
                  arch/amd64 UpstreamClient(Docker-Client/24.0.7 \\(linux\\))";
     let uri = format!("/v2/{}/manifests/sha512:{}", "n".repeat(255), "a".repeat(128));

@@ -58,7 +58,7 @@ async fn same_content_and_other_tags_are_accepted() {
 }
 
 #[tokio::test]
-async fn one_of_many_first_pushes_of_an_immutable_tag_succeeds() {
+async fn immutable_tag_accepts_one_of_many_first_pushes() {
     let server = TestServer::with(immutable).await;
     let push = |n: usize| {
         let server = &server;

@@ -64,7 +64,7 @@ async fn many_concurrent_pushes_of_one_tag_leave_one_of_them() {
 }
 
 #[tokio::test]
-async fn one_of_many_writers_to_a_session_succeeds() {
+async fn session_with_many_writers_lets_one_succeed() {
     let server = TestServer::start().await;
     let location = server.open_upload("app").await;
     let chunk = |nth: usize| noise(nth as u64 + 1000, 50_000);

@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_root_that_is_gone_is_an_error_until_it_is_back() {
+async fn root_that_is_gone_is_an_error_until_it_is_back() {
     let server = TestServer::start().await;
     image(&server, "a", "latest").await;
     let (root, away) = (server.folder().join("data"), server.folder().join("away"));
@@ -98,7 +98,7 @@ impl Drop for Mounted<'_> {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_507_and_leaves_nothing_half_written() {
+async fn full_disk_is_507_and_leaves_nothing_half_written() {
     let outer = tempfile::tempdir().unwrap();
     let disk = outer.path().join("disk");
     let Some(_mounted) = Mounted::new(&disk, "4m") else {

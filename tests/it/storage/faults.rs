@@ -416,7 +416,7 @@ async fn too_many_files_at_any_call_is_503() {
 }
 
 #[tokio::test]
-async fn an_input_output_error_at_any_call_is_500() {
+async fn input_output_error_at_any_call_is_500() {
     let fault = Verdict::Fail(Errno::IO);
     let struck = try_all(fault, 500, ErrorCode::Unknown, false).await;
     println!("EIO: {struck} faults");
@@ -430,14 +430,14 @@ async fn no_permission_at_any_call_is_500() {
 }
 
 #[tokio::test]
-async fn a_disk_that_fails_from_any_call_on_is_500() {
+async fn disk_that_fails_from_any_call_on_is_500() {
     let fault = Verdict::Fail(Errno::IO);
     let struck = try_all(fault, 500, ErrorCode::Unknown, true).await;
     println!("EIO from a call on: {struck} faults");
 }
 
 #[tokio::test]
-async fn a_disk_that_stays_full_from_any_call_on_is_507() {
+async fn disk_that_stays_full_from_any_call_on_is_507() {
     let fault = Verdict::Fail(Errno::NOSPC);
     let struck = try_all(fault, 507, ErrorCode::Unknown, true).await;
     println!("ENOSPC from a call on: {struck} faults");
@@ -451,7 +451,7 @@ async fn short_writes_are_continued() {
 
 /// A blob of several pieces: a truncated response must not pass for the whole.
 #[tokio::test]
-async fn a_disk_that_fails_within_a_blob_ends_the_response_early() {
+async fn disk_that_fails_within_a_blob_ends_the_response_early() {
     let fault = Arc::new(Fault::default());
     let server = TestServer::over(|root| Arc::new(Watched::new(root, Arc::clone(&fault))));
     let blob = noise(2, 3 << 20);

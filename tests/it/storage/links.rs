@@ -64,7 +64,7 @@ fn assert_hidden(answer: &Answer) {
 }
 
 #[tokio::test]
-async fn a_root_that_is_a_link_is_the_root() {
+async fn root_that_is_a_link_is_the_root() {
     let (folder, real) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let rootdirectory = folder.path().join("link");
     symlink(real.path(), &rootdirectory).unwrap();
@@ -96,7 +96,7 @@ async fn deleting_goes_up_to_a_link_and_not_beyond_it() {
 
 /// A link that leads to itself or nowhere causes no failure elsewhere.
 #[tokio::test]
-async fn a_link_that_leads_nowhere_disturbs_nobody() {
+async fn link_that_leads_nowhere_disturbs_no_request() {
     let linked = Linked::new().await;
     let layer = linked.image.layer.clone();
     let linked = linked.link(&data(&layer), "missing").await;
@@ -111,7 +111,7 @@ async fn a_link_that_leads_nowhere_disturbs_nobody() {
 
 /// The data of a blob leads out: its bytes must not be served.
 #[tokio::test]
-async fn a_blob_that_is_a_link_to_a_file_outside_is_not_served() {
+async fn blob_that_is_a_link_to_a_file_outside_is_not_served() {
     let linked = Linked::new().await;
     let layer = linked.image.layer.clone();
     let linked = linked.link(&data(&layer), "passwd").await;
@@ -123,7 +123,7 @@ async fn a_blob_that_is_a_link_to_a_file_outside_is_not_served() {
 
 /// The bytes of a manifest lead out: they must not be served.
 #[tokio::test]
-async fn a_manifest_that_is_a_link_to_a_file_outside_is_not_served() {
+async fn manifest_that_is_a_link_to_a_file_outside_is_not_served() {
     let linked = Linked::new().await;
     let manifest = linked.image.digest.clone();
     let linked = linked.link(&data(&manifest), "passwd").await;
@@ -135,7 +135,7 @@ async fn a_manifest_that_is_a_link_to_a_file_outside_is_not_served() {
 
 /// The link file of a layer lies outside: it must not give access to a blob of another repository.
 #[tokio::test]
-async fn a_layer_whose_link_file_is_a_link_out_is_not_there() {
+async fn layer_whose_link_file_is_a_link_out_is_not_there() {
     let linked = Linked::new().await;
     let other = linked.server.push_blob("other", "of another").await;
     fs::write(linked.outside.path().join("link"), &other).unwrap();
@@ -146,7 +146,7 @@ async fn a_layer_whose_link_file_is_a_link_out_is_not_there() {
 
 /// A repository leads out: nothing must be read there.
 #[tokio::test]
-async fn a_repository_that_is_a_link_out_is_not_read() {
+async fn repository_that_is_a_link_out_is_not_read() {
     let linked = Linked::new().await;
     let from = linked.server.tree().join("repositories/app");
     let to = linked.outside.path().join("elsewhere");
@@ -160,7 +160,7 @@ async fn a_repository_that_is_a_link_out_is_not_read() {
 
 /// A repository leads out: nothing must be written or deleted there.
 #[tokio::test]
-async fn a_repository_that_is_a_link_out_is_not_written_to() {
+async fn repository_that_is_a_link_out_is_not_written_to() {
     let linked = Linked::new().await.link("repositories/app", "").await;
     let server = &linked.server;
     let target = format!("/v2/app/blobs/uploads/?digest={}", digest("abcd"));
@@ -175,7 +175,7 @@ async fn a_repository_that_is_a_link_out_is_not_written_to() {
 
 /// The same one folder above: `repositories/team` for `team/app`.
 #[tokio::test]
-async fn a_folder_of_repositories_that_is_a_link_out_is_not_written_to() {
+async fn folder_of_repositories_that_is_a_link_out_is_not_written_to() {
     let linked = Linked::new().await.link("repositories/team", "").await;
     let put = linked.server.push_manifest("team/app", "x", OCI_INDEX, empty_index("x")).await;
     linked.secret_is_as_it_was();
@@ -184,7 +184,7 @@ async fn a_folder_of_repositories_that_is_a_link_out_is_not_written_to() {
 
 /// A session leads out: nothing must be written there, and it must not become a blob.
 #[tokio::test]
-async fn an_upload_that_is_a_link_out_is_not_written_to() {
+async fn upload_that_is_a_link_out_is_not_written_to() {
     for file in ["", "/data"] {
         let linked = Linked::new().await;
         let location = linked.server.open_upload("app").await;
@@ -220,7 +220,7 @@ async fn an_upload_that_is_a_link_out_is_not_written_to() {
 
 /// A session's data is a link to a missing file: the server must not create the file.
 #[tokio::test]
-async fn an_upload_whose_link_leads_nowhere_makes_nothing_outside() {
+async fn upload_whose_link_leads_nowhere_makes_nothing_outside() {
     let linked = Linked::new().await;
     let location = linked.server.open_upload("app").await;
     let id = location.rsplit('/').next().unwrap();
@@ -233,7 +233,7 @@ async fn an_upload_whose_link_leads_nowhere_makes_nothing_outside() {
 
 /// The folder of all blobs of a prefix leads out: a push must not write there.
 #[tokio::test]
-async fn a_folder_of_blobs_that_is_a_link_out_is_not_written_to() {
+async fn folder_of_blobs_that_is_a_link_out_is_not_written_to() {
     let linked = Linked::new().await;
     let digest = digest("abcd");
     let prefix = format!("blobs/sha256/{}", &digest["sha256:".len()..][..2]);
@@ -246,7 +246,7 @@ async fn a_folder_of_blobs_that_is_a_link_out_is_not_written_to() {
 
 /// A tag leads out: it must neither be read, nor moved, nor deleted there.
 #[tokio::test]
-async fn a_tag_that_is_a_link_out_is_not_followed() {
+async fn tag_that_is_a_link_out_is_not_followed() {
     let linked = Linked::new().await;
     let manifest = linked.image.digest.clone();
     let tags = linked.server.tree().join("repositories/app/_manifests/tags/latest");

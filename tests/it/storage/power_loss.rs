@@ -684,14 +684,14 @@ async fn every_sync_of_the_crash_order_is_needed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_power_cut_in_a_collection_leaves_what_is_needed() {
+async fn power_cut_in_a_collection_leaves_the_referenced_content() {
     let told = collections().await;
     told.survives_a_power_cut_at_any_moment(3).await;
     told.needs_every_sync(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upload_goes_on_or_is_gone_after_a_power_cut_and_is_never_another_blob() {
+async fn upload_goes_on_or_is_gone_after_a_power_cut_and_is_never_another_blob() {
     let told = long_upload().await;
     told.survives_a_power_cut_at_any_moment(3).await;
     told.needs_every_sync(5).await;

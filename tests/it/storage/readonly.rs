@@ -5,7 +5,7 @@ use portcullis::oci::ErrorCode;
 use crate::support::{TestServer, content::OCI_MANIFEST, image};
 
 #[tokio::test]
-async fn a_registry_that_is_read_only_serves_and_takes_nothing() {
+async fn registry_that_is_read_only_serves_and_takes_nothing() {
     let server = TestServer::start().await;
     let image = image(&server, "app", "latest").await;
     let location = server.open_upload("app").await;
