@@ -353,7 +353,10 @@ async fn server_without_descriptors_logs_it_once_and_accepts_again_later() {
     for _ in 0..20 {
         clients.push(TcpStream::connect(server.addr).await.unwrap());
     }
-    until("it has none left", || server.descriptors() >= limit).await;
+    // The server closes a silent connection for each failed accept: it is without descriptors for
+    // moments only, and the log keeps the first of them.
+    let has_failed = || server.log_so_far().contains("cannot accept connections");
+    until("an accept fails", has_failed).await;
     let before = computed(&server);
     tokio::time::sleep(Duration::from_secs(2)).await;
     let busy = computed(&server) - before;
