@@ -5,13 +5,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use testkit::process::{Daemon, Outcome, client};
-use testkit::require::{self, Need};
+use testkit::process::Outcome;
+use testkit::require;
 
+use crate::dockerd::{Bridge, Engine, NEEDS};
 use crate::image;
 use crate::netns::Network;
 use crate::server::{PASSWORD, Server, USER, WRONG_PASSWORD};
@@ -153,7 +154,7 @@ fn docker_push_after_logout_is_refused() {
 
 /// A server, a daemon, and the network between them. Fields are dropped in this order.
 struct Bench {
-    daemon: Daemon,
+    engine: Engine,
     server: Server,
     network: Network,
     directory: TempDir,
@@ -163,21 +164,14 @@ struct Bench {
 impl Bench {
     /// A daemon that does not know the server's CA; `None` if the machine cannot run one.
     fn new() -> Option<Self> {
-        let needs = [
-            Need::Program("docker"),
-            Need::Program("dockerd"),
-            Need::Program("ip"),
-            Need::Root,
-            Need::Namespaces,
-        ];
-        if !require::met("docker", &needs) {
+        if !require::met("docker", &NEEDS) {
             return None;
         }
         let network = Network::new();
         let server = Server::start(network.server_address());
         let directory = TempDir::new().expect("a temporary directory");
-        let daemon = dockerd(&network, directory.path(), "daemon-0");
-        Some(Self { daemon, server, network, directory, daemons: 1 })
+        let engine = Engine::start(&network, directory.path(), "daemon-0", Bridge::Absent);
+        Some(Self { engine, server, network, directory, daemons: 1 })
     }
 
     fn trusting() -> Option<Self> {
@@ -200,21 +194,16 @@ impl Bench {
     /// Replaces the daemon by one that has never seen an image or a registry.
     fn wipe_the_daemon(&mut self) {
         let name = format!("daemon-{}", self.daemons);
-        self.daemon = dockerd(&self.network, self.directory.path(), &name);
+        self.engine = Engine::start(&self.network, self.path(), &name, Bridge::Absent);
         self.daemons += 1;
     }
 
     fn command(&self) -> Command {
-        let mut docker = client("docker");
-        docker
-            .env("DOCKER_CONFIG", self.path().join("cli"))
-            .env("DOCKER_HOST", socket(self.path(), &format!("daemon-{}", self.daemons - 1)))
-            .env_remove("DOCKER_CONTEXT");
-        docker
+        self.engine.command()
     }
 
     fn docker<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Outcome {
-        Outcome::of(self.command().args(arguments))
+        self.engine.docker(arguments)
     }
 
     fn login(&self, password: &str) -> Outcome {
@@ -228,52 +217,10 @@ impl Bench {
 
     /// Builds `image` with one layer per file.
     fn build(&self, image: &str, files: &[&str]) {
-        let context = image::context(self.path(), files);
-        // The builder inside the daemon: buildx is a plugin that may be missing.
-        let mut build = self.command();
-        build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", image]);
-        Outcome::of(build.arg(context)).succeeds();
+        self.engine.build(image, &image::context(self.path(), files));
     }
 
     fn image_id(&self, image: &str) -> String {
         self.docker(["image", "inspect", "--format", "{{.Id}}", image]).succeeds()
     }
-}
-
-/// Starts a dockerd that keeps everything below `directory/name` but its configuration, which is
-/// `directory/etc` for every daemon of a test.
-///
-/// Its mount namespace shows that directory as `/etc/docker`, and no containerd of this machine's
-/// for it to borrow; its mounts go away with it.
-fn dockerd(network: &Network, directory: &Path, name: &str) -> Daemon {
-    const ENTER: &str = r#"
-        mkdir -p /etc/docker
-        mount --bind "$1" /etc/docker
-        if [ -d /run/containerd ]; then mount -t tmpfs none /run/containerd; fi
-        shift
-        exec "$@"
-    "#;
-    let etc = directory.join("etc");
-    let home = directory.join(name);
-    fs::create_dir_all(&etc).expect("a directory can be made");
-    fs::create_dir_all(&home).expect("a directory can be made");
-    let host = socket(directory, name);
-
-    let mut command = network.command();
-    command.args(["unshare", "--mount", "sh", "-euc", ENTER, "dockerd"]).arg(etc);
-    command.args(["dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none"]);
-    command.args(["--storage-driver", "vfs", "--host", &host]);
-    command.arg("--data-root").arg(home.join("data"));
-    command.arg("--exec-root").arg(home.join("exec"));
-    command.arg("--pidfile").arg(home.join("pid"));
-    Daemon::start(&mut command, &home.join("log"), || {
-        let mut version = client("docker");
-        version.args(["--host", &host, "version"]);
-        version.stdout(Stdio::null()).stderr(Stdio::null());
-        version.status().is_ok_and(|status| status.success())
-    })
-}
-
-fn socket(directory: &Path, name: &str) -> String {
-    format!("unix://{}", directory.join(name).join("sock").display())
 }

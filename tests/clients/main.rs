@@ -12,8 +12,10 @@
 )]
 
 mod answers;
+mod artefacts;
 mod containerd;
 mod docker;
+mod dockerd;
 mod image;
 mod netns;
 mod podman;

@@ -37,7 +37,7 @@ impl Network {
             our_end: format!("pc{pid}-{number}"),
             our_address,
         };
-        let their_address = Ipv4Addr::from_bits(our_address.to_bits() + 1);
+        let their_address = network.client_address();
         let Self { namespace, our_end, .. } = &network;
         ip(&format!("netns add {namespace}")).succeeds();
         ip(&format!("link add {our_end} type veth peer name client netns {namespace}")).succeeds();
@@ -52,6 +52,11 @@ impl Network {
     /// The address on which the namespace can reach the server.
     pub(crate) fn server_address(&self) -> SocketAddr {
         SocketAddr::from((self.our_address, 5000))
+    }
+
+    /// The address of the namespace, as seen from this machine.
+    pub(crate) const fn client_address(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.our_address.to_bits() + 1)
     }
 
     /// A command that starts inside the namespace.
