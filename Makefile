@@ -9,7 +9,12 @@ CARGO ?= cargo
 export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # Every suite that cannot run here adds a line to this file, which `make test` shows at its end.
 export PORTCULLIS_SKIPPED := $(CARGO_TARGET_DIR)/skipped
-SHOW_SKIPS = if [ -s '$(PORTCULLIS_SKIPPED)' ]; then sort -u '$(PORTCULLIS_SKIPPED)'; fi
+SHOW_SKIPS = if [ -z '$(KEEP_SKIPS)' ] && [ -s '$(PORTCULLIS_SKIPPED)' ]; then sort -u '$(PORTCULLIS_SKIPPED)'; fi
+
+# A build that starts from nothing and is not repeated is faster without the data for the next one.
+ifeq ($(CI),true)
+export CARGO_INCREMENTAL := 0
+endif
 
 # aws-lc-rs is the one crypto provider and rustls the one TLS stack.
 FORBIDDEN := ring openssl-sys native-tls
@@ -46,10 +51,33 @@ install: ## Install program, documents and units of systemd below DESTDIR/PREFIX
 # The packages of the tests, from their own build.
 TESTED_DIST = $(CARGO_TARGET_DIR)/dist
 
+# In this order: what fails fastest first, and what has to be installed last. Code and its metadata are
+# two compilations for cargo: `unit` begins the first, `lint` the second, and each later step adds only
+# its own crate.
+STEPS := format unit lint integration doc providers fuzz-build chaos-quick soak-quick \
+    install-clients clients bothways differential conformance deny
+
 .PHONY: test
-test: lint doc providers deny unit fuzz-build chaos-quick soak-quick install-clients clients bothways differential conformance ## Run every check: format, lints, documentation, tests, kills, a soak, real clients, registry:2 on the same tree and beside it, conformance
-	@echo 'all checks passed'
-	@$(SHOW_SKIPS)
+test: ## Run every check that a change must pass, and print the seconds of each
+	@rm -f '$(PORTCULLIS_SKIPPED)'
+	@tests/install-clients.sh announce
+	@times=''; \
+	report() { printf '\n%s' "$$times"; printf '%6d s  in all\n' "$$SECONDS"; }; \
+	for step in $(STEPS); do \
+	    start=$$SECONDS; outcome=0; \
+	    $(MAKE) --no-print-directory "$$step" KEEP_SKIPS=1 || outcome=$$?; \
+	    times+=$$(printf '%6d s  %s' $$((SECONDS - start)) "$$step")$$'\n'; \
+	    if [ "$$outcome" -ne 0 ]; then \
+	        report; echo "failed: make $$step"; exit "$$outcome"; \
+	    fi; \
+	done; \
+	report; \
+	if [ -s '$(PORTCULLIS_SKIPPED)' ]; then \
+	    sort -u '$(PORTCULLIS_SKIPPED)'; \
+	    echo "all checks that can run here passed; skipped: $$(sort -u '$(PORTCULLIS_SKIPPED)' | sed 's/^skipped: \([^:]*\):.*/\1/' | paste -sd , | sed 's/,/, /g')"; \
+	else \
+	    echo 'all checks passed'; \
+	fi
 
 # One compilation without code generation and linking, the slow steps of a test build.
 .PHONY: check
@@ -62,10 +90,13 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
-.PHONY: lint
-lint: ## Check the format and the lints
+.PHONY: format
+format: ## Check the format
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
+
+.PHONY: lint
+lint: ## Check the lints
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --manifest-path fuzz/Cargo.toml -- -D warnings
 
@@ -91,16 +122,22 @@ deny: install-deny ## Check licenses, sources and bans of all dependencies
 	$(DENY) $(DENIED)
 	$(DENY) --manifest-path fuzz/Cargo.toml $(DENIED)
 
-# Without optimisation the installation takes 80 seconds of processor time instead of 205, and the tool
-# is fast enough. It does not use our target directory, where its parts would stay.
+# The last step of `make test`, since it may have to compile the tool: without optimisation that takes 80
+# seconds of processor time instead of 205, and the tool is fast enough. It does not use our target
+# directory, where its parts would stay.
 .PHONY: install-deny
 install-deny:
 	@$(CARGO) deny --version >/dev/null 2>&1 || \
 	    env -u CARGO_TARGET_DIR $(CARGO) install --locked --debug --version 0.20.2 cargo-deny
 
 .PHONY: unit
-unit: forget-skips ## Run the tests that need no other program
-	$(CARGO) test --locked --lib --bins --test it --bench pure
+unit: forget-skips ## Run the tests of the modules
+	$(CARGO) test --locked --lib --bins
+	@$(SHOW_SKIPS)
+
+.PHONY: integration
+integration: forget-skips ## Run the tests through the public surface, and those of documentation
+	$(CARGO) test --locked --test it --bench pure
 	$(CARGO) test --locked --doc
 	@$(SHOW_SKIPS)
 
@@ -136,7 +173,7 @@ fuzz: ## Fuzz each target for FUZZ_SECONDS seconds (60)
 	fuzz/run.sh
 
 .PHONY: install-clients
-install-clients: ## Install the programs that the tests drive (Debian and Ubuntu, as root)
+install-clients: ## Install the programs that the tests drive (Debian and Ubuntu, as root; INSTALL=no: none)
 	tests/install-clients.sh
 
 # The test runner hides the output of passing tests, so the skips are shown from the file.
@@ -167,7 +204,7 @@ conformance: forget-skips ## Run the OCI conformance suite against the binary
 
 .PHONY: forget-skips
 forget-skips:
-	@rm -f '$(PORTCULLIS_SKIPPED)'
+	@[ -n '$(KEEP_SKIPS)' ] || rm -f '$(PORTCULLIS_SKIPPED)'
 
 # The comparing program is not optimised: it waits for servers and clients, which are. The measured
 # binary is the one that `make serve` builds.

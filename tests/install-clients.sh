@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the missing programs that the tests drive, with apt-get and as root; otherwise lists them.
-# Never fails: the suites report which tests they skip.
+# Never fails: the suites report which tests they skip. With INSTALL=no it installs nothing. With the
+# argument `announce` it only says what it will install.
 set -euo pipefail
 
 # program  package, on Debian and Ubuntu
@@ -55,15 +56,28 @@ install_packages() {
     fi
 }
 
+can_install() {
+    [ "${INSTALL:-}" != no ] && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]
+}
+
+if [ "${1:-}" = announce ]; then
+    if [ -n "$(missing)" ] && can_install; then
+        echo "before the suites of real clients this installs, as root with apt-get: $(programs)"
+        echo "INSTALL=no installs nothing and skips those suites"
+    fi
+    exit 0
+fi
+
 if ! command -v go >/dev/null; then
     echo "go is not installed: the conformance suite needs it (https://go.dev/dl/)"
 fi
-install_packages
+[ "${INSTALL:-}" = no ] || install_packages
 [ -n "$(missing)" ] || exit 0
 
-if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+if ! can_install; then
     echo "missing clients: $(programs)"
-    echo "the suites that need them will be skipped; as root on Debian or Ubuntu this script installs them"
+    echo "the suites that need them will be skipped; as root on Debian or Ubuntu this script installs" \
+        "them, unless INSTALL=no"
     exit 0
 fi
 
