@@ -3,23 +3,24 @@
 //! Exit codes: 0; 1 for a failure, with a message on standard error that says what to do; 2 for
 //! usage. `verify` exits with 1 for problems in the stored content, and with 2 for other failures.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::failure::Failure;
-use crate::config::{Config, Error};
+use self::{failure::Failure, sources::configuration};
 
 mod certs;
 mod config;
 mod failure;
 mod garbage_collect;
 mod htpasswd;
+mod invocation;
 mod print;
 mod purge_uploads;
 mod retain;
 mod rm;
 mod serve;
+mod sources;
 mod verify;
 
 /// A private container registry with TLS and passwords built in.
@@ -63,7 +64,7 @@ enum Command {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn run() -> ExitCode {
-    let Cli { command, .. } = Cli::parse();
+    let Cli { command, .. } = Cli::parse_from(invocation::arguments(std::env::args_os()));
     let result = match command {
         Command::Serve(serve) => serve.run(),
         Command::Htpasswd(htpasswd) => htpasswd.run(),
@@ -84,15 +85,4 @@ pub fn run() -> ExitCode {
 /// Runs the work of a command that serves nothing.
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
-}
-
-/// The configuration in a file, if one is named, and in the `REGISTRY_*` variables. As with
-/// registry:2, one of them may name the file.
-fn configuration(file: Option<&Path>) -> Result<Config, Error> {
-    let named = std::env::var_os("REGISTRY_CONFIGURATION_PATH").filter(|path| !path.is_empty());
-    let file = file.or_else(|| named.as_deref().map(Path::new));
-    // The names and values of our variables are Unicode.
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Config::load(file, environment)
 }

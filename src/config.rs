@@ -4,11 +4,13 @@
 //! where its options come from. In this order:
 //!
 //! - `source` parses the file into a tree whose nodes have their positions;
-//! - `environment` lays the variables over it, `legacy` replaces old spellings, `quoted` removes the
+//! - `environment` lays the variables over it and, by `foreign`, names those that look like settings;
+//!   `legacy` replaces old spellings, `quoted` removes the
 //!   quotes of booleans and numbers;
 //! - `check` validates the tree against the table in `schema` and turns it into JSON;
 //! - `checked` fills in defaults and, by `sections`, deserialises the options of each part;
 //! - `cross_check` refuses options that contradict each other, and warns of dangerous ones;
+//! - `paths` makes relative paths absolute;
 //! - `settings` lists every key with its value and its origin.
 //!
 //! A configuration makes the server less safe only by saying so: an option that it does not mention
@@ -25,7 +27,9 @@ mod cross_check;
 mod duration;
 mod environment;
 mod error;
+mod foreign;
 mod legacy;
+mod paths;
 mod quoted;
 mod schema;
 mod sections;
@@ -130,7 +134,10 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Error> {
         match file {
-            Some(file) => Self::from_text(file, &source::text(file)?, environment),
+            Some(file) => {
+                let file = paths::absolute(file);
+                Self::from_text(&file, &source::text(&file)?, environment)
+            }
             None => Self::assemble(None, environment, Vec::new()),
         }
     }
@@ -182,6 +189,7 @@ impl Config {
         checked.notes(&config, &mut notes);
         config.warnings = warnings;
         config.notes = notes;
+        paths::make_absolute(&mut config);
         Ok(config)
     }
 }

@@ -3,16 +3,20 @@
 //! A variable names a key with `_` between the levels. Since a key may contain `_` itself, the name
 //! is not split but matched: each level matches the longest known key that fits. A variable that fits
 //! no key causes a warning only, since other programs set such variables, too: beside a service called
-//! `registry`, Kubernetes sets `REGISTRY_PORT`.
+//! `registry`, Kubernetes sets `REGISTRY_PORT`. `foreign` has the variables that look like settings.
 
 use super::{
     error::Error,
+    foreign,
     schema::{self, Key, Kind},
     source, suggest,
     tree::{Node, Value},
 };
 
 const PREFIX: &str = "REGISTRY_";
+
+/// The rest of the variable that names the file.
+const PATH: &str = "CONFIGURATION_PATH";
 
 /// Lays the variables over the tree, in the order of their names: so `REGISTRY_AUTH`, which
 /// replaces the whole section, comes before `REGISTRY_AUTH_HTPASSWD_PATH`. An invalid variable has no
@@ -23,10 +27,20 @@ pub(super) fn overlay(
     warnings: &mut Vec<String>,
     errors: &mut Vec<Error>,
 ) {
-    let mut variables: Vec<_> =
-        environment.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    let mut variables: Vec<_> = environment.into_iter().collect();
     variables.sort();
     for (name, value) in variables {
+        if let Some(rest) = name.strip_prefix(foreign::OURS) {
+            warnings.extend(foreign::of_ours(rest, names_key(root, rest)));
+            continue;
+        }
+        if !name.starts_with(PREFIX) {
+            match foreign::version_1(&name, &value) {
+                Ok(warning) => warnings.extend(warning),
+                Err(error) => errors.push(error),
+            }
+            continue;
+        }
         // No key has such a name, and a terminal could interpret the name if it were printed raw.
         if name.contains(char::is_control) {
             let name = name.escape_debug();
@@ -36,7 +50,7 @@ pub(super) fn overlay(
         let variable = Variable { name: &name };
         match name.strip_prefix(PREFIX) {
             // The name of the file, which was read before.
-            None | Some("CONFIGURATION_PATH") => {}
+            None | Some(PATH) => {}
             Some("VERSION") => warnings.push(format!(
                 "{name} has no effect: the version describes the file and is written there"
             )),
@@ -53,6 +67,11 @@ pub(super) fn overlay(
             },
         }
     }
+}
+
+/// Whether a variable of this name behind its prefix would be read.
+fn names_key(root: &Node, rest: &str) -> bool {
+    rest == PATH || Variable { name: rest }.resolve(Place::root(root), rest).is_ok()
 }
 
 /// Turns `storage: inmemory` and `auth: htpasswd` into sections, so that variables can set keys

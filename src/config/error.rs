@@ -2,12 +2,40 @@
 
 use std::{collections::BTreeSet, io, path::PathBuf};
 
-use super::tree::Origin;
+use super::{paths::absolute, tree::Origin};
 
 /// Why the configuration cannot be used. The message names the place and says what to do; it never
 /// contains the value of a key that holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// No file is where one was named.
+    #[error("{}", missing(files, *named_by))]
+    Missing {
+        /// The files.
+        files: Vec<PathBuf>,
+        /// The variable that names them; `None` for an argument.
+        named_by: Option<&'static str>,
+    },
+    /// A directory is in the place of the file.
+    #[error(
+        "the configuration file {} is a directory, which docker makes where the file to mount is \
+         missing: remove it, and mount a file",
+        file.display()
+    )]
+    Directory {
+        /// The directory.
+        file: PathBuf,
+    },
+    /// A variable of docker-registry 1 names a storage that is no directory.
+    #[error(
+        "SETTINGS_FLAVOR: `{flavor}` is a storage of docker-registry 1, and images are kept in a \
+         directory here, which has none of those: remove SETTINGS_FLAVOR, and set \
+         REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY to the directory"
+    )]
+    Flavor {
+        /// The value, escaped.
+        flavor: String,
+    },
     /// The file cannot be read.
     #[error("cannot read the configuration file {}", file.display())]
     Read {
@@ -155,12 +183,27 @@ impl Error {
             | Self::Refused { key, .. }
             | Self::Several { key, .. }
             | Self::Index { key, .. } => Some(key),
-            Self::Read { .. }
+            Self::Missing { .. }
+            | Self::Directory { .. }
+            | Self::Flavor { .. }
+            | Self::Read { .. }
             | Self::Utf16 { .. }
             | Self::Syntax { .. }
             | Self::VersionMissing { .. }
             | Self::Version { .. }
             | Self::Problems(_) => None,
         }
+    }
+}
+
+fn missing(files: &[PathBuf], named_by: Option<&str>) -> String {
+    let names: Vec<_> = files.iter().map(|file| absolute(file).display().to_string()).collect();
+    let names = names.join(", ");
+    match named_by {
+        None => format!("there is no configuration file {names}: check the path"),
+        Some(variable) => format!(
+            "{variable} names no file that exists: {names}; mount or create one of them, or unset \
+             the variable"
+        ),
     }
 }

@@ -16,7 +16,12 @@ use super::{
 
 /// The content of a configuration file.
 pub(super) fn text(path: &Path) -> Result<String, Error> {
-    let failed = |source| Error::Read { file: path.to_owned(), source };
+    let file = path.to_owned();
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => Error::Missing { files: vec![file.clone()], named_by: None },
+        io::ErrorKind::IsADirectory => Error::Directory { file: file.clone() },
+        _ => Error::Read { file: file.clone(), source },
+    };
     let bytes = fs::read(path).map_err(failed)?;
     if matches!(bytes.as_slice(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
         return Err(Error::Utf16 { file: path.to_owned() });

@@ -13,7 +13,7 @@ pub enum Origin {
     Default,
     /// In the configuration file; line and column count from 1.
     File {
-        /// The file, as it was named to us.
+        /// The file.
         file: Arc<Path>,
         /// The line.
         line: u64,

@@ -29,6 +29,7 @@ mod cli {
     mod config;
     mod first_start;
     mod htpasswd;
+    mod invocation;
     mod purge_uploads;
     mod retain;
     mod rm;

@@ -56,7 +56,7 @@ fn variables_work_without_a_file() {
 #[test]
 fn filesystem_driver_without_a_file_stores_in_data() {
     let config = load_environment(&[("REGISTRY_STORAGE", "filesystem")]).unwrap();
-    assert_eq!(root(&config), PathBuf::from("data"));
+    assert_eq!(root(&config), std::path::absolute("data").unwrap());
 }
 
 #[test]
@@ -240,5 +240,42 @@ fn every_working_key_can_be_reached() {
         ]);
         let config = result.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(!warns(&config, "names no key"), "{name}");
+    }
+}
+
+#[test]
+fn variable_that_looks_like_a_setting_is_named_with_what_to_write_instead() {
+    for (name, value, expected) in [
+        ("PORTCULLIS_HTTP_ADDR", ":80", "has no effect: write REGISTRY_HTTP_ADDR"),
+        ("PORTCULLIS_HTTP_HEADERS_X-A", "[b]", "has no effect: write REGISTRY_HTTP_HEADERS_X-A"),
+        ("PORTCULLIS_CONFIGURATION_PATH", "/c", "write REGISTRY_CONFIGURATION_PATH"),
+        ("PORTCULLIS_ADDR", ":80", "has no effect: settings have the names of registry:2"),
+        ("SETTINGS_FLAVOR", "local", "remove it; REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY names"),
+        ("DOCKER_REGISTRY_CONFIG", "/c.yml", "configuration file of registry:2 in REGISTRY_CONF"),
+        ("STORAGE_PATH", "/srv", "write REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=/srv"),
+        ("AWS_BUCKET", "b", "directory, which REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY names"),
+    ] {
+        let warnings = load_environment(&[(name, value)]).unwrap().warnings;
+        let [warning] = &*warnings else { panic!("{name}: {warnings:?}") };
+        assert!(warning.starts_with(&format!("{name} ")), "{warning}");
+        assert!(warning.contains(expected), "{warning}");
+    }
+    // Those of Kubernetes and of `docker run --link`, of other programs, and empty ones.
+    for name in ["PORTCULLIS_PORT", "PORTCULLIS_SERVICE_HOST", "PORTCULLIS_PORT_5000_TCP", "BUCKET"]
+    {
+        let config = load_environment(&[(name, "tcp://10.0.0.1:5000"), ("SETTINGS_FLAVOR", "")]);
+        assert_eq!(config.unwrap().warnings, Vec::<String>::new(), "{name}");
+    }
+    let config = load_environment(&[("PORTCULLIS_\x1b", ""), ("PORTCULLIS_LOG_FIELDS_\x1b", "")]);
+    assert!(!config.unwrap().warnings.concat().contains(char::is_control));
+}
+
+#[test]
+fn storage_of_docker_registry_1_that_is_no_directory_is_refused() {
+    for flavor in ["s3", "gcs", "prod", "swift", "ceph-s3"] {
+        let error = load_environment(&[("SETTINGS_FLAVOR", flavor), ("AWS_BUCKET", "images")]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with(&format!("SETTINGS_FLAVOR: `{flavor}` is a storage")), "{error}");
+        assert!(error.contains("set REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY to"), "{error}");
     }
 }

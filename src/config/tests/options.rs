@@ -7,8 +7,8 @@ fn defaults_require_tls_and_passwords_and_permit_deletion() {
     let config = load_environment(&[]).unwrap();
     assert_eq!(config.http.server.addr, "0.0.0.0:5000");
     assert_eq!(*certificate(&config), CertificateSource::BuiltIn);
-    assert_eq!(htpasswd(&config).path, PathBuf::from("auth/htpasswd"));
-    assert_eq!(root(&config), PathBuf::from("data"));
+    assert_eq!(htpasswd(&config).path, std::path::absolute("auth/htpasswd").unwrap());
+    assert_eq!(root(&config), std::path::absolute("data").unwrap());
     assert!(config.storage.delete.enabled);
     assert_eq!(config.warnings, Vec::<String>::new());
 }
@@ -18,7 +18,7 @@ fn file_without_tls_and_auth_has_both_enabled() {
     let config = load("storage: {filesystem: {}}\nhttp: {addr: :5000}\nauth:\n").unwrap();
     assert_eq!(config.http.server.addr, ":5000");
     assert_eq!(*certificate(&config), CertificateSource::BuiltIn);
-    assert_eq!(htpasswd(&config).path, PathBuf::from("auth/htpasswd"));
+    assert_eq!(htpasswd(&config).path, std::path::absolute("auth/htpasswd").unwrap());
     assert!(!config.storage.delete.enabled);
 }
 
@@ -85,7 +85,7 @@ fn filesystem_driver_has_the_root_of_registry_2() {
 fn file_without_a_driver_stores_in_data_with_a_warning() {
     for yaml in ["", "storage: {delete: {enabled: true}}"] {
         let config = load(yaml).unwrap();
-        assert_eq!(root(&config), PathBuf::from("data"));
+        assert_eq!(root(&config), std::path::absolute("data").unwrap());
         assert!(warns(&config, "names no driver"));
     }
 }

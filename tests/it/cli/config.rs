@@ -20,10 +20,11 @@ fn config_prints_effective_values_with_origins_and_no_secret() {
     let variables = [("REGISTRY_LOG_LEVEL", "debug"), ("REGISTRY_PORT", "tcp://10.0.0.1:5000")];
     let (code, out, err) = config(folder.path(), &["config.yml"], &variables);
     assert_eq!(code, 0, "{err}");
+    let at = |place: &str| format!("{}:{place}", folder.path().join("config.yml").display());
     for (line, origin) in [
-        ("  addr: \":443\"", "config.yml:3:9"),
+        ("  addr: \":443\"", &*at("3:9")),
         ("  level: debug", "REGISTRY_LOG_LEVEL"),
-        ("  secret: \"***\"", "config.yml:4:11"),
+        ("  secret: \"***\"", &*at("4:11")),
         ("    rootdirectory: /var/lib/registry", "default"),
     ] {
         let found = out.lines().find(|found| found.starts_with(line));
@@ -31,7 +32,10 @@ fn config_prints_effective_values_with_origins_and_no_secret() {
         assert!(found.ends_with(&format!(" # {origin}")), "{found}");
     }
     assert!(err.contains("warning: REGISTRY_PORT names no key"), "{err}");
-    assert!(err.contains("note: storage.filesystem.maxthreads (config.yml:5:24)"), "{err}");
+    assert!(
+        err.contains(&format!("note: storage.filesystem.maxthreads ({})", at("5:24"))),
+        "{err}"
+    );
     assert!(!out.contains("sesame") && !err.contains("sesame"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is made");
 

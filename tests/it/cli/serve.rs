@@ -189,7 +189,7 @@ fn exit_code_of_failures_is_1_and_of_usage_errors_2() {
     fs::write(folder.path().join("bad.yml"), "version: 0.1\nstorage:\n  filesytem: {}\n").unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     for (arguments, code, expected) in [
-        (&["serve", "missing.yml"][..], 1, "missing.yml: No such file or directory (os error 2)\n"),
+        (&["serve", "missing.yml"][..], 1, "missing.yml: check the path\n"),
         (&["serve", "bad.yml"], 1, "filesystem"),
         (&["frobnicate"], 2, "frobnicate"),
         (&["serve", "--frobnicate"], 2, "frobnicate"),

@@ -74,13 +74,15 @@ impl Folder {
     }
 }
 
-/// The exit code, and standard error.
+/// The exit code, and standard error, where `$PWD` stands for the folder: so an absolute path is told
+/// from a relative one, and a command that it contains can be run.
 fn check(folder: &Path, file: &str) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     command.current_dir(folder).env_clear().args(["config", "--check", file]);
     let output = command.output().unwrap();
     assert!(output.stdout.is_empty());
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    let printed = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), printed.replace(folder.to_str().unwrap(), "$PWD"))
 }
 
 fn use_files(config: &mut Config, certificate: PathBuf, key: PathBuf) {
@@ -146,7 +148,7 @@ fn chain_in_another_order_is_reported_and_one_in_order_is_not() {
     folder.write("chain.pem", format!("{root}{middle}{leaf}").as_bytes());
     let (code, printed) = folder.check("chain.pem", "leaf.key");
     assert_eq!(code, 0, "{printed}");
-    assert!(printed.contains("note: config.yml:6:18: http.tls.certificate: "), "{printed}");
+    assert!(printed.contains("note: $PWD/config.yml:6:18: http.tls.certificate: "), "{printed}");
     assert!(printed.contains("not in the order in which clients expect them"), "{printed}");
     folder.write("chain.pem", format!("{leaf}{middle}{root}").as_bytes());
     assert!(!folder.check("chain.pem", "leaf.key").1.contains("order"));
@@ -173,7 +175,7 @@ fn certificate_that_clients_refuse_is_refused_with_the_command_that_makes_anothe
         let problems: Vec<_> =
             printed.lines().filter(|line| !line.contains(": warning: ")).collect();
         assert_eq!(problems.len(), 1, "{printed}");
-        let start = "portcullis: config.yml:6:18: http.tls.certificate: the certificate in ";
+        let start = "portcullis: $PWD/config.yml:6:18: http.tls.certificate: the certificate in ";
         assert!(problems[0].starts_with(start) && problems[0].contains(what), "{printed}");
         // The command in the message works.
         folder.runs(command(problems[0]));
@@ -212,7 +214,7 @@ fn file_of_another_format_is_named_with_the_command_that_converts_it() {
     ] {
         let (code, printed) = folder.check(certificate, key);
         assert_eq!(code, 1, "{printed}");
-        assert!(printed.contains(&format!(" {key_name}: {what}")), "{printed}");
+        assert!(printed.contains(&format!(" {key_name}: $PWD/{what}")), "{printed}");
         if has_command {
             folder.runs(command(&printed));
             let made = |name: &str| match folder.path(&format!("{name}.pem")).exists() {
@@ -234,7 +236,7 @@ fn expired_certificate_is_served_with_a_warning() {
     let (code, printed) = folder.check("over.crt", "over.key");
     assert_eq!(code, 0, "{printed}");
     let line = printed.lines().find(|line| line.contains("has expired at ")).unwrap_or(&printed);
-    assert!(line.contains("warning: config.yml:6:18: http.tls.certificate: "), "{line}");
+    assert!(line.contains("warning: $PWD/config.yml:6:18: http.tls.certificate: "), "{line}");
     assert!(line.contains("put a renewed one there"), "{line}");
     let (_, printed) = folder.check("leaf.crt", "leaf.key");
     assert!(!printed.contains("expire"), "{printed}");
@@ -246,7 +248,7 @@ fn key_of_another_certificate_is_named_with_both_files() {
     let (code, printed) = folder.check("leaf.crt", "middle.key");
     assert_eq!(code, 1, "{printed}");
     assert!(
-        printed.contains("middle.key does not belong to the certificate in leaf.crt"),
+        printed.contains("$PWD/middle.key does not belong to the certificate in $PWD/leaf.crt"),
         "{printed}"
     );
 }
@@ -288,16 +290,16 @@ health:
     let (code, printed) = check(folder.path(), "config.yml");
     assert_eq!(code, 1, "{printed}");
     for start in [
-        "portcullis: config.yml:4:20: storage.filesystem.rootdirectory: cannot use file",
-        "portcullis: warning: config.yml:7:11: auth.htpasswd.path: users: line 1: there is no colon",
-        "portcullis: warning: config.yml:7:11: auth.htpasswd.path: users: no user can log in",
-        "portcullis: warning: config.yml:9:9: http.addr: 127.0.0.1:",
-        "portcullis: config.yml:10:17: http.redirectaddr: cannot listen on 192.0.2.1:80: it is not an address",
-        "portcullis: config.yml:13:11: http.debug.addr: cannot listen on 127.0.0.1:nothing",
-        "portcullis: config.yml:15:18: http.tls.certificate: there is no file missing.crt",
-        "portcullis: config.yml:16:10: http.tls.key: there is no private key in bad.pem",
-        "portcullis: config.yml:17:16: http.tls.clientcas: http.tls.clientcas cannot be used: there is no certificate in bad.pem",
-        "portcullis: config.yml:17:16: http.tls.clientcas: http.tls.clientcas cannot be used: there is no file missing.pem",
+        "portcullis: $PWD/config.yml:4:20: storage.filesystem.rootdirectory: cannot use $PWD/file",
+        "portcullis: warning: $PWD/config.yml:7:11: auth.htpasswd.path: $PWD/users: line 1: there is no colon",
+        "portcullis: warning: $PWD/config.yml:7:11: auth.htpasswd.path: $PWD/users: no user can log in",
+        "portcullis: warning: $PWD/config.yml:9:9: http.addr: 127.0.0.1:",
+        "portcullis: $PWD/config.yml:10:17: http.redirectaddr: cannot listen on 192.0.2.1:80: it is not an address",
+        "portcullis: $PWD/config.yml:13:11: http.debug.addr: cannot listen on 127.0.0.1:nothing",
+        "portcullis: $PWD/config.yml:15:18: http.tls.certificate: there is no file $PWD/missing.crt",
+        "portcullis: $PWD/config.yml:16:10: http.tls.key: there is no private key in $PWD/bad.pem",
+        "portcullis: $PWD/config.yml:17:16: http.tls.clientcas: http.tls.clientcas cannot be used: there is no certificate in $PWD/bad.pem",
+        "portcullis: $PWD/config.yml:17:16: http.tls.clientcas: http.tls.clientcas cannot be used: there is no file $PWD/missing.pem",
         "portcullis: http.host: `not a host`",
         "portcullis: notifications.endpoints: the `url` of `hook`",
         "portcullis: notifications.endpoints: an endpoint has no `name`",

@@ -1,0 +1,38 @@
+//! Relative paths, made absolute where the configuration is read: a message about a file then names it
+//! from the root, whichever part writes the message.
+
+use std::path::{Path, PathBuf};
+
+use super::Config;
+use crate::{
+    gate, server,
+    server::{CertificateSource, TlsOptions},
+    storage,
+};
+
+/// Makes the paths of files and directories absolute: images, users, certificates and keys.
+pub(super) fn make_absolute(config: &mut Config) {
+    if let storage::Options::Filesystem(options) = &mut config.storage.backend {
+        from_root(&mut options.rootdirectory);
+    }
+    if let gate::Options::Htpasswd(options) = &mut config.auth {
+        from_root(&mut options.path);
+    }
+    let server::Options { tls, .. } = &mut config.http.server;
+    if let TlsOptions::On { source, clients, .. } = tls {
+        if let CertificateSource::Files { certificate, key } = source {
+            from_root(certificate);
+            from_root(key);
+        }
+        clients.iter_mut().flat_map(|clients| &mut clients.authorities).for_each(from_root);
+    }
+}
+
+/// The path from the root; as it is if the working directory is unknown.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn from_root(path: &mut PathBuf) {
+    *path = absolute(path);
+}
