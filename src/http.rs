@@ -40,6 +40,7 @@ mod error;
 mod handlers;
 mod middleware;
 mod options;
+mod plain_http;
 mod proxies;
 pub mod range;
 mod redirect;
@@ -54,6 +55,7 @@ pub use options::{
     CatalogOptions, DeletableBlobs, DeleteOptions, InvalidOptions, Options, ReadOnlyOptions,
     TagsOptions, UploadsOptions,
 };
+pub use plain_http::refuse_plain_http;
 pub use proxies::Proxy;
 pub use redirect::Redirect;
 

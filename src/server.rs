@@ -66,6 +66,19 @@ const MAX_STREAMS: u32 = 200;
 /// When the server stops, how long it waits for new connections whose HTTP version is not known yet.
 const OPENING_GRACE: Duration = Duration::from_secs(1);
 
+/// The response to a plain HTTP request on the TLS port, of the beginning of that request: its head where
+/// that is shorter than 4 KiB. The server sends the returned bytes and closes the connection.
+pub type PlainHttpRefusal = fn(&[u8]) -> Vec<u8>;
+
+/// How a server speaks HTTPS.
+#[derive(Clone, Debug)]
+pub struct Https {
+    /// The TLS configuration.
+    pub tls: Tls,
+    /// Answers clients that speak plain HTTP.
+    pub refusal: PlainHttpRefusal,
+}
+
 /// A server that is listening.
 #[derive(Debug)]
 pub struct Server {
@@ -85,12 +98,12 @@ pub struct Server {
 
 impl Server {
     /// Serves the clients of `listener` on the runtimes of `workers`, which must outlive the server.
-    /// With `tls` the connections are TLS, without it plain HTTP. The server calls `service` once for
+    /// With `https` the connections are TLS, without it plain HTTP. The server calls `service` once for
     /// each connection; the returned service answers the requests of that peer.
     pub fn start<M, S, B>(
         listener: Listener,
         options: &Options,
-        tls: Option<Tls>,
+        https: Option<Https>,
         workers: &Workers,
         service: M,
     ) -> Self
@@ -111,8 +124,8 @@ impl Server {
         let control = Control::new();
         let connection_limit = ConnectionLimit::new(options, stopped.clone());
         let may_speak_http2 =
-            if tls.is_some() { !options.http2.disabled } else { options.h2c.enabled };
-        let acceptor = Acceptor { tls, may_speak_http2, stopping: stopping.clone() };
+            if https.is_some() { !options.http2.disabled } else { options.h2c.enabled };
+        let acceptor = Acceptor { https, may_speak_http2, stopping: stopping.clone() };
         let service = Arc::new(service);
         let pool = workers.pool();
         let mut handovers = Vec::new();

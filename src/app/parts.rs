@@ -24,7 +24,7 @@ use crate::{
     jobs::Jobs,
     notify::Notifier,
     registry::{Events, Registry},
-    server::{self, Listener, Server, Workers},
+    server::{self, Https, Listener, Server, Workers},
     storage::Storage,
 };
 
@@ -118,8 +118,10 @@ impl Parts {
             serving.service(http::Connection::new(addr, move || peer.authenticated()))
         };
         let options = socket_options(&config.http);
-        let tls = secured.as_ref().map(|secured| secured.tls.clone());
-        let server = Server::start(self.listeners.registry, &options, tls, &workers, service);
+        let https = secured
+            .as_ref()
+            .map(|secured| Https { tls: secured.tls.clone(), refusal: http::refuse_plain_http });
+        let server = Server::start(self.listeners.registry, &options, https, &workers, service);
         let redirect = self.listeners.redirect.map(|listener| {
             serve_redirect(listener, self.redirect, &workers, &options, server.connections())
         });

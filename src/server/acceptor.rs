@@ -17,10 +17,11 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Https, PlainHttpRefusal,
     connection::Open,
     handover::Accepted,
     listener::AcceptedSocket,
-    tls::{self, Tls},
+    tls,
     transport::{PrefaceTimeout, ReadAhead, SocketStream, Transport, Version},
 };
 
@@ -39,17 +40,14 @@ const HANDSHAKE: u8 = 22;
 /// How many encrypted bytes the server keeps for a slow client: two full records.
 const CIPHERTEXT: usize = 32 * 1024;
 
-/// The response to plain HTTP on a TLS port. It is HTTP/1.0, which has no persistent connections.
-const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\
-    Content-Type: text/plain; charset=utf-8\r\n\
-    Connection: close\r\n\
-    \r\n\
-    client sent an HTTP request to an HTTPS server\n";
+/// The most bytes of a plain HTTP request on the TLS port that the response depends on.
+const PLAIN_REQUEST: usize = 4096;
 
 /// Makes accepted sockets ready for HTTP.
 #[derive(Clone)]
 pub(super) struct Acceptor {
-    pub(super) tls: Option<Tls>,
+    /// `None`: clients speak plain HTTP.
+    pub(super) https: Option<Https>,
     /// Whether a connection may carry HTTP/2. axum-server then detects the version of each.
     pub(super) may_speak_http2: bool,
     /// Cancelled when the server stops: requests in progress may finish, and no others begin.
@@ -111,8 +109,8 @@ impl Acceptor {
                 stream.set_nodelay(true)?;
                 set_keepalive(stream)?;
             }
-            match &self.tls {
-                Some(tls) => secure(socket, tls).await,
+            match &self.https {
+                Some(https) => secure(socket, https).await,
                 None => plain(socket, self.may_speak_http2).await,
             }
         };
@@ -134,15 +132,15 @@ async fn plain(
 
 async fn secure(
     socket: SocketStream,
-    tls: &Tls,
+    https: &Https,
 ) -> io::Result<(PrefaceTimeout<Transport>, Version)> {
     let first = socket.first_byte().await?;
     if first.is_some_and(|first| first != HANDSHAKE && first.is_ascii_alphabetic()) {
-        return Err(refuse_plain_http(socket).await?);
+        return Err(refuse_plain_http(socket, https.refusal).await?);
     }
     let stream = ReadAhead::new(socket);
     let client = LazyConfigAcceptor::new(TlsAcceptor::default(), stream).await?;
-    let config = tls.config(&client.client_hello());
+    let config = https.tls.config(&client.client_hello());
     let mut stream = client.into_stream(config).await?;
     stream.get_mut().1.set_buffer_limit(Some(CIPHERTEXT));
     let version = match stream.get_ref().1.alpn_protocol() {
@@ -164,13 +162,22 @@ fn set_keepalive(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Answers a client that speaks plain HTTP on the TLS port.
-async fn refuse_plain_http(mut stream: SocketStream) -> io::Result<io::Error> {
-    // The kernel discards a response when a socket is closed with unread bytes.
-    let mut request = [0; 4096];
-    if stream.read(&mut request).await? == 0 {
-        return Ok(io::ErrorKind::UnexpectedEof.into());
+async fn refuse_plain_http(
+    mut stream: SocketStream,
+    refusal: PlainHttpRefusal,
+) -> io::Result<io::Error> {
+    // A client may send the head of its request in several pieces. The kernel discards a response when
+    // a socket is closed with unread bytes.
+    let mut request = [0; PLAIN_REQUEST];
+    let mut length = 0;
+    while length < request.len() && !request[..length].windows(4).any(|end| end == b"\r\n\r\n") {
+        match stream.read(&mut request[length..]).await? {
+            0 if length == 0 => return Ok(io::ErrorKind::UnexpectedEof.into()),
+            0 => break,
+            count => length += count,
+        }
     }
-    stream.write_all(NOT_TLS).await?;
+    stream.write_all(&refusal(&request[..length])).await?;
     stream.shutdown().await?;
     let drained = async { while stream.read(&mut request).await.is_ok_and(|n| n > 0) {} };
     let _ = timeout(Duration::from_secs(1), drained).await;

@@ -1,7 +1,8 @@
 //! The docker CLI and a dockerd of the test's own, on the far side of a veth pair.
 //!
 //! The daemon sends the requests, for `docker login` too, so the daemon has to trust the server.
-//! `insecure-registries` is never set: `/etc/docker` is an empty directory of the test's own.
+//! `/etc/docker` is a directory of the test's own: empty, so that no registry is insecure, unless a test
+//! writes `daemon.json` there.
 
 use std::fs;
 use std::path::Path;
@@ -36,6 +37,26 @@ fn docker_login_with_a_wrong_password_is_unauthorized() {
     bench.login(WRONG_PASSWORD).fails_saying("unauthorized");
 
     bench.login(PASSWORD).succeeds();
+}
+
+/// docker has an insecure registry in `localhost` and in what `insecure-registries` names. It tries plain
+/// HTTP there when HTTPS has failed, after a 401 too, and shows the response to the last request.
+#[test]
+fn docker_without_a_login_says_what_to_type_where_it_falls_back_to_http() {
+    let Some(mut bench) = Bench::new() else { return };
+    let insecure = format!(r#"{{"insecure-registries": ["{}"]}}"#, bench.server.name());
+    fs::write(bench.path().join("etc/daemon.json"), insecure).expect("a file can be written");
+    bench.wipe_the_daemon();
+    let image = bench.server.image("no/login:1");
+    bench.build(&image, &["file"]);
+    let login = format!("docker login {}", bench.server.name());
+
+    // docker does not send the request of a push without credentials.
+    bench.docker(["push", &image]).fails_saying("no basic auth credentials");
+    bench.docker(["pull", &image]).fails_saying(&login);
+
+    bench.login(PASSWORD).succeeds();
+    bench.docker(["push", &image]).succeeds();
 }
 
 /// Users build between a login and a push. The daemon keeps its connections meanwhile, and the
@@ -132,7 +153,10 @@ fn docker_search_finds_a_repository_by_a_part_of_its_name() {
     let found = bench.docker(["search", &bench.server.image("light")]).succeeds();
     let nothing = bench.docker(["search", &bench.server.image("windmill")]).succeeds();
 
+    let with_tag = bench.docker(["search", &image]).succeeds();
+
     assert!(found.contains("team/lighthouse"), "found: {found}");
+    assert!(with_tag.contains("team/lighthouse"), "found: {with_tag}");
     assert!(!nothing.contains("team/lighthouse"), "found: {nothing}");
 }
 

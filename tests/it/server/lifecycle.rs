@@ -126,14 +126,43 @@ async fn tls_1_2_is_spoken_with_the_suites_of_the_list_and_tls_1_3_with_all() {
 }
 
 #[tokio::test]
-async fn plain_http_on_the_tls_port_gets_400_in_plain_text() {
+async fn plain_http_on_the_tls_port_gets_400_and_json_below_v2() {
+    const GO: &str = "client sent an HTTP request to an HTTPS server";
     let server = TestServer::start().await;
-    let mut stream = connect(&server).await;
-    stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.0 400 Bad Request\r\n"), "{answer}");
-    assert!(answer.ends_with("client sent an HTTP request to an HTTPS server\n"), "{answer}");
+    for (pieces, is_json) in [
+        (vec!["GET / HTTP/1.1\r\nHost: localhost:5000\r\n\r\n"], false),
+        (vec!["GET /v2x HTTP/1.1\r\nHost: localhost:5000\r\n\r\n"], false),
+        (vec!["GET /v2/ HTTP/1.1\r\nHost: localhost:5000\r\n\r\n"], true),
+        (
+            vec![
+                "HEAD /v2/a/manifests/b HTTP/1.1\r\nAccept: a\r\n",
+                "host: localhost:5000\r\n\r\n",
+            ],
+            true,
+        ),
+    ] {
+        let mut stream = connect(&server).await;
+        for piece in &pieces {
+            stream.write_all(piece.as_bytes()).await.unwrap();
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.0 400 Bad Request\r\n"), "{answer}");
+        if !is_json {
+            assert!(head.contains("Content-Type: text/plain"), "{answer}");
+            assert_eq!(body, format!("{GO}\n"));
+        } else if pieces[0].starts_with("HEAD") {
+            assert!(head.contains("Content-Type: application/json"), "{answer}");
+            assert_eq!(body, "");
+        } else {
+            let json: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(json["errors"][0]["code"], "UNSUPPORTED");
+            let message = json["errors"][0]["message"].as_str().unwrap();
+            assert!(message.starts_with(GO), "{message}");
+            assert!(message.contains("`docker login localhost:5000`"), "{message}");
+        }
+    }
 }
 
 /// One test, because each case takes the server's idle timeout.
