@@ -53,7 +53,7 @@ pub enum Endpoint {
     ReadManifest { name: RepositoryName, reference: Reference },
     /// `GET /v2/<name>/referrers/<digest>` (end-12)
     Referrers { name: RepositoryName, query: ReferrersQuery },
-    /// `GET /v1/search` (Docker Registry v1, for `docker search`)
+    /// `GET /v1/search` (Docker Registry v1, for `docker search`). `term` has neither a tag nor a digest.
     Search { term: String, size: Option<usize>, page: Option<usize> },
     /// `POST /v2/<name>/blobs/uploads/` (end-4a, end-4c)
     StartUpload { name: RepositoryName, algorithm: Algorithm },
@@ -140,10 +140,11 @@ impl Endpoint {
     /// the specification's grammar.
     pub fn parse(method: &Method, path: &str, query: &str) -> Result<Self, Error> {
         let query = Query(query);
-        if path == "/v1/search" {
+        if is_search(path) {
             require(method, &[Method::GET, Method::HEAD])?;
+            let text = query.first("q").unwrap_or_default();
             return Ok(Self::Search {
-                term: query.first("q").unwrap_or_default().into_owned(),
+                term: repository_part(&text).to_owned(),
                 size: query.number("n")?,
                 page: query.number("page")?,
             });
@@ -339,6 +340,17 @@ impl Query<'_> {
         let last = self.first("last").filter(|last| !last.is_empty()).map(Cow::into_owned);
         Ok(PageQuery { size: self.number("n")?, last })
     }
+}
+
+/// Whether a path is that of searches. Clients of Docker Registry v1 also send it with a slash at the end.
+pub(super) fn is_search(path: &str) -> bool {
+    path.strip_suffix('/').unwrap_or(path) == "/v1/search"
+}
+
+/// The search term without the tag or the digest that follows it, as in `docker search HOST/app:1.0`. No
+/// repository name has a colon or an at sign.
+fn repository_part(term: &str) -> &str {
+    term.split([':', '@']).next().unwrap_or(term)
 }
 
 /// Refuses a method that an endpoint does not have.

@@ -157,6 +157,18 @@ fn each_request_has_its_endpoint_and_the_rights_it_needs() {
             Endpoint::Search { term: "x".into(), size: Some(5), page: Some(2) },
             vec![Right::List],
         ),
+        (
+            "GET",
+            "/v1/search/?q=team/x:1.0".into(),
+            Endpoint::Search { term: "team/x".into(), size: None, page: None },
+            vec![Right::List],
+        ),
+        (
+            "GET",
+            "/v1/search?q=x@sha256:ab".into(),
+            Endpoint::Search { term: "x".into(), size: None, page: None },
+            vec![Right::List],
+        ),
     ] {
         let parsed = parse(method, &target).unwrap_or_else(|e| panic!("{method} {target}: {e:?}"));
         assert_eq!(parsed, endpoint, "{method} {target}");

@@ -21,6 +21,7 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use crate::http::{
     Call, Error, RequestId,
+    endpoint::is_search,
     response::{options, redirect, response},
 };
 
@@ -30,6 +31,11 @@ const METHODS: [Method; 6] =
 
 /// docker sends its credentials with a search only to a registry that sends this header.
 const STANDALONE: HeaderName = HeaderName::from_static("x-docker-registry-standalone");
+
+/// The response to a person who opens the registry in a browser, and to health checks of load balancers.
+/// It discloses no version.
+const WELCOME: &str = "This is a container registry (Portcullis), without pages for a browser: `docker \
+                       login` with this host opens it to docker, and its API is at /v2/.\n";
 
 /// The open routes of a registry below `prefix`. Their paths omit the prefix.
 pub(in crate::http) fn router(prefix: &str) -> Router {
@@ -42,7 +48,8 @@ pub(in crate::http) fn router(prefix: &str) -> Router {
 }
 
 async fn root(method: Method, Extension(id): Extension<RequestId>) -> Response<Body> {
-    open(&method, "text/plain; charset=utf-8", "").unwrap_or_else(|error| error.into_response(id))
+    open(&method, "text/plain; charset=utf-8", WELCOME)
+        .unwrap_or_else(|error| error.into_response(id))
 }
 
 async fn ping(method: Method, Extension(id): Extension<RequestId>) -> Response<Body> {
@@ -105,7 +112,7 @@ where
 
     fn call(&mut self, call: Call) -> Self::Future {
         let path = call.head.path(&self.prefix);
-        if path.is_some_and(|path| path == "/v1/search" || path.starts_with("/v2/")) {
+        if path.is_some_and(|path| is_search(path) || path.starts_with("/v2/")) {
             return Either::Left(self.inner.call(call));
         }
         Either::Right(match path.and_then(|path| Uri::try_from(path).ok()) {
@@ -153,7 +160,9 @@ mod tests {
             ("/v2/a/tags/list", ""),
             ("/v1/search?q=a", ""),
             ("/x/v2/", "/x"),
+            ("/v1/search/?q=a", ""),
             ("/x/v1/search", "/x"),
+            ("/x/v1/search/", "/x"),
         ] {
             assert!(answered("GET", path, prefix).await.is_none(), "{path}");
         }
@@ -171,6 +180,7 @@ mod tests {
             ("GET", "/v2", "", 301),
             ("POST", "/v2", "", 301),
             ("GET", "/v1/searching", "", 404),
+            ("GET", "/v1/search//", "", 404),
             ("GET", "/v1/_ping/", "", 404),
             ("GET", "/other", "", 404),
             ("OPTIONS", "*", "", 200),

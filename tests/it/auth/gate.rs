@@ -48,6 +48,7 @@ async fn requests_below_v2_are_authenticated_before_they_are_parsed() {
         ("OPTIONS", "/v2/a/manifests/latest"),
         ("BREW", "/v2/"),
         ("GET", "/v1/search?q=a"),
+        ("GET", "/v1/search/?q=a"),
     ] {
         let answer = server.anonymous(method, path).answer().await.expect(401);
         assert_eq!(answer.header("www-authenticate"), CHALLENGE, "{method} {path}");
@@ -134,7 +135,13 @@ async fn ping_and_the_root_are_open_and_nothing_else_is() {
     let server = TestServer::start().await;
     let ping = server.anonymous("GET", "/v1/_ping").answer().await.expect(200);
     assert_eq!(ping.header("x-docker-registry-standalone"), "true");
-    server.anonymous("GET", "/").answer().await.expect(200);
+    let root = server.anonymous("GET", "/").answer().await.expect(200);
+    assert_eq!(root.header("content-type"), "text/plain; charset=utf-8");
+    let text = root.text();
+    assert!(text.contains("container registry") && text.contains("docker login"), "{text}");
+    assert_eq!(text.lines().count(), 1);
+    let head = server.anonymous("HEAD", "/").answer().await.expect(200);
+    assert_eq!(head.header("content-length"), text.len().to_string());
     server.anonymous("GET", "/v1/repositories/a/images").answer().await.expect(404);
     server.anonymous("GET", "/metrics").answer().await.expect(404);
 }

@@ -370,8 +370,17 @@ async fn search_finds_the_names_that_contain_the_term() {
     names.sort_unstable();
     assert_eq!(names, ["cobweb", "team/web", "team/webhook"]);
     assert!(results.iter().all(|one| one["description"].is_string()));
-    for (term, found) in [("team/", 2), ("m%2Fwebh", 1), ("nothing", 0), ("", 4)] {
-        let json = server.get(&format!("/v1/search?q={term}")).await.expect(200).json();
+    for (path, term, found) in [
+        ("/v1/search", "team/", 2),
+        ("/v1/search", "m%2Fwebh", 1),
+        ("/v1/search", "nothing", 0),
+        ("/v1/search", "", 4),
+        ("/v1/search/", "team/web", 2),
+        ("/v1/search", "team/webhook:latest", 1),
+        ("/v1/search/", "webhook%3A1.0", 1),
+        ("/v1/search", "cobweb@sha256:0123", 1),
+    ] {
+        let json = server.get(&format!("{path}?q={term}")).await.expect(200).json();
         assert_eq!(json["num_results"], found, "{term}");
         assert_eq!(json["results"].as_array().unwrap().len(), found, "{term}");
     }
