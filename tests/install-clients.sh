@@ -9,6 +9,7 @@ readonly CLIENTS='
 dockerd         docker.io
 docker          docker.io
 docker          docker-cli
+docker-compose  docker-compose
 skopeo          skopeo
 podman          podman
 containerd      containerd

@@ -13,7 +13,7 @@ use serde_json::Value;
 use testkit::process::Outcome;
 use testkit::skip::skip;
 
-mod image;
+pub(crate) mod image;
 mod package;
 
 #[test]
@@ -88,7 +88,7 @@ pub(crate) fn dist(suite: &str) -> Option<PathBuf> {
 }
 
 /// The one file in `folder` with that end of its name.
-fn the_file(folder: &Path, end: &str) -> PathBuf {
+pub(crate) fn the_file(folder: &Path, end: &str) -> PathBuf {
     let files = fs::read_dir(folder).expect("the artefacts are there");
     let mut paths = files.map(|entry| entry.expect("a file").path());
     paths

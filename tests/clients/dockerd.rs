@@ -19,7 +19,7 @@ pub(crate) const NEEDS: [Need; 5] = [
 ];
 
 /// Whether containers have a network.
-#[derive(Clone, Copy, Eq, PartialEq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Bridge {
     /// The daemon builds, pushes and pulls.
     Absent,
@@ -37,11 +37,25 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Starts a dockerd.
+    /// Starts a dockerd in `network`.
+    pub(crate) fn start(network: &Network, directory: &Path, name: &str, bridge: Bridge) -> Self {
+        let options: &[&str] = match bridge {
+            Bridge::Absent => &["--bridge=none"],
+            Bridge::Present => &[],
+        };
+        Self::start_in(network.command(), directory, name, options)
+    }
+
+    /// Starts a dockerd with more options in the namespaces that `command` enters.
     ///
     /// Its mount namespace shows `directory/etc` as `/etc/docker`, and no containerd of this
     /// machine's for it to borrow; its mounts go away with it.
-    pub(crate) fn start(network: &Network, directory: &Path, name: &str, bridge: Bridge) -> Self {
+    pub(crate) fn start_in(
+        mut command: Command,
+        directory: &Path,
+        name: &str,
+        options: &[&str],
+    ) -> Self {
         const ENTER: &str = r#"
             mkdir -p /etc/docker
             mount --bind "$1" /etc/docker
@@ -55,13 +69,10 @@ impl Engine {
         fs::create_dir_all(&home).expect("a directory can be made");
         let host = format!("unix://{}", home.join("sock").display());
 
-        let mut command = network.command();
         command.args(["unshare", "--mount", "sh", "-euc", ENTER, "dockerd"]).arg(etc);
         // Published ports are served by docker-proxy, without rules of the packet filter.
         command.args(["dockerd", "--iptables=false", "--ip6tables=false"]);
-        if bridge == Bridge::Absent {
-            command.arg("--bridge=none");
-        }
+        command.args(options);
         command.args(["--storage-driver", "vfs", "--host", &host]);
         command.arg("--data-root").arg(home.join("data"));
         command.arg("--exec-root").arg(home.join("exec"));
@@ -73,6 +84,11 @@ impl Engine {
             version.status().is_ok_and(|status| status.success())
         });
         Self { _daemon: daemon, directory: directory.to_owned(), host }
+    }
+
+    /// The address of its socket, for `DOCKER_HOST`.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     /// The docker CLI, with credentials of the test's own.

@@ -23,3 +23,4 @@ mod server;
 mod skopeo;
 mod sslscan;
 mod tls_scan;
+mod tutorials;
