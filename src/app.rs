@@ -31,6 +31,7 @@ mod reload;
 mod storage;
 mod tls;
 mod users;
+mod version_1;
 
 pub use error::StartError;
 pub use inspect::{Findings, inspect};
@@ -136,6 +137,7 @@ impl App {
         config: &Config,
         password: FirstPassword,
     ) -> Result<(Self, Provisioned), StartError> {
+        version_1::warn_of_its_folder(&config.storage.backend);
         let storage = storage::open(&config.storage.backend)?;
         Self::build(config, Given { storage, listener, password })
     }
