@@ -25,7 +25,8 @@ pub fn refuse_plain_http(request: &[u8]) -> Vec<u8> {
     let method = words.next().unwrap_or_default();
     let path = words.next().unwrap_or_default();
     let is_api = path == "/v2" || path.starts_with("/v2/");
-    let Body { kind, text } = if is_api { in_json(host(lines)) } else { in_text() };
+    let host = host(lines);
+    let Body { kind, text } = if is_api { in_json(host) } else { in_text(host) };
     let body = if method == "HEAD" { "" } else { &text };
     format!(
         "HTTP/1.0 400 Bad Request\r\n\
@@ -45,8 +46,8 @@ struct Body {
     text: String,
 }
 
-fn in_text() -> Body {
-    Body { kind: "text/plain; charset=utf-8", text: format!("{SENTENCE}\n") }
+fn in_text(host: &str) -> Body {
+    Body { kind: "text/plain; charset=utf-8", text: format!("{SENTENCE}: use https://{host}\n") }
 }
 
 /// docker shows the message only.

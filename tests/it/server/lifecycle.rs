@@ -151,7 +151,7 @@ async fn plain_http_on_the_tls_port_gets_400_and_json_below_v2() {
         assert!(head.starts_with("HTTP/1.0 400 Bad Request\r\n"), "{answer}");
         if !is_json {
             assert!(head.contains("Content-Type: text/plain"), "{answer}");
-            assert_eq!(body, format!("{GO}\n"));
+            assert_eq!(body, format!("{GO}: use https://localhost:5000\n"));
         } else if pieces[0].starts_with("HEAD") {
             assert!(head.contains("Content-Type: application/json"), "{answer}");
             assert_eq!(body, "");
