@@ -39,6 +39,7 @@ mod handover;
 mod head_limit;
 mod idle;
 mod listener;
+pub mod machine;
 mod options;
 mod peer;
 mod received;

@@ -37,7 +37,7 @@ impl Site {
         let program = binary.to_str().ok_or("the path of the binary is not text")?;
         process::run(
             program,
-            &["certs", "--host", "127.0.0.1", "--out", &site.path("certs")],
+            &["certs", "--new", "--host", "127.0.0.1", "--out", &site.path("certs")],
             b"",
         )?;
         fs::create_dir(site.path("trust"))?;

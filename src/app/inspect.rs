@@ -253,7 +253,7 @@ impl Inspection<'_> {
     }
 
     fn built_in(&mut self) {
-        let hosts = provision::hosts(&self.config.http.api);
+        let hosts = provision::required_hosts(&self.config.http.api);
         if let Err(error) = authority::examine(Path::new(super::CERTIFICATES), &hosts) {
             self.problem("http.tls", &error);
         }

@@ -67,7 +67,7 @@ impl Parts {
 
         let first_start = FirstStart { is_named: provision::is_named(config), password };
         let (users, user) = Users::open(&config.auth, first_start)?;
-        let hosts = provision::hosts(&config.http.api);
+        let hosts = provision::hosts(config, listener.as_ref());
         let certificates = tls::provision(&config.http.server, &hosts)?;
         let provisioned = Provisioned { user, certificates };
         let secured = tls::secure(&config.http.server)?;

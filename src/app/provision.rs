@@ -1,4 +1,5 @@
-//! The first user, who is created where there is no password file.
+//! The first user, who is created where there is no password file, and the names of the built-in
+//! certificate.
 //!
 //! The default path is created with its folder. A path that the configuration names may lie on a
 //! volume that is not mounted, which looks like a missing file: so the folder has to be there, and
@@ -6,16 +7,22 @@
 
 use std::{
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{Access, access};
 
-use super::{FirstPassword, FirstUser, Password, StartError};
+use super::{CERTIFICATES, FirstPassword, FirstUser, Password, StartError};
 use crate::{
     config::{Config, Origin},
     gate::htpasswd::{UserName, file},
-    http,
+    http::{self, authority},
+    server::{
+        Listener, Net,
+        authority::{Hosts, SERVER_CERTIFICATE},
+        machine,
+    },
 };
 
 /// The name of the first user.
@@ -27,9 +34,35 @@ pub(super) fn is_named(config: &Config) -> bool {
     origin.is_some_and(|origin| *origin != Origin::Default)
 }
 
-/// The names that clients reach the registry by, as far as the configuration says.
-pub(super) fn hosts(options: &http::Options) -> Vec<String> {
+/// The names by which the operator has clients reach the registry: `http.host`.
+pub(super) fn required_hosts(options: &http::Options) -> Vec<String> {
     options.host.iter().cloned().collect()
+}
+
+/// The names of the built-in certificate: `http.host`, the host of the listener's address, and where that
+/// is the unspecified one, the addresses of this machine. The address of a container changes at each
+/// start, and another machine does not reach it, so it goes into the first certificate only.
+pub(super) fn hosts(config: &Config, listener: Option<&Listener>) -> Hosts {
+    let configured = &config.http.server;
+    let addr = match (listener.map(Listener::addr), configured.net) {
+        (Some(addr), _) => addr.tcp().map(|addr| addr.to_string()),
+        (None, Net::Tcp) => Some(configured.addr.clone()),
+        (None, Net::Unix) => None,
+    };
+    let has_certificate = || Path::new(CERTIFICATES).join(SERVER_CERTIFICATE).exists();
+    let optional = match addr.as_deref().map(authority::split_port) {
+        None => Vec::new(),
+        Some((host, _)) if !is_unspecified(host) => vec![host.to_owned()],
+        Some(_) if machine::container().is_some() && has_certificate() => Vec::new(),
+        Some(_) => machine::addresses().iter().map(ToString::to_string).collect(),
+    };
+    Hosts { required: required_hosts(&config.http.api), optional }
+}
+
+/// Whether the host of a listener's address stands for all addresses of this machine.
+pub(super) fn is_unspecified(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host.is_empty() || host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified())
 }
 
 /// Looks whether a missing password file could be created. Creates nothing.

@@ -7,7 +7,7 @@ use self::{authorities::ClientAuthorities, certificate::ServerCertificate};
 use super::{CERTIFICATES, StartError};
 use crate::server::{
     self, CertificateSource, TlsOptions,
-    authority::{self, Outcome},
+    authority::{self, Hosts, Outcome, Reason},
     certificates::Authorities,
     tls::{Protocols, Tls},
 };
@@ -28,27 +28,31 @@ pub(super) struct Secured {
 }
 
 /// Creates the built-in certificates, or renews them, where the options name no others. `hosts` are
-/// the names that clients reach the registry by.
+/// the names by which clients reach the registry.
 ///
 /// # Errors
 ///
 /// When the local authority cannot issue a certificate.
 pub(super) fn provision(
     options: &server::Options,
-    hosts: &[String],
+    hosts: &Hosts,
 ) -> Result<Option<Outcome>, StartError> {
     if !is_built_in(options) {
         return Ok(None);
     }
     let made = authority::ensure(Path::new(CERTIFICATES), hosts)?;
-    if let authority::ServerCertificate::Outdated(reason) = &made.certificate {
-        tracing::warn!(
+    match &made.certificate {
+        authority::ServerCertificate::Outdated(reason) => tracing::warn!(
             "the certificate in {CERTIFICATES}/{} should be renewed ({reason}), and {} is kept \
              elsewhere: run `portcullis certs` there, and put {0} and {} into {CERTIFICATES}",
             authority::SERVER_CERTIFICATE,
             authority::CA_KEY,
             authority::SERVER_KEY,
-        );
+        ),
+        authority::ServerCertificate::Issued(reason) if *reason != Reason::Missing => {
+            tracing::info!("the server certificate was renewed: {reason}");
+        }
+        _ => {}
     }
     Ok(Some(made))
 }

@@ -1,7 +1,7 @@
 //! `portcullis certs`: the certificates of the local authority.
 
 use std::{
-    io,
+    io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -10,23 +10,28 @@ use jiff::{Timestamp, tz::TimeZone};
 
 use super::failure::Failure;
 use crate::server::{
-    authority::{CA_CERTIFICATE, DEFAULT_DAYS, Outcome, Renew, SERVER_CERTIFICATE, renew},
+    authority::{
+        CA_CERTIFICATE, CA_KEY, DEFAULT_DAYS, Hosts, Outcome, Renew, SERVER_CERTIFICATE, renew,
+    },
     certificates::{Description, describe, load_chain},
+    machine,
 };
 
 const EXAMPLES: &str = "\
-The first run makes a certificate authority (ca.crt, ca.key); later runs keep it, so that clients \
-go on trusting it. Each run makes a new server certificate (server.crt, server.key). It is for \
-localhost, for this machine's name, for the names given here and for those of the certificate it \
-replaces. Delete server.crt to begin anew with the names.
+The first run makes a certificate authority (ca.crt, ca.key), with --new or after a question on the \
+terminal; later runs keep it, so that clients go on trusting it. Each run makes a new server \
+certificate (server.crt, server.key). It is for localhost, for this machine's name and addresses, \
+for the names given here and for those of the certificate it replaces. Delete server.crt to begin \
+anew with the names.
 
 The authority is for the names of its first run, their parent domains, this machine's name, \
-loopback and private addresses; clients refuse its certificates for other names. --new-authority \
+its addresses, loopback and private ones; clients refuse its certificates for other names. --new-authority \
 creates one for more names, and keeps the old files beside the new ones. ca.key may be kept elsewhere: the server needs \
 it only to renew its certificate.
 
 Examples:
   portcullis certs --host registry.example.com --host 192.0.2.10
+  portcullis certs --new --host registry.example.com
   portcullis certs show
 
 Exit codes: 0 done; 1 not done; 2 usage.";
@@ -51,6 +56,9 @@ pub(super) struct Certs {
     /// The directory of the certificates
     #[arg(long, value_name = "DIR", default_value = "certs")]
     out: PathBuf,
+    /// Create an authority where the directory has none, without a question
+    #[arg(long)]
+    new: bool,
     /// Create a new authority too, which clients have to trust in place of the old one
     #[arg(long)]
     new_authority: bool,
@@ -72,7 +80,7 @@ impl Certs {
     ///
     /// # Errors
     ///
-    /// Code 1 when a name cannot stand in a certificate, when the authority is incomplete or
+    /// Code 1 when the directory has no authority and the user has not asked for one, when a name cannot stand in a certificate, when the authority is incomplete or
     /// expired, when it did not issue the existing server certificate, or when files cannot
     /// be read or written.
     pub(super) fn run(self) -> Result<(), Failure> {
@@ -81,14 +89,60 @@ impl Certs {
             Some(Command::Show { out: directory }) => show(&mut out, &directory, Timestamp::now()),
             None => {
                 let what = if self.new_authority { Renew::Authority } else { Renew::Certificate };
-                let outcome = renew(&self.out, &self.hosts, self.days, what)?;
+                let addresses: Vec<_> =
+                    machine::addresses().iter().map(ToString::to_string).collect();
+                let hosts = Hosts { required: self.hosts, optional: addresses };
+                let is_new = !has_authority(&self.out);
+                if is_new && !self.new && !self.new_authority {
+                    hosts.check()?;
+                    confirm(&self.out)?;
+                }
+                let outcome = renew(&self.out, &hosts, self.days, what)?;
                 let leaf = read(&self.out.join(SERVER_CERTIFICATE))?;
                 report(&mut out, &self.out, &outcome, &leaf)?;
-                // The first host that was given, as a bare name.
-                let host = leaf.names.first().map_or("localhost", String::as_str);
+                // The first host that was given, as a bare name; else one that other machines can use.
+                let host = match (hosts.required.first(), hosts.optional.first()) {
+                    (None, Some(address)) => address,
+                    _ => leaf.names.first().map_or("localhost", String::as_str),
+                };
                 trust(&mut out, &self.out, host)
             }
         }
+    }
+}
+
+/// Whether the directory has an authority, or a certificate that stands for one kept elsewhere.
+fn has_authority(directory: &Path) -> bool {
+    [CA_CERTIFICATE, CA_KEY, SERVER_CERTIFICATE].iter().any(|file| directory.join(file).exists())
+}
+
+/// Asks on the terminal whether an authority may be created. In another directory than the server's, it
+/// would be one more, which no client trusts.
+fn confirm(directory: &Path) -> Result<(), Failure> {
+    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let directory = directory.display();
+    let refused = || {
+        Failure::new(format!(
+            "there is no certificate authority in {directory}: `portcullis certs --new` makes one, which \
+             clients have to trust; where the server has one already, name its directory with --out"
+        ))
+    };
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(refused());
+    }
+    let mut terminal = io::stderr().lock();
+    write!(
+        terminal,
+        "There is no certificate authority in {directory}.\n\
+         If the server has one already, answer no, and name its directory with --out.\n\
+         Make a new one, which clients have to trust? [y/N] "
+    )?;
+    terminal.flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(refused()),
     }
 }
 
@@ -126,6 +180,14 @@ Clients have to trust {ca} (never give ca.key away). For {host}:5000:
                        ca = \"/etc/containerd/certs.d/{host}:5000/ca.crt\"
   curl             curl --cacert {ca} https://{host}:5000/v2/"
     )?;
+    if let Some(container) = machine::container() {
+        let ca = std::path::absolute(directory.join(CA_CERTIFICATE))?;
+        writeln!(
+            out,
+            "\nThis is a container. Outside of it, `docker cp {container}:{} .` fetches ca.crt.",
+            ca.display()
+        )?;
+    }
     Ok(())
 }
 
@@ -159,7 +221,7 @@ fn show(out: &mut impl io::Write, directory: &Path, now: Timestamp) -> Result<()
     }
     if found == 0 {
         return Err(Failure::new(format!(
-            "there are no certificates in {}: make them with `portcullis certs`, or name another directory with --out",
+            "there are no certificates in {}: make them with `portcullis certs --new`, or name another directory with --out",
             directory.display()
         )));
     }

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{IsTerminal as _, Write as _},
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use super::{configuration, failure::Failure};
 use crate::{
     app::{App, CERTIFICATES, Change, FirstPassword, FirstUser, Provisioned},
     config::{Config, Settings},
-    server::{Address, Listener, TlsOptions},
+    server::{Address, Listener, TlsOptions, machine},
     telemetry::{self, Log},
 };
 
@@ -174,14 +175,21 @@ fn notify(state: NotifyState<'_>) {
     }
 }
 
-/// The message after a first start: the address, the user, the certificate authority.
+/// The message after a first start: the addresses, the user, the data, the certificate authority.
 fn next_steps(config: &Config, addr: &Address, provisioned: &Provisioned) -> String {
-    let host = public_host(config, addr);
+    let names = Names::of(config, addr);
+    let here = &names.here;
     let scheme = match config.http.server.tls {
         TlsOptions::Off => "http",
         TlsOptions::On { .. } => "https",
     };
-    let mut text = format!("\nThe registry is at {scheme}://{host}\n\n");
+    let mut text = format!("\nThe registry is at {scheme}://{here}\n");
+    if let Elsewhere::At(elsewhere) = &names.elsewhere
+        && elsewhere != here
+    {
+        let _ = writeln!(text, "  from other machines  {scheme}://{elsewhere}");
+    }
+    text.push('\n');
     let user = match &provisioned.user {
         Some(FirstUser { name: user, password, file, kept }) => {
             let file = file.display();
@@ -199,47 +207,112 @@ fn next_steps(config: &Config, addr: &Address, provisioned: &Provisioned) -> Str
                     kept.display()
                 ),
             };
-            let _ = write!(text, " `portcullis htpasswd {file} {user}` sets another.\n\n");
+            let _ = write!(text, " This sets another:\n\n  portcullis htpasswd {file} {user}\n\n");
             user
         }
         None => "USER",
     };
-    let _ = write!(text, "  docker login {host} -u {user}\n\n");
+    let _ = write!(text, "Log in:\n\n  docker login {here} -u {user}\n\n");
     if provisioned.certificates.is_some() {
-        text.push_str(&trust(&host));
+        text.push_str(&trust(&names));
     }
     text
 }
 
 /// How clients are made to trust the local authority.
-fn trust(host: &str) -> String {
+fn trust(names: &Names) -> String {
     let ca = Path::new(CERTIFICATES).join("ca.crt");
     let ca = std::path::absolute(&ca).unwrap_or(ca);
     let ca = ca.display();
-    format!(
-        "Clients on other machines must trust the local authority, {ca}:\n\n\
-         \x20 docker            copy it to /etc/docker/certs.d/{host}/ca.crt\n\
+    let host = match &names.elsewhere {
+        Elsewhere::At(host) => host,
+        Elsewhere::Nowhere => &names.here,
+        Elsewhere::Unknown { .. } => "HOST:PORT",
+    };
+    let mut text = format!("Other machines must trust the local authority, {ca}:\n\n");
+    if let Some(container) = machine::container() {
+        let _ = write!(text, "  docker cp {container}:{ca} .\n\n");
+    }
+    let _ = write!(
+        text,
+        "  docker            copy it to /etc/docker/certs.d/{host}/ca.crt\n\
          \x20 podman, skopeo    copy it to /etc/containers/certs.d/{host}/ca.crt\n\
-         \x20 containerd        copy it to /etc/containerd/certs.d/{host}/ca.crt, and name it in\n\
-         \x20                   hosts.toml beside it:  [host.\"https://{host}\"]\n\
-         \x20                                            ca = \"/etc/containerd/certs.d/{host}/ca.crt\"\n\
+         \x20 containerd        copy it to /etc/containerd/certs.d/{host}/ca.crt\n\
+         \x20                   and name it in hosts.toml beside it:\n\
+         \x20                     [host.\"https://{host}\"]\n\
+         \x20                     ca = \"/etc/containerd/certs.d/{host}/ca.crt\"\n\
          \x20 curl              curl --cacert ca.crt https://{host}/v2/\n\
-         \x20 oras              --ca-file ca.crt\n\n\
-         docker trusts 127.0.0.1 and localhost by default. oras speaks plain HTTP to localhost:PORT:\n\
-         use 127.0.0.1:PORT, or --plain-http=false. `portcullis certs --host NAME` adds a name of this\n\
-         machine to the certificate; a name other than its own and private addresses needs another\n\
-         authority, which --new-authority creates.\n\n"
-    )
+         \x20 oras              --ca-file ca.crt\n\n"
+    );
+    let certs = match &names.elsewhere {
+        Elsewhere::Unknown { container } => {
+            text.push_str(
+                "HOST:PORT is a name of the machine that runs this container, and the port that it\n\
+                 publishes. This puts HOST into the certificate:\n\n",
+            );
+            format!("docker exec {container} portcullis certs --host HOST")
+        }
+        Elsewhere::At(_) | Elsewhere::Nowhere => {
+            text.push_str("This puts another name of this machine into the certificate:\n\n");
+            "portcullis certs --host NAME".to_owned()
+        }
+    };
+    let _ = write!(
+        text,
+        "  {certs}\n\n\
+         docker trusts 127.0.0.1 and localhost without all this. To localhost:PORT oras\n\
+         speaks plain HTTP: use 127.0.0.1:PORT, or --plain-http=false.\n\n"
+    );
+    text
 }
 
-/// The host and port that clients on this machine can use.
-fn public_host(config: &Config, addr: &Address) -> String {
-    if let Some(host) = &config.http.api.host {
-        let host = host.split_once("://").map_or(host.as_str(), |(_, rest)| rest);
-        return host.trim_end_matches('/').to_owned();
-    }
-    match addr.tcp() {
-        Some(addr) if addr.ip().is_unspecified() => format!("localhost:{}", addr.port()),
-        _ => addr.to_string(),
+/// The names of the registry, each with a port.
+struct Names {
+    /// For clients on this machine.
+    here: String,
+    /// For clients on other machines.
+    elsewhere: Elsewhere,
+}
+
+/// How clients on other machines reach the registry.
+enum Elsewhere {
+    At(String),
+    /// Not at all: it listens on a loopback address, or a Unix socket.
+    Nowhere,
+    /// The machine that runs this container knows.
+    Unknown {
+        container: String,
+    },
+}
+
+impl Names {
+    fn of(config: &Config, addr: &Address) -> Self {
+        if let Some(host) = &config.http.api.host {
+            let host = host.split_once("://").map_or(host.as_str(), |(_, rest)| rest);
+            let host = host.trim_end_matches('/').to_owned();
+            return Self { here: host.clone(), elsewhere: Elsewhere::At(host) };
+        }
+        let Some(addr) = addr.tcp() else {
+            return Self { here: addr.to_string(), elsewhere: Elsewhere::Nowhere };
+        };
+        let here = match addr.ip().is_unspecified() {
+            true => format!("localhost:{}", addr.port()),
+            false => addr.to_string(),
+        };
+        let elsewhere = if let Some(container) = machine::container() {
+            Elsewhere::Unknown { container }
+        } else if addr.ip().is_loopback() {
+            Elsewhere::Nowhere
+        } else if addr.ip().is_unspecified() {
+            // `[::]` serves both families.
+            let usable = |address: &IpAddr| addr.is_ipv6() || address.is_ipv4();
+            match machine::addresses().into_iter().find(usable) {
+                Some(ip) => Elsewhere::At(SocketAddr::new(ip, addr.port()).to_string()),
+                None => Elsewhere::Nowhere,
+            }
+        } else {
+            Elsewhere::At(addr.to_string())
+        };
+        Self { here, elsewhere }
     }
 }

@@ -26,7 +26,8 @@ pub fn is_authority(text: &str) -> bool {
 }
 
 /// Splits an authority into its host and, where it has one, its port. The port is not checked.
-pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
+#[must_use]
+pub fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (authority, None),

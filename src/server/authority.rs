@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 use self::{constraints::Constraints, files::Access, names::Name};
 pub use self::{
     error::AuthorityError,
-    renewal::{Outcome, Reason, Renew, ServerCertificate, ensure, examine, renew},
+    renewal::{Hosts, Outcome, Reason, Renew, ServerCertificate, ensure, examine, renew},
 };
 
 /// The file of the authority's certificate, which clients trust.

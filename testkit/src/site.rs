@@ -55,7 +55,7 @@ impl Site {
             .tempdir_in(build.folder)
             .unwrap();
         let site = Self { binary: build.binary, folder, address };
-        site.run(&["certs", "--host", &ip.to_string(), "--out", "certs"]);
+        site.run(&["certs", "--new", "--host", &ip.to_string(), "--out", "certs"]);
         // The cost of bcrypt is not tested here, and every start would pay it.
         let user = site.run(&["htpasswd", "-Bbn", "-C", "4", USER, PASSWORD]);
         fs::write(site.path("htpasswd"), user).unwrap();

@@ -61,7 +61,7 @@ impl Server {
         let directory = TempDir::new().expect("a temporary directory");
         let path = directory.path();
         portcullis(path)
-            .args(["certs", "--host", &address.ip().to_string(), "--out", "certs"])
+            .args(["certs", "--new", "--host", &address.ip().to_string(), "--out", "certs"])
             .succeeds();
         certificates(&path.join("certs"), address);
         fs::create_dir(path.join("trust")).expect("a directory can be made");

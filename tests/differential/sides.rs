@@ -45,7 +45,7 @@ impl Sides {
         let (theirs, ours) = (address(5000), address(5001));
         // In memory, where syncs cost nothing, if possible.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        run(folder.path(), &["certs", "--host", &ip.to_string(), "--out", "certs"]);
+        run(folder.path(), &["certs", "--new", "--host", &ip.to_string(), "--out", "certs"]);
         fs::write(folder.path().join("htpasswd"), users(folder.path())).unwrap();
         let place = |name| {
             let path = folder.path().join(name);

@@ -80,7 +80,7 @@ impl Changes {
         let host = site.address.ip().to_string();
         let kind = match nth % 3 {
             0 => {
-                site.run(&["certs", "--host", &host, "--out", "certs"]);
+                site.run(&["certs", "--new", "--host", &host, "--out", "certs"]);
                 "certificate, by `portcullis certs`"
             }
             way => {

@@ -20,8 +20,38 @@ use super::{
 };
 use crate::server::certificates::{self, CertificateError, Description};
 
+/// The most names of a certificate. Beyond them it loses the oldest addresses: a machine whose address
+/// changes has many of them in time.
+const MAX_NAMES: usize = 64;
+
 /// How long before its end a certificate is renewed.
 const RENEW_BEFORE: Duration = Duration::days(30);
+
+/// The names of a server certificate: host names and IP addresses, also with a port or within URLs.
+/// Each certificate has those of loopback and the host name of this machine too.
+#[derive(Clone, Debug, Default)]
+pub struct Hosts {
+    /// The names by which the operator has clients reach the server, such as `http.host`.
+    pub required: Vec<String>,
+    /// Names by which clients may reach the server as well, such as the addresses of this machine. The
+    /// certificate has those that are well-formed and that the name constraints permit.
+    pub optional: Vec<String>,
+}
+
+impl Hosts {
+    /// Checks the syntax of the required names.
+    ///
+    /// # Errors
+    ///
+    /// When a name is neither a host name nor an IP address.
+    pub fn check(&self) -> Result<(), AuthorityError> {
+        names::required(&self.required).map(|_| ())
+    }
+
+    fn optional(&self) -> Vec<Name> {
+        self.optional.iter().filter_map(|host| Name::parse(host).ok()).collect()
+    }
+}
 
 /// The result of [`ensure`] or [`renew`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,14 +96,15 @@ pub enum Reason {
 /// Creates the missing files of the directory. Renews the server certificate if this authority has
 /// issued it and it expires within 30 days, lacks a name, or has another key than the key's file.
 ///
-/// The required names are `hosts` (such as `http.host`, without scheme, port and path), `localhost`,
-/// `127.0.0.1` and `::1`. A new certificate also has the host name of this machine and the names of the
-/// certificate that it replaces. A change of the host name alone is no reason to renew, since that of a
-/// container changes at every start.
+/// The required names are those of `hosts`, `localhost`, `127.0.0.1` and `::1`. A new certificate also
+/// has the optional names, the host name of this machine and the names of the certificate that it
+/// replaces. A missing optional name is a reason to renew where the authority's key is here, and no error
+/// if the files cannot be written. A change of the host name alone is no reason, since that of a container
+/// changes at every start.
 ///
 /// A certificate of another issuer stays as it is; where it exists without an authority, no authority
 /// is created. Where `ca.key` is kept elsewhere, a valid certificate stays as it is. The name
-/// constraints of a new authority permit the required names and their parent domains
+/// constraints of a new authority permit the names of `hosts` and their parent domains
 /// ([`Authority::load_or_create`]). A lock of the directory serialises concurrent processes. This call
 /// blocks.
 ///
@@ -81,7 +112,7 @@ pub enum Reason {
 ///
 /// When a name is malformed or the name constraints of the authority do not permit it, when the
 /// authority is incomplete, unusable or expired, and when files cannot be read or written.
-pub fn ensure(directory: &Path, hosts: &[String]) -> Result<Outcome, AuthorityError> {
+pub fn ensure(directory: &Path, hosts: &Hosts) -> Result<Outcome, AuthorityError> {
     ensure_at(directory, hosts, OffsetDateTime::now_utc())
 }
 
@@ -104,11 +135,12 @@ pub enum Renew {
 /// certificate.
 pub fn renew(
     directory: &Path,
-    hosts: &[String],
+    hosts: &Hosts,
     days: u16,
     what: Renew,
 ) -> Result<Outcome, AuthorityError> {
-    let required = names::required(hosts)?;
+    let required = names::required(&hosts.required)?;
+    let optional = hosts.optional();
     let _lock = files::lock(directory)?;
     let server = ServerFiles::read(directory)?;
     let foreign = AuthorityError::Foreign { path: server.certificate.clone() };
@@ -136,11 +168,11 @@ pub fn renew(
             &now.unix_timestamp().to_string(),
         )?;
     }
-    let mut wanted = required.clone();
+    let mut wanted = joined(&required, &optional);
     add_names_of(&mut wanted, old.as_ref());
     let (authority, created_authority) = Authority::load_or_create_at(directory, &wanted, now)?;
     authority.root.must_permit(&required)?;
-    let names = names_for(required, old.as_ref(), &authority.root);
+    let names = names_for(required, optional, old.as_ref(), &authority.root);
     let key = new_key()?;
     server.write(&key, &authority.certify(&key, &names, days, now)?)?;
     Ok(Outcome { created_authority, certificate: ServerCertificate::Issued(Reason::Requested) })
@@ -170,10 +202,11 @@ pub fn examine(directory: &Path, hosts: &[String]) -> Result<(), AuthorityError>
 
 fn ensure_at(
     directory: &Path,
-    hosts: &[String],
+    hosts: &Hosts,
     now: OffsetDateTime,
 ) -> Result<Outcome, AuthorityError> {
-    let required = names::required(hosts)?;
+    let required = names::required(&hosts.required)?;
+    let optional = hosts.optional();
     let _lock = files::lock(directory)?;
     let server = ServerFiles::read(directory)?;
     if server.holds_only_foreign() {
@@ -183,26 +216,43 @@ fn ensure_at(
         let certificate = server.check_without_key(&root, &required, now)?;
         return Ok(Outcome { created_authority: false, certificate });
     }
-    let (authority, created_authority) = Authority::load_or_create_at(directory, &required, now)?;
+    let wanted = joined(&required, &optional);
+    let (authority, created_authority) = Authority::load_or_create_at(directory, &wanted, now)?;
     let done = |certificate| Outcome { created_authority, certificate };
     let root = &authority.root;
+    let mut is_usable = false;
     let (reason, old) = match server.leaf(root) {
         Leaf::None => (Reason::Missing, None),
         Leaf::Foreign => return Ok(done(ServerCertificate::Foreign)),
         Leaf::Ours(old) => match server.renewal_reason(&old, &required, root, now)? {
-            None => return Ok(done(ServerCertificate::Kept)),
             Some(reason) => (reason, Some(old)),
+            None => {
+                let permitted: Vec<_> =
+                    optional.iter().filter(|name| root.constraints.permit(name)).cloned().collect();
+                let Some(name) = missing_name(&old, &permitted) else {
+                    return Ok(done(ServerCertificate::Kept));
+                };
+                is_usable = true;
+                (Reason::LacksName(name), Some(old))
+            }
         },
     };
     root.must_permit(&required)?;
-    let names = names_for(required, old.as_ref(), root);
+    let names = names_for(required, optional, old.as_ref(), root);
     let key = match &server.key_pem {
         // A user may have put a key here to have it certified, so a key without a certificate stays.
         Some(pem) if reason == Reason::Missing => read_key(pem, &server.key)?,
         _ => new_key()?,
     };
-    server.write(&key, &authority.certify(&key, &names, DEFAULT_DAYS, now)?)?;
-    Ok(done(ServerCertificate::Issued(reason)))
+    match server.write(&key, &authority.certify(&key, &names, DEFAULT_DAYS, now)?) {
+        // The directory may be mounted read-only.
+        Err(error) if is_usable => {
+            tracing::info!(%error, "the server certificate could be better, but stays: {reason}");
+            Ok(done(ServerCertificate::Kept))
+        }
+        Err(error) => Err(error),
+        Ok(()) => Ok(done(ServerCertificate::Issued(reason))),
+    }
 }
 
 /// The files of the server certificate and its key, and their bytes.
@@ -333,19 +383,28 @@ fn missing_name(old: &Description, required: &[Name]) -> Option<String> {
     required.iter().map(Name::to_string).find(|name| !old.names.contains(name))
 }
 
-/// The names of a new certificate: the required ones, the host name of this machine, and the names of
-/// the old certificate. The name constraints may exclude the latter two: the host name of a container
-/// changes at every start.
-fn names_for(mut names: Vec<Name>, old: Option<&Description>, root: &Root) -> Vec<Name> {
-    let mut optional = Vec::new();
+/// The names of a new certificate: the required ones, the optional ones, the host name of this machine,
+/// and the names of the old certificate. The name constraints may exclude the latter three: the host name
+/// of a container changes at every start.
+fn names_for(
+    mut names: Vec<Name>,
+    mut optional: Vec<Name>,
+    old: Option<&Description>,
+    root: &Root,
+) -> Vec<Name> {
     optional.extend(names::of_this_machine());
     add_names_of(&mut optional, old);
     for name in optional {
-        if root.constraints.permit(&name) {
+        let is_in_excess = names.len() >= MAX_NAMES && matches!(name, Name::Address(_));
+        if !is_in_excess && root.constraints.permit(&name) {
             names::add(&mut names, name);
         }
     }
     names
+}
+
+fn joined(first: &[Name], second: &[Name]) -> Vec<Name> {
+    [first, second].concat()
 }
 
 fn add_names_of(names: &mut Vec<Name>, old: Option<&Description>) {

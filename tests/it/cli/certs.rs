@@ -32,7 +32,8 @@ fn described(path: &Path) -> Description {
 #[test]
 fn first_run_creates_everything_and_prints_the_trust_steps_of_clients() {
     let dir = tempfile::tempdir().unwrap();
-    let (code, out, err) = certs(dir.path(), &["--host", "https://registry.example.com:5000/"]);
+    let (code, out, err) =
+        certs(dir.path(), &["--new", "--host", "https://registry.example.com:5000/"]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     for expected in [
         "Authority certs/ca.crt: made",
@@ -53,10 +54,27 @@ fn first_run_creates_everything_and_prints_the_trust_steps_of_clients() {
 }
 
 #[test]
+fn directory_without_an_authority_gets_one_only_on_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, _, err) = certs(dir.path(), &["--host", "registry.example.com"]);
+    assert_eq!(code, Some(1));
+    let folder = dir.path().join("certs");
+    let expected = format!("there is no certificate authority in {}", folder.display());
+    assert!(err.contains(&expected) && err.contains("`portcullis certs --new`"), "{err}");
+    assert!(!folder.exists());
+
+    assert_eq!(certs(dir.path(), &["--new", "--host", "registry.example.com"]).0, Some(0));
+    let authority = fs::read(folder.join("ca.crt")).unwrap();
+    assert_eq!(certs(dir.path(), &["--host", "other.example.com"]).0, Some(0));
+    assert_eq!(certs(dir.path(), &["--new"]).0, Some(0));
+    assert_eq!(fs::read(folder.join("ca.crt")).unwrap(), authority);
+}
+
+#[test]
 fn later_run_makes_a_new_certificate_by_the_same_authority() {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| fs::read(dir.path().join("tls").join(name)).unwrap();
-    certs(dir.path(), &["--out", "tls", "--host", "one.corp.example"]);
+    certs(dir.path(), &["--new", "--out", "tls", "--host", "one.corp.example"]);
     let (ca, key, leaf) = (file("ca.crt"), file("ca.key"), file("server.crt"));
 
     let (code, out, _) = certs(dir.path(), &["--out", "tls", "--days", "10", "--host", "fd00::2"]);
@@ -76,7 +94,7 @@ fn later_run_makes_a_new_certificate_by_the_same_authority() {
 #[test]
 fn show_prints_both_certificates() {
     let dir = tempfile::tempdir().unwrap();
-    certs(dir.path(), &["--host", "one.example"]);
+    certs(dir.path(), &["--new", "--host", "one.example"]);
     let (code, out, err) = certs(dir.path(), &["show"]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     for file in ["ca.crt", "server.crt"] {
@@ -99,7 +117,7 @@ fn failures_are_reported_and_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (code, _, err) = certs(dir.path(), &["show"]);
     assert_eq!(code, Some(1));
-    assert!(err.contains("make them with `portcullis certs`"), "{err}");
+    assert!(err.contains("make them with `portcullis certs --new`"), "{err}");
 
     let (code, _, err) = certs(dir.path(), &["--host", "a b"]);
     assert_eq!(code, Some(1));
@@ -110,7 +128,7 @@ fn failures_are_reported_and_change_nothing() {
         assert_eq!(certs(dir.path(), &arguments).0, Some(2), "{arguments:?}");
     }
 
-    certs(dir.path(), &[]);
+    certs(dir.path(), &["--new"]);
     fs::remove_file(dir.path().join("certs/ca.key")).unwrap();
     let before = fs::read(dir.path().join("certs/server.crt")).unwrap();
     let (code, _, err) = certs(dir.path(), &[]);

@@ -224,7 +224,7 @@ fn version_is_printed_for_the_arguments_that_registry_2_takes() {
 fn key_of_another_certificate_is_an_error_that_names_both() {
     let folder = tempfile::tempdir().unwrap();
     for out in ["one", "two"] {
-        assert!(run(folder.path(), &["certs", "--out", out]).status.success());
+        assert!(run(folder.path(), &["certs", "--new", "--out", out]).status.success());
     }
     let output = portcullis(folder.path())
         .arg("serve")
@@ -324,7 +324,7 @@ async fn reload_by_sighup_applies_the_keys_that_need_no_restart() {
     for (file, user) in [("one", "carol"), ("two", "dave")] {
         write_user(&folder.path().join(file), user, "password");
     }
-    assert!(run(folder.path(), &["certs", "--out", "other"]).status.success());
+    assert!(run(folder.path(), &["certs", "--new", "--out", "other"]).status.success());
     // At level info the log has the message that the server listens.
     configure("}\nauth: {htpasswd: {path: one}}\n");
     let config = fs::read_to_string(folder.path().join("config.yml")).unwrap();

@@ -282,7 +282,7 @@ async fn version_below_the_minimum_is_refused() {
 #[tokio::test]
 async fn changed_certificate_is_put_in_force_and_a_broken_one_is_not() {
     let folder = tempfile::tempdir().unwrap();
-    authority::ensure(folder.path(), &[]).unwrap();
+    authority::ensure(folder.path(), &authority::Hosts::default()).unwrap();
     let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
     let server = TestServer::with(|config| {
         let (certificate, key) = (certificate.clone(), key.clone());
@@ -295,7 +295,13 @@ async fn changed_certificate_is_put_in_force_and_a_broken_one_is_not() {
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
     };
     let first = served().await;
-    authority::renew(folder.path(), &[], 30, authority::Renew::Certificate).unwrap();
+    authority::renew(
+        folder.path(),
+        &authority::Hosts::default(),
+        30,
+        authority::Renew::Certificate,
+    )
+    .unwrap();
     server.app().reload().await;
     let second = served().await;
     assert_ne!(first, second);
@@ -305,7 +311,13 @@ async fn changed_certificate_is_put_in_force_and_a_broken_one_is_not() {
     assert_eq!(served().await, second);
 
     // And without SIGHUP.
-    authority::renew(folder.path(), &[], 30, authority::Renew::Certificate).unwrap();
+    authority::renew(
+        folder.path(),
+        &authority::Hosts::default(),
+        30,
+        authority::Renew::Certificate,
+    )
+    .unwrap();
     let noticed = async {
         while served().await == second {
             tokio::time::sleep(Duration::from_millis(100)).await;

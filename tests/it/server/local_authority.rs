@@ -22,7 +22,7 @@ fn certs(folder: &Path, arguments: &[&str]) -> (bool, String) {
 
 fn made(folder: &Path) {
     let hosts: Vec<_> = NAMES.iter().flat_map(|name| ["--host", name]).collect();
-    let (done, printed) = certs(folder, &hosts);
+    let (done, printed) = certs(folder, &[&["--new"], hosts.as_slice()].concat());
     assert!(done, "{printed}");
 }
 
@@ -160,7 +160,7 @@ fn excluded_name_is_refused_with_the_command_that_makes_another_authority() {
 fn server_starts_without_the_authoritys_key_and_says_when_its_certificate_ends() {
     let folder = tempfile::tempdir().unwrap();
     for (days, is_told) in [("90", false), ("20", true)] {
-        let (done, printed) = certs(folder.path(), &["--days", days]);
+        let (done, printed) = certs(folder.path(), &["--new", "--days", days]);
         assert!(done, "{printed}");
         let key = folder.path().join("certs/ca.key");
         let kept = fs::read(&key).unwrap();

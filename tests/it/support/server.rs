@@ -41,7 +41,7 @@ pub fn certificates() -> &'static Path {
     FOLDER
         .get_or_init(|| {
             let folder = tempfile::tempdir().unwrap();
-            authority::ensure(folder.path(), &[]).unwrap();
+            authority::ensure(folder.path(), &authority::Hosts::default()).unwrap();
             folder
         })
         .path()

@@ -434,7 +434,7 @@ async fn callers_are_anonymous_without_authentication() {
 #[tokio::test]
 async fn end_of_the_certificate_follows_a_reload() {
     let folder = tempfile::tempdir().unwrap();
-    authority::ensure(folder.path(), &[]).unwrap();
+    authority::ensure(folder.path(), &authority::Hosts::default()).unwrap();
     let (certificate, key) = (folder.path().join("server.crt"), folder.path().join("server.key"));
     let server = TestServer::with(|config| {
         let TlsOptions::On { source, .. } = &mut config.http.server.tls else {
@@ -458,7 +458,8 @@ async fn end_of_the_certificate_follows_a_reload() {
         end
     };
     let first = assert_told().await;
-    authority::renew(folder.path(), &[], 7, authority::Renew::Certificate).unwrap();
+    authority::renew(folder.path(), &authority::Hosts::default(), 7, authority::Renew::Certificate)
+        .unwrap();
     server.app().reload().await;
     assert!(assert_told().await < first);
     // An invalid file changes nothing.

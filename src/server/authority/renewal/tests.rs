@@ -8,8 +8,13 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
 
-fn hosts(names: &[&str]) -> Vec<String> {
-    names.iter().map(|&name| name.to_owned()).collect()
+fn hosts(names: &[&str]) -> Hosts {
+    with_addresses(names, &[])
+}
+
+fn with_addresses(names: &[&str], addresses: &[&str]) -> Hosts {
+    let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    Hosts { required: owned(names), optional: owned(addresses) }
 }
 
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -80,7 +85,7 @@ fn new_directory_gets_an_authority_and_a_certificate_that_verifies() {
 #[test]
 fn valid_files_stay_byte_for_byte() {
     let dir = tempfile::tempdir().unwrap();
-    ensure(dir.path(), &[]).unwrap();
+    ensure(dir.path(), &hosts(&[])).unwrap();
     let before = files(dir.path());
     let outcome = ensure(dir.path(), &hosts(&["localhost:5000"])).unwrap();
     assert_eq!(outcome.certificate, ServerCertificate::Kept);
@@ -99,11 +104,11 @@ fn certificate_that_expires_soon_or_lacks_a_name_is_renewed_with_its_old_names()
     assert_eq!(issued(outcome), Reason::LacksName("two.corp.example".to_owned()));
 
     let at = now() + Duration::days(825 - 31);
-    let kept = ensure_at(dir, &[], at).unwrap();
+    let kept = ensure_at(dir, &hosts(&[]), at).unwrap();
     assert_eq!(kept.certificate, ServerCertificate::Kept);
     for days in [825 - 29, 825 * 3] {
         let old = described(dir, SERVER_CERTIFICATE);
-        let outcome = ensure_at(dir, &[], now() + Duration::days(days)).unwrap();
+        let outcome = ensure_at(dir, &hosts(&[]), now() + Duration::days(days)).unwrap();
         assert_eq!(issued(outcome), Reason::Expires(old.not_after));
         let new = described(dir, SERVER_CERTIFICATE);
         assert!(new.not_after > old.not_after);
@@ -118,25 +123,25 @@ fn certificate_that_expires_soon_or_lacks_a_name_is_renewed_with_its_old_names()
 fn crash_between_the_two_writes_is_repaired() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    ensure(dir, &[]).unwrap();
+    ensure(dir, &hosts(&[])).unwrap();
     let certificate = dir.join(SERVER_CERTIFICATE);
     let key = dir.join(SERVER_KEY);
 
     // The crash was in a renewal: the key is new, the certificate old.
     fs::write(&key, new_key().unwrap().serialize_pem()).unwrap();
     assert!(certificates::load(&certificate, &key).is_err());
-    assert_eq!(issued(ensure(dir, &[]).unwrap()), Reason::KeyMismatch);
+    assert_eq!(issued(ensure(dir, &hosts(&[])).unwrap()), Reason::KeyMismatch);
     certificates::load(&certificate, &key).unwrap();
 
     // The crash was at the first start: there is a key and no certificate, and the key is kept.
     let first = fs::read(&key).unwrap();
     fs::remove_file(&certificate).unwrap();
-    assert_eq!(issued(ensure(dir, &[]).unwrap()), Reason::Missing);
+    assert_eq!(issued(ensure(dir, &hosts(&[])).unwrap()), Reason::Missing);
     certificates::load(&certificate, &key).unwrap();
     assert_eq!(fs::read(&key).unwrap(), first);
 
     fs::remove_file(&key).unwrap();
-    assert_eq!(issued(ensure(dir, &[]).unwrap()), Reason::KeyMismatch);
+    assert_eq!(issued(ensure(dir, &hosts(&[])).unwrap()), Reason::KeyMismatch);
     certificates::load(&certificate, &key).unwrap();
 }
 
@@ -145,14 +150,17 @@ fn certificate_of_another_authority_stays() {
     let other = tempfile::tempdir().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    ensure(other.path(), &[]).unwrap();
+    ensure(other.path(), &hosts(&[])).unwrap();
     for file in [SERVER_CERTIFICATE, SERVER_KEY] {
         fs::copy(other.path().join(file), dir.join(file)).unwrap();
     }
     let before = files(dir);
     let outcome = ensure(dir, &hosts(&["new.corp.example"])).unwrap();
     assert_eq!(outcome.certificate, ServerCertificate::Foreign);
-    assert!(matches!(renew(dir, &[], 90, Renew::Certificate), Err(AuthorityError::Foreign { .. })));
+    assert!(matches!(
+        renew(dir, &hosts(&[]), 90, Renew::Certificate),
+        Err(AuthorityError::Foreign { .. })
+    ));
     assert_eq!(files(dir), before);
 
     // The authority of the directory has the same subject as the issuer, and another key.
@@ -160,9 +168,12 @@ fn certificate_of_another_authority_stays() {
     let before = files(dir);
     let outcome = ensure(dir, &hosts(&["new.corp.example"])).unwrap();
     assert_eq!(outcome.certificate, ServerCertificate::Foreign);
-    assert!(matches!(renew(dir, &[], 90, Renew::Certificate), Err(AuthorityError::Foreign { .. })));
+    assert!(matches!(
+        renew(dir, &hosts(&[]), 90, Renew::Certificate),
+        Err(AuthorityError::Foreign { .. })
+    ));
     fs::write(dir.join(SERVER_CERTIFICATE), "not a certificate").unwrap();
-    let outcome = ensure(dir, &[]).unwrap();
+    let outcome = ensure(dir, &hosts(&[])).unwrap();
     assert_eq!(outcome.certificate, ServerCertificate::Foreign);
     assert_eq!(files(dir)[CA_KEY], before[CA_KEY]);
 }
@@ -172,25 +183,25 @@ fn incomplete_and_mismatched_authorities_are_refused_and_files_stay() {
     let other = tempfile::tempdir().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    ensure(other.path(), &[]).unwrap();
-    ensure(dir, &[]).unwrap();
+    ensure(other.path(), &hosts(&[])).unwrap();
+    ensure(dir, &hosts(&[])).unwrap();
     let whole = files(dir);
 
     fs::remove_file(dir.join(SERVER_CERTIFICATE)).unwrap();
     for (file, expected) in [(CA_KEY, "ca.crt but no"), (CA_CERTIFICATE, "ca.key but no")] {
         fs::remove_file(dir.join(file)).unwrap();
-        let error = ensure(dir, &[]).unwrap_err().to_string();
+        let error = ensure(dir, &hosts(&[])).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
         fs::write(dir.join(file), &whole[file]).unwrap();
     }
     fs::write(dir.join(SERVER_CERTIFICATE), &whole[SERVER_CERTIFICATE]).unwrap();
     fs::copy(other.path().join(CA_KEY), dir.join(CA_KEY)).unwrap();
-    assert!(matches!(ensure(dir, &[]), Err(AuthorityError::Mismatch { .. })));
+    assert!(matches!(ensure(dir, &hosts(&[])), Err(AuthorityError::Mismatch { .. })));
     fs::write(dir.join(CA_KEY), "").unwrap();
-    assert!(matches!(ensure(dir, &[]), Err(AuthorityError::Key { .. })));
+    assert!(matches!(ensure(dir, &hosts(&[])), Err(AuthorityError::Key { .. })));
     fs::copy(dir.join(SERVER_CERTIFICATE), dir.join(CA_CERTIFICATE)).unwrap();
     fs::copy(dir.join(SERVER_KEY), dir.join(CA_KEY)).unwrap();
-    assert!(matches!(ensure(dir, &[]), Err(AuthorityError::NotAnAuthority { .. })));
+    assert!(matches!(ensure(dir, &hosts(&[])), Err(AuthorityError::NotAnAuthority { .. })));
     assert_eq!(files(dir)[SERVER_CERTIFICATE], whole[SERVER_CERTIFICATE]);
 }
 
@@ -198,16 +209,16 @@ fn incomplete_and_mismatched_authorities_are_refused_and_files_stay() {
 fn certificates_end_with_their_authority() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    ensure(dir, &[]).unwrap();
+    ensure(dir, &hosts(&[])).unwrap();
     let ca = described(dir, CA_CERTIFICATE);
 
     let late = now() + Duration::days(3640);
-    assert!(matches!(issued(ensure_at(dir, &[], late).unwrap()), Reason::Expires(_)));
+    assert!(matches!(issued(ensure_at(dir, &hosts(&[]), late).unwrap()), Reason::Expires(_)));
     assert_eq!(described(dir, SERVER_CERTIFICATE).not_after, ca.not_after);
     // A certificate that ends with its authority is not renewed at each start.
-    let kept = ensure_at(dir, &[], late).unwrap();
+    let kept = ensure_at(dir, &hosts(&[]), late).unwrap();
     assert_eq!(kept.certificate, ServerCertificate::Kept);
-    let over = ensure_at(dir, &[], now() + Duration::days(3660));
+    let over = ensure_at(dir, &hosts(&[]), now() + Duration::days(3660));
     assert!(matches!(over, Err(AuthorityError::Expired)), "{over:?}");
 }
 
@@ -226,10 +237,10 @@ fn renewal_makes_a_new_key_and_debug_output_has_no_key() {
     assert!(names.contains(&"one.corp.example".to_owned()), "{names:?}");
 
     let (authority, _) = Authority::load_or_create(dir, &[]).unwrap();
-    let pair = authority.issue(&hosts(&["x.corp.example", "192.168.2.7"]), 1).unwrap();
+    let pair = authority.issue(&hosts(&["x.corp.example", "192.168.2.7"]).required, 1).unwrap();
     let shown = format!("{authority:?} {pair:?}");
     assert!(!shown.contains("PRIVATE KEY"), "{shown}");
-    assert!(authority.issue(&hosts(&["a b"]), 1).is_err());
+    assert!(authority.issue(&hosts(&["a b"]).required, 1).is_err());
 }
 
 #[test]
@@ -242,7 +253,7 @@ fn valid_certificate_is_kept_without_the_authoritys_key_and_expired_one_is_refus
 
     // `ensure` keeps a certificate that expires soon, too; the server warns of its end.
     for days in [0, 825 - 29] {
-        let outcome = ensure_at(dir, &[], now() + Duration::days(days)).unwrap();
+        let outcome = ensure_at(dir, &hosts(&[]), now() + Duration::days(days)).unwrap();
         assert_eq!(outcome.certificate, ServerCertificate::Kept);
         assert!(!outcome.created_authority);
         let outcome = ensure_at(dir, &hosts(&["two.corp.example"]), now() + Duration::days(days));
@@ -250,13 +261,13 @@ fn valid_certificate_is_kept_without_the_authoritys_key_and_expired_one_is_refus
         assert_eq!(outcome.unwrap().certificate, ServerCertificate::Outdated(lacks));
     }
     examine(dir, &[]).unwrap();
-    let over = ensure_at(dir, &[], now() + Duration::days(826)).unwrap_err();
+    let over = ensure_at(dir, &hosts(&[]), now() + Duration::days(826)).unwrap_err();
     assert!(matches!(over, AuthorityError::KeyElsewhere { .. }), "{over}");
     assert!(over.to_string().contains("run `portcullis certs` where it is kept"), "{over}");
     assert_eq!(files(dir), before);
 
     fs::remove_file(dir.join(SERVER_KEY)).unwrap();
-    let error = ensure(dir, &[]).unwrap_err();
+    let error = ensure(dir, &hosts(&[])).unwrap_err();
     assert!(matches!(error, AuthorityError::KeyElsewhere { .. }), "{error}");
     assert!(matches!(examine(dir, &[]), Err(AuthorityError::KeyElsewhere { .. })));
 }
@@ -271,7 +282,7 @@ fn name_that_the_constraints_exclude_is_refused_with_the_command_for_another_aut
     for name in ["bank.example", "203.0.113.9"] {
         for error in [
             ensure(dir, &hosts(&[name])).unwrap_err(),
-            examine(dir, &hosts(&[name])).unwrap_err(),
+            examine(dir, &hosts(&[name]).required).unwrap_err(),
             renew(dir, &hosts(&[name]), 90, Renew::Certificate).unwrap_err(),
         ] {
             let command =
@@ -312,5 +323,59 @@ fn authority_without_constraints_issues_certificates_for_any_name() {
     for name in ["registry.corp.example", "bank.example", "203.0.113.9"] {
         ensure(dir, &hosts(&[name])).unwrap();
         assert!(described(dir, SERVER_CERTIFICATE).names.contains(&name.to_owned()));
+    }
+}
+
+#[test]
+fn certificate_has_the_addresses_of_this_machine_and_follows_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let names = || described(dir, SERVER_CERTIFICATE).names;
+    let first = with_addresses(&[], &["10.1.2.3", "203.0.113.9", "not an address"]);
+    ensure(dir, &first).unwrap();
+    for name in ["10.1.2.3", "203.0.113.9", "localhost"] {
+        assert!(names().contains(&name.to_owned()), "{:?}", names());
+    }
+    assert_eq!(ensure(dir, &first).unwrap().certificate, ServerCertificate::Kept);
+    let authority = files(dir)[CA_CERTIFICATE].clone();
+
+    // Another private address: the authority permits it, so that clients need not trust another one.
+    let moved = with_addresses(&[], &["10.9.9.9"]);
+    let outcome = ensure(dir, &moved).unwrap();
+    assert_eq!(issued(outcome), Reason::LacksName("10.9.9.9".to_owned()));
+    for name in ["10.9.9.9", "10.1.2.3", "203.0.113.9"] {
+        assert!(names().contains(&name.to_owned()), "{:?}", names());
+    }
+    assert_eq!(files(dir)[CA_CERTIFICATE], authority);
+
+    // Another public address: the authority does not permit it, and the server starts all the same.
+    let abroad = with_addresses(&[], &["198.51.100.7"]);
+    assert_eq!(ensure(dir, &abroad).unwrap().certificate, ServerCertificate::Kept);
+
+    // Where the authority's key is kept elsewhere, an address is no reason for a warning.
+    fs::remove_file(dir.join(CA_KEY)).unwrap();
+    let elsewhere = with_addresses(&[], &["10.8.8.8"]);
+    assert_eq!(ensure(dir, &elsewhere).unwrap().certificate, ServerCertificate::Kept);
+}
+
+#[test]
+fn certificate_loses_the_oldest_addresses_and_no_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    ensure(dir, &hosts(&["registry.corp.example"])).unwrap();
+    for last in 0..3 {
+        let block: Vec<String> = (0..30).map(|host| format!("10.0.{last}.{host}")).collect();
+        let block: Vec<&str> = block.iter().map(String::as_str).collect();
+        ensure(dir, &with_addresses(&[], &block)).unwrap();
+    }
+    let names = described(dir, SERVER_CERTIFICATE).names;
+    assert!(names.len() <= MAX_NAMES + 2, "{names:?}");
+    for (name, is_there) in [
+        ("10.0.2.0", true),
+        ("10.0.2.29", true),
+        ("registry.corp.example", true),
+        ("10.0.0.29", false),
+    ] {
+        assert_eq!(names.contains(&name.to_owned()), is_there, "{name}: {names:?}");
     }
 }
