@@ -41,6 +41,44 @@ fn image_keeps_pushed_images_in_the_folder_that_is_mounted_at_registry_2_s_path(
 }
 
 #[test]
+fn image_uses_a_file_that_is_mounted_where_registry_2_has_it() {
+    let Some(host) = Host::new("image with registry:2's file") else { return };
+    let data = host.folder("data");
+    for path in ["/etc/docker/registry/config.yml", "/etc/distribution/config.yml"] {
+        let file = host.directory.path().join("config.yml");
+        let yaml =
+            "version: 0.1\nstorage: {filesystem: {rootdirectory: /images}}\nhttp: {addr: :5000}\n";
+        fs::write(&file, yaml).expect("a file can be written");
+        let options = [
+            "--publish",
+            "5000:5000",
+            "--volume",
+            &volume(&data, "/images"),
+            "--volume",
+            &volume(&file, path),
+        ];
+        host.run("registry", &options);
+        host.log_in("registry");
+        host.push("localhost:5000/team/app:1");
+        assert!(data.join("docker/registry/v2/repositories/team/app").is_dir());
+
+        let collect = ["exec", "registry", "/bin/registry", "garbage-collect", path];
+        host.docker(collect).succeeds();
+        host.docker(["exec", "registry", "portcullis", "verify"]).succeeds();
+        host.docker(["rm", "--force", "--volumes", "registry"]).succeeds();
+        fs::remove_dir_all(data.join("docker")).expect("images can be removed");
+    }
+}
+
+#[test]
+fn image_makes_password_lines_as_registry_2_s_documentation_has_it() {
+    let Some(host) = Host::new("htpasswd in the image") else { return };
+    let line = ["run", "--rm", "--entrypoint", "htpasswd", IMAGE, "-Bbn", "alice", "secret"];
+    let said = host.docker(line).succeeds();
+    assert!(said.starts_with("alice:$2"), "{said}");
+}
+
+#[test]
 fn image_runs_as_any_user_who_owns_the_folders_and_on_new_volumes() {
     let Some(host) = Host::new("image of a user") else { return };
     let data = host.folder("data");
