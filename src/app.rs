@@ -34,7 +34,7 @@ mod users;
 mod version_1;
 
 pub use error::StartError;
-pub use inspect::{Findings, inspect};
+pub use inspect::{Findings, Scope, inspect};
 pub use reload::{Change, Reloaded};
 pub use storage::{open_registry, open_registry_with};
 

@@ -7,7 +7,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::{failure::Failure, sources::configuration};
+use self::{
+    failure::Failure,
+    sources::{configuration, storage_configuration},
+};
 
 mod certs;
 mod config;

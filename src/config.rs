@@ -10,6 +10,7 @@
 //! - `check` validates the tree against the table in `schema` and turns it into JSON;
 //! - `checked` fills in defaults and, by `sections`, deserialises the options of each part;
 //! - `cross_check` refuses options that contradict each other, and warns of dangerous ones;
+//! - `for_storage` leaves out what a command about stored images does not read;
 //! - `paths` makes relative paths absolute;
 //! - `settings` lists every key with its value and its origin.
 //!
@@ -27,6 +28,7 @@ mod cross_check;
 mod duration;
 mod environment;
 mod error;
+mod for_storage;
 mod foreign;
 mod legacy;
 mod paths;
@@ -43,6 +45,7 @@ mod tests;
 
 pub use duration::parse as parse_duration;
 pub use error::Error;
+pub use for_storage::ForStorage;
 pub use settings::{Setting, Settings};
 pub use tree::Origin;
 
@@ -138,7 +141,7 @@ impl Config {
                 let file = paths::absolute(file);
                 Self::from_text(&file, &source::text(&file)?, environment)
             }
-            None => Self::assemble(None, environment, Vec::new()),
+            None => Ok(Self::read(None, environment, Purpose::Serve)?.config),
         }
     }
 
@@ -153,26 +156,32 @@ impl Config {
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Error> {
-        let mut errors = Vec::new();
-        let root = source::parse_file(file, text)?;
-        Self::assemble(Some(versioned(file, root, &mut errors)), environment, errors)
+        Ok(Self::read(Some((file, text)), environment, Purpose::Serve)?.config)
     }
 
-    /// `errors` has the errors found so far.
-    fn assemble(
-        file: Option<Node>,
+    /// `file` has the name of the file in messages, and its content.
+    fn read(
+        file: Option<(&Path, &str)>,
         environment: impl IntoIterator<Item = (String, String)>,
-        mut errors: Vec<Error>,
-    ) -> Result<Self, Error> {
+        purpose: Purpose,
+    ) -> Result<Read, Error> {
+        let mut errors = Vec::new();
         let mut warnings = Vec::new();
         let mut notes = Vec::new();
         let has_file = file.is_some();
-        let mut root = file.unwrap_or_else(|| Node::null(Origin::Default));
+        let mut root = match file {
+            Some((file, text)) => versioned(file, source::parse_file(file, text)?, &mut errors),
+            None => Node::null(Origin::Default),
+        };
         environment::expand_words(&mut root);
         environment::overlay(&mut root, environment, &mut warnings, &mut errors);
         legacy::modernise(&mut root, &mut warnings);
         quoted::unquote(&mut root, &mut warnings, &mut notes);
-        let json = check::check(&root, &mut warnings, &mut notes, &mut errors);
+        let mut json = check::check(&root, &mut warnings, &mut notes, &mut errors);
+        let refused = match purpose {
+            Purpose::Serve => Vec::new(),
+            Purpose::Storage => for_storage::reduce(&mut json, &mut errors),
+        };
         let mut checked = Checked { json, root };
         checked.apply_defaults(has_file, &mut warnings);
         let config = checked.config(&mut errors);
@@ -186,12 +195,28 @@ impl Config {
             unreachable!("what could not be read is among the errors")
         };
         checked.warnings(&config, &mut warnings);
+        checked.checks_of_redis(&mut warnings);
         checked.notes(&config, &mut notes);
         config.warnings = warnings;
         config.notes = notes;
         paths::make_absolute(&mut config);
-        Ok(config)
+        Ok(Read { config, refused })
     }
+}
+
+/// The command that a configuration is read for.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    /// Every section matters.
+    Serve,
+    /// The sections about storage matter; see `for_storage`.
+    Storage,
+}
+
+/// A configuration, and the keys that were left out of it for its purpose.
+struct Read {
+    config: Config,
+    refused: Vec<String>,
 }
 
 /// Removes the version from the tree of a file. Anything but a section counts as an empty file.

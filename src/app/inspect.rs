@@ -31,6 +31,8 @@ use crate::{
     storage,
 };
 
+mod tree;
+
 /// The findings, a sentence each, with the place of the key that it is about.
 #[derive(Debug, Default)]
 pub struct Findings {
@@ -42,10 +44,20 @@ pub struct Findings {
     pub notes: Vec<String>,
 }
 
-/// Opens the files that the configuration names, and binds its addresses for a moment. Creates and
-/// changes nothing. This call blocks.
+/// What [`inspect`] looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The files, and the addresses, which are bound for a moment.
+    Everything,
+    /// The files only: another program may hold the addresses until it is replaced.
+    Files,
+}
+
+/// Opens the files that the configuration names as this process's user, looks through the tree of
+/// images for entries that this user may not use, and binds the addresses, as `scope` says. Creates
+/// and changes nothing. This call blocks.
 #[must_use]
-pub fn inspect(config: &Config) -> Findings {
+pub fn inspect(config: &Config, scope: Scope) -> Findings {
     let mut inspection = Inspection { config, found: Findings::default() };
     if let storage::Options::Filesystem(options) = &config.storage.backend {
         inspection.root(&options.rootdirectory);
@@ -61,7 +73,9 @@ pub fn inspect(config: &Config) -> Findings {
             inspection.authorities(clients);
         }
     }
-    inspection.addresses();
+    if scope == Scope::Everything {
+        inspection.addresses();
+    }
     inspection.others();
     inspection.found
 }
@@ -92,15 +106,21 @@ impl Inspection<'_> {
     }
 
     fn root(&mut self, root: &Path) {
+        const KEY: &str = "storage.filesystem.rootdirectory";
         // A start creates the folders that are missing.
         let there = root.ancestors().find(|path| path.as_os_str().is_empty() || path.exists());
         let there =
             there.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let usable = fs::read_dir(there)
             .and_then(|_| Ok(access(there, Access::WRITE_OK | Access::EXEC_OK)?));
+        let absolute = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
         if let Err(source) = usable {
-            let error = StartError::Storage { root: root.to_owned(), source };
-            self.problem("storage.filesystem.rootdirectory", &error);
+            self.problem(KEY, &StartError::Storage { root: absolute, source });
+        } else if root.is_dir()
+            && let Some(problem) = tree::problem(&absolute)
+        {
+            let finding = self.about(KEY, &problem);
+            self.found.problems.push(finding);
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
     configuration,
     failure::{Failure, tell},
 };
-use crate::app::{Findings, inspect};
+use crate::app::{Findings, Scope, inspect};
 
 const EXAMPLES: &str = "\
 Behind each value stands its origin: file:line:column, the REGISTRY_… variable, or default.
@@ -16,14 +16,16 @@ Examples:
   portcullis config                                       the configuration without a file
   portcullis config /etc/docker/registry/config.yml
   portcullis config --check config.yml && systemctl reload portcullis
+  portcullis config --check --files config.yml            while another program has the addresses
 
 Exit codes: 0 it can be used; 1 it cannot, and the message says where and why.";
 
 /// Prints the configuration in force, with the origin of each value.
 ///
 /// Warnings go to standard error, as they go to the log of `serve`. Nothing is started. --check
-/// also reads the certificates, keys and password file that the configuration names, looks at the
-/// directory of the images, and binds the addresses for a moment; it creates and changes nothing.
+/// also opens, as this user, the certificates, keys and password file that the configuration names,
+/// looks through the directory of the images for files that this user may not use, and binds the
+/// addresses for a moment; it creates and changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Show {
@@ -33,6 +35,9 @@ pub(super) struct Show {
     /// first
     #[arg(long)]
     check: bool,
+    /// With --check: bind no address, for a check beside the program that is to be replaced
+    #[arg(long, requires = "check")]
+    files: bool,
 }
 
 impl Show {
@@ -51,7 +56,8 @@ impl Show {
             tell(&format!("note: {note}"));
         }
         if self.check {
-            let Findings { problems, warnings, notes } = inspect(&config);
+            let scope = if self.files { Scope::Files } else { Scope::Everything };
+            let Findings { problems, warnings, notes } = inspect(&config, scope);
             for warning in warnings {
                 tell(&format!("warning: {warning}"));
             }

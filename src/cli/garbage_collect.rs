@@ -8,8 +8,9 @@ use std::{
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::{
-    block_on, configuration,
+    block_on,
     failure::{Failure, tell},
+    storage_configuration,
 };
 use crate::{
     app::{self, Collect, Collected, GcEvent, GcObserver},
@@ -54,7 +55,7 @@ impl GarbageCollect {
     ///
     /// Code 1 when it could not be done.
     pub(super) fn run(self) -> Result<(), Failure> {
-        let config = configuration(self.config.as_deref())?;
+        let config = storage_configuration(self.config.as_deref())?;
         let options = &config.storage.maintenance.garbagecollection;
         step_back();
         let how = Collect {

@@ -11,9 +11,10 @@ use std::{
 };
 
 use super::{
-    block_on, configuration,
+    block_on,
     failure::{Failure, tell},
     print::{Output, count},
+    storage_configuration,
 };
 use crate::{
     app::{self, OldUpload},
@@ -57,7 +58,7 @@ impl PurgeUploads {
     ///
     /// Code 1 when an upload could not be deleted, or the storage not be read.
     pub(super) fn run(self) -> Result<(), Failure> {
-        let config = configuration(self.config.as_deref())?;
+        let config = storage_configuration(self.config.as_deref())?;
         block_on(self.purge(&config))
     }
 

@@ -10,9 +10,10 @@ use std::{
 };
 
 use super::{
-    block_on, configuration,
+    block_on,
     failure::{Failure, tell},
     print::{Output, count},
+    storage_configuration,
 };
 use crate::{
     app::{self, Decision, Retained},
@@ -53,7 +54,7 @@ impl Retain {
     ///
     /// Code 1 when there are no rules, or retention failed in a repository.
     pub(super) fn run(self) -> Result<(), Failure> {
-        let config = configuration(self.config.as_deref())?;
+        let config = storage_configuration(self.config.as_deref())?;
         block_on(self.retain(&config))
     }
 

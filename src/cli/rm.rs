@@ -5,9 +5,10 @@ use std::{path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 
 use super::{
-    block_on, configuration,
+    block_on,
     failure::{Failure, tell},
     print::Output,
+    storage_configuration,
 };
 use crate::{
     app::{self, Action, Caller, Event, EventSink, Events, Occurrence},
@@ -51,7 +52,7 @@ impl Rm {
     ///
     /// Code 1 when there is nothing of that name, and when the deletion failed.
     pub(super) fn run(self) -> Result<(), Failure> {
-        let config = configuration(self.config.as_deref())?;
+        let config = storage_configuration(self.config.as_deref())?;
         block_on(async {
             let printer = Arc::new(Printer::default());
             let events = Events::to(Arc::clone(&printer) as Arc<dyn EventSink>);

@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::{Config, Error};
+use super::failure::tell;
+use crate::config::{Config, Error, ForStorage};
 
 /// The variable that names the configuration file, as with registry:2. Several paths are separated
 /// by colons, and the first that exists is used: an image can so look where registry:2's image has
@@ -17,14 +18,36 @@ const NAMES: &str = "REGISTRY_CONFIGURATION_PATH";
 /// The configuration in a file, if an argument or the variable names one, and in the `REGISTRY_*`
 /// variables.
 pub(super) fn configuration(file: Option<&Path>) -> Result<Config, Error> {
-    let named = match file {
-        Some(file) => Some(file.to_owned()),
-        None => first_of(env::var_os(NAMES).as_deref().unwrap_or_default())?,
-    };
-    // The names and values of our variables are Unicode.
-    let environment = env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Config::load(named.as_deref(), environment)
+    Config::load(named(file)?.as_deref(), environment())
+}
+
+/// The configuration for a command that reads or deletes stored images. Keys that such a command does
+/// not read may be refused ones: a note names them.
+pub(super) fn storage_configuration(file: Option<&Path>) -> Result<Config, Error> {
+    let ForStorage { config, refused } =
+        Config::load_for_storage(named(file)?.as_deref(), environment())?;
+    if !refused.is_empty() {
+        tell(&format!(
+            "note: `serve` would refuse {}, and this command does not read it; `portcullis config \
+             --check` says why",
+            refused.join(", ")
+        ));
+    }
+    Ok(config)
+}
+
+/// The file that an argument names, or else the variable.
+fn named(file: Option<&Path>) -> Result<Option<PathBuf>, Error> {
+    match file {
+        Some(file) => Ok(Some(file.to_owned())),
+        None => first_of(env::var_os(NAMES).as_deref().unwrap_or_default()),
+    }
+}
+
+/// The variables of the process. The names and values of ours are Unicode.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// The first of these paths that exists; `None` where there are no paths.

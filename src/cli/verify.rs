@@ -10,8 +10,9 @@ use std::{
 
 use self::report::Report;
 use super::{
-    block_on, configuration,
+    block_on,
     failure::{Failure, tell},
+    storage_configuration,
 };
 use crate::{
     app::{
@@ -80,7 +81,7 @@ impl Verify {
 
     /// Gives the summary, and how many problems there are.
     fn report(self) -> Result<(String, u64), Failure> {
-        let config = configuration(self.config.as_deref())?;
+        let config = storage_configuration(self.config.as_deref())?;
         block_on(self.verify(&config))
     }
 

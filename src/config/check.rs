@@ -14,7 +14,7 @@ use values::{expected, headers, is_empty, mismatch, scalar, switch, text, texts,
 use super::{
     duration,
     error::Error,
-    schema::{self, Key, Kind, Support},
+    schema::{self, Harmless, Key, Kind, Support},
     suggest,
     tree::{Entry, Meaning, Node, Scalar, Value},
 };
@@ -26,7 +26,8 @@ pub(super) fn check(
     notes: &mut Vec<String>,
     errors: &mut Vec<Error>,
 ) -> Json {
-    let checked = Check { warnings, notes, errors: &mut *errors }.value("", &schema::ROOT, root);
+    let checked =
+        Check { root, warnings, notes, errors: &mut *errors }.value("", &schema::ROOT, root);
     let checked = checked.unwrap_or_else(|error| {
         errors.push(error);
         None
@@ -40,6 +41,8 @@ pub(super) fn is_default(kind: &Kind, node: &Node) -> bool {
 }
 
 struct Check<'a> {
+    /// The top of the configuration.
+    root: &'a Node,
     warnings: &'a mut Vec<String>,
     notes: &'a mut Vec<String>,
     /// Errors within sections and lists, which are read to their end all the same.
@@ -134,9 +137,17 @@ impl Check<'_> {
             }
             Support::Refused(reason) => {
                 names(&path, &key.kind, &entry.node)?;
-                match is_used(&key.kind, &entry.node) {
-                    true => Err(Error::Refused { at: entry.origin.clone(), key: path, reason }),
-                    false => Ok(None),
+                if !is_used(&key.kind, &entry.node) {
+                    return Ok(None);
+                }
+                let at = &entry.origin;
+                match &key.harmless {
+                    Some(Harmless { condition, holds, reason }) if holds(self.root) => {
+                        self.notes
+                            .push(format!("{path} ({at}) has no effect {condition}: {reason}"));
+                        Ok(None)
+                    }
+                    _ => Err(Error::Refused { at: at.clone(), key: path, reason }),
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Config, Error, checked::Checked};
+use super::{Config, Error, checked::Checked, tree::Node};
 use crate::{
     gate,
     server::{self, TlsOptions, TlsVersion},
@@ -82,6 +82,27 @@ impl Checked {
                 "is accepted and not needed: upload sessions are kept in the storage and carry no \
                  signature",
             );
+        }
+    }
+
+    /// Warns of checks that wait for a Redis which the server does not use: without it, they make the
+    /// server unhealthy.
+    pub(super) fn checks_of_redis(&self, warnings: &mut Vec<String>) {
+        let redis = self.root.get("redis");
+        let addrs = redis.and_then(|redis| redis.get("addrs")).map_or(&[][..], Node::items);
+        let addr = redis.and_then(|redis| redis.get("addr")).into_iter();
+        let addrs: Vec<_> = addr.chain(addrs).filter_map(Node::written).collect();
+        let checks = self.root.get("health").and_then(|health| health.get("tcp"));
+        for (index, check) in checks.map_or(&[][..], Node::items).iter().enumerate() {
+            if let Some(node) = check.get("addr")
+                && node.written().is_some_and(|addr| addrs.contains(&addr))
+            {
+                warnings.push(format!(
+                    "health.tcp[{index}].addr ({}) is that of redis: without Redis every request \
+                     gets 503; remove the check",
+                    node.origin
+                ));
+            }
         }
     }
 

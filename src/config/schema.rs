@@ -3,11 +3,15 @@
 //! One table drives the check of the file, the walk of the `REGISTRY_*` variables, the suggestions
 //! and the warnings. It has every key of registry:2 and registry:3, supported or not: a key that is
 //! missing from the table is reported as a typing error. No key is accepted and silently ignored: it
-//! works, is needless, is missed, or is refused, and a sentence says why for the last three.
+//! works, is needless, is missed, or is refused, and a sentence says why for the last three. A refused
+//! key that registry:2 would not obey either ([`Harmless`]) is needless.
 
+mod harmless;
 mod table;
 
 pub(super) use table::ROOT;
+
+use super::tree::Node;
 
 /// A key of a section.
 #[derive(Debug)]
@@ -20,6 +24,19 @@ pub(super) struct Key {
     pub(super) support: Support,
     /// A word that registry:2 accepts at this key and this server refuses, with the reason.
     pub(super) refuses: Option<(&'static str, &'static str)>,
+    /// When a refused key changes nothing in registry:2 either.
+    pub(super) harmless: Option<Harmless>,
+}
+
+/// The case in which a refused key has no effect in registry:2: a note replaces the error.
+#[derive(Debug)]
+pub(super) struct Harmless {
+    /// The case in words, after the key or "has no effect".
+    pub(super) condition: &'static str,
+    /// Whether the configuration, given from its top, is such a case.
+    pub(super) holds: fn(&Node) -> bool,
+    /// The sentence of the note, after the condition and a colon.
+    pub(super) reason: &'static str,
 }
 
 /// The values that a key takes. An empty value means the default.
@@ -76,7 +93,7 @@ pub(super) enum Support {
 
 impl Key {
     const fn new(name: &'static str, kind: Kind, support: Support) -> Self {
-        Self { name, alias: None, kind, support, refuses: None }
+        Self { name, alias: None, kind, support, refuses: None, harmless: None }
     }
 
     /// Adds the field name that registry:2 looks for in the environment.
@@ -88,6 +105,12 @@ impl Key {
     /// Refuses one word, for this reason.
     const fn refusing(mut self, word: &'static str, reason: &'static str) -> Self {
         self.refuses = Some((word, reason));
+        self
+    }
+
+    /// Replaces the error by a note in this case.
+    const fn unless(mut self, harmless: Harmless) -> Self {
+        self.harmless = Some(harmless);
         self
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use super::{Config, Error, schema, schema::Kind};
+use super::{Config, Error, ForStorage, schema, schema::Kind};
 use crate::{
     gate, http, notify,
     server::{CertificateSource, TlsOptions, TlsVersion},
@@ -25,6 +25,14 @@ fn load_with(yaml: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
     let file = directory.path().join("config.yml");
     fs::write(&file, yaml).unwrap();
     Config::load(Some(&file), owned(variables))
+}
+
+/// As a command about stored images reads the file.
+fn load_for_storage(yaml: &str) -> Result<ForStorage, Error> {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.yml");
+    fs::write(&file, yaml).unwrap();
+    Config::load_for_storage(Some(&file), owned(&[]))
 }
 
 fn load(yaml: &str) -> Result<Config, Error> {

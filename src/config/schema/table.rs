@@ -4,6 +4,7 @@ use super::{
     Key,
     Kind::{self, *},
     Support,
+    harmless::{UNUSED_ACME, UNUSED_HOOKS, UNUSED_REDIS, UNUSED_REPORTING},
 };
 
 mod others;
@@ -63,14 +64,14 @@ pub(in crate::config) const ROOT: Kind = Section(&[
     works("uploads", Section(&[works("maxopen", Limit), works("maxperhour", Limit)])),
     refused("middleware", MIDDLEWARE, NO_MIDDLEWARE),
     works("notifications", NOTIFICATIONS),
-    refused("redis", REDIS, NO_REDIS),
+    refused("redis", REDIS, NO_REDIS).unless(UNUSED_REDIS),
     works("health", HEALTH),
     works("proxy", PROXY),
     works("validation", VALIDATION),
     works("policy", POLICY),
     // Gone from registry:3, still in files written for registry:2.
     works("compatibility", COMPATIBILITY),
-    refused("reporting", REPORTING, NO_REPORTING),
+    refused("reporting", REPORTING, NO_REPORTING).unless(UNUSED_REPORTING),
 ]);
 
 const LEVELS: &[&str] = &["error", "warn", "info", "debug"];
@@ -97,7 +98,8 @@ const LOG: Kind = Section(&[
             works("options", Free),
         ])),
         NO_HOOKS,
-    ),
+    )
+    .unless(UNUSED_HOOKS),
 ]);
 
 const STORAGE: Kind = OneOf {
@@ -276,7 +278,8 @@ const TLS: Kind = Switch(&[
             works("directoryurl", Text),
         ]),
         NO_ACME,
-    ),
+    )
+    .unless(UNUSED_ACME),
 ]);
 
 /// Without `remoteurl` registry:2 is no proxy, whatever else the section says. So only that key is

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::*;
-use schema::Support;
+use schema::{Harmless, Support};
 
 const GUIDE: &str = include_str!("../../../docs/MIGRATING.md");
 const HEAD: &str = "| key | | why, in the words of the program |\n|---|---|---|\n";
@@ -31,7 +31,12 @@ fn rows(section: &str, kind: &'static Kind, rows: &mut Vec<Row>) {
             add(format!("{path}: {value}"), "refused", sentence);
         }
         match key.support {
-            Support::Refused(sentence) => add(path, "refused", sentence),
+            Support::Refused(sentence) => {
+                if let Some(Harmless { condition, reason, .. }) = &key.harmless {
+                    add(format!("{path} {condition}"), "needless", reason);
+                }
+                add(path, "refused", sentence);
+            }
             Support::Needless(sentence) => add(path, "needless", sentence),
             Support::Missed(sentence) => add(path, "warned", sentence),
             Support::Works | Support::Old => below.push((path, &key.kind)),
@@ -42,13 +47,24 @@ fn rows(section: &str, kind: &'static Kind, rows: &mut Vec<Row>) {
     }
 }
 
+/// The key in the form of the page. The condition behind it is text.
+fn quoted(key: &str) -> String {
+    match key.split_once(": ") {
+        None => match key.split_once(' ') {
+            Some((key, condition)) => format!("`{key}` {condition}"),
+            None => format!("`{key}`"),
+        },
+        Some(_) => format!("`{key}`"),
+    }
+}
+
 #[test]
 fn guide_lists_the_keys_without_effect() {
     let mut expected = Vec::new();
     rows("", &schema::ROOT, &mut expected);
     let mut table = String::new();
     for Row { word, sentence, keys } in &expected {
-        let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+        let keys: Vec<_> = keys.iter().map(|key| quoted(key)).collect();
         writeln!(table, "| {} | {word} | {sentence} |", keys.join(", ")).unwrap();
     }
     let (_, found) = GUIDE.split_once(HEAD).unwrap();

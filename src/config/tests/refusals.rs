@@ -19,18 +19,109 @@ fn unsupported_sections_are_refused_with_their_place() {
         ("auth: silly", "config.yml:2:7: auth.silly: "),
         ("proxy: {remoteurl: https://registry-1.docker.io}", "config.yml:2:9: proxy.remoteurl: "),
         ("middleware: {storage: [{name: redirect}]}", "config.yml:2:1: middleware: "),
-        ("redis: {addr: localhost:6379}", "config.yml:2:1: redis: "),
+        (
+            "storage: {cache: {layerinfo: redis}}\nredis: {addr: r}",
+            "config.yml:2:19: storage.cache.layerinfo: ",
+        ),
         (
             "storage: {filesystem: {}, cache: {blobdescriptor: redis}}",
             "config.yml:2:35: storage.cache.blobdescriptor: no Redis is needed",
         ),
         ("reporting: {bugsnag: {apikey: k}}", "config.yml:2:1: reporting: "),
-        ("log: {hooks: [{type: mail}]}", "config.yml:2:7: log.hooks: "),
-        ("http: {tls: {letsencrypt: {email: a@b}}}", "config.yml:2:14: http.tls.letsencrypt: "),
+        ("log: {hooks: [{type: mail, levels: [panic]}]}", "config.yml:2:7: log.hooks: "),
+        (
+            "compatibility: {schema1: {enabled: true, trustkey: /k}}",
+            "config.yml:2:42: compatibility.schema1.trustkey: no manifest is signed here",
+        ),
+        ("http: {tls: {letsencrypt: {cachefile: /l}}}", "config.yml:2:14: http.tls.letsencrypt: "),
     ] {
         let message = refusal(yaml);
         assert!(message.starts_with(start), "{message}");
     }
+}
+
+/// Each of these has no effect in registry:2 either, and files that follow its documentation have
+/// them.
+#[test]
+fn refused_keys_without_effect_in_registry_2_get_a_note() {
+    for (yaml, note) in [
+        (
+            "storage: {filesystem: {}, cache: {blobdescriptor: inmemory}}\n\
+             redis: {addr: localhost:6379, db: 0, pool: {maxidle: 16}, tls: {enabled: false}}",
+            "redis (",
+        ),
+        ("reporting: {bugsnag: {apikey: '', releasestage: production, endpoint: }}", "reporting ("),
+        ("reporting: {newrelic: {licensekey: , name: registry, verbose: true}}", "reporting ("),
+        ("log: {hooks: [{type: mail, levels: [], options: {from: a@b.example}}]}", "log.hooks ("),
+        ("log: {hooks: [{type: mail, levels: [panic], disabled: true}, {type: x}]}", "log.hooks ("),
+        ("http: {tls: {letsencrypt: {email: a@b.example, hosts: []}}}", "http.tls.letsencrypt ("),
+        (
+            "compatibility: {schema1: {signingkeyfile: /etc/registry/key.json, enabled: false}}",
+            "compatibility.schema1.signingkeyfile (",
+        ),
+    ] {
+        let config = load(yaml).unwrap_or_else(|error| panic!("{yaml}: {error}"));
+        let found = config.notes.iter().filter(|found| found.starts_with(note));
+        assert_eq!(found.count(), 1, "{yaml}: {:?}", config.notes);
+    }
+}
+
+#[test]
+fn check_of_the_redis_that_is_not_used_gets_a_warning() {
+    for redis in ["addr: redis:6379", "addrs: [a:1, redis:6379]"] {
+        let config = load(&format!(
+            "redis: {{{redis}}}\nhealth: {{tcp: [{{addr: db:1}}, {{addr: redis:6379}}]}}"
+        ));
+        let config = config.unwrap();
+        let warning = "that of redis: without Redis every request gets 503";
+        assert!(warns(&config, warning), "{:?}", config.warnings);
+        assert!(warns(&config, "health.tcp[1].addr ("), "{:?}", config.warnings);
+    }
+    let config = load("health: {tcp: [{addr: redis:6379}]}").unwrap();
+    assert!(!warns(&config, "redis"), "{:?}", config.warnings);
+}
+
+#[test]
+fn commands_about_storage_read_a_file_whose_other_keys_are_refused() {
+    let yaml = "version: 0.1
+storage:
+  filesystem: {rootdirectory: /srv}
+  cache: {blobdescriptor: redis}
+auth: {token: {realm: r}, silly: {}}
+redis: {addr: r}
+proxy: {remoteurl: https://mirror.example}
+http: {tls: {minimumtls: tls1.0, certificate: /c}, draintimeout: often, trustedproxies: [here]}
+middleware: {storage: [{name: redirect}]}
+reporting: {bugsnag: {apikey: k}}
+";
+    load_with(yaml, &[]).unwrap_err();
+    let read = load_for_storage(yaml).unwrap();
+    assert_eq!(root(&read.config), PathBuf::from("/srv"));
+    assert_eq!(
+        read.refused,
+        [
+            "auth.silly",
+            "auth.token",
+            "http.draintimeout",
+            "http.tls.minimumtls",
+            "middleware",
+            "proxy.remoteurl",
+            "redis",
+            "reporting",
+            "storage.cache.blobdescriptor",
+        ]
+    );
+    // What such a command reads, and what may be a misspelt or misplaced key of storage.
+    for (wrong, place) in [
+        ("storage: {s3: {bucket: b}}", "config.yml:2:11: storage.s3: "),
+        ("storage: {delete: {enabled: maybe}}", "config.yml:2:29: storage.delete.enabled: "),
+        ("storag: {filesystem: {}}", "config.yml:2:1: there is no key `storag`"),
+        ("http: {filesystem: {}}", "config.yml:2:8: there is no key `http.filesystem`"),
+    ] {
+        let error = load_for_storage(&format!("version: 0.1\n{wrong}")).unwrap_err();
+        assert!(shorten(&error).starts_with(place), "{wrong}: {error}");
+    }
+    load_for_storage("storage: {filesystem: {}}").unwrap_err();
 }
 
 #[test]
@@ -45,7 +136,7 @@ http:
   draintimeout: 1d
   tls: {certificate: /c, ky: /k, minimumtls: ssl3}
 health: {tcp: [{adr: x}, {interval: 1x}]}
-redis: {addr: r}
+reporting: {bugsnag: {apikey: k}}
 ";
     let variables =
         [("REGISTRY_CATALOG_MAXENTRIES", "many"), ("REGISTRY_NOTIFICATIONS_ENDPOINTS_7_NAME", "x")];
@@ -63,7 +154,7 @@ redis: {addr: r}
         "config.yml:9:46: http.tls.minimumtls: ",
         "config.yml:10:17: there is no key `health.tcp[0].adr`",
         "config.yml:10:37: health.tcp[1].interval: ",
-        "config.yml:11:1: redis: ",
+        "config.yml:11:1: reporting: ",
         "REGISTRY_CATALOG_MAXENTRIES: catalog.maxentries: ",
         "config.yml:5:26: storage.immutabletags[0].tags: ",
         "config.yml:5:59: storage.immutabletags[2].repositories: ",

@@ -1,6 +1,11 @@
 //! `portcullis config` as a process: its output and its checks.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
+    process::Command,
+};
 
 /// The exit code, standard output and standard error.
 fn config(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
@@ -72,4 +77,92 @@ fn check_prints_problems_and_nothing_else() {
     let (code, out, err) = config(folder.path(), &["--check", "bad.yml"], &[]);
     assert_eq!((code, &*out), (1, ""));
     assert!(err.contains("bad.yml:2:8: there is no key `http.adr`. Did you mean `addr`?"), "{err}");
+}
+
+#[test]
+fn check_of_files_binds_no_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = other.local_addr().unwrap();
+    let yaml = format!(
+        "version: 0.1\nhttp: {{addr: '{addr}'}}\nstorage: {{filesystem: {{rootdirectory: data}}}}\n"
+    );
+    fs::write(folder.path().join("config.yml"), yaml).unwrap();
+    let (code, _, err) = config(folder.path(), &["--check", "config.yml"], &[]);
+    assert_eq!(code, 0, "{err}");
+    assert!(err.contains(&format!("{addr} is in use")), "{err}");
+    let (code, out, err) = config(folder.path(), &["--check", "--files", "config.yml"], &[]);
+    assert_eq!((code, &*out), (0, ""), "{err}");
+    assert!(!err.contains("http.addr"), "{err}");
+    let (code, ..) = config(folder.path(), &["--files", "config.yml"], &[]);
+    assert_eq!(code, 2, "--files belongs to --check");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is made");
+}
+
+#[test]
+fn check_finds_a_folder_of_the_tree_that_this_user_may_not_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let open =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let blobs = folder.path().join("data/docker/registry/v2/blobs");
+    fs::create_dir_all(&blobs).unwrap();
+    fs::create_dir(folder.path().join("auth")).unwrap();
+    let yaml = "version: 0.1\nhttp: {tls: off}\nauth: none\n\
+                storage: {filesystem: {rootdirectory: data}}\n";
+    fs::write(folder.path().join("config.yml"), yaml).unwrap();
+    for path in blobs.ancestors().take(6) {
+        open(path, 0o777);
+    }
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.current_dir(folder.path()).env_clear();
+        command.args(["config", "--check", "--files", "config.yml"]);
+        if rustix::process::geteuid().is_root() {
+            command.uid(65534).gid(65534);
+        }
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, err) = check();
+    assert_eq!(code, 0, "{err}");
+    open(&blobs, 0o500);
+    let (code, err) = check();
+    assert_eq!(code, 1, "{err}");
+    let blobs = fs::canonicalize(blobs).unwrap();
+    for words in [
+        "config.yml:4:39: storage.filesystem.rootdirectory: ",
+        &format!("{} cannot be used by this user (", blobs.display()),
+        "`chown -R ",
+    ] {
+        assert!(err.contains(words), "{words}: {err}");
+    }
+}
+
+#[test]
+fn storage_commands_accept_a_file_whose_other_keys_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("images")).unwrap();
+    let yaml = "version: 0.1\nstorage:\n  cache: {blobdescriptor: redis}\n  \
+                filesystem: {rootdirectory: images}\nredis: {addr: r:6379}\n\
+                auth: {token: {realm: r}}\n";
+    fs::write(folder.path().join("config.yml"), yaml).unwrap();
+    for (arguments, code) in [
+        (&["verify"][..], 0),
+        (&["garbage-collect", "--dry-run"], 0),
+        (&["purge-uploads", "--dry-run"], 0),
+        // There are no rules, and there is no such repository.
+        (&["retain"], 1),
+        (&["rm", "team/app"], 1),
+        (&["config", "--check", "--files"], 1),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.current_dir(folder.path()).env_clear().args(arguments);
+        let output = command.arg("config.yml").output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {err}");
+        let note = "portcullis: note: `serve` would refuse auth.token, redis, \
+                    storage.cache.blobdescriptor, and this command does not read it";
+        assert_eq!(err.contains(note), arguments[0] != "config", "{arguments:?}: {err}");
+        assert_eq!(err.contains("no Redis is needed"), arguments[0] == "config", "{err}");
+    }
 }

@@ -6,6 +6,7 @@ use super::{
     Kind::{self, *},
     Support, refused, works,
 };
+use crate::config::schema::harmless::UNUSED_SIGNATURES;
 
 pub(super) const MIDDLEWARE: Kind = Section(&[
     works("registry", List(&Section(MIDDLEWARES))),
@@ -141,8 +142,8 @@ pub(super) const COMPATIBILITY: Kind = Section(&[works(
     "schema1",
     Section(&[
         Key::new("enabled", Bool, Support::Missed(NO_SCHEMA_1)),
-        refused("trustkey", Text, NO_SIGNATURES),
-        refused("signingkeyfile", Text, NO_SIGNATURES),
+        refused("trustkey", Text, NO_SIGNATURES).unless(UNUSED_SIGNATURES),
+        refused("signingkeyfile", Text, NO_SIGNATURES).unless(UNUSED_SIGNATURES),
     ]),
 )]);
 
