@@ -18,6 +18,7 @@ mod failure;
 mod garbage_collect;
 mod htpasswd;
 mod invocation;
+mod migrate;
 mod print;
 mod purge_uploads;
 mod retain;
@@ -62,6 +63,7 @@ enum Command {
     Retain(retain::Retain),
     Rm(rm::Rm),
     Config(config::Show),
+    Migrate(migrate::Migrate),
 }
 
 /// Runs the command that the process was started with.
@@ -78,6 +80,7 @@ pub fn run() -> ExitCode {
         Command::Retain(retain) => retain.run(),
         Command::Rm(rm) => rm.run(),
         Command::Config(config) => config.run(),
+        Command::Migrate(migrate) => migrate.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,6 +12,7 @@
 //! - `cross_check` refuses options that contradict each other, and warns of dangerous ones;
 //! - `for_storage` leaves out what a command about stored images does not read;
 //! - `paths` makes relative paths absolute;
+//! - `migrate` makes a file of registry:2's and nginx's;
 //! - `settings` lists every key with its value and its origin.
 //!
 //! A configuration makes the server less safe only by saying so: an option that it does not mention
@@ -31,6 +32,7 @@ mod error;
 mod for_storage;
 mod foreign;
 mod legacy;
+mod migrate;
 mod paths;
 mod quoted;
 mod schema;
@@ -46,6 +48,7 @@ mod tests;
 pub use duration::parse as parse_duration;
 pub use error::Error;
 pub use for_storage::ForStorage;
+pub use migrate::{Change, Migration, Site, SiteError, SyntaxError, migrate};
 pub use settings::{Setting, Settings};
 pub use tree::Origin;
 

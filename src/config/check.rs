@@ -220,7 +220,7 @@ fn names(path: &str, kind: &Kind, node: &Node) -> Result<(), Error> {
 
 /// Whether the value asks for anything. An empty text and `false` do not, nor a section or a list of
 /// only such values, nor a disabled item. A storage driver does so by its name alone.
-fn is_used(kind: &Kind, node: &Node) -> bool {
+pub(super) fn is_used(kind: &Kind, node: &Node) -> bool {
     match kind {
         Kind::Free => true,
         Kind::Bool => {

@@ -348,7 +348,7 @@ fn is_secret(header: &str) -> bool {
 }
 
 /// A text as YAML: plain where that is unambiguous, and in quotes otherwise.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let is_plain = text
         .starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_'))
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "/._:-@".contains(c))
@@ -356,8 +356,13 @@ fn quoted(text: &str) -> String {
         && !["null", "true", "false", "yes", "no", "on", "off"]
             .iter()
             .any(|word| text.eq_ignore_ascii_case(word));
+    if is_plain { text.to_owned() } else { in_quotes(text) }
+}
+
+/// A text as YAML, in quotes. Invisible characters are escaped.
+pub(super) fn in_quotes(text: &str) -> String {
     // A JSON string is a YAML string.
-    if is_plain { text.to_owned() } else { Json::from(text).to_string() }
+    visible(&Json::from(text).to_string())
 }
 
 /// A value with its invisible characters escaped. They occur in strings only, which are written in
