@@ -371,4 +371,6 @@ fn invalid(code: ErrorCode, why: impl ToString) -> Error {
 }
 
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod tests;
