@@ -90,6 +90,13 @@ pub enum Error {
     UploadUnknown,
 }
 
+impl Error {
+    /// Whether the disk or the quota is full.
+    pub(super) fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::Storage(error) if error.kind() == storage::ErrorKind::NoSpace)
+    }
+}
+
 fn count(digests: &[impl ToString], what: &str) -> String {
     match digests {
         [digest] => digest.to_string(),

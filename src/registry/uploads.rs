@@ -12,7 +12,7 @@ use futures_util::stream::BoxStream;
 use self::{
     intake::Intakes,
     ownership::OpenUploads,
-    sessions::{Hashed, Sessions},
+    sessions::{Hashed, Session, Sessions},
 };
 use super::{
     BodyError, Caller, Clock, Error, Events, Occurrence,
@@ -154,18 +154,26 @@ impl Uploads {
     /// # Errors
     ///
     /// When there is no such upload, another request is writing to it, the chunk does not begin at
-    /// its end or is not as long as its range, the body breaks off, or storage fails.
+    /// its end or is not as long as its range, the body breaks off, or storage fails. When the disk is
+    /// full, nothing is left of the upload: no client resumes it, and its bytes would keep the disk full.
     pub async fn append(self: &Arc<Self>, upload: &Upload, chunk: Chunk) -> Result<u64, Error> {
         self.refuse_unknown(upload).await?;
         let uploads = Arc::clone(self);
-        let Upload { name, id, .. } = upload.clone();
+        let upload = upload.clone();
         self.tree
             .detached(async move {
+                let Upload { name, id, .. } = upload.clone();
                 let mut session = uploads.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
                 let mut intake = uploads.resume(&name, id, &mut session).await?;
                 let taken = intake.take(chunk).await;
                 let left = uploads.leave(&name, id, &mut session, &mut intake).await;
-                taken.and(left)?;
+                let appended = taken.and(left);
+                if appended.as_ref().is_err_and(Error::is_out_of_space) {
+                    session.forget();
+                    uploads.clear_failed(&name, id).await;
+                    uploads.open.close(&upload);
+                }
+                appended?;
                 Ok(intake.length())
             })
             .await
@@ -202,6 +210,7 @@ impl Uploads {
                     Err(Error::DigestMismatch { .. } | Error::UploadUnknown) => {
                         uploads.open.close(&upload);
                     }
+                    Err(error) if error.is_out_of_space() => uploads.open.close(&upload),
                     // The client can resume the upload.
                     Err(_) => {}
                 }
@@ -262,11 +271,27 @@ impl Uploads {
         chunk: Chunk,
     ) -> Result<u64, Error> {
         let mut session = self.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
-        let mut intake = self.resume(name, id, &mut session).await?;
+        let completed = self.complete_in(&mut session, name, digest, chunk).await;
+        if completed.as_ref().is_err_and(Error::is_out_of_space) {
+            session.forget();
+            self.clear_failed(name, id).await;
+        }
+        completed
+    }
+
+    async fn complete_in(
+        &self,
+        session: &mut Session<'_>,
+        name: &RepositoryName,
+        digest: &Digest,
+        chunk: Chunk,
+    ) -> Result<u64, Error> {
+        let id = session.id();
+        let mut intake = self.resume(name, id, session).await?;
         let taken = intake.take(chunk).await;
         if let Err(error) = taken {
             // The client gets the first error.
-            let _ = self.leave(name, id, &mut session, &mut intake).await;
+            let _ = self.leave(name, id, session, &mut intake).await;
             return Err(error);
         }
         let computed = if intake.algorithm() == digest.algorithm() {

@@ -148,6 +148,16 @@ impl Session<'_> {
         self.leave = Some(hashed);
     }
 
+    /// The id of the upload.
+    pub(super) const fn id(&self) -> UploadId {
+        self.id
+    }
+
+    /// Leaves nothing: the upload ends with this request.
+    pub(super) fn forget(&mut self) {
+        self.leave = None;
+    }
+
     /// Whether another request added to the upload while this one waited: its client did not know the
     /// length of the upload then.
     pub(super) const fn was_overtaken(&self) -> bool {
