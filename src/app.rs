@@ -46,7 +46,7 @@ pub use crate::gate::htpasswd::file::FirstPassword;
 /// Commands reach the core through this module only.
 pub use crate::registry::{
     Action, Caller, Collect, Collected, Decision, Event, EventSink, Events, GcEvent, GcObserver,
-    Occurrence, OldUpload, Purged, Registry, Retained, verify,
+    Graced, KeptUntagged, Occurrence, OldUpload, Purged, Registry, Retained, Untagged, verify,
 };
 
 /// Where the built-in authority keeps its files: in the working directory.
@@ -228,6 +228,7 @@ impl App {
         tokio::join!(self.server.stop(self.drain), redirect);
         self.jobs.stop().await;
         self.registry.settle().await;
+        background::end_pulls(&self.registry).await;
         self.notifier.stop().await;
         if let Some(debug) = self.debug {
             debug.stop(Duration::ZERO).await;

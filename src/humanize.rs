@@ -1,4 +1,4 @@
-//! Ages in words.
+//! Ages and durations in words.
 
 use std::{fmt, time::Duration};
 
@@ -22,9 +22,42 @@ impl fmt::Display for Ago {
     }
 }
 
+/// Displays a duration in the largest unit of which it is a whole number: `30 days`, `90 minutes`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let units = [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+        let whole =
+            units.into_iter().find(|(unit, _)| seconds >= *unit && seconds.is_multiple_of(*unit));
+        let (unit, name) = whole.unwrap_or((1, "second"));
+        match seconds / unit {
+            1 => write!(f, "1 {name}"),
+            number => write!(f, "{number} {name}s"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_readable() {
+        for (seconds, text) in [
+            (0, "0 seconds"),
+            (1, "1 second"),
+            (90, "90 seconds"),
+            (5400, "90 minutes"),
+            (7200, "2 hours"),
+            (86_400, "1 day"),
+            (2_592_000, "30 days"),
+        ] {
+            assert_eq!(Span(Duration::from_secs(seconds)).to_string(), text);
+        }
+    }
 
     #[test]
     fn times_are_readable() {

@@ -11,7 +11,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use self::{manifests::ManifestPolicy, tree::Tree, verify::Verification};
+use self::{
+    manifests::ManifestPolicy,
+    pulls::{PullWatch, Pulls},
+    tree::Tree,
+    verify::Verification,
+};
 pub use crate::storage::ByteStream;
 use crate::storage::Storage;
 
@@ -22,6 +27,7 @@ mod events;
 mod gc;
 mod lists;
 mod manifests;
+mod pulls;
 mod retention;
 mod runs;
 mod tree;
@@ -32,13 +38,17 @@ pub use self::{
     blobs::{Blob, Blobs, DeleteMode},
     error::{BodyError, Error},
     events::{Action, Caller, Event, EventSink, Events, ManifestContent, Occurrence, Request},
-    gc::{Collect, Collected, CollectionOptions, Gc, GcEvent, GcObserver},
+    gc::{
+        Collect, Collected, CollectionOptions, Gc, GcEvent, GcObserver, Graced, KeptUntagged,
+        Untagged,
+    },
     lists::{Lists, Page, Referrers},
     manifests::{
         Accepted, IndexRules, ManifestRules, Manifests, Pattern, Platforms, PolicyOptions, Put,
         RepositoryPolicy, StoredManifest, TagImmutable, TagRules, Unacceptable, UrlRules,
         Validation,
     },
+    pulls::Access,
     retention::{
         Decision, Expired, Glob, InvalidGlob, KeepsNothing, Retained, Retention, RetentionOptions,
         RetentionRule, TagSelector,
@@ -65,6 +75,8 @@ struct Parts {
     retention: Arc<Retention>,
     verification: Verification,
     events: Events,
+    /// Where untagged manifests go when they are not pulled any more.
+    pull_watch: Option<PullWatch>,
 }
 
 /// The options of a registry.
@@ -78,6 +90,8 @@ pub struct Options {
     pub policy: PolicyOptions,
     /// The grace period of garbage collection, which is the length of leases.
     pub grace: Duration,
+    /// How long an untagged manifest stays without a pull; zero: always.
+    pub untagged: Duration,
     /// The rules for tags.
     pub tags: TagRules,
     /// The receiver of events.
@@ -91,6 +105,7 @@ impl Default for Options {
             validation: Validation::default(),
             policy: PolicyOptions::default(),
             grace: CollectionOptions::default().grace,
+            untagged: Duration::ZERO,
             tags: TagRules::default(),
             events: Events::default(),
         }
@@ -117,16 +132,22 @@ impl Registry {
     /// A registry whose content is in `storage`.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, options: Options) -> Self {
-        let Options { uploads, validation, policy, grace, tags, events } = options;
+        let Options { uploads, validation, policy, grace, untagged, tags, events } = options;
         let tree = Arc::new(Tree::new(storage, grace));
+        let TagRules { immutabletags, retention: rules } = tags;
+        let counts_heads = !untagged.is_zero();
+        let pulls = (rules.asks_for_pulls() || counts_heads)
+            .then(|| Arc::new(Pulls::new(Arc::clone(&tree), Arc::clone(&clock), counts_heads)));
+        let pull_watch = pulls.clone().filter(|_| counts_heads);
+        let pull_watch = pull_watch.map(|pulls| PullWatch::new(Arc::clone(&tree), pulls, untagged));
         let manifests = Manifests::new(
             Arc::clone(&tree),
-            Arc::clone(&clock),
             events.clone(),
-            manifests::Rules { policy: ManifestPolicy::new(validation, policy), tags },
+            manifests::Rules { policy: ManifestPolicy::new(validation, policy), immutabletags },
+            pulls.clone(),
         );
         let manifests = Arc::new(manifests);
-        let gc = Arc::new(Gc::new(Arc::clone(&tree), events.clone()));
+        let gc = Arc::new(Gc::new(Arc::clone(&tree), events.clone(), pulls));
         let uploads = Uploads::new(Arc::clone(&tree), Arc::clone(&clock), events.clone(), uploads);
         let blobs = Blobs::new(Arc::clone(&tree), Arc::clone(&manifests), events.clone());
         let retention = Retention::new(
@@ -145,6 +166,7 @@ impl Registry {
             manifests,
             gc,
             events,
+            pull_watch,
         }))
     }
 
@@ -193,6 +215,31 @@ impl Registry {
     /// Waits until the work that outlives its callers has ended. The caller begins none meanwhile.
     pub async fn settle(&self) {
         self.0.tree.settle().await;
+    }
+
+    /// Confirms that this process records pulls, so that garbage collection may rely on the records: at
+    /// the start of a server, and then every hour.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails. Then no untagged manifest goes for a while.
+    pub async fn confirm_pulls(&self) -> Result<(), Error> {
+        match &self.0.pull_watch {
+            Some(watch) => watch.confirm().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Confirms for the last time, when the server has stopped and [settled](Self::settle).
+    ///
+    /// # Errors
+    ///
+    /// When storage fails. Then no untagged manifest goes for a day after the next start.
+    pub async fn end_pulls(&self) -> Result<(), Error> {
+        match &self.0.pull_watch {
+            Some(watch) => watch.end().await,
+            None => Ok(()),
+        }
     }
 
     /// Looks whether the storage can be reached.

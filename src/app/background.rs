@@ -4,14 +4,19 @@
 use std::{future::ready, sync::Arc, time::Duration};
 
 use crate::{
+    chain::Chain,
     gate::Gate,
     health::{Check, Health},
     jobs::{Jobs, Schedule},
     notify::Notifier,
+    registry::Registry,
 };
 
 /// The time between two syncs of queued events: a power cut loses at most the events of this time.
 const EVENTS_SYNCED_EVERY: Duration = Duration::from_secs(1);
+
+/// The time between two confirmations that this process records pulls.
+const PULLS_CONFIRMED_EVERY: Duration = Duration::from_secs(3600);
 
 /// The time between two summaries of the refused logins that have no line of their own.
 const REFUSED_LOGINS_SUMMED_UP_EVERY: Duration = Duration::from_secs(10);
@@ -23,6 +28,34 @@ pub(super) fn sync_events(jobs: &Jobs, notifier: &Notifier) {
         let notifier = notifier.clone();
         async move { notifier.sync().await }
     });
+}
+
+/// Schedules the confirmation that this process records pulls.
+pub(super) fn confirm_pulls(jobs: &Jobs, registry: &Registry) {
+    let schedule = Schedule { first: Duration::ZERO, every: PULLS_CONFIRMED_EVERY };
+    let registry = registry.clone();
+    jobs.interruptible(schedule, move || {
+        let registry = registry.clone();
+        async move {
+            let confirmed = registry.confirm_pulls().await;
+            log_unconfirmed(confirmed.map_err(|error| Chain(&error).to_string()));
+        }
+    });
+}
+
+/// Confirms for the last time that this process has recorded all pulls.
+pub(super) async fn end_pulls(registry: &Registry) {
+    let ended = registry.end_pulls().await;
+    log_unconfirmed(ended.map_err(|error| Chain(&error).to_string()));
+}
+
+fn log_unconfirmed(confirmed: Result<(), String>) {
+    if let Err(error) = confirmed {
+        tracing::warn!(
+            error,
+            "cannot write that pulls are recorded; garbage collection keeps untagged manifests longer"
+        );
+    }
 }
 
 /// Schedules the summary of refused logins.

@@ -141,6 +141,7 @@ impl Parts {
         let jobs = Jobs::default();
         reloads.watch(&jobs);
         background::sync_events(&jobs, &notifier);
+        background::confirm_pulls(&jobs, &registry);
         background::sum_up_refused_logins(&jobs, &gate);
         Maintenance { registry: registry.clone(), api }.schedule(&jobs, &config.storage);
         background::run_checks(&jobs, checks, &health);

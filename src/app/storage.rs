@@ -1,11 +1,11 @@
 //! The core over its storage, for a server and for commands that work on the same tree.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::StartError;
 use crate::{
     config::Config,
-    registry::{self, Events, Registry, SystemClock},
+    registry::{self, Events, Registry, SystemClock, Untagged},
     storage::{self, Storage, filesystem::Filesystem, memory::Memory},
 };
 
@@ -45,10 +45,20 @@ pub(super) fn registry(storage: Arc<dyn Storage>, config: &Config, events: Event
         validation: config.validation.clone(),
         policy: config.policy.clone(),
         grace: config.storage.maintenance.garbagecollection.grace,
+        untagged: untagged_after(&config.storage.maintenance.garbagecollection),
         tags: config.storage.tags.clone(),
         events,
     };
     Registry::new(storage, Arc::new(SystemClock), options)
+}
+
+/// How long untagged manifests stay without a pull, so that pulls have to be recorded; zero where all of
+/// them stay, or go at once.
+fn untagged_after(options: &registry::CollectionOptions) -> Duration {
+    match options.untagged() {
+        Untagged::GoAfter(period) => period,
+        Untagged::Stay | Untagged::Go => Duration::ZERO,
+    }
 }
 
 /// Opens the backend. Creates its root when it is missing.

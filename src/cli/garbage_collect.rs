@@ -3,8 +3,10 @@
 use std::{
     io::{self, BufWriter, Stdout, Write as _},
     path::PathBuf,
+    time::{Duration, SystemTime},
 };
 
+use jiff::Timestamp;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::{
@@ -13,8 +15,10 @@ use super::{
     storage_configuration,
 };
 use crate::{
-    app::{self, Collect, Collected, GcEvent, GcObserver},
+    app::{self, Collect, Collected, GcEvent, GcObserver, Graced, KeptUntagged, Untagged},
     chain::Chain,
+    config::parse_duration,
+    humanize::Span,
 };
 
 const EXAMPLES: &str = "\
@@ -26,6 +30,7 @@ link stays as it is; `portcullis verify` shows the damage.
 Examples:
   portcullis garbage-collect --dry-run /etc/docker/registry/config.yml
   portcullis garbage-collect --delete-untagged --quiet /etc/docker/registry/config.yml
+  portcullis garbage-collect --grace 0s    everything unreferenced, at once; no push may be under way
 
 Exit codes: 0 done; 1 not done; 2 usage.";
 
@@ -43,6 +48,9 @@ pub(super) struct GarbageCollect {
     /// Also delete manifests that no tag and no index references, and that are no referrers
     #[arg(short = 'm', long)]
     delete_untagged: bool,
+    /// Use this grace period instead of the configured one: 0s, 90m, 2h
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    grace: Option<Duration>,
     /// Print a summary only
     #[arg(short, long)]
     quiet: bool,
@@ -59,8 +67,11 @@ impl GarbageCollect {
         let options = &config.storage.maintenance.garbagecollection;
         step_back();
         let how = Collect {
-            grace: options.grace,
-            untagged: self.delete_untagged || options.deleteuntagged,
+            grace: self.grace.unwrap_or(options.grace),
+            untagged: match self.delete_untagged {
+                true => Untagged::Go,
+                false => options.untagged(),
+            },
             dry_run: self.dry_run,
             gently: false,
         };
@@ -73,7 +84,11 @@ impl GarbageCollect {
             })
         });
         lines.end()?;
-        tell(&summary(&collected?, self.dry_run));
+        let collected = collected?;
+        tell(&summary(&collected, self.dry_run));
+        let kept =
+            [graced(&collected.graced, how.grace), untagged(&collected.untagged, how.untagged)];
+        kept.iter().flatten().for_each(|line| tell(line));
         Ok(())
     }
 }
@@ -103,7 +118,7 @@ fn half(processors: &CpuSet) -> CpuSet {
 
 /// The result in one line.
 fn summary(collected: &Collected, dry_run: bool) -> String {
-    let Collected { repositories, emptied, kept, manifests, links, blobs, bytes } = collected;
+    let Collected { repositories, emptied, kept, manifests, links, blobs, bytes, .. } = collected;
     let done = if dry_run { "would remove" } else { "removed" };
     let mut text = format!(
         "{done} blobs: {blobs} ({bytes} bytes), links to blobs: {links}, manifests: {manifests}"
@@ -119,6 +134,51 @@ fn summary(collected: &Collected, dry_run: bool) -> String {
         ));
     }
     text
+}
+
+/// What the grace period keeps, and until when; `None` where it keeps nothing.
+fn graced(graced: &Graced, grace: Duration) -> Option<String> {
+    let Graced { manifests, links, bytes, until } = graced;
+    let until = time((*until)?);
+    Some(format!(
+        "the grace period of {} keeps links to blobs: {links}, manifests: {manifests}, blobs of {bytes} \
+         bytes; the last of them until {until}, or `--grace 0s` takes them while no push is under way",
+        Span(grace),
+    ))
+}
+
+/// What untagged manifests hold, and which option takes them; `None` where there are none.
+fn untagged(kept: &KeptUntagged, mode: Untagged) -> Option<String> {
+    let KeptUntagged { manifests, bytes, held_until } = kept;
+    if *manifests == 0 {
+        return None;
+    }
+    let held = format!("untagged manifests: {manifests}, which hold {bytes} bytes");
+    Some(match (mode, held_until) {
+        (Untagged::GoAfter(period), None) => format!(
+            "{held}; each goes when it has been neither tagged nor pulled for {}, or all with \
+             --delete-untagged",
+            Span(period),
+        ),
+        (Untagged::GoAfter(_), Some(until)) => format!(
+            "{held}; none goes before {}, since pulls were not recorded all the time until now; \
+             --delete-untagged takes them at once",
+            time(*until),
+        ),
+        (Untagged::Stay | Untagged::Go, _) => format!(
+            "{held}; {AFTER}: 720h takes those that are not pulled for 30 days, --delete-untagged all of \
+             them at once"
+        ),
+    })
+}
+
+/// The option that takes untagged manifests by their age.
+pub(super) const AFTER: &str = "storage.maintenance.garbagecollection.deleteuntaggedafter";
+
+/// A time in UTC, to the second.
+fn time(time: SystemTime) -> String {
+    let time = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
+    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// Prints registry:2's lines.

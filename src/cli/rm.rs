@@ -7,11 +7,13 @@ use async_trait::async_trait;
 use super::{
     block_on,
     failure::{Failure, tell},
+    garbage_collect::AFTER,
     print::Output,
     storage_configuration,
 };
 use crate::{
-    app::{self, Action, Caller, Event, EventSink, Events, Occurrence},
+    app::{self, Action, Caller, Event, EventSink, Events, KeptUntagged, Occurrence, Untagged},
+    humanize::Span,
     oci::{Digest, Named, Reference, Tag},
 };
 
@@ -57,7 +59,8 @@ impl Rm {
             let printer = Arc::new(Printer::default());
             let events = Events::to(Arc::clone(&printer) as Arc<dyn EventSink>);
             let registry = app::open_registry_with(&config, events)?;
-            Removal { registry, what: self.what, printer }.run().await
+            let untagged = config.storage.maintenance.garbagecollection.untagged();
+            Removal { registry, what: self.what, printer, untagged }.run().await
         })
     }
 }
@@ -67,6 +70,8 @@ struct Removal {
     registry: app::Registry,
     what: Named,
     printer: Arc<Printer>,
+    /// The untagged manifests that garbage collection takes.
+    untagged: Untagged,
 }
 
 impl Removal {
@@ -80,11 +85,43 @@ impl Removal {
         if !deleted {
             return Err(self.nothing().await?);
         }
-        let bytes = "the next garbage collection frees unreferenced bytes";
-        tell(&match left {
-            Some(left) => format!("the manifest stays as {left}; {bytes}"),
-            None => bytes.to_owned(),
-        });
+        match left {
+            Some(left) => self.tell_untagged(&left).await,
+            None => {
+                tell("the next garbage collection frees unreferenced bytes");
+                Ok(())
+            }
+        }
+    }
+
+    /// Says what becomes of the manifest that a deleted tag named, and what untagged manifests hold.
+    async fn tell_untagged(&self, left: &Named) -> Result<(), Failure> {
+        let KeptUntagged { manifests, bytes, .. } =
+            self.registry.gc().untagged_in(&left.name).await?;
+        let fate = match self.untagged {
+            _ if manifests == 0 => {
+                format!("the manifest stays as {left}: a tag, or a manifest with a tag, needs it")
+            }
+            Untagged::Go => {
+                format!("the next garbage collection takes {left}, which has no tag any more")
+            }
+            Untagged::GoAfter(period) => format!(
+                "the manifest stays as {left} until it has been neither tagged nor pulled for {}, or until \
+                 `portcullis garbage-collect --delete-untagged`",
+                Span(period),
+            ),
+            Untagged::Stay => format!(
+                "the manifest stays as {left}: {AFTER}: 720h takes untagged manifests that are not pulled \
+                 for 30 days, `portcullis garbage-collect --delete-untagged` all of them at once"
+            ),
+        };
+        tell(&fate);
+        if manifests > 0 {
+            tell(&format!(
+                "untagged manifests of {}: {manifests}, which hold at most {bytes} bytes",
+                left.name,
+            ));
+        }
         Ok(())
     }
 

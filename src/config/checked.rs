@@ -1,5 +1,7 @@
 //! The options of every part, read from a tree that fits the schema.
 
+use std::time::Duration;
+
 use serde_json::{Value as Json, json};
 
 use super::{
@@ -10,6 +12,9 @@ use crate::{registry::TagRules, storage};
 
 /// The root directory of registry:2, the default of `storage.filesystem` in a file.
 const ROOT_DIRECTORY: &str = "/var/lib/registry";
+
+/// How long an untagged manifest stays without a pull, where there is no file.
+const UNTAGGED_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A configuration that fits the schema.
 pub(super) struct Checked {
@@ -32,17 +37,19 @@ impl Checked {
             );
         }
         if has_file && filesystem {
-            self.default(["storage", "filesystem", "rootdirectory"], json!(ROOT_DIRECTORY));
+            self.default(&["storage", "filesystem", "rootdirectory"], json!(ROOT_DIRECTORY));
         }
         if !has_file {
-            self.default(["storage", "delete", "enabled"], json!(true));
+            self.default(&["storage", "delete", "enabled"], json!(true));
+            let after = ["storage", "maintenance", "garbagecollection", "deleteuntaggedafter"];
+            self.default(&after, json!({ "secs": UNTAGGED_AFTER.as_secs(), "nanos": 0 }));
         }
     }
 
     /// Sets a key that the configuration does not mention.
-    fn default(&mut self, path: [&str; 3], value: Json) {
+    fn default(&mut self, path: &[&str], value: Json) {
         // Indexing creates missing sections, and after the check a section has no other value.
-        let slot = path.into_iter().fold(&mut self.json, |json, key| &mut json[key]);
+        let slot = path.iter().fold(&mut self.json, |json, key| &mut json[key]);
         if slot.is_null() {
             *slot = value;
         }

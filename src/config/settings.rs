@@ -288,6 +288,11 @@ impl Walk<'_> {
         match value {
             Json::String(text) => Some(text.clone()),
             Json::Bool(value) => Some(value.to_string()),
+            // A duration, and the only one is of whole hours.
+            Json::Object(parts) => {
+                let seconds = parts.get("secs")?.as_u64()?;
+                Some(format!("{}h", seconds / 3600))
+            }
             _ => None,
         }
     }

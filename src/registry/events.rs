@@ -282,7 +282,8 @@ mod tests {
         assert_eq!(recorder.take(), [(None, "tag")]);
         let grace = Duration::ZERO;
         for dry_run in [true, false] {
-            let how = Collect { grace, untagged: true, dry_run, gently: false };
+            let how =
+                Collect { grace, untagged: crate::registry::Untagged::Go, dry_run, gently: false };
             registry.gc().collect(how, &mut Silent).await.unwrap();
             let expected = [(Some("garbage-collect"), "manifest")];
             assert_eq!(recorder.take(), if dry_run { &[][..] } else { &expected[..] });

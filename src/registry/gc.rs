@@ -6,6 +6,12 @@
 //! through the blobs and removes the bytes of digests that are not marked. Neither phase removes
 //! anything younger than the *grace period*.
 //!
+//! Untagged manifests go by one of two options: all of them, or those that have been neither tagged nor
+//! pulled for a period. For the second, a collection notes beside the link of a manifest that it finds
+//! untagged since when it is; the period begins with the note, so that a tree of another registry loses
+//! nothing in the first night. A missing note, a recent pull and a gap in the records of pulls
+//! (`registry/pulls/watch.rs`) keep a manifest.
+//!
 //! Three rules keep a concurrent push whole, in this process or in another:
 //!
 //! - The collection decides about a repository while the fence of the repository is closed, so its
@@ -34,6 +40,7 @@ use serde::Deserialize;
 use self::{mark_set::MarkSet, repository::Memory, walk::Folders};
 use super::{
     Caller, Error, Events,
+    pulls::{Pulls, held_until},
     runs::{RunCounter, Runs},
     tree::{Tree, lease},
 };
@@ -45,6 +52,7 @@ use crate::{
 mod apply;
 mod content;
 mod mark_set;
+mod notes;
 #[cfg(test)]
 mod odd;
 #[cfg(test)]
@@ -56,6 +64,8 @@ mod repository;
 mod sweep;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unused;
 mod walk;
 #[cfg(test)]
 mod withdrawal;
@@ -73,12 +83,43 @@ pub struct CollectionOptions {
     pub grace: Duration,
     /// Whether unreachable manifests go.
     pub deleteuntagged: bool,
+    /// The period after which unreachable manifests go that are not pulled; zero: they stay.
+    pub deleteuntaggedafter: Duration,
+}
+
+impl CollectionOptions {
+    /// The unreachable manifests that go.
+    #[must_use]
+    pub const fn untagged(&self) -> Untagged {
+        match self.deleteuntagged {
+            true => Untagged::Go,
+            false if self.deleteuntaggedafter.is_zero() => Untagged::Stay,
+            false => Untagged::GoAfter(self.deleteuntaggedafter),
+        }
+    }
+}
+
+/// The manifests that go of those that no tag, no index, no subject and no referrer keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untagged {
+    /// None.
+    Stay,
+    /// Those that have been neither tagged nor pulled for this time.
+    GoAfter(Duration),
+    /// All that are older than the grace period.
+    Go,
 }
 
 impl Default for CollectionOptions {
     fn default() -> Self {
         let hour = Duration::from_secs(3600);
-        Self { enabled: true, interval: 24 * hour, grace: 2 * hour, deleteuntagged: false }
+        Self {
+            enabled: true,
+            interval: 24 * hour,
+            grace: 2 * hour,
+            deleteuntagged: false,
+            deleteuntaggedafter: Duration::ZERO,
+        }
     }
 }
 
@@ -87,8 +128,8 @@ impl Default for CollectionOptions {
 pub struct Collect {
     /// The grace period: objects younger than this stay.
     pub grace: Duration,
-    /// Whether manifests go that no tag, no index, no subject and no referrer keeps.
-    pub untagged: bool,
+    /// Which manifests go that no tag, no index, no subject and no referrer keeps.
+    pub untagged: Untagged,
     /// Reports, and removes nothing.
     pub dry_run: bool,
     /// Works a quarter of the time, because requests need the same disk and processors.
@@ -153,6 +194,41 @@ pub struct Collected {
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// The untagged manifests that stay.
+    pub untagged: KeptUntagged,
+    /// What the grace period keeps.
+    pub graced: Graced,
+}
+
+/// The manifests that stay although no tag, no index, no subject and no referrer keeps them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeptUntagged {
+    /// Their number.
+    pub manifests: u64,
+    /// The bytes that only they need, their own included.
+    pub bytes: u64,
+    /// Where none of them goes before a time because records of pulls may be missing: that time.
+    pub held_until: Option<SystemTime>,
+}
+
+/// The objects that only the grace period keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Graced {
+    /// Manifests without a tag, where these go.
+    pub manifests: u64,
+    /// Links of repositories to blobs.
+    pub links: u64,
+    /// The bytes of the blobs that go with them, or that have no link.
+    pub bytes: u64,
+    /// When the grace period of the last of them ends.
+    pub until: Option<SystemTime>,
+}
+
+impl Graced {
+    /// Notes the end of a grace period.
+    fn until(&mut self, until: SystemTime) {
+        self.until = self.until.max(Some(until));
+    }
 }
 
 /// A gentle collection rests three times as long as it works.
@@ -164,6 +240,8 @@ struct Task<'a> {
     how: Collect,
     watch: &'a mut dyn GcObserver,
     limits: Limits,
+    /// No untagged manifest goes before.
+    held: Option<SystemTime>,
     run: Option<Box<dyn Run>>,
 }
 
@@ -181,6 +259,7 @@ struct Collection<'a> {
     run: Option<Box<dyn Run>>,
     marks: MarkSet,
     memory: Memory,
+    pulls: Option<&'a Pulls>,
     collected: Collected,
 }
 
@@ -193,12 +272,19 @@ struct Limits {
     bytes: SystemTime,
     /// When the collection began, by the clock of the storage.
     began: SystemTime,
+    /// Untagged manifests that were tagged or pulled since stay; `None` where that does not matter.
+    unused: Option<SystemTime>,
 }
 
 impl Limits {
     fn new(began: SystemTime, grace: Duration) -> Self {
         let before = |age| began.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-        Self { names: before(grace + lease::slack(grace)), bytes: before(grace), began }
+        Self {
+            names: before(grace + lease::slack(grace)),
+            bytes: before(grace),
+            began,
+            unused: None,
+        }
     }
 }
 
@@ -209,6 +295,8 @@ pub struct Gc {
     events: Events,
     runs: RunCounter,
     removed: Removed,
+    /// The records of pulls that this process makes.
+    pulls: Option<Arc<Pulls>>,
 }
 
 /// Counts the objects that collections removed, for metrics.
@@ -230,8 +318,8 @@ impl Removed {
 }
 
 impl Gc {
-    pub(super) fn new(tree: Arc<Tree>, events: Events) -> Self {
-        Self { tree, events, runs: RunCounter::default(), removed: Removed::default() }
+    pub(super) fn new(tree: Arc<Tree>, events: Events, pulls: Option<Arc<Pulls>>) -> Self {
+        Self { tree, events, runs: RunCounter::default(), removed: Removed::default(), pulls }
     }
 
     /// The collections of this process; dry runs are not counted.
@@ -299,8 +387,30 @@ impl Gc {
             // this process does as well.
             None => self.tree.storage().time().await.unwrap_or_else(|_| SystemTime::now()),
         };
-        let limits = Limits::new(began, how.grace);
-        Ok(Task { caller: Caller::job("garbage-collect"), how, watch, limits, run })
+        let mut limits = Limits::new(began, how.grace);
+        let mut held = None;
+        if let Untagged::GoAfter(period) = how.untagged {
+            held = held_until(&self.tree, period, began).await?;
+            let unused = began.checked_sub(period).filter(|_| held.is_none());
+            limits.unused = Some(unused.unwrap_or(SystemTime::UNIX_EPOCH));
+        }
+        Ok(Task { caller: Caller::job("garbage-collect"), how, watch, limits, held, run })
+    }
+
+    /// The untagged manifests of a repository, and the bytes that only they need there. Other repositories
+    /// may need some of these bytes.
+    ///
+    /// # Errors
+    ///
+    /// When storage fails.
+    pub async fn untagged_in(&self, name: &RepositoryName) -> Result<KeptUntagged, Error> {
+        let mut ignore = Ignore;
+        let grace = Duration::ZERO;
+        let how = Collect { grace, untagged: Untagged::Stay, dry_run: true, gently: false };
+        let limits = Limits::new(SystemTime::UNIX_EPOCH, grace);
+        let caller = Caller::default();
+        let task = Task { caller, how, watch: &mut ignore, limits, held: None, run: None };
+        Collection::new(self, task).untagged_in(name).await
     }
 
     /// Removes the manifests of a repository that became unreachable when the `released` manifests
@@ -314,27 +424,32 @@ impl Gc {
         name: &RepositoryName,
         released: &[Digest],
     ) -> Result<u64, Error> {
-        struct Ignore;
-        impl GcObserver for Ignore {
-            fn found(&mut self, _: GcEvent<'_>) {}
-        }
         let released: HashSet<Digest> = released.iter().cloned().collect();
         // Retention has decided that they go, so they get no grace period.
         let grace = Duration::ZERO;
-        let how = Collect { grace, untagged: true, dry_run: false, gently: false };
+        let how = Collect { grace, untagged: Untagged::Go, dry_run: false, gently: false };
         let limits = Limits::new(self.tree.storage().time().await?, grace);
         let mut ignore = Ignore;
         let caller = Caller::job("retention");
-        let task = Task { caller, how, watch: &mut ignore, limits, run: None };
+        let task = Task { caller, how, watch: &mut ignore, limits, held: None, run: None };
         let mut collection = Collection::new(self, task);
         collection.take_released(name, &released).await?;
         Ok(collection.collected.manifests)
     }
 }
 
+/// An observer of what needs none.
+struct Ignore;
+
+impl GcObserver for Ignore {
+    fn found(&mut self, _: GcEvent<'_>) {}
+}
+
 impl<'a> Collection<'a> {
     fn new(gc: &'a Gc, task: Task<'a>) -> Self {
-        let Task { caller, how, watch, limits, run } = task;
+        let Task { caller, how, watch, limits, held, run } = task;
+        let mut collected = Collected::default();
+        collected.untagged.held_until = held;
         Self {
             tree: &gc.tree,
             events: &gc.events,
@@ -345,7 +460,8 @@ impl<'a> Collection<'a> {
             run,
             marks: MarkSet::default(),
             memory: Memory::default(),
-            collected: Collected::default(),
+            pulls: gc.pulls.as_deref(),
+            collected,
         }
     }
 

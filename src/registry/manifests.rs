@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::{cache::ManifestCache, immutable::ImmutableTags, last_pulled::LastPulled};
-use super::{Clock, Events, RetentionOptions, TagSelector, tree::Tree};
-use crate::oci::{Digest, Manifest, Reference, Tag};
+use self::{cache::ManifestCache, immutable::ImmutableTags};
+use super::{Access, Events, RetentionOptions, TagSelector, pulls::Pulls, tree::Tree};
+use crate::oci::{Digest, Manifest, Reference, RepositoryName, Tag};
 
 mod cache;
 mod delete;
 mod get;
 mod immutable;
-mod last_pulled;
 mod policy;
 mod put;
 mod required;
@@ -90,38 +89,44 @@ pub struct TagRules {
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) policy: ManifestPolicy,
-    pub(super) tags: TagRules,
+    pub(super) immutabletags: Vec<TagSelector>,
 }
 
 /// The manifests and tags of all repositories.
 #[derive(Debug)]
 pub struct Manifests {
     tree: Arc<Tree>,
-    clock: Arc<dyn Clock>,
     events: Events,
     cache: ManifestCache,
     policy: ManifestPolicy,
     immutable: ImmutableTags,
-    /// Where a retention rule needs the time of the last pull.
-    last_pulled: Option<LastPulled>,
+    /// The records of pulls, where retention or garbage collection needs them.
+    pulls: Option<Arc<Pulls>>,
 }
 
 impl Manifests {
     pub(super) fn new(
         tree: Arc<Tree>,
-        clock: Arc<dyn Clock>,
         events: Events,
         rules: Rules,
+        pulls: Option<Arc<Pulls>>,
     ) -> Self {
-        let Rules { policy, tags } = rules;
+        let Rules { policy, immutabletags } = rules;
         Self {
             tree,
-            clock,
             events,
             cache: ManifestCache::new(),
             policy,
-            immutable: ImmutableTags::new(tags.immutabletags),
-            last_pulled: tags.retention.asks_for_pulls().then(LastPulled::new),
+            immutable: ImmutableTags::new(immutabletags),
+            pulls,
+        }
+    }
+
+    /// Records that a client pulled a manifest just now, where retention or garbage collection needs that.
+    /// The record is written later, and a failure does not reach the client.
+    pub fn record_pull(&self, name: &RepositoryName, digest: &Digest, access: Access) {
+        if let Some(pulls) = &self.pulls {
+            pulls.record(name, digest, access);
         }
     }
 }

@@ -26,7 +26,10 @@ pub(super) mod link;
 mod locks;
 
 pub(super) use self::{
-    key::{CURRENT, HASHER, LINK, OWNER, PULLED, TreeKey, blobs, quarantine, repositories},
+    key::{
+        CURRENT, HASHER, LINK, OWNER, PULLED, TreeKey, UNTAGGED, blobs, pulls, quarantine,
+        repositories,
+    },
     locks::{Removing, stripe},
 };
 

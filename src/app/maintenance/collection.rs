@@ -8,7 +8,7 @@ use super::{Maintenance, schedule};
 use crate::{
     chain::Chain,
     jobs::Jobs,
-    registry::{Collect, CollectionOptions, GcEvent, GcObserver},
+    registry::{Collect, CollectionOptions, GcEvent, GcObserver, Untagged},
 };
 
 /// The first collection comes this long after the start, when clients that resume pushes have come
@@ -19,8 +19,8 @@ impl Maintenance {
     /// Schedules garbage collection. A run is skipped while the registry is read-only: operators set
     /// that to copy or move the tree.
     pub(super) fn schedule_collection(&self, jobs: &Jobs, options: &CollectionOptions) {
-        let &CollectionOptions { grace, deleteuntagged: untagged, interval, .. } = options;
-        let how = Collect { grace, untagged, dry_run: false, gently: true };
+        let &CollectionOptions { grace, interval, .. } = options;
+        let how = Collect { grace, untagged: options.untagged(), dry_run: false, gently: true };
         let maintenance = self.clone();
         // Not interruptible: a run that is cut off would open its fence to pushes while a thread
         // still deletes.
@@ -37,7 +37,18 @@ impl Maintenance {
         }
         let began = Instant::now();
         let mut log = Log { repository: String::new(), stop };
-        match self.registry.gc().collect(how, &mut log).await {
+        let done = self.registry.gc().collect(how, &mut log).await;
+        if let (Ok(done), Untagged::Stay) = (&done, how.untagged)
+            && done.untagged.manifests > 0
+        {
+            tracing::info!(
+                manifests = done.untagged.manifests,
+                bytes = done.untagged.bytes,
+                "untagged manifests stay; storage.maintenance.garbagecollection.deleteuntaggedafter: 720h \
+                 takes those that are not pulled for 30 days"
+            );
+        }
+        match done {
             Ok(done) => tracing::info!(
                 repositories = done.repositories,
                 emptied = done.emptied,
@@ -46,6 +57,8 @@ impl Maintenance {
                 links = done.links,
                 blobs = done.blobs,
                 bytes = done.bytes,
+                untagged = done.untagged.manifests,
+                untagged_bytes = done.untagged.bytes,
                 seconds = began.elapsed().as_secs(),
                 "collected garbage"
             ),

@@ -153,6 +153,7 @@ const STORAGE: Kind = OneOf {
                         works("interval", Duration),
                         works("grace", Duration),
                         works("deleteuntagged", Bool),
+                        works("deleteuntaggedafter", Duration),
                     ]),
                 ),
             ]),

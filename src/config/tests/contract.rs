@@ -192,6 +192,7 @@ const OURS: &[&str] = &[
     "storage.maintenance.garbagecollection.interval",
     "storage.maintenance.garbagecollection.grace",
     "storage.maintenance.garbagecollection.deleteuntagged",
+    "storage.maintenance.garbagecollection.deleteuntaggedafter",
     "log.accesslog.formatter",
     "storage.immutabletags[].repositories",
     "storage.immutabletags[].tags",

@@ -179,3 +179,16 @@ fn endpoint_is_read_with_all_its_keys_and_shown_without_its_secrets() {
     assert!(refusal("notifications: {endpoints: hook}").contains("expected a list"));
     assert!(refusal("notifications: {endpoints: [{adress: a}]}").contains("adress"));
 }
+
+#[test]
+fn untagged_manifests_go_after_thirty_days_only_without_a_file() {
+    let after = |config: Config| config.storage.maintenance.garbagecollection.deleteuntaggedafter;
+    let bare = Config::load(None, []).unwrap();
+    let line = "deleteuntaggedafter: 720h";
+    assert!(bare.settings.to_string().contains(line), "{}", bare.settings);
+    assert_eq!(after(bare), Duration::from_secs(30 * 24 * 3600));
+    let off = "REGISTRY_STORAGE_MAINTENANCE_GARBAGECOLLECTION_DELETEUNTAGGEDAFTER";
+    let off = Config::load(None, [(off.to_owned(), "0s".to_owned())]).unwrap();
+    assert_eq!(after(off), Duration::ZERO);
+    assert_eq!(after(load("storage: {filesystem: {}}\n").unwrap()), Duration::ZERO);
+}

@@ -20,7 +20,7 @@ use crate::{
         response::{CONTENT_DIGEST, response, status, value},
     },
     oci::{ErrorCode, Manifest, Reference, RepositoryName, Tag},
-    registry::{self, Action, Manifests, Put},
+    registry::{self, Access, Action, Manifests, Put},
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -54,10 +54,12 @@ impl ManifestHandlers {
         {
             return Err(unknown(name, reference));
         }
-        if request.head.method == Method::GET {
-            // A `304` is a pull, too: the client uses the manifest.
-            self.manifests.record_pull(name, &manifest.digest);
-        }
+        // A `304` is a pull, too: the client uses the manifest.
+        let access = match request.head.method {
+            Method::HEAD => Access::Head,
+            _ => Access::Get,
+        };
+        self.manifests.record_pull(name, &manifest.digest, access);
         if let Some(response) = conditional::not_modified(&request.head, &manifest.digest) {
             return Ok(response);
         }

@@ -9,7 +9,7 @@ use crate::{
     oci::{Algorithm, Digest, InvalidDigest},
     registry::{
         Error,
-        tree::{LINK, link},
+        tree::{LINK, PULLED, UNTAGGED, link},
     },
     storage::{ErrorKind, Key, Look, Seen},
 };
@@ -32,6 +32,10 @@ pub(super) struct Content {
     pub(super) links: HashMap<Digest, SystemTime>,
     /// Its manifests, with the time of the link.
     pub(super) revisions: Vec<(Digest, SystemTime)>,
+    /// When manifests were last pulled, where untagged manifests go by that.
+    pub(super) pulled: HashMap<Digest, SystemTime>,
+    /// When collections found manifests untagged, where untagged manifests go by that.
+    pub(super) noted: HashMap<Digest, SystemTime>,
     /// Whether the names of folders suggest links by digests of unknown algorithms.
     pub(super) may_have_foreign: bool,
 }
@@ -55,6 +59,8 @@ enum What {
     Layers,
     Links,
     Revisions,
+    Pulled,
+    Noted,
 }
 
 impl Collection<'_> {
@@ -92,7 +98,13 @@ impl Collection<'_> {
                             add(What::Links, Some(LINK));
                         }
                     }
-                    _ => add(What::Revisions, Some(LINK)),
+                    _ => {
+                        add(What::Revisions, Some(LINK));
+                        if closely && self.limits.unused.is_some() {
+                            add(What::Pulled, Some(PULLED));
+                            add(What::Noted, Some(UNTAGGED));
+                        }
+                    }
                 }
             }
         }
@@ -105,6 +117,8 @@ impl Collection<'_> {
                 What::Layers => content.layers.extend(found.map(|(digest, _)| digest)),
                 What::Links => content.links.extend(found.filter_map(since)),
                 What::Revisions => content.revisions.extend(found.filter_map(since)),
+                What::Pulled => content.pulled.extend(found.filter_map(since)),
+                What::Noted => content.noted.extend(found.filter_map(since)),
             }
         }
         Ok(contents)

@@ -123,7 +123,8 @@ async fn push_behind_a_clock_that_goes_back_in_a_collection_is_whole() {
             let outcome = Arc::new(std::sync::Mutex::new(None));
             let told = Arc::clone(&outcome);
             let collect = async |objects: Objects| {
-                let how = Collect { grace: HOUR, untagged: true, dry_run: false, gently: false };
+                let how =
+                    Collect { grace: HOUR, untagged: Untagged::Go, dry_run: false, gently: false };
                 let gc = process(&objects, HOUR).registry;
                 match gc.gc().collect(how, &mut Quiet).await {
                     Ok(_) => {}

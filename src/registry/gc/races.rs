@@ -10,11 +10,15 @@ use std::{
     time::Duration,
 };
 
-use super::tests::{HOUR, Process, about, image, index, name, process};
+use super::{
+    Untagged,
+    tests::{HOUR, Process, about, image, index, name, process, process_that_records},
+    unused::note_untagged,
+};
 use crate::{
     oci::{Algorithm, Digest},
     registry::{
-        Error,
+        Access, Error,
         tree::{TreeKey, repositories},
     },
     storage::{
@@ -76,6 +80,7 @@ pub(super) async fn prepared(mode: Mode) -> Prepared {
         process.blob(repository, b"loose").await;
     }
     objects.advance(100 * HOUR);
+    note_untagged(&objects).await;
     Prepared { objects, untagged }
 }
 
@@ -178,14 +183,19 @@ struct Case {
     order: Order,
     push: Push,
     grace: Duration,
-    /// Whether the collection removes manifests without a tag.
-    untagged: bool,
+    /// Which manifests without a tag the collection removes.
+    untagged: Untagged,
 }
 
 fn cases(order: Order) -> impl Iterator<Item = Case> {
     let graces = PUSHES.into_iter().flat_map(|push| [(push, HOUR), (push, Duration::ZERO)]);
     graces.flat_map(move |(push, grace)| {
-        [false, true].map(|untagged| Case { order, push, grace, untagged })
+        [Untagged::Stay, Untagged::GoAfter(50 * HOUR), Untagged::Go].map(|untagged| Case {
+            order,
+            push,
+            grace,
+            untagged,
+        })
     })
 }
 
@@ -202,7 +212,7 @@ impl Case {
             *told.lock().unwrap() = Some(pushed);
         };
         let collect = move |objects: Objects| async move {
-            process(&objects, grace).collect(untagged_too).await;
+            process(&objects, grace).collect_with(untagged_too).await;
         };
         let objects = &prepared.objects;
         let is_reached = match order {
@@ -255,6 +265,55 @@ async fn push_over_folders_with_a_collection_in_its_middle_is_whole() {
 #[tokio::test(start_paused = true)]
 async fn push_over_objects_with_a_collection_in_its_middle_is_whole() {
     assert!(interleave_all(Mode::Objects, Order::CollectionInPush).await > 400);
+}
+
+/// A pull of a manifest that is about to go, in the middle of a collection: what is recorded stays, and no
+/// record outlives its manifest.
+async fn pull_in_collection(mode: Mode, access: Access) {
+    let before = prepared(mode).await;
+    let after = Untagged::GoAfter(50 * HOUR);
+    let (mut kept, mut gone) = (0, 0);
+    for at in 0.. {
+        let what = format!("{mode:?}: {access:?} at {at}");
+        let objects = before.objects.copied();
+        let untagged = before.untagged.clone();
+        let pull = |objects: Objects| async move {
+            let client = process_that_records(Arc::new(objects), HOUR, 50 * HOUR);
+            let app = name("app");
+            if client.has("app", &untagged.to_string()).await {
+                client.registry.manifests().record_pull(&app, &untagged, access);
+                client.registry.settle().await;
+            }
+        };
+        let collect = |objects: Objects| async move {
+            process(&objects, HOUR).collect_with(after).await;
+        };
+        if !in_the_middle(&objects, at, collect, pull).await {
+            break;
+        }
+        links_lead_somewhere(&objects, &what).await;
+        let reader = process(&objects, HOUR);
+        let folder = TreeKey::RevisionFolder(&name("app"), &before.untagged).key();
+        if reader.is_complete("app", &before.untagged).await {
+            kept += 1;
+            reader.collect_with(after).await;
+            assert!(reader.is_complete("app", &before.untagged).await, "{what}: it was pulled");
+        } else {
+            gone += 1;
+            let left = super::tests::objects_below(&objects, folder.as_str()).await;
+            assert!(left.is_empty(), "{what}: {left:?}");
+        }
+    }
+    assert!(kept > 5 && gone > 5, "{mode:?}: {kept} kept, {gone} gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pull_in_the_middle_of_a_collection_keeps_its_manifest_or_leaves_no_record() {
+    for mode in [Mode::Folders, Mode::Objects] {
+        for access in [Access::Get, Access::Head] {
+            pull_in_collection(mode, access).await;
+        }
+    }
 }
 
 /// Two collections, one before each step of the other, remove what one would.

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::SystemTime,
 };
 
 use crate::oci::{Digest, References};
@@ -11,7 +12,12 @@ use crate::oci::{Digest, References};
 #[derive(Clone, Debug)]
 pub(super) struct Revision {
     pub(super) digest: Digest,
-    /// Whether it is younger than the grace period, so that it stays without a reference.
+    /// The time of its link.
+    pub(super) linked: SystemTime,
+    /// Whether a collection has noted when it lost its tags.
+    pub(super) noted: bool,
+    /// Whether it is younger than the grace period, or was tagged or pulled too recently, so that it stays
+    /// without a reference.
     pub(super) young: bool,
     /// Its references; `None` where it cannot be read.
     pub(super) references: Option<Arc<References>>,
@@ -50,6 +56,15 @@ pub(super) fn judge(revisions: &[Revision], roots: Roots<'_>) -> Vec<Vec<usize>>
         }
     };
     relations.parents_first(&kept)
+}
+
+/// Whether each of the revisions stays only because it is young: no tag, and no manifest with a tag, keeps
+/// it.
+pub(super) fn untagged(revisions: &[Revision], tagged: &HashSet<Digest>) -> Vec<bool> {
+    let relations = Relations::of(revisions);
+    let reached =
+        relations.reach(|at| tagged.contains(&revisions[at].digest), |at| relations.kept_by(at));
+    reached.into_iter().map(|reached| !reached).collect()
 }
 
 /// The references between the manifests of a repository, by position.
@@ -148,6 +163,8 @@ mod tests {
     fn revisions(of: &[(&[usize], Option<usize>)]) -> Vec<Revision> {
         let revision = |(at, (children, subject)): (usize, &(&[usize], Option<usize>))| Revision {
             digest: digest(at),
+            linked: SystemTime::UNIX_EPOCH,
+            noted: false,
             young: false,
             references: Some(Arc::new(References {
                 manifests: children.iter().copied().map(digest).collect(),

@@ -1,15 +1,19 @@
 //! The mark phase in one repository: it plans, removes the unreachable part, and marks the rest.
 
-use std::{collections::HashSet, sync::Arc, time::SystemTime};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use moka::sync::Cache;
 
 use super::{
-    Collection, GcEvent,
+    Collection, GcEvent, KeptUntagged, Untagged,
     content::{Aliases, Content},
-    mark_set::Id,
-    reachability::{Revision, Roots, judge},
+    mark_set::{Id, Mark},
+    reachability::{Revision, Roots, judge, untagged},
     walk::RepositoryFolder,
 };
 use crate::{
@@ -17,7 +21,7 @@ use crate::{
     registry::{
         Error,
         manifests::MAX_STORED,
-        tree::{CURRENT, Tree, TreeKey, link},
+        tree::{CURRENT, Tree, TreeKey, lease, link},
     },
     storage::{ErrorKind, Look, Seen},
 };
@@ -47,8 +51,12 @@ pub(super) struct Plan {
     pub(super) revisions: Vec<Revision>,
     /// The positions of manifests that go, parents first.
     pub(super) untagged: Vec<Vec<usize>>,
+    /// Whether each of the revisions has no tag, and none that keeps it. Empty where that is not known.
+    unreached: Vec<bool>,
     /// Links that stay.
     layers: Vec<Digest>,
+    /// Links of these that only the grace period keeps, with their times.
+    young: HashMap<Digest, SystemTime>,
     /// Links that go.
     pub(super) links: Vec<Digest>,
     /// Folders without their link.
@@ -64,6 +72,8 @@ pub(super) struct Plan {
 impl Plan {
     fn keep(&mut self, why: String) {
         self.untagged.clear();
+        self.unreached.clear();
+        self.young.clear();
         self.layers.append(&mut self.links);
         self.leftovers.clear();
         self.kept = Some(why);
@@ -111,10 +121,24 @@ impl Plan {
         self.untagged.iter().flatten().map(|at| &self.revisions[*at].digest)
     }
 
-    fn staying(&self) -> impl Iterator<Item = &Revision> {
+    /// Whether the whole repository stays as it is.
+    pub(super) const fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    pub(super) fn staying(&self) -> impl Iterator<Item = Staying<'_>> {
         let going: HashSet<usize> = self.untagged.iter().flatten().copied().collect();
-        let staying = move |(at, _): &(usize, &Revision)| !going.contains(at);
-        self.revisions.iter().enumerate().filter(staying).map(|(_, revision)| revision)
+        let all = self.revisions.iter().enumerate().filter(move |(at, _)| !going.contains(at));
+        all.map(|(at, revision)| {
+            let is_untagged = self.unreached.get(at).copied().unwrap_or_default();
+            Staying { revision, is_untagged }
+        })
+    }
+
+    /// Whether a look found nothing that goes.
+    fn changes_nothing(&self) -> bool {
+        let goes = [&self.links, &self.leftovers].iter().any(|links| !links.is_empty());
+        self.untagged.is_empty() && !goes && self.kept.is_none() && !self.is_emptied()
     }
 
     /// Whether nothing but folders stays.
@@ -126,10 +150,27 @@ impl Plan {
     }
 }
 
+/// The times at which manifests were last pulled, and last found to be without a tag for the first time.
+struct Uses {
+    pulled: HashMap<Digest, SystemTime>,
+    noted: HashMap<Digest, SystemTime>,
+}
+
+/// A manifest that stays.
+pub(super) struct Staying<'a> {
+    pub(super) revision: &'a Revision,
+    /// Whether it has no tag, and nothing with a tag keeps it.
+    pub(super) is_untagged: bool,
+}
+
 /// The digests that a reachable manifest marks: its own, and those that it references.
 fn names(revision: &Revision) -> impl Iterator<Item = Id> {
+    digests(revision).map(Id::of)
+}
+
+fn digests(revision: &Revision) -> impl Iterator<Item = &Digest> {
     let named = revision.references.iter().flat_map(|it| it.blobs.iter().chain(&it.manifests));
-    std::iter::once(&revision.digest).chain(named).map(Id::of)
+    std::iter::once(&revision.digest).chain(named)
 }
 
 impl Collection<'_> {
@@ -145,7 +186,7 @@ impl Collection<'_> {
         let revisions = self.revisions(revisions).await?;
         let needed: HashSet<Id> = revisions.iter().flat_map(names).collect();
         // The usual case, which closes no fence.
-        let all_stays = !self.how.untagged
+        let all_stays = self.how.untagged == Untagged::Stay
             && !may_have_foreign
             && !revisions.is_empty()
             && revisions.iter().all(|revision| revision.references.is_some())
@@ -153,25 +194,101 @@ impl Collection<'_> {
         let plan = match &place.name {
             _ if all_stays => {
                 let Aliases { targets, .. } = self.aliases(place, &layers, false).await?;
-                Plan { revisions, layers, targets, ..Plan::default() }
+                let tagged = self.tagged(place).await?;
+                let unreached = tagged.map(|tagged| untagged(&revisions, &tagged));
+                let unreached = unreached.unwrap_or_default();
+                Plan { revisions, unreached, layers, targets, ..Plan::default() }
             }
-            Some(name) if !self.how.dry_run => self.take_away(place, name, None).await?,
+            Some(name) if !self.how.dry_run => self.look_and_take_away(place, name).await?,
             _ => {
                 let plan = self.consider(place, None).await?;
                 self.tell(&plan);
                 plan
             }
         };
-        for revision in plan.staying() {
+        if let Some(name) = &place.name {
+            self.note_untagged(name, &plan).await?;
+        }
+        self.mark(&plan);
+        Ok(())
+    }
+
+    /// Removes the unreachable part of a repository. Where manifests go by their last pull, nearly every
+    /// run finds nothing that goes, and closes no fence either.
+    async fn look_and_take_away(
+        &mut self,
+        place: &RepositoryFolder,
+        name: &RepositoryName,
+    ) -> Result<Plan, Error> {
+        if self.limits.unused.is_some() {
+            let plan = self.consider(place, None).await?;
+            if plan.changes_nothing() {
+                return Ok(plan);
+            }
+        }
+        self.take_away(place, name, None).await
+    }
+
+    /// Marks everything that stays, each digest with the reason.
+    fn mark(&mut self, plan: &Plan) {
+        let grace = self.how.grace + lease::slack(self.how.grace);
+        let mut marked = HashSet::new();
+        for Staying { revision, is_untagged } in plan.staying() {
             self.watch.found(GcEvent::Manifest(&revision.digest));
             let references = revision.references.as_deref();
             let named = references.into_iter().flat_map(|it| it.blobs.iter().chain(&it.manifests));
             named.for_each(|digest| self.watch.found(GcEvent::Named(digest)));
-            names(revision).for_each(|id| self.marks.add(id));
+            let mark = match (is_untagged, self.how.untagged) {
+                (false, _) => Mark::Needed,
+                (true, Untagged::Go) => {
+                    self.collected.graced.manifests += 1;
+                    self.collected.graced.until(revision.linked + grace);
+                    Mark::Grace
+                }
+                (true, Untagged::Stay | Untagged::GoAfter(_)) => {
+                    self.collected.untagged.manifests += 1;
+                    Mark::Untagged
+                }
+            };
+            for id in names(revision) {
+                self.marks.add(id, mark);
+                marked.insert(id);
+            }
         }
-        let bytes = plan.layers.iter().chain(&plan.targets);
-        bytes.for_each(|digest| self.marks.add(Id::of(digest)));
-        Ok(())
+        for layer in plan.layers.iter().filter(|layer| !marked.contains(&Id::of(layer))) {
+            let mark = match plan.young.get(layer) {
+                Some(since) => {
+                    self.collected.graced.links += 1;
+                    self.collected.graced.until(*since + grace);
+                    Mark::Grace
+                }
+                None => Mark::Needed,
+            };
+            self.marks.add(Id::of(layer), mark);
+        }
+        plan.targets.iter().for_each(|digest| self.marks.add(Id::of(digest), Mark::Needed));
+    }
+
+    /// Counts the untagged manifests of a repository, and the bytes that only they need in it.
+    pub(super) async fn untagged_in(&self, name: &RepositoryName) -> Result<KeptUntagged, Error> {
+        let plan = self.consider(&RepositoryFolder::of(name), None).await?;
+        let needed: HashSet<&Digest> = plan
+            .staying()
+            .filter(|stays| !stays.is_untagged)
+            .flat_map(|stays| digests(stays.revision))
+            .collect();
+        let mut untagged = KeptUntagged::default();
+        let mut counted = HashSet::new();
+        for Staying { revision, .. } in plan.staying().filter(|stays| stays.is_untagged) {
+            untagged.manifests += 1;
+            for digest in digests(revision).filter(|digest| !needed.contains(digest)) {
+                if counted.insert(digest) {
+                    let size = self.tree.storage().size(&TreeKey::Data(digest).key()).await?;
+                    untagged.bytes += size.unwrap_or_default();
+                }
+            }
+        }
+        Ok(untagged)
     }
 
     /// Removes the manifests that became unreachable when these lost a tag.
@@ -190,35 +307,38 @@ impl Collection<'_> {
         released: Option<&HashSet<Digest>>,
     ) -> Result<Plan, Error> {
         let content = self.look(std::slice::from_ref(place), true).await?.pop().unwrap_or_default();
-        let Content { mut layers, links, revisions, may_have_foreign } = content;
-        let tagged = match self.how.untagged {
-            true => self.tagged(place).await?,
-            false => Some(HashSet::new()),
-        };
-        let revisions = self.revisions(revisions).await?;
-        let mut plan = Plan { revisions, ..Plan::default() };
+        let Content { mut layers, links, revisions, pulled, noted, may_have_foreign } = content;
+        let tagged = self.tagged(place).await?;
+        let mut plan = Plan { revisions: self.revisions(revisions).await?, ..Plan::default() };
+        self.keep_used(place, &mut plan.revisions, &Uses { pulled, noted });
         plan.untagged = match (&tagged, released) {
             (Some(tagged), Some(released)) => {
                 judge(&plan.revisions, Roots::Released { tagged, released })
             }
-            (Some(tagged), None) if self.how.untagged => {
+            (Some(tagged), None) if self.how.untagged != Untagged::Stay => {
                 judge(&plan.revisions, Roots::Tagged(tagged))
             }
             _ => Vec::new(),
         };
-        let needed: HashSet<Id> = plan.staying().flat_map(names).collect();
+        if let Some(tagged) = &tagged {
+            plan.unreached = untagged(&plan.revisions, tagged);
+        }
+        let needed: HashSet<Id> = plan.staying().flat_map(|stays| names(stays.revision)).collect();
         layers.sort_unstable();
         for layer in layers {
             match links.get(&layer) {
                 _ if needed.contains(&Id::of(&layer)) => plan.layers.push(layer),
                 Some(since) if *since < self.limits.names => plan.links.push(layer),
-                Some(_) => plan.layers.push(layer),
+                Some(since) => {
+                    plan.young.insert(layer.clone(), *since);
+                    plan.layers.push(layer);
+                }
                 None => plan.leftovers.push(layer),
             }
         }
         let unread = plan.revisions.iter().find(|revision| revision.references.is_none());
         let mut why = unread.map(|unread| format!("the manifest {} cannot be read", unread.digest));
-        if tagged.is_none() {
+        if tagged.is_none() && self.how.untagged != Untagged::Stay {
             why.get_or_insert_with(|| "a tag leads nowhere".to_owned());
         } else if place.name.is_none() {
             why.get_or_insert_with(|| "no repository can be called so".to_owned());
@@ -237,6 +357,26 @@ impl Collection<'_> {
             plan.keep(why);
         }
         Ok(plan)
+    }
+
+    /// Keeps the manifests that were tagged or pulled too recently, where these go by that.
+    fn keep_used(&self, place: &RepositoryFolder, revisions: &mut [Revision], uses: &Uses) {
+        let Some(unused) = self.limits.unused else { return };
+        let is_recent = |time: &SystemTime| *time >= unused;
+        for revision in revisions {
+            let Revision { digest, linked, noted, young, .. } = revision;
+            let found_untagged = uses.noted.get(digest);
+            let is_pulled_now = || {
+                let name = place.name.as_ref();
+                // The record of a pull may wait for this very fence.
+                self.pulls.zip(name).is_some_and(|(pulls, name)| pulls.has_seen(name, digest))
+            };
+            *noted = found_untagged.is_some();
+            *young |= is_recent(linked)
+                || found_untagged.is_none_or(is_recent)
+                || uses.pulled.get(digest).is_some_and(is_recent)
+                || is_pulled_now();
+        }
     }
 
     /// Whether an upload is under way: the first layers of its image may be older than the grace
@@ -295,7 +435,8 @@ impl Collection<'_> {
         stream::iter(revisions)
             .map(|(digest, since)| async move {
                 let references = self.memory.references(self.tree, &digest).await?;
-                Ok(Revision { digest, young: since >= limit, references })
+                let young = since >= limit;
+                Ok(Revision { digest, linked: since, noted: false, young, references })
             })
             .buffered(READS)
             .try_collect()

@@ -1,8 +1,14 @@
 //! The sweep phase: it removes the bytes of digests that are not marked.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Instant, SystemTime},
+};
 
-use super::{Collection, GcEvent, mark_set::Id};
+use super::{
+    Collection, GcEvent,
+    mark_set::{Id, Mark},
+};
 use crate::{
     oci::{Algorithm, Digest},
     registry::{
@@ -26,6 +32,15 @@ struct Heap {
     blobs: Vec<(String, u64)>,
     /// Names of folders without bytes.
     leftovers: Vec<String>,
+    /// The bytes of blobs that only the grace period keeps, and when that ends.
+    young: u64,
+    young_until: Option<SystemTime>,
+}
+
+/// A blob that stays without being needed, and why.
+struct Counted {
+    name: String,
+    mark: Mark,
 }
 
 impl Collection<'_> {
@@ -51,8 +66,9 @@ impl Collection<'_> {
     }
 
     /// Finds unmarked blobs older than the grace period.
-    async fn find(&self, algorithm: Algorithm, heaps: &mut Vec<Heap>) -> Result<(), Error> {
-        let storage = self.tree.storage();
+    async fn find(&mut self, algorithm: Algorithm, heaps: &mut Vec<Heap>) -> Result<(), Error> {
+        let tree = self.tree;
+        let storage = tree.storage();
         let top = blobs().child(algorithm.as_str());
         let starts = storage.survey(vec![Look { folder: top.clone(), object: None }]).await?;
         let mut folders: Vec<Key> =
@@ -63,13 +79,24 @@ impl Collection<'_> {
             let look = |folder: &Key| Look { folder: folder.clone(), object: None };
             let seen = storage.survey(some.iter().map(look).collect()).await?;
             for (folder, entries) in some.iter().zip(seen) {
-                let unmarked: Vec<String> = entries
-                    .into_iter()
-                    .filter(|entry| entry.is_prefix && self.is_unmarked(algorithm, &entry.name))
-                    .map(|entry| entry.name)
-                    .collect();
+                let (mut unmarked, mut counted) = (Vec::new(), Vec::new());
+                for Seen { name, .. } in entries.into_iter().filter(|entry| entry.is_prefix) {
+                    if Digest::from_parts(algorithm.as_str(), &name).is_err() {
+                        continue;
+                    }
+                    match self.marks.of(Id::from_parts(algorithm, &name)) {
+                        None => unmarked.push(name),
+                        Some(Mark::Needed) => {}
+                        Some(mark) => counted.push(Counted { name, mark }),
+                    }
+                }
+                self.count(folder, counted).await?;
                 if !unmarked.is_empty() {
                     let heap = self.judge_bytes(folder, algorithm, unmarked).await?;
+                    self.collected.graced.bytes += heap.young;
+                    heap.young_until
+                        .into_iter()
+                        .for_each(|until| self.collected.graced.until(until));
                     heaps.push(heap);
                 }
             }
@@ -78,9 +105,24 @@ impl Collection<'_> {
         Ok(())
     }
 
-    fn is_unmarked(&self, algorithm: Algorithm, hex: &str) -> bool {
-        Digest::from_parts(algorithm.as_str(), hex).is_ok()
-            && !self.marks.has(Id::from_parts(algorithm, hex))
+    /// Counts the bytes of blobs that stay without being needed.
+    async fn count(&mut self, folder: &Key, counted: Vec<Counted>) -> Result<(), Error> {
+        if counted.is_empty() {
+            return Ok(());
+        }
+        let look = Look { folder: folder.clone(), object: Some(DATA) };
+        let seen = self.tree.storage().survey(vec![look]).await?;
+        let length = |Seen { name, object, .. }: Seen| Some((name, object?.0));
+        let lengths: HashMap<String, u64> = seen.into_iter().flatten().filter_map(length).collect();
+        for Counted { name, mark } in counted {
+            let length = lengths.get(&name).copied().unwrap_or_default();
+            match mark {
+                Mark::Needed => {}
+                Mark::Untagged => self.collected.untagged.bytes += length,
+                Mark::Grace => self.collected.graced.bytes += length,
+            }
+        }
+        Ok(())
     }
 
     /// Keeps of unmarked names those that are old enough, and those without bytes.
@@ -94,15 +136,23 @@ impl Collection<'_> {
         let seen = self.tree.storage().survey(vec![look]).await?;
         let with_bytes: HashMap<String, _> =
             seen.into_iter().flatten().map(|Seen { name, object, .. }| (name, object)).collect();
-        let blobs = Vec::new();
-        let leftovers = Vec::new();
-        let mut heap = Heap { folder: folder.clone(), algorithm, blobs, leftovers };
+        let mut heap = Heap {
+            folder: folder.clone(),
+            algorithm,
+            blobs: Vec::new(),
+            leftovers: Vec::new(),
+            young: 0,
+            young_until: None,
+        };
         for name in unmarked {
             match with_bytes.get(&name).copied().flatten() {
                 Some((length, since)) if since < self.limits.bytes => {
                     heap.blobs.push((name, length));
                 }
-                Some(_) => {}
+                Some((length, since)) => {
+                    heap.young += length;
+                    heap.young_until = heap.young_until.max(Some(since + self.how.grace));
+                }
                 None => heap.leftovers.push(name),
             }
         }

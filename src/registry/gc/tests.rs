@@ -39,7 +39,16 @@ pub(super) fn process(objects: &Objects, grace: Duration) -> Process {
 }
 
 pub(super) fn process_on(storage: Arc<dyn crate::storage::Storage>, grace: Duration) -> Process {
-    let options = Options { grace, ..Options::default() };
+    process_that_records(storage, grace, Duration::ZERO)
+}
+
+/// A process that records pulls for a collection of manifests that are untagged for `period`.
+pub(super) fn process_that_records(
+    storage: Arc<dyn crate::storage::Storage>,
+    grace: Duration,
+    period: Duration,
+) -> Process {
+    let options = Options { grace, untagged: period, ..Options::default() };
     Process { registry: Registry::new(storage, Arc::new(SystemClock), options), grace }
 }
 
@@ -67,7 +76,12 @@ impl Process {
         }
     }
 
-    async fn put(&self, repository: &str, tag: Option<&str>, json: serde_json::Value) -> Digest {
+    pub(super) async fn put(
+        &self,
+        repository: &str,
+        tag: Option<&str>,
+        json: serde_json::Value,
+    ) -> Digest {
         self.try_put(repository, tag, json).await.unwrap()
     }
 
@@ -98,6 +112,11 @@ impl Process {
     }
 
     pub(super) async fn collect(&self, untagged: bool) -> (Collected, Vec<String>) {
+        let untagged = if untagged { Untagged::Go } else { Untagged::Stay };
+        self.collect_with(untagged).await
+    }
+
+    pub(super) async fn collect_with(&self, untagged: Untagged) -> (Collected, Vec<String>) {
         let mut notes = Notes::default();
         let how = Collect { grace: self.grace, untagged, dry_run: false, gently: false };
         let collected = self.registry.gc().collect(how, &mut notes).await.unwrap();
@@ -239,7 +258,7 @@ async fn collection_that_is_cancelled_removes_no_bytes() {
         process.blob(repository, b"nobody needs it").await;
     }
     let grace = Duration::ZERO;
-    let how = Collect { grace, untagged: true, dry_run: false, gently: false };
+    let how = Collect { grace, untagged: Untagged::Go, dry_run: false, gently: false };
     let collected = process.registry.gc().collect(how, &mut Brief::default()).await.unwrap();
     assert_eq!((collected.repositories, collected.links, collected.blobs), (1, 1, 0));
     assert!(process.has_blob("b", b"nobody needs it").await, "and none of what it has not seen");
@@ -252,7 +271,8 @@ async fn dry_run_lists_what_a_collection_would_remove_and_removes_nothing() {
     process.image("app", Some("1"), b"old").await;
     process.image("app", Some("1"), b"new").await;
     process.blob("app", b"dropped").await;
-    let how = Collect { grace: Duration::ZERO, untagged: true, dry_run: true, gently: false };
+    let how =
+        Collect { grace: Duration::ZERO, untagged: Untagged::Go, dry_run: true, gently: false };
     let mut dry = Notes::default();
     let would = process.registry.gc().collect(how, &mut dry).await.unwrap();
     assert!(process.has_blob("app", b"dropped").await && process.has_blob("app", b"old").await);

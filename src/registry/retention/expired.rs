@@ -11,6 +11,7 @@ use crate::{
     oci::{Digest, References, RepositoryName, Tag},
     registry::{
         Error,
+        pulls::Pulls,
         tree::{CURRENT, TreeKey},
     },
     storage::Look,
@@ -111,7 +112,7 @@ impl Retention {
         let mut pulled = None;
         if let Some(within) = keep.pulled_within {
             let last = match &digest {
-                Some(digest) => self.manifests.last_pulled(name, digest).await?,
+                Some(digest) => Pulls::last(&self.tree, name, digest).await?,
                 None => None,
             };
             // A pull by another tag may be older than the push of this one.

@@ -102,7 +102,11 @@ impl Site {
     }
 
     async fn pull(&self, repository: &str, seed: &str) {
-        self.registry.manifests().record_pull(&name(repository), &digest(seed));
+        self.registry.manifests().record_pull(
+            &name(repository),
+            &digest(seed),
+            crate::registry::Access::Get,
+        );
         self.registry.settle().await;
     }
 

@@ -5,13 +5,14 @@
 //!   blobs/<alg>/<first two hex>/<hex>/data
 //!   repositories/<name>/_layers/<alg>/<hex>/link
 //!   repositories/<name>/_manifests/revisions/<alg>/<hex>/link
-//!   repositories/<name>/_manifests/revisions/<alg>/<hex>/portcullis-pulled   (ours)
+//!   repositories/<name>/_manifests/revisions/<alg>/<hex>/portcullis-{pulled,untagged}   (ours)
 //!   repositories/<name>/_manifests/tags/<tag>/current/link
 //!   repositories/<name>/_manifests/tags/<tag>/index/<alg>/<hex>/link
 //!   repositories/<name>/_uploads/<uuid>/{data,startedat}
 //!   repositories/<name>/_uploads/<uuid>/portcullis-{hasher,owner}        (ours)
 //!   repositories/<name>/_referrers/<alg>/<hex>/<alg>/<hex>/link          (ours: subject, referrer)
 //! portcullis-quarantine/<run>/<where it was>                             (ours)
+//! portcullis-pulls                                                       (ours)
 //! ```
 //!
 //! registry:2 ignores the additions: it walks repositories without entering folders that begin with
@@ -34,6 +35,9 @@ pub(in crate::registry) const LINK: &str = "link";
 /// The name of the record of the last pull, beside a revision's link.
 pub(in crate::registry) const PULLED: &str = "portcullis-pulled";
 
+/// The name of the record beside a revision's link that says since when the manifest is untagged.
+pub(in crate::registry) const UNTAGGED: &str = "portcullis-untagged";
+
 /// The note of an upload that has the state of its hasher.
 pub(in crate::registry) const HASHER: &str = "portcullis-hasher";
 
@@ -53,10 +57,13 @@ pub(in crate::registry) enum TreeKey<'a> {
     Manifests(&'a RepositoryName),
     /// The link that makes a manifest part of a repository.
     Revision(&'a RepositoryName, &'a Digest),
-    /// The folder of one revision: its link, and the record of its last pull.
+    /// The folder of one revision: its link, and the records beside it.
     RevisionFolder(&'a RepositoryName, &'a Digest),
     /// The record of the last pull of a manifest: an empty file with that modification time.
     Pulled(&'a RepositoryName, &'a Digest),
+    /// The record of an untagged manifest: an empty file, whose modification time is the time at which a
+    /// garbage collection first found the manifest untagged, or last found it tagged again.
+    Untagged(&'a RepositoryName, &'a Digest),
     /// The folder of revisions of one algorithm.
     Revisions(&'a RepositoryName, Algorithm),
     /// Everything of one tag.
@@ -100,6 +107,9 @@ impl TreeKey<'_> {
                 within(name, &["_manifests/revisions/", algorithm, "/", hex])
             }
             Self::Pulled(name, digest) => Self::RevisionFolder(name, digest).key().child(PULLED),
+            Self::Untagged(name, digest) => {
+                Self::RevisionFolder(name, digest).key().child(UNTAGGED)
+            }
             Self::Revisions(name, algorithm) => {
                 within(name, &["_manifests/revisions/", algorithm.as_str()])
             }
@@ -163,6 +173,11 @@ pub(in crate::registry) fn blobs() -> Key {
 /// walks it, and below the same root, so that a rename can move objects there.
 pub(in crate::registry) fn quarantine(run: &str) -> Key {
     Key::new(format!("portcullis-quarantine/{run}"))
+}
+
+/// The record that says whether pulls have been recorded without a gap: beside registry:2's tree.
+pub(in crate::registry) fn pulls() -> Key {
+    Key::new("portcullis-pulls".to_owned())
 }
 
 /// The folder below which repositories lie, at any depth.

@@ -11,7 +11,7 @@ use crate::{
     oci::{Digest, InvalidManifest, Manifest, References, RepositoryName, Schema1},
     registry::{
         Error as RegistryError, manifests,
-        tree::{PULLED, TreeKey, link},
+        tree::{PULLED, TreeKey, UNTAGGED, link},
     },
     storage::{Error, Key},
 };
@@ -99,7 +99,7 @@ impl Verifier<'_> {
         let key = link.key();
         // Registries before 2.4 keep signatures beside a revision's link, and this registry the record
         // of the last pull.
-        let known = [("link", false), ("signatures", true), (PULLED, false)];
+        let known = [("link", false), ("signatures", true), (PULLED, false), (UNTAGGED, false)];
         let mut findings = self.strays(&folder_of(&key), &known).await?;
         let Some(content) = self.content(&key).await? else {
             findings.extend(self.unfinished(link).await?);

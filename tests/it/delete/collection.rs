@@ -313,6 +313,56 @@ async fn manifest_that_names_an_unknown_digest_keeps_its_repository() {
     server.delete(&target).await.expect(202);
 }
 
+#[tokio::test]
+async fn server_collects_untagged_manifests_that_are_not_pulled_for_the_period() {
+    let server = TestServer::with(|config| {
+        eager(config);
+        let options = &mut config.storage.maintenance.garbagecollection;
+        options.deleteuntaggedafter = Duration::from_secs(1);
+    })
+    .await;
+    let old = image(&server, "app", "latest").await;
+    let newer = json!({ "annotations": { "is": "newer" } });
+    image_with(&server, "app", "latest", newer).await;
+    vanishes(&server, &format!("/v2/app/manifests/{}", old.digest)).await;
+    assert_eq!(status(&server, "/v2/app/manifests/latest").await, StatusCode::OK);
+    let folder = server.stop().await;
+    let record = fs::read_to_string(folder.path().join("data/portcullis-pulls")).unwrap();
+    assert!(record.ends_with(" stopped\n"), "{record}");
+}
+
+#[tokio::test]
+async fn summary_says_what_grace_and_untagged_manifests_keep_and_what_takes_them() {
+    let server = TestServer::with(never).await;
+    image(&server, "app", "latest").await;
+    let newer = json!({ "annotations": { "is": "newer" } });
+    image_with(&server, "app", "latest", newer).await;
+    server.push_blob("app", "loose").await;
+    a_moment().await;
+    let root = server.folder().join("data");
+    let young = text(&collect_with(&root, &["-q"], "2h").stderr);
+    let grace = "portcullis: the grace period of 2 hours keeps links to blobs: 1, manifests: 0, blobs of \
+                 5 bytes; the last of them until ";
+    assert!(young.contains(grace) && young.contains(" UTC, or `--grace 0s` takes them"), "{young}");
+    assert!(young.contains("\nportcullis: untagged manifests: 1, which hold "), "{young}");
+    assert!(young.contains("pulls were not recorded all the time"), "{young}");
+
+    let file = server.folder().join("config.yml");
+    let storage = format!("storage: {{filesystem: {{rootdirectory: {}}}}}", root.display());
+    fs::write(&file, format!("version: 0.1\n{storage}\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let output = text(&collect_with(&root, &["-q", "--grace", "0s", file], "2h").stderr);
+    assert!(output.contains("removed blobs: 1 (5 bytes)"), "{output}");
+    assert!(!output.contains("grace period"), "{output}");
+    let option = "storage.maintenance.garbagecollection.deleteuntaggedafter: 720h takes those that are not \
+                  pulled for 30 days, --delete-untagged all of them at once\n";
+    assert!(output.ends_with(option), "{output}");
+
+    let output = text(&collect_with(&root, &["-q", "-m", "--grace", "0s", file], "2h").stderr);
+    assert!(output.contains("manifests: 1"), "{output}");
+    assert_eq!(output.lines().count(), 1, "{output}");
+}
+
 #[test]
 fn collection_without_a_tree_is_an_error() {
     let folder = tempfile::tempdir().unwrap();

@@ -299,7 +299,12 @@ impl Scenario {
         // Longer than the resolution of the file system's times.
         tokio::time::sleep(Duration::from_millis(20)).await;
         let begun = self.now();
-        let how = Collect { grace: Duration::ZERO, untagged: true, dry_run: false, gently: false };
+        let how = Collect {
+            grace: Duration::ZERO,
+            untagged: portcullis::app::Untagged::Go,
+            dry_run: false,
+            gently: false,
+        };
         self.registry.gc().collect(how, &mut Nobody).await.unwrap();
         let ended = self.now();
         let mut changes = Vec::new();

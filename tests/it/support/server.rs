@@ -286,6 +286,8 @@ pub fn config(folder: &Path) -> Config {
     config.storage.backend =
         storage::Options::Filesystem(storage::filesystem::Options { rootdirectory });
     config.storage.delete.enabled = true;
+    // Off, as with a file: records of pulls are writes beside the request.
+    config.storage.maintenance.garbagecollection.deleteuntaggedafter = Duration::ZERO;
     config.auth = gate::Options::Htpasswd(gate::HtpasswdOptions {
         path: users,
         ..gate::HtpasswdOptions::default()

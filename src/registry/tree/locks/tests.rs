@@ -144,7 +144,7 @@ async fn pull_and_list_while_the_repository_is_deleted(mode: Mode) {
         let (digest, subject) = (digest.clone(), subject.clone());
         async move {
             let registry = registry(&memory);
-            registry.manifests().record_pull(&app(), &digest);
+            registry.manifests().record_pull(&app(), &digest, crate::registry::Access::Get);
             registry.settle().await;
             registry.lists().referrers(&app(), &subject, None, None).await.unwrap();
         }
