@@ -66,7 +66,7 @@ user=conformance
 password=$(head -c 18 /dev/urandom | base64)
 
 cd "$work"
-"$binary" certs --host "${address%:*}" --out certs
+"$binary" certs --new --host "${address%:*}" --out certs
 "$binary" htpasswd -Bbn "$user" "$password" >htpasswd
 cat >config.yml <<END
 version: 0.1
