@@ -108,6 +108,7 @@ pub fn migrate(
     let mut draft = Draft::default();
     draft.prune(&mut root, &mut errors);
     Error::of(errors)?;
+    draft.drop_checks_of_redis(&mut root);
     draft.defaults(&root, site);
     if let Some(site) = site {
         draft.overlay(&mut root, site, legacy_formats);
@@ -145,6 +146,28 @@ impl Draft {
         self.comments.insert(key.to_owned(), format!("{key} dropped: {why}"));
         self.dropped.insert(key.to_owned());
         self.changes.push(Change::Dropped { key: key.to_owned(), why: why.to_owned() });
+    }
+
+    /// Removes the health checks of the Redis that is dropped: without it they would make the server
+    /// unhealthy.
+    fn drop_checks_of_redis(&mut self, root: &mut Node) {
+        let redis = root.get("redis");
+        let addrs = redis.and_then(|redis| redis.get("addrs")).map_or(&[][..], Node::items);
+        let addrs = redis.and_then(|redis| redis.get("addr")).into_iter().chain(addrs);
+        let addrs: Vec<_> = addrs.filter_map(Node::written).map(str::to_owned).collect();
+        let has_checks = root.get("health").is_some_and(|health| health.get("tcp").is_some());
+        if addrs.is_empty() || !has_checks {
+            return;
+        }
+        let tree::Value::List(checks) = &mut node_at(root, "health.tcp").value else { return };
+        let before = checks.len();
+        checks.retain(|check| {
+            let addr = check.get("addr").and_then(Node::written);
+            !addr.is_some_and(|addr| addrs.iter().any(|redis| redis == addr))
+        });
+        if checks.len() < before {
+            self.replaced("health.tcp", "the check of Redis: without Redis every request gets 503");
+        }
     }
 
     /// Records that a key is gone from the tree.

@@ -128,8 +128,10 @@ impl Writer<'_> {
 
     fn comment_line(&mut self, depth: usize, line: &str) {
         self.indent(depth);
+        // A control character would be no YAML, and a line break would end the comment.
+        let line = line.replace(char::is_control, "?");
         // Writing to a string does not fail.
-        let _ = writeln!(self.text, "# {}", line.escape_debug());
+        let _ = writeln!(self.text, "# {line}");
     }
 
     fn indent(&mut self, depth: usize) {

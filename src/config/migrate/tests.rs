@@ -152,12 +152,23 @@ fn site_replaces_the_sockets_of_registry_2_and_keeps_its_users() {
 }
 
 #[test]
+fn check_of_the_dropped_redis_is_dropped_and_others_stay() {
+    let made = moved(
+        "version: 0.1\nredis: {addr: r:6379}\nhealth: {tcp: [{addr: r:6379}, {addr: db:1}]}\n",
+    );
+    let made = made.unwrap();
+    assert_eq!(dropped(&made), ["redis", "health.tcp"]);
+    assert!(made.yaml.contains("addr: db:1") && !made.yaml.contains("r:6379"), "{}", made.yaml);
+}
+
+#[test]
 fn plain_site_stays_plain_and_says_so() {
     let site = site("server { listen 5000; location / { proxy_pass http://a; } }");
     let made = migrate(Path::new("c"), "version: 0.1\n", Some(&site), false).unwrap();
     assert!(
         made.yaml.contains("  # nginx did not encrypt; remove this line for HTTPS\n  tls: off\n")
     );
+    assert!(made.yaml.contains("# nginx's `listen 5000` ("), "{}", made.yaml);
     assert_eq!(left(&made), ["no passwords"]);
 }
 
