@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod background;
+mod denied;
 mod error;
 mod events;
 mod inspect;
@@ -33,6 +34,7 @@ mod tls;
 mod users;
 mod version_1;
 
+pub use denied::{Denied, Need};
 pub use error::StartError;
 pub use inspect::{Findings, Scope, inspect};
 pub use reload::{Change, Reloaded};
@@ -51,6 +53,11 @@ pub use crate::registry::{
 
 /// Where the built-in authority keeps its files: in the working directory.
 pub const CERTIFICATES: &str = "certs";
+
+/// The path of [`CERTIFICATES`] from the root.
+fn certificates_folder() -> PathBuf {
+    std::path::absolute(CERTIFICATES).unwrap_or_else(|_| CERTIFICATES.into())
+}
 
 /// A registry that is serving.
 #[derive(Debug)]
@@ -138,7 +145,10 @@ impl App {
         password: FirstPassword,
     ) -> Result<(Self, Provisioned), StartError> {
         version_1::warn_of_its_folder(&config.storage.backend);
-        let storage = storage::open(&config.storage.backend)?;
+        let storage = match config.storage.maintenance.readonly.enabled {
+            true => storage::open(&config.storage.backend)?,
+            false => storage::open_to_write(&config.storage.backend)?,
+        };
         Self::build(config, Given { storage, listener, password })
     }
 

@@ -1,10 +1,14 @@
 //! Why the server does not start.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
+use super::denied::{Denied, Need};
 use crate::{
     gate, health, http, notify,
-    server::{BindError, authority, certificates::CertificateError},
+    server::{BindError, authority::AuthorityError, certificates::CertificateError},
 };
 
 /// Why the server does not start. The text is for its operator.
@@ -12,13 +16,16 @@ use crate::{
 pub enum StartError {
     /// The built-in authority cannot work.
     #[error(transparent)]
-    Authority(#[from] authority::AuthorityError),
+    Authority(AuthorityError),
     /// The address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The certificate cannot be used.
     #[error(transparent)]
-    Certificate(#[from] CertificateError),
+    Certificate(CertificateError),
+    /// A file or folder exists, and this process may not use it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// A health check is invalid.
     #[error(transparent)]
     Health(#[from] health::InvalidCheck),
@@ -49,8 +56,7 @@ pub enum StartError {
     NothingKept,
     /// The root of the storage cannot be used.
     #[error(
-        "cannot use {} for storage; make it writable for this user, or choose another \
-         storage.filesystem.rootdirectory",
+        "cannot use {} for storage; choose another storage.filesystem.rootdirectory",
         .root.display()
     )]
     Storage {
@@ -64,8 +70,7 @@ pub enum StartError {
     Tls(#[from] rustls::Error),
     /// The password file cannot be read.
     #[error(
-        "cannot use the password file {}; make it readable for this user, or choose \
-         another auth.htpasswd.path",
+        "cannot use the password file {}; choose another auth.htpasswd.path",
         .path.display()
     )]
     Users {
@@ -104,4 +109,68 @@ pub enum StartError {
          descriptors (ulimit -n)"
     )]
     Workers(#[source] io::Error),
+}
+
+impl StartError {
+    /// The error about a password file that exists.
+    pub(super) fn users(path: &Path, source: io::Error) -> Self {
+        match Denied::new("the password file ", path, Need::Read, source) {
+            Ok(denied) => Self::Denied(denied),
+            Err(source) => Self::Users { path: path.to_owned(), source },
+        }
+    }
+
+    /// The error about the authorities of client certificates.
+    pub(super) fn client_authorities(error: CertificateError) -> Self {
+        match Self::from(error) {
+            Self::Certificate(error) => Self::ClientAuthorities(error),
+            error => error,
+        }
+    }
+
+    /// The error about a password file that cannot be created in its folder.
+    pub(super) fn no_users(path: PathBuf, source: io::Error) -> Self {
+        let folder = path.parent().unwrap_or(&path);
+        let source = match Denied::new("", folder, Need::Write, source) {
+            Ok(denied) => io::Error::other(denied),
+            Err(source) => source,
+        };
+        Self::NoUsers { path, source }
+    }
+}
+
+impl From<CertificateError> for StartError {
+    fn from(error: CertificateError) -> Self {
+        match error {
+            CertificateError::Read { path, source } => {
+                match Denied::new("", &path, Need::Read, source) {
+                    Ok(denied) => Self::Denied(denied),
+                    Err(source) => Self::Certificate(CertificateError::Read { path, source }),
+                }
+            }
+            error => Self::Certificate(error),
+        }
+    }
+}
+
+impl From<AuthorityError> for StartError {
+    fn from(error: AuthorityError) -> Self {
+        use AuthorityError::{Directory, Read, Write};
+        let denied = |path: &Path, need, source| Denied::new("", path, need, source);
+        match error {
+            Directory { path, source } => match denied(&path, Need::Write, source) {
+                Ok(denied) => Self::Denied(denied),
+                Err(source) => Self::Authority(Directory { path, source }),
+            },
+            Write { path, source } => match denied(&path, Need::Write, source) {
+                Ok(denied) => Self::Denied(denied),
+                Err(source) => Self::Authority(Write { path, source }),
+            },
+            Read { path, source } => match denied(&path, Need::Read, source) {
+                Ok(denied) => Self::Denied(denied),
+                Err(source) => Self::Authority(Read { path, source }),
+            },
+            error => Self::Authority(error),
+        }
+    }
 }

@@ -13,8 +13,9 @@ use rustix::fs::{Access, access};
 
 use super::{
     StartError,
+    denied::Need,
     permissions::{self, What},
-    provision,
+    provision, storage as images,
     tls::{self, expiry},
     users,
 };
@@ -26,7 +27,7 @@ use crate::{
     http::Api,
     server::{
         BindError, CertificateSource, ClientCertificates, Listener, Net, TlsOptions, authority,
-        certificates::{self, Authorities, CertificateError},
+        certificates::{self, Authorities},
     },
     storage,
 };
@@ -115,7 +116,8 @@ impl Inspection<'_> {
             .and_then(|_| Ok(access(there, Access::WRITE_OK | Access::EXEC_OK)?));
         let absolute = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
         if let Err(source) = usable {
-            self.problem(KEY, &StartError::Storage { root: absolute, source });
+            let error = images::unusable(root, root, Need::Write, source);
+            self.problem(KEY, &error);
         } else if root.is_dir()
             && let Some(problem) = tree::problem(&absolute)
         {
@@ -127,7 +129,8 @@ impl Inspection<'_> {
     fn users(&mut self, options: &HtpasswdOptions) {
         const KEY: &str = "auth.htpasswd.path";
         let path = &options.path;
-        if !path.exists() {
+        // An error is that of the read below.
+        if matches!(users::exists(path), Ok(false)) {
             match provision::could_make(path, provision::is_named(self.config)) {
                 Ok(()) => {
                     let path = path.display();
@@ -149,8 +152,7 @@ impl Inspection<'_> {
                 }
             }
             Err(source) => {
-                let path = path.clone();
-                self.problem(KEY, &StartError::Users { path, source });
+                self.problem(KEY, &StartError::users(path, source));
             }
         }
     }
@@ -169,12 +171,13 @@ impl Inspection<'_> {
             Ok(pair) => pair,
             Err(error) => {
                 let of_key = error.path() == Some(key) && certificate != key;
-                self.problem(if of_key { "http.tls.key" } else { KEY }, &error);
+                let key_name = if of_key { "http.tls.key" } else { KEY };
+                self.problem(key_name, &StartError::from(error));
                 // The key may have a problem of its own.
                 if !of_key && let Err(error) = certificates::load_key(key) {
                     let is_told = error.path() == Some(certificate);
                     if !is_told {
-                        self.problem("http.tls.key", &error);
+                        self.problem("http.tls.key", &StartError::from(error));
                     }
                 }
                 return;
@@ -198,8 +201,7 @@ impl Inspection<'_> {
         for path in &clients.authorities {
             let one = ClientCertificates { authorities: vec![path.clone()], ..clients.clone() };
             if let Err(error) = Authorities::new(Some(one)).load() {
-                let error: CertificateError = error;
-                self.problem("http.tls.clientcas", &StartError::ClientAuthorities(error));
+                self.problem("http.tls.clientcas", &StartError::client_authorities(error));
             }
         }
     }
@@ -274,8 +276,8 @@ impl Inspection<'_> {
 
     fn built_in(&mut self) {
         let hosts = provision::required_hosts(&self.config.http.api);
-        if let Err(error) = authority::examine(Path::new(super::CERTIFICATES), &hosts) {
-            self.problem("http.tls", &error);
+        if let Err(error) = authority::examine(&super::certificates_folder(), &hosts) {
+            self.problem("http.tls", &StartError::from(error));
         }
     }
 }

@@ -6,7 +6,7 @@
 //! the log warns of the file that was created.
 
 use std::{
-    io,
+    fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
 };
@@ -72,14 +72,18 @@ pub(super) fn is_unspecified(host: &str) -> bool {
 /// [`StartError::UsersFolder`] and [`StartError::NoUsers`].
 pub(super) fn could_make(path: &Path, is_named: bool) -> Result<(), StartError> {
     let folder = folder_of(path);
-    if !is_named && !folder.exists() {
-        return Ok(());
-    }
-    if !folder.is_dir() {
-        return Err(StartError::UsersFolder { folder: absolute(folder), path: absolute(path) });
+    match fs::metadata(folder) {
+        Ok(found) if found.is_dir() => {}
+        Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(StartError::users(path, source));
+        }
+        Err(_) if !is_named => return Ok(()),
+        Ok(_) | Err(_) => {
+            return Err(StartError::UsersFolder { folder: absolute(folder), path: absolute(path) });
+        }
     }
     access(folder, Access::WRITE_OK | Access::EXEC_OK)
-        .map_err(|error| StartError::NoUsers { path: absolute(path), source: error.into() })
+        .map_err(|error| StartError::no_users(absolute(path), error.into()))
 }
 
 /// How the password file is created where it is missing.
@@ -99,7 +103,7 @@ impl FirstStart {
     /// Those of [`could_make`], and when the file cannot be written.
     pub(super) fn create_user(self, path: &Path) -> Result<FirstUser, StartError> {
         could_make(path, self.is_named)?;
-        let failed = |source| StartError::NoUsers { path: absolute(path), source };
+        let failed = |source| StartError::no_users(absolute(path), source);
         let user: UserName = FIRST_USER.parse().map_err(|error| failed(io::Error::other(error)))?;
         let password = file::provision(path, &user, self.password).map_err(failed)?;
         let file = absolute(path);

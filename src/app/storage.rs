@@ -1,12 +1,22 @@
 //! The core over its storage, for a server and for commands that work on the same tree.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
-use super::StartError;
+use super::{
+    StartError,
+    denied::{Denied, Need},
+};
 use crate::{
     config::Config,
     registry::{self, Events, Registry, SystemClock, Untagged},
-    storage::{self, Storage, filesystem::Filesystem, memory::Memory},
+    storage::{
+        self, Storage,
+        filesystem::{
+            Filesystem,
+            writable::{self, NotWritable},
+        },
+        memory::Memory,
+    },
 };
 
 /// Opens the registry that `config` describes, without serving it, for a command that reads or
@@ -27,10 +37,17 @@ pub fn open_registry(config: &Config) -> Result<Registry, StartError> {
 pub fn open_registry_with(config: &Config, events: Events) -> Result<Registry, StartError> {
     match &config.storage.backend {
         storage::Options::Memory => return Err(StartError::NothingKept),
-        storage::Options::Filesystem(options) if !options.rootdirectory.is_dir() => {
-            return Err(StartError::NoStorage { root: options.rootdirectory.clone() });
+        storage::Options::Filesystem(options) => {
+            let root = &options.rootdirectory;
+            let is_folder = fs::metadata(root).map(|found| found.is_dir());
+            match is_folder {
+                Ok(true) => {}
+                Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(unusable(root, root, Need::Read, source));
+                }
+                Ok(false) | Err(_) => return Err(StartError::NoStorage { root: root.clone() }),
+            }
         }
-        storage::Options::Filesystem(_) => {}
     }
     Ok(registry(open(&config.storage.backend)?, config, events))
 }
@@ -62,15 +79,42 @@ fn untagged_after(options: &registry::CollectionOptions) -> Duration {
 }
 
 /// Opens the backend. Creates its root when it is missing.
+///
+/// # Errors
+///
+/// When the root can be neither used nor created.
 pub(super) fn open(options: &storage::Options) -> Result<Arc<dyn Storage>, StartError> {
     Ok(match options {
         storage::Options::Memory => Arc::new(Memory::default()),
         storage::Options::Filesystem(options) => {
-            let opened = Filesystem::open(options).map_err(|source| StartError::Storage {
-                root: options.rootdirectory.clone(),
-                source,
-            })?;
+            let root = &options.rootdirectory;
+            let opened = Filesystem::open(options)
+                .map_err(|source| unusable(root, root, Need::Write, source))?;
             Arc::new(opened)
         }
     })
+}
+
+/// As [`open`], for a server that writes to the storage.
+///
+/// # Errors
+///
+/// Those of [`open`], and when this process may not write to the root or to a folder below it.
+pub(super) fn open_to_write(options: &storage::Options) -> Result<Arc<dyn Storage>, StartError> {
+    let opened = open(options)?;
+    if let storage::Options::Filesystem(options) = options {
+        let root = &options.rootdirectory;
+        writable::check(root).map_err(|NotWritable { folder, source }| {
+            unusable(root, &folder, Need::Write, source)
+        })?;
+    }
+    Ok(opened)
+}
+
+/// The error about a folder of the storage.
+pub(super) fn unusable(root: &Path, folder: &Path, need: Need, source: io::Error) -> StartError {
+    match Denied::new("the storage ", folder, need, source) {
+        Ok(denied) => StartError::Denied(denied.within(root)),
+        Err(source) => StartError::Storage { root: root.to_owned(), source },
+    }
 }

@@ -1,10 +1,10 @@
 //! TLS of a server: the certificate and the authorities of client certificates, each of which is
 //! reloaded for itself.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use self::{authorities::ClientAuthorities, certificate::ServerCertificate};
-use super::{CERTIFICATES, StartError};
+use super::{StartError, certificates_folder};
 use crate::server::{
     self, CertificateSource, TlsOptions,
     authority::{self, Hosts, Outcome, Reason},
@@ -40,14 +40,16 @@ pub(super) fn provision(
     if !is_built_in(options) {
         return Ok(None);
     }
-    let made = authority::ensure(Path::new(CERTIFICATES), hosts)?;
+    let folder = certificates_folder();
+    let made = authority::ensure(&folder, hosts)?;
     match &made.certificate {
         authority::ServerCertificate::Outdated(reason) => tracing::warn!(
-            "the certificate in {CERTIFICATES}/{} should be renewed ({reason}), and {} is kept \
-             elsewhere: run `portcullis certs` there, and put {0} and {} into {CERTIFICATES}",
+            "the certificate {folder}/{} should be renewed ({reason}), and {} is kept elsewhere: \
+             run `portcullis certs` there, and put {0} and {} into {folder}",
             authority::SERVER_CERTIFICATE,
             authority::CA_KEY,
             authority::SERVER_KEY,
+            folder = folder.display(),
         ),
         authority::ServerCertificate::Issued(reason) if *reason != Reason::Missing => {
             tracing::info!("the server certificate was renewed: {reason}");
@@ -68,7 +70,7 @@ pub(super) fn secure(options: &server::Options) -> Result<Option<Secured>, Start
     };
     let certificate = ServerCertificate::load(source)?;
     let mut authorities = Authorities::new(clients.clone());
-    let verifier = authorities.load().map_err(StartError::ClientAuthorities)?;
+    let verifier = authorities.load().map_err(StartError::client_authorities)?;
     let protocols =
         Protocols { minimum: *minimum, cipher_suites: suites, http2: !options.http2.disabled };
     let tls = Tls::new(protocols, Arc::clone(certificate.resolver()) as Arc<_>, verifier)?;

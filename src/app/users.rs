@@ -1,6 +1,7 @@
 //! The users: the gate, the password file that they come from, and its reload.
 
 use std::{
+    io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -44,11 +45,12 @@ impl Users {
             let gate = Arc::new(Gate::open(EverythingAllowed));
             return Ok((Self { gate, file: None }, None));
         };
-        let first_user = match options.path.exists() {
+        let failed = |source| StartError::users(&options.path, source);
+        // A file that this process may not see is not missing: another must not take its place.
+        let first_user = match exists(&options.path).map_err(failed)? {
             true => None,
             false => Some(first_start.create_user(&options.path)?),
         };
-        let failed = |source| StartError::Users { path: options.path.clone(), source };
         let (file, users) = UserFile::open(options).map_err(failed)?;
         report(&options.path, &users);
         let gate = Arc::new(Gate::htpasswd(options, &users, EverythingAllowed)?);
@@ -116,6 +118,19 @@ impl Reload for Users {
                 "cannot read the password file; the users last read stay in force"
             ),
         }
+    }
+}
+
+/// Whether there is a file at this path.
+///
+/// # Errors
+///
+/// When this process may not see it.
+pub(super) fn exists(path: &Path) -> io::Result<bool> {
+    match path.try_exists() {
+        // A file is in the place of the folder.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+        result => result,
     }
 }
 

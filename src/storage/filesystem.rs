@@ -44,6 +44,7 @@ mod remembered;
 mod removal;
 mod staging;
 mod survey;
+pub mod writable;
 
 /// `storage.filesystem`.
 #[derive(Clone, Debug, Deserialize)]

@@ -1,7 +1,6 @@
 //! The server's certificate: `http.tls.certificate` and `http.tls.key`, or the built-in one.
 
 use std::{
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -10,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     super::{
-        CERTIFICATES,
+        certificates_folder,
         permissions::{self, What},
         reload::{Files, Kept, Reload},
     },
@@ -138,7 +137,7 @@ fn files(source: &CertificateSource) -> certificates::Source {
             certificates::Source::new(certificate.clone(), key.clone())
         }
         CertificateSource::BuiltIn => {
-            let folder = Path::new(CERTIFICATES);
+            let folder = certificates_folder();
             certificates::Source::new(
                 folder.join(authority::SERVER_CERTIFICATE),
                 folder.join(authority::SERVER_KEY),
@@ -152,7 +151,7 @@ fn renewal(source: &CertificateSource) -> Renewal {
     match source {
         CertificateSource::Files { .. } => Renewal::Files,
         CertificateSource::BuiltIn => {
-            match Path::new(CERTIFICATES).join(authority::CA_KEY).exists() {
+            match certificates_folder().join(authority::CA_KEY).exists() {
                 true => Renewal::Authority,
                 false => Renewal::KeyElsewhere,
             }

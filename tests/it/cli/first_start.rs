@@ -2,7 +2,10 @@
 
 use std::{
     fs::{self, Permissions},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        process::CommandExt as _,
+    },
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -144,4 +147,112 @@ fn existing_root_keeps_its_mode() {
     fs::set_permissions(&root, Permissions::from_mode(0o755)).unwrap();
     log_of(folder.path(), &[]);
     assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+/// A user without privileges, which root is not: no permission stops root.
+const NOBODY: u32 = 65534;
+
+/// A folder whose permissions bind the processes of [`as_nobody`].
+fn open_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    folder
+}
+
+/// Makes root's processes those of nobody; others are bound by permissions already.
+fn as_nobody(mut command: Command) -> Command {
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+/// The message of a start that fails, as a user without privileges.
+fn denial(folder: &Path, variables: &[(&str, &str)]) -> String {
+    let Output { status, stderr, .. } = as_nobody(portcullis(folder, variables)).output().unwrap();
+    let message = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{message}");
+    message
+}
+
+#[test]
+fn storage_that_cannot_be_written_to_is_refused_with_path_user_and_command() {
+    for closed in ["data", "data/docker", "data/docker/registry/v2/blobs"] {
+        let folder = open_folder();
+        let closed = folder.path().join(closed);
+        fs::create_dir_all(&closed).unwrap();
+        for above in closed.ancestors().take_while(|above| *above != folder.path()) {
+            fs::set_permissions(above, Permissions::from_mode(0o777)).unwrap();
+        }
+        fs::set_permissions(&closed, Permissions::from_mode(0o555)).unwrap();
+        let message = denial(folder.path(), &[]);
+        let start = format!("portcullis: cannot write to the storage {} as ", closed.display());
+        assert!(message.starts_with(&start), "{message}");
+        assert!(message.contains("Permission denied") && message.contains("(uid "), "{message}");
+        let data = folder.path().join("data");
+        let has_command = [
+            format!("`chown -R {NOBODY}:{NOBODY} {}`", data.display()),
+            format!("`chmod u+rwx {}`", closed.display()),
+            "docker run --user".to_owned(),
+        ];
+        assert!(has_command.iter().any(|command| message.contains(command)), "{message}");
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(names.len(), 1, "neither users nor certificates are made");
+    }
+}
+
+#[test]
+fn storage_that_cannot_be_written_to_is_served_read_only() {
+    let folder = open_folder();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, Permissions::from_mode(0o555)).unwrap();
+    let readonly = [("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true")];
+    let Launched { mut child, .. } = Launched::new(as_nobody(portcullis(folder.path(), &readonly)));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(fs::read_dir(&data).unwrap().count(), 0);
+}
+
+#[test]
+fn probe_of_the_storage_leaves_nothing_behind_beside_another_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let Launched { mut child, .. } = Launched::new(portcullis(folder.path(), &[]));
+    let before = crate::support::server::files(&folder.path().join("data"));
+    log_of(folder.path(), &[]);
+    assert_eq!(crate::support::server::files(&folder.path().join("data")), before);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn password_file_and_certificate_that_cannot_be_read_are_not_called_missing() {
+    let folder = open_folder();
+    let closed = folder.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    let users = closed.join("htpasswd");
+    write_user(&users, "carol", "password");
+    let variables = [("REGISTRY_AUTH_HTPASSWD_PATH", "closed/htpasswd")];
+    fs::set_permissions(&users, Permissions::from_mode(0o000)).unwrap();
+    fs::set_permissions(&closed, Permissions::from_mode(0o755)).unwrap();
+    let message = denial(folder.path(), &variables);
+    let start = format!("cannot read the password file {} as ", users.display());
+    assert!(message.contains(&start), "{message}");
+    // Nor when its folder may not be entered.
+    fs::set_permissions(&closed, Permissions::from_mode(0o000)).unwrap();
+    let message = denial(folder.path(), &variables);
+    assert!(message.contains(&start), "{message}");
+    assert!(message.contains(&format!("`chmod a+x {}` does", closed.display())), "{message}");
+
+    let none = [
+        ("REGISTRY_AUTH", "none"),
+        ("REGISTRY_HTTP_TLS_CERTIFICATE", "closed/server.crt"),
+        ("REGISTRY_HTTP_TLS_KEY", "closed/server.key"),
+    ];
+    let message = denial(folder.path(), &none);
+    let certificate = closed.join("server.crt");
+    assert!(message.contains(&format!("cannot read {} as ", certificate.display())), "{message}");
+    fs::set_permissions(&closed, Permissions::from_mode(0o755)).unwrap();
+    let message = denial(folder.path(), &none);
+    assert!(message.contains(&format!("there is no file {}", certificate.display())), "{message}");
 }
