@@ -48,7 +48,8 @@ pub use crate::gate::htpasswd::file::FirstPassword;
 /// Commands reach the core through this module only.
 pub use crate::registry::{
     Action, Caller, Collect, Collected, Decision, Event, EventSink, Events, GcEvent, GcObserver,
-    Graced, KeptUntagged, Occurrence, OldUpload, Purged, Registry, Retained, Untagged, verify,
+    Graced, Holdings, Inventory, KeptUntagged, Occurrence, OldUpload, Purged, Registry, Retained,
+    TagContent, Untagged, verify,
 };
 
 /// Where the built-in authority keeps its files: in the working directory.

@@ -3,27 +3,30 @@
 //! Exit codes: 0; 1 for a failure, with a message on standard error that says what to do; 2 for
 //! usage. `verify` exits with 1 for problems in the stored content, and with 2 for other failures.
 
-use std::process::ExitCode;
-
-use clap::{Parser, Subcommand};
-
-use self::{
-    failure::Failure,
-    sources::{configuration, storage_configuration},
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
 };
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use self::{failure::Failure, sources::storage_configuration};
 
 mod certs;
 mod config;
 mod failure;
 mod garbage_collect;
+mod generated;
 mod htpasswd;
 mod invocation;
+mod ls;
 mod migrate;
 mod print;
 mod purge_uploads;
 mod retain;
 mod rm;
 mod serve;
+mod setting_options;
 mod sources;
 mod verify;
 
@@ -31,7 +34,7 @@ mod verify;
 #[derive(Debug, Parser)]
 #[command(
     name = "portcullis",
-    version,
+    version = VERSION,
     disable_version_flag = true,
     max_term_width = 100,
     after_help = EXAMPLE
@@ -44,13 +47,18 @@ struct Cli {
     command: Command,
 }
 
+/// The version of this program, with the commit that it was built from where that is known.
+const VERSION: &str = env!("PORTCULLIS_VERSION");
+
 const EXAMPLE: &str = "\
 Example:
-  portcullis serve                                   an HTTPS registry on port 5000; creates what is missing
-  portcullis htpasswd auth/htpasswd alice            adds the user alice
+  portcullis serve                          serve here, over HTTPS on port 5000
+  portcullis htpasswd auth/htpasswd alice   add a user
   docker login localhost:5000
-  oras login 127.0.0.1:5000                          (to localhost:5000 oras speaks plain HTTP unless
-                                                     it gets --plain-http=false)";
+  oras login 127.0.0.1:5000                 oras speaks plain HTTP to localhost
+
+A lost password cannot be read again: `portcullis htpasswd auth/htpasswd USER`
+sets another.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -62,8 +70,13 @@ enum Command {
     PurgeUploads(purge_uploads::PurgeUploads),
     Retain(retain::Retain),
     Rm(rm::Rm),
+    Ls(ls::Ls),
     Config(config::Show),
     Migrate(migrate::Migrate),
+    Completions(generated::Completions),
+    Man(generated::Man),
+    /// Print the version, with the commit that it was built from
+    Version,
 }
 
 /// Runs the command that the process was started with.
@@ -79,8 +92,12 @@ pub fn run() -> ExitCode {
         Command::PurgeUploads(purge) => purge.run(),
         Command::Retain(retain) => retain.run(),
         Command::Rm(rm) => rm.run(),
+        Command::Ls(ls) => ls.run(),
         Command::Config(config) => config.run(),
         Command::Migrate(migrate) => migrate.run(),
+        Command::Completions(completions) => completions.run(Cli::command()),
+        Command::Man(man) => man.run(Cli::command()),
+        Command::Version => version(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,7 +105,37 @@ pub fn run() -> ExitCode {
     }
 }
 
+fn version() -> Result<(), Failure> {
+    writeln!(io::stdout().lock(), "portcullis {VERSION}")?;
+    Ok(())
+}
+
 /// Runs the work of a command that serves nothing.
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn helps_are_in_the_imperative_and_fit_a_terminal_of_80_columns() {
+        let mut program = Cli::command();
+        program.build();
+        let pages = program.get_subcommands().chain([&program]);
+        for page in pages.filter(|page| page.get_name() != "help") {
+            let name = page.get_name();
+            if name != "portcullis" {
+                let about = page.get_about().unwrap().to_string();
+                let verb = about.split(' ').next().unwrap();
+                assert!(!verb.ends_with('s'), "{name}: {about}");
+            }
+            // clap breaks prose; a broken example cannot be copied.
+            let help = page.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().filter(|line| line.starts_with("  ")) {
+                assert!(line.chars().count() <= 80, "{name}: {line}");
+            }
+        }
+    }
 }

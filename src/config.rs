@@ -5,7 +5,7 @@
 //!
 //! - `source` parses the file into a tree whose nodes have their positions;
 //! - `environment` lays the variables over it and, by `foreign`, names those that look like settings;
-//!   `legacy` replaces old spellings, `quoted` removes the
+//!   `overrides` lays the options of a command over both; `legacy` replaces old spellings, `quoted` removes the
 //!   quotes of booleans and numbers;
 //! - `check` validates the tree against the table in `schema` and turns it into JSON;
 //! - `checked` fills in defaults and, by `sections`, deserialises the options of each part;
@@ -33,6 +33,7 @@ mod for_storage;
 mod foreign;
 mod legacy;
 mod migrate;
+mod overrides;
 mod paths;
 mod quoted;
 mod schema;
@@ -49,6 +50,7 @@ pub use duration::parse as parse_duration;
 pub use error::Error;
 pub use for_storage::ForStorage;
 pub use migrate::{Change, Migration, Site, SiteError, SyntaxError, migrate};
+pub use overrides::{Given, Override};
 pub use settings::{Setting, Settings};
 pub use tree::Origin;
 
@@ -139,12 +141,27 @@ impl Config {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Error> {
+        Self::load_with(file, environment, &[])
+    }
+
+    /// As [`load`](Self::load), with options of the command line, which win over file and variables.
+    ///
+    /// # Errors
+    ///
+    /// As for [`load`](Self::load).
+    pub fn load_with(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        options: &[Override],
+    ) -> Result<Self, Error> {
         match file {
             Some(file) => {
                 let file = paths::absolute(file);
-                Self::from_text(&file, &source::text(&file)?, environment)
+                let text = source::text(&file)?;
+                let file = Some((&*file, &*text));
+                Ok(Self::read(file, environment, options, Purpose::Serve)?.config)
             }
-            None => Ok(Self::read(None, environment, Purpose::Serve)?.config),
+            None => Ok(Self::read(None, environment, options, Purpose::Serve)?.config),
         }
     }
 
@@ -159,13 +176,14 @@ impl Config {
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Error> {
-        Ok(Self::read(Some((file, text)), environment, Purpose::Serve)?.config)
+        Ok(Self::read(Some((file, text)), environment, &[], Purpose::Serve)?.config)
     }
 
     /// `file` has the name of the file in messages, and its content.
     fn read(
         file: Option<(&Path, &str)>,
         environment: impl IntoIterator<Item = (String, String)>,
+        options: &[Override],
         purpose: Purpose,
     ) -> Result<Read, Error> {
         let mut errors = Vec::new();
@@ -178,6 +196,7 @@ impl Config {
         };
         environment::expand_words(&mut root);
         environment::overlay(&mut root, environment, &mut warnings, &mut errors);
+        overrides::overlay(&mut root, options);
         legacy::modernise(&mut root, &mut warnings);
         quoted::unquote(&mut root, &mut warnings, &mut notes);
         let mut json = check::check(&root, &mut warnings, &mut notes, &mut errors);

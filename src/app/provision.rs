@@ -34,9 +34,9 @@ pub(super) fn is_named(config: &Config) -> bool {
     origin.is_some_and(|origin| *origin != Origin::Default)
 }
 
-/// The names by which the operator has clients reach the registry: `http.host`.
+/// The names by which the operator has clients reach the registry: `http.host` and `http.hosts`.
 pub(super) fn required_hosts(options: &http::Options) -> Vec<String> {
-    options.host.iter().cloned().collect()
+    options.host.iter().chain(&options.hosts).cloned().collect()
 }
 
 /// The names of the built-in certificate: `http.host`, the host of the listener's address, and where that

@@ -3,24 +3,25 @@
 use std::{io::Write as _, path::PathBuf};
 
 use super::{
-    configuration,
     failure::{Failure, tell},
+    setting_options::SettingOptions,
+    sources::configuration,
 };
 use crate::app::{Findings, Scope, inspect};
 
 const EXAMPLES: &str = "\
-Behind each value stands its origin: file:line:column, the REGISTRY_… variable, or default.
+Behind each value stands its origin: file:line:column, the REGISTRY_… variable, the option, or default.
 Secrets are shown as ***; everything else can be used as a configuration file.
 
 Examples:
-  portcullis config                                       the configuration without a file
+  portcullis config               the configuration without a file
   portcullis config /etc/docker/registry/config.yml
   portcullis config --check config.yml && systemctl reload portcullis
-  portcullis config --check --files config.yml            while another program has the addresses
+  portcullis config --check --files config.yml
 
 Exit codes: 0 it can be used; 1 it cannot, and the message says where and why.";
 
-/// Prints the configuration in force, with the origin of each value.
+/// Print the configuration in force, with the origin of each value.
 ///
 /// Warnings go to standard error, as they go to the log of `serve`. Nothing is started. --check
 /// also opens, as this user, the certificates, keys and password file that the configuration names,
@@ -38,6 +39,8 @@ pub(super) struct Show {
     /// With --check: bind no address, for a check beside the program that is to be replaced
     #[arg(long, requires = "check")]
     files: bool,
+    #[command(flatten)]
+    settings: SettingOptions,
 }
 
 impl Show {
@@ -48,7 +51,8 @@ impl Show {
     /// Code 1 when the configuration cannot be used, or, with --check, a file or address that it
     /// names.
     pub(super) fn run(self) -> Result<(), Failure> {
-        let config = configuration(self.config.as_deref())?;
+        let options = self.settings.overrides();
+        let config = configuration(self.config.as_deref(), &options)?;
         for warning in &config.warnings {
             tell(&format!("warning: {warning}"));
         }

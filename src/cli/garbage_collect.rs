@@ -29,12 +29,12 @@ link stays as it is; `portcullis verify` shows the damage.
 
 Examples:
   portcullis garbage-collect --dry-run /etc/docker/registry/config.yml
-  portcullis garbage-collect --delete-untagged --quiet /etc/docker/registry/config.yml
-  portcullis garbage-collect --grace 0s    everything unreferenced, at once; no push may be under way
+  portcullis garbage-collect -m --quiet /etc/docker/registry/config.yml
+  portcullis garbage-collect --grace 0s       at once; no push may be under way
 
 Exit codes: 0 done; 1 not done; 2 usage.";
 
-/// Deletes the blobs that no manifest references, and empty repositories.
+/// Delete the blobs that no manifest references, and empty repositories.
 ///
 /// Its output is that of registry:2.
 #[derive(Debug, clap::Args)]

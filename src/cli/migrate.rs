@@ -17,13 +17,13 @@ what is NOT TAKEN OVER and has to be looked at. Paths are those of nginx: in a c
 be there too.
 
 Examples:
-  portcullis migrate --from /etc/docker/registry/config.yml --to /etc/portcullis/config.yml
-  portcullis migrate --from config.yml --nginx /etc/nginx/conf.d/registry.conf > new.yml
+  portcullis migrate --from /etc/docker/registry/config.yml --to new.yml
+  portcullis migrate --from config.yml --nginx site.conf > new.yml
   portcullis config --check --files new.yml
 
 Exit codes: 0 written; 1 not written, and the message says why; 2 usage.";
 
-/// Writes the configuration that replaces registry:2's file, and nginx before it.
+/// Write the configuration that replaces registry:2's file, and nginx before it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Migrate {

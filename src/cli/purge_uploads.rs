@@ -36,7 +36,7 @@ Examples:
 
 Exit codes: 0 done; 1 not done, or not for all uploads; 2 usage.";
 
-/// Deletes uploads that were begun long ago and not finished, beside a running server too.
+/// Delete uploads that were begun long ago and not finished, beside a running server too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct PurgeUploads {

@@ -36,7 +36,7 @@ Examples:
 
 Exit codes: 0 done; 1 there are no rules, or some repositories failed; 2 usage.";
 
-/// Deletes the tags that storage.retention does not keep, beside a running server too.
+/// Delete the tags that storage.retention does not keep, beside a running server too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Retain {

@@ -27,13 +27,13 @@ read-only: write access to the storage is enough. No events are sent. The next g
 frees the bytes.
 
 Examples:
-  portcullis rm team/app:1.0                    in the storage of `portcullis serve`
+  portcullis rm team/app:1.0      in the storage of `portcullis serve`
   portcullis rm team/app@sha256:e3b0… /etc/docker/registry/config.yml
   portcullis rm team/app
 
 Exit codes: 0 deleted; 1 not found, or not done; 2 usage.";
 
-/// Deletes a tag, a manifest with its tags, or a repository, beside a running server too.
+/// Delete a tag, a manifest with its tags, or a repository, beside a running server too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Rm {

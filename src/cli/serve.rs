@@ -11,15 +11,15 @@ use std::{
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{configuration, failure::Failure};
+use super::{VERSION, failure::Failure, setting_options::SettingOptions, sources::configuration};
 use crate::{
     app::{App, CERTIFICATES, Change, FirstPassword, FirstUser, Provisioned},
-    config::{Config, Settings},
+    config::{Config, Override, Settings},
     server::{Address, Listener, TlsOptions, machine},
     telemetry::{self, Log},
 };
 
-/// Serves a registry over HTTPS, behind passwords.
+/// Serve a registry over HTTPS, behind passwords.
 ///
 /// Without CONFIG it listens on 0.0.0.0:5000, with certificates in certs/, users in auth/htpasswd
 /// and data in data/, all below the working directory. It creates what is missing: a local
@@ -37,6 +37,8 @@ use crate::{
 pub(super) struct Serve {
     /// A configuration file of registry:2 (YAML). Each key can be set by a REGISTRY_… variable too.
     config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: SettingOptions,
 }
 
 /// Threads for blocking work on the disk: enough to keep a disk busy, and few enough to be cheap.
@@ -55,11 +57,13 @@ const LOG_LEVEL: &str = "log.level";
 const EXAMPLE: &str = "\
 Example:
   portcullis serve
-  REGISTRY_HTTP_ADDR=:8443 portcullis serve /etc/docker/registry/config.yml";
+  portcullis serve --addr :8443 --host registry.example.com --data /srv/images
+  REGISTRY_LOG_LEVEL=debug portcullis serve /etc/docker/registry/config.yml";
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let config = configuration(self.config.as_deref())?;
+        let options = self.settings.overrides();
+        let config = configuration(self.config.as_deref(), &options)?;
         // Dropped last, so that the messages of the stop are written, too.
         let log = telemetry::init(&config.log)?;
         for warning in &config.warnings {
@@ -73,7 +77,8 @@ impl Serve {
             .worker_threads(THREADS)
             .max_blocking_threads(BLOCKING_THREADS)
             .build()?;
-        let mut settings = Watched { file: self.config, began: config.settings.clone(), log };
+        let mut settings =
+            Watched { file: self.config, options, began: config.settings.clone(), log };
         let result = runtime.block_on(serve(&config, &mut settings));
         // Before the log is dropped, so that its messages are written, too.
         runtime.shutdown_timeout(LAST_WORK);
@@ -84,6 +89,7 @@ impl Serve {
 /// The configuration in force, with its file and the log.
 struct Watched {
     file: Option<PathBuf>,
+    options: Vec<Override>,
     /// The settings at the start, with the keys that were reloaded since.
     began: Settings,
     log: Log,
@@ -92,7 +98,7 @@ struct Watched {
 impl Watched {
     /// Reads the configuration again, and applies the keys that need no restart.
     async fn read_again(&mut self, app: &App) {
-        let config = match configuration(self.file.as_deref()) {
+        let config = match configuration(self.file.as_deref(), &self.options) {
             Ok(config) => config,
             Err(error) => {
                 for problem in error.problems() {
@@ -142,7 +148,7 @@ async fn serve(config: &Config, settings: &mut Watched) -> Result<(), Failure> {
     tracing::info!(
         addr = %app.addr(),
         tls = !matches!(config.http.server.tls, TlsOptions::Off),
-        version = env!("CARGO_PKG_VERSION"),
+        version = VERSION,
         "listening"
     );
     if provisioned.is_news() {

@@ -8,17 +8,17 @@ use std::{
 };
 
 use super::failure::tell;
-use crate::config::{Config, Error, ForStorage};
+use crate::config::{Config, Error, ForStorage, Override};
 
 /// The variable that names the configuration file, as with registry:2. Several paths are separated
 /// by colons, and the first that exists is used: an image can so look where registry:2's image has
 /// its file.
 const NAMES: &str = "REGISTRY_CONFIGURATION_PATH";
 
-/// The configuration in a file, if an argument or the variable names one, and in the `REGISTRY_*`
-/// variables.
-pub(super) fn configuration(file: Option<&Path>) -> Result<Config, Error> {
-    Config::load(named(file)?.as_deref(), environment())
+/// The configuration in a file, if an argument or the variable names one, in the `REGISTRY_*` variables
+/// over it, and in the options of the command over both.
+pub(super) fn configuration(file: Option<&Path>, options: &[Override]) -> Result<Config, Error> {
+    Config::load_with(named(file)?.as_deref(), environment(), options)
 }
 
 /// The configuration for a command that reads or deletes stored images. Keys that such a command does

@@ -27,7 +27,8 @@ mod report;
 const EXAMPLES: &str = "\
 One line on standard output for each finding:
   problem  acknowledged content that is damaged, missing or unreadable
-  note     content that nothing references: leftovers of a killed process, foreign files
+  note     content that nothing references: leftovers of a killed
+           process, foreign files
 Open uploads are not checked.
 
 --repair moves damaged content to portcullis-quarantine/<time>/, at the root of the storage, \
@@ -35,15 +36,15 @@ below the path that it had; it deletes nothing, and moving the content back undo
 that lacks something has to be pushed again.
 
 Examples:
-  portcullis verify                                     the storage of `portcullis serve`
+  portcullis verify               in the storage of `portcullis serve`
   portcullis verify /etc/docker/registry/config.yml --limit 50M
   portcullis verify --json | jq 'select(.severity == \"problem\")'
 
 Exit codes: 0 no problem; 1 problems, repaired or not; 2 could not be run.";
 
-/// Hashes every blob and checks every link, revision and tag, beside a running server too.
+/// Hash every blob and check every link, revision and tag, beside a running server too.
 ///
-/// Writes nothing without --repair.
+/// Write nothing without --repair.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Verify {

@@ -38,7 +38,7 @@ impl Config {
         let file = file.map(paths::absolute);
         let text = file.as_deref().map(source::text).transpose()?;
         let file = file.as_deref().zip(text.as_deref());
-        let Read { config, refused } = Self::read(file, environment, Purpose::Storage)?;
+        let Read { config, refused } = Self::read(file, environment, &[], Purpose::Storage)?;
         Ok(ForStorage { config, refused })
     }
 }

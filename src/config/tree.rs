@@ -22,6 +22,8 @@ pub enum Origin {
     },
     /// In an environment variable of this name.
     Variable(Arc<str>),
+    /// Behind this option of the command line.
+    Option(Arc<str>),
 }
 
 impl fmt::Display for Origin {
@@ -29,7 +31,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::File { file, line, column } => write!(f, "{}:{line}:{column}", file.display()),
-            Self::Variable(name) => f.write_str(name),
+            Self::Variable(name) | Self::Option(name) => f.write_str(name),
         }
     }
 }

@@ -21,7 +21,7 @@ pub enum InvalidOptions {
     IdleTimeout,
 }
 
-/// The keys of section `http` for requests and responses. `trustedproxies` and `idletimeout` are ours;
+/// The keys of section `http` for requests and responses. `hosts`, `trustedproxies` and `idletimeout` are ours;
 /// the others are registry:2's.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
@@ -29,6 +29,9 @@ pub struct Options {
     /// The host by which clients reach the registry, with or without a scheme and a port; used in
     /// `Location`.
     pub host: Option<String>,
+    /// Further hosts by which clients reach the registry, names or addresses without a port: the
+    /// built-in certificate is for them, too. Ours.
+    pub hosts: Vec<String>,
     /// The path below which the registry is served, such as `/registry/`.
     pub prefix: String,
     /// registry:2 signs upload sessions with this. Our sessions are in storage and need no signature,
@@ -53,6 +56,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             host: None,
+            hosts: Vec::new(),
             prefix: "/".to_owned(),
             secret: None,
             relativeurls: false,

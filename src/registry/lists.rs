@@ -7,12 +7,17 @@ use super::{Manifests, tree::Tree};
 use crate::oci::RepositoryName;
 
 mod catalog;
+mod inventory;
 mod page;
 mod referrers;
 mod tags;
 
 pub(super) use self::catalog::Walk;
-pub use self::{page::Page, referrers::Referrers};
+pub use self::{
+    inventory::{Holdings, Inventory, TagContent},
+    page::Page,
+    referrers::Referrers,
+};
 
 /// Lists over all repositories and within one.
 #[derive(Debug)]

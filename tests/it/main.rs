@@ -28,8 +28,10 @@ mod cli {
     mod certs;
     mod config;
     mod first_start;
+    mod generated;
     mod htpasswd;
     mod invocation;
+    mod ls;
     mod purge_uploads;
     mod retain;
     mod rm;

@@ -221,6 +221,7 @@ const HTTP: Kind = Section(&[
     works("http2", Section(&[works("disabled", Bool)])),
     // Ours.
     works("redirectaddr", Text),
+    works("hosts", TextList),
     works("trustedproxies", TextList),
     works("idletimeout", Duration),
     works("maxconnections", Limit),

@@ -211,6 +211,7 @@ const OURS: &[&str] = &[
     "auth.htpasswd.throttle.addressfailures",
     "auth.htpasswd.throttle.userfailures",
     "http.redirectaddr",
+    "http.hosts",
     "http.trustedproxies",
     "http.idletimeout",
     "http.maxconnections",

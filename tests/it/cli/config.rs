@@ -166,3 +166,29 @@ fn storage_commands_accept_a_file_whose_other_keys_are_refused() {
         assert_eq!(err.contains("no Redis is needed"), arguments[0] == "config", "{err}");
     }
 }
+
+#[test]
+fn options_win_over_file_and_variables_and_are_named_as_origins() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "version: 0.1\nhttp: {addr: ':1'}\nstorage: {filesystem: {rootdirectory: /srv}}\n";
+    fs::write(folder.path().join("config.yml"), yaml).unwrap();
+    let variables = [("REGISTRY_HTTP_ADDR", ":2"), ("REGISTRY_HTTP_HOSTS", "[c]")];
+    let options = ["--addr", ":3", "--host", "a", "--host", "b.example", "--data", "images"];
+    let arguments = [&["config.yml"], &options[..]].concat();
+    let (code, out, err) = config(folder.path(), &arguments, &variables);
+    assert_eq!(code, 0, "{err}");
+    for (line, origin) in [
+        ("  addr: \":3\"", "--addr"),
+        ("  hosts: [a, b.example]", "--host"),
+        ("    rootdirectory: images", "--data"),
+    ] {
+        let found = out.lines().find(|found| found.starts_with(line));
+        let found = found.unwrap_or_else(|| panic!("{line} is missing: {out}"));
+        assert!(found.ends_with(&format!(" # {origin}")), "{found}");
+    }
+    // An error names the option.
+    fs::write(folder.path().join("config.yml"), "version: 0.1\nstorage: inmemory\n").unwrap();
+    let (code, _, err) = config(folder.path(), &["config.yml", "--data", "images"], &[]);
+    assert_eq!(code, 1);
+    assert!(err.contains("--data: storage.filesystem: there is `inmemory`"), "{err}");
+}

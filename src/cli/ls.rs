@@ -1,0 +1,364 @@
+//! `portcullis ls`: the repositories or the tags, with the bytes that they hold.
+
+use std::{
+    collections::HashSet,
+    ffi::OsString,
+    fmt::Write as _,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+
+use super::{
+    block_on,
+    failure::{Failure, tell},
+    print::{Output, count},
+    storage_configuration,
+};
+use crate::{
+    app::{self, Holdings, Inventory, TagContent},
+    oci::{Digest, RepositoryName},
+};
+
+const EXAMPLES: &str = "\
+Content that several tags share is counted once in the size of a repository, and
+in the size of each of the tags. UNTAGGED are the bytes that only manifests
+without a tag hold: `portcullis garbage-collect --delete-untagged` frees them.
+
+An argument that ends in .yml or .yaml, or begins with / or ., is a configuration
+file.
+
+Examples:
+  portcullis ls
+  portcullis ls team/app
+  portcullis ls team/app /etc/docker/registry/config.yml
+  portcullis ls --json | jq 'select(.untaggedBytes > 1000000000)'
+
+Exit codes: 0 done; 1 there is no such repository, or not done; 2 usage.";
+
+/// List the repositories, or the tags of one, with their sizes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Ls {
+    /// A repository, whose tags are listed in place of all repositories
+    repo: Option<OsString>,
+    /// The configuration file of the server; REGISTRY_… variables apply too
+    config: Option<OsString>,
+    /// Print a JSON object in each line, the last one a summary
+    #[arg(long)]
+    json: bool,
+}
+
+/// How many names are asked for at a time.
+const BATCH: usize = 1000;
+
+/// The arguments by their meaning.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Target {
+    repository: Option<String>,
+    config: Option<PathBuf>,
+}
+
+impl Target {
+    fn of(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Failure> {
+        let mut target = Self::default();
+        for argument in arguments {
+            if target.config.is_none() && (is_file(&argument) || target.repository.is_some()) {
+                target.config = Some(argument.into());
+            } else if target.repository.is_none() && !is_file(&argument) {
+                target.repository = Some(argument.to_string_lossy().into_owned());
+            } else {
+                return Err(Failure::usage(
+                    "expected one repository and one configuration file; see `portcullis ls --help`",
+                ));
+            }
+        }
+        Ok(target)
+    }
+}
+
+/// Whether an argument is a configuration file, not a repository.
+fn is_file(argument: &OsString) -> bool {
+    let path = Path::new(argument);
+    let is_yaml = path.extension().is_some_and(|end| end == "yml" || end == "yaml");
+    is_yaml
+        || argument.as_encoded_bytes().starts_with(b"/")
+        || argument.as_encoded_bytes().starts_with(b".")
+}
+
+impl Ls {
+    /// Runs the command, and prints the list on standard output.
+    ///
+    /// # Errors
+    ///
+    /// Code 1 when there is no such repository or storage fails, 2 for invalid arguments.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let Target { repository, config } = Target::of(self.repo.into_iter().chain(self.config))?;
+        let repository: Option<RepositoryName> =
+            repository.map(|name| name.parse()).transpose().map_err(|error| {
+                Failure::usage(format!("this is not the name of a repository: {error}"))
+            })?;
+        let config = storage_configuration(config.as_deref())?;
+        let listing = Listing { json: self.json, output: Output::default() };
+        block_on(async {
+            let registry = app::open_registry(&config)?;
+            match repository {
+                Some(name) => listing.tags(&registry, &name).await,
+                None => listing.repositories(&registry).await,
+            }
+        })
+    }
+}
+
+/// A list in the making.
+struct Listing {
+    json: bool,
+    output: Output,
+}
+
+impl Listing {
+    async fn repositories(self, registry: &app::Registry) -> Result<(), Failure> {
+        let mut totals = Totals::default();
+        let mut after: Option<RepositoryName> = None;
+        if !self.json {
+            let _ = self.row("REPOSITORY", ["TAGS", "SIZE", "UNTAGGED"]);
+        }
+        'all: loop {
+            let last = after.as_ref().map(RepositoryName::as_str);
+            let page = registry.lists().repositories(last, "", BATCH).await?;
+            for name in &page.items {
+                let held = registry.lists().inventory(name, &mut totals).await?;
+                // A repository that has gone meanwhile.
+                let Some(held) = held else { continue };
+                totals.repository(held);
+                if self.repository(name, held).is_break() {
+                    break 'all;
+                }
+            }
+            if !page.more {
+                break;
+            }
+            after = page.items.last().cloned();
+        }
+        self.end(&totals)
+    }
+
+    fn repository(&self, name: &RepositoryName, held: Holdings) -> ControlFlow<()> {
+        if self.json {
+            return self.output.line(format_args!("{}", as_json(name, held)));
+        }
+        let cells = [held.tags.to_string(), Size(held.bytes).text(), Size(held.untagged).text()];
+        self.row(name.as_str(), cells.each_ref().map(String::as_str))
+    }
+
+    /// Long names push the numbers to the right, so that a line can be printed as soon as it is known.
+    fn row(&self, name: &str, [tags, size, untagged]: [&str; 3]) -> ControlFlow<()> {
+        self.output.line(format_args!("{name:<44} {tags:>8} {size:>10} {untagged:>10}"))
+    }
+
+    fn end(self, totals: &Totals) -> Result<(), Failure> {
+        let Totals { repositories, tags, bytes, shared, untagged, .. } = *totals;
+        if self.json {
+            let summary = json!({
+                "repositories": repositories, "tags": tags, "bytes": bytes,
+                "sharedBytes": shared, "untaggedBytes": untagged,
+            });
+            let _ = self.output.line(format_args!("{summary}"));
+        }
+        self.output.end()?;
+        let mut text = format!(
+            "{}, {}: {}",
+            match repositories {
+                1 => "1 repository".to_owned(),
+                many => format!("{many} repositories"),
+            },
+            count(tags, "tag"),
+            Size(bytes).text()
+        );
+        if shared > 0 {
+            let _ = write!(text, "; several repositories share {}", Size(shared).text());
+        }
+        if untagged > 0 {
+            let _ = write!(text, "; only untagged manifests hold {}", Size(untagged).text());
+        }
+        tell(&text);
+        Ok(())
+    }
+
+    async fn tags(self, registry: &app::Registry, name: &RepositoryName) -> Result<(), Failure> {
+        let Self { json, output } = &self;
+        if !json {
+            let _ = output.line(format_args!("{:<44} {:>10} DIGEST", "TAG", "SIZE"));
+        }
+        let mut tags = Tags { name, json: *json, output, is_over: false };
+        let Some(held) = registry.lists().inventory(name, &mut tags).await? else {
+            output.end()?;
+            return Err(Failure::new(format!(
+                "there is no repository {name}: `portcullis ls` lists all of them"
+            )));
+        };
+        if *json {
+            let _ = output.line(format_args!("{}", as_json(name, held)));
+        }
+        self.output.end()?;
+        let mut text = format!("{}: {}", count(held.tags, "tag"), Size(held.bytes).text());
+        if held.shared > 0 {
+            let _ = write!(text, ", of which several tags share {}", Size(held.shared).text());
+        }
+        if held.untagged_manifests > 0 {
+            let _ = write!(
+                text,
+                "; {} more only in {}, which `portcullis garbage-collect --delete-untagged` deletes",
+                Size(held.untagged).text(),
+                count(held.untagged_manifests, "untagged manifest")
+            );
+        }
+        tell(&text);
+        Ok(())
+    }
+}
+
+fn as_json(name: &RepositoryName, held: Holdings) -> serde_json::Value {
+    let Holdings { tags, bytes, shared, untagged_manifests, untagged } = held;
+    json!({
+        "repository": name.as_str(), "tags": tags, "bytes": bytes, "sharedBytes": shared,
+        "untaggedManifests": untagged_manifests, "untaggedBytes": untagged,
+    })
+}
+
+/// Prints the tags of a repository.
+struct Tags<'a> {
+    name: &'a RepositoryName,
+    json: bool,
+    output: &'a Output,
+    is_over: bool,
+}
+
+impl Inventory for Tags<'_> {
+    fn tag(&mut self, TagContent { tag, digest, bytes }: TagContent) {
+        let printed = match self.json {
+            true => self.output.line(format_args!(
+                "{}",
+                json!({
+                    "repository": self.name.as_str(), "tag": tag.as_str(),
+                    "digest": digest.to_string(), "bytes": bytes,
+                })
+            )),
+            false => self.output.line(format_args!(
+                "{:<44} {:>10} {}:{:.12}",
+                tag.as_str(),
+                Size(bytes).text(),
+                digest.algorithm().as_str(),
+                digest.hex()
+            )),
+        };
+        self.is_over = printed.is_break();
+    }
+
+    fn object(&mut self, _: &Digest, _: u64) {}
+
+    fn is_over(&self) -> bool {
+        self.is_over
+    }
+}
+
+/// What all repositories hold. An object that several of them have is counted once: by the hash of its
+/// digest, of eight bytes, so that a hundred million objects fit into memory.
+#[derive(Debug, Default)]
+struct Totals {
+    repositories: u64,
+    tags: u64,
+    bytes: u64,
+    shared: u64,
+    untagged: u64,
+    seen: HashSet<u64>,
+    several: HashSet<u64>,
+}
+
+impl Totals {
+    fn repository(&mut self, held: Holdings) {
+        self.repositories += 1;
+        self.tags += held.tags;
+        self.untagged += held.untagged;
+    }
+}
+
+impl Inventory for Totals {
+    fn tag(&mut self, _: TagContent) {}
+
+    fn object(&mut self, digest: &Digest, bytes: u64) {
+        let beginning = digest.hex().get(..16).unwrap_or_default();
+        let id = u64::from_str_radix(beginning, 16).unwrap_or_default();
+        if self.seen.insert(id) {
+            self.bytes += bytes;
+        } else if self.several.insert(id) {
+            self.shared += bytes;
+        }
+    }
+}
+
+/// A number of bytes for people, in powers of 1000, as docker shows sizes.
+struct Size(u64);
+
+impl Size {
+    fn text(&self) -> String {
+        let Self(bytes) = *self;
+        let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
+        let mut unit = 1000_u64;
+        for (index, name) in units.iter().enumerate() {
+            let next = unit.saturating_mul(1000);
+            if bytes < unit {
+                break;
+            }
+            if bytes < next || index + 1 == units.len() {
+                let tenths = bytes / (unit / 10);
+                return match tenths {
+                    ..100 => format!("{}.{} {name}", tenths / 10, tenths % 10),
+                    _ => format!("{} {name}", tenths / 10),
+                };
+            }
+            unit = next;
+        }
+        format!("{bytes} B")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_in_powers_of_1000() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (9_990, "9.9 kB"),
+            (10_000, "10 kB"),
+            (999_999, "999 kB"),
+            (1_200_000_000, "1.2 GB"),
+            (u64::MAX, "18 EB"),
+        ] {
+            assert_eq!(Size(bytes).text(), text);
+        }
+    }
+
+    #[test]
+    fn arguments_are_a_repository_and_a_file() {
+        let read = |words: &[&str]| {
+            let target = Target::of(words.iter().map(OsString::from)).ok()?;
+            let config = target.config.map(|path| path.to_str().unwrap().to_owned());
+            Some((target.repository.unwrap_or_default(), config.unwrap_or_default()))
+        };
+        let expected =
+            |repository: &str, config: &str| Some((repository.to_owned(), config.to_owned()));
+        assert_eq!(read(&[]), expected("", ""));
+        assert_eq!(read(&["team/app"]), expected("team/app", ""));
+        assert_eq!(read(&["config.yml"]), expected("", "config.yml"));
+        assert_eq!(read(&["/etc/config"]), expected("", "/etc/config"));
+        assert_eq!(read(&["app", "config"]), expected("app", "config"));
+        assert_eq!(read(&["c.yml", "app"]), expected("app", "c.yml"));
+        assert_eq!(read(&["a.yml", "b.yml"]), None);
+    }
+}
