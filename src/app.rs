@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod background;
+mod data_folder;
 mod denied;
 mod error;
 mod events;
@@ -34,6 +35,7 @@ mod tls;
 mod users;
 mod version_1;
 
+pub use data_folder::DataFolder;
 pub use denied::{Denied, Need};
 pub use error::StartError;
 pub use inspect::{Findings, Scope, inspect};

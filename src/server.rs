@@ -35,6 +35,7 @@ pub mod certificates;
 mod connection;
 mod connection_limit;
 mod discard;
+mod distrust;
 mod handover;
 mod head_limit;
 mod idle;
@@ -126,7 +127,8 @@ impl Server {
         let connection_limit = ConnectionLimit::new(options, stopped.clone());
         let may_speak_http2 =
             if https.is_some() { !options.http2.disabled } else { options.h2c.enabled };
-        let acceptor = Acceptor { https, may_speak_http2, stopping: stopping.clone() };
+        let distrust = Arc::default();
+        let acceptor = Acceptor { https, may_speak_http2, stopping: stopping.clone(), distrust };
         let service = Arc::new(service);
         let pool = workers.pool();
         let mut handovers = Vec::new();

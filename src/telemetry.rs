@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod operations;
 pub mod process;
 pub mod requests;
+mod terminal;
 mod threshold;
 mod writer;
 
@@ -19,6 +20,7 @@ use tracing_subscriber::{Registry, layer::SubscriberExt as _};
 
 use self::{
     format::LineLayer,
+    terminal::Terminal,
     threshold::Threshold,
     writer::{Dropped, Lines, Writer},
 };
@@ -48,7 +50,7 @@ pub struct Options {
 pub fn init(options: &Options) -> Result<Log, InitError> {
     let threshold = Threshold::new(options.level);
     let lines = Lines::default();
-    let layer = LineLayer::new(options, lines.clone());
+    let layer = LineLayer::new(options, Terminal::of_standard_error(), lines.clone());
     let subscriber = Registry::default().with(threshold.clone()).with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| InitError::AlreadyStarted)?;
     let report = |Dropped { lines, .. }| {
@@ -138,7 +140,7 @@ impl<'de> Deserialize<'de> for Level {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Formatter {
-    /// `time="…" level=info msg="…" key=value`
+    /// `time="…" level=info msg="…" key=value`; shorter on a terminal.
     #[default]
     Text,
     /// One JSON object per line.

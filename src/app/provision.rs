@@ -128,6 +128,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn absolute(path: &Path) -> PathBuf {
+/// A path as messages name it.
+pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -10,7 +10,7 @@ use std::{
 use super::{
     FirstUser, StartError,
     permissions::{self, What},
-    provision::FirstStart,
+    provision::{FirstStart, absolute},
     reload::{Files, Kept, Reload},
 };
 use crate::{
@@ -42,6 +42,7 @@ impl Users {
         first_start: FirstStart,
     ) -> Result<(Self, Option<FirstUser>), StartError> {
         let gate::Options::Htpasswd(options) = options else {
+            tracing::info!("no users: every client may do everything (auth: none)");
             let gate = Arc::new(Gate::open(EverythingAllowed));
             return Ok((Self { gate, file: None }, None));
         };
@@ -52,6 +53,9 @@ impl Users {
             false => Some(first_start.create_user(&options.path)?),
         };
         let (file, users) = UserFile::open(options).map_err(failed)?;
+        let count = users.entries().len();
+        let path = absolute(&options.path);
+        tracing::info!(users = count, file = %path.display(), "users of the password file");
         report(&options.path, &users);
         let gate = Arc::new(Gate::htpasswd(options, &users, EverythingAllowed)?);
         Ok((Self { gate, file: Some(Mutex::new(file)) }, first_user))

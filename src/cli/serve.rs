@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{VERSION, failure::Failure, setting_options::SettingOptions, sources::configuration};
 use crate::{
-    app::{App, CERTIFICATES, Change, FirstPassword, FirstUser, Provisioned},
+    app::{App, CERTIFICATES, Change, DataFolder, FirstPassword, FirstUser, Provisioned},
     config::{Config, Override, Settings},
     server::{Address, Listener, TlsOptions, machine},
     telemetry::{self, Log},
@@ -144,6 +144,7 @@ async fn serve(config: &Config, settings: &mut Watched) -> Result<(), Failure> {
         true => FirstPassword::Shown,
         false => FirstPassword::Kept,
     };
+    let data = DataFolder::of(config);
     let (app, provisioned) = App::start_on(Listener::inherited()?, config, password)?;
     tracing::info!(
         addr = %app.addr(),
@@ -157,6 +158,9 @@ async fn serve(config: &Config, settings: &mut Watched) -> Result<(), Failure> {
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
     }
     notify(NotifyState::Ready);
+    if let Some(data) = data {
+        data.report(&app).await;
+    }
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -253,8 +257,8 @@ fn trust(names: &Names) -> String {
     let certs = match &names.elsewhere {
         Elsewhere::Unknown { container } => {
             text.push_str(
-                "HOST:PORT is a name of the machine that runs this container, and the port that it\n\
-                 publishes. This puts HOST into the certificate:\n\n",
+                "HOST:PORT is a name of the machine that runs this container, and its published\n\
+                 port. This puts HOST into the certificate:\n\n",
             );
             format!("docker exec {container} portcullis certs --host HOST")
         }

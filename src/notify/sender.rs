@@ -103,7 +103,7 @@ impl Sender {
                 endpoint,
                 %error,
                 failures = self.failures,
-                backoff = ?self.options.backoff,
+                backoff = format_args!("{:?}", self.options.backoff),
                 "the endpoint accepts no events; they stay queued, and delivery is retried"
             );
         }

@@ -1,7 +1,13 @@
 //! The acceptor makes an accepted socket ready for HTTP: `TCP_NODELAY`, keepalive, the first byte, the
 //! handshake of TLS.
 
-use std::{io, pin::Pin, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum_server::accept::Accept;
 use rustix::net::sockopt::{
@@ -19,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Https, PlainHttpRefusal,
     connection::Open,
+    distrust::{self, Distrust},
     handover::Accepted,
     listener::AcceptedSocket,
     tls,
@@ -52,6 +59,8 @@ pub(super) struct Acceptor {
     pub(super) may_speak_http2: bool,
     /// Cancelled when the server stops: requests in progress may finish, and no others begin.
     pub(super) stopping: CancellationToken,
+    /// The clients about which the log says that they do not trust the certificate.
+    pub(super) distrust: Arc<Distrust>,
 }
 
 impl<S: Send + 'static> Accept<Accepted, S> for Acceptor {
@@ -77,12 +86,7 @@ impl<S: Send + 'static> Accept<Accepted, S> for Acceptor {
                     Ok((stream, service))
                 }
                 Err(error) => {
-                    if tls::is_about_certificate(&error) {
-                        tracing::info!(%error, peer = ?addr, "a client was refused for its certificate");
-                    } else {
-                        // Scanners, health checks and clients that give up do this all day.
-                        tracing::debug!(%error, peer = ?addr, "no connection");
-                    }
+                    acceptor.report(&error, addr);
                     Err(error)
                 }
             }
@@ -91,6 +95,26 @@ impl<S: Send + 'static> Accept<Accepted, S> for Acceptor {
 }
 
 impl Acceptor {
+    /// Logs why a client has no connection; `addr` is `None` for a client on a Unix socket.
+    fn report(&self, error: &io::Error, addr: Option<SocketAddr>) {
+        let peer = addr.map_or_else(|| "unix".to_owned(), |addr| addr.to_string());
+        let address = addr.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |addr| addr.ip());
+        if tls::is_about_certificate(error) {
+            tracing::info!(%error, peer, "a client was refused for its certificate");
+        } else if let Some(alert) = distrust::alert(error)
+            && self.distrust.is_due(address, Instant::now())
+        {
+            let client = if addr.is_some() { address.to_string() } else { peer };
+            tracing::info!(
+                "{client} does not trust our certificate ({alert}): it needs the authority's \
+                 certificate (ca.crt), or uses a name that our certificate lacks"
+            );
+        } else {
+            // Scanners, health checks and clients that give up do this all day.
+            tracing::debug!(%error, peer, "no connection");
+        }
+    }
+
     /// Makes an accepted socket ready for HTTP, with a TLS handshake where there is `tls`, and tells the
     /// version of HTTP. A plain connection has HTTP/2 only where connections may carry it and the client
     /// sends the preface of HTTP/2 first.

@@ -43,14 +43,18 @@ pub fn addresses() -> Vec<IpAddr> {
     addresses
 }
 
-/// The id of the container in which this process runs; `None` outside of containers, and empty where
-/// the host name, which is the id unless its user has set another, is not valid text.
+/// The container in which this process runs, as commands name it: by its id, which is the host name unless
+/// the user has set another, else the word `CONTAINER`. `None` outside of containers.
 #[must_use]
 pub fn container() -> Option<String> {
     // docker and podman make these files.
     let is_container = ["/.dockerenv", "/run/.containerenv"].iter().any(|f| Path::new(f).exists());
-    is_container
-        .then(|| rustix::system::uname().nodename().to_str().map(str::to_owned).unwrap_or_default())
+    is_container.then(|| {
+        let host = rustix::system::uname();
+        let host = host.nodename().to_bytes();
+        let is_id = host.len() == 12 && host.iter().all(u8::is_ascii_hexdigit);
+        if is_id { String::from_utf8_lossy(host).into_owned() } else { "CONTAINER".to_owned() }
+    })
 }
 
 /// The address from which packets leave to the default route. `connect` on a socket of UDP sends nothing.

@@ -169,6 +169,19 @@ pub enum ClientAuth {
     RequireAndVerifyClientCert,
 }
 
+impl ClientAuth {
+    /// The value of `http.tls.clientauth`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RequestClientCert => "request-client-cert",
+            Self::RequireAnyClientCert => "require-any-client-cert",
+            Self::VerifyClientCertIfGiven => "verify-client-cert-if-given",
+            Self::RequireAndVerifyClientCert => "require-and-verify-client-cert",
+        }
+    }
+}
+
 /// A TLS protocol version, spelled `tls1.2` and `tls1.3` in the configuration.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 pub enum TlsVersion {

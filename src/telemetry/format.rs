@@ -21,6 +21,7 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use super::{
     Formatter, Options, clip,
+    terminal::Terminal,
     writer::{Lines, Rank},
 };
 
@@ -60,18 +61,33 @@ impl Room {
 #[derive(Debug)]
 pub(super) struct LineLayer {
     formatter: Formatter,
+    /// Where lines of text go to a terminal.
+    terminal: Option<Terminal>,
     caller: bool,
     fields: BTreeMap<String, Value>,
     lines: Lines,
 }
 
 impl LineLayer {
-    pub(super) fn new(options: &Options, lines: Lines) -> Self {
+    pub(super) fn new(options: &Options, terminal: Option<Terminal>, lines: Lines) -> Self {
         let Options { formatter, reportcaller: caller, .. } = *options;
-        Self { formatter, caller, fields: options.fields.clone(), lines }
+        Self { formatter, terminal, caller, fields: options.fields.clone(), lines }
+    }
+
+    /// The line on a terminal: without `log.fields`, which are for the reader of several logs.
+    fn on_terminal(&self, terminal: Terminal, event: &Event<'_>, time: jiff::Timestamp) -> String {
+        let mut line = terminal.line(*event.metadata().level(), time);
+        event.record(&mut Fields { to: &mut line, room: Room(MAX_FIELDS) });
+        if self.caller {
+            line.set_text("file", &Caller::of(event).file);
+        }
+        line.finish()
     }
 
     fn line(&self, event: &Event<'_>, time: jiff::Timestamp) -> String {
+        if let (Formatter::Text, Some(terminal)) = (self.formatter, self.terminal) {
+            return self.on_terminal(terminal, event, time);
+        }
         let level = match *event.metadata().level() {
             Level::ERROR => "error",
             Level::WARN => "warning",
@@ -216,7 +232,7 @@ impl<T: Form> Visit for Fields<'_, T> {
 }
 
 /// A form of lines.
-trait Form {
+pub(super) trait Form {
     fn set_text(&mut self, name: &str, text: &str);
     fn set(&mut self, name: &str, value: Value);
 }
@@ -239,7 +255,7 @@ impl Form for Text {
     }
 }
 
-fn is_plain(text: &str) -> bool {
+pub(super) fn is_plain(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'/' | b'@');
     !text.is_empty() && text.bytes().all(plain)
 }
@@ -281,7 +297,7 @@ mod tests {
     }
 
     fn kept(options: &Options, log: impl FnOnce()) -> Vec<String> {
-        let layer = LineLayer::new(options, Lines::default());
+        let layer = LineLayer::new(options, None, Lines::default());
         let kept = Arc::default();
         let subscriber = tracing_subscriber::registry().with(Kept(layer, Arc::clone(&kept)));
         tracing::subscriber::with_default(subscriber, log);

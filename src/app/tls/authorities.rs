@@ -44,7 +44,7 @@ impl ClientAuthorities {
         *old = new;
         match options {
             Some(ClientCertificates { demand, .. }) => {
-                tracing::info!(clientauth = ?demand, "client certificates are requested");
+                tracing::info!(clientauth = demand.name(), "client certificates are requested");
             }
             None => tracing::info!("client certificates are no longer requested"),
         }

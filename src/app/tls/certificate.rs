@@ -11,6 +11,7 @@ use super::{
     super::{
         certificates_folder,
         permissions::{self, What},
+        provision,
         reload::{Files, Kept, Reload},
     },
     expiry::{self, Renewal},
@@ -51,6 +52,7 @@ impl ServerCertificate {
         let renewal = renewal(source);
         let mut source = files(source);
         let resolver = Arc::new(Resolver::new(source.load()?));
+        describe(&source, &resolver);
         report(&source);
         let mut files = CertificateFiles { source, renewal, warned: None };
         files.warn_of_end(&resolver, Timestamp::now());
@@ -156,6 +158,21 @@ fn renewal(source: &CertificateSource) -> Renewal {
                 false => Renewal::KeyElsewhere,
             }
         }
+    }
+}
+
+/// Logs the names and the end of the certificate in force.
+fn describe(source: &certificates::Source, resolver: &Resolver) {
+    let current = resolver.current();
+    let leaf = current.cert.first().and_then(|leaf| certificates::describe(leaf).ok());
+    if let Some(leaf) = leaf {
+        let file = provision::absolute(source.certificate());
+        tracing::info!(
+            until = %leaf.not_after.strftime("%Y-%m-%d"),
+            names = leaf.names.join(" "),
+            file = %file.display(),
+            "certificate of the server"
+        );
     }
 }
 

@@ -100,6 +100,47 @@ fn first_password_is_shown_on_a_terminal_and_kept_in_no_file() {
     assert!(!folder.path().join("auth/admin.password").exists());
 }
 
+#[test]
+fn every_start_says_its_address_data_users_and_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    for message in [
+        format!("data folder is new\" folder={}", data.display()),
+        "msg=\"data folder\" repositories=0".to_owned(),
+    ] {
+        let Launched { mut child, log, .. } = Launched::new(portcullis(folder.path(), &[]));
+        until(&log, "data folder");
+        let _ = Command::new("kill").arg(child.id().to_string()).status();
+        assert!(child.wait().unwrap().success());
+        let log = log.whole();
+        for part in [
+            "msg=\"listening\" addr=\"127.0.0.1:",
+            "msg=\"users of the password file\" users=1",
+            "msg=\"certificate of the server\" until=",
+            "127.0.0.1 ::1",
+            &message,
+        ] {
+            assert!(log.contains(part), "{part}: {log}");
+        }
+        fs::create_dir_all(data.join("docker/registry/v2/repositories")).unwrap();
+    }
+}
+
+#[test]
+fn start_on_a_terminal_has_short_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_portcullis");
+    // The first message goes to a file, and the log to the terminal.
+    let command = format!(
+        "REGISTRY_HTTP_ADDR=127.0.0.1:0 NO_COLOR=1 {program} serve >first & \
+         while ! grep -q 'docker login' first; do sleep 0.05; done; kill $!; wait $!"
+    );
+    let Some(shown) = on_a_terminal(folder.path(), &command) else { return };
+    let line = shown.lines().find(|line| line.contains("listening")).unwrap_or(&shown);
+    assert_eq!(&line[8..14], " info ", "{line}");
+    assert!(!shown.contains("level=") && !shown.contains("Some("), "{shown}");
+}
+
 fn until(log: &Log, what: &str) {
     let begun = std::time::Instant::now();
     while !log.so_far().contains(what) {
