@@ -205,7 +205,7 @@ const DEPLOYING: &[Row] = &[
         typed: "systemctl daemon-reload
             systemctl restart docker",
         must: Print(&[]),
-        shown: &[Shown { by: "registry-listens registry", prints: "listening" }],
+        shown: &[Shown { by: "registry-listens registry", prints: "data folder is new" }],
     },
     Row {
         added: "docker tag ubuntu localhost:5000/nginx:test
@@ -602,7 +602,12 @@ auth:
         added: "",
         typed: r#"script -qc 'docker exec -it myregistry_registry_1 /bin/registry garbage-collect --dry-run /etc/registry/config.yml' dry
             script -qc 'docker exec -it myregistry_registry_1 /bin/registry garbage-collect /etc/registry/config.yml' log"#,
-        must: Print(&["eligible for deletion"]),
-        shown: &[],
+        must: Print(&["--grace"]),
+        shown: &[Shown {
+            by: "script -qc 'docker exec -it myregistry_registry_1 /bin/registry garbage-collect \
+                --grace 0s /etc/registry/config.yml' log
+                find myregistry/data -name data | wc -l",
+            prints: "0",
+        }],
     },
 ];

@@ -53,17 +53,21 @@ case "$*" in
 esac
 "#;
 
-/// Waits until a registry says that it listens, as a person does who looks at its log.
+/// Waits until a registry says once more that it listens, as a person does who looks at its log, and
+/// prints the log. Called once for each start of a container. The times of docker are no help: a
+/// container's first lines may be older than the start that docker notes.
 const LISTENS: &str = r#"#!/bin/sh
-since() { docker inspect -f '{{.State.StartedAt}}' "$1"; }
-while ! docker logs --since "$(since "$1")" "$1" 2>&1 | grep -q listening; do
+seen="$HOME/../seen.$(docker inspect -f '{{.Id}}' "$1")"
+before=$(cat "$seen" 2>/dev/null || echo 0)
+while now=$(docker logs "$1" 2>&1 | grep -c listening); [ "$now" -le "$before" ]; do
     if [ "$(docker inspect -f '{{.State.Running}}' "$1")" != true ]; then
         docker logs "$1"
         exit 1
     fi
     sleep 0.1
 done
-docker logs --since "$(since "$1")" "$1" 2>&1
+echo "$now" >"$seen"
+docker logs "$1" 2>&1
 "#;
 
 /// An image of nginx with the files that [`COPY_NGINX`] copies.
