@@ -1,10 +1,17 @@
 //! The access log, on standard output: a line for each finished request, in Apache's combined log
-//! format (`access/combined.rs`) or as a JSON object (`access/json.rs`).
+//! format (`access/combined.rs`), shorter on a terminal (`access/terminal.rs`), or as a JSON object
+//! (`access/json.rs`).
 //!
 //! No text of a client can begin a line or end a field, and none makes a line long: each field has a
 //! limit (`clip.rs`).
 
-use std::{fmt, io, net::IpAddr, sync::OnceLock, time::Duration};
+use std::{
+    fmt,
+    io::{self, IsTerminal as _},
+    net::IpAddr,
+    sync::OnceLock,
+    time::Duration,
+};
 
 use super::{
     AccessFormatter, AccessLogOptions,
@@ -14,14 +21,33 @@ use super::{
 
 mod combined;
 mod json;
+mod terminal;
 
 /// The access log of the process; empty until it is started, and where it is disabled.
 static LOG: OnceLock<AccessLog> = OnceLock::new();
 
 #[derive(Debug)]
 struct AccessLog {
-    formatter: AccessFormatter,
+    form: Form,
     lines: Lines,
+}
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Form {
+    Combined,
+    Json,
+    Terminal,
+}
+
+impl Form {
+    fn of(formatter: AccessFormatter, is_terminal: bool) -> Self {
+        match formatter {
+            AccessFormatter::Combined if is_terminal => Self::Terminal,
+            AccessFormatter::Combined => Self::Combined,
+            AccessFormatter::Json => Self::Json,
+        }
+    }
 }
 
 /// A finished request and its response.
@@ -79,15 +105,16 @@ pub(super) fn init(options: &AccessLogOptions) -> io::Result<Option<Writer>> {
         );
     };
     let writer = lines.write_to(io::stdout(), report)?;
-    let _ = LOG.set(AccessLog { formatter: options.formatter, lines });
+    let form = Form::of(options.formatter, io::stdout().is_terminal());
+    let _ = LOG.set(AccessLog { form, lines });
     Ok(Some(writer))
 }
 
 /// Writes the line of a request, unless the access log is disabled.
 pub fn log(exchange: &Exchange<'_>) {
-    let Some(AccessLog { formatter, lines }) = LOG.get() else { return };
+    let Some(AccessLog { form, lines }) = LOG.get() else { return };
     let rank = if exchange.is_authenticated { Rank::Usual } else { Rank::Unauthenticated };
-    lines.push(&line(*formatter, exchange, jiff::Timestamp::now()), rank);
+    lines.push(&line(*form, exchange, jiff::Timestamp::now()), rank);
 }
 
 /// The limits of the fields that every client can fill, in bytes.
@@ -113,10 +140,11 @@ const METHOD: usize = 24;
 const REPOSITORY: usize = 256;
 const DIGEST: usize = 160;
 
-fn line(formatter: AccessFormatter, exchange: &Exchange<'_>, time: jiff::Timestamp) -> String {
-    let form = match formatter {
-        AccessFormatter::Combined => combined::line,
-        AccessFormatter::Json => json::line,
+fn line(form: Form, exchange: &Exchange<'_>, time: jiff::Timestamp) -> String {
+    let form = match form {
+        Form::Combined => combined::line,
+        Form::Json => json::line,
+        Form::Terminal => terminal::line,
     };
     let limits = if exchange.is_authenticated { AUTHENTICATED } else { UNAUTHENTICATED };
     let line = form(exchange, &limits, time);

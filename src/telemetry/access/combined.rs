@@ -99,7 +99,7 @@ fn write_date(line: &mut String, time: jiff::Timestamp) {
 
 /// Adds a field with text of a client, up to `limit` bytes. `end` is the byte that would end the
 /// field: a quote, or a space if the field has no quotes of its own.
-fn field(line: &mut String, bytes: &[u8], end: u8, limit: usize) {
+pub(super) fn field(line: &mut String, bytes: &[u8], end: u8, limit: usize) {
     // A text within the limit is read once.
     let start = line.len();
     if bytes.len() <= limit {

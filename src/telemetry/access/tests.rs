@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::{
-    AccessFormatter::{Combined, Json},
+    Form::{Combined, Json, Terminal},
     *,
 };
 
@@ -40,6 +40,26 @@ fn line_begins_with_registry_2s_and_has_further_fields() {
     let later = "2027-01-02T03:04:05Z".parse().unwrap();
     let line = line(Combined, &nobody, later);
     assert!(line.starts_with("127.0.0.1 - - [02/Jan/2027:03:04:05 +0000] \""), "{line}");
+}
+
+#[test]
+fn line_on_a_terminal_is_short() {
+    // The time depends on the time zone of the machine.
+    let short = |exchange: &Exchange<'_>| line(Terminal, exchange, time())[8..].to_owned();
+    assert_eq!(
+        short(&EXCHANGE),
+        " 200 ann@127.0.0.1 GET /v2/app/manifests/latest 259 bytes 1002 ms\n"
+    );
+    let nobody =
+        Exchange { client: None, user: None, uri: "/v2/\n\x1b[31m", received: 1024, ..EXCHANGE };
+    assert_eq!(short(&nobody), " 200 unix GET /v2/\\x0a\\x1b[31m 1024 bytes 1002 ms\n");
+}
+
+#[test]
+fn terminal_shortens_the_combined_format_only() {
+    assert_eq!(Form::of(AccessFormatter::Combined, true), Terminal);
+    assert_eq!(Form::of(AccessFormatter::Combined, false), Combined);
+    assert_eq!(Form::of(AccessFormatter::Json, true), Json);
 }
 
 #[test]
