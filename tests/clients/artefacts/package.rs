@@ -2,7 +2,6 @@
 //! dpkg, useradd and the service's own line run as on a server.
 
 use std::fs;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -22,6 +21,12 @@ fn package_installs_user_unit_and_options_and_its_service_serves() {
     let owners = system.run(owner).succeeds();
     assert_eq!(owners, "portcullis:portcullis 700\nroot:portcullis 640");
 
+    // Systems without manuals leave these out when they install a package.
+    let files = system.run(["dpkg", "--contents", "/portcullis.deb"]).succeeds();
+    for file in ["man/man1/portcullis-serve.1", "bash-completion/completions/portcullis"] {
+        assert!(files.contains(&format!("./usr/share/{file}\n")), "{file} is not in\n{files}");
+    }
+
     let unit = system.read("usr/lib/systemd/system/portcullis.service");
     let line = |key: &str| -> String {
         let found = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -37,9 +42,10 @@ fn package_installs_user_unit_and_options_and_its_service_serves() {
     let mut serve =
         system.command(["setpriv", "--reuid", &line("User"), "--regid", &line("Group")]);
     serve.args(["--clear-groups", "--no-new-privs", "sh", "-euc", &service]);
-    let _daemon = Daemon::start(&mut serve, &system.directory.path().join("log"), || {
-        TcpStream::connect(&address).is_ok()
-    });
+    // Not by a connection: a registry of this machine may listen on all addresses.
+    let log = system.directory.path().join("log");
+    let listens = || fs::read_to_string(&log).is_ok_and(|log| log.contains("listening"));
+    let _daemon = Daemon::start(&mut serve, &log, listens);
 
     let state = "var/lib/portcullis";
     let password = system.read(&format!("{state}/auth/admin.password"));
