@@ -96,6 +96,29 @@ fn image_runs_as_any_user_who_owns_the_folders_and_on_new_volumes() {
     host.push("localhost:5000/team/app:1");
 }
 
+/// The static program asks the name server of a network for the host of a webhook.
+#[test]
+fn image_resolves_names_by_dns() {
+    let Some(host) = Host::new("image with DNS") else { return };
+    host.docker(["network", "create", "team"]).succeeds();
+    let plain = ["--network", "team", "--env", "REGISTRY_HTTP_TLS=off"];
+    let run = ["run", "--detach", "--name", "receiver"];
+    host.docker(run.iter().chain(&plain).copied().chain([IMAGE])).succeeds();
+    let endpoints =
+        "REGISTRY_NOTIFICATIONS_ENDPOINTS=[{name: a, url: \"http://receiver:5000/events\"}]";
+    host.run("registry", &["--network", "team", "--publish", "5000:5000", "--env", endpoints]);
+    host.log_in("registry");
+    host.push("localhost:5000/team/app:1");
+
+    let asked = Instant::now();
+    let log = || host.docker(["logs", "receiver"]).said();
+    while !log().contains("POST /events") {
+        let sender = || host.docker(["logs", "registry"]).said();
+        assert!(asked.elapsed() < Duration::from_secs(60), "no event came:\n{}", sender());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn image_of_the_dockerfile_has_the_files_and_settings_of_the_archive() {
     let Some(host) = Host::new("Dockerfile") else { return };
