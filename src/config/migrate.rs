@@ -122,7 +122,7 @@ pub fn migrate(
     let yaml = draft.render(file, &root);
     match load(file, &yaml) {
         Ok(()) => Ok(Migration { yaml, changes: draft.changes }),
-        // The places are those of a file that nobody has. Those of the old file are better.
+        // The error of the new text has places in it, which the user does not see: those of the old file help.
         Err(error) => Err(load(file, text).err().unwrap_or(error)),
     }
 }

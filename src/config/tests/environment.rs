@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{contract::parts, *};
 
 proptest! {
     #[test]
@@ -279,3 +279,71 @@ fn storage_of_docker_registry_1_that_is_no_directory_is_refused() {
         assert!(error.contains("set REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY to"), "{error}");
     }
 }
+
+/// The meaning of variables in registry:2, each beside the equivalent file.
+#[test]
+fn variables_follow_registry_2s_rules() {
+    for (variables, yaml) in [
+        // Values are YAML, for sections too.
+        (&[("REGISTRY_HTTP_TLS_MINIMUMTLS", "'tls1.3'")][..], "http: {tls: {minimumtls: tls1.3}}"),
+        (
+            &[("REGISTRY_HTTP_DEBUG_PROMETHEUS", "{enabled: true, path: /m}")],
+            "http: {debug: {prometheus: {enabled: true, path: /m}}}",
+        ),
+        (&[("REGISTRY_HTTP_HEADERS", r#"{"X-A":["b"]}"#)], "http: {headers: {X-A: [b]}}"),
+        (&[("REGISTRY_VALIDATION_MANIFESTS_URLS_ALLOW", "[a, b]")], ALLOWED),
+        // The name of a driver.
+        (&[("REGISTRY_STORAGE", "inmemory")], "storage: inmemory"),
+        (&[("REGISTRY_STORAGE", "filesystem")], "storage: {filesystem: {}}"),
+        // Variables apply in the order of their names.
+        (
+            &[("REGISTRY_AUTH_HTPASSWD_PATH", "/h"), ("REGISTRY_AUTH", "htpasswd")],
+            "auth: {htpasswd: {path: /h}}",
+        ),
+        // The name of a field in registry:2 where it differs from the key, and the key.
+        (&[("REGISTRY_LOGLEVEL", "debug")], "log: {level: debug}"),
+        (&[("REGISTRY_HEALTH_FILECHECKERS_0_FILE", "/f")], "health: {file: [{file: /f}]}"),
+        (&[("REGISTRY_HEALTH_FILE_0_FILE", "/f")], "health: {file: [{file: /f}]}"),
+        (
+            &[("REGISTRY_HEALTH_HTTPCHECKERS_0_URI", "http://a/")],
+            "health: {http: [{uri: 'http://a/'}]}",
+        ),
+        (&[("REGISTRY_HEALTH_TCPCHECKERS_0_ADDR", "a:1")], "health: {tcp: [{addr: 'a:1'}]}"),
+        // A new name is in lower case. registry:2 cannot set a name with `_`.
+        (&[("REGISTRY_LOG_FIELDS_SERVICE", "r")], "log: {fields: {service: r}}"),
+        (&[("REGISTRY_LOG_FIELDS_DATA_CENTRE", "n")], "log: {fields: {data_centre: n}}"),
+        (&[("REGISTRY_HTTP_HEADERS_X-A", "[b]")], "http: {headers: {x-a: [b]}}"),
+        // Items count from 0, and the next number adds an item.
+        (
+            &[
+                ("REGISTRY_POLICY_REPOSITORY_CLASSES_1", "plugin"),
+                ("REGISTRY_POLICY_REPOSITORY_CLASSES_0", "image"),
+            ],
+            "policy: {repository: {classes: [image, plugin]}}",
+        ),
+        // registry:2 panics at the first of these, and documents the second.
+        (&[("REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED", "true")], READ_ONLY),
+        (&[("REGISTRY_STORAGE_MAINTENANCE_READONLY", r#"{"enabled":true}"#)], READ_ONLY),
+        (&[("REGISTRY_STORAGE_MAINTENANCE", "{readonly: {enabled: true}}")], READ_ONLY),
+        (
+            &[("REGISTRY_STORAGE_MAINTENANCE_UPLOADPURGING_ENABLED", "false")],
+            "storage: {maintenance: {uploadpurging: {enabled: false}}}",
+        ),
+        (
+            &[("REGISTRY_STORAGE_MAINTENANCE_UPLOADPURGING", r#"{"enabled":false}"#)],
+            "storage: {maintenance: {uploadpurging: {enabled: false}}}",
+        ),
+        // Unknown variables and the version have no effect.
+        (&[("REGISTRY_PORT", "tcp://10.0.0.1:5000"), ("REGISTRY_VERSION", "9")], ""),
+    ] {
+        let by_variable = load_with("version: 0.1\n", variables).unwrap();
+        let by_file = load(yaml).unwrap_or_else(|error| panic!("{yaml}: {error}"));
+        assert_eq!(parts(&by_variable), parts(&by_file), "{variables:?}");
+        let unknown =
+            by_variable.warnings.iter().filter(|warning| warning.contains("names no key"));
+        assert_eq!(unknown.count(), usize::from(yaml.is_empty()), "{:?}", by_variable.warnings);
+    }
+}
+
+const ALLOWED: &str = "validation: {manifests: {urls: {allow: [a, b]}}}";
+const READ_ONLY: &str = "storage: {maintenance: {readonly: {enabled: true}}}";

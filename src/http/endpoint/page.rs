@@ -140,7 +140,11 @@ fn page_has_each_endpoint_with_its_methods_and_path_and_no_other() {
         }
         assert_eq!(found, listed, "the methods of {name} at {path}?{query}; change {PATH}");
     }
-    assert_eq!(endpoints().len(), COUNT, "{PATH} has an endpoint twice, or one that is none");
+    assert_eq!(
+        endpoints().len(),
+        COUNT,
+        "{PATH} has an endpoint twice, or a line that names no endpoint"
+    );
     let missing: Vec<_> = (0..COUNT).filter(|number| !seen[*number]).collect();
     assert!(
         missing.is_empty(),
