@@ -170,7 +170,10 @@ impl App {
 
     fn build(config: &Config, given: Given) -> Result<(Self, Provisioned), StartError> {
         let (parts, provisioned) = Parts::build(config, given)?;
-        let workers = Workers::start().map_err(StartError::Workers)?;
+        let workers = Workers::start().map_err(|error| {
+            provisioned.user.iter().for_each(provision::withdraw);
+            StartError::Workers(error)
+        })?;
         Ok((parts.start(config, workers), provisioned))
     }
 

@@ -135,13 +135,17 @@ impl fmt::Display for Denied {
                      `chmod a+x {shown}` does"
                 );
             }
-            Place::Parent if !in_container => {
-                return write!(
+            Place::Parent => {
+                write!(
                     f,
                     "it is missing, and {shown} belongs to {owner}: `install -d -o {uid} -g {gid} {}` \
                      makes it for this user",
                     path.display()
-                );
+                )?;
+                return match in_container {
+                    false => Ok(()),
+                    true => f.write_str("; or mount a folder of that owner there"),
+                };
             }
             Place::Itself if owner.uid == *uid => {
                 let bits = if *need == Need::Read { "r" } else { "rwx" };
@@ -150,7 +154,7 @@ impl fmt::Display for Denied {
                     "its mode {mode:04o} forbids it: `chmod u+{bits} {shown}` allows it"
                 );
             }
-            Place::Itself | Place::Parent => {}
+            Place::Itself => {}
         }
         let recursive = if *need == Need::Write { "-R " } else { "" };
         let whole = tree.as_ref().unwrap_or(denier).display();
@@ -288,6 +292,11 @@ mod tests {
                 (Write, 0, Parent, host),
                 "it is missing, and /srv/images/docker belongs to root (uid 0): `install -d -o 990 -g \
                  990 /srv/images/docker` makes it for this user",
+            ),
+            (
+                (Write, 0, Parent, container),
+                "it is missing, and /srv/images/docker belongs to root (uid 0): `install -d -o 990 -g \
+                 990 /srv/images/docker` makes it for this user; or mount a folder of that owner there",
             ),
             (
                 (Read, 0, Above, container),

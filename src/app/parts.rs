@@ -24,7 +24,7 @@ use crate::{
     jobs::Jobs,
     notify::Notifier,
     registry::{Events, Registry},
-    server::{self, Https, Listener, Server, Workers},
+    server::{self, Https, Listener, Server, Workers, authority::Outcome},
     storage::Storage,
 };
 
@@ -58,18 +58,33 @@ impl Parts {
     ///
     /// # Errors
     ///
-    /// When a part cannot be built. No task is left running then.
+    /// When a part cannot be built. No task is left running then, and a user whose password is not
+    /// shown is removed again.
     pub(super) fn build(config: &Config, given: Given) -> Result<(Self, Provisioned), StartError> {
-        let Given { storage, listener, password } = given;
+        let first_start =
+            FirstStart { is_named: provision::is_named(config), password: given.password };
+        let (users, user) = Users::open(&config.auth, first_start)?;
+        match Self::build_with(users, config, given) {
+            Ok((parts, certificates)) => Ok((parts, Provisioned { user, certificates })),
+            Err(error) => {
+                user.iter().for_each(provision::withdraw);
+                Err(error)
+            }
+        }
+    }
+
+    fn build_with(
+        users: Users,
+        config: &Config,
+        given: Given,
+    ) -> Result<(Self, Option<Outcome>), StartError> {
+        let Given { storage, listener, .. } = given;
         let notifier = notifications::notifier(config);
         let events = Events::to(Arc::new(ToEndpoints(notifier.clone())));
         let registry = storage::registry(Arc::clone(&storage), config, events);
 
-        let first_start = FirstStart { is_named: provision::is_named(config), password };
-        let (users, user) = Users::open(&config.auth, first_start)?;
         let hosts = provision::hosts(config, listener.as_ref());
         let certificates = tls::provision(&config.http.server, &hosts)?;
-        let provisioned = Provisioned { user, certificates };
         let secured = tls::secure(&config.http.server)?;
 
         let health = Arc::<Health>::default();
@@ -102,7 +117,7 @@ impl Parts {
                 redirect,
                 listeners,
             },
-            provisioned,
+            certificates,
         ))
     }
 

@@ -121,6 +121,23 @@ impl FirstStart {
     }
 }
 
+/// Removes a first user whose password was to be shown, and is not, since the start has failed: the
+/// next start creates another one.
+pub(super) fn withdraw(user: &FirstUser) {
+    if user.kept.is_some() {
+        return;
+    }
+    let file = &user.file;
+    if let Err(error) = fs::remove_file(file) {
+        let file = file.display();
+        tracing::warn!(
+            %error,
+            "{file} has the user {FIRST_USER}, whose password was not shown, since the start failed: \
+             remove it, and the next start creates another"
+        );
+    }
+}
+
 fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

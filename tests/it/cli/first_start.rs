@@ -100,6 +100,27 @@ fn first_password_is_shown_on_a_terminal_and_kept_in_no_file() {
     assert!(!folder.path().join("auth/admin.password").exists());
 }
 
+/// The password of such a user would be lost.
+#[test]
+fn failed_start_leaves_no_user_whose_password_was_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_portcullis");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap();
+    for variables in [
+        format!("REGISTRY_HTTP_ADDR={at}"),
+        "REGISTRY_HTTP_ADDR=127.0.0.1:0 REGISTRY_HTTP_TLS_CERTIFICATE=no.crt \
+         REGISTRY_HTTP_TLS_KEY=no.key"
+            .to_owned(),
+        "REGISTRY_HTTP_ADDR=127.0.0.1:0 REGISTRY_HTTP_HEADERS='{a b: [c]}'".to_owned(),
+    ] {
+        let command = format!("{variables} {program} serve; test $? = 1 && echo failed");
+        let Some(shown) = on_a_terminal(folder.path(), &command) else { return };
+        assert!(shown.ends_with("failed\n") && !shown.contains("password  "), "{shown}");
+        assert!(!folder.path().join("auth/htpasswd").exists(), "{shown}");
+    }
+}
+
 #[test]
 fn every_start_says_its_address_data_users_and_certificate() {
     let folder = tempfile::tempdir().unwrap();
@@ -258,9 +279,11 @@ fn storage_that_cannot_be_written_to_is_served_read_only() {
 #[test]
 fn probe_of_the_storage_leaves_nothing_behind_beside_another_server() {
     let folder = tempfile::tempdir().unwrap();
-    let Launched { mut child, .. } = Launched::new(portcullis(folder.path(), &[]));
+    // Otherwise the server begins the records of pulls at any moment.
+    let still = [("REGISTRY_STORAGE_MAINTENANCE_GARBAGECOLLECTION_DELETEUNTAGGEDAFTER", "0s")];
+    let Launched { mut child, .. } = Launched::new(portcullis(folder.path(), &still));
     let before = crate::support::server::files(&folder.path().join("data"));
-    log_of(folder.path(), &[]);
+    log_of(folder.path(), &still);
     assert_eq!(crate::support::server::files(&folder.path().join("data")), before);
     child.kill().unwrap();
     child.wait().unwrap();
