@@ -161,7 +161,7 @@ fn untagged(kept: &KeptUntagged, mode: Untagged) -> Option<String> {
             Span(period),
         ),
         (Untagged::GoAfter(_), Some(until)) => format!(
-            "{held}; none goes before {}, since pulls were not recorded all the time until now; \
+            "{held}; none goes before {}, since pulls have not been recorded for that long; \
              --delete-untagged takes them at once",
             time(*until),
         ),

@@ -52,7 +52,10 @@ fn in_text(host: &str) -> Body {
 
 /// docker shows the message only.
 fn in_json(host: &str) -> Body {
-    let message = format!("{SENTENCE}; docker does so without a login: type `docker login {host}`");
+    let message = format!(
+        "{SENTENCE}; docker does so without a login: type `docker login {host}`; \
+         other clients: use https://{host}"
+    );
     let entry = json!({ "code": ErrorCode::Unsupported.as_str(), "message": message });
     Body { kind: "application/json", text: format!("{}\n", json!({ "errors": [entry] })) }
 }

@@ -295,13 +295,9 @@ async fn changed_certificate_is_put_in_force_and_a_broken_one_is_not() {
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
     };
     let first = served().await;
-    authority::renew(
-        folder.path(),
-        &authority::Hosts::default(),
-        30,
-        authority::Renew::Certificate,
-    )
-    .unwrap();
+    let hosts = authority::Hosts::default();
+    let renew = || authority::renew(folder.path(), &hosts, 30, authority::Renew::Certificate);
+    renew().unwrap();
     server.app().reload().await;
     let second = served().await;
     assert_ne!(first, second);
@@ -311,13 +307,7 @@ async fn changed_certificate_is_put_in_force_and_a_broken_one_is_not() {
     assert_eq!(served().await, second);
 
     // And without SIGHUP.
-    authority::renew(
-        folder.path(),
-        &authority::Hosts::default(),
-        30,
-        authority::Renew::Certificate,
-    )
-    .unwrap();
+    renew().unwrap();
     let noticed = async {
         while served().await == second {
             tokio::time::sleep(Duration::from_millis(100)).await;
