@@ -136,16 +136,14 @@ impl fmt::Display for Denied {
                 );
             }
             Place::Parent => {
-                write!(
+                let mount =
+                    if *in_container { "; or mount a folder of that owner there" } else { "" };
+                return write!(
                     f,
                     "it is missing, and {shown} belongs to {owner}: `install -d -o {uid} -g {gid} {}` \
-                     makes it for this user",
+                     makes it for this user{mount}",
                     path.display()
-                )?;
-                return match in_container {
-                    false => Ok(()),
-                    true => f.write_str("; or mount a folder of that owner there"),
-                };
+                );
             }
             Place::Itself if owner.uid == *uid => {
                 let bits = if *need == Need::Read { "r" } else { "rwx" };
