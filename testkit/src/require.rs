@@ -16,7 +16,14 @@ pub enum Need {
     Root,
     /// The right to make network and mount namespaces, which root in a container often lacks.
     Namespaces,
+    /// The right to mount an overlay, whose lower layer is a folder of this system.
+    Overlays,
 }
+
+/// Mounts an overlay in a mount namespace of its own.
+const OVERLAY: &str = "mount -t tmpfs none /mnt && mkdir /mnt/changes /mnt/work /mnt/root && \
+     mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/changes,workdir=/mnt/work /mnt/root && \
+     mount -t overlay overlay -o lowerdir=/var,upperdir=/mnt/changes,workdir=/mnt/work /var";
 
 /// Whether the machine meets all `needs`; otherwise the skip has been reported.
 ///
@@ -40,11 +47,8 @@ impl Need {
                 })
             }
             Self::Root => id_of_user() == "0",
-            Self::Namespaces => Command::new("unshare")
-                .args(["--net", "--mount", "true"])
-                .stderr(Stdio::null())
-                .status()
-                .is_ok_and(|status| status.success()),
+            Self::Namespaces => unshares(&["--net", "--mount", "true"]),
+            Self::Overlays => unshares(&["--mount", "sh", "-c", OVERLAY]),
         }
     }
 
@@ -53,8 +57,16 @@ impl Need {
             Self::Program(name) | Self::Toolchain(name) => format!("{name} is not installed"),
             Self::Root => "needs root".to_owned(),
             Self::Namespaces => "namespaces cannot be made here".to_owned(),
+            Self::Overlays => "overlays cannot be mounted here".to_owned(),
         }
     }
+}
+
+/// Whether unshare succeeds with these arguments.
+fn unshares(arguments: &[&str]) -> bool {
+    let mut unshare = Command::new("unshare");
+    let status = unshare.args(arguments).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 fn id_of_user() -> String {

@@ -96,7 +96,7 @@ impl System {
     fn new() -> Option<Self> {
         const SUITE: &str = "Debian package";
         let dist = dist(SUITE)?;
-        let needs = [Need::Toolchain("dpkg"), Need::Program("curl"), Need::Root, Need::Namespaces];
+        let needs = [Need::Toolchain("dpkg"), Need::Program("curl"), Need::Root, Need::Overlays];
         if !require::met(SUITE, &needs) {
             return None;
         }

@@ -102,7 +102,12 @@ impl Machine {
     /// report, where this machine cannot run it.
     pub(super) fn new() -> Option<Self> {
         let dist = dist("tutorials")?;
-        let more = ["curl", "docker-compose", "nginx"].map(Need::Program);
+        let more = [
+            Need::Program("curl"),
+            Need::Program("docker-compose"),
+            Need::Program("nginx"),
+            Need::Overlays,
+        ];
         if !require::met("tutorials", &NEEDS) || !require::met("tutorials", &more) {
             return None;
         }
