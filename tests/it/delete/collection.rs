@@ -353,7 +353,7 @@ async fn summary_says_what_grace_and_untagged_manifests_keep_and_what_takes_them
                  5 bytes; the last of them until ";
     assert!(young.contains(grace) && young.contains(" UTC, or `--grace 0s` takes them"), "{young}");
     assert!(young.contains("\nportcullis: untagged manifests: 1, which hold "), "{young}");
-    assert!(young.contains("pulls were not recorded all the time"), "{young}");
+    assert!(young.contains("pulls have not been recorded for that long"), "{young}");
 
     let file = server.folder().join("config.yml");
     let storage = format!("storage: {{filesystem: {{rootdirectory: {}}}}}", root.display());
