@@ -322,7 +322,7 @@ const HOW: &str = "\
       and change COUNT.\n\
     - The key is ours: add it to OURS, and mark it \"Ours\" in portcullis.example.yml.\n\
     - The key requires others: name their variables in `companions`.\n\
-    If it is none of these, the schema (src/config/schema/table.rs) is wrong, not the test.";
+    If no line above fits, correct the schema (src/config/schema/table.rs) and leave the test as it is.";
 
 fn check(Case { path, value, outcome }: &Case) {
     let result = load_key(path, value);
