@@ -88,17 +88,14 @@ check: ## The inner loop: format, then types and lints of every target; CONTRIBU
 .PHONY: fmt
 fmt: ## Format the code
 	$(CARGO) fmt --all
-	$(CARGO) fmt --manifest-path fuzz/Cargo.toml
 
 .PHONY: format
 format: ## Check the format
 	$(CARGO) fmt --all --check
-	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 
 .PHONY: lint
 lint: ## Check the lints
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked --all-targets --manifest-path fuzz/Cargo.toml -- -D warnings
 
 .PHONY: doc
 doc: ## Build the documentation, private items too, without a warning
@@ -114,13 +111,9 @@ providers: ## Check that no second crypto provider or TLS stack is linked
 	    fi; \
 	done
 
-DENY = $(CARGO) deny --locked --config '$(CURDIR)/deny.toml'
-DENIED = check --hide-inclusion-graph bans licenses sources
-
 .PHONY: deny
 deny: install-deny ## Check licenses, sources and bans of all dependencies
-	$(DENY) $(DENIED)
-	$(DENY) --manifest-path fuzz/Cargo.toml $(DENIED)
+	$(CARGO) deny --locked --workspace check --hide-inclusion-graph bans licenses sources
 
 # The last step of `make test`, since it may have to compile the tool: without optimisation that takes 80
 # seconds of processor time instead of 205, and the tool is fast enough. It does not use our target
@@ -132,12 +125,12 @@ install-deny:
 
 .PHONY: unit
 unit: forget-skips ## Run the tests of the modules
-	$(CARGO) test --locked --lib --bins
+	$(CARGO) test --locked --lib
 	@$(SHOW_SKIPS)
 
 .PHONY: integration
 integration: forget-skips ## Run the tests through the public surface, and those of documentation
-	$(CARGO) test --locked --test it --bench pure
+	$(CARGO) test --locked --bins --test it --bench pure
 	$(CARGO) test --locked --doc
 	@$(SHOW_SKIPS)
 
@@ -162,11 +155,11 @@ soak: ## Push and pull at full rate for 10 minutes while certificates and users 
 soak-quick: ## The same for 1 minute
 	$(SOAK) --seconds 60
 
-# The fuzz targets are a workspace of their own, with the same profile and the same development
-# dependencies, so that cargo compiles the dependencies once for both.
+# Together with our own package, whose development dependencies then have a say in the features of the
+# dependencies: otherwise cargo compiles these once more.
 .PHONY: fuzz-build
 fuzz-build: ## Build the fuzz targets and run them on the stored inputs
-	$(CARGO) test --locked --manifest-path fuzz/Cargo.toml
+	$(CARGO) test --locked --package portcullis --package portcullis-fuzz --test regressions
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZ_SECONDS seconds (60)
