@@ -17,7 +17,8 @@ use futures_util::FutureExt as _;
 use hyper::service::Service as _;
 use portcullis::{
     gate::{
-        EverythingAllowed, Gate, HtpasswdOptions, Recalled, Session,
+        Access, Caller, Gate, HtpasswdOptions, Identity, Policy, Recalled, Right, Session,
+        access::{Groups, Rule},
         htpasswd::{Formats, Htpasswd},
     },
     http::{Api, ApiParts, Connection, Limits, Options, Peer, basic, endpoint::Endpoint},
@@ -91,13 +92,13 @@ fn remembered_password(criterion: &mut Criterion) {
     // bcrypt's least cost: it runs once, before the measurement.
     let hash = bcrypt::hash("correct horse battery", 4).expect("a password can be hashed");
     let users = Htpasswd::parse(format!("ann:{hash}\n").as_bytes(), Formats::BcryptOnly);
-    let gate = Gate::htpasswd(&HtpasswdOptions::default(), &users, EverythingAllowed)
+    let gate = Gate::htpasswd(&HtpasswdOptions::default(), &users, Policy::everything())
         .expect("there is randomness");
     let value = format!("Basic {}", BASE64_STANDARD.encode("ann:correct horse battery"));
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     let session = Session::default();
-    let address = [127, 0, 0, 1].into();
+    let address = Some([127, 0, 0, 1].into());
     let credentials = || basic::credentials(black_box(value.as_bytes()));
     let first = credentials().expect("the value is well-formed");
     let first = runtime.block_on(gate.authenticate(&first, address, &session));
@@ -111,12 +112,40 @@ fn remembered_password(criterion: &mut Criterion) {
     assert_eq!(gate.verifications(), 1, "bcrypt ran while the clock did");
 }
 
+/// A decision that only the last of many rules allows: by the caller, and by the repository.
+fn access(criterion: &mut Criterion) {
+    let caller = Caller::new(Identity::User("ann".into()), Some([127, 0, 0, 1].into()));
+    let mut group = criterion.benchmark_group("access");
+    for rules in [100, 1000] {
+        let last = rules - 1;
+        let name: RepositoryName = format!("team-{last}/app").parse().expect("a name");
+        for (kind, who) in [("groups", "group:team-"), ("repositories", "users")] {
+            let rule = |number: usize| -> Rule {
+                let who = if kind == "groups" { format!("{who}{number}") } else { who.to_owned() };
+                let repositories = format!("team-{number}/**");
+                let rule = json!({ "who": [who], "repositories": [repositories], "may": ["push"] });
+                serde_json::from_value(rule).expect("a rule")
+            };
+            let groups = Groups::parse(format!("team-{last}: ann").as_bytes()).expect("groups");
+            let rules: Vec<_> = (0..rules).map(rule).collect();
+            let policy = Policy::rules(Access::new(rules, groups));
+            group.bench_function(format!("{} rules, by {kind}", last + 1), |bencher| {
+                bencher.iter(|| {
+                    let decision = policy.decide(black_box(&caller), &Right::Push(&name));
+                    assert!(decision.is_allowed(), "the last rule allows it");
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 /// A request for the base of the API, by a user whose password is remembered: all layers, and a
 /// handler that does nothing.
 fn middleware(criterion: &mut Criterion) {
     let hash = bcrypt::hash("correct horse battery", 4).expect("a password can be hashed");
     let users = Htpasswd::parse(format!("ann:{hash}\n").as_bytes(), Formats::BcryptOnly);
-    let gate = Gate::htpasswd(&HtpasswdOptions::default(), &users, EverythingAllowed);
+    let gate = Gate::htpasswd(&HtpasswdOptions::default(), &users, Policy::everything());
     let options = registry::Options::default();
     let parts = ApiParts {
         registry: Registry::new(Arc::new(Memory::default()), Arc::new(SystemClock), options),
@@ -173,6 +202,7 @@ criterion_group!(
     digest_stream,
     manifest_parse,
     remembered_password,
+    access,
     middleware,
     names
 );

@@ -5,6 +5,7 @@
 
 mod digest;
 mod error_code;
+mod glob;
 mod manifest;
 mod media_type;
 mod name;
@@ -13,8 +14,9 @@ mod reference;
 
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest, InvalidHasherState};
 pub use error_code::ErrorCode;
+pub use glob::{Glob, InvalidGlob};
 pub use manifest::{Descriptor, InvalidManifest, Manifest, ManifestKind, Platform, References};
 pub use media_type::{MediaType, Schema1};
-pub use name::{InvalidName, RepositoryName};
+pub use name::{InvalidName, RepositoryName, is_component};
 pub use named::{InvalidNamed, Named};
 pub use reference::{InvalidTag, Reference, Tag};

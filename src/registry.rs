@@ -50,8 +50,8 @@ pub use self::{
     },
     pulls::Access,
     retention::{
-        Decision, Expired, Glob, InvalidGlob, KeepsNothing, Retained, Retention, RetentionOptions,
-        RetentionRule, TagSelector,
+        Decision, Expired, KeepsNothing, Retained, Retention, RetentionOptions, RetentionRule,
+        TagSelector,
     },
     runs::Runs,
     uploads::{

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    gate::{self, EverythingAllowed, Gate, HtpasswdOptions, UserFile, htpasswd::Htpasswd},
+    gate::{self, Gate, HtpasswdOptions, Policy, UserFile, htpasswd::Htpasswd},
 };
 
 /// A changed password file is in force within a second: twice this, and the time to read it.
@@ -43,7 +43,7 @@ impl Users {
     ) -> Result<(Self, Option<FirstUser>), StartError> {
         let gate::Options::Htpasswd(options) = options else {
             tracing::info!("no users: every client may do everything (auth: none)");
-            let gate = Arc::new(Gate::open(EverythingAllowed));
+            let gate = Arc::new(Gate::open(Policy::everything()));
             return Ok((Self { gate, file: None }, None));
         };
         let failed = |source| StartError::users(&options.path, source);
@@ -57,7 +57,7 @@ impl Users {
         let path = absolute(&options.path);
         tracing::info!(users = count, file = %path.display(), "users of the password file");
         report(&options.path, &users);
-        let gate = Arc::new(Gate::htpasswd(options, &users, EverythingAllowed)?);
+        let gate = Arc::new(Gate::htpasswd(options, &users, Policy::everything())?);
         Ok((Self { gate, file: Some(Mutex::new(file)) }, first_user))
     }
 

@@ -7,7 +7,7 @@ use super::Refusal;
 /// The gate's decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Admitted without a name: the gate is open.
+    /// Admitted without a name: the gate is open, or a rule is for `anyone`.
     Anonymous,
     /// Admitted by a run of bcrypt.
     Bcrypt,

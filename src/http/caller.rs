@@ -6,7 +6,7 @@ use axum::http::header;
 
 use super::{base_url::BaseUrls, call::Head, middleware::Authorised};
 use crate::{
-    gate::{Identity, Permit},
+    gate::Permit,
     registry::{Action, Caller, Events, Request},
 };
 
@@ -60,10 +60,7 @@ impl Callers {
     }
 }
 
-/// The authenticated user; `None` with `auth: none`.
+/// The name that the caller has proved, without its kind; `None` for an anonymous caller.
 pub(super) fn actor(permit: &Permit) -> Option<Arc<str>> {
-    match permit.identity() {
-        Identity::Anonymous => None,
-        Identity::User(name) => Some(Arc::clone(name)),
-    }
+    permit.caller().identity.name().cloned()
 }

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::{
         gate::{
-            EverythingAllowed, Gate, HtpasswdOptions,
+            Gate, HtpasswdOptions, Policy,
             htpasswd::{BcryptHash, Formats, Htpasswd},
         },
         health::{Check, Health},
@@ -124,7 +124,7 @@ mod tests {
                 Arc::new(SystemClock),
                 registry::Options::default(),
             ),
-            gate: Arc::new(Gate::htpasswd(&options, &users, EverythingAllowed).unwrap()),
+            gate: Arc::new(Gate::htpasswd(&options, &users, Policy::everything()).unwrap()),
             health: Arc::clone(health),
         };
         let limits = Limits { readonly: ReadOnlyOptions { enabled: true }, ..Limits::default() };

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 /// The longest accepted name. Docker limits `host/name` to 255 characters; as in registry:2, a name
 /// without a host may have as many.
-const MAX_LEN: usize = 255;
+pub(super) const MAX_LEN: usize = 255;
 
 /// A repository name: components of `[a-z0-9]+` joined by `.`, `_`, `__` or dashes, separated
 /// by `/`. No component begins with `_` or `.`, so a name cannot collide with the folders beside it in
@@ -46,8 +46,9 @@ impl FromStr for RepositoryName {
     }
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
-fn is_component(text: &str) -> bool {
+/// Whether a text can be a component of a name: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
+#[must_use]
+pub fn is_component(text: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let mut rest = text.as_bytes();
     loop {

@@ -39,7 +39,7 @@ mod tag_selector;
 pub use self::{
     expired::Expired,
     rules::{KeepsNothing, RetentionOptions, RetentionRule},
-    tag_selector::{Glob, InvalidGlob, TagSelector},
+    tag_selector::TagSelector,
 };
 
 /// The result of a run.

@@ -251,7 +251,7 @@ pub(in crate::http) fn exchange(head: &Head, status: u16, duration: Duration) ->
     Exchange {
         client: head.client().or_else(|| head.connection.peer.ip()),
         is_authenticated: head.identity().is_some(),
-        user: head.identity().and_then(Identity::name),
+        user: head.identity().and_then(Identity::name).map(|name| &**name),
         method: head.method.as_str(),
         uri: head.uri.path_and_query().map_or("*", |path| path.as_str()),
         protocol: protocol(head.version),

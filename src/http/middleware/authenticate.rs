@@ -2,7 +2,6 @@
 //! that it cannot authenticate: with 401, or with 429 where too many passwords were wrong or wait.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -14,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service, layer::layer_fn};
 
 use crate::{
-    gate::{Gate, Identity, Recalled, Refusal},
+    gate::{Caller, Gate, Recalled, Refusal},
     http::{Call, Error, basic},
 };
 
@@ -22,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Authenticated {
     pub(super) call: Call,
-    pub(super) identity: Identity,
+    pub(super) caller: Caller,
     _seal: (),
 }
 
@@ -53,11 +52,10 @@ where
     fn call(&mut self, call: Call) -> Self::Future {
         let authorization = call.head.unique(&header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let credentials = authorization.and_then(basic::credentials);
-        // Clients on a Unix socket whose address no proxy forwards count as one.
-        let address = call.head.client().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let address = call.head.client();
         match self.gate.recall(credentials, address, &call.head.connection.session) {
-            Recalled::Known(identity) => {
-                ResponseFuture::Known { inner: self.inner.call(authenticated(call, identity)) }
+            Recalled::Known(caller) => {
+                ResponseFuture::Known { inner: self.inner.call(authenticated(call, caller)) }
             }
             Recalled::Refused(refusal) => {
                 ResponseFuture::Refused { error: Some(refused(refusal, &self.gate)) }
@@ -80,10 +78,10 @@ where
 }
 
 /// Records on the connection and in the head that the caller is authenticated.
-fn authenticated(call: Call, identity: Identity) -> Authenticated {
+fn authenticated(call: Call, caller: Caller) -> Authenticated {
     call.head.connection.authenticated();
-    call.head.set_identity(identity.clone());
-    Authenticated { call, identity, _seal: () }
+    call.head.set_identity(caller.identity.clone());
+    Authenticated { call, caller, _seal: () }
 }
 
 /// The error of a refusal, with the challenge of the gate's realm (RFC 7617 §2).
@@ -97,7 +95,7 @@ pin_project! {
     #[project = Stage]
     pub(super) enum ResponseFuture<S: Service<Authenticated>> {
         Known { #[pin] inner: S::Future },
-        Verifying { verified: BoxFuture<'static, Result<Identity, Error>>, next: Option<(S, Call)> },
+        Verifying { verified: BoxFuture<'static, Result<Caller, Error>>, next: Option<(S, Call)> },
         Refused { error: Option<Error> },
     }
 }
@@ -119,8 +117,8 @@ where
                 Stage::Verifying { verified, next } => {
                     let verified = ready!(verified.as_mut().poll(cx));
                     match (verified, next.take()) {
-                        (Ok(identity), Some((mut inner, call))) => {
-                            inner.call(authenticated(call, identity))
+                        (Ok(caller), Some((mut inner, call))) => {
+                            inner.call(authenticated(call, caller))
                         }
                         (Err(error), _) => return Poll::Ready(Err(error)),
                         (Ok(_), None) => return Poll::Pending,
@@ -140,7 +138,7 @@ mod tests {
     use super::*;
     use crate::{
         gate::{
-            EverythingAllowed, HtpasswdOptions,
+            HtpasswdOptions, Identity, Policy,
             htpasswd::{BcryptHash, Formats, Htpasswd},
         },
         http::middleware::testing::{call, echo},
@@ -151,7 +149,7 @@ mod tests {
         let users =
             Htpasswd::parse(format!("ann:{}\n", hash.as_str()).as_bytes(), Formats::BcryptOnly);
         let options = HtpasswdOptions::default();
-        Arc::new(Gate::htpasswd(&options, &users, EverythingAllowed).unwrap())
+        Arc::new(Gate::htpasswd(&options, &users, Policy::everything()).unwrap())
     }
 
     fn basic(text: &str) -> String {
@@ -168,8 +166,8 @@ mod tests {
             let future = service.ready().await.unwrap().call(call);
             assert_eq!(matches!(future, ResponseFuture::Known { .. }), is_remembered);
             let passed = future.await.unwrap();
-            assert_eq!(passed.identity.name(), Some("ann"));
-            assert_eq!(passed.call.head.identity(), Some(&passed.identity));
+            assert_eq!(passed.caller.identity, Identity::User("ann".into()));
+            assert_eq!(passed.call.head.identity(), Some(&passed.caller.identity));
         }
         assert_eq!(gate.verifications(), 1);
     }
@@ -200,9 +198,9 @@ mod tests {
 
     #[tokio::test]
     async fn open_gate_authenticates_every_caller_as_anonymous() {
-        let gate = Arc::new(Gate::open(EverythingAllowed));
+        let gate = Arc::new(Gate::open(Policy::everything()));
         let service = layer(&gate).layer(service_fn(echo));
         let passed = service.oneshot(call("GET", "/v2/", &[])).await.unwrap();
-        assert_eq!(passed.identity, Identity::Anonymous);
+        assert_eq!(passed.caller, Caller::new(Identity::Anonymous, None));
     }
 }

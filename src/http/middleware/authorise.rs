@@ -18,7 +18,7 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use super::authenticate::Authenticated;
 use crate::{
-    gate::{Gate, Identity, Permit},
+    gate::{Caller, Gate, Permit},
     http::{Error, call::Head, endpoint::Endpoint, response::options},
     oci::ErrorCode,
     telemetry::requests::Requests,
@@ -69,17 +69,12 @@ impl Authorisation {
     }
 
     /// The permit for the endpoint of a call. From here on the request counts as in flight.
-    fn permit(
-        &self,
-        head: &Head,
-        identity: Identity,
-        endpoint: &Endpoint,
-    ) -> Result<Permit, Error> {
+    fn permit(&self, head: &Head, caller: Caller, endpoint: &Endpoint) -> Result<Permit, Error> {
         head.begin(&self.requests, endpoint.handler());
         if let Some(name) = endpoint.repository() {
             head.set_repository(name);
         }
-        let permit = self.gate.authorise(identity, &endpoint.rights())?;
+        let permit = self.gate.authorise(caller, &endpoint.rights())?;
         if self.is_readonly() && !matches!(head.method, Method::GET | Method::HEAD) {
             let why = "the registry is read-only for now; pulls go on";
             return Err(Error::refused(ErrorCode::Unsupported).because(why));
@@ -122,7 +117,7 @@ where
     }
 
     fn call(&mut self, authenticated: Authenticated) -> Self::Future {
-        let Authenticated { call, identity, .. } = authenticated;
+        let Authenticated { call, caller, .. } = authenticated;
         let head = call.head;
         let path = head.path(&self.prefix).unwrap_or_default();
         let endpoint =
@@ -133,7 +128,7 @@ where
                 }
                 Err(error) => return Either::Right(ready(Err(error))),
             };
-        match self.authorisation.permit(&head, identity, &endpoint) {
+        match self.authorisation.permit(&head, caller, &endpoint) {
             Ok(permit) => {
                 let request = Authorised { head, permit };
                 let permitted = Permitted { request, endpoint, body: call.body, _seal: () };
@@ -150,21 +145,21 @@ mod tests {
 
     use super::*;
     use crate::{
-        gate::{EverythingAllowed, Policy, Right},
+        gate::{
+            Access, Policy,
+            access::{Groups, Rule},
+        },
         http::middleware::{
             authenticate,
             testing::{call, respond},
         },
     };
 
-    /// Allows reading only.
-    #[derive(Debug)]
-    struct Pulls;
-
-    impl Policy for Pulls {
-        fn allows(&self, _: &Identity, right: &Right<'_>) -> bool {
-            matches!(right, Right::Pull(_) | Right::List)
-        }
+    /// Lets every caller read, and nothing else.
+    fn pulls() -> Policy {
+        let rule = serde_json::json!({ "who": ["anyone"], "may": ["pull"] });
+        let rule: Rule = serde_json::from_value(rule).unwrap();
+        Policy::rules(Access::new([rule], Groups::default()))
     }
 
     async fn answered(gate: Gate, readonly: bool, method: &str, path: &str) -> Result<u16, Error> {
@@ -181,7 +176,7 @@ mod tests {
 
     #[tokio::test]
     async fn permitted_call_passes_with_its_endpoint() {
-        let gate = Arc::new(Gate::open(EverythingAllowed));
+        let gate = Arc::new(Gate::open(Policy::everything()));
         let authorisation = Arc::new(Authorisation::new(Arc::clone(&gate), Arc::default(), false));
         let service = ServiceBuilder::new()
             .layer(authenticate::layer(&gate))
@@ -199,7 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn call_without_an_endpoint_or_a_permit_does_not_pass() {
-        let open = || Gate::open(EverythingAllowed);
+        let open = || Gate::open(Policy::everything());
         let upload = "/v2/a/blobs/uploads/";
         assert!(matches!(answered(open(), false, "GET", "/v2/a/b").await, Err(Error::NotFound)));
         assert!(matches!(
@@ -210,8 +205,8 @@ mod tests {
         assert!(matches!(answered(open(), false, "POST", upload).await, Ok(200)));
         assert!(matches!(answered(open(), true, "POST", upload).await, Err(Error::Refused(_))));
         assert!(matches!(answered(open(), true, "GET", "/v2/a/tags/list").await, Ok(200)));
-        let denied = answered(Gate::open(Pulls), false, "POST", upload).await;
+        let denied = answered(Gate::open(pulls()), false, "POST", upload).await;
         assert!(matches!(denied, Err(Error::Refused(_))), "{denied:?}");
-        assert!(matches!(answered(Gate::open(Pulls), false, "GET", "/v2/").await, Ok(200)));
+        assert!(matches!(answered(Gate::open(pulls()), false, "GET", "/v2/").await, Ok(200)));
     }
 }

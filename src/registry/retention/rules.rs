@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Glob, TagSelector};
-use crate::registry::Pattern;
+use super::TagSelector;
+use crate::{oci::Glob, registry::Pattern};
 
 /// `storage.retention`
 #[derive(Clone, Debug, Deserialize)]

@@ -11,7 +11,10 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::future::join_all;
 use hyper::service::Service as _;
 use portcullis::{
-    gate::{self, Gate, Identity, Policy, Right},
+    gate::{
+        self, Access, Gate, Policy,
+        access::{Groups, Rule},
+    },
     http::{Api, ApiParts, Connection, Limits, Options, Peer},
     oci::ErrorCode,
     registry::{self, Registry, SystemClock},
@@ -340,14 +343,11 @@ async fn auth_none_accepts_every_request() {
     assert!(!answer.headers.contains_key("www-authenticate"));
 }
 
-/// Allows every caller to read, and nothing else.
-#[derive(Debug)]
-struct ReadOnly;
-
-impl Policy for ReadOnly {
-    fn allows(&self, _: &Identity, right: &Right<'_>) -> bool {
-        matches!(right, Right::Pull(_) | Right::List)
-    }
+/// Lets every caller read, and nothing else.
+fn read_only() -> Policy {
+    let rule = serde_json::json!({ "who": ["anyone"], "may": ["pull"] });
+    let rule: Rule = serde_json::from_value(rule).unwrap();
+    Policy::rules(Access::new([rule], Groups::default()))
 }
 
 #[tokio::test]
@@ -357,7 +357,7 @@ async fn policy_denies_what_it_does_not_allow() {
         std::sync::Arc::new(SystemClock),
         registry::Options::default(),
     );
-    let gate = std::sync::Arc::new(Gate::open(ReadOnly));
+    let gate = std::sync::Arc::new(Gate::open(read_only()));
     let parts = ApiParts { registry, gate, health: std::sync::Arc::default() };
     let api = Api::new(parts, &Options::default(), Limits::default(), true).unwrap();
     let peer = Peer::Tcp(([127, 0, 0, 1], 40_000).into());

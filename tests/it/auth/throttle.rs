@@ -10,8 +10,7 @@ use std::{
 use portcullis::{
     config::Config,
     gate::{
-        self, EverythingAllowed, Gate, HtpasswdOptions, Recalled, Refusal, Session,
-        ThrottleOptions, htpasswd,
+        self, Gate, HtpasswdOptions, Policy, Recalled, Refusal, Session, ThrottleOptions, htpasswd,
     },
     http,
     oci::ErrorCode,
@@ -320,9 +319,9 @@ async fn timed(gate: &Gate, users: &[&str], rounds: usize) -> Vec<Vec<Duration>>
             let begun = Instant::now();
             let session = Session::default();
             let credentials = http::basic::credentials(value.as_bytes());
-            let recalled = gate.recall(credentials, address, &session);
+            let recalled = gate.recall(credentials, Some(address), &session);
             let Recalled::Undecided(credentials) = recalled else { panic!("{user} is known") };
-            let refused = gate.authenticate(&credentials, address, &session).await;
+            let refused = gate.authenticate(&credentials, Some(address), &session).await;
             times.push(begun.elapsed());
             assert_eq!(refused, Err(Refusal::Unauthenticated));
         }
@@ -340,7 +339,7 @@ async fn nothing_tells_apart(users: &[&str], file: &str, legacyformats: bool) {
     let options = HtpasswdOptions { path, throttle, legacyformats, ..HtpasswdOptions::default() };
     let (_, parsed) = gate::UserFile::open(&options).unwrap();
     assert_eq!(parsed.problems().len(), 1);
-    let gate = Gate::htpasswd(&options, &parsed, EverythingAllowed).unwrap();
+    let gate = Gate::htpasswd(&options, &parsed, Policy::everything()).unwrap();
     timed(&gate, users, 5).await;
     let mut attempts = Vec::new();
     for _ in 0..5 {

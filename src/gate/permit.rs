@@ -1,0 +1,100 @@
+//! Permits: the proof that a caller may do what its request asks for.
+
+use super::{By, Caller, Decision, May, Policy, Right, Why};
+use crate::oci::RepositoryName;
+
+/// The proof that a caller may do what a request asks for. Only
+/// [`Gate::authorise`](super::Gate::authorise) makes one. It holds the policy that decided, which
+/// decides all further questions about the same request.
+#[derive(Debug)]
+pub struct Permit {
+    caller: Caller,
+    policy: Policy,
+    rule: Option<usize>,
+}
+
+impl Permit {
+    /// Grants all of the rights, or none.
+    pub(super) fn grant(
+        caller: Caller,
+        policy: Policy,
+        rights: &[Right<'_>],
+    ) -> Result<Self, Denied> {
+        let mut rule = None;
+        for right in rights {
+            match policy.decide(&caller, right) {
+                Decision::Allowed(By::Rule(number)) => rule = rule.or(Some(number)),
+                Decision::Allowed(_) => {}
+                Decision::Denied(why) => return Err(Denied::new(caller, right, why)),
+            }
+        }
+        Ok(Self { caller, policy, rule })
+    }
+
+    /// The caller that it was granted to.
+    #[must_use]
+    pub const fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The number of the rule that gave the first of the rights, from 1; `None` where none did.
+    #[must_use]
+    pub const fn rule(&self) -> Option<usize> {
+        self.rule
+    }
+
+    /// Whether the caller has another right, by the same rules.
+    #[must_use]
+    pub fn may(&self, right: &Right<'_>) -> bool {
+        self.policy.decide(&self.caller, right).is_allowed()
+    }
+
+    /// Whether lists show this repository to the caller: what it may pull, whatever its session token
+    /// covers.
+    #[must_use]
+    pub fn sees(&self, name: &RepositoryName) -> bool {
+        self.policy.decide_without_ceiling(&self.caller, &Right::Pull(name)).is_allowed()
+    }
+
+    /// Whether lists show every repository to the caller.
+    #[must_use]
+    pub fn sees_all(&self) -> bool {
+        self.policy.decide_without_ceiling(&self.caller, &Right::PullAll).is_allowed()
+    }
+
+    /// The texts with which all names begin that the caller [sees](Self::sees), without one that
+    /// begins with another. The empty text is the beginning of every name.
+    #[must_use]
+    pub fn prefixes(&self) -> Vec<String> {
+        self.policy.prefixes(&self.caller)
+    }
+
+    /// Whether the caller may move tags of the repository, and not only add some.
+    #[must_use]
+    pub fn may_move_tags(&self, name: &RepositoryName) -> bool {
+        self.may(&Right::Push(name))
+    }
+}
+
+/// The policy denies a caller one of the rights that its request takes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} may not {what}", caller.identity)]
+pub struct Denied {
+    /// The caller.
+    pub caller: Caller,
+    /// The word that would give the right.
+    pub may: May,
+    /// The repository; `None` where the right is about all.
+    pub repository: Option<RepositoryName>,
+    /// Why not.
+    pub why: Why,
+    /// The right in words.
+    what: String,
+}
+
+impl Denied {
+    fn new(caller: Caller, right: &Right<'_>, why: Why) -> Self {
+        let repository = right.repository().cloned();
+        Self { caller, may: right.may(), repository, why, what: right.to_string() }
+    }
+}

@@ -1,0 +1,23 @@
+//! Refusals: why a caller is not let in.
+
+use std::time::Duration;
+
+/// Why a caller was not authenticated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Too many callers wait for their passwords to be checked.
+    #[error("too many passwords are waiting to be checked")]
+    Busy {
+        /// How long the caller should wait before it tries again.
+        retry_after: Duration,
+    },
+    /// Too many passwords were wrong: none is checked for now.
+    #[error("too many passwords were wrong")]
+    Throttled {
+        /// How long until passwords are checked again.
+        retry_after: Duration,
+    },
+    /// No credentials, or wrong ones.
+    #[error("no credentials, or wrong ones")]
+    Unauthenticated,
+}
