@@ -14,6 +14,14 @@ use crate::{
 /// Why the server does not start. The text is for its operator.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// What a key of the configuration names cannot be used.
+    #[error("{place}")]
+    At {
+        /// The key, behind the place of its value.
+        place: String,
+        /// Why.
+        source: Box<Self>,
+    },
     /// The built-in authority cannot work.
     #[error(transparent)]
     Authority(AuthorityError),

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     chain::Chain,
-    config::{Config, Origin},
+    config::Config,
     gate::{self, HtpasswdOptions, UserFile},
     health::Check,
     http::Api,
@@ -90,10 +90,7 @@ impl Inspection<'_> {
     /// A sentence about a key, with the place of its value in the form of other messages about the
     /// configuration.
     fn about(&self, key: &str, what: &str) -> String {
-        match self.config.settings.origin(key) {
-            None | Some(Origin::Default) => format!("{key}: {what}"),
-            Some(at) => format!("{at}: {key}: {what}"),
-        }
+        format!("{}: {what}", self.config.settings.place(key))
     }
 
     fn problem(&mut self, key: &str, error: &dyn std::error::Error) {
@@ -170,11 +167,12 @@ impl Inspection<'_> {
         let pair = match source.load() {
             Ok(pair) => pair,
             Err(error) => {
-                let of_key = error.path() == Some(key) && certificate != key;
-                let key_name = if of_key { "http.tls.key" } else { KEY };
-                self.problem(key_name, &StartError::from(error));
+                let name = tls::key_of(&error, certificate, key);
+                self.problem(name, &StartError::from(error));
                 // The key may have a problem of its own.
-                if !of_key && let Err(error) = certificates::load_key(key) {
+                if name == KEY
+                    && let Err(error) = certificates::load_key(key)
+                {
                     let is_told = error.path() == Some(certificate);
                     if !is_told {
                         self.problem("http.tls.key", &StartError::from(error));

@@ -85,7 +85,7 @@ impl Parts {
 
         let hosts = provision::hosts(config, listener.as_ref());
         let certificates = tls::provision(&config.http.server, &hosts)?;
-        let secured = tls::secure(&config.http.server)?;
+        let secured = tls::secure(config)?;
 
         let health = Arc::<Health>::default();
         let probed = registry.clone();

@@ -1,15 +1,18 @@
 //! TLS of a server: the certificate and the authorities of client certificates, each of which is
 //! reloaded for itself.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use self::{authorities::ClientAuthorities, certificate::ServerCertificate};
 use super::{StartError, certificates_folder};
-use crate::server::{
-    self, CertificateSource, TlsOptions,
-    authority::{self, Hosts, Outcome, Reason},
-    certificates::Authorities,
-    tls::{Protocols, Tls},
+use crate::{
+    config::Config,
+    server::{
+        self, CertificateSource, TlsOptions,
+        authority::{self, Hosts, Outcome, Reason},
+        certificates::{Authorities, CertificateError},
+        tls::{Protocols, Tls},
+    },
 };
 
 pub(super) mod authorities;
@@ -64,11 +67,13 @@ pub(super) fn provision(
 /// # Errors
 ///
 /// When a file cannot be used.
-pub(super) fn secure(options: &server::Options) -> Result<Option<Secured>, StartError> {
+pub(super) fn secure(config: &Config) -> Result<Option<Secured>, StartError> {
+    let options = &config.http.server;
     let TlsOptions::On { source, minimum, suites, clients } = &options.tls else {
         return Ok(None);
     };
-    let certificate = ServerCertificate::load(source)?;
+    let certificate =
+        ServerCertificate::load(source).map_err(|error| unusable(error, source, config))?;
     let mut authorities = Authorities::new(clients.clone());
     let verifier = authorities.load().map_err(StartError::client_authorities)?;
     let protocols =
@@ -79,6 +84,21 @@ pub(super) fn secure(options: &server::Options) -> Result<Option<Secured>, Start
         certificate: Arc::new(certificate),
         authorities: Arc::new(ClientAuthorities::new(authorities, tls)),
     }))
+}
+
+/// The error about the files of a certificate, with the place of the key that names them.
+fn unusable(error: CertificateError, source: &CertificateSource, config: &Config) -> StartError {
+    let CertificateSource::Files { certificate, key } = source else { return error.into() };
+    let place = config.settings.place(key_of(&error, certificate, key));
+    StartError::At { place, source: Box::new(error.into()) }
+}
+
+/// The key of the configuration whose file an error is about.
+pub(super) fn key_of(error: &CertificateError, certificate: &Path, key: &Path) -> &'static str {
+    match error.path() == Some(key) && certificate != key {
+        true => "http.tls.key",
+        false => "http.tls.certificate",
+    }
 }
 
 /// Whether the options name no certificate of the operator's.

@@ -89,6 +89,15 @@ impl Settings {
         self.0.iter().find(|line| line.key == key).map(|line| &line.origin)
     }
 
+    /// A key as messages name it: behind the place of its value, where that was written.
+    #[must_use]
+    pub fn place(&self, key: &str) -> String {
+        match self.origin(key) {
+            None | Some(Origin::Default) => key.to_owned(),
+            Some(at) => format!("{at}: {key}"),
+        }
+    }
+
     /// The keys whose values are not the same in both.
     #[must_use]
     pub fn changed(&self, other: &Self) -> Vec<String> {

@@ -417,3 +417,30 @@ async fn reload_keeps_unusable_parts_and_applies_the_others() {
         assert!(line.is_some_and(|line| line.contains(what)), "{key}: {log}");
     }
 }
+
+#[test]
+fn missing_certificate_and_key_are_named_with_their_keys_and_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificates = crate::support::server::certificates();
+    let at = |name: &str| fs::copy(certificates.join(name), folder.path().join(name)).unwrap();
+    let config = "version: 0.1\nstorage: inmemory\nauth: none\nhttp:\n  addr: 127.0.0.1:0\n  tls:\n    \
+                  certificate: server.crt\n    key: server.key\n";
+    fs::write(folder.path().join("config.yml"), config).unwrap();
+    let refused = |place: &str, file: &str| {
+        let expected = format!(
+            "portcullis: {0}/config.yml:{place}: there is no file {0}/{file}\n",
+            folder.path().display()
+        );
+        for arguments in [&["serve", "config.yml"][..], &["config", "--check", "config.yml"]] {
+            let Output { status, stderr, .. } = run(folder.path(), arguments);
+            let stderr = String::from_utf8(stderr).unwrap();
+            assert_eq!(status.code(), Some(1), "{stderr}");
+            assert!(stderr.contains(&expected), "{arguments:?}: {stderr}");
+        }
+    };
+    at("server.key");
+    refused("7:18: http.tls.certificate", "server.crt");
+    at("server.crt");
+    fs::remove_file(folder.path().join("server.key")).unwrap();
+    refused("8:10: http.tls.key", "server.key");
+}
