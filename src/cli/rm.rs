@@ -151,8 +151,11 @@ impl Removal {
             Some(Reference::Tag(_)) => "tag",
             Some(Reference::Digest(_)) => "manifest",
         };
-        let hint = match (self.registry.lists().tags(name, None, NAMED).await?, self.what.host()) {
-            (None, Some(host)) => format!("leave {host}/ away if that is the registry's host"),
+        let without_host = self.what.host().zip(self.what.without_host());
+        let hint = match (self.registry.lists().tags(name, None, NAMED).await?, without_host) {
+            (None, Some((host, rest))) => {
+                format!("if {host} is the registry's host, leave it out: {rest}")
+            }
             (None, None) => "`portcullis config` shows which storage this is".to_owned(),
             (Some(page), _) if page.items.is_empty() => format!("{name} has no tags"),
             (Some(page), _) => {

@@ -22,6 +22,13 @@ impl Named {
         let (first, _) = self.name.as_str().split_once('/')?;
         (first.contains('.') || first == "localhost").then_some(first)
     }
+
+    /// The same behind the [`host`](Self::host).
+    #[must_use]
+    pub fn without_host(&self) -> Option<Self> {
+        let rest = self.name.as_str().strip_prefix(self.host()?)?.strip_prefix('/')?;
+        Some(Self { name: rest.parse().ok()?, reference: self.reference.clone() })
+    }
 }
 
 impl fmt::Display for Named {
@@ -39,14 +46,13 @@ impl FromStr for Named {
     type Err = InvalidNamed;
 
     fn from_str(text: &str) -> Result<Self, InvalidNamed> {
+        if let Some(rest) = behind_host(text) {
+            return Err(InvalidNamed::Host(Box::new(rest.parse()?)));
+        }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.parse::<Digest>()?)),
             None => (text, None),
         };
-        // A repository name has no colon, so a colon before a slash precedes a port.
-        if rest.split_once('/').is_some_and(|(first, _)| first.contains(':')) {
-            return Err(InvalidNamed::Host);
-        }
         let (name, tag) = match rest.split_once(':') {
             Some((name, tag)) => (name, Some(tag.parse()?)),
             None => (rest, None),
@@ -59,8 +65,19 @@ impl FromStr for Named {
     }
 }
 
+/// The text behind a host with a port. A repository's name has no colon, so a colon before a slash precedes
+/// a port, or ends the scheme of a URL.
+fn behind_host(text: &str) -> Option<&str> {
+    let (first, rest) = text.split_once('/')?;
+    match (first.contains(':'), rest.strip_prefix('/')) {
+        (false, _) => None,
+        (true, None) => Some(rest),
+        (true, Some(rest)) => rest.split_once('/').map(|(_, rest)| rest),
+    }
+}
+
 /// A text names neither a repository nor a manifest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidNamed {
     /// It has both a tag and a digest.
     #[error("either a tag or a digest")]
@@ -68,9 +85,9 @@ pub enum InvalidNamed {
     /// The digest is malformed.
     #[error(transparent)]
     Digest(#[from] InvalidDigest),
-    /// It has a host with a port.
-    #[error("without the registry's host, as in team/app:1.0")]
-    Host,
+    /// It has the host of a registry before this repository or manifest.
+    #[error("leave out the registry's host: {0}")]
+    Host(Box<Named>),
     /// The repository's name is malformed.
     #[error(transparent)]
     Name(#[from] InvalidName),
@@ -105,11 +122,14 @@ mod tests {
     #[test]
     fn malformed_names_are_refused_with_a_reason() {
         let both = format!("app:1.0@{DIGEST}");
+        let host = |named: &str| InvalidNamed::Host(Box::new(named.parse().unwrap()));
         for (text, expected) in [
-            ("localhost:5000/app", InvalidNamed::Host),
-            ("localhost:5000/app:1.0", InvalidNamed::Host),
-            ("https://registry.example.com/app", InvalidNamed::Host),
-            ("[::1]:5000/app", InvalidNamed::Host),
+            ("localhost:5000/app", host("app")),
+            ("registry.example.com:5000/team/app:1.0", host("team/app:1.0")),
+            ("https://registry.example.com/team/app", host("team/app")),
+            ("https://registry.example.com:5000/app", host("app")),
+            ("[::1]:5000/app", host("app")),
+            ("localhost:5000/App", InvalidNamed::Name(InvalidName::Grammar)),
             (&both, InvalidNamed::Both),
             ("App", InvalidNamed::Name(InvalidName::Grammar)),
             ("team/", InvalidNamed::Name(InvalidName::Grammar)),
@@ -120,6 +140,8 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Named>(), Err(expected), "{text}");
         }
+        let host = "localhost:5000/team/app:v2".parse::<Named>().unwrap_err();
+        assert_eq!(host.to_string(), "leave out the registry's host: team/app:v2");
         let digest = "app@sha256:0".parse::<Named>();
         assert!(matches!(digest, Err(InvalidNamed::Digest(_))), "{digest:?}");
     }
@@ -134,5 +156,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Named>().unwrap().host(), host, "{text}");
         }
+        let named: Named = "localhost/team/app:1.0".parse().unwrap();
+        assert_eq!(named.without_host(), Some("team/app:1.0".parse().unwrap()));
     }
 }

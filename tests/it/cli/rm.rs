@@ -155,7 +155,10 @@ async fn exit_code_of_missing_content_is_1_and_existing_content_is_listed() {
         ("other:1".to_owned(), &["no tag other:1"]),
         (
             "registry.example.com/app:1".to_owned(),
-            &["no tag registry.example.com/app:1", "leave registry.example.com/ away"],
+            &[
+                "no tag registry.example.com/app:1",
+                "if registry.example.com is the registry's host, leave it out: app:1",
+            ],
         ),
     ] {
         rm(&root(&server), &what).await.refused(1, words);
@@ -172,8 +175,8 @@ async fn exit_code_of_meaningless_arguments_is_2_and_nothing_is_deleted() {
     let digest = trifle(&server, "app", "1").await;
     let before = contents(&root(&server));
     for (what, words) in [
-        ("localhost:5000/app:1".to_owned(), "without the registry's host"),
-        ("https://localhost/app".to_owned(), "without the registry's host"),
+        ("localhost:5000/app:1".to_owned(), "leave out the registry's host: app:1"),
+        ("https://localhost/app".to_owned(), "leave out the registry's host: app"),
         (format!("app:1@{digest}"), "either a tag or a digest"),
         ("App".to_owned(), "lower-case"),
         ("app:".to_owned(), "a tag has"),
