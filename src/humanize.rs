@@ -1,4 +1,4 @@
-//! Ages and durations in words.
+//! Ages, durations and sizes in words.
 
 use std::{fmt, time::Duration};
 
@@ -40,9 +40,47 @@ impl fmt::Display for Span {
     }
 }
 
+/// Displays a number of bytes in powers of 1000, as docker shows sizes: `999 B`, `1.2 GB`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bytes) = *self;
+        let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
+        let powers = std::iter::successors(Some(1000_u64), |power| power.checked_mul(1000));
+        let text =
+            match units.into_iter().zip(powers).take_while(|(_, power)| bytes >= *power).last() {
+                None => format!("{bytes} B"),
+                Some((unit, power)) => match bytes / (power / 10) {
+                    tenths @ ..100 => format!("{}.{} {unit}", tenths / 10, tenths % 10),
+                    tenths => format!("{} {unit}", tenths / 10),
+                },
+            };
+        f.pad(&text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_in_powers_of_1000() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (9_990, "9.9 kB"),
+            (10_000, "10 kB"),
+            (999_999, "999 kB"),
+            (1_200_000_000, "1.2 GB"),
+            (u64::MAX, "18 EB"),
+        ] {
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+        assert_eq!(format!("{:>8}|", Size(1000)), "  1.0 kB|");
+    }
 
     #[test]
     fn spans_are_readable() {

@@ -28,6 +28,12 @@ impl DataFolder {
         Some(Self { is_new: !root.join("docker").exists(), root })
     }
 
+    /// The path of the folder, from the root.
+    #[must_use]
+    pub fn into_path(self) -> PathBuf {
+        self.root
+    }
+
     /// Logs whether the folder is new, else how many repositories it has, counted up to a thousand and
     /// for a second, so that a large tree on a slow disk is not walked.
     pub async fn report(self, app: &App) {

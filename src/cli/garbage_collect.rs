@@ -18,7 +18,7 @@ use crate::{
     app::{self, Collect, Collected, GcEvent, GcObserver, Graced, KeptUntagged, Untagged},
     chain::Chain,
     config::parse_duration,
-    humanize::Span,
+    humanize::{Size, Span},
 };
 
 const EXAMPLES: &str = "\
@@ -121,7 +121,8 @@ fn summary(collected: &Collected, dry_run: bool) -> String {
     let Collected { repositories, emptied, kept, manifests, links, blobs, bytes, .. } = collected;
     let done = if dry_run { "would remove" } else { "removed" };
     let mut text = format!(
-        "{done} blobs: {blobs} ({bytes} bytes), links to blobs: {links}, manifests: {manifests}"
+        "{done} blobs: {blobs} ({}), links to blobs: {links}, manifests: {manifests}",
+        Size(*bytes)
     );
     if !dry_run {
         text.push_str(&format!(", empty repositories: {emptied}"));
@@ -141,9 +142,10 @@ fn graced(graced: &Graced, grace: Duration) -> Option<String> {
     let Graced { manifests, links, bytes, until } = graced;
     let until = time((*until)?);
     Some(format!(
-        "the grace period of {} keeps links to blobs: {links}, manifests: {manifests}, blobs of {bytes} \
-         bytes; the last of them until {until}, or `--grace 0s` takes them while no push is under way",
+        "the grace period of {} keeps links to blobs: {links}, manifests: {manifests}, blobs of {}; \
+         the last of them until {until}, or `--grace 0s` takes them while no push is under way",
         Span(grace),
+        Size(*bytes),
     ))
 }
 
@@ -153,7 +155,7 @@ fn untagged(kept: &KeptUntagged, mode: Untagged) -> Option<String> {
     if *manifests == 0 {
         return None;
     }
-    let held = format!("untagged manifests: {manifests}, which hold {bytes} bytes");
+    let held = format!("untagged manifests: {manifests}, which hold {}", Size(*bytes));
     Some(match (mode, held_until) {
         (Untagged::GoAfter(period), None) => format!(
             "{held}; each goes when it has been neither tagged nor pulled for {}, or all with \

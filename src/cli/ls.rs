@@ -17,7 +17,8 @@ use super::{
     storage_configuration,
 };
 use crate::{
-    app::{self, Holdings, Inventory, TagContent},
+    app::{self, DataFolder, Holdings, Inventory, TagContent},
+    humanize::Size,
     oci::{Digest, RepositoryName},
 };
 
@@ -100,7 +101,9 @@ impl Ls {
                 Failure::usage(format!("this is not the name of a repository: {error}"))
             })?;
         let config = storage_configuration(config.as_deref())?;
-        let listing = Listing { json: self.json, output: Output::default() };
+        // Storage in memory, which has no folder, cannot be opened.
+        let folder = DataFolder::of(&config).map(DataFolder::into_path).unwrap_or_default();
+        let listing = Listing { folder, json: self.json, output: Output::default() };
         block_on(async {
             let registry = app::open_registry(&config)?;
             match repository {
@@ -113,6 +116,8 @@ impl Ls {
 
 /// A list in the making.
 struct Listing {
+    /// The data folder.
+    folder: PathBuf,
     json: bool,
     output: Output,
 }
@@ -121,9 +126,6 @@ impl Listing {
     async fn repositories(self, registry: &app::Registry) -> Result<(), Failure> {
         let mut totals = Totals::default();
         let mut after: Option<RepositoryName> = None;
-        if !self.json {
-            let _ = self.row("REPOSITORY", ["TAGS", "SIZE", "UNTAGGED"]);
-        }
         'all: loop {
             let last = after.as_ref().map(RepositoryName::as_str);
             let page = registry.lists().repositories(last, "", BATCH).await?;
@@ -131,8 +133,9 @@ impl Listing {
                 let held = registry.lists().inventory(name, &mut totals).await?;
                 // A repository that has gone meanwhile.
                 let Some(held) = held else { continue };
+                let is_first = totals.repositories == 0;
                 totals.repository(held);
-                if self.repository(name, held).is_break() {
+                if self.repository(name, held, is_first).is_break() {
                     break 'all;
                 }
             }
@@ -144,17 +147,25 @@ impl Listing {
         self.end(&totals)
     }
 
-    fn repository(&self, name: &RepositoryName, held: Holdings) -> ControlFlow<()> {
+    /// Prints a repository, the first one below a header. Long names push the numbers to the right, so that
+    /// a line can be printed as soon as it is known.
+    fn repository(&self, name: &RepositoryName, held: Holdings, is_first: bool) -> ControlFlow<()> {
         if self.json {
             return self.output.line(format_args!("{}", as_json(name, held)));
         }
-        let cells = [held.tags.to_string(), Size(held.bytes).text(), Size(held.untagged).text()];
-        self.row(name.as_str(), cells.each_ref().map(String::as_str))
-    }
-
-    /// Long names push the numbers to the right, so that a line can be printed as soon as it is known.
-    fn row(&self, name: &str, [tags, size, untagged]: [&str; 3]) -> ControlFlow<()> {
-        self.output.line(format_args!("{name:<44} {tags:>8} {size:>10} {untagged:>10}"))
+        if is_first {
+            self.output.line(format_args!(
+                "{:<44} {:>8} {:>10} {:>10}",
+                "REPOSITORY", "TAGS", "SIZE", "UNTAGGED"
+            ))?;
+        }
+        let Holdings { tags, bytes, untagged, .. } = held;
+        self.output.line(format_args!(
+            "{:<44} {tags:>8} {:>10} {:>10}",
+            name.as_str(),
+            Size(bytes),
+            Size(untagged)
+        ))
     }
 
     fn end(self, totals: &Totals) -> Result<(), Failure> {
@@ -167,6 +178,10 @@ impl Listing {
             let _ = self.output.line(format_args!("{summary}"));
         }
         self.output.end()?;
+        if repositories == 0 {
+            tell(&format!("no repositories in {}", self.folder.display()));
+            return Ok(());
+        }
         let mut text = format!(
             "{}, {}: {}",
             match repositories {
@@ -174,24 +189,21 @@ impl Listing {
                 many => format!("{many} repositories"),
             },
             count(tags, "tag"),
-            Size(bytes).text()
+            Size(bytes)
         );
         if shared > 0 {
-            let _ = write!(text, "; several repositories share {}", Size(shared).text());
+            let _ = write!(text, "; several repositories share {}", Size(shared));
         }
         if untagged > 0 {
-            let _ = write!(text, "; only untagged manifests hold {}", Size(untagged).text());
+            let _ = write!(text, "; only untagged manifests hold {}", Size(untagged));
         }
         tell(&text);
         Ok(())
     }
 
     async fn tags(self, registry: &app::Registry, name: &RepositoryName) -> Result<(), Failure> {
-        let Self { json, output } = &self;
-        if !json {
-            let _ = output.line(format_args!("{:<44} {:>10} DIGEST", "TAG", "SIZE"));
-        }
-        let mut tags = Tags { name, json: *json, output, is_over: false };
+        let Self { json, output, .. } = &self;
+        let mut tags = Tags { name, json: *json, output, is_headed: false, is_over: false };
         let Some(held) = registry.lists().inventory(name, &mut tags).await? else {
             output.end()?;
             return Err(Failure::new(format!(
@@ -202,15 +214,15 @@ impl Listing {
             let _ = output.line(format_args!("{}", as_json(name, held)));
         }
         self.output.end()?;
-        let mut text = format!("{}: {}", count(held.tags, "tag"), Size(held.bytes).text());
+        let mut text = format!("{}: {}", count(held.tags, "tag"), Size(held.bytes));
         if held.shared > 0 {
-            let _ = write!(text, ", of which several tags share {}", Size(held.shared).text());
+            let _ = write!(text, ", of which several tags share {}", Size(held.shared));
         }
         if held.untagged_manifests > 0 {
             let _ = write!(
                 text,
                 "; {} more only in {}, which `portcullis garbage-collect --delete-untagged` deletes",
-                Size(held.untagged).text(),
+                Size(held.untagged),
                 count(held.untagged_manifests, "untagged manifest")
             );
         }
@@ -232,7 +244,23 @@ struct Tags<'a> {
     name: &'a RepositoryName,
     json: bool,
     output: &'a Output,
+    /// Whether the header was printed, which the first tag does.
+    is_headed: bool,
     is_over: bool,
+}
+
+impl Tags<'_> {
+    fn row(&mut self, tag: &str, digest: &Digest, bytes: u64) -> ControlFlow<()> {
+        if !std::mem::replace(&mut self.is_headed, true) {
+            self.output.line(format_args!("{:<44} {:>10} DIGEST", "TAG", "SIZE"))?;
+        }
+        self.output.line(format_args!(
+            "{tag:<44} {:>10} {}:{:.12}",
+            Size(bytes),
+            digest.algorithm().as_str(),
+            digest.hex()
+        ))
+    }
 }
 
 impl Inventory for Tags<'_> {
@@ -245,13 +273,7 @@ impl Inventory for Tags<'_> {
                     "digest": digest.to_string(), "bytes": bytes,
                 })
             )),
-            false => self.output.line(format_args!(
-                "{:<44} {:>10} {}:{:.12}",
-                tag.as_str(),
-                Size(bytes).text(),
-                digest.algorithm().as_str(),
-                digest.hex()
-            )),
+            false => self.row(tag.as_str(), &digest, bytes),
         };
         self.is_over = printed.is_break();
     }
@@ -298,51 +320,9 @@ impl Inventory for Totals {
     }
 }
 
-/// A number of bytes for people, in powers of 1000, as docker shows sizes.
-struct Size(u64);
-
-impl Size {
-    fn text(&self) -> String {
-        let Self(bytes) = *self;
-        let units = ["kB", "MB", "GB", "TB", "PB", "EB"];
-        let mut unit = 1000_u64;
-        for (index, name) in units.iter().enumerate() {
-            let next = unit.saturating_mul(1000);
-            if bytes < unit {
-                break;
-            }
-            if bytes < next || index + 1 == units.len() {
-                let tenths = bytes / (unit / 10);
-                return match tenths {
-                    ..100 => format!("{}.{} {name}", tenths / 10, tenths % 10),
-                    _ => format!("{} {name}", tenths / 10),
-                };
-            }
-            unit = next;
-        }
-        format!("{bytes} B")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_in_powers_of_1000() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.0 kB"),
-            (9_990, "9.9 kB"),
-            (10_000, "10 kB"),
-            (999_999, "999 kB"),
-            (1_200_000_000, "1.2 GB"),
-            (u64::MAX, "18 EB"),
-        ] {
-            assert_eq!(Size(bytes).text(), text);
-        }
-    }
 
     #[test]
     fn arguments_are_a_repository_and_a_file() {

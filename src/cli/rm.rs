@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     app::{self, Action, Caller, Event, EventSink, Events, KeptUntagged, Occurrence, Untagged},
-    humanize::Span,
+    humanize::{Size, Span},
     oci::{Digest, Named, Reference, Tag},
 };
 
@@ -118,8 +118,9 @@ impl Removal {
         tell(&fate);
         if manifests > 0 {
             tell(&format!(
-                "untagged manifests of {}: {manifests}, which hold at most {bytes} bytes",
+                "untagged manifests of {}: {manifests}, which hold at most {}",
                 left.name,
+                Size(bytes),
             ));
         }
         Ok(())

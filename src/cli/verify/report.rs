@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     app::verify::{Checked, Finding, Severity},
     cli::print::count,
+    humanize::Size,
 };
 
 /// Takes the cursor back to the begin of its line, and empties the line.
@@ -74,12 +75,12 @@ impl Report {
         let Checked { blobs, bytes, links, manifests } = checked;
         let milliseconds = self.start.elapsed().as_millis().max(1);
         let rate = u128::from(bytes) * 1000 / milliseconds;
-        let rate = size(u64::try_from(rate).unwrap_or(u64::MAX));
+        let rate = Size(u64::try_from(rate).unwrap_or(u64::MAX));
         let found = self.problems + self.notes;
         let text = format!(
             "{CLEAR}{blobs} blobs, {}, {rate}/s; {links} links, {manifests} manifests; \
              {found} findings",
-            size(bytes)
+            Size(bytes)
         );
         self.shown = true;
         // A reader that has closed it wants no more of it.
@@ -107,7 +108,7 @@ impl Report {
              looked at in {seconds:.1} s",
             count(problems, "problem"),
             count(notes, "note"),
-            size(bytes)
+            Size(bytes)
         );
         if moved > 0 {
             let _ = write!(text, "; {} moved to the quarantine", count(moved, "file"));
@@ -171,19 +172,6 @@ fn json(value: &impl Serialize) -> io::Result<String> {
     Ok(ascii)
 }
 
-/// A number of bytes as people read it.
-fn size(bytes: u64) -> String {
-    let units = [(4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")];
-    let unit = units.into_iter().find(|(power, _)| bytes >> (10 * power) > 0);
-    match unit {
-        None => format!("{bytes} B"),
-        Some((power, unit)) => {
-            let tenths = (bytes >> (10 * (power - 1))) * 10 / 1024;
-            format!("{}.{} {unit}", tenths / 10, tenths % 10)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,19 +183,5 @@ mod tests {
         let json = json(&evil).unwrap();
         assert!(json.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{json}");
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), evil);
-    }
-
-    #[test]
-    fn sizes_are_readable() {
-        for (bytes, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1_600_000, "1.5 MiB"),
-            (2 << 30, "2.0 GiB"),
-            (u64::MAX, "16777215.9 TiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
     }
 }

@@ -94,9 +94,22 @@ async fn sizes_are_those_of_distinct_content_with_shared_and_untagged_bytes() {
 async fn repository_that_is_not_there_is_an_error() {
     let server = TestServer::start().await;
     push(&server, "a", "latest", &[]).await;
-    let (code, _, err) = ls(server.folder(), &["b"]);
-    assert_eq!(code, 1);
+    let (code, out, err) = ls(server.folder(), &["b"]);
+    assert_eq!((code, &*out), (1, ""));
     assert!(err.contains("there is no repository b: `portcullis ls` lists all of them"), "{err}");
     let (code, _, err) = ls(server.folder(), &["Not/A/Name"]);
     assert_eq!(code, 2, "{err}");
+}
+
+#[test]
+fn folder_without_repositories_is_named_below_no_header() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let (code, out, err) = ls(folder.path(), &[]);
+    assert_eq!((code, &*out), (0, ""));
+    assert_eq!(err, format!("portcullis: no repositories in {}\n", data.display()));
+    let (_, out, _) = ls(folder.path(), &["--json"]);
+    let [summary] = &*lines(&out) else { panic!("{out}") };
+    assert_eq!(summary["repositories"], 0);
 }

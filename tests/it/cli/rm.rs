@@ -89,7 +89,7 @@ async fn rm_deletes_beside_a_server_whose_deletion_is_disabled() {
     assert!(ended.stderr.contains(&stays), "{ended:?}");
     let config_and_layer = [r#"{"of":"team/app:1.0"}"#, "layer of team/app:1.0"];
     let bytes = pushed.manifest.len() + config_and_layer.concat().len();
-    let held = format!("untagged manifests of team/app: 1, which hold at most {bytes} bytes\n");
+    let held = format!("untagged manifests of team/app: 1, which hold at most {bytes} B\n");
     assert!(ended.stderr.contains(&held), "{ended:?}");
     server.get("/v2/team/app/manifests/1.0").await.expect(404);
     server.get(&format!("/v2/team/app/manifests/{}", pushed.digest)).await.expect(200);

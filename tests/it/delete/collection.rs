@@ -213,7 +213,7 @@ async fn dry_run_lists_the_objects_and_quiet_only_their_number() {
     let output = collect(&root, &["-d", "-m", "-q"]);
     assert_eq!(text(&output.stdout), "");
     let output = collect_with(&root, &["-m"], "2h");
-    assert!(text(&output.stderr).contains("removed blobs: 0 (0 bytes)"), "young: {output:?}");
+    assert!(text(&output.stderr).contains("removed blobs: 0 (0 B)"), "young: {output:?}");
     let output = collect(&root, &["-m"]);
     assert!(text(&output.stderr).contains("removed blobs: 2 ("), "{output:?}");
     let target = format!("/v2/team/app/manifests/{}", old.digest);
@@ -350,7 +350,7 @@ async fn summary_says_what_grace_and_untagged_manifests_keep_and_what_takes_them
     let root = server.folder().join("data");
     let young = text(&collect_with(&root, &["-q"], "2h").stderr);
     let grace = "portcullis: the grace period of 2 hours keeps links to blobs: 1, manifests: 0, blobs of \
-                 5 bytes; the last of them until ";
+                 5 B; the last of them until ";
     assert!(young.contains(grace) && young.contains(" UTC, or `--grace 0s` takes them"), "{young}");
     assert!(young.contains("\nportcullis: untagged manifests: 1, which hold "), "{young}");
     assert!(young.contains("pulls have not been recorded for that long"), "{young}");
@@ -360,7 +360,7 @@ async fn summary_says_what_grace_and_untagged_manifests_keep_and_what_takes_them
     fs::write(&file, format!("version: 0.1\n{storage}\n")).unwrap();
     let file = file.to_str().unwrap();
     let output = text(&collect_with(&root, &["-q", "--grace", "0s", file], "2h").stderr);
-    assert!(output.contains("removed blobs: 1 (5 bytes)"), "{output}");
+    assert!(output.contains("removed blobs: 1 (5 B)"), "{output}");
     assert!(!output.contains("grace period"), "{output}");
     let option = "storage.maintenance.garbagecollection.deleteuntaggedafter: 720h takes those that are not \
                   pulled for 30 days, --delete-untagged all of them at once\n";
