@@ -49,8 +49,10 @@ impl Migrate {
         let text = fs::read_to_string(&from)
             .map_err(|error| Failure::new(format!("cannot read {}: {error}", from.display())))?;
         let site = self.nginx.as_deref().map(|file| Site::read(&absolute(file))).transpose()?;
-        let legacy_formats = site.as_ref().and_then(Site::password_file).is_some_and(has_old_hash);
+        let old_hash = site.as_ref().and_then(Site::password_file).map(has_old_hash);
+        let legacy_formats = matches!(old_hash, Some(Ok(true)));
         let Migration { yaml, mut changes } = migrate(&from, &text, site.as_ref(), legacy_formats)?;
+        changes.extend(old_hash.and_then(Result::err));
         match &self.to {
             Some(to) => {
                 let to = absolute(to);
@@ -79,24 +81,24 @@ fn report(changes: &mut [Change]) {
     changes.iter().for_each(|change| tell(&change.to_string()));
 }
 
-/// Whether a user of the password file has a hash that is not bcrypt. A file that cannot be read is
-/// left to `config --check`.
-fn has_old_hash(path: &Path) -> bool {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) => {
-            tell(&format!(
-                "cannot read nginx's password file {}: {error}; if a user of it has a hash that is not \
-                 bcrypt, set auth.htpasswd.legacyformats: true",
-                path.display()
-            ));
-            return false;
-        }
-    };
-    String::from_utf8_lossy(&text).lines().any(|line| {
+/// Whether a user of the password file has a hash that is not bcrypt.
+///
+/// # Errors
+///
+/// What is not taken over, when the file cannot be read.
+fn has_old_hash(path: &Path) -> Result<bool, Change> {
+    let text = fs::read(path).map_err(|error| Change::Left {
+        what: format!("the users of nginx's password file {}", path.display()),
+        why: format!(
+            "cannot read it: {error}; put it there, readable for the user of `serve`, and if `portcullis \
+             htpasswd --upgrade {}` lists a user, set auth.htpasswd.legacyformats: true",
+            path.display()
+        ),
+    })?;
+    Ok(String::from_utf8_lossy(&text).lines().any(|line| {
         let hash = line.trim().split_once(':').map(|(_, hash)| hash);
         !line.trim_start().starts_with('#') && hash.is_some_and(|hash| !hash.starts_with("$2"))
-    })
+    }))
 }
 
 /// Writes a new file with the mode of the old one: both may have secrets.

@@ -32,6 +32,7 @@ mod cli {
     mod htpasswd;
     mod invocation;
     mod ls;
+    mod migrate;
     mod purge_uploads;
     mod retain;
     mod rm;
