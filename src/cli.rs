@@ -75,7 +75,7 @@ enum Command {
     Migrate(migrate::Migrate),
     Completions(generated::Completions),
     Man(generated::Man),
-    /// Print the version, with the commit that it was built from
+    /// Print the version of this program, and the commit of its source
     Version,
 }
 

@@ -9,7 +9,10 @@ use std::{
 use clap::{Args, Command};
 use clap_complete::Shell;
 
+use self::man_page::man_page;
 use super::failure::Failure;
+
+mod man_page;
 
 const COMPLETIONS: &str = "\
 Examples:
@@ -65,16 +68,15 @@ impl Man {
             Failure::new(format!("cannot write {}: {error}", path.display()))
         };
         fs::create_dir_all(&directory).map_err(|error| written(&directory, error))?;
-        // `help` is made when the command line is parsed, and its page would say nothing.
+        // `help` is created when the command line is parsed, and its page would say nothing.
         let mut command = command.disable_help_subcommand(true);
         command.build();
-        let pages = command.get_subcommands().cloned().collect::<Vec<_>>();
-        for page in std::iter::once(command).chain(pages) {
+        let mut pages = vec![command];
+        while let Some(page) = pages.pop() {
+            pages.extend(page.get_subcommands().filter(|page| page.get_name() != "help").cloned());
             let name = page.get_display_name().unwrap_or_else(|| page.get_name()).to_owned();
             let path = directory.join(format!("{name}.1"));
-            let mut text = Vec::new();
-            clap_mangen::Man::new(page).render(&mut text)?;
-            fs::write(&path, text).map_err(|error| written(&path, error))?;
+            fs::write(&path, man_page(page)?).map_err(|error| written(&path, error))?;
             writeln!(io::stdout().lock(), "{}", path.display())?;
         }
         Ok(())

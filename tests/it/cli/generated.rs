@@ -37,7 +37,16 @@ fn man_pages_are_written_for_each_command() {
         let path = directory.join(format!("{page}.1"));
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(".TH") && text.contains(".SH NAME"), "{text}");
+        assert!(text.contains(".SH EXAMPLES\n") && !text.contains("EXTRA"), "{text}");
+        assert_eq!(
+            text.contains(".SH \"EXIT STATUS\"\n.TP\n0\n"),
+            page.ends_with("collect"),
+            "{text}"
+        );
         assert!(printed.lines().any(|line| line == path.to_str().unwrap()), "{printed}");
     }
-    assert!(!directory.join("portcullis-help.1").exists());
+    assert!(directory.join("portcullis-certs-show.1").exists());
+    for page in ["portcullis-help", "portcullis-certs-help"] {
+        assert!(!directory.join(format!("{page}.1")).exists());
+    }
 }
