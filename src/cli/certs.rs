@@ -18,8 +18,8 @@ use crate::server::{
 };
 
 const EXAMPLES: &str = "\
-The first run makes a certificate authority (ca.crt, ca.key), with --new or after a question on the \
-terminal; later runs keep it, so that clients go on trusting it. Each run makes a new server \
+The first run creates a certificate authority (ca.crt, ca.key), with --new or after a question on the \
+terminal; later runs keep it, so that clients go on trusting it. Each run creates a new server \
 certificate (server.crt, server.key). It is for localhost, for this machine's name and addresses, \
 for the names given here and for those of the certificate it replaces. Delete server.crt to begin \
 anew with the names.
@@ -86,26 +86,29 @@ impl Certs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         match self.command {
-            Some(Command::Show { out: directory }) => show(&mut out, &directory, Timestamp::now()),
+            Some(Command::Show { out: directory }) => {
+                show(&mut out, &std::path::absolute(directory)?, Timestamp::now())
+            }
             None => {
+                let directory = std::path::absolute(self.out)?;
                 let what = if self.new_authority { Renew::Authority } else { Renew::Certificate };
                 let addresses: Vec<_> =
                     machine::addresses().iter().map(ToString::to_string).collect();
                 let hosts = Hosts { required: self.hosts, optional: addresses };
-                let is_new = !has_authority(&self.out);
+                let is_new = !has_authority(&directory);
                 if is_new && !self.new && !self.new_authority {
                     hosts.check()?;
-                    confirm(&self.out)?;
+                    confirm(&directory)?;
                 }
-                let outcome = renew(&self.out, &hosts, self.days, what)?;
-                let leaf = read(&self.out.join(SERVER_CERTIFICATE))?;
-                report(&mut out, &self.out, &outcome, &leaf)?;
+                let outcome = renew(&directory, &hosts, self.days, what)?;
+                let leaf = read(&directory.join(SERVER_CERTIFICATE))?;
+                report(&mut out, &directory, &outcome, &leaf)?;
                 // The first host that was given, as a bare name; else one that other machines can use.
                 let host = match (hosts.required.first(), hosts.optional.first()) {
                     (None, Some(address)) => address,
                     _ => leaf.names.first().map_or("localhost", String::as_str),
                 };
-                trust(&mut out, &self.out, host)
+                trust(&mut out, &directory, host)
             }
         }
     }
@@ -119,11 +122,10 @@ fn has_authority(directory: &Path) -> bool {
 /// Asks on the terminal whether an authority may be created. In another directory than the server's, it
 /// would be one more, which no client trusts.
 fn confirm(directory: &Path) -> Result<(), Failure> {
-    let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let directory = directory.display();
     let refused = || {
         Failure::new(format!(
-            "there is no certificate authority in {directory}: `portcullis certs --new` makes one, which \
+            "there is no certificate authority in {directory}: `portcullis certs --new` creates one, which \
              clients have to trust; where the server has one already, name its directory with --out"
         ))
     };
@@ -135,7 +137,7 @@ fn confirm(directory: &Path) -> Result<(), Failure> {
         terminal,
         "There is no certificate authority in {directory}.\n\
          If the server has one already, answer no, and name its directory with --out.\n\
-         Make a new one, which clients have to trust? [y/N] "
+         Create a new one, which clients have to trust? [y/N] "
     )?;
     terminal.flush()?;
     let mut answer = String::new();
@@ -153,10 +155,10 @@ fn report(
     leaf: &Description,
 ) -> Result<(), Failure> {
     let authority = directory.join(CA_CERTIFICATE);
-    let made = if outcome.created_authority { "made" } else { "kept" };
-    writeln!(out, "Authority {}: {made}", authority.display())?;
+    let done = if outcome.created_authority { "created" } else { "kept" };
+    writeln!(out, "Authority {}: {done}", authority.display())?;
     let path = directory.join(SERVER_CERTIFICATE);
-    writeln!(out, "Server certificate {}: made", path.display())?;
+    writeln!(out, "Server certificate {}: created", path.display())?;
     writeln!(out, "  for {}", leaf.names.join(", "))?;
     writeln!(out, "  until {}", day(leaf.not_after))?;
     Ok(())
@@ -181,11 +183,9 @@ Clients have to trust {ca} (never give ca.key away). For {host}:5000:
   curl             curl --cacert {ca} https://{host}:5000/v2/"
     )?;
     if let Some(container) = machine::container() {
-        let ca = std::path::absolute(directory.join(CA_CERTIFICATE))?;
         writeln!(
             out,
-            "\nThis is a container. Outside of it, `docker cp {container}:{} .` fetches ca.crt.",
-            ca.display()
+            "\nThis is a container. Outside of it, `docker cp {container}:{ca} .` fetches ca.crt."
         )?;
     }
     Ok(())
@@ -194,16 +194,21 @@ Clients have to trust {ca} (never give ca.key away). For {host}:5000:
 fn show(out: &mut impl io::Write, directory: &Path, now: Timestamp) -> Result<(), Failure> {
     // Either may be missing: the authority may be kept elsewhere, the certificate come from another
     // one.
-    let mut found = 0;
-    for (title, file) in [("Authority", CA_CERTIFICATE), ("Server certificate", SERVER_CERTIFICATE)]
-    {
-        let path = directory.join(file);
+    let files = [("Authority", CA_CERTIFICATE), ("Server certificate", SERVER_CERTIFICATE)];
+    let files = files.map(|(title, file)| (title, directory.join(file)));
+    if !files.iter().any(|(_, path)| path.exists()) {
+        return Err(Failure::new(format!(
+            "there are no certificates in {}: `portcullis certs --new` creates them, or name another \
+             directory with --out",
+            directory.display()
+        )));
+    }
+    for (title, path) in &files {
         if !path.exists() {
             writeln!(out, "{title}: there is no {}", path.display())?;
             continue;
         }
-        found += 1;
-        let certificate = read(&path)?;
+        let certificate = read(path)?;
         writeln!(out, "{title}: {}", path.display())?;
         writeln!(out, "  subject      {}", certificate.subject)?;
         writeln!(out, "  issuer       {}", certificate.issuer)?;
@@ -218,12 +223,6 @@ fn show(out: &mut impl io::Write, directory: &Path, now: Timestamp) -> Result<()
             left(certificate.not_after, now)
         )?;
         writeln!(out, "  SHA-256      {}", certificate.fingerprint)?;
-    }
-    if found == 0 {
-        return Err(Failure::new(format!(
-            "there are no certificates in {}: make them with `portcullis certs --new`, or name another directory with --out",
-            directory.display()
-        )));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use clap::Args;
@@ -19,7 +19,10 @@ use crate::gate::htpasswd::{
 const MAX_INPUT: u64 = 4096;
 
 const EXAMPLES: &str = "\
-Without -b and -i the password is asked for, twice.
+The options are those of Apache's `htpasswd`, but for --upgrade. Passwords are stored as bcrypt, \
+the only format that the registry accepts unless auth.htpasswd.legacyformats says otherwise. \
+Without -b and -i the password is asked for, twice. A lost password cannot be read again: set another. \
+A running registry reads a changed file by itself.
 
 Examples:
   portcullis htpasswd -c auth/htpasswd admin        create the file, with a user
@@ -29,15 +32,10 @@ Examples:
   portcullis htpasswd -Bbn admin secret >> auth/htpasswd
   portcullis htpasswd --upgrade auth/htpasswd       list users without bcrypt
 
-A running registry reads a changed file by itself.
-
-Exit codes: 0 done (-v: the password is right; --upgrade: all are bcrypt); 1 not done, wrong password,
-no such user (--upgrade: there is another hash); 2 usage.";
+Exit codes: 0 done (-v: the password is right; --upgrade: all are bcrypt); 1 not done, wrong \
+password, no such user (--upgrade: there is another hash); 2 usage.";
 
 /// Add, change, delete or verify a user of the password file.
-///
-/// The flags are those of Apache's `htpasswd`, but for --upgrade. Passwords are stored as bcrypt,
-/// the only format this registry accepts unless auth.htpasswd.legacyformats says otherwise.
 #[derive(Args)]
 #[command(
     after_help = EXAMPLES,
@@ -82,8 +80,13 @@ pub(super) struct Htpasswd {
     cost: u8,
     #[command(flatten)]
     refused: Refused,
-    /// FILE (not with -n), USER (not with --upgrade), and with -b PASSWORD
-    #[arg(required = true, num_args = 1..=3, trailing_var_arg = true, hide = true)]
+    /// The password file (not with -n), a user (not with --upgrade), and with -b the password
+    #[arg(
+        required = true,
+        num_args = 1..=3,
+        trailing_var_arg = true,
+        value_names = ["FILE", "USER", "PASSWORD"],
+    )]
     arguments: Vec<String>,
 }
 
@@ -111,8 +114,8 @@ type Password = Zeroizing<Vec<u8>>;
 
 /// The arguments after the options.
 struct Target {
-    /// `None` with `-n`.
-    file: Option<String>,
+    /// The path from the root; `None` with `-n`.
+    file: Option<PathBuf>,
     user: String,
     /// With `-b`.
     password: Option<Password>,
@@ -129,7 +132,7 @@ impl Htpasswd {
         self.refused.check()?;
         if self.upgrade {
             return match self.arguments.as_slice() {
-                [file] => upgrade(Path::new(file)),
+                [file] => upgrade(&std::path::absolute(file)?),
                 _ => Err(expected("FILE")),
             };
         }
@@ -142,10 +145,10 @@ impl Htpasswd {
                 writeln!(io::stdout().lock(), "{name}:{}\n", hash.as_str())?;
                 Ok(())
             }
-            Some(file) if self.delete => delete(Path::new(&file), &user),
-            Some(file) if self.verify => self.verify(Path::new(&file), &user, password),
-            Some(file) => {
-                let path = Path::new(&file);
+            Some(path) if self.delete => delete(&path, &user),
+            Some(path) if self.verify => self.verify(&path, &user, password),
+            Some(path) => {
+                let path = &*path;
                 if !self.create {
                     must_exist(path)?;
                 }
@@ -174,6 +177,7 @@ impl Htpasswd {
         let needs_password = self.batch && !self.delete;
         match (user, password, arguments.next()) {
             (Some(user), password, None) if password.is_some() == needs_password => {
+                let file = file.map(std::path::absolute).transpose()?;
                 Ok(Target { file, user, password })
             }
             _ => {

@@ -10,13 +10,17 @@ use crate::{
     storage,
 };
 
-/// Makes the paths of files and directories absolute: images, users, certificates and keys.
+/// Makes the paths of files and directories absolute: images, users, certificates and keys, files that take
+/// the server out of service. The path of a Unix socket stays as it is, since its length is limited.
 pub(super) fn make_absolute(config: &mut Config) {
     if let storage::Options::Filesystem(options) = &mut config.storage.backend {
         from_root(&mut options.rootdirectory);
     }
     if let gate::Options::Htpasswd(options) = &mut config.auth {
         from_root(&mut options.path);
+    }
+    for check in &mut config.health.file {
+        from_root(&mut check.file);
     }
     let server::Options { tls, .. } = &mut config.http.server;
     if let TlsOptions::On { source, clients, .. } = tls {

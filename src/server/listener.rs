@@ -30,7 +30,7 @@ use super::{Net, Options, transport::SocketStream};
 pub enum Address {
     /// An address of this machine and a port.
     Tcp(SocketAddr),
-    /// The path of a Unix socket, if it has one.
+    /// The path of a Unix socket from the root, if it has one.
     Unix(Option<PathBuf>),
 }
 
@@ -174,7 +174,8 @@ impl Listener {
 
     fn of_unix(socket: UnixListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let addr = Address::Unix(socket.local_addr()?.as_pathname().map(Path::to_owned));
+        let path = socket.local_addr()?.as_pathname().map(std::path::absolute).transpose()?;
+        let addr = Address::Unix(path);
         let socket = Socket::Unix(tokio::net::UnixListener::from_std(socket)?);
         Ok(Self { socket, addr, file: None })
     }
@@ -341,7 +342,9 @@ impl BindError {
             }
             _ => "write the path of a socket, of at most 107 bytes, in",
         };
-        Self { addr: path.to_owned(), hint, key, source }
+        let addr = std::path::absolute(path)
+            .map_or_else(|_| path.to_owned(), |path| path.display().to_string());
+        Self { addr, hint, key, source }
     }
 
     /// Whether the address is in use.

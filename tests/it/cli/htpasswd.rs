@@ -129,7 +129,7 @@ fn users_are_added_changed_tried_and_deleted_and_the_rest_of_the_file_stays() {
     let wrong = shell.run(&["-vb", "users", "alice", "one"]);
     assert_eq!(wrong.code, Some(1), "{wrong:?}");
     assert!(wrong.stderr.contains("verification failed"), "{wrong:?}");
-    assert!(wrong.stderr.contains("htpasswd users alice"), "{wrong:?}");
+    assert!(wrong.stderr.contains("/users alice`"), "{wrong:?}");
 
     let gone = shell.run(&["-D", "users", "bob"]);
     assert_eq!(gone.code, Some(0), "{gone:?}");
@@ -174,10 +174,10 @@ fn failures_are_reported_with_a_remedy_and_change_nothing() {
         (&["-b", "missing", "a", "b"][..], "add -c to create it"),
         (&["-D", "missing", "a"], "add -c to create it"),
         (&["-cb", "no/such/place", "a", "b"], "does its directory exist?"),
-        (&["-vb", "missing", "a", "b"], "cannot read missing"),
-        (&["-vb", "users", "alice", "b"], "line 1 of users: the password is stored as apr1"),
+        (&["-vb", "missing", "a", "b"], "/missing: No such file"),
+        (&["-vb", "users", "alice", "b"], "/users: the password is stored as apr1"),
         (&["-vb", "users", "alice", "b"], "auth.htpasswd.legacyformats: true"),
-        (&["--upgrade", "missing"], "cannot read missing"),
+        (&["--upgrade", "missing"], "/missing: No such file"),
         (&["-b", "users", "", "b"], "the user name is empty"),
         (&["-b", "users", "a:b", "c"], "contains a colon"),
         (&["-bn", "a\tb", "c"], "control character"),
@@ -240,7 +240,9 @@ fn upgrade_lists_whose_password_is_not_bcrypt_and_changes_nothing() {
     let none = shell.run(&["--upgrade", "users"]);
     assert_eq!(none.code, Some(0), "{none:?}");
     assert_eq!(none.stdout, "");
-    assert_eq!(none.stderr, "All passwords in users are stored as bcrypt.\n");
+    let users = shell.path("users");
+    let all = format!("All passwords in {} are stored as bcrypt.\n", users.display());
+    assert_eq!(none.stderr, all);
 
     let before = format!(
         "bob:{{SHA}}L55TUjtiq8FBorTWAZ0jy6g129A=\nalice:plain\ncarol:secret\n{bcrypt}\
@@ -255,7 +257,7 @@ fn upgrade_lists_whose_password_is_not_bcrypt_and_changes_nothing() {
     assert!(lines[1].starts_with("line 3 (user \"carol\"): the password is stored as"));
     assert!(lines[2].starts_with("line 7 (user \"dave\"): the password is stored as apr1"));
     assert!(some.stderr.contains("3 passwords are not stored as bcrypt"), "{some:?}");
-    assert!(some.stderr.contains("portcullis htpasswd users USER"), "{some:?}");
+    assert!(some.stderr.contains("/users USER`"), "{some:?}");
     assert!(!some.stdout.contains("secret") && !some.stdout.contains("L55T"), "{some:?}");
     assert_eq!(shell.text("users"), before);
 }

@@ -141,16 +141,13 @@ fn excluded_name_is_refused_with_the_command_that_makes_another_authority() {
     let before = crate::support::server::contents(folder.path());
     let (done, printed) = certs(folder.path(), &["--host", "bank.example"]);
     assert!(!done, "{printed}");
-    assert!(
-        printed.contains("the name constraints of certs/ca.crt do not permit `bank.example`"),
-        "{printed}"
-    );
+    assert!(printed.contains("/certs/ca.crt do not permit `bank.example`"), "{printed}");
     assert_eq!(crate::support::server::contents(folder.path()), before);
     let command = printed.split('`').find(|part| part.starts_with("portcullis certs")).unwrap();
     let arguments: Vec<_> = command.split(' ').skip(2).collect();
     let (done, printed) = certs(folder.path(), &arguments);
     assert!(done, "{printed}");
-    assert!(printed.contains("Authority certs/ca.crt: made"), "{printed}");
+    assert!(printed.contains("/certs/ca.crt: created\n"), "{printed}");
     for name in ["bank.example", "registry.corp.example"] {
         assert!(printed.contains(name), "{printed}");
     }
