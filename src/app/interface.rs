@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
-use super::reload::{Kept, Reload};
-use crate::{config::Config, http::Api};
+use super::{
+    reload::{Kept, Reload},
+    storage,
+};
+use crate::{chain::Chain, config::Config, http::Api};
 
 /// `http.headers`.
 #[derive(Debug)]
@@ -25,7 +28,11 @@ impl Reload for ResponseHeaders {
 
 /// `storage.maintenance.readonly`.
 #[derive(Debug)]
-pub(super) struct ReadOnly(pub(super) Arc<Api>);
+pub(super) struct ReadOnly {
+    pub(super) api: Arc<Api>,
+    /// The storage that the server has opened.
+    pub(super) backend: crate::storage::Options,
+}
 
 impl Reload for ReadOnly {
     fn keys(&self) -> &'static [&'static str] {
@@ -33,7 +40,14 @@ impl Reload for ReadOnly {
     }
 
     fn apply(&self, config: &Config) -> Result<(), Kept> {
-        self.0.set_readonly(&config.storage.maintenance.readonly);
+        let new = &config.storage.maintenance.readonly;
+        if self.api.is_readonly() && !new.enabled {
+            storage::check_writable(&self.backend).map_err(|error| {
+                tracing::error!(error = %Chain(&error), "the registry stays read-only");
+                Kept::Unusable
+            })?;
+        }
+        self.api.set_readonly(new);
         Ok(())
     }
 }

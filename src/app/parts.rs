@@ -123,7 +123,7 @@ impl Parts {
 
     /// Starts the servers and the jobs.
     pub(super) fn start(self, config: &Config, workers: Workers) -> App {
-        let reloads = self.reloads();
+        let reloads = self.reloads(config);
         let Self { storage, notifier, registry, users, secured, health, checks, api, .. } = self;
         let gate = Arc::clone(users.gate());
 
@@ -165,13 +165,14 @@ impl Parts {
     }
 
     /// The parts that take another configuration, in the order in which they do.
-    fn reloads(&self) -> Reloads {
+    fn reloads(&self, config: &Config) -> Reloads {
         let mut reloads: Vec<Arc<dyn Reload>> = vec![Arc::clone(&self.users) as Arc<_>];
         if let Some(Secured { certificate, authorities, .. }) = &self.secured {
             reloads.push(Arc::clone(authorities) as Arc<_>);
             reloads.push(Arc::clone(certificate) as Arc<_>);
         }
-        reloads.push(Arc::new(interface::ReadOnly(Arc::clone(&self.api))));
+        let backend = config.storage.backend.clone();
+        reloads.push(Arc::new(interface::ReadOnly { api: Arc::clone(&self.api), backend }));
         reloads.push(Arc::new(interface::ResponseHeaders(Arc::clone(&self.api))));
         reloads.push(Arc::new(notifications::Endpoints(self.notifier.clone())));
         Reloads::new(reloads)

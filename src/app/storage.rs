@@ -102,13 +102,20 @@ pub(super) fn open(options: &storage::Options) -> Result<Arc<dyn Storage>, Start
 /// Those of [`open`], and when this process may not write to the root or to a folder below it.
 pub(super) fn open_to_write(options: &storage::Options) -> Result<Arc<dyn Storage>, StartError> {
     let opened = open(options)?;
-    if let storage::Options::Filesystem(options) = options {
-        let root = &options.rootdirectory;
-        writable::check(root).map_err(|NotWritable { folder, source }| {
-            unusable(root, &folder, Need::Write, source)
-        })?;
-    }
+    check_writable(options)?;
     Ok(opened)
+}
+
+/// Checks that this process may write to the storage.
+///
+/// # Errors
+///
+/// When it may not write to the root or to a folder below it.
+pub(super) fn check_writable(options: &storage::Options) -> Result<(), StartError> {
+    let storage::Options::Filesystem(options) = options else { return Ok(()) };
+    let root = &options.rootdirectory;
+    writable::check(root)
+        .map_err(|NotWritable { folder, source }| unusable(root, &folder, Need::Write, source))
 }
 
 /// The error about a folder of the storage.

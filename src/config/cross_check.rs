@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Config, Error, checked::Checked, tree::Node};
 use crate::{
     gate,
-    server::{self, TlsOptions, TlsVersion},
+    server::{self, CertificateSource, TlsOptions, TlsVersion},
 };
 
 /// The number of cipher suites of TLS 1.3; registry:2's own list has all three.
@@ -52,6 +52,23 @@ impl Checked {
             warn(
                 &["http", "h2c"],
                 "has no effect: it is for plain HTTP; over TLS clients negotiate HTTP/2 by ALPN",
+            );
+        }
+        let certificate = match &options.tls {
+            TlsOptions::Off => Some("http.tls is off"),
+            TlsOptions::On { source: CertificateSource::Files { .. }, .. } => {
+                Some("http.tls.certificate names another, whose names are in the file")
+            }
+            TlsOptions::On { source: CertificateSource::BuiltIn, .. } => None,
+        };
+        if let Some(why) = certificate
+            && !config.http.api.hosts.is_empty()
+        {
+            warn(
+                &["http", "hosts"],
+                &format!(
+                    "has no effect: it is for the certificate that the server creates, and {why}"
+                ),
             );
         }
         if matches!(options.tls, TlsOptions::On { clients: None, .. })

@@ -80,6 +80,22 @@ fn clientauth_without_clientcas_gets_a_warning() {
 }
 
 #[test]
+fn names_for_a_certificate_that_the_server_does_not_create_get_a_warning() {
+    for (tls, why) in [
+        ("{}", None),
+        ("off", Some("http.tls is off")),
+        ("{certificate: /a.crt, key: /a.key}", Some("http.tls.certificate names another")),
+    ] {
+        let yaml = format!("storage: inmemory\nhttp:\n  hosts: [r.example]\n  tls: {tls}\n");
+        let config = load(&yaml).unwrap();
+        let warning = config.warnings.iter().find(|warning| warning.starts_with("http.hosts ("));
+        let found = warning.zip(why).map(|(warning, why)| warning.contains(why));
+        assert_eq!(found, why.map(|_| true), "{tls}: {:?}", config.warnings);
+        assert_eq!(warning.is_some(), why.is_some(), "{tls}: {:?}", config.warnings);
+    }
+}
+
+#[test]
 fn cipher_suites_have_the_names_of_go() {
     let config = tls("ciphersuites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, \
          TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, \

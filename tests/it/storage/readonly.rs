@@ -1,6 +1,6 @@
 //! Read-only operation (`storage.maintenance.readonly`).
 
-use portcullis::oci::ErrorCode;
+use portcullis::{app::Change, oci::ErrorCode};
 
 use crate::support::{TestServer, content::OCI_MANIFEST, image};
 
@@ -35,4 +35,27 @@ async fn registry_that_is_read_only_serves_and_takes_nothing() {
     config.storage.maintenance.readonly.enabled = false;
     server.app().apply(&config).await;
     server.patch(&target, None, "abcd").await.expect(202);
+}
+
+#[tokio::test]
+async fn registry_stays_read_only_while_its_storage_cannot_be_written() {
+    let server = TestServer::with(|config| {
+        config.storage.maintenance.readonly.enabled = true;
+    })
+    .await;
+    let root = server.folder().join("data");
+    // A file in place of the folder: not even root can write into it.
+    let away = server.folder().join("away");
+    std::fs::rename(&root, &away).unwrap();
+    std::fs::write(&root, "").unwrap();
+    let mut config = server.config().clone();
+    config.storage.maintenance.readonly.enabled = false;
+    let key = "storage.maintenance.readonly.enabled";
+    assert_eq!(server.app().apply(&config).await.change(key), Change::Unusable);
+    server.post("/v2/app/blobs/uploads/").await.expect_error(405, ErrorCode::Unsupported);
+
+    std::fs::remove_file(&root).unwrap();
+    std::fs::rename(&away, &root).unwrap();
+    assert_eq!(server.app().apply(&config).await.change(key), Change::Applied);
+    server.post("/v2/app/blobs/uploads/").await.expect(202);
 }
