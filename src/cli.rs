@@ -26,6 +26,7 @@ mod purge_uploads;
 mod retain;
 mod rm;
 mod serve;
+mod sessions;
 mod setting_options;
 mod sources;
 mod verify;
@@ -64,6 +65,7 @@ sets another.";
 enum Command {
     Serve(serve::Serve),
     Htpasswd(htpasswd::Htpasswd),
+    Sessions(sessions::Sessions),
     Certs(certs::Certs),
     Verify(verify::Verify),
     GarbageCollect(garbage_collect::GarbageCollect),
@@ -86,6 +88,7 @@ pub fn run() -> ExitCode {
     let result = match command {
         Command::Serve(serve) => serve.run(),
         Command::Htpasswd(htpasswd) => htpasswd.run(),
+        Command::Sessions(sessions) => sessions.run(),
         Command::Certs(certs) => certs.run(),
         Command::Verify(verify) => verify.run(),
         Command::GarbageCollect(collect) => collect.run(),

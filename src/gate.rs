@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use self::{
     outcomes::{Outcome, Outcomes},
     refused::RefusedLogins,
+    tokens::SessionTokens,
     verifier::Verifier,
 };
 
@@ -24,6 +25,7 @@ mod credentials;
 mod grant;
 pub mod htpasswd;
 mod identity;
+mod login;
 mod options;
 mod outcomes;
 mod permit;
@@ -34,6 +36,7 @@ mod refused;
 mod right;
 mod session;
 mod throttle;
+pub mod tokens;
 mod users;
 mod verifier;
 
@@ -42,6 +45,7 @@ pub use caller::Caller;
 pub use credentials::Credentials;
 pub use grant::{Ceiling, Grant, Scope};
 pub use identity::Identity;
+pub use login::{Login, LoginError};
 pub use options::{HtpasswdOptions, Options};
 pub use permit::{Denied, Permit};
 pub use policy::{By, Decision, Policy, Why};
@@ -69,8 +73,8 @@ pub struct Gate {
 enum Authenticator {
     /// Every caller is anonymous and admitted.
     Open,
-    /// By a password of an htpasswd file.
-    Htpasswd { realm: String, verifier: Arc<Verifier> },
+    /// By a password of an htpasswd file, or by a session token, unless none are issued.
+    Htpasswd { realm: String, verifier: Arc<Verifier>, tokens: Option<Arc<SessionTokens>> },
 }
 
 impl Gate {
@@ -91,7 +95,9 @@ impl Gate {
         policy: Policy,
     ) -> Result<Self, NoRandomness> {
         let verifier = Arc::new(Verifier::new(users, options)?);
-        let authenticator = Authenticator::Htpasswd { realm: options.realm.clone(), verifier };
+        let tokens = SessionTokens::new(&options.sessions).map(Arc::new);
+        let authenticator =
+            Authenticator::Htpasswd { realm: options.realm.clone(), verifier, tokens };
         Ok(Self::new(authenticator, policy))
     }
 
@@ -239,9 +245,10 @@ impl Gate {
     }
 
     /// How many requests had each outcome since the start: `anonymous` for those admitted without a name;
-    /// `bcrypt` and `memory` for those admitted by a run of bcrypt and without one; `missing` for
-    /// those without credentials; `refused` for wrong credentials; `throttled` and `busy` for
-    /// credentials that were not checked, because too many were wrong or because too many waited.
+    /// `bcrypt` and `memory` for those admitted by a run of bcrypt and without one; `session` for those
+    /// admitted by a session token; `missing` for those without credentials; `refused` for wrong
+    /// credentials; `throttled` and `busy` for credentials that were not checked, because too many were
+    /// wrong or because too many waited.
     pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.outcomes.numbers()
     }

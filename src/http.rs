@@ -17,21 +17,26 @@ use hyper::service::Service;
 use self::{
     base_url::{BaseUrls, ConfiguredHost},
     call::Call,
+    challenge::Challenges,
     handlers::{Addressing, Handlers},
     middleware::{
         Authorisation, PerConnection, access_log::AccessLog, open_routes, response_headers,
     },
     proxies::Proxies,
+    token::TokenEndpoint,
 };
 use crate::{gate::Gate, health::Health, registry::Registry, telemetry::requests::Requests};
 
 pub mod authority;
+mod authorization;
 mod base_url;
 pub mod basic;
+pub mod bearer;
 mod body;
 mod byteranges;
 mod call;
 mod caller;
+mod challenge;
 mod conditional;
 mod connection;
 mod debug;
@@ -45,11 +50,12 @@ mod proxies;
 pub mod range;
 mod redirect;
 mod response;
+mod token;
 
 pub use call::Peer;
 pub use connection::Connection;
 pub use debug::{Debug, DebugOptions, PrometheusOptions};
-pub use error::Error;
+pub use error::{Error, Grant};
 pub use middleware::{LoggedBody, RequestId};
 pub use options::{
     CatalogOptions, DeletableBlobs, DeleteOptions, InvalidOptions, Options, ReadOnlyOptions,
@@ -68,7 +74,9 @@ pub struct Api {
     health: Arc<Health>,
     proxies: Arc<Proxies>,
     open_routes: Router,
+    token: Arc<TokenEndpoint>,
     gate: Arc<Gate>,
+    challenges: Arc<Challenges>,
     authorisation: Arc<Authorisation>,
     /// `http.prefix` without a slash at its end; empty for `/`.
     prefix: Arc<str>,
@@ -122,6 +130,9 @@ impl Api {
         let proxies = Arc::new(Proxies::new(&options.trustedproxies));
         let base_urls = Arc::new(BaseUrls::new(options, secure, &prefix, &proxies)?);
         let requests = Arc::<Requests>::default();
+        let challenges =
+            Challenges::new(Arc::clone(&gate), Arc::clone(&base_urls), Arc::clone(&prefix));
+        let challenges = Arc::new(challenges);
         let addressing = Addressing { base_urls, prefix: Arc::clone(&prefix) };
         let handlers = Handlers::new(registry, &addressing, &limits, options.idletimeout);
         let readonly = limits.readonly.enabled;
@@ -129,6 +140,7 @@ impl Api {
             headers: Arc::new(ArcSwap::from_pointee(headers)),
             authorisation: Arc::new(Authorisation::new(
                 Arc::clone(&gate),
+                Arc::clone(&challenges),
                 Arc::clone(&requests),
                 readonly,
             )),
@@ -140,7 +152,9 @@ impl Api {
             health,
             proxies,
             open_routes: open_routes::router(&prefix),
+            token: Arc::new(TokenEndpoint::new(Arc::clone(&gate), Arc::clone(&challenges))),
             gate,
+            challenges,
             prefix,
             handlers: Arc::new(handlers),
         })

@@ -39,8 +39,11 @@ pub fn endpoint(data: &[u8]) {
         }
         Err(Error::NotFound | Error::Refused(_)) => {}
         Err(
-            error @ (Error::Host
+            error @ (Error::Challenged { .. }
+            | Error::Grant(_)
+            | Error::Host
             | Error::Panicked
+            | Error::Randomness(_)
             | Error::Registry(_)
             | Error::Unauthenticated { .. }),
         ) => {

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     chain::Chain,
     config::Config,
-    gate::{self, HtpasswdOptions, UserFile},
+    gate::{self, HtpasswdOptions, UserFile, tokens::key_file},
     health::Check,
     http::Api,
     server::{
@@ -151,6 +151,16 @@ impl Inspection<'_> {
             Err(source) => {
                 self.problem(KEY, &StartError::users(path, source));
             }
+        }
+        self.session_keys(&options.sessions.keyfile);
+    }
+
+    /// Without a usable key file a server starts, and signs with a key of its own.
+    fn session_keys(&mut self, path: &Path) {
+        const KEY: &str = "auth.htpasswd.sessions.keyfile";
+        match key_file::check(path) {
+            Ok(()) => self.permissions(KEY, path, What::SessionKeys),
+            Err(error) => self.warn(KEY, &format!("cannot use {}: {error}", path.display())),
         }
     }
 

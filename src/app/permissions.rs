@@ -12,6 +12,8 @@ pub(super) enum What {
     Passwords,
     /// A user who may read it can impersonate this server.
     Key,
+    /// A user who may read it and the password file can act as every user.
+    SessionKeys,
 }
 
 impl What {
@@ -19,6 +21,7 @@ impl What {
         match self {
             Self::Passwords => "password file",
             Self::Key => "private key",
+            Self::SessionKeys => "key file of session tokens",
         }
     }
 }

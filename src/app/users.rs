@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -27,6 +27,8 @@ pub(super) struct Users {
     gate: Arc<Gate>,
     /// `None` with `auth: none`.
     file: Option<Mutex<UserFile>>,
+    /// The file of the keys of session tokens; `None` with `auth: none`.
+    keys: Option<PathBuf>,
 }
 
 impl Users {
@@ -44,7 +46,7 @@ impl Users {
         let gate::Options::Htpasswd(options) = options else {
             tracing::info!("no users: every client may do everything (auth: none)");
             let gate = Arc::new(Gate::open(Policy::everything()));
-            return Ok((Self { gate, file: None }, None));
+            return Ok((Self { gate, file: None, keys: None }, None));
         };
         let failed = |source| StartError::users(&options.path, source);
         // A file that this process may not see is not missing: another must not take its place.
@@ -58,7 +60,9 @@ impl Users {
         tracing::info!(users = count, file = %path.display(), "users of the password file");
         report(&options.path, &users);
         let gate = Arc::new(Gate::htpasswd(options, &users, Policy::everything())?);
-        Ok((Self { gate, file: Some(Mutex::new(file)) }, first_user))
+        let keys = options.sessions.keyfile.clone();
+        read_session_keys(&gate, &keys, Files::All);
+        Ok((Self { gate, file: Some(Mutex::new(file)), keys: Some(keys) }, first_user))
     }
 
     pub(super) const fn gate(&self) -> &Arc<Gate> {
@@ -106,6 +110,9 @@ impl Reload for Users {
     }
 
     fn read_files(&self, files: Files) {
+        if let Some(keys) = &self.keys {
+            read_session_keys(&self.gate, keys, files);
+        }
         let Some(file) = &self.file else { return };
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
         match file.reload(files == Files::All) {
@@ -122,6 +129,24 @@ impl Reload for Users {
                 "cannot read the password file; the users last read stay in force"
             ),
         }
+    }
+}
+
+/// Puts the keys of session tokens in force that are in a file, if it has changed.
+fn read_session_keys(gate: &Gate, path: &Path, files: Files) {
+    let file = path.display();
+    match gate.reload_session_keys(files == Files::All) {
+        Ok(None) if files == Files::All => permissions::warn(path, What::SessionKeys),
+        Ok(None) => {}
+        Ok(Some(keys)) => {
+            tracing::info!(keys, %file, "keys of session tokens");
+            permissions::warn(path, What::SessionKeys);
+        }
+        Err(error) => tracing::error!(
+            %file,
+            %error,
+            "cannot use the key file of session tokens; the keys that were read last stay in force"
+        ),
     }
 }
 

@@ -28,6 +28,13 @@ impl Checked {
             let message = "`unix` needs http.addr, the path of the socket";
             return refuse(&["http", "net"], message);
         }
+        if let gate::Options::Htpasswd(gate::HtpasswdOptions { sessions, .. }) = &config.auth
+            && sessions.expiry < gate::tokens::MIN_EXPIRY
+        {
+            let message = "is too short, since docker takes a token for valid for a minute: write 1m \
+                           or more";
+            return refuse(&["auth", "htpasswd", "sessions", "expiry"], message);
+        }
         if let TlsOptions::On { minimum: TlsVersion::Tls12, suites, .. } = &options.tls
             && !suites.is_empty()
             && suites.iter().all(|suite| suite.version() == TlsVersion::Tls13)

@@ -18,6 +18,7 @@ pub(super) fn make_absolute(config: &mut Config) {
     }
     if let gate::Options::Htpasswd(options) = &mut config.auth {
         from_root(&mut options.path);
+        from_root(&mut options.sessions.keyfile);
     }
     for check in &mut config.health.file {
         from_root(&mut check.file);

@@ -29,6 +29,12 @@ impl Credentials {
         Some(Self { bytes, colon })
     }
 
+    /// Whether both are empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.len() == 1
+    }
+
     /// The user's name, before the first colon; it may be empty. `None` when it is not UTF-8: no user
     /// has such a name.
     #[must_use]

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use super::{ThrottleOptions, htpasswd};
+use super::{ThrottleOptions, htpasswd, tokens::SessionOptions};
 
 /// `auth`: `htpasswd` (the default) or, in words, `none`.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct HtpasswdOptions {
     pub cachettl: Duration,
     /// The limits of wrong passwords.
     pub throttle: ThrottleOptions,
+    /// Session tokens.
+    pub sessions: SessionOptions,
 }
 
 impl HtpasswdOptions {
@@ -58,6 +60,7 @@ impl Default for HtpasswdOptions {
             legacyformats: false,
             cachettl: Duration::from_secs(300),
             throttle: ThrottleOptions::default(),
+            sessions: SessionOptions::default(),
         }
     }
 }

@@ -13,9 +13,11 @@ pub(super) enum Outcome {
     Bcrypt,
     /// Admitted without one: the credentials are remembered, or a request with equal credentials ran it.
     Memory,
+    /// Admitted by a session token.
+    Session,
     /// The request had no credentials, or malformed ones.
     Missing,
-    /// The password was wrong, or there is no such user.
+    /// The password was wrong, there is no such user, or the session token is not valid.
     Refused,
     /// The password was not checked, because too many were wrong.
     Throttled,
@@ -23,10 +25,11 @@ pub(super) enum Outcome {
     Busy,
 }
 
-const NAMES: [(Outcome, &str); 7] = [
+const NAMES: [(Outcome, &str); 8] = [
     (Outcome::Anonymous, "anonymous"),
     (Outcome::Bcrypt, "bcrypt"),
     (Outcome::Memory, "memory"),
+    (Outcome::Session, "session"),
     (Outcome::Missing, "missing"),
     (Outcome::Refused, "refused"),
     (Outcome::Throttled, "throttled"),
@@ -54,7 +57,7 @@ impl From<Refusal> for Outcome {
         match refusal {
             Refusal::Busy { .. } => Self::Busy,
             Refusal::Throttled { .. } => Self::Throttled,
-            Refusal::Unauthenticated => Self::Refused,
+            Refusal::Unauthenticated | Refusal::InvalidToken => Self::Refused,
         }
     }
 }

@@ -70,9 +70,14 @@ impl Policy {
     /// Decides about one right.
     #[must_use]
     pub fn decide(&self, caller: &Caller, right: &Right<'_>) -> Decision {
+        let decision = self.decide_without_ceiling(caller, right);
         match &caller.ceiling {
-            Some(ceiling) if !ceiling.covers(right) => Decision::Denied(Why::Ceiling),
-            _ => self.decide_without_ceiling(caller, right),
+            // A client that is told of the ceiling asks for another token, which would not help it
+            // where the rules do not give the right.
+            Some(ceiling) if decision.is_allowed() && !ceiling.covers(right) => {
+                Decision::Denied(Why::Ceiling)
+            }
+            _ => decision,
         }
     }
 

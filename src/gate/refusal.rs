@@ -17,6 +17,9 @@ pub enum Refusal {
         /// How long until passwords are checked again.
         retry_after: Duration,
     },
+    /// A session token that is not valid, or no longer.
+    #[error("the token is no longer valid")]
+    InvalidToken,
     /// No credentials, or wrong ones.
     #[error("no credentials, or wrong ones")]
     Unauthenticated,

@@ -80,8 +80,9 @@ impl RefusedLogins {
         let reason = match refusal {
             Refusal::Unauthenticated => "wrong user or password",
             Refusal::Throttled { .. } => "too many wrong passwords",
-            // The password was not checked.
-            Refusal::Busy { .. } => return,
+            // The password was not checked, or there was none: a client whose token has ended asks for
+            // another.
+            Refusal::Busy { .. } | Refusal::InvalidToken => return,
         };
         let address = address.to_canonical();
         let mut period = self.period();

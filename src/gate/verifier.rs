@@ -219,6 +219,13 @@ impl Verifier {
         Some(now.hash() == check.hash())
     }
 
+    /// Calls `read` with the parts of a user's line as it is now; `None` when the file has no such user.
+    pub(super) fn line<T>(&self, user: &str, read: impl FnOnce(&[&[u8]]) -> T) -> Option<T> {
+        let users = self.users.load();
+        let hash = users.of(user)?.hash();
+        Some(read(&[user.as_bytes(), hash.as_str().as_bytes()]))
+    }
+
     /// Records that a connection was authenticated, and that its user is known at its address.
     fn admit(&self, credentials: &Credentials, address: IpAddr, session: &Session) {
         if session.admit() {

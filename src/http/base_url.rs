@@ -72,10 +72,21 @@ impl BaseUrls {
 
     /// The base URL for the response to a request.
     pub(super) fn of(&self, head: &Head) -> BaseUrl {
-        let prefix = &*self.prefix;
         if self.relative {
-            return BaseUrl { location: prefix.to_owned(), absolute: None };
+            return BaseUrl { location: self.prefix.to_string(), absolute: None };
         }
+        self.by_address(head)
+    }
+
+    /// The base URL for a client that cannot resolve a relative one; `None` where the address that the
+    /// client has used is not known for certain.
+    pub(super) fn absolute(&self, head: &Head) -> Option<String> {
+        let BaseUrl { location, .. } = self.by_address(head);
+        location.contains("://").then_some(location)
+    }
+
+    fn by_address(&self, head: &Head) -> BaseUrl {
+        let prefix = &*self.prefix;
         if let Some(configured) = &self.configured {
             return BaseUrl { location: format!("{configured}{prefix}"), absolute: None };
         }

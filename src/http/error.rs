@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::{RequestId, range};
 use crate::{
     chain::Chain,
-    gate::{Denied, Refusal},
+    gate::{Denied, NoRandomness, Refusal},
     oci::ErrorCode,
     registry::{self, BodyError, TagImmutable, Unacceptable},
     storage,
@@ -29,8 +29,18 @@ const MAX_REPORTED: usize = 100;
 /// Why a request is refused, or has failed.
 #[derive(Debug)]
 pub enum Error {
+    /// A form at `/auth/token` that asks for no password grant.
+    Grant(Grant),
     /// No `Host`, several, or a malformed one (RFC 9112 §3.2).
     Host,
+    /// The caller has to authenticate in another way: with the right password, or with a token that covers
+    /// more.
+    Challenged {
+        /// What is wrong, which clients show.
+        message: String,
+        /// As for `Unauthenticated`.
+        challenge: Option<String>,
+    },
     /// A method that the endpoint does not have.
     MethodNotAllowed(&'static [Method]),
     /// No endpoint has this path.
@@ -41,6 +51,8 @@ pub enum Error {
     Panicked,
     /// An error of the core.
     Registry(registry::Error),
+    /// No token was issued, since the system has no randomness.
+    Randomness(NoRandomness),
     /// The gate did not authenticate the caller.
     Unauthenticated {
         /// The gate's reason.
@@ -105,12 +117,14 @@ impl Error {
             Self::NotFound => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
             Self::Refused(refused) => refused.respond(),
             Self::Unauthenticated { refusal: Refusal::Unauthenticated, challenge } => {
-                let mut response = Refused::of(ErrorCode::Unauthorized).respond();
-                if let Some(challenge) = challenge {
-                    set(&mut response, header::WWW_AUTHENTICATE, &challenge);
-                }
-                response
+                unauthorized(ErrorCode::Unauthorized.message(), challenge)
             }
+            Self::Unauthenticated { refusal: refusal @ Refusal::InvalidToken, challenge } => {
+                unauthorized(&refusal.to_string(), challenge)
+            }
+            Self::Challenged { message, challenge } => unauthorized(&message, challenge),
+            Self::Grant(grant) => grant.respond(),
+            Self::Randomness(error) => internal(StatusCode::INTERNAL_SERVER_ERROR, &error, id),
             Self::Unauthenticated {
                 refusal:
                     refusal @ (Refusal::Busy { retry_after } | Refusal::Throttled { retry_after }),
@@ -146,6 +160,41 @@ impl From<Denied> for Error {
     fn from(_: Denied) -> Self {
         Self::refused(ErrorCode::Denied)
     }
+}
+
+/// Why a form at `/auth/token` is refused (RFC 6749 §5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// It has no `grant_type`.
+    Missing,
+    /// It asks for another grant.
+    Unsupported,
+    /// It has no `username` or no `password`.
+    Incomplete,
+}
+
+impl Grant {
+    fn respond(self) -> Response<Body> {
+        let (error, message) = match self {
+            Self::Missing => ("invalid_request", "the form has no grant_type"),
+            Self::Unsupported => {
+                ("unsupported_grant_type", "the only grant_type is `password`: log in again")
+            }
+            Self::Incomplete => ("invalid_request", "the form needs a username and a password"),
+        };
+        let entry = json!({ "code": ErrorCode::Unsupported.as_str(), "message": message });
+        json_response(StatusCode::BAD_REQUEST, &json!({ "error": error, "errors": [entry] }))
+    }
+}
+
+/// A `401` with the challenge of the scheme by which the client can authenticate.
+fn unauthorized(message: &str, challenge: Option<String>) -> Response<Body> {
+    let entry = json!({ "code": ErrorCode::Unauthorized.as_str(), "message": message });
+    let mut response = json_response(StatusCode::UNAUTHORIZED, &json!({ "errors": [entry] }));
+    if let Some(challenge) = challenge {
+        set(&mut response, header::WWW_AUTHENTICATE, &challenge);
+    }
+    response
 }
 
 /// The status of a code, as in registry:2.

@@ -64,9 +64,9 @@ where
         .layer(host::layer())
         .layer(client_address::layer(&api.proxies))
         .layer(preflight::layer())
-        .layer(open_routes::layer(&api.open_routes, &api.prefix))
+        .layer(open_routes::layer(&api.open_routes, &api.token, &api.prefix))
         .layer(cross_site::layer(&api.headers))
-        .layer(authenticate::layer(&api.gate))
+        .layer(authenticate::layer(&api.gate, &api.challenges))
         .layer(authorise::layer(&api.authorisation, &api.prefix))
         .service(handlers::service(&api.handlers))
 }

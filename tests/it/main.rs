@@ -20,6 +20,7 @@ mod auth {
     mod fail2ban;
     mod gate;
     mod legacy_formats;
+    mod sessions;
     mod throttle;
 }
 

@@ -180,6 +180,8 @@ const RETENTION: Kind = Section(&[
     ),
 ]);
 
+const CHALLENGES: &[&str] = &["auto", "basic", "bearer"];
+
 const AUTH: Kind = OneOf {
     of: &[
         works(
@@ -197,6 +199,14 @@ const AUTH: Kind = OneOf {
                         works("failures", Limit),
                         works("addressfailures", Limit),
                         works("userfailures", Limit),
+                    ]),
+                ),
+                works(
+                    "sessions",
+                    Section(&[
+                        works("challenge", Word(CHALLENGES)),
+                        works("expiry", Duration),
+                        works("keyfile", Text),
                     ]),
                 ),
             ]),

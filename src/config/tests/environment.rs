@@ -224,7 +224,7 @@ fn every_working_key_can_be_reached() {
         let value = match key.kind {
             Kind::Bool => "true",
             Kind::Limit | Kind::Integer => "7",
-            Kind::Duration => "7s",
+            Kind::Duration => "7m",
             Kind::Word(words) => words[0],
             Kind::Free | Kind::Headers => "{}",
             Kind::List(_) => "[]",

@@ -31,25 +31,40 @@ const MAX_LINKS: usize = 40;
 /// When the file does not exist, cannot be read, or [`store`] fails. `InvalidData` means that it is
 /// in UTF-16, in which a line in ASCII could not be read.
 pub fn edit<T>(path: &Path, change: impl FnOnce(&mut Lines) -> T) -> io::Result<T> {
+    with_lock(path, |path| {
+        let bytes = fs::read(path)?;
+        if let Some(encoding) = super::lines::utf16(&bytes) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, Reason::Utf16(encoding)));
+        }
+        let before = Lines::from_bytes(&bytes);
+        let mut after = before.clone();
+        let result = change(&mut after);
+        if after != before {
+            store(path, &after.to_bytes())?;
+        }
+        Ok(result)
+    })
+}
+
+/// Calls `work` with the path that symbolic links lead to, while the lock of its folder is held: edits
+/// at the same time run one after the other.
+///
+/// # Errors
+///
+/// When the folder does not exist or cannot be locked, and those of `work`.
+pub(in crate::gate) fn with_lock<T, E: From<io::Error>>(
+    path: &Path,
+    work: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<T, E> {
     let path = follow(path)?;
     // The lock is on the directory, because the file is replaced. It ends with the process at the
     // latest. On file systems without locks, edits are not serialised.
     let directory = File::open(directory_of(&path))?;
     match directory.lock() {
-        Err(e) if e.kind() != io::ErrorKind::Unsupported => return Err(e),
+        Err(e) if e.kind() != io::ErrorKind::Unsupported => return Err(e.into()),
         _ => {}
     }
-    let bytes = fs::read(&path)?;
-    if let Some(encoding) = super::lines::utf16(&bytes) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, Reason::Utf16(encoding)));
-    }
-    let before = Lines::from_bytes(&bytes);
-    let mut after = before.clone();
-    let result = change(&mut after);
-    if after != before {
-        store(&path, &after.to_bytes())?;
-    }
-    Ok(result)
+    work(&path)
 }
 
 /// Writes a password file atomically: a crash at any moment leaves the old content or the new, and

@@ -1,5 +1,6 @@
-//! HTTP Basic authentication (RFC 7617). The layer reads only the head of a call. It refuses a caller
-//! that it cannot authenticate: with 401, or with 429 where too many passwords were wrong or wait.
+//! Authentication by HTTP Basic (RFC 7617) or by a session token (RFC 6750). The layer reads only the
+//! head of a call. It refuses a caller that it cannot authenticate: with 401, or with 429 where too many
+//! passwords were wrong or wait.
 
 use std::{
     pin::Pin,
@@ -7,14 +8,18 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use axum::http::{HeaderValue, header};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service, layer::layer_fn};
 
 use crate::{
     gate::{Caller, Gate, Recalled, Refusal},
-    http::{Call, Error, basic},
+    http::{
+        Call, Error,
+        authorization::Authorization,
+        call::Head,
+        challenge::{Challenges, TokenError},
+    },
 };
 
 /// A call whose caller is authenticated. Only this layer makes one.
@@ -25,16 +30,25 @@ pub(super) struct Authenticated {
     _seal: (),
 }
 
-/// Passes on the calls whose caller `gate` authenticates.
-pub(super) fn layer<S>(gate: &Arc<Gate>) -> impl Layer<S, Service = Authenticate<S>> + use<S> {
+/// Passes on the calls whose caller `gate` authenticates; the others get one of `challenges`.
+pub(super) fn layer<S>(
+    gate: &Arc<Gate>,
+    challenges: &Arc<Challenges>,
+) -> impl Layer<S, Service = Authenticate<S>> + use<S> {
     let gate = Arc::clone(gate);
-    layer_fn(move |inner| Authenticate { inner, gate: Arc::clone(&gate) })
+    let challenges = Arc::clone(challenges);
+    layer_fn(move |inner| Authenticate {
+        inner,
+        gate: Arc::clone(&gate),
+        challenges: Arc::clone(&challenges),
+    })
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Authenticate<S> {
     inner: S,
     gate: Arc<Gate>,
+    challenges: Arc<Challenges>,
 }
 
 impl<S> Service<Call> for Authenticate<S>
@@ -50,23 +64,32 @@ where
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let authorization = call.head.unique(&header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let credentials = authorization.and_then(basic::credentials);
         let address = call.head.client();
-        match self.gate.recall(credentials, address, &call.head.connection.session) {
+        let session = &call.head.connection.session;
+        let recalled = match Authorization::of(&call.head) {
+            Authorization::Absent => self.gate.recall(None, address, session),
+            Authorization::Basic(credentials) => {
+                self.gate.recall(Some(credentials), address, session)
+            }
+            Authorization::Bearer(token) => self.gate.recall_bearer(token, address),
+            Authorization::Malformed => self.gate.recall_unreadable(address),
+        };
+        match recalled {
             Recalled::Known(caller) => {
                 ResponseFuture::Known { inner: self.inner.call(authenticated(call, caller)) }
             }
             Recalled::Refused(refusal) => {
-                ResponseFuture::Refused { error: Some(refused(refusal, &self.gate)) }
+                let error = refused(refusal, &call.head, &self.challenges);
+                ResponseFuture::Refused { error: Some(error) }
             }
             Recalled::Undecided(credentials) => {
                 let gate = Arc::clone(&self.gate);
                 let head = Arc::clone(&call.head);
+                let challenges = Arc::clone(&self.challenges);
                 let verified = async move {
                     let session = &head.connection.session;
                     let verified = gate.authenticate(&credentials, address, session).await;
-                    verified.map_err(|refusal| refused(refusal, &gate))
+                    verified.map_err(|refusal| refused(refusal, &head, &challenges))
                 };
                 // The future takes the service that is ready and leaves a clone for the next call.
                 let next = self.inner.clone();
@@ -84,9 +107,13 @@ fn authenticated(call: Call, caller: Caller) -> Authenticated {
     Authenticated { call, caller, _seal: () }
 }
 
-/// The error of a refusal, with the challenge of the gate's realm (RFC 7617 §2).
-fn refused(refusal: Refusal, gate: &Gate) -> Error {
-    Error::Unauthenticated { refusal, challenge: gate.realm().map(basic::challenge) }
+/// The error of a refusal, with a challenge of the scheme that the request has.
+fn refused(refusal: Refusal, head: &Head, challenges: &Challenges) -> Error {
+    let challenge = match refusal {
+        Refusal::InvalidToken => challenges.bearer(head, Some(TokenError::Invalid)),
+        _ => challenges.basic(),
+    };
+    Error::Unauthenticated { refusal, challenge }
 }
 
 pin_project! {
@@ -141,7 +168,7 @@ mod tests {
             HtpasswdOptions, Identity, Policy,
             htpasswd::{BcryptHash, Formats, Htpasswd},
         },
-        http::middleware::testing::{call, echo},
+        http::middleware::testing::{call, challenges, echo},
     };
 
     fn gate() -> Arc<Gate> {
@@ -159,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn call_with_the_password_is_authenticated_and_bcrypt_runs_once() {
         let gate = gate();
-        let mut service = layer(&gate).layer(service_fn(echo));
+        let mut service = layer(&gate, &challenges(&gate)).layer(service_fn(echo));
         let right = basic("ann:secret");
         for is_remembered in [false, true] {
             let call = call("GET", "/v2/", &[("authorization", &right)]);
@@ -178,14 +205,14 @@ mod tests {
         let right = basic("ann:secret");
         let wrong = basic("ann:other");
         let authorization = |value| ("authorization", value);
-        for headers in [
-            &[][..],
-            &[authorization("Bearer a")],
-            &[authorization(&*wrong)],
-            &[authorization(&*right), authorization(&*right)],
-        ] {
+        for headers in
+            [&[][..], &[authorization(&*wrong)], &[authorization(&*right), authorization(&*right)]]
+        {
             let inner = service_fn(async |_: Authenticated| Ok::<_, Error>(()));
-            let answer = layer(&gate).layer(inner).oneshot(call("GET", "/v2/", headers)).await;
+            let answer = layer(&gate, &challenges(&gate))
+                .layer(inner)
+                .oneshot(call("GET", "/v2/", headers))
+                .await;
             let Err(Error::Unauthenticated { refusal: Refusal::Unauthenticated, challenge }) =
                 answer
             else {
@@ -197,9 +224,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn token_that_is_not_valid_is_refused_with_a_challenge_of_its_scheme() {
+        let gate = gate();
+        let inner = service_fn(async |_: Authenticated| Ok::<_, Error>(()));
+        let service = layer(&gate, &challenges(&gate)).layer(inner);
+        let call = call("GET", "/v2/a/tags/list", &[("authorization", "Bearer a.b.c")]);
+        let answer = service.oneshot(call).await;
+        let Err(Error::Unauthenticated { refusal: Refusal::InvalidToken, challenge }) = answer
+        else {
+            panic!("{answer:?}")
+        };
+        let expected = "Bearer realm=\"https://registry.example/auth/token\",\
+                        service=\"portcullis\",scope=\"repository:a:pull\",\
+                        error=\"invalid_token\"";
+        assert_eq!(challenge.as_deref(), Some(expected));
+    }
+
+    #[tokio::test]
     async fn open_gate_authenticates_every_caller_as_anonymous() {
         let gate = Arc::new(Gate::open(Policy::everything()));
-        let service = layer(&gate).layer(service_fn(echo));
+        let service = layer(&gate, &challenges(&gate)).layer(service_fn(echo));
         let passed = service.oneshot(call("GET", "/v2/", &[])).await.unwrap();
         assert_eq!(passed.caller, Caller::new(Identity::Anonymous, None));
     }

@@ -18,8 +18,8 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use super::authenticate::Authenticated;
 use crate::{
-    gate::{Caller, Gate, Permit},
-    http::{Error, call::Head, endpoint::Endpoint, response::options},
+    gate::{Caller, Gate, Permit, Why},
+    http::{Error, call::Head, challenge::Challenges, endpoint::Endpoint, response::options},
     oci::ErrorCode,
     telemetry::requests::Requests,
 };
@@ -45,6 +45,7 @@ pub(in crate::http) struct Authorised {
 #[derive(Debug)]
 pub(in crate::http) struct Authorisation {
     gate: Arc<Gate>,
+    challenges: Arc<Challenges>,
     requests: Arc<Requests>,
     readonly: AtomicBool,
 }
@@ -52,10 +53,11 @@ pub(in crate::http) struct Authorisation {
 impl Authorisation {
     pub(in crate::http) const fn new(
         gate: Arc<Gate>,
+        challenges: Arc<Challenges>,
         requests: Arc<Requests>,
         readonly: bool,
     ) -> Self {
-        Self { gate, requests, readonly: AtomicBool::new(readonly) }
+        Self { gate, challenges, requests, readonly: AtomicBool::new(readonly) }
     }
 
     /// Whether writes are refused.
@@ -74,7 +76,11 @@ impl Authorisation {
         if let Some(name) = endpoint.repository() {
             head.set_repository(name);
         }
-        let permit = self.gate.authorise(caller, &endpoint.rights())?;
+        let permit = self.gate.authorise(caller, &endpoint.rights());
+        let permit = permit.map_err(|denied| match denied.why {
+            Why::Ceiling => self.challenges.beyond(head, denied),
+            Why::NoRule => denied.into(),
+        })?;
         if self.is_readonly() && !matches!(head.method, Method::GET | Method::HEAD) {
             let why = "the registry is read-only for now; pulls go on";
             return Err(Error::refused(ErrorCode::Unsupported).because(why));
@@ -151,7 +157,7 @@ mod tests {
         },
         http::middleware::{
             authenticate,
-            testing::{call, respond},
+            testing::{call, challenges, respond},
         },
     };
 
@@ -165,9 +171,10 @@ mod tests {
     async fn answered(gate: Gate, readonly: bool, method: &str, path: &str) -> Result<u16, Error> {
         let gate = Arc::new(gate);
         let requests = Arc::default();
-        let authorisation = Arc::new(Authorisation::new(Arc::clone(&gate), requests, readonly));
+        let authorisation =
+            Arc::new(Authorisation::new(Arc::clone(&gate), challenges(&gate), requests, readonly));
         let service = ServiceBuilder::new()
-            .layer(authenticate::layer(&gate))
+            .layer(authenticate::layer(&gate, &challenges(&gate)))
             .layer(layer(&authorisation, &"".into()))
             .service_fn(respond::<Permitted>);
         let response = service.oneshot(call(method, path, &[])).await?;
@@ -177,9 +184,14 @@ mod tests {
     #[tokio::test]
     async fn permitted_call_passes_with_its_endpoint() {
         let gate = Arc::new(Gate::open(Policy::everything()));
-        let authorisation = Arc::new(Authorisation::new(Arc::clone(&gate), Arc::default(), false));
+        let authorisation = Arc::new(Authorisation::new(
+            Arc::clone(&gate),
+            challenges(&gate),
+            Arc::default(),
+            false,
+        ));
         let service = ServiceBuilder::new()
-            .layer(authenticate::layer(&gate))
+            .layer(authenticate::layer(&gate, &challenges(&gate)))
             .layer(layer(&authorisation, &"/x".into()))
             .service_fn(async |permitted: Permitted| {
                 assert!(matches!(permitted.endpoint, Endpoint::Tags { .. }));

@@ -1,5 +1,6 @@
-//! Routes that need no credentials and disclose nothing of the registry: an axum [`Router`] answers
-//! every path but `/v1/search` and the paths below `/v2/`.
+//! Routes outside of the gate, which disclose nothing of the registry: an axum [`Router`] answers every
+//! path but `/v1/search`, the paths below `/v2/` and `/auth/token`, at which clients log in
+//! (`http/token.rs`).
 
 use std::{
     future,
@@ -23,6 +24,7 @@ use crate::http::{
     Call, Error, RequestId,
     endpoint::is_search,
     response::{options, redirect, response},
+    token::{self, TokenEndpoint},
 };
 
 /// All methods of the registry's endpoints (RFC 9110 §9.3.7).
@@ -80,20 +82,28 @@ fn open(
     Ok(response)
 }
 
-/// Passes on the calls that need credentials; `router` answers the others.
+/// Passes on the calls that need credentials; `router` and `token` answer the others.
 pub(super) fn layer<S>(
     router: &Router,
+    token: &Arc<TokenEndpoint>,
     prefix: &Arc<str>,
 ) -> impl Layer<S, Service = OpenRoutes<S>> + use<S> {
     let router = router.clone();
+    let token = Arc::clone(token);
     let prefix = Arc::clone(prefix);
-    layer_fn(move |inner| OpenRoutes { inner, router: router.clone(), prefix: Arc::clone(&prefix) })
+    layer_fn(move |inner| OpenRoutes {
+        inner,
+        router: router.clone(),
+        token: Arc::clone(&token),
+        prefix: Arc::clone(&prefix),
+    })
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct OpenRoutes<S> {
     inner: S,
     router: Router,
+    token: Arc<TokenEndpoint>,
     prefix: Arc<str>,
 }
 
@@ -114,6 +124,10 @@ where
         let path = call.head.path(&self.prefix);
         if path.is_some_and(|path| is_search(path) || path.starts_with("/v2/")) {
             return Either::Left(self.inner.call(call));
+        }
+        if path == Some(token::PATH) && self.token.is_there() {
+            let token = Arc::clone(&self.token);
+            return Either::Right(async move { token.respond(call).await }.boxed());
         }
         Either::Right(match path.and_then(|path| Uri::try_from(path).ok()) {
             Some(path) => {
@@ -141,11 +155,16 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::http::middleware::testing::call;
+    use crate::{
+        gate::{Gate, Policy},
+        http::middleware::testing::{call, challenges},
+    };
 
     async fn answered(method: &str, path: &str, prefix: &str) -> Option<Response<Body>> {
         let inner = tower::service_fn(async |_: Call| Err(Error::Panicked));
-        let service = layer(&router(prefix), &prefix.into()).layer(inner);
+        let gate = Arc::new(Gate::open(Policy::everything()));
+        let token = Arc::new(TokenEndpoint::new(Arc::clone(&gate), challenges(&gate)));
+        let service = layer(&router(prefix), &token, &prefix.into()).layer(inner);
         match service.oneshot(call(method, path, &[])).await {
             Ok(response) => Some(response),
             Err(Error::Panicked) => None,
@@ -183,6 +202,7 @@ mod tests {
             ("GET", "/v1/search//", "", 404),
             ("GET", "/v1/_ping/", "", 404),
             ("GET", "/other", "", 404),
+            ("GET", "/auth/token", "", 404),
             ("OPTIONS", "*", "", 200),
             ("GET", "/x/", "/x", 200),
             ("GET", "/x/{a}", "/x/{a}", 404),

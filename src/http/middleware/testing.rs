@@ -7,7 +7,13 @@ use axum::{
     http::{Request, Response},
 };
 
-use crate::http::{Call, Connection, Error, RequestId, call::Head};
+use crate::{
+    gate::Gate,
+    http::{
+        Call, Connection, Error, Options, RequestId, base_url::BaseUrls, call::Head,
+        challenge::Challenges, proxies::Proxies,
+    },
+};
 
 /// The peer of the calls.
 pub(super) const PEER: SocketAddr =
@@ -26,6 +32,14 @@ pub(super) fn call(method: &str, path: &str, headers: &[(&str, &str)]) -> Call {
     let connection = Arc::new(Connection::new(Some(PEER), || {}));
     let head = Head::new(RequestId::new(), connection, request.into_parts().0);
     Call { head: Arc::new(head), body: Body::empty() }
+}
+
+/// The challenges of a registry with TLS and without a prefix.
+pub(super) fn challenges(gate: &Arc<Gate>) -> Arc<Challenges> {
+    let prefix: Arc<str> = "".into();
+    let proxies = Arc::new(Proxies::new(&[]));
+    let base_urls = BaseUrls::new(&Options::default(), true, &prefix, &proxies).unwrap();
+    Arc::new(Challenges::new(Arc::clone(gate), Arc::new(base_urls), prefix))
 }
 
 /// An inner service that returns its request.

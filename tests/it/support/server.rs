@@ -290,6 +290,10 @@ pub fn config(folder: &Path) -> Config {
     config.storage.maintenance.garbagecollection.deleteuntaggedafter = Duration::ZERO;
     config.auth = gate::Options::Htpasswd(gate::HtpasswdOptions {
         path: users,
+        sessions: gate::tokens::SessionOptions {
+            keyfile: folder.join("session.key"),
+            ..gate::tokens::SessionOptions::default()
+        },
         ..gate::HtpasswdOptions::default()
     });
     // So that one test can be several clients, by X-Forwarded-For. By default no proxy is trusted.

@@ -381,7 +381,7 @@ async fn callers_are_counted_by_outcome() {
     server.get("/v2/nothing/tags/list").await.expect(404);
     assert_eq!(outcomes().await, ([1, 2, 0, 0, 0, 0, 0], 1));
     server.anonymous("GET", "/v2/").answer().await.expect(401);
-    let unreadable = server.anonymous("GET", "/v2/").header("authorization", "Bearer x");
+    let unreadable = server.anonymous("GET", "/v2/").header("authorization", "Digest x");
     unreadable.answer().await.expect(401);
     assert_eq!(outcomes().await, ([1, 2, 2, 0, 0, 0, 0], 1));
     let guess = async |password| {

@@ -1,0 +1,171 @@
+//! Session tokens at the gate: issued for the credentials that let a caller in, and taken in place of
+//! them.
+
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+
+use super::{
+    Authenticator, Caller, Credentials, Gate, Identity, NoRandomness, Recalled, Refusal, Right,
+    Scope, Session,
+    outcomes::Outcome,
+    policy::Policy,
+    tokens::{
+        Bearer, Challenge, Issued, Presented, SessionTokens, granted, key_file::KeyFileError,
+    },
+};
+
+/// A request for a session token.
+#[expect(missing_debug_implementations, reason = "credentials must not reach the log")]
+pub struct Login<'a> {
+    /// `None` for an anonymous caller.
+    pub credentials: Option<Credentials>,
+    /// The address of the client; `None` on a Unix socket.
+    pub address: Option<IpAddr>,
+    /// The connection.
+    pub session: &'a Session,
+    /// What the token is to cover.
+    pub scopes: Vec<Scope>,
+}
+
+/// Why no token is issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// The gate does not let the caller in.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The server failed.
+    #[error(transparent)]
+    Failed(#[from] NoRandomness),
+}
+
+impl Gate {
+    /// Whether session tokens are issued.
+    #[must_use]
+    pub fn issues_tokens(&self) -> bool {
+        self.session_tokens().is_some()
+    }
+
+    /// Whether a caller at `address` without credentials is asked for a session token at `/v2/`, and not
+    /// for a password.
+    #[must_use]
+    pub fn asks_for_token(&self, address: Option<IpAddr>) -> bool {
+        self.session_tokens().is_some_and(|tokens| match tokens.challenge() {
+            Challenge::Auto => self.admits_anonymous(address),
+            Challenge::Basic => false,
+            Challenge::Bearer => true,
+        })
+    }
+
+    /// Authenticates the caller that presents a session token. Never waits and never runs bcrypt.
+    ///
+    /// `Refused` when no key in force has signed the token, when it is over, and when the line that let its
+    /// caller in has changed or is gone; never `Undecided`.
+    pub fn recall_bearer(&self, token: &str, address: Option<IpAddr>) -> Recalled {
+        let tokens = match &self.authenticator {
+            Authenticator::Open => return Recalled::Known(self.anonymous(address)),
+            Authenticator::Htpasswd { tokens: None, .. } => return self.recall_unreadable(address),
+            Authenticator::Htpasswd { tokens: Some(tokens), .. } => tokens,
+        };
+        let presented = tokens.verify(token, SystemTime::now(), |identity, key| {
+            self.line(identity, |line| key.fingerprint(line))
+        });
+        match presented {
+            Some(Presented { identity, ceiling })
+                if identity != Identity::Anonymous || self.admits_anonymous(address) =>
+            {
+                self.outcomes.count(Outcome::Session);
+                let ceiling = Some(Arc::new(ceiling));
+                Recalled::Known(Caller { ceiling, ..Caller::new(identity, address) })
+            }
+            _ => {
+                self.outcomes.count(Outcome::Refused);
+                tracing::debug!(?address, "a session token is not valid");
+                Recalled::Refused(Refusal::InvalidToken)
+            }
+        }
+    }
+
+    /// Judges a request whose credentials cannot be read: unless the gate is open it is refused, whatever
+    /// anonymous callers may do.
+    pub fn recall_unreadable(&self, address: Option<IpAddr>) -> Recalled {
+        match &self.authenticator {
+            Authenticator::Open => Recalled::Known(self.anonymous(address)),
+            Authenticator::Htpasswd { .. } => {
+                self.outcomes.count(Outcome::Missing);
+                Recalled::Refused(Refusal::Unauthenticated)
+            }
+        }
+    }
+
+    /// Authenticates a caller as [`recall`](Self::recall) and [`authenticate`](Self::authenticate) do, and
+    /// issues a token that covers those of the scopes that the caller has a right to now.
+    ///
+    /// # Errors
+    ///
+    /// Those of `authenticate`; without credentials, when no rule lets an anonymous caller do anything.
+    pub async fn log_in(&self, login: Login<'_>) -> Result<(Caller, Issued), LoginError> {
+        let Some(tokens) = self.session_tokens() else {
+            return Err(Refusal::Unauthenticated.into());
+        };
+        let Login { credentials, address, session, scopes } = login;
+        let before = credentials.as_ref().and_then(Credentials::user).map(|name| self.lines(name));
+        let caller = match self.recall(credentials, address, session) {
+            Recalled::Known(caller) => caller,
+            Recalled::Refused(refusal) => return Err(refusal.into()),
+            Recalled::Undecided(credentials) => {
+                self.authenticate(&credentials, address, session).await?
+            }
+        };
+        let keys = tokens.keys().await?;
+        let key = keys.first().ok_or(NoRandomness)?;
+        let line = match caller.identity {
+            Identity::Anonymous => None,
+            _ => {
+                // A line that has changed since the credentials were sent may be that of another password.
+                let same =
+                    |line: &[&[u8]]| before.iter().flatten().any(|before| *before == line.concat());
+                let line =
+                    self.line(&caller.identity, |line| same(line).then(|| key.fingerprint(line)));
+                Some(line.flatten().ok_or(Refusal::Unauthenticated)?)
+            }
+        };
+        let policy = Policy::clone(&self.policy.load());
+        let has = |right: &Right<'_>| policy.decide(&caller, right).is_allowed();
+        let scopes = granted(scopes, has);
+        let bearer = Bearer { identity: &caller.identity, line, scopes: &scopes };
+        let issued = tokens.issue(key, &bearer, SystemTime::now())?;
+        Ok((caller, issued))
+    }
+
+    /// Reads the keys of session tokens again, if their file has changed or if `anyway`. Returns how many
+    /// are newly in force; `None` where nothing has changed. This call blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be used; the keys that were read last stay in force.
+    pub fn reload_session_keys(&self, anyway: bool) -> Result<Option<usize>, KeyFileError> {
+        self.session_tokens().map_or(Ok(None), |tokens| tokens.reload(anyway))
+    }
+
+    const fn session_tokens(&self) -> Option<&Arc<SessionTokens>> {
+        match &self.authenticator {
+            Authenticator::Open => None,
+            Authenticator::Htpasswd { tokens, .. } => tokens.as_ref(),
+        }
+    }
+
+    /// Calls `read` with the parts of the line that lets an identity in now; `None` without such a line.
+    fn line<T>(&self, identity: &Identity, read: impl FnOnce(&[&[u8]]) -> T) -> Option<T> {
+        match (&self.authenticator, identity) {
+            (Authenticator::Htpasswd { verifier, .. }, Identity::User(name)) => {
+                verifier.line(name, read)
+            }
+            _ => None,
+        }
+    }
+
+    /// The lines that may let in a caller of this name.
+    fn lines(&self, name: &str) -> Vec<Vec<u8>> {
+        let identities = [Identity::User(name.into())];
+        identities.iter().filter_map(|identity| self.line(identity, |line| line.concat())).collect()
+    }
+}

@@ -1,0 +1,36 @@
+//! What a request presents in `Authorization`.
+
+use axum::http::{HeaderValue, header};
+
+use super::{basic, bearer, call::Head};
+use crate::gate::Credentials;
+
+/// The credentials of a request.
+pub(super) enum Authorization<'a> {
+    /// There are none. A Basic header with an empty user and an empty password is what some clients send
+    /// then.
+    Absent,
+    /// A user and a password (RFC 7617).
+    Basic(Credentials),
+    /// A token (RFC 6750).
+    Bearer(&'a str),
+    /// The header is malformed or repeated, or has another scheme. The client has meant to name itself, so
+    /// that it is not taken for one without credentials.
+    Malformed,
+}
+
+impl<'a> Authorization<'a> {
+    /// The credentials in the head of a request.
+    pub(super) fn of(head: &'a Head) -> Self {
+        if !head.headers.contains_key(header::AUTHORIZATION) {
+            return Self::Absent;
+        }
+        let value = head.unique(&header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let Some(value) = value else { return Self::Malformed };
+        match basic::credentials(value) {
+            Some(credentials) if credentials.is_empty() => Self::Absent,
+            Some(credentials) => Self::Basic(credentials),
+            None => bearer::token(value).map_or(Self::Malformed, Self::Bearer),
+        }
+    }
+}

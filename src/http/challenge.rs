@@ -1,0 +1,82 @@
+//! The challenges of a `401` (RFC 9110 §11.6.1): one scheme in one header, since clients take the first
+//! of several, or mix them up.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use super::{Error, base_url::BaseUrls, basic, call::Head, endpoint::Endpoint, token};
+use crate::gate::{Denied, Gate, May, Scope, tokens::SERVICE};
+
+/// Makes the challenges.
+#[derive(Debug)]
+pub(super) struct Challenges {
+    gate: Arc<Gate>,
+    base_urls: Arc<BaseUrls>,
+    /// `http.prefix`, without a slash at its end.
+    prefix: Arc<str>,
+}
+
+/// Why a Bearer token does not open an endpoint (RFC 6750 §3.1).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum TokenError<'a> {
+    /// It is not valid.
+    Invalid,
+    /// It does not cover this scope.
+    Insufficient(&'a Scope),
+}
+
+impl Challenges {
+    pub(super) const fn new(gate: Arc<Gate>, base_urls: Arc<BaseUrls>, prefix: Arc<str>) -> Self {
+        Self { gate, base_urls, prefix }
+    }
+
+    /// Asks for a password; `None` where the gate is open.
+    pub(super) fn basic(&self) -> Option<String> {
+        self.gate.realm().map(basic::challenge)
+    }
+
+    /// Asks for a token of `/auth/token`, of which the challenge has the whole address: clients cannot
+    /// resolve a relative one. Where that address is not known, or no tokens are issued, it asks for a
+    /// password.
+    pub(super) fn bearer(&self, head: &Head, error: Option<TokenError<'_>>) -> Option<String> {
+        let base = self.base_urls.absolute(head).filter(|_| self.gate.issues_tokens());
+        let Some(base) = base else { return self.basic() };
+        let realm = format!("{base}{}", token::PATH).replace('"', "%22");
+        let mut challenge = format!("Bearer realm=\"{realm}\",service=\"{SERVICE}\"");
+        let asked;
+        let (error, scope) = match error {
+            None => return Some(challenge),
+            Some(TokenError::Invalid) => {
+                asked = self.scope(head);
+                ("invalid_token", asked.as_ref())
+            }
+            Some(TokenError::Insufficient(scope)) => ("insufficient_scope", Some(scope)),
+        };
+        // Writing to a String cannot fail.
+        let _ = match scope {
+            Some(scope) => write!(challenge, ",scope=\"{scope}\",error=\"{error}\""),
+            None => write!(challenge, ",error=\"{error}\""),
+        };
+        Some(challenge)
+    }
+
+    /// The error of a request that the rules allow and the caller's session token does not cover.
+    pub(super) fn beyond(&self, head: &Head, denied: Denied) -> Error {
+        let Denied { repository: Some(name), may, .. } = denied else { return denied.into() };
+        let what = match may {
+            May::Create => May::Push,
+            may => may,
+        };
+        let message = format!("the token does not cover {what} of {name}");
+        let scope = Scope::needed(name, may);
+        let challenge = self.bearer(head, Some(TokenError::Insufficient(&scope)));
+        Error::Challenged { message, challenge }
+    }
+
+    /// The scope of the right that a request takes, for a client that gets another token.
+    fn scope(&self, head: &Head) -> Option<Scope> {
+        let path = head.path(&self.prefix)?;
+        let query = head.uri.query().unwrap_or_default();
+        let endpoint = Endpoint::parse(&head.method, path, query).ok()?;
+        endpoint.rights().first().and_then(Scope::of)
+    }
+}
