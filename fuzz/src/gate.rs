@@ -1,14 +1,20 @@
 //! The inputs of authentication: the `Authorization` header and the password file.
 
+use std::sync::OnceLock;
+
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
 };
 use portcullis::{
-    gate::htpasswd::{
-        BcryptHash, Formats, Htpasswd, Lines, MAX_COST, MIN_COST, PasswordHash, Set, UserName,
+    gate::{
+        Gate, HtpasswdOptions, Policy, Recalled, Refusal,
+        htpasswd::{
+            BcryptHash, Formats, Htpasswd, Lines, MAX_COST, MIN_COST, PasswordHash, Set, UserName,
+        },
+        tokens,
     },
-    http::basic,
+    http::{basic, bearer as bearer_header},
 };
 
 use crate::{assert_printable, text};
@@ -34,6 +40,52 @@ pub fn authorization(data: &[u8]) {
     let again = basic::credentials(format!("Basic {}", STANDARD.encode(&pair)).as_bytes());
     let again = again.expect("credentials can be sent again");
     assert_eq!((again.user_bytes(), again.password()), (user, password));
+}
+
+/// The key of the tokens that [`bearer`] gets, as a line of a key file.
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+/// A gate with a session key and without users.
+fn gate() -> &'static Gate {
+    static GATE: OnceLock<Gate> = OnceLock::new();
+    GATE.get_or_init(|| {
+        let name = format!("portcullis-fuzz-{}.key", std::process::id());
+        let mut options = HtpasswdOptions::default();
+        options.sessions.keyfile = std::env::temp_dir().join(name);
+        std::fs::write(&options.sessions.keyfile, KEY).expect("the key can be written");
+        let gate = Gate::htpasswd(&options, &Htpasswd::default(), Policy::everything());
+        let gate = gate.expect("there is randomness");
+        let keys = gate.reload_session_keys(true).expect("the key can be read");
+        assert_eq!(keys, Some(1));
+        std::fs::remove_file(&options.sessions.keyfile).expect("the key can be removed");
+        gate
+    })
+}
+
+/// The value of `Authorization`: a token is part of it, and no token lets in a caller who is no user.
+pub fn bearer(data: &[u8]) {
+    let Some(token) = bearer_header::token(data) else { return };
+    assert!(!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()), "{token:?}");
+    assert!(basic::credentials(data).is_none(), "the header has two schemes");
+    let again = format!("Bearer {token}");
+    assert_eq!(bearer_header::token(again.as_bytes()), Some(token));
+    let recalled = gate().recall_bearer(token, None);
+    assert!(matches!(recalled, Recalled::Refused(Refusal::InvalidToken)), "{token:?} lets in");
+}
+
+/// The parameter `scope`: scopes are few, and the same when they are written and read again.
+pub fn scopes(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    let scopes = tokens::scopes([text]);
+    assert!(scopes.len() <= 32, "{}", scopes.len());
+    for scope in &scopes {
+        crate::names::assert_name(&scope.repository);
+        let written = scope.to_string();
+        assert!(written.len() < 300, "{written:?}");
+        assert_eq!(tokens::scopes([&*written]), std::slice::from_ref(scope), "{text:?}");
+    }
+    let all: Vec<_> = scopes.iter().map(ToString::to_string).collect();
+    assert_eq!(tokens::scopes([&*all.join(" ")]), scopes, "{text:?}");
 }
 
 /// The password file: a rewritten file accepts the same users, and an edit changes only one user.

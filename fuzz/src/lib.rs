@@ -14,7 +14,7 @@ mod names;
 mod oci;
 
 pub use config::configuration;
-pub use gate::{authorization, htpasswd};
+pub use gate::{authorization, bearer, htpasswd, scopes};
 pub use http::{authority, content_range, endpoint, range};
 pub use names::{digest, reference, repository_name, upload_id};
 pub use oci::{hasher_state, manifest};
@@ -26,6 +26,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("authority", authority),
     ("authorization", authorization),
+    ("bearer", bearer),
     ("configuration", configuration),
     ("content_range", content_range),
     ("digest", digest),
@@ -36,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("range", range),
     ("reference", reference),
     ("repository_name", repository_name),
+    ("scopes", scopes),
     ("upload_id", upload_id),
 ];
 
