@@ -13,7 +13,7 @@ fn two_drivers_are_refused_with_both_places() {
 #[test]
 fn session_tokens_that_docker_would_take_for_longer_ones_are_refused() {
     let message = refusal("auth: {htpasswd: {sessions: {expiry: 59s}}}");
-    let start = "config.yml:2:30: auth.htpasswd.sessions.expiry: is too short";
+    let start = "config.yml:2:38: auth.htpasswd.sessions.expiry: is too short";
     assert!(message.starts_with(start), "{message}");
     assert!(message.ends_with("write 1m or more"), "{message}");
     load("auth: {htpasswd: {sessions: {expiry: 1m}}}").unwrap();
