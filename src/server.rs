@@ -19,8 +19,8 @@ pub use self::{
     connection_limit::Connections,
     listener::{Address, BindError, InheritError, Listener},
     options::{
-        CertificateSource, ClientAuth, ClientCertificates, H2cOptions, Http2Options, Net, Options,
-        TlsOptions, TlsVersion,
+        CertificateFiles, CertificateSource, ClientAuth, ClientCertificates, H2cOptions,
+        Http2Options, Net, Options, TlsOptions, TlsVersion,
     },
     peer::Peer,
     received::Received,

@@ -26,7 +26,8 @@ use crate::{
     health::Check,
     http::Api,
     server::{
-        BindError, CertificateSource, ClientCertificates, Listener, Net, TlsOptions, authority,
+        BindError, CertificateFiles, CertificateSource, ClientCertificates, Listener, Net,
+        TlsOptions, authority,
         certificates::{self, Authorities},
     },
     storage,
@@ -66,9 +67,13 @@ pub fn inspect(config: &Config, scope: Scope) -> Findings {
     if let gate::Options::Htpasswd(options) = &config.auth {
         inspection.users(options);
     }
-    if let TlsOptions::On { source, clients, .. } = &config.http.server.tls {
+    if let TlsOptions::On { source, more, clients, .. } = &config.http.server.tls {
         if let CertificateSource::Files { certificate, key } = source {
-            inspection.certificate(certificate, key);
+            let files = CertificateFiles { certificate: certificate.clone(), key: key.clone() };
+            inspection.certificate("http.tls", &files);
+        }
+        for (index, files) in more.iter().enumerate() {
+            inspection.certificate(&format!("http.tls.more[{index}]"), files);
         }
         if let Some(clients) = clients {
             inspection.authorities(clients);
@@ -170,29 +175,33 @@ impl Inspection<'_> {
         }
     }
 
-    fn certificate(&mut self, certificate: &Path, key: &Path) {
-        const KEY: &str = "http.tls.certificate";
-        self.permissions("http.tls.key", key, What::Key);
-        let mut source = certificates::Source::new(certificate.to_owned(), key.to_owned());
+    /// Looks at the files of a certificate, which a section of the configuration names.
+    fn certificate(&mut self, section: &str, files: &CertificateFiles) {
+        let CertificateFiles { certificate, key } = files;
+        let names = ["certificate", "key"].map(|name| format!("{section}.{name}"));
+        let [of_certificate, of_key] = &names;
+        self.permissions(of_key, key, What::Key);
+        let mut source = certificates::Source::new(certificate.clone(), key.clone());
         let pair = match source.load() {
             Ok(pair) => pair,
             Err(error) => {
-                let name = tls::key_of(&error, certificate, key);
+                let name = tls::key_of(&error, section, files);
+                let name = name.as_ref().unwrap_or(of_certificate);
                 self.problem(name, &StartError::from(error));
                 // The key may have a problem of its own.
-                if name == KEY
+                if name == of_certificate
                     && let Err(error) = certificates::load_key(key)
                 {
                     let is_told = error.path() == Some(certificate);
                     if !is_told {
-                        self.problem("http.tls.key", &StartError::from(error));
+                        self.problem(of_key, &StartError::from(error));
                     }
                 }
                 return;
             }
         };
         if let Some(remark) = source.remark() {
-            let finding = self.about(KEY, &remark);
+            let finding = self.about(of_certificate, &remark);
             self.found.notes.push(finding);
         }
         if let Some(leaf) = pair.cert.first()
@@ -200,7 +209,7 @@ impl Inspection<'_> {
             && let Some(warning) =
                 expiry::warning(&leaf, Timestamp::now(), expiry::Renewal::Files, certificate)
         {
-            self.warn(KEY, &warning);
+            self.warn(of_certificate, &warning);
         }
     }
 

@@ -26,7 +26,7 @@ pub(super) struct Counted<'a> {
     pub(super) storage: &'a dyn Storage,
     pub(super) requests: &'a Arc<Requests>,
     /// The certificates of the TLS listener; `None` without TLS.
-    pub(super) certificate: Option<Arc<Resolver>>,
+    pub(super) certificates: Option<Arc<Resolver>>,
 }
 
 impl Counted<'_> {
@@ -36,8 +36,8 @@ impl Counted<'_> {
         version(&mut metrics);
         process::register(&mut metrics, SystemTime::now());
         connections(&mut metrics, self.server);
-        if let Some(certificate) = self.certificate {
-            expiry(&mut metrics, certificate);
+        if let Some(certificates) = self.certificates {
+            expiry(&mut metrics, certificates);
         }
         callers(&mut metrics, self.gate);
         self.requests.register(&mut metrics);
@@ -77,9 +77,10 @@ fn connections(metrics: &mut Metrics, server: &Server) {
     metrics.counter("connections_full", help, move || full().full);
 }
 
-/// The expiry of the certificate in force. Each scrape reads it, so that it follows a reload.
-fn expiry(metrics: &mut Metrics, certificate: Arc<Resolver>) {
-    let again = Arc::clone(&certificate);
+/// The expiry of the certificate in force that expires first. Each scrape reads it, so that it follows a
+/// reload.
+fn expiry(metrics: &mut Metrics, certificates: Arc<Resolver>) {
+    let again = Arc::clone(&certificates);
     let help = "When the certificate in force expires, in seconds since 1970";
     let name = "portcullis_certificate_not_after_timestamp_seconds";
     metrics.number(name, help, Kind::Gauge, move || {
@@ -87,7 +88,7 @@ fn expiry(metrics: &mut Metrics, certificate: Arc<Resolver>) {
     });
     let help = "Time until the certificate in force expires, in seconds; negative afterwards";
     metrics.number("portcullis_certificate_expiry_seconds", help, Kind::Gauge, move || {
-        Some(certificate.not_after()?.duration_since(Timestamp::now()).as_secs_f64())
+        Some(certificates.not_after()?.duration_since(Timestamp::now()).as_secs_f64())
     });
 }
 

@@ -148,7 +148,7 @@ impl Parts {
                 notifier: &notifier,
                 storage: &*storage,
                 requests: &api.requests(),
-                certificate: secured.map(|secured| Arc::clone(secured.certificate.resolver())),
+                certificates: secured.map(|secured| Arc::clone(secured.certificates.resolver())),
             };
             serve_debug(listener, &config.http, &workers, Arc::clone(&health), counted.metrics())
         });
@@ -167,9 +167,9 @@ impl Parts {
     /// The parts that take another configuration, in the order in which they do.
     fn reloads(&self, config: &Config) -> Reloads {
         let mut reloads: Vec<Arc<dyn Reload>> = vec![Arc::clone(&self.users) as Arc<_>];
-        if let Some(Secured { certificate, authorities, .. }) = &self.secured {
+        if let Some(Secured { certificates, authorities, .. }) = &self.secured {
             reloads.push(Arc::clone(authorities) as Arc<_>);
-            reloads.push(Arc::clone(certificate) as Arc<_>);
+            reloads.push(Arc::clone(certificates) as Arc<_>);
         }
         let backend = config.storage.backend.clone();
         reloads.push(Arc::new(interface::ReadOnly { api: Arc::clone(&self.api), backend }));

@@ -1,14 +1,14 @@
-//! TLS of a server: the certificate and the authorities of client certificates, each of which is
+//! TLS of a server: the certificates and the authorities of client certificates, each of which is
 //! reloaded for itself.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use self::{authorities::ClientAuthorities, certificate::ServerCertificate};
+use self::{authorities::ClientAuthorities, certificate::ServerCertificates};
 use super::{StartError, certificates_folder};
 use crate::{
     config::Config,
     server::{
-        self, CertificateSource, TlsOptions,
+        self, CertificateFiles, CertificateSource, TlsOptions,
         authority::{self, Hosts, Outcome, Reason},
         certificates::{Authorities, CertificateError},
         tls::{Protocols, Tls},
@@ -26,7 +26,7 @@ const WATCH: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Secured {
     pub(super) tls: Tls,
-    pub(super) certificate: Arc<ServerCertificate>,
+    pub(super) certificates: Arc<ServerCertificates>,
     pub(super) authorities: Arc<ClientAuthorities>,
 }
 
@@ -69,35 +69,63 @@ pub(super) fn provision(
 /// When a file cannot be used.
 pub(super) fn secure(config: &Config) -> Result<Option<Secured>, StartError> {
     let options = &config.http.server;
-    let TlsOptions::On { source, minimum, suites, clients } = &options.tls else {
+    let TlsOptions::On { source, more, minimum, suites, clients } = &options.tls else {
         return Ok(None);
     };
-    let certificate =
-        ServerCertificate::load(source).map_err(|error| unusable(error, source, config))?;
+    let certificates = ServerCertificates::load(source, more)
+        .map_err(|error| unusable(error, source, more, config))?;
     let mut authorities = Authorities::new(clients.clone());
     let verifier = authorities.load().map_err(StartError::client_authorities)?;
     let protocols =
         Protocols { minimum: *minimum, cipher_suites: suites, http2: !options.http2.disabled };
-    let tls = Tls::new(protocols, Arc::clone(certificate.resolver()) as Arc<_>, verifier)?;
+    let tls = Tls::new(protocols, Arc::clone(certificates.resolver()) as Arc<_>, verifier)?;
     Ok(Some(Secured {
         tls: tls.clone(),
-        certificate: Arc::new(certificate),
+        certificates: Arc::new(certificates),
         authorities: Arc::new(ClientAuthorities::new(authorities, tls)),
     }))
 }
 
 /// The error about the files of a certificate, with the place of the key that names them.
-fn unusable(error: CertificateError, source: &CertificateSource, config: &Config) -> StartError {
-    let CertificateSource::Files { certificate, key } = source else { return error.into() };
-    let place = config.settings.place(key_of(&error, certificate, key));
-    StartError::At { place, source: Box::new(error.into()) }
+fn unusable(
+    error: CertificateError,
+    source: &CertificateSource,
+    more: &[CertificateFiles],
+    config: &Config,
+) -> StartError {
+    let further =
+        more.iter().enumerate().map(|(index, files)| (format!("http.tls.more[{index}]"), files));
+    let first = match source {
+        CertificateSource::Files { certificate, key } => {
+            Some(CertificateFiles { certificate: certificate.clone(), key: key.clone() })
+        }
+        CertificateSource::BuiltIn => None,
+    };
+    let first = first.iter().map(|files| ("http.tls".to_owned(), files));
+    let key = first.chain(further).find_map(|(section, files)| key_of(&error, &section, files));
+    match key {
+        Some(key) => {
+            let place = config.settings.place(&key);
+            StartError::At { place, source: Box::new(error.into()) }
+        }
+        None => error.into(),
+    }
 }
 
-/// The key of the configuration whose file an error is about.
-pub(super) fn key_of(error: &CertificateError, certificate: &Path, key: &Path) -> &'static str {
-    match error.path() == Some(key) && certificate != key {
-        true => "http.tls.key",
-        false => "http.tls.certificate",
+/// The key in a section of the configuration that names the file which an error is about, if one of
+/// `files` is.
+pub(super) fn key_of(
+    error: &CertificateError,
+    section: &str,
+    files: &CertificateFiles,
+) -> Option<String> {
+    let path = error.path()?;
+    if path == files.certificate {
+        Some(format!("{section}.certificate"))
+    } else if path == files.key {
+        Some(format!("{section}.key"))
+    } else {
+        None
     }
 }
 

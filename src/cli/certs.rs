@@ -8,13 +8,18 @@ use std::{
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::failure::Failure;
-use crate::server::{
-    authority::{
-        CA_CERTIFICATE, CA_KEY, DEFAULT_DAYS, Hosts, Outcome, Renew, SERVER_CERTIFICATE, renew,
+use super::{failure::Failure, sources::configuration};
+use crate::{
+    app::CERTIFICATES,
+    config::Config,
+    server::{
+        CertificateSource, TlsOptions,
+        authority::{
+            CA_CERTIFICATE, CA_KEY, DEFAULT_DAYS, Hosts, Outcome, Renew, SERVER_CERTIFICATE, renew,
+        },
+        certificates::{Description, describe, load_chain},
+        machine,
     },
-    certificates::{Description, describe, load_chain},
-    machine,
 };
 
 const EXAMPLES: &str = "\
@@ -35,6 +40,11 @@ Examples:
   portcullis certs show
 
 Exit codes: 0 done; 1 not done; 2 usage.";
+
+const SHOW: &str = "\
+Examples:
+  portcullis certs show
+  portcullis certs show /etc/docker/registry/config.yml";
 
 /// Create or renew the server's certificate, signed by a local authority.
 #[derive(Args, Debug)]
@@ -67,8 +77,11 @@ pub(super) struct Certs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print the content of the certificates
-    #[command(after_help = "Example:\n  portcullis certs show")]
+    #[command(after_help = SHOW)]
     Show {
+        /// The configuration file of the server, whose certificates are shown in place of those in DIR
+        #[arg(conflicts_with = "out")]
+        config: Option<PathBuf>,
         /// The directory of the certificates
         #[arg(long, value_name = "DIR", default_value = "certs")]
         out: PathBuf,
@@ -86,8 +99,20 @@ impl Certs {
     pub(super) fn run(self) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         match self.command {
-            Some(Command::Show { out: directory }) => {
-                show(&mut out, &std::path::absolute(directory)?, Timestamp::now())
+            Some(Command::Show { config: Some(file), .. }) => {
+                show(&mut out, &configured(&configuration(Some(&file), &[])?)?, Timestamp::now())
+            }
+            Some(Command::Show { config: None, out: directory }) => {
+                let directory = std::path::absolute(directory)?;
+                let files = built_in(&directory);
+                if !files.iter().any(|(_, path)| path.exists()) {
+                    return Err(Failure::new(format!(
+                        "there are no certificates in {}: `portcullis certs --new` creates them, or name \
+                         another directory with --out",
+                        directory.display()
+                    )));
+                }
+                show(&mut out, &files, Timestamp::now())
             }
             None => {
                 let directory = std::path::absolute(self.out)?;
@@ -191,19 +216,36 @@ Clients have to trust {ca} (never give ca.key away). For {host}:5000:
     Ok(())
 }
 
-fn show(out: &mut impl io::Write, directory: &Path, now: Timestamp) -> Result<(), Failure> {
-    // Either may be missing: the authority may be kept elsewhere, the certificate come from another
-    // one.
+/// The certificates of the local authority, each with its title. Either may be missing: the authority may be
+/// kept elsewhere, the certificate come from another one.
+fn built_in(directory: &Path) -> Vec<(String, PathBuf)> {
     let files = [("Authority", CA_CERTIFICATE), ("Server certificate", SERVER_CERTIFICATE)];
-    let files = files.map(|(title, file)| (title, directory.join(file)));
-    if !files.iter().any(|(_, path)| path.exists()) {
-        return Err(Failure::new(format!(
-            "there are no certificates in {}: `portcullis certs --new` creates them, or name another \
-             directory with --out",
-            directory.display()
-        )));
-    }
-    for (title, path) in &files {
+    files.map(|(title, file)| (title.to_owned(), directory.join(file))).to_vec()
+}
+
+/// The certificates that a configuration names, each with its key.
+fn configured(config: &Config) -> Result<Vec<(String, PathBuf)>, Failure> {
+    let TlsOptions::On { source, more, .. } = &config.http.server.tls else {
+        return Err(Failure::new("http.tls is off: the server has no certificate"));
+    };
+    let mut files = match source {
+        CertificateSource::BuiltIn => built_in(&std::path::absolute(CERTIFICATES)?),
+        CertificateSource::Files { certificate, .. } => {
+            vec![("http.tls.certificate".to_owned(), certificate.clone())]
+        }
+    };
+    files.extend(more.iter().enumerate().map(|(index, files)| {
+        (format!("http.tls.more[{index}].certificate"), files.certificate.clone())
+    }));
+    Ok(files)
+}
+
+fn show(
+    out: &mut impl io::Write,
+    files: &[(String, PathBuf)],
+    now: Timestamp,
+) -> Result<(), Failure> {
+    for (title, path) in files {
         if !path.exists() {
             writeln!(out, "{title}: there is no {}", path.display())?;
             continue;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Config;
 use crate::{
     gate, server,
-    server::{CertificateSource, TlsOptions},
+    server::{CertificateFiles, CertificateSource, TlsOptions},
     storage,
 };
 
@@ -24,8 +24,12 @@ pub(super) fn make_absolute(config: &mut Config) {
         from_root(&mut check.file);
     }
     let server::Options { tls, .. } = &mut config.http.server;
-    if let TlsOptions::On { source, clients, .. } = tls {
+    if let TlsOptions::On { source, more, clients, .. } = tls {
         if let CertificateSource::Files { certificate, key } = source {
+            from_root(certificate);
+            from_root(key);
+        }
+        for CertificateFiles { certificate, key } in more {
             from_root(certificate);
             from_root(key);
         }

@@ -1,7 +1,7 @@
 //! Certificates from files: loaded, described, and replaced while the server runs.
 //!
 //! [`load`] reads a certificate and its key once. A [`Source`] reads them again when the files change,
-//! and puts them into the [`Resolver`], from which TLS takes the certificate of each handshake.
+//! and puts them [`InForce`]; TLS takes the certificate of each handshake from the [`Resolver`].
 //! [`describe`] returns the fields of a certificate. [`Authorities`] reads the trust anchors of client
 //! certificates. [`super::authority`] issues certificates.
 
@@ -10,6 +10,7 @@ mod clients;
 mod description;
 mod fitness;
 mod pem;
+mod resolver;
 mod source;
 
 use std::{
@@ -30,7 +31,8 @@ use zeroize::Zeroizing;
 pub use self::{
     clients::Authorities,
     description::{Description, Undescribable, describe},
-    source::{Resolver, Source},
+    resolver::{Certificates, InForce, Resolver},
+    source::Source,
 };
 
 /// A certificate and its key cannot be used. Each message is a sentence that names the file;

@@ -105,6 +105,8 @@ pub enum TlsOptions {
     On {
         /// The source of the certificate and its key.
         source: CertificateSource,
+        /// Further certificates (`more`), for clients that ask for their names.
+        more: Vec<CertificateFiles>,
         /// The oldest protocol version that the server accepts (`minimumtls`).
         minimum: TlsVersion,
         /// The cipher suites of TLS 1.2 (`ciphersuites`); empty: all that the server supports. All
@@ -126,7 +128,13 @@ impl TlsOptions {
     /// TLS with this certificate and the defaults.
     #[must_use]
     pub const fn with(source: CertificateSource) -> Self {
-        Self::On { source, minimum: TlsVersion::Tls12, suites: Vec::new(), clients: None }
+        Self::On {
+            source,
+            more: Vec::new(),
+            minimum: TlsVersion::Tls12,
+            suites: Vec::new(),
+            clients: None,
+        }
     }
 }
 
@@ -142,6 +150,15 @@ pub enum CertificateSource {
         /// `http.tls.key`
         key: PathBuf,
     },
+}
+
+/// An item of `http.tls.more`: PEM files with a further certificate of the server.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
 }
 
 /// The client certificates that the server accepts.
@@ -227,6 +244,8 @@ impl<'de> Visitor<'de> for TlsVisitor {
             certificate: Option<PathBuf>,
             key: Option<PathBuf>,
             #[serde(default)]
+            more: Vec<CertificateFiles>,
+            #[serde(default)]
             minimumtls: TlsVersion,
             #[serde(default)]
             ciphersuites: Vec<CipherSuite>,
@@ -253,6 +272,7 @@ impl<'de> Visitor<'de> for TlsVisitor {
         });
         Ok(TlsOptions::On {
             source,
+            more: section.more,
             minimum: section.minimumtls,
             suites: section.ciphersuites,
             clients,

@@ -89,6 +89,7 @@ mod server {
     mod local_authority;
     mod misbehaving;
     mod redirect;
+    mod sni;
     mod sockets;
 }
 

@@ -1,6 +1,8 @@
-//! The server's certificate: `http.tls.certificate` and `http.tls.key`, or the built-in one.
+//! The server's certificates: `http.tls.certificate` and `http.tls.key`, or the built-in one, and
+//! `http.tls.more`.
 
 use std::{
+    iter,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -12,80 +14,93 @@ use super::{
         certificates_folder,
         permissions::{self, What},
         provision,
-        reload::{Files, Kept, Reload},
+        reload::{self, Kept, Reload},
     },
     expiry::{self, Renewal},
 };
 use crate::{
     config::Config,
     server::{
-        CertificateSource, TlsOptions, authority,
-        certificates::{self, CertificateError, Resolver},
+        self, CertificateSource, TlsOptions, authority,
+        certificates::{self, CertificateError, Certificates, InForce, Resolver},
     },
 };
 
 /// The time between two warnings about the expiry of the certificate.
 const WARNED_AGAIN: SignedDuration = SignedDuration::from_hours(24);
 
-/// The certificate in force, with the files that it comes from.
+/// The certificates in force, with the files that they come from: the first, and those of `http.tls.more`.
 #[derive(Debug)]
-pub(in crate::app) struct ServerCertificate {
+pub(in crate::app) struct ServerCertificates {
     resolver: Arc<Resolver>,
-    files: Mutex<CertificateFiles>,
+    files: Mutex<Files>,
+}
+
+/// The files of all certificates.
+#[derive(Debug)]
+struct Files {
+    first: CertificateFiles,
+    more: Vec<CertificateFiles>,
 }
 
 #[derive(Debug)]
 struct CertificateFiles {
     source: certificates::Source,
+    in_force: Arc<InForce>,
     renewal: Renewal,
     /// When the expiry of the certificate was last checked.
     warned: Option<Timestamp>,
 }
 
-impl ServerCertificate {
-    /// Reads the certificate and its key, and logs what an operator should know of them.
+impl ServerCertificates {
+    /// Reads the certificates and their keys, and logs what an operator should know of them.
     ///
     /// # Errors
     ///
-    /// When they cannot be used.
-    pub(super) fn load(source: &CertificateSource) -> Result<Self, CertificateError> {
-        let renewal = renewal(source);
-        let mut source = files(source);
-        let resolver = Arc::new(Resolver::new(source.load()?));
-        describe(&source, &resolver);
-        report(&source);
-        let mut files = CertificateFiles { source, renewal, warned: None };
-        files.warn_of_end(&resolver, Timestamp::now());
-        Ok(Self { resolver, files: Mutex::new(files) })
+    /// When one cannot be used.
+    pub(super) fn load(
+        source: &CertificateSource,
+        more: &[server::CertificateFiles],
+    ) -> Result<Self, CertificateError> {
+        let mut files = Files::load(source, more)?;
+        for files in files.all() {
+            describe(files);
+            report(&files.source);
+            files.warn_of_end(Timestamp::now());
+        }
+        Ok(Self { resolver: Arc::new(Resolver::new(files.in_force())), files: Mutex::new(files) })
     }
 
-    /// Hands the certificate in force to TLS.
+    /// Hands the certificates in force to TLS.
     pub(in crate::app) const fn resolver(&self) -> &Arc<Resolver> {
         &self.resolver
     }
 }
 
-impl Reload for ServerCertificate {
+impl Reload for ServerCertificates {
     fn keys(&self) -> &'static [&'static str] {
-        &["http.tls.certificate", "http.tls.key"]
+        &["http.tls.certificate", "http.tls.key", "http.tls.more"]
     }
 
     fn apply(&self, config: &Config) -> Result<(), Kept> {
-        let TlsOptions::On { source, .. } = &config.http.server.tls else {
+        let TlsOptions::On { source, more, .. } = &config.http.server.tls else {
             return Err(Kept::UntilRestart);
         };
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut new = self::files(source);
-        if new.has_files_of(&files.source) {
+        if files.are_those_of(source, more) {
             return Ok(());
         }
-        new.reload(&self.resolver).map_err(|error| {
+        let mut new = Files::load(source, more).map_err(|error| {
             unusable(&error);
             Kept::Unusable
         })?;
-        report(&new);
-        *files = CertificateFiles { source: new, renewal: renewal(source), warned: None };
-        tracing::info!("the certificate of the new file is in force");
+        for files in new.all() {
+            describe(files);
+            report(&files.source);
+        }
+        self.resolver.replace(new.in_force());
+        *files = new;
+        tracing::info!("the certificates of the new files are in force");
         Ok(())
     }
 
@@ -93,35 +108,82 @@ impl Reload for ServerCertificate {
         Some(super::WATCH)
     }
 
-    fn read_files(&self, which: Files) {
+    fn read_files(&self, which: reload::Files) {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let reloaded = match which {
-            Files::All => files.source.reload(&self.resolver).map(|()| true),
-            Files::Changed => files.source.reload_if_changed(&self.resolver),
+        files.all().for_each(|files| files.read(which));
+    }
+}
+
+impl Files {
+    fn load(
+        source: &CertificateSource,
+        more: &[server::CertificateFiles],
+    ) -> Result<Self, CertificateError> {
+        Ok(Self {
+            first: CertificateFiles::load(files(source), renewal(source))?,
+            more: more
+                .iter()
+                .map(|files| CertificateFiles::load(further(files), Renewal::Files))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Whether the options name these files.
+    fn are_those_of(&self, source: &CertificateSource, more: &[server::CertificateFiles]) -> bool {
+        let are_same = |(ours, theirs): (&CertificateFiles, &server::CertificateFiles)| {
+            ours.source.has_files_of(&further(theirs))
         };
-        match reloaded {
-            Ok(false) => {}
-            Ok(true) => {
-                tracing::info!("the certificate is in force");
-                remark(&files.source);
-                files.warned = None;
-            }
-            Err(error) => unusable(&error),
+        self.first.source.has_files_of(&files(source))
+            && self.more.len() == more.len()
+            && self.more.iter().zip(more).all(are_same)
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut CertificateFiles> {
+        iter::once(&mut self.first).chain(&mut self.more)
+    }
+
+    fn in_force(&self) -> Certificates {
+        Certificates {
+            first: Arc::clone(&self.first.in_force),
+            more: self.more.iter().map(|files| Arc::clone(&files.in_force)).collect(),
         }
-        if which == Files::All {
-            permissions::warn(files.source.key(), What::Key);
-        }
-        files.warn_of_end(&self.resolver, Timestamp::now());
     }
 }
 
 impl CertificateFiles {
+    fn load(mut source: certificates::Source, renewal: Renewal) -> Result<Self, CertificateError> {
+        let in_force = Arc::new(InForce::new(source.load()?));
+        Ok(Self { source, in_force, renewal, warned: None })
+    }
+
+    /// Reads the files again. Where they cannot be used, their certificate stays in force, and so do those
+    /// of other files.
+    fn read(&mut self, which: reload::Files) {
+        let reloaded = match which {
+            reload::Files::All => self.source.reload(&self.in_force).map(|()| true),
+            reload::Files::Changed => self.source.reload_if_changed(&self.in_force),
+        };
+        match reloaded {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!(file = %self.source.certificate().display(), "the certificate is in force");
+                remark(&self.source);
+                self.warned = None;
+            }
+            Err(error) => unusable(&error),
+        }
+        if which == reload::Files::All {
+            permissions::warn(self.source.key(), What::Key);
+        }
+        self.warn_of_end(Timestamp::now());
+    }
+
     /// Logs once a day that the certificate in force expires soon or has expired.
-    fn warn_of_end(&mut self, resolver: &Resolver, now: Timestamp) {
+    fn warn_of_end(&mut self, now: Timestamp) {
         if self.warned.is_some_and(|warned| warned.duration_until(now) < WARNED_AGAIN) {
             return;
         }
-        let current = resolver.current();
+        let current = self.in_force.current();
         let leaf = current.cert.first().and_then(|leaf| certificates::describe(leaf).ok());
         let certificate = self.source.certificate();
         let warning = leaf.and_then(|leaf| expiry::warning(&leaf, now, self.renewal, certificate));
@@ -148,6 +210,11 @@ fn files(source: &CertificateSource) -> certificates::Source {
     }
 }
 
+/// The files of a certificate of `http.tls.more`.
+fn further(files: &server::CertificateFiles) -> certificates::Source {
+    certificates::Source::new(files.certificate.clone(), files.key.clone())
+}
+
 /// Where the next certificate comes from.
 fn renewal(source: &CertificateSource) -> Renewal {
     match source {
@@ -161,12 +228,12 @@ fn renewal(source: &CertificateSource) -> Renewal {
     }
 }
 
-/// Logs the names and the end of the certificate in force.
-fn describe(source: &certificates::Source, resolver: &Resolver) {
-    let current = resolver.current();
+/// Logs the names and the end of a certificate in force.
+fn describe(files: &CertificateFiles) {
+    let current = files.in_force.current();
     let leaf = current.cert.first().and_then(|leaf| certificates::describe(leaf).ok());
     if let Some(leaf) = leaf {
-        let file = provision::absolute(source.certificate());
+        let file = provision::absolute(files.source.certificate());
         tracing::info!(
             until = %leaf.not_after.strftime("%Y-%m-%d"),
             names = leaf.names.join(" "),

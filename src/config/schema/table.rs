@@ -277,6 +277,8 @@ const CLIENT_AUTH: &[&str] = &[
 const TLS: Kind = Switch(&[
     works("certificate", Text),
     works("key", Text),
+    // Ours.
+    works("more", List(&Section(&[works("certificate", Text), works("key", Text)]))),
     works("minimumtls", Word(&["tls1.2", "tls1.3"])),
     works("ciphersuites", TextList),
     works("clientcas", TextList),

@@ -215,6 +215,8 @@ const OURS: &[&str] = &[
     "auth.htpasswd.sessions.keyfile",
     "http.redirectaddr",
     "http.hosts",
+    "http.tls.more[].certificate",
+    "http.tls.more[].key",
     "http.trustedproxies",
     "http.idletimeout",
     "http.maxconnections",

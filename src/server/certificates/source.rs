@@ -1,64 +1,15 @@
-//! The server's certificate, and its replacement while the server runs.
+//! The files of a certificate and its key, read again when they change.
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
 };
 
-use arc_swap::ArcSwap;
-use jiff::Timestamp;
-use rustls::{
-    server::{ClientHello, ResolvesServerCert},
-    sign::CertifiedKey,
-};
+use rustls::sign::CertifiedKey;
 
-use super::{CertificateError, Pair, describe, load};
+use super::{CertificateError, InForce, Pair, load};
 use crate::stamp::Stamp;
-
-/// Gives TLS the current certificate: the same one for every name that a client asks for (SNI).
-///
-/// A running handshake keeps the certificate that it began with. Sessions and tickets outlive a change.
-pub struct Resolver(ArcSwap<CertifiedKey>);
-
-impl Resolver {
-    /// Begins with this certificate.
-    #[must_use]
-    pub fn new(pair: Arc<CertifiedKey>) -> Self {
-        Self(ArcSwap::new(pair))
-    }
-
-    /// Replaces the certificate for all handshakes that begin from now on.
-    pub fn replace(&self, pair: Arc<CertifiedKey>) {
-        self.0.store(pair);
-    }
-
-    /// The current certificate.
-    #[must_use]
-    pub fn current(&self) -> Arc<CertifiedKey> {
-        self.0.load_full()
-    }
-
-    /// When the current certificate expires. `None` where TLS accepts the certificate and the parser of
-    /// [`describe`] does not.
-    #[must_use]
-    pub fn not_after(&self) -> Option<Timestamp> {
-        Some(describe(self.current().cert.first()?).ok()?.not_after)
-    }
-}
-
-impl ResolvesServerCert for Resolver {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current())
-    }
-}
-
-impl fmt::Debug for Resolver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver").finish_non_exhaustive()
-    }
-}
 
 /// The files of a certificate and its key, and their stamps when they were last read.
 ///
@@ -135,8 +86,8 @@ impl Source {
     /// # Errors
     ///
     /// Those of [`load`]; the current certificate then stays.
-    pub fn reload(&mut self, resolver: &Resolver) -> Result<(), CertificateError> {
-        resolver.replace(self.load()?);
+    pub fn reload(&mut self, in_force: &InForce) -> Result<(), CertificateError> {
+        in_force.replace(self.load()?);
         Ok(())
     }
 
@@ -150,17 +101,17 @@ impl Source {
     ///
     /// Those of [`load`], once for each state of the files; the current certificate then stays. The
     /// moment between the writes of the two files is such a state, and passes.
-    pub fn reload_if_changed(&mut self, resolver: &Resolver) -> Result<bool, CertificateError> {
+    pub fn reload_if_changed(&mut self, in_force: &InForce) -> Result<bool, CertificateError> {
         let stamps = [&self.certificate, &self.key].map(|path| Stamp::of(path));
         if self.seen == Some(stamps) {
             return Ok(false);
         }
         let pair = self.load()?;
         // The key belongs to the certificate: the same certificate has the same key.
-        if pair.cert == resolver.current().cert {
+        if pair.cert == in_force.current().cert {
             return Ok(false);
         }
-        resolver.replace(pair);
+        in_force.replace(pair);
         Ok(true)
     }
 }
@@ -211,14 +162,14 @@ mod tests {
         let files = Files::new();
         files.write(HOUR);
         let mut source = Source::new(files.certificate.clone(), files.key.clone());
-        let resolver = Resolver::new(source.load().unwrap());
-        let first = resolver.current();
-        assert!(!source.reload_if_changed(&resolver).unwrap());
+        let in_force = InForce::new(source.load().unwrap());
+        let first = in_force.current();
+        assert!(!source.reload_if_changed(&in_force).unwrap());
 
         files.write(Duration::ZERO);
-        assert!(source.reload_if_changed(&resolver).unwrap());
-        assert_ne!(resolver.current().cert, first.cert);
-        assert!(!source.reload_if_changed(&resolver).unwrap());
+        assert!(source.reload_if_changed(&in_force).unwrap());
+        assert_ne!(in_force.current().cert, first.cert);
+        assert!(!source.reload_if_changed(&in_force).unwrap());
     }
 
     #[test]
@@ -238,25 +189,25 @@ mod tests {
         let files = Files::new();
         let (certificate, _) = files.write(HOUR);
         let mut source = Source::new(files.certificate.clone(), files.key.clone());
-        let resolver = Resolver::new(source.load().unwrap());
-        let first = resolver.current();
+        let in_force = InForce::new(source.load().unwrap());
+        let first = in_force.current();
 
         // A renewal is half done: the key is new, the certificate old.
         let (renewed, _) = files.write(HOUR);
         fs::write(&files.certificate, certificate).unwrap();
         files.grow_old(HOUR);
-        let error = source.reload_if_changed(&resolver).unwrap_err();
+        let error = source.reload_if_changed(&in_force).unwrap_err();
         assert!(matches!(error, CertificateError::Mismatch { .. }), "{error}");
-        assert!(!source.reload_if_changed(&resolver).unwrap());
-        assert!(source.reload(&resolver).is_err());
-        assert_eq!(resolver.current().cert, first.cert);
+        assert!(!source.reload_if_changed(&in_force).unwrap());
+        assert!(source.reload(&in_force).is_err());
+        assert_eq!(in_force.current().cert, first.cert);
 
         fs::write(&files.certificate, renewed).unwrap();
-        assert!(source.reload_if_changed(&resolver).unwrap());
-        assert_ne!(resolver.current().cert, first.cert);
+        assert!(source.reload_if_changed(&in_force).unwrap());
+        assert_ne!(in_force.current().cert, first.cert);
 
         fs::remove_file(&files.key).unwrap();
-        let error = source.reload_if_changed(&resolver).unwrap_err();
+        let error = source.reload_if_changed(&in_force).unwrap_err();
         assert!(matches!(error, CertificateError::Missing { .. }), "{error}");
     }
 }
