@@ -15,6 +15,7 @@ use axum::{
 use hyper::service::Service;
 
 use self::{
+    allowed_hosts::AllowedHosts,
     base_url::{BaseUrls, ConfiguredHost},
     call::Call,
     challenge::Challenges,
@@ -27,6 +28,7 @@ use self::{
 };
 use crate::{gate::Gate, health::Health, registry::Registry, telemetry::requests::Requests};
 
+mod allowed_hosts;
 pub mod authority;
 mod authorization;
 mod base_url;
@@ -52,6 +54,7 @@ mod redirect;
 mod response;
 mod token;
 
+pub use allowed_hosts::{AllowedHost, InvalidHost};
 pub use call::Peer;
 pub use connection::Connection;
 pub use debug::{Debug, DebugOptions, PrometheusOptions};
@@ -78,6 +81,7 @@ pub struct Api {
     gate: Arc<Gate>,
     challenges: Arc<Challenges>,
     authorisation: Arc<Authorisation>,
+    allowed_hosts: Arc<AllowedHosts>,
     /// `http.prefix` without a slash at its end; empty for `/`.
     prefix: Arc<str>,
     handlers: Arc<Handlers>,
@@ -151,6 +155,7 @@ impl Api {
             },
             health,
             proxies,
+            allowed_hosts: Arc::new(AllowedHosts::new(options)?),
             open_routes: open_routes::router(&prefix),
             token: Arc::new(TokenEndpoint::new(Arc::clone(&gate), Arc::clone(&challenges))),
             gate,

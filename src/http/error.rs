@@ -41,6 +41,8 @@ pub enum Error {
         /// As for `Unauthenticated`.
         challenge: Option<String>,
     },
+    /// A host that the registry does not answer for.
+    Misdirected(String),
     /// A method that the endpoint does not have.
     MethodNotAllowed(&'static [Method]),
     /// No endpoint has this path.
@@ -113,6 +115,10 @@ impl Error {
             Self::Host => {
                 plain(StatusCode::BAD_REQUEST, "a request needs one Host header, of one host\n")
             }
+            Self::Misdirected(host) => plain(
+                StatusCode::MISDIRECTED_REQUEST,
+                format!("this is not the server of {host}\n"),
+            ),
             Self::Panicked => internal(StatusCode::INTERNAL_SERVER_ERROR, &Panicked, id),
             Self::NotFound => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
             Self::Refused(refused) => refused.respond(),
@@ -363,8 +369,8 @@ fn in_seconds(time: Duration) -> String {
 }
 
 /// A plain-text response, to a request outside of the specification.
-fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::from(text));
+fn plain(status: StatusCode, text: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(text.into());
     *response.status_mut() = status;
     set(&mut response, header::CONTENT_TYPE, "text/plain; charset=utf-8");
     response

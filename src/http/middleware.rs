@@ -61,7 +61,7 @@ where
         .layer(error_responses::layer())
         .layer(catch_panic::layer())
         .layer(health::layer(&api.health))
-        .layer(host::layer())
+        .layer(host::layer(&api.allowed_hosts))
         .layer(client_address::layer(&api.proxies))
         .layer(preflight::layer())
         .layer(open_routes::layer(&api.open_routes, &api.token, &api.prefix))

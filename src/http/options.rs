@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{Error, debug::DebugOptions, proxies::Proxy};
+use super::{AllowedHost, Error, debug::DebugOptions, proxies::Proxy};
 use crate::{oci::ErrorCode, registry::UploadLimits};
 
 /// An invalid option.
@@ -21,8 +21,8 @@ pub enum InvalidOptions {
     IdleTimeout,
 }
 
-/// The keys of section `http` for requests and responses. `hosts`, `trustedproxies` and `idletimeout` are ours;
-/// the others are registry:2's.
+/// The keys of section `http` for requests and responses. `hosts`, `allowedhosts`, `trustedproxies` and
+/// `idletimeout` are ours; the others are registry:2's.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Options {
@@ -32,6 +32,8 @@ pub struct Options {
     /// Further hosts by which clients reach the registry, names or addresses without a port: the
     /// built-in certificate is for them, too. Ours.
     pub hosts: Vec<String>,
+    /// The hosts that requests may name, beside `host`; empty: any host. Ours.
+    pub allowedhosts: Vec<AllowedHost>,
     /// The path below which the registry is served, such as `/registry/`.
     pub prefix: String,
     /// registry:2 signs upload sessions with this. Our sessions are in storage and need no signature,
@@ -57,6 +59,7 @@ impl Default for Options {
         Self {
             host: None,
             hosts: Vec::new(),
+            allowedhosts: Vec::new(),
             prefix: "/".to_owned(),
             secret: None,
             relativeurls: false,

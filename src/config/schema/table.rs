@@ -232,6 +232,7 @@ const HTTP: Kind = Section(&[
     // Ours.
     works("redirectaddr", Text),
     works("hosts", TextList),
+    works("allowedhosts", TextList),
     works("trustedproxies", TextList),
     works("idletimeout", Duration),
     works("maxconnections", Limit),

@@ -215,6 +215,7 @@ const OURS: &[&str] = &[
     "auth.htpasswd.sessions.keyfile",
     "http.redirectaddr",
     "http.hosts",
+    "http.allowedhosts",
     "http.tls.more[].certificate",
     "http.tls.more[].key",
     "http.trustedproxies",

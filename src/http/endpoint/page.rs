@@ -202,7 +202,7 @@ fn page_has_the_status_of_each_error_code() {
         let is_usual = expected.get(code).is_some_and(|status| status == number);
         let is_other =
             OTHER_STATUSES.iter().any(|(other, of)| *of == code && other.to_string() == number);
-        let has_none = code.is_empty() && ["400", "404", "412", "416"].contains(&number);
+        let has_none = code.is_empty() && ["400", "404", "412", "416", "421"].contains(&number);
         assert!(is_usual || is_other || has_none, "{PATH}: {error} is never answered");
     }
 }

@@ -1,20 +1,28 @@
-//! Refuses a request that does not name exactly one host (RFC 9112 §3.2) with 400.
+//! Refuses a request that does not name exactly one host (RFC 9112 §3.2) with 400, and one that names a host
+//! for which the registry does not answer with 421.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use futures_util::future::{Either, Ready, ready};
 use tower::{Layer, Service, layer::layer_fn};
 
-use crate::http::{Call, Error};
+use crate::http::{AllowedHosts, Call, Error};
 
-/// Passes on the calls that have one well-formed `Host`, or do not need one.
-pub(super) fn layer<S>() -> impl Layer<S, Service = RequireHost<S>> {
-    layer_fn(|inner| RequireHost { inner })
+/// Passes on the calls that have one well-formed `Host`, or do not need one, and whose host is allowed.
+pub(super) fn layer<S>(
+    allowed: &Arc<AllowedHosts>,
+) -> impl Layer<S, Service = RequireHost<S>> + use<S> {
+    let allowed = Arc::clone(allowed);
+    layer_fn(move |inner| RequireHost { inner, allowed: Arc::clone(&allowed) })
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct RequireHost<S> {
     inner: S,
+    allowed: Arc<AllowedHosts>,
 }
 
 impl<S: Service<Call, Error = Error>> Service<Call> for RequireHost<S> {
@@ -27,10 +35,13 @@ impl<S: Service<Call, Error = Error>> Service<Call> for RequireHost<S> {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        if call.head.has_one_host() {
-            Either::Left(self.inner.call(call))
-        } else {
-            Either::Right(ready(Err(Error::Host)))
+        let checked = match call.head.has_one_host() {
+            true => self.allowed.check(&call.head),
+            false => Err(Error::Host),
+        };
+        match checked {
+            Ok(()) => Either::Left(self.inner.call(call)),
+            Err(error) => Either::Right(ready(Err(error))),
         }
     }
 }
@@ -40,7 +51,10 @@ mod tests {
     use tower::{ServiceExt as _, service_fn};
 
     use super::*;
-    use crate::http::middleware::testing::{call, echo};
+    use crate::http::{
+        Options,
+        middleware::testing::{call, echo},
+    };
 
     #[tokio::test]
     async fn request_passes_with_one_host_only() {
@@ -51,9 +65,10 @@ mod tests {
             (&[("host", "a"), ("host", "a")], false),
             (&[("host", "a/b")], false),
         ] {
-            let service = layer().layer(service_fn(echo));
+            let any = Arc::new(AllowedHosts::new(&Options::default()).unwrap());
+            let service = layer(&any).layer(service_fn(echo));
             let mut call = call("GET", "/", &[]);
-            let head = std::sync::Arc::get_mut(&mut call.head).unwrap();
+            let head = Arc::get_mut(&mut call.head).unwrap();
             head.headers.clear();
             for (name, value) in hosts {
                 head.headers.append(*name, value.parse().unwrap());

@@ -496,3 +496,43 @@ async fn trusted_proxy_that_passes_a_header_through_is_named_once_in_the_log() {
     let [line] = lines[..] else { panic!("{log}") };
     assert!(line.contains(" level=warning ") && line.ends_with(" peer=127.0.0.1"), "{line}");
 }
+
+#[tokio::test]
+async fn request_for_another_host_is_misdirected() {
+    let server = TestServer::with(|config| {
+        let hosts = ["good.example", "[::1]:5000"].map(|host| host.to_owned().try_into().unwrap());
+        config.http.api.allowedhosts = hosts.to_vec();
+        config.http.api.host = Some("https://main.example".to_owned());
+    })
+    .await;
+    for (host, status) in [
+        ("good.example", 202),
+        ("GOOD.example:1234", 202),
+        ("main.example", 202),
+        ("[::1]:5000", 202),
+        ("[::1]", 421),
+        ("localhost", 421),
+        ("127.0.0.1", 421),
+        ("good.example.evil", 421),
+    ] {
+        let answer = open_with(&server, OPEN, &format!("host: {host}\r\n")).await;
+        assert_eq!(raw::status(&answer), Some(status), "{host}: {answer}");
+        if status == 421 {
+            let text = format!("\r\n\r\nthis is not the server of {host}\n");
+            assert!(answer.ends_with(&text), "{answer}");
+        }
+    }
+    // The target in absolute form wins over `Host` (RFC 9112 §3.2.2), without a password as well.
+    for (target, host, status) in [
+        ("https://evil.example/", "good.example", 421),
+        ("https://good.example/v2/", "good.example", 401),
+        ("/", "evil.example", 421),
+    ] {
+        let head = format!("GET {target} HTTP/1.1\r\nconnection: close\r\nhost: {host}\r\n\r\n");
+        let answer = raw::exchange(server.connect(&[]).await, head.as_bytes()).await;
+        assert_eq!(raw::status(&answer), Some(status), "{target}: {answer}");
+    }
+    // Over HTTP/2, where `:authority` has the host.
+    let answer = server.get("/v2/").await.expect(421);
+    assert!(answer.text().starts_with("this is not the server of localhost:"), "{}", answer.text());
+}
