@@ -26,6 +26,7 @@ use self::{
     proxies::Proxies,
     token::TokenEndpoint,
 };
+pub use crate::network::Proxy;
 use crate::{gate::Gate, health::Health, registry::Registry, telemetry::requests::Requests};
 
 mod allowed_hosts;
@@ -65,7 +66,6 @@ pub use options::{
     TagsOptions, UploadsOptions,
 };
 pub use plain_http::refuse_plain_http;
-pub use proxies::Proxy;
 pub use redirect::Redirect;
 
 /// The registry's HTTP interface: the state of the middleware layers, and the handlers.

@@ -38,11 +38,13 @@ mod discard;
 mod distrust;
 mod handover;
 mod head_limit;
+mod hourly;
 mod idle;
 mod listener;
 pub mod machine;
 mod options;
 mod peer;
+pub mod proxy_header;
 mod received;
 mod rlimit;
 pub mod tls;
@@ -100,8 +102,8 @@ pub struct Server {
 
 impl Server {
     /// Serves the clients of `listener` on the runtimes of `workers`, which must outlive the server.
-    /// With `https` the connections are TLS, without it plain HTTP. The server calls `service` once for
-    /// each connection; the returned service answers the requests of that peer.
+    /// With `https` the connections are TLS, without it plain HTTP. The server calls `service` for the
+    /// first request of each connection; the returned service answers the requests of that peer.
     pub fn start<M, S, B>(
         listener: Listener,
         options: &Options,
@@ -127,8 +129,13 @@ impl Server {
         let connection_limit = ConnectionLimit::new(options, stopped.clone());
         let may_speak_http2 =
             if https.is_some() { !options.http2.disabled } else { options.h2c.enabled };
-        let distrust = Arc::default();
-        let acceptor = Acceptor { https, may_speak_http2, stopping: stopping.clone(), distrust };
+        let acceptor = Acceptor {
+            https,
+            may_speak_http2,
+            proxied: options.proxyprotocol.as_slice().into(),
+            stopping: stopping.clone(),
+            reported: Arc::default(),
+        };
         let service = Arc::new(service);
         let pool = workers.pool();
         let mut handovers = Vec::new();
@@ -137,8 +144,7 @@ impl Server {
             handovers.push(handover);
             let service = Arc::clone(&service);
             let make_service = tower::service_fn(move |connection: Connection| {
-                let service = service(connection.peer.clone());
-                ready(Ok::<_, Infallible>(connection.track(service)))
+                ready(Ok::<_, Infallible>(connection.track(Arc::clone(&service))))
             });
             let server = axum_server::Server::<Connection>::from_listener(listener)
                 .handle(Handle::with_control(control.clone()))

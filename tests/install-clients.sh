@@ -21,6 +21,7 @@ openssl         openssl
 sslscan         sslscan
 nmap            nmap
 docker-registry docker-registry
+haproxy         haproxy
 nginx           nginx-light
 '
 # With the argument `bench`: further programs of the comparison.

@@ -12,12 +12,14 @@ mod gate;
 mod http;
 mod names;
 mod oci;
+mod server;
 
 pub use config::configuration;
 pub use gate::{authorization, bearer, htpasswd, scopes};
 pub use http::{authority, content_range, endpoint, range};
 pub use names::{digest, reference, repository_name, upload_id};
 pub use oci::{hasher_state, manifest};
+pub use server::proxy_header;
 
 /// A function that panics when the bytes break a property.
 pub type Target = fn(&[u8]);
@@ -34,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("hasher_state", hasher_state),
     ("htpasswd", htpasswd),
     ("manifest", manifest),
+    ("proxy_header", proxy_header),
     ("range", range),
     ("reference", reference),
     ("repository_name", repository_name),

@@ -54,6 +54,7 @@ pub(super) fn serve_redirect(
     let options = server::Options {
         maxconnections: Some(limit),
         h2c: H2cOptions::default(),
+        proxyprotocol: Vec::new(),
         ..options.clone()
     };
     tracing::info!(addr = %listener.addr(), "listening for plain HTTP, redirecting to HTTPS");
@@ -76,7 +77,8 @@ pub(super) fn serve_debug(
     let debug = http::Debug::new(prometheus, health, metrics::CONTENT_TYPE, text);
     let service = debug.into_service();
     tracing::info!(addr = %listener.addr(), "listening for metrics");
-    Server::start(listener, &options.server, None, workers, move |peer| {
+    let options = server::Options { proxyprotocol: Vec::new(), ..options.server.clone() };
+    Server::start(listener, &options, None, workers, move |peer| {
         // Only the operator's own programs connect to the debug listener.
         peer.authenticated();
         service.clone()

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{AllowedHost, Error, debug::DebugOptions, proxies::Proxy};
-use crate::{oci::ErrorCode, registry::UploadLimits};
+use super::{AllowedHost, Error, debug::DebugOptions};
+use crate::{network::Proxy, oci::ErrorCode, registry::UploadLimits};
 
 /// An invalid option.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -10,16 +10,14 @@ use std::{
     collections::HashSet,
     fmt,
     net::{IpAddr, Ipv6Addr},
-    str::FromStr,
     sync::Arc,
 };
 
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, HeaderName};
-use ipnet::IpNet;
-use serde::Deserialize;
 
 use super::Peer;
+use crate::network::Proxy;
 
 mod forwarded;
 
@@ -28,63 +26,6 @@ pub(super) use forwarded::ForwardedOrigin;
 /// The most peers that the log reports because their headers are ignored or contradict each other:
 /// more than any site has proxies, and few lines where clients send such headers from many addresses.
 const MAX_REPORTED: usize = 64;
-
-/// A peer whose `X-Forwarded-*`, `X-Real-IP` and `Forwarded` are trusted.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(try_from = "String")]
-pub enum Proxy {
-    /// A peer with an address of this network.
-    Network(IpNet),
-    /// A peer on a Unix socket; written `unix`.
-    Unix,
-}
-
-impl Proxy {
-    /// The network; `None` for peers on Unix sockets.
-    #[must_use]
-    pub const fn network(&self) -> Option<IpNet> {
-        match self {
-            Self::Network(network) => Some(*network),
-            Self::Unix => None,
-        }
-    }
-}
-
-impl FromStr for Proxy {
-    type Err = InvalidProxy;
-
-    fn from_str(text: &str) -> Result<Self, InvalidProxy> {
-        if text == "unix" {
-            return Ok(Self::Unix);
-        }
-        text.parse().map(Self::Network).map_err(|_| InvalidProxy(text.to_owned()))
-    }
-}
-
-impl TryFrom<String> for Proxy {
-    type Error = InvalidProxy;
-
-    fn try_from(text: String) -> Result<Self, InvalidProxy> {
-        text.parse()
-    }
-}
-
-/// As an item of a list in YAML.
-impl fmt::Display for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Network(IpNet::V4(network)) => network.fmt(f),
-            // Without quotes, YAML may read a colon as the end of a key.
-            Self::Network(IpNet::V6(network)) => write!(f, "'{network}'"),
-            Self::Unix => f.write_str("unix"),
-        }
-    }
-}
-
-/// A text that is neither a network nor `unix`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected a network such as `10.0.0.0/8`, or `unix`, not {0:?}")]
-pub struct InvalidProxy(String);
 
 /// The trusted proxies, and the peers whose headers the log has reported.
 #[derive(Debug)]
@@ -145,12 +86,7 @@ impl Proxies {
 
     /// Whether a proxy at this address, or on a Unix socket (`None`), is trusted.
     fn trusts(&self, address: Option<IpAddr>) -> bool {
-        let address = address.map(|address| address.to_canonical());
-        self.trusted.iter().any(|proxy| match (proxy, &address) {
-            (Proxy::Network(network), Some(address)) => network.contains(address),
-            (Proxy::Unix, None) => true,
-            (Proxy::Network(_), None) | (Proxy::Unix, Some(_)) => false,
-        })
+        self.trusted.iter().any(|proxy| proxy.is_at(address))
     }
 
     fn report_untrusted(&self, peer: Option<IpAddr>, header: &HeaderName) {

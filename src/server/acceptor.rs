@@ -1,5 +1,5 @@
-//! The acceptor makes an accepted socket ready for HTTP: `TCP_NODELAY`, keepalive, the first byte, the
-//! handshake of TLS.
+//! The acceptor makes an accepted socket ready for HTTP: `TCP_NODELAY`, keepalive, a PROXY header, the first
+//! byte, the handshake of TLS.
 
 use std::{
     io,
@@ -25,12 +25,15 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Https, PlainHttpRefusal,
     connection::Open,
-    distrust::{self, Distrust},
+    distrust,
     handover::Accepted,
+    hourly::Hourly,
     listener::AcceptedSocket,
-    tls,
+    peer::Peer,
+    proxy_header, tls,
     transport::{PrefaceTimeout, ReadAhead, SocketStream, Transport, Version},
 };
+use crate::network::Proxy;
 
 /// How long a client may take for its first byte and its handshake, and then for the bytes that tell
 /// HTTP/1.1 from HTTP/2.
@@ -57,10 +60,21 @@ pub(super) struct Acceptor {
     pub(super) https: Option<Https>,
     /// Whether a connection may carry HTTP/2. axum-server then detects the version of each.
     pub(super) may_speak_http2: bool,
+    /// Peers whose connections begin with a PROXY header.
+    pub(super) proxied: Arc<[Proxy]>,
     /// Cancelled when the server stops: requests in progress may finish, and no others begin.
     pub(super) stopping: CancellationToken,
-    /// The clients about which the log says that they do not trust the certificate.
-    pub(super) distrust: Arc<Distrust>,
+    /// The clients about which the log has a message.
+    pub(super) reported: Arc<Reported>,
+}
+
+/// The clients about which the log has a message, by the kind of message.
+#[derive(Debug, Default)]
+pub(super) struct Reported {
+    /// They do not trust the certificate.
+    distrust: Hourly,
+    /// They are to send a PROXY header, and do not.
+    no_proxy_header: Hourly,
 }
 
 impl<S: Send + 'static> Accept<Accepted, S> for Acceptor {
@@ -73,9 +87,9 @@ impl<S: Send + 'static> Accept<Accepted, S> for Acceptor {
         let acceptor = self.clone();
         Box::pin(async move {
             let Accepted { socket, connection, held, opening } = accepted;
-            let addr = socket.peer();
+            let peer = connection.peer.clone();
             let end = held.permit.end.clone();
-            let handshake = acceptor.handshake(socket);
+            let handshake = acceptor.handshake(socket, &peer);
             let Some(shaken) = end.run_until_cancelled(handshake).await else {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             };
@@ -86,7 +100,7 @@ impl<S: Send + 'static> Accept<Accepted, S> for Acceptor {
                     Ok((stream, service))
                 }
                 Err(error) => {
-                    acceptor.report(&error, addr);
+                    acceptor.report(&error, peer.addr());
                     Err(error)
                 }
             }
@@ -102,12 +116,20 @@ impl Acceptor {
         if tls::is_about_certificate(error) {
             tracing::info!(%error, peer, "a client was refused for its certificate");
         } else if let Some(alert) = distrust::alert(error)
-            && self.distrust.is_due(address, Instant::now())
+            && self.reported.distrust.is_due(address, Instant::now())
         {
             let client = if addr.is_some() { address.to_string() } else { peer };
             tracing::info!(
                 "{client} does not trust our certificate ({alert}): it needs the authority's \
                  certificate (ca.crt), or uses a name that our certificate lacks"
+            );
+        } else if proxy_header::is_missing(error)
+            && self.reported.no_proxy_header.is_due(address, Instant::now())
+        {
+            tracing::warn!(
+                peer,
+                "{error}: http.proxyprotocol lists this peer; have it send the header (HAProxy: \
+                 send-proxy-v2, nginx: proxy_protocol on), or remove it from the list"
             );
         } else {
             // Scanners, health checks and clients that give up do this all day.
@@ -116,7 +138,7 @@ impl Acceptor {
     }
 
     /// Makes an accepted socket ready for HTTP, with a TLS handshake where there is `tls`, and tells the
-    /// version of HTTP. A plain connection has HTTP/2 only where connections may carry it and the client
+    /// version of HTTP. Sets the client of `peer` where the connection begins with a PROXY header. A plain connection has HTTP/2 only where connections may carry it and the client
     /// sends the preface of HTTP/2 first.
     ///
     /// # Errors
@@ -125,13 +147,20 @@ impl Acceptor {
     async fn handshake(
         &self,
         socket: AcceptedSocket,
+        peer: &Peer,
     ) -> io::Result<(PrefaceTimeout<Transport>, Version)> {
-        let socket = socket.register()?;
+        let addr = socket.peer().map(|addr| addr.ip());
+        let mut socket = socket.register()?;
         let handshake = async {
             if let SocketStream::Tcp(stream) = &socket {
                 // Small responses leave at once.
                 stream.set_nodelay(true)?;
                 set_keepalive(stream)?;
+            }
+            if self.proxied.iter().any(|proxy| proxy.is_at(addr))
+                && let Some(client) = proxy_header::read(&mut socket).await?
+            {
+                peer.set_client(client);
             }
             match &self.https {
                 Some(https) => secure(socket, https).await,

@@ -1,6 +1,12 @@
 //! A connection: the state that its requests share, and the task that ends it.
 
-use std::{convert::Infallible, error::Error, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::http::{Request, Response};
 use http_body_util::{Either, Empty};
@@ -64,10 +70,12 @@ pub(super) struct StreamGuards {
     _open: TaskTrackerToken,
 }
 
-/// A connection with the service of its requests.
-struct Served<S> {
+/// A connection with the service of its requests. The first request makes the service: only then is it known
+/// which client a proxy stands for.
+struct Served<M, S> {
     connection: Connection,
-    service: S,
+    make_service: Arc<M>,
+    service: OnceLock<S>,
 }
 
 impl Connection {
@@ -80,11 +88,11 @@ impl Connection {
         Self { peer, body_context, closing: Arc::default(), _open: tasks.token() }
     }
 
-    /// The service that axum-server calls: `service`, with its requests recorded in the activity of
+    /// The service that axum-server calls: the one of `make_service`, with its requests recorded in the activity of
     /// the connection. A request whose head is too long does not reach it.
-    pub(super) fn track<S, B>(
+    pub(super) fn track<M, S, B>(
         self,
-        service: S,
+        make_service: Arc<M>,
     ) -> impl tower::Service<
         Request<Incoming>,
         Response = Response<Watched<OrEmpty<B>>>,
@@ -94,8 +102,9 @@ impl Connection {
     + Clone
     + Send
     + 'static
-    + use<S, B>
+    + use<M, S, B>
     where
+        M: Fn(Peer) -> S + Send + Sync + 'static,
         S: Service<Request<Received>, Response = Response<B>, Error = Infallible>
             + Send
             + Sync
@@ -103,16 +112,18 @@ impl Connection {
         S::Future: Send + 'static,
         B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static,
     {
-        let served = Arc::new(Served { connection: self, service });
+        let service = OnceLock::new();
+        let served = Arc::new(Served { connection: self, make_service, service });
         tower::service_fn(move |mut request: Request<Incoming>| {
             let served = Arc::clone(&served);
-            let Self { body_context, closing, .. } = &served.connection;
+            let Self { peer, body_context, closing, .. } = &served.connection;
+            let service = served.service.get_or_init(|| (served.make_service)(peer.clone()));
             closing.learn(request.extensions_mut());
             let in_progress = body_context.activity.begin();
             let under_way = body_context.unread.begin();
             let is_too_large = head_limit::is_exceeded(&request);
             let (request, gate) = Received::wrap(request, body_context);
-            let response = (!is_too_large).then(|| served.service.call(request));
+            let response = (!is_too_large).then(|| service.call(request));
             async move {
                 // Holds the token of the connection: a server that stops waits for the request.
                 let _served = served;
@@ -278,8 +289,10 @@ mod tests {
         let connection = Connection::new(&permit, &TaskTracker::new());
         let held = Held { permit, _assignment: workers.pool().assign() };
         let stream = connection.clone().open(stream, Version::Http1, held, stopping.clone());
-        let service = connection.track(service_fn(|_| async {
-            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(&[b'x'; BODY]))))
+        let service = connection.track(Arc::new(|_| {
+            service_fn(|_| async {
+                Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(&[b'x'; BODY]))))
+            })
         }));
         let make_service =
             tower::service_fn(move |_: Client| ready(Ok::<_, Infallible>(service.clone())));

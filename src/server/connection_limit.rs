@@ -26,7 +26,7 @@ use super::{
     rlimit,
     unauthenticated::{Limits, Unauthenticated},
 };
-use crate::network::Network;
+use crate::network::{Network, Proxy};
 
 /// The default limit of unauthenticated connections of one network: one in this many of all
 /// connections.
@@ -63,6 +63,8 @@ pub(super) struct ConnectionLimit {
     unauthenticated: Unauthenticated,
     /// Networks of proxies.
     proxies: Vec<IpNet>,
+    /// Peers whose connections begin with a PROXY header.
+    proxied: Vec<Proxy>,
     idle_timeout: Duration,
     /// Ends all connections.
     stopped: CancellationToken,
@@ -99,6 +101,13 @@ impl Entry {
         self.connection_limit.unauthenticated.remove(self.id);
         self.activity.authenticated();
     }
+
+    /// Counts the connection for the network of this client.
+    pub(super) fn set_client(&self, client: SocketAddr) {
+        if let Some(network) = self.connection_limit.network(Some(client)) {
+            self.connection_limit.unauthenticated.move_to(self.id, network);
+        }
+    }
 }
 
 impl ConnectionLimit {
@@ -117,6 +126,7 @@ impl ConnectionLimit {
             limit,
             unauthenticated: Unauthenticated::new(limits),
             proxies: options.proxies.clone(),
+            proxied: options.proxyprotocol.clone(),
             idle_timeout: options.idletimeout,
             stopped,
             open: AtomicUsize::new(0),
@@ -131,13 +141,14 @@ impl ConnectionLimit {
     /// Clients behind a proxy share its address, as all clients on a Unix socket do, so the limit of
     /// one network does not apply to them.
     pub(super) async fn admit(self: &Arc<Self>, addr: Option<SocketAddr>) -> ConnectionPermit {
-        let own = addr.map(|addr| addr.ip().to_canonical());
-        let own = own.filter(|ip| !self.proxies.iter().any(|proxies| proxies.contains(ip)));
-        let network = own.map(Network::of);
+        let is_proxied = self.proxied.iter().any(|proxy| proxy.is_at(addr.map(|addr| addr.ip())));
+        // The PROXY header will tell the network.
+        let network = self.network(addr).filter(|_| !is_proxied);
         let has_room = self.unauthenticated.make_room(network);
         let permit = self.permit(has_room).await;
         // A proxy keeps idle connections for the requests of its next clients.
         let activity = match network {
+            _ if is_proxied => Activity::unauthenticated(self.idle_timeout),
             Some(_) => Activity::unauthenticated(self.idle_timeout),
             None => Activity::new(self.idle_timeout),
         };
@@ -152,6 +163,14 @@ impl ConnectionLimit {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         let peer = Peer::of(addr, Arc::clone(&entry));
         ConnectionPermit { peer, activity, end, entry, _permit: permit }
+    }
+
+    /// The network whose limit applies to a connection from this address; `None` where many clients share the
+    /// address.
+    fn network(&self, addr: Option<SocketAddr>) -> Option<Network> {
+        let own = addr.map(|addr| addr.ip().to_canonical());
+        let own = own.filter(|ip| !self.proxies.iter().any(|proxies| proxies.contains(ip)));
+        own.map(Network::of)
     }
 
     /// Waits for a permit of the semaphore. With `has_room` one is about to be released, by a

@@ -9,6 +9,7 @@ use serde::{
 };
 
 use super::tls::CipherSuite;
+use crate::network::Proxy;
 
 /// The part of the `http` section that concerns sockets. Keys as in registry:2's `config.yml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,6 +40,8 @@ pub struct Options {
     /// /48 may have four times as many. When the limit is reached, the server closes one of these
     /// connections for a new one. `None`: an eighth of all connections, and at least 8.
     pub maxconnectionsperaddress: Option<NonZeroU32>,
+    /// Peers whose connections begin with a PROXY header, which names the client.
+    pub proxyprotocol: Vec<Proxy>,
     /// The networks of proxies, whose addresses many clients share. Neither the limit of one address
     /// nor the shorter idle timeout applies to these addresses, nor to clients on a Unix socket. The
     /// caller sets this.
@@ -61,6 +64,7 @@ impl Default for Options {
             idletimeout: Duration::from_secs(60),
             maxconnections: None,
             maxconnectionsperaddress: None,
+            proxyprotocol: Vec::new(),
             proxies: Vec::new(),
             http2: Http2Options::default(),
             h2c: H2cOptions::default(),

@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     task::Waker,
@@ -23,6 +23,8 @@ pub struct Peer {
 #[derive(Debug, Default)]
 struct Shared {
     authenticated: AtomicBool,
+    /// The client that a PROXY header names.
+    client: OnceLock<SocketAddr>,
     /// The task that reads the connection, while backpressure keeps it waiting.
     reader: AtomicWaker,
     /// The entry among the unauthenticated connections; `None` in tests.
@@ -42,10 +44,21 @@ impl Peer {
         Self { addr, shared: Arc::new(shared) }
     }
 
-    /// The client's address; `None` for a client on a Unix socket.
+    /// The client's address: that in the PROXY header of the connection, or else the peer's. `None` for a
+    /// client on a Unix socket.
     #[must_use]
-    pub const fn addr(&self) -> Option<SocketAddr> {
-        self.addr
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.shared.client.get().copied().or(self.addr)
+    }
+
+    /// Sets the client that the PROXY header of the connection names. From here on the connection counts for
+    /// the client's network.
+    pub(super) fn set_client(&self, client: SocketAddr) {
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        self.shared.client.get_or_init(|| client);
+        if let Some(entry) = &self.shared.entry {
+            entry.set_client(client);
+        }
     }
 
     /// Records that a request on this connection was authenticated. Until then stricter limits apply

@@ -201,15 +201,38 @@ impl Unauthenticated {
     /// Makes room for a new connection of `network`. Where the network has reached its limit, closes
     /// one of its connections; where the server has, any connection. Returns whether it closed one.
     pub(super) fn make_room(&self, network: Option<Network>) -> bool {
-        let mut state = self.state();
-        let is_full = |group: &Group| {
-            let open = state.groups.get(group).map_or(0, BTreeSet::len);
-            open >= self.limits.of(*group)
-        };
-        let full = groups(network).find(is_full);
+        let state = self.state();
+        let full = self.full_group(&state, network);
         if full.is_none() && state.all.len() < self.limits.all {
             return false;
         }
+        self.close_for_room(state, full)
+    }
+
+    /// Moves a connection to the network of its client, which became known after it was accepted. Where the
+    /// network has reached its limit, closes one of its connections.
+    pub(super) fn move_to(&self, id: u64, network: Network) {
+        let mut state = self.state();
+        let Some(connection) = state.remove(id) else { return };
+        let full = self.full_group(&state, Some(network));
+        if full.is_some() {
+            self.close_for_room(state, full);
+            state = self.state();
+        }
+        state.insert(id, Connection { network: Some(network), ..connection });
+    }
+
+    /// The group of a network that has reached its limit, if one has.
+    fn full_group(&self, state: &State, network: Option<Network>) -> Option<Group> {
+        groups(network).find(|group| {
+            let open = state.groups.get(group).map_or(0, BTreeSet::len);
+            open >= self.limits.of(*group)
+        })
+    }
+
+    /// Closes the first connection of a group, or of the server, and logs so from time to time. Returns
+    /// whether there was one.
+    fn close_for_room(&self, mut state: MutexGuard<'_, State>, full: Option<Group>) -> bool {
         let is_closed = state.close_first(full);
         let warning = state.warning_due();
         drop(state);

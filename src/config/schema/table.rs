@@ -234,6 +234,7 @@ const HTTP: Kind = Section(&[
     works("hosts", TextList),
     works("allowedhosts", TextList),
     works("trustedproxies", TextList),
+    works("proxyprotocol", TextList),
     works("idletimeout", Duration),
     works("maxconnections", Limit),
     works("maxconnectionsperaddress", Limit),

@@ -219,6 +219,7 @@ const OURS: &[&str] = &[
     "http.tls.more[].certificate",
     "http.tls.more[].key",
     "http.trustedproxies",
+    "http.proxyprotocol",
     "http.idletimeout",
     "http.maxconnections",
     "http.maxconnectionsperaddress",

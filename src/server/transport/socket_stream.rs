@@ -23,17 +23,22 @@ impl SocketStream {
     /// Waits for the first byte and leaves it in the socket. `None` at the end of the stream.
     pub(in crate::server) async fn first_byte(&self) -> io::Result<Option<u8>> {
         let mut first = [0];
-        let read = match self {
-            Self::Tcp(stream) => stream.peek(&mut first).await?,
+        Ok((self.peek(&mut first).await? == 1).then_some(first[0]))
+    }
+
+    /// Waits for bytes, and copies them without taking them from the socket. Returns how many, 0 at the end
+    /// of the stream.
+    pub(in crate::server) async fn peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.peek(bytes).await,
             Self::Unix(stream) => {
                 let peek = || {
-                    let (_, read) = recv(stream, &mut first, RecvFlags::PEEK)?;
+                    let (_, read) = recv(stream, &mut *bytes, RecvFlags::PEEK)?;
                     Ok(read)
                 };
-                stream.async_io(Interest::READABLE, peek).await?
+                stream.async_io(Interest::READABLE, peek).await
             }
-        };
-        Ok((read == 1).then_some(first[0]))
+        }
     }
 }
 
