@@ -20,8 +20,9 @@ pub use self::{
     listener::{Address, BindError, InheritError, Listener},
     options::{
         CertificateFiles, CertificateSource, ClientAuth, ClientCertificates, H2cOptions,
-        Http2Options, Net, Options, TlsOptions, TlsVersion,
+        Http2Options, Net, Options, Passthrough, TlsOptions, TlsVersion,
     },
+    passthrough::Sites,
     peer::Peer,
     received::Received,
     tls::CipherSuite,
@@ -43,6 +44,7 @@ mod idle;
 mod listener;
 pub mod machine;
 mod options;
+mod passthrough;
 mod peer;
 pub mod proxy_header;
 mod received;
@@ -81,6 +83,8 @@ pub struct Https {
     pub tls: Tls,
     /// Answers clients that speak plain HTTP.
     pub refusal: PlainHttpRefusal,
+    /// Sites of other servers, whose connections are passed through.
+    pub sites: Sites,
 }
 
 /// A server that is listening.

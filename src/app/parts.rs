@@ -103,7 +103,10 @@ impl Parts {
         let listeners = Listeners::open(listener, &config.http)?;
         notifier.set(&config.notifications)?;
         let secure = listeners.registry.addr().tcp();
-        let redirect = Redirect::new(&config.http.api, secure, config.log.accesslog.disabled)?;
+        let sites = secured.as_ref().map(|secured| secured.sites.clone()).unwrap_or_default();
+        let is_other_site = Box::new(move |host: &str| sites.has(host));
+        let access_log_disabled = config.log.accesslog.disabled;
+        let redirect = Redirect::new(&config.http.api, secure, is_other_site, access_log_disabled)?;
         Ok((
             Self {
                 storage,
@@ -133,9 +136,11 @@ impl Parts {
             serving.service(http::Connection::new(addr, move || peer.authenticated()))
         };
         let options = socket_options(&config.http);
-        let https = secured
-            .as_ref()
-            .map(|secured| Https { tls: secured.tls.clone(), refusal: http::refuse_plain_http });
+        let https = secured.as_ref().map(|Secured { tls, sites, .. }| Https {
+            tls: tls.clone(),
+            refusal: http::refuse_plain_http,
+            sites: sites.clone(),
+        });
         let server = Server::start(self.listeners.registry, &options, https, &workers, service);
         let redirect = self.listeners.redirect.map(|listener| {
             serve_redirect(listener, self.redirect, &workers, &options, server.connections())

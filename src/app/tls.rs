@@ -8,7 +8,7 @@ use super::{StartError, certificates_folder};
 use crate::{
     config::Config,
     server::{
-        self, CertificateFiles, CertificateSource, TlsOptions,
+        self, CertificateFiles, CertificateSource, Passthrough, Sites, TlsOptions,
         authority::{self, Hosts, Outcome, Reason},
         certificates::{Authorities, CertificateError},
         tls::{Protocols, Tls},
@@ -28,6 +28,8 @@ pub(super) struct Secured {
     pub(super) tls: Tls,
     pub(super) certificates: Arc<ServerCertificates>,
     pub(super) authorities: Arc<ClientAuthorities>,
+    /// Sites of other servers.
+    pub(super) sites: Sites,
 }
 
 /// Creates the built-in certificates, or renews them, where the options name no others. `hosts` are
@@ -69,7 +71,8 @@ pub(super) fn provision(
 /// When a file cannot be used.
 pub(super) fn secure(config: &Config) -> Result<Option<Secured>, StartError> {
     let options = &config.http.server;
-    let TlsOptions::On { source, more, minimum, suites, clients } = &options.tls else {
+    let TlsOptions::On { source, more, passthrough, minimum, suites, clients } = &options.tls
+    else {
         return Ok(None);
     };
     let certificates = ServerCertificates::load(source, more)
@@ -79,10 +82,14 @@ pub(super) fn secure(config: &Config) -> Result<Option<Secured>, StartError> {
     let protocols =
         Protocols { minimum: *minimum, cipher_suites: suites, http2: !options.http2.disabled };
     let tls = Tls::new(protocols, Arc::clone(certificates.resolver()) as Arc<_>, verifier)?;
+    for Passthrough { names, addr, .. } in passthrough {
+        tracing::info!(names = names.join(" "), addr, "TLS of other sites is passed through");
+    }
     Ok(Some(Secured {
         tls: tls.clone(),
         certificates: Arc::new(certificates),
         authorities: Arc::new(ClientAuthorities::new(authorities, tls)),
+        sites: Sites::new(passthrough),
     }))
 }
 

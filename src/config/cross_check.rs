@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use super::{Config, Error, checked::Checked, tree::Node};
 use crate::{
     gate,
-    server::{self, CertificateSource, TlsOptions, TlsVersion},
+    http::authority::is_authority,
+    server::{self, CertificateSource, Passthrough, TlsOptions, TlsVersion},
 };
 
 /// The number of cipher suites of TLS 1.3; registry:2's own list has all three.
@@ -34,6 +35,16 @@ impl Checked {
             let message = "is too short, since docker takes a token for valid for a minute: write 1m \
                            or more";
             return refuse(&["auth", "htpasswd", "sessions", "expiry"], message);
+        }
+        if let TlsOptions::On { passthrough, .. } = &options.tls {
+            for (index, site) in passthrough.iter().enumerate() {
+                if let Some((key, message)) = problem(site, &options.addr) {
+                    return refuse(
+                        &["http", "tls", "passthrough", &format!("[{index}]"), key],
+                        &message,
+                    );
+                }
+            }
         }
         if let TlsOptions::On { minimum: TlsVersion::Tls12, suites, .. } = &options.tls
             && !suites.is_empty()
@@ -150,6 +161,33 @@ impl Checked {
         let (key, at) = self.nearest(&path);
         format!("{key} ({at}) {what}")
     }
+}
+
+/// The key of an item of `http.tls.passthrough` with which no connection can be passed through, and why.
+fn problem(site: &Passthrough, own: &str) -> Option<(&'static str, String)> {
+    let Passthrough { names, addr, .. } = site;
+    if names.is_empty() {
+        let message = "needs the names that clients ask for, such as www.example.com";
+        return Some(("names", message.to_owned()));
+    }
+    let is_name = |name: &&String| {
+        let host = name.strip_prefix("*.").unwrap_or(name);
+        host.parse::<IpAddr>().is_err() && is_authority(host) && !host.contains(':')
+    };
+    if let Some(name) = names.iter().find(|name| !is_name(name)) {
+        let message =
+            format!("`{name}` is neither a host name nor a wildcard such as *.shop.example.com");
+        return Some(("names", message));
+    }
+    let Some((host, port)) = addr.rsplit_once(':').filter(|(host, _)| !host.is_empty()) else {
+        return Some(("addr", format!("`{addr}` lacks a host or a port, as in 127.0.0.1:8443")));
+    };
+    let (own_host, own_port) = own.rsplit_once(':')?;
+    if port.parse::<u16>().is_err() {
+        return Some(("addr", format!("`{addr}` lacks a port, as in 127.0.0.1:8443")));
+    }
+    let is_own = port == own_port && (host == own_host || beyond_this_machine(addr).is_none());
+    is_own.then(|| ("addr", format!("`{addr}` is http.addr: the server would connect to itself")))
 }
 
 /// The port of an address that other machines can reach; `None` for loopback.

@@ -3,7 +3,7 @@
 //! It reads only the target of a request. It does not verify a password that arrives without TLS: an
 //! eavesdropper has read the password, and would learn from the response whether it is right.
 
-use std::{future::ready, net::SocketAddr, sync::Arc, time::Instant};
+use std::{fmt, future::ready, net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     Router,
@@ -25,18 +25,27 @@ use crate::telemetry::access;
 /// The port that `https://` means (RFC 9110 §4.2.2).
 const HTTPS: u16 = 443;
 
+/// Whether a host is another site's, on the port of the registry.
+pub type IsOtherSite = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// The service of the redirect listener.
-#[derive(Debug)]
 pub struct Redirect {
     /// `http.host` without its scheme, where it is set.
     configured: Option<String>,
     /// The port of the TLS listener.
     port: u16,
+    is_other_site: IsOtherSite,
     access_log: bool,
 }
 
+impl fmt::Debug for Redirect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redirect").field("configured", &self.configured).finish_non_exhaustive()
+    }
+}
+
 impl Redirect {
-    /// Redirects clients to `http.host`. Where that is not set, redirects them to the host that they
+    /// Redirects clients to `http.host`. Where that is not set, and for the hosts of other sites, redirects them to the host that they
     /// have requested, at the port of `secure`, the address of the TLS listener. A TLS listener on a
     /// Unix socket has no port: a proxy is before it, most likely at 443. `access_log_disabled` is
     /// `log.accesslog.disabled`.
@@ -47,12 +56,13 @@ impl Redirect {
     pub fn new(
         options: &Options,
         secure: Option<SocketAddr>,
+        is_other_site: IsOtherSite,
         access_log_disabled: bool,
     ) -> Result<Self, InvalidOptions> {
         let port = secure.map_or(HTTPS, |addr| addr.port());
         let host = ConfiguredHost::parse(options, true)?;
         let configured = host.map(|host| host.authority.to_owned());
-        Ok(Self { configured, port, access_log: !access_log_disabled })
+        Ok(Self { configured, port, is_other_site, access_log: !access_log_disabled })
     }
 
     /// The router of one connection. Its fallback redirects every request and closes the connection.
@@ -97,7 +107,10 @@ impl Redirect {
             return Err(Error::NotFound);
         }
         let requested = requested.filter(|authority| is_authority(authority));
-        let location = match (&self.configured, requested) {
+        let is_other =
+            requested.is_some_and(|requested| (self.is_other_site)(split_port(requested).0));
+        let configured = self.configured.as_ref().filter(|_| !is_other);
+        let location = match (configured, requested) {
             (Some(configured), _) => format!("https://{configured}{path}"),
             (None, Some(requested)) => {
                 let (host, _) = split_port(requested);

@@ -19,7 +19,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -29,6 +29,7 @@ use super::{
     handover::Accepted,
     hourly::Hourly,
     listener::AcceptedSocket,
+    passthrough::{PassedThrough, Route},
     peer::Peer,
     proxy_header, tls,
     transport::{PrefaceTimeout, ReadAhead, SocketStream, Transport, Version},
@@ -94,10 +95,15 @@ impl<S: Send + 'static> Accept<Accepted, S> for Acceptor {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             };
             match shaken {
-                Ok((stream, version)) => {
+                Ok(Handshaken::Http(stream, version)) => {
                     let stream =
                         connection.open(stream.holds(opening), version, held, acceptor.stopping);
                     Ok((stream, service))
+                }
+                Ok(Handshaken::Site(site)) => {
+                    connection.pass_through(site, held, acceptor.stopping);
+                    // There is no HTTP on it for this server.
+                    Err(io::ErrorKind::ConnectionAborted.into())
                 }
                 Err(error) => {
                     acceptor.report(&error, peer.addr());
@@ -106,6 +112,14 @@ impl<S: Send + 'static> Accept<Accepted, S> for Acceptor {
             }
         })
     }
+}
+
+/// A connection after its handshake, or, where it is for another site, before it.
+enum Handshaken {
+    /// It is ready for HTTP of this version.
+    Http(PrefaceTimeout<Transport>, Version),
+    /// It is for the server of another site.
+    Site(PassedThrough),
 }
 
 impl Acceptor {
@@ -138,17 +152,13 @@ impl Acceptor {
     }
 
     /// Makes an accepted socket ready for HTTP, with a TLS handshake where there is `tls`, and tells the
-    /// version of HTTP. Sets the client of `peer` where the connection begins with a PROXY header. A plain connection has HTTP/2 only where connections may carry it and the client
+    /// version of HTTP, or which site the connection is for. Sets the client of `peer` where the connection begins with a PROXY header. A plain connection has HTTP/2 only where connections may carry it and the client
     /// sends the preface of HTTP/2 first.
     ///
     /// # Errors
     ///
     /// Those of the socket and of the handshake; `TimedOut` where this takes more than ten seconds.
-    async fn handshake(
-        &self,
-        socket: AcceptedSocket,
-        peer: &Peer,
-    ) -> io::Result<(PrefaceTimeout<Transport>, Version)> {
+    async fn handshake(&self, socket: AcceptedSocket, peer: &Peer) -> io::Result<Handshaken> {
         let addr = socket.peer().map(|addr| addr.ip());
         let mut socket = socket.register()?;
         let handshake = async {
@@ -163,36 +173,41 @@ impl Acceptor {
                 peer.set_client(client);
             }
             match &self.https {
-                Some(https) => secure(socket, https).await,
+                Some(https) => secure(socket, peer, https).await,
                 None => plain(socket, self.may_speak_http2).await,
             }
         };
-        let (stream, version) =
-            timeout(TIMEOUT, handshake).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        let is_announced = self.may_speak_http2 && version == Version::Http1;
-        Ok((if is_announced { stream.announce_http1() } else { stream }, version))
+        let done = timeout(TIMEOUT, handshake).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        Ok(match done {
+            Handshaken::Http(stream, Version::Http1) if self.may_speak_http2 => {
+                Handshaken::Http(stream.announce_http1(), Version::Http1)
+            }
+            done => done,
+        })
     }
 }
 
-async fn plain(
-    socket: SocketStream,
-    may_speak_http2: bool,
-) -> io::Result<(PrefaceTimeout<Transport>, Version)> {
+async fn plain(socket: SocketStream, may_speak_http2: bool) -> io::Result<Handshaken> {
     let mut stream = PrefaceTimeout::new(Transport::Plain(socket), TIMEOUT);
     let is_http2 = may_speak_http2 && stream.begins_with_preface().await?;
-    Ok((stream, if is_http2 { Version::Http2 } else { Version::Http1 }))
+    Ok(Handshaken::Http(stream, if is_http2 { Version::Http2 } else { Version::Http1 }))
 }
 
-async fn secure(
-    socket: SocketStream,
-    https: &Https,
-) -> io::Result<(PrefaceTimeout<Transport>, Version)> {
+async fn secure(socket: SocketStream, peer: &Peer, https: &Https) -> io::Result<Handshaken> {
     let first = socket.first_byte().await?;
     if first.is_some_and(|first| first != HANDSHAKE && first.is_ascii_alphabetic()) {
         return Err(refuse_plain_http(socket, https.refusal).await?);
     }
-    let stream = ReadAhead::new(socket);
-    let client = LazyConfigAcceptor::new(TlsAcceptor::default(), stream).await?;
+    let client = if https.sites.is_empty() {
+        LazyConfigAcceptor::new(TlsAcceptor::default(), ReadAhead::new(socket)).await?
+    } else {
+        match https.sites.route(socket, peer).await? {
+            Route::Registry(accepted, socket) => {
+                StartHandshake::from_parts(*accepted, ReadAhead::new(socket))
+            }
+            Route::Site(site) => return Ok(Handshaken::Site(site)),
+        }
+    };
     let config = https.tls.config(&client.client_hello());
     let mut stream = client.into_stream(config).await?;
     stream.get_mut().1.set_buffer_limit(Some(CIPHERTEXT));
@@ -202,7 +217,7 @@ async fn secure(
     };
     let stream = PrefaceTimeout::new(Transport::Tls(Box::new(stream)), TIMEOUT);
     // axum-server detects the version by the preface alone.
-    Ok((stream.requires(version), version))
+    Ok(Handshaken::Http(stream.requires(version), version))
 }
 
 /// Lets the kernel probe a silent client. HTTP/2 has PING for that, but hyper then reads the clock for

@@ -28,6 +28,7 @@ use rustls_pki_types::{
 };
 use zeroize::Zeroizing;
 
+pub(super) use self::resolver::wildcard_matches;
 pub use self::{
     clients::Authorities,
     description::{Description, Undescribable, describe},

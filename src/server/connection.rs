@@ -27,6 +27,7 @@ use super::{
     connection_limit::ConnectionPermit,
     head_limit,
     idle::{Activity, Watched},
+    passthrough::PassedThrough,
     peer::Peer,
     received::{BodyContext, Received},
     transport::{
@@ -140,6 +141,20 @@ impl Connection {
         })
     }
 
+    /// Spawns the task that copies between the client and the server of another site, on the runtime of the
+    /// caller.
+    pub(super) fn pass_through(self, site: PassedThrough, held: Held, stopping: CancellationToken) {
+        let tasks = self.body_context.tasks.clone();
+        let copying = async move {
+            let activity = &self.body_context.activity;
+            activity.restart_idle_timeout();
+            let end = held.permit.end.clone();
+            end.run_until_cancelled(site.run(activity, &stopping)).await;
+            drop(held);
+        };
+        tasks.spawn_on(copying, &Handle::current());
+    }
+
     /// Wraps the stream for HTTP of this version, and spawns the task that watches the connection on
     /// the runtime of the caller. `stopping` begins the graceful shutdown of the connection.
     pub(super) fn open<S>(
@@ -153,7 +168,7 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let BodyContext { activity, unread, tasks } = &self.body_context;
-        activity.opened();
+        activity.restart_idle_timeout();
         let stream = Lingering::new(stream, Arc::clone(activity));
         let stream = match version {
             Version::Http1 => HttpStream::Http1(stream),

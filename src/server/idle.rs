@@ -118,8 +118,9 @@ impl Activity {
         self.is_authenticated.store(true, Ordering::Relaxed);
     }
 
-    /// Records the end of the handshake, at which the idle timeout begins.
-    pub(super) fn opened(&self) {
+    /// Records the end of the handshake, at which the idle timeout begins, or that a connection which is
+    /// passed through has moved bytes.
+    pub(super) fn restart_idle_timeout(&self) {
         self.state().idle_since = Instant::now();
     }
 

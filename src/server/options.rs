@@ -111,6 +111,8 @@ pub enum TlsOptions {
         source: CertificateSource,
         /// Further certificates (`more`), for clients that ask for their names.
         more: Vec<CertificateFiles>,
+        /// Sites of other servers, whose connections the server passes through (`passthrough`).
+        passthrough: Vec<Passthrough>,
         /// The oldest protocol version that the server accepts (`minimumtls`).
         minimum: TlsVersion,
         /// The cipher suites of TLS 1.2 (`ciphersuites`); empty: all that the server supports. All
@@ -135,6 +137,7 @@ impl TlsOptions {
         Self::On {
             source,
             more: Vec::new(),
+            passthrough: Vec::new(),
             minimum: TlsVersion::Tls12,
             suites: Vec::new(),
             clients: None,
@@ -163,6 +166,18 @@ pub struct CertificateFiles {
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
+}
+
+/// An item of `http.tls.passthrough`: a site whose connections the server passes through, TLS and all.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Passthrough {
+    /// The names that its clients ask for: host names, and wildcards such as `*.shop.example.com`.
+    pub names: Vec<String>,
+    /// The address of its server: `host:port`.
+    pub addr: String,
+    /// Whether the server gets a PROXY header of version 2 with the client's address.
+    #[serde(default)]
+    pub proxyprotocol: bool,
 }
 
 /// The client certificates that the server accepts.
@@ -250,6 +265,8 @@ impl<'de> Visitor<'de> for TlsVisitor {
             #[serde(default)]
             more: Vec<CertificateFiles>,
             #[serde(default)]
+            passthrough: Vec<Passthrough>,
+            #[serde(default)]
             minimumtls: TlsVersion,
             #[serde(default)]
             ciphersuites: Vec<CipherSuite>,
@@ -277,6 +294,7 @@ impl<'de> Visitor<'de> for TlsVisitor {
         Ok(TlsOptions::On {
             source,
             more: section.more,
+            passthrough: section.passthrough,
             minimum: section.minimumtls,
             suites: section.ciphersuites,
             clients,

@@ -88,6 +88,7 @@ mod server {
     mod lifecycle;
     mod local_authority;
     mod misbehaving;
+    mod passthrough;
     mod proxy_protocol;
     mod redirect;
     mod sni;

@@ -281,6 +281,14 @@ const TLS: Kind = Switch(&[
     works("key", Text),
     // Ours.
     works("more", List(&Section(&[works("certificate", Text), works("key", Text)]))),
+    works(
+        "passthrough",
+        List(&Section(&[
+            works("names", TextList),
+            works("addr", Text),
+            works("proxyprotocol", Bool),
+        ])),
+    ),
     works("minimumtls", Word(&["tls1.2", "tls1.3"])),
     works("ciphersuites", TextList),
     works("clientcas", TextList),

@@ -96,6 +96,32 @@ fn names_for_a_certificate_that_the_server_does_not_create_get_a_warning() {
 }
 
 #[test]
+fn site_to_which_no_connection_can_be_passed_is_refused_at_its_place() {
+    for (item, expected) in [
+        ("{names: [www.example], addr: '127.0.0.1:8443'}", None),
+        ("{names: '*.shop.example', addr: 'site.lan:443', proxyprotocol: true}", None),
+        ("{addr: '127.0.0.1:8443'}", Some("5:19: http.tls.passthrough[0]: missing field `names`")),
+        ("{names: [], addr: '127.0.0.1:8443'}", Some("names: needs the names")),
+        ("{names: [127.0.0.1], addr: 'a:1'}", Some("names: `127.0.0.1` is neither")),
+        ("{names: ['a.*'], addr: 'a:1'}", Some("names: `a.*` is neither")),
+        ("{names: [www.example], addr: 127.0.0.1}", Some("addr: `127.0.0.1` lacks")),
+        ("{names: [www.example], addr: ':8443'}", Some("addr: `:8443` lacks")),
+        ("{names: [www.example], addr: '127.0.0.1:5000'}", Some("connect to itself")),
+    ] {
+        match (tls(&format!("passthrough: [{item}]")), expected) {
+            (Ok(_), None) => {}
+            (Err(error), Some(expected)) => {
+                let message = shorten(&error);
+                assert!(message.starts_with("config.yml:5:"), "{item}: {message}");
+                assert!(message.contains(expected), "{item}: {message}");
+                assert!(message.contains("http.tls.passthrough[0]"), "{item}: {message}");
+            }
+            (found, _) => panic!("{item}: {found:?}"),
+        }
+    }
+}
+
+#[test]
 fn cipher_suites_have_the_names_of_go() {
     let config = tls("ciphersuites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, \
          TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, \

@@ -122,7 +122,7 @@ impl ResolvesServerCert for Resolver {
 }
 
 /// Whether `wildcard` is a wildcard that stands for `name`: for one label at its beginning (RFC 9525 §6.3).
-fn wildcard_matches(wildcard: &str, name: &str) -> bool {
+pub(in crate::server) fn wildcard_matches(wildcard: &str, name: &str) -> bool {
     let parent = wildcard.strip_prefix("*.");
     parent.is_some_and(|parent| {
         name.split_once('.')

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -20,6 +21,14 @@ pub(in crate::server) enum SocketStream {
 }
 
 impl SocketStream {
+    /// The address that the client has connected to; `None` for a Unix socket.
+    pub(in crate::server) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Waits for the first byte and leaves it in the socket. `None` at the end of the stream.
     pub(in crate::server) async fn first_byte(&self) -> io::Result<Option<u8>> {
         let mut first = [0];

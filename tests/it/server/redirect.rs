@@ -1,6 +1,10 @@
 //! The redirect from plain HTTP to HTTPS: `http.redirectaddr`.
 
-use portcullis::{app::App, config::Config, server::TlsOptions};
+use portcullis::{
+    app::App,
+    config::Config,
+    server::{Passthrough, TlsOptions},
+};
 use tokio::net::TcpStream;
 
 use crate::support::{
@@ -156,4 +160,25 @@ fn redirect_without_tls_is_refused() {
     let config = Config::load(None, environment("")).unwrap();
     assert!(!matches!(config.http.server.tls, TlsOptions::Off));
     assert_eq!(config.http.server.redirectaddr, ":80");
+}
+
+#[tokio::test]
+async fn client_of_another_site_is_redirected_to_that_site() {
+    let server = start(|config| {
+        config.http.api.host = Some("https://registry.example".to_owned());
+        if let TlsOptions::On { passthrough, .. } = &mut config.http.server.tls {
+            let names = vec!["*.shop.example".to_owned()];
+            let addr = "127.0.0.1:1".to_owned();
+            *passthrough = vec![Passthrough { names, addr, proxyprotocol: false }];
+        }
+    })
+    .await;
+    let port = server.addr().port();
+    for (host, location) in [
+        ("a.shop.example", format!("https://a.shop.example:{port}/x")),
+        ("other.example", "https://registry.example/x".to_owned()),
+    ] {
+        let answer = ask(&server, &format!("GET /x HTTP/1.1\r\nHost: {host}\r\n")).await;
+        assert_eq!(header(&answer, "location"), Some(&*location), "{answer}");
+    }
 }
