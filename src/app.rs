@@ -49,9 +49,9 @@ use reload::Reloads;
 pub use crate::gate::htpasswd::file::FirstPassword;
 /// Commands reach the core through this module only.
 pub use crate::registry::{
-    Action, Caller, Collect, Collected, Decision, Event, EventSink, Events, GcEvent, GcObserver,
-    Graced, Holdings, Inventory, KeptUntagged, Occurrence, OldUpload, Purged, Registry, Retained,
-    TagContent, Untagged, verify,
+    Action, Caller, CatalogQuery, Collect, Collected, Decision, Event, EventSink, Events, GcEvent,
+    GcObserver, Graced, Holdings, Inventory, KeptUntagged, Occurrence, OldUpload, Purged, Registry,
+    Retained, Shown, TagContent, Untagged, verify,
 };
 
 /// Where the built-in authority keeps its files: in the working directory.

@@ -42,7 +42,7 @@ pub use self::{
         Collect, Collected, CollectionOptions, Gc, GcEvent, GcObserver, Graced, KeptUntagged,
         Untagged,
     },
-    lists::{Holdings, Inventory, Lists, Page, Referrers, TagContent},
+    lists::{CatalogQuery, Filter, Holdings, Inventory, Lists, Page, Referrers, Shown, TagContent},
     manifests::{
         Accepted, IndexRules, ManifestRules, Manifests, Pattern, Platforms, PolicyOptions, Put,
         RepositoryPolicy, StoredManifest, TagImmutable, TagRules, Unacceptable, UrlRules,

@@ -5,7 +5,11 @@ use std::{path::PathBuf, time::Duration};
 use tokio::time::timeout;
 
 use super::{App, provision};
-use crate::{config::Config, registry, storage};
+use crate::{
+    config::Config,
+    registry::{self, CatalogQuery, Shown},
+    storage,
+};
 
 /// How long a start counts repositories, and up to how many.
 const COUNTING: Duration = Duration::from_secs(1);
@@ -55,5 +59,6 @@ impl DataFolder {
 }
 
 async fn count(app: &App) -> Result<usize, registry::Error> {
-    Ok(app.registry.lists().repositories(None, "", MAX_COUNTED).await?.items.len())
+    let query = CatalogQuery { after: "", term: "", limit: MAX_COUNTED };
+    Ok(app.registry.lists().repositories(query, Shown::All).await?.items.len())
 }

@@ -17,7 +17,7 @@ use super::{
     storage_configuration,
 };
 use crate::{
-    app::{self, DataFolder, Holdings, Inventory, TagContent},
+    app::{self, CatalogQuery, DataFolder, Holdings, Inventory, Shown, TagContent},
     humanize::Size,
     oci::{Digest, RepositoryName},
 };
@@ -127,8 +127,9 @@ impl Listing {
         let mut totals = Totals::default();
         let mut after: Option<RepositoryName> = None;
         'all: loop {
-            let last = after.as_ref().map(RepositoryName::as_str);
-            let page = registry.lists().repositories(last, "", BATCH).await?;
+            let last = after.as_ref().map_or("", RepositoryName::as_str);
+            let query = CatalogQuery { after: last, term: "", limit: BATCH };
+            let page = registry.lists().repositories(query, Shown::All).await?;
             for name in &page.items {
                 let held = registry.lists().inventory(name, &mut totals).await?;
                 // A repository that has gone meanwhile.

@@ -10,13 +10,16 @@ mod catalog;
 mod inventory;
 mod page;
 mod referrers;
+mod shown;
 mod tags;
 
 pub(super) use self::catalog::Walk;
 pub use self::{
+    catalog::CatalogQuery,
     inventory::{Holdings, Inventory, TagContent},
     page::Page,
     referrers::Referrers,
+    shown::{Filter, Shown},
 };
 
 /// Lists over all repositories and within one.

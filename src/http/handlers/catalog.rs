@@ -13,7 +13,7 @@ use crate::{
         response::{json as json_response, link_next},
     },
     oci::{ErrorCode, RepositoryName},
-    registry::Lists,
+    registry::{CatalogQuery, Lists, Shown},
 };
 
 /// The number of repositories on a page without `n`.
@@ -40,7 +40,9 @@ impl CatalogHandler {
             let detail = json!({ "n": wanted, "largest": largest });
             return Err(Error::refused(ErrorCode::PaginationNumberInvalid).with_detail(detail));
         }
-        let page = self.lists.repositories(last.as_deref(), "", wanted).await?;
+        let after = last.as_deref().unwrap_or_default();
+        let query = CatalogQuery { after, term: "", limit: wanted };
+        let page = self.lists.repositories(query, Shown::All).await?;
         let names: Vec<&str> = page.items.iter().map(RepositoryName::as_str).collect();
         let mut response =
             json_response(&request.head.method, json!({ "repositories": names }).to_string());

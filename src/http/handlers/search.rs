@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     http::{Error, middleware::Authorised, response::json as json_response},
     oci::RepositoryName,
-    registry::Lists,
+    registry::{CatalogQuery, Lists, Shown},
 };
 
 /// The number of results on a page without `n`.
@@ -40,7 +40,8 @@ impl SearchHandler {
         let page = page.unwrap_or(1).max(1);
         let first = (page - 1).saturating_mul(size);
         let term = term.to_lowercase();
-        let names = self.lists.repositories(None, &term, MAX_FOUND).await?;
+        let query = CatalogQuery { after: "", term: &term, limit: MAX_FOUND };
+        let names = self.lists.repositories(query, Shown::All).await?;
         let found = names.items.len();
         let results: Vec<Value> = names.items.iter().skip(first).take(size).map(result).collect();
         let body = json!({

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 use self::answers::Question;
-use super::Lists;
+use super::{Lists, Shown};
 use crate::{
     oci::{Algorithm, RepositoryName},
     registry::{
@@ -16,9 +16,21 @@ mod answers;
 
 pub(super) use self::answers::Answers;
 
+/// A part of the catalog.
+#[derive(Clone, Copy, Debug)]
+pub struct CatalogQuery<'a> {
+    /// The name behind which the part begins; the empty text is before all names.
+    pub after: &'a str,
+    /// The text that each name contains.
+    pub term: &'a str,
+    /// The largest number of names.
+    pub limit: usize,
+}
+
 impl Lists {
-    /// Up to `limit` repositories behind `after` whose name contains `term`, in the order of their
-    /// bytes, without repositories whose last manifest was deleted.
+    /// The repositories of a part of the catalog that are shown to its caller, in the order of their
+    /// bytes, without repositories whose last manifest was deleted. A page is full of them while there
+    /// are more.
     ///
     /// The list has every change that this process made before the call. A change by another process
     /// may be missing for a second.
@@ -28,14 +40,16 @@ impl Lists {
     /// When storage fails.
     pub async fn repositories(
         &self,
-        after: Option<&str>,
-        term: &str,
-        limit: usize,
+        query: CatalogQuery<'_>,
+        shown: Shown<'_>,
     ) -> Result<Arc<Page<RepositoryName>>, Error> {
-        let after = after.unwrap_or_default().to_owned();
-        let term = term.to_owned();
-        let question = Question { after, term, limit };
+        let question = Question::from(query);
         let answers = &self.answers;
+        if let Shown::Only(_) = shown {
+            // The cache does not know the caller, and has the pages that show all.
+            let _turn = answers.filtered_turn(&question).await;
+            return Ok(Arc::new(self.walk(&question, shown).await?));
+        }
         let asked = Answers::asked(self.tree.catalog_changes());
         if let Some(page) = answers.known(&question, asked) {
             return Ok(page);
@@ -46,26 +60,58 @@ impl Lists {
             return Ok(page);
         }
         let began = Answers::asked(self.tree.catalog_changes());
-        let page = Arc::new(self.walk(&question).await?);
+        let page = Arc::new(self.walk(&question, shown).await?);
         answers.keep(question, began, &page);
         Ok(page)
     }
 
-    async fn walk(&self, question: &Question) -> Result<Page<RepositoryName>, Error> {
-        let Question { after, term, limit } = question;
-        let term = term.as_str();
-        let limit = *limit;
+    async fn walk(
+        &self,
+        question: &Question,
+        shown: Shown<'_>,
+    ) -> Result<Page<RepositoryName>, Error> {
         let mut names = Vec::new();
-        let mut walk = Walk::behind(&self.tree, after);
-        while names.len() <= limit {
-            let Some(name) = walk.next().await? else {
+        for prefix in shown.prefixes() {
+            self.walk_below(&prefix, question, shown, &mut names).await?;
+        }
+        Ok(Page::cut(names, question.limit))
+    }
+
+    /// Adds to `names`, up to one more than the limit, the names of the answer that begin with `prefix`.
+    async fn walk_below(
+        &self,
+        prefix: &str,
+        Question { after, term, limit }: &Question,
+        shown: Shown<'_>,
+        names: &mut Vec<RepositoryName>,
+    ) -> Result<(), Error> {
+        // All names that begin with the prefix are before `after`.
+        let is_over = **after > *prefix && !after.starts_with(prefix);
+        // The walk does not look for names that no repository can have.
+        let is_impossible = prefix
+            .rsplit_once('/')
+            .is_some_and(|(folder, _)| folder.parse::<RepositoryName>().is_err());
+        if is_over || is_impossible {
+            return Ok(());
+        }
+        let term = term.as_str();
+        // A walk yields names behind a text, and the prefix may be a name.
+        let mut first = prefix.parse().ok().filter(|_| **after < *prefix);
+        let mut walk = Walk::below(&self.tree, prefix, after);
+        while names.len() <= *limit {
+            let next = match first.take() {
+                Some(name) => Some(name),
+                None => walk.next().await?,
+            };
+            let Some(name) = next.filter(|name| name.as_str().starts_with(prefix)) else {
                 break;
             };
-            if name.as_str().contains(term) && self.has_manifest(&name).await? {
+            let is_asked_for = name.as_str().contains(term) && shown.has(&name);
+            if is_asked_for && self.has_manifest(&name).await? {
                 names.push(name);
             }
         }
-        Ok(Page::cut(names, limit))
+        Ok(())
     }
 
     async fn has_manifest(&self, name: &RepositoryName) -> Result<bool, Error> {
@@ -119,6 +165,15 @@ impl<'a> Walk<'a> {
     /// A walk through the names behind `after`.
     pub(in crate::registry) fn behind(tree: &'a Tree, after: &str) -> Self {
         Self { tree, levels: vec![Level::behind(String::new(), after)] }
+    }
+
+    /// A walk through the names behind `after` and behind `prefix`, which reads no folder outside of the
+    /// one that all names with this prefix are in. Behind those names it may yield others of that folder.
+    fn below(tree: &'a Tree, prefix: &str, after: &str) -> Self {
+        let begin = after.max(prefix);
+        let folder = prefix.rfind('/').map_or("", |slash| &prefix[..=slash]);
+        let after = begin.strip_prefix(folder).unwrap_or_default();
+        Self { tree, levels: vec![Level::behind(folder.to_owned(), after)] }
     }
 
     /// The next name.
@@ -207,43 +262,4 @@ impl Level {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use bytes::Bytes;
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::{
-        oci::Digest,
-        registry::{Options, Registry, SystemClock, tree::TreeKey},
-        storage::{Durability, Storage as _, memory::Memory},
-    };
-
-    fn registry(names: &[String]) -> (tokio::runtime::Runtime, Registry) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let memory = Memory::default();
-        let digest = Digest::of(Algorithm::Sha256, b"");
-        for name in names {
-            let key = TreeKey::Revision(&name.parse().unwrap(), &digest).key();
-            runtime.block_on(memory.put(&key, Bytes::new(), Durability::Lazy)).unwrap();
-        }
-        (runtime, Registry::new(Arc::new(memory), Arc::new(SystemClock), Options::default()))
-    }
-
-    proptest! {
-        #[test]
-        fn page_has_the_next_sorted_names(
-            names in proptest::collection::btree_set("[ab]([-.][ab]){0,2}(/[ab]([-.][ab])?){0,2}", 0..20),
-            after in "([ab./-]{0,5}|\\PC{0,3})", limit in 0_usize..8,
-        ) {
-            let names: Vec<String> = names.into_iter().collect();
-            let (runtime, registry) = registry(&names);
-            let page = runtime.block_on(registry.lists().repositories(Some(&after), "", limit)).unwrap();
-            let expected: Vec<&String> = names.iter().filter(|name| **name > after).collect();
-            let found: Vec<String> = page.items.iter().map(ToString::to_string).collect();
-            prop_assert_eq!(found.iter().collect::<Vec<_>>(), &expected[..limit.min(expected.len())]);
-            prop_assert_eq!(page.more, expected.len() > limit);
-        }
-    }
-}
+mod tests;

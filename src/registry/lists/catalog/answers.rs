@@ -5,6 +5,9 @@
 //! callers for a second. Callers with different questions wait for one of a few turns, so many callers
 //! cost no more than these turns.
 //!
+//! A page that shows a part only, to a caller who may not see all, is not cached. It waits for a turn of
+//! its own kind.
+//!
 //! A change by this process invalidates the pages: a client whose push has succeeded finds it in the
 //! catalog. A change by another process shows a second later.
 
@@ -20,6 +23,7 @@ use tokio::{
     time::Instant,
 };
 
+use super::CatalogQuery;
 use crate::{oci::RepositoryName, registry::Page};
 
 /// How long an answer is valid.
@@ -34,8 +38,8 @@ const OVERHEAD: usize = 64;
 /// An answer without callers is dropped after this time.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// How many walks for pages run at a time, and how many searches for a term: a search must not keep a
-/// page waiting.
+/// How many walks of each kind run at a time, for pages, for searches and for filtered ones: a search must
+/// not keep a page waiting, and a caller who sees one name of a large tree no other one.
 const TURNS: usize = 4;
 
 /// A question: up to `limit` names behind `after` that contain `term`.
@@ -44,6 +48,12 @@ pub(super) struct Question {
     pub(super) after: String,
     pub(super) term: String,
     pub(super) limit: usize,
+}
+
+impl From<CatalogQuery<'_>> for Question {
+    fn from(CatalogQuery { after, term, limit }: CatalogQuery<'_>) -> Self {
+        Self { after: after.to_owned(), term: term.to_owned(), limit }
+    }
 }
 
 #[derive(Debug)]
@@ -62,6 +72,7 @@ pub(in crate::registry::lists) struct Answers {
     /// One for each part of the range of hashes, so that equal questions share a turn.
     pages: [Semaphore; TURNS],
     searches: [Semaphore; TURNS],
+    filtered: [Semaphore; TURNS],
     hashes: RandomState,
 }
 
@@ -79,7 +90,13 @@ impl Default for Answers {
             // The default policy would not admit a question that is new.
             .eviction_policy(EvictionPolicy::lru());
         let turns = || [(); TURNS].map(|()| Semaphore::new(1));
-        Self { kept: kept.build(), pages: turns(), searches: turns(), hashes: RandomState::new() }
+        Self {
+            kept: kept.build(),
+            pages: turns(),
+            searches: turns(),
+            filtered: turns(),
+            hashes: RandomState::new(),
+        }
     }
 }
 
@@ -119,6 +136,19 @@ impl Answers {
     /// Waits for the turn to walk for a question.
     pub(super) async fn turn(&self, question: &Question) -> Option<SemaphorePermit<'_>> {
         let turns = if question.term.is_empty() { &self.pages } else { &self.searches };
+        self.turn_among(turns, question).await
+    }
+
+    /// Waits for the turn to walk for the part of an answer that a filter passes.
+    pub(super) async fn filtered_turn(&self, question: &Question) -> Option<SemaphorePermit<'_>> {
+        self.turn_among(&self.filtered, question).await
+    }
+
+    async fn turn_among<'a>(
+        &self,
+        turns: &'a [Semaphore; TURNS],
+        question: &Question,
+    ) -> Option<SemaphorePermit<'a>> {
         let hash = usize::try_from(self.hashes.hash_one(question) % TURNS as u64).unwrap_or(0);
         // The semaphores are never closed.
         turns[hash].acquire().await.ok()
@@ -134,7 +164,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::{Algorithm, Digest},
-        registry::{Caller, Options, Registry, SystemClock, tree::TreeKey},
+        registry::{Caller, Options, Registry, Shown, SystemClock, tree::TreeKey},
         storage::{Durability, Storage as _, memory::Memory},
     };
 
@@ -153,8 +183,18 @@ mod tests {
         registry.tree().set_link(TreeKey::Revision(&name, &digest()), &digest()).await.unwrap();
     }
 
+    async fn page(
+        registry: &Registry,
+        after: &str,
+        term: &str,
+        limit: usize,
+    ) -> Arc<Page<RepositoryName>> {
+        let query = CatalogQuery { after, term, limit };
+        registry.lists().repositories(query, Shown::All).await.unwrap()
+    }
+
     async fn all(registry: &Registry, term: &str) -> Vec<String> {
-        let page = registry.lists().repositories(None, term, 9).await.unwrap();
+        let page = page(registry, "", term, 9).await;
         page.items.iter().map(ToString::to_string).collect()
     }
 
@@ -178,8 +218,8 @@ mod tests {
             assert_eq!(all(&registry, term).await, ["a"]);
         }
         // Other parameters have an answer of their own.
-        assert_eq!(registry.lists().repositories(Some("a"), "", 9).await.unwrap().items.len(), 1);
-        assert_eq!(registry.lists().repositories(None, "", 8).await.unwrap().items.len(), 2);
+        assert_eq!(page(&registry, "a", "", 9).await.items.len(), 1);
+        assert_eq!(page(&registry, "", "", 8).await.items.len(), 2);
         tokio::time::advance(Duration::from_millis(1)).await;
         for term in ["", "a"] {
             assert_eq!(all(&registry, term).await, ["a", "aa"]);

@@ -11,7 +11,10 @@ use futures_util::{StreamExt as _, stream};
 use super::*;
 use crate::{
     oci::Reference,
-    registry::{Caller, Chunk, Options, Put, Registry, SystemClock, TagRules, Upload, tree::OWNER},
+    registry::{
+        Caller, CatalogQuery, Chunk, Options, Put, Registry, Shown, SystemClock, TagRules, Upload,
+        tree::OWNER,
+    },
     storage::{
         STARTED_AT, Storage as _,
         memory::{Memory, Mode, in_the_middle},
@@ -153,7 +156,8 @@ async fn pull_and_list_while_the_repository_is_deleted(mode: Mode) {
         let subject = subject.clone();
         async move {
             let lists = Arc::clone(registry(&memory).lists());
-            let catalog = lists.repositories(None, "", 9).await.unwrap();
+            let query = CatalogQuery { after: "", term: "", limit: 9 };
+            let catalog = lists.repositories(query, Shown::All).await.unwrap();
             assert!(catalog.items.is_empty(), "{catalog:?}");
             let referrers = lists.referrers(&app(), &subject, None, None).await.unwrap();
             assert!(referrers.descriptors.is_empty(), "{referrers:?}");
