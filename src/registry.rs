@@ -44,9 +44,9 @@ pub use self::{
     },
     lists::{CatalogQuery, Filter, Holdings, Inventory, Lists, Page, Referrers, Shown, TagContent},
     manifests::{
-        Accepted, IndexRules, ManifestRules, Manifests, Pattern, Platforms, PolicyOptions, Put,
-        RepositoryPolicy, StoredManifest, TagImmutable, TagRules, Unacceptable, UrlRules,
-        Validation,
+        Accepted, ExistingTags, IndexRules, ManifestRules, Manifests, Pattern, Platforms,
+        PolicyOptions, Put, RepositoryPolicy, StoredManifest, TagExists, TagImmutable, TagRules,
+        Unacceptable, UrlRules, Validation,
     },
     pulls::Access,
     retention::{
@@ -55,7 +55,7 @@ pub use self::{
     },
     runs::Runs,
     uploads::{
-        Body, Chunk, InvalidUploadId, OldUpload, PurgeOptions, Purged, Upload, UploadId,
+        Body, Chunk, InvalidUploadId, NewUpload, OldUpload, PurgeOptions, Purged, Upload, UploadId,
         UploadLimits, Uploads,
     },
 };

@@ -262,6 +262,7 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
             response
         }
         E::SizeInvalid { .. } => refused(ErrorCode::SizeInvalid, reason()),
+        E::TagExists(_) => refused(ErrorCode::Denied, reason()),
         E::TagImmutable(moved) => immutable(moved),
         E::TooManyBegun { retry_after, .. } => {
             let mut response = refused(ErrorCode::TooManyRequests, reason());

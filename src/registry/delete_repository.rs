@@ -63,7 +63,7 @@ mod tests {
     use super::*;
     use crate::{
         oci::{Algorithm, Digest},
-        registry::{Body, BodyError, Caller, Chunk, Options, SystemClock, Upload},
+        registry::{Body, BodyError, Caller, Chunk, NewUpload, Options, SystemClock, Upload},
         storage::{Storage as _, memory::Memory},
     };
 
@@ -193,7 +193,16 @@ mod tests {
         let Processes { memory, server, command } = processes();
         let name: RepositoryName = "team/app".parse().unwrap();
         let digest = Digest::of(Algorithm::Sha256, b"some");
-        server.uploads().put(&Caller::default(), &name, &digest, chunk(b"some")).await.unwrap();
+        server
+            .uploads()
+            .put(
+                &Caller::default(),
+                NewUpload { name: &name, owner: None },
+                &digest,
+                chunk(b"some"),
+            )
+            .await
+            .unwrap();
         begin(&server).await;
         // The crash was after the first step.
         memory.discard(&TreeKey::Manifests(&name).key()).await.unwrap();

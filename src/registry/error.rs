@@ -1,6 +1,6 @@
 //! The errors of the core.
 
-use super::{TagImmutable, Unacceptable};
+use super::{TagExists, TagImmutable, Unacceptable};
 use crate::{
     oci::{Digest, InvalidManifest},
     storage,
@@ -61,6 +61,9 @@ pub enum Error {
     /// The backend failed.
     #[error(transparent)]
     Storage(#[from] storage::Error),
+    /// The push would have moved a tag, and its caller may only add tags.
+    #[error(transparent)]
+    TagExists(#[from] TagExists),
     /// The push would have moved an immutable tag.
     #[error(transparent)]
     TagImmutable(#[from] TagImmutable),

@@ -203,8 +203,8 @@ mod tests {
     use crate::{
         oci::Reference,
         registry::{
-            Collect, Decision, GcEvent, GcObserver, Options, Put, Registry, RetentionRule,
-            SystemClock,
+            Collect, Decision, ExistingTags, GcEvent, GcObserver, Options, Put, Registry,
+            RetentionRule, SystemClock,
         },
         storage::memory::Memory,
     };
@@ -254,6 +254,7 @@ mod tests {
             tags: Vec::new(),
             content_type: None,
             bytes: index.to_string().into(),
+            existing_tags: ExistingTags::Move,
         };
         registry.manifests().put(&Caller::default(), name, put).await.unwrap();
     }

@@ -20,7 +20,7 @@ mod withdraw;
 
 pub(super) use self::policy::ManifestPolicy;
 pub use self::{
-    immutable::TagImmutable,
+    immutable::{TagExists, TagImmutable},
     policy::{
         IndexRules, ManifestRules, Pattern, Platforms, PolicyOptions, RepositoryPolicy,
         Unacceptable, UrlRules, Validation,
@@ -53,6 +53,18 @@ pub struct Put {
     pub content_type: Option<String>,
     /// Its bytes.
     pub bytes: Bytes,
+    /// What becomes of tags that name another manifest.
+    pub existing_tags: ExistingTags,
+}
+
+/// What a put does to tags that name another manifest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExistingTags {
+    /// It moves them.
+    #[default]
+    Move,
+    /// It is refused: the caller may only add tags.
+    Keep,
 }
 
 impl Put {

@@ -30,7 +30,7 @@ pub(super) use self::{
         CURRENT, HASHER, LINK, OWNER, PULLED, TreeKey, UNTAGGED, blobs, pulls, quarantine,
         repositories,
     },
-    locks::{Removing, stripe},
+    locks::{Relying, Removing, stripe},
 };
 
 /// The storage with the rules by which this process and others change it.

@@ -36,7 +36,7 @@ mod sessions;
 
 pub use self::{
     id::{InvalidUploadId, UploadId},
-    ownership::{Upload, UploadLimits},
+    ownership::{NewUpload, Upload, UploadLimits},
     purge::{OldUpload, PurgeOptions, Purged},
 };
 
@@ -219,8 +219,8 @@ impl Uploads {
             .await
     }
 
-    /// Receives a whole blob in one request (end-4b), emits its event, and returns its length. After a
-    /// failure nothing is left of it, because the client knows no upload that it could resume.
+    /// Receives a whole blob of `owner` in one request (end-4b), emits its event, and returns its length.
+    /// After a failure nothing is left of it, because the client knows no upload that it could resume.
     ///
     /// # Errors
     ///
@@ -229,7 +229,7 @@ impl Uploads {
     pub async fn put(
         self: &Arc<Self>,
         caller: &Caller,
-        name: &RepositoryName,
+        NewUpload { name, owner }: NewUpload<'_>,
         digest: &Digest,
         chunk: Chunk,
     ) -> Result<u64, Error> {
@@ -240,7 +240,7 @@ impl Uploads {
         self.tree
             .detached(async move {
                 let id = UploadId::random();
-                let counted = Upload { name: name.clone(), id, owner: caller.actor.clone() };
+                let counted = Upload { name: name.clone(), id, owner };
                 let counted = uploads.open.in_one_request(counted)?;
                 // No client learns the id of this upload, so it needs no note of its owner.
                 let upload = Upload { name, id, owner: None };

@@ -20,7 +20,7 @@ use crate::{
         response::{CONTENT_DIGEST, response, status, value},
     },
     oci::{ErrorCode, Manifest, Reference, RepositoryName, Tag},
-    registry::{self, Access, Action, Manifests, Put},
+    registry::{self, Access, Action, ExistingTags, Manifests, Put},
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -104,7 +104,8 @@ impl ManifestHandlers {
             .map_err(registry::Error::from)?
             .ok_or_else(too_large)?;
         let PutAt { reference, tags } = put;
-        let put = Put { reference, tags: tags.clone(), content_type, bytes };
+        let existing_tags = ExistingTags::Move;
+        let put = Put { reference, tags: tags.clone(), content_type, bytes, existing_tags };
         let caller = self.callers.of(request, Action::Push);
         let accepted = self.manifests.put(&caller, name, put).await?;
 

@@ -19,7 +19,7 @@ use crate::{
         response::{CONTENT_DIGEST, status, value},
     },
     oci::{Algorithm, Digest, ErrorCode, RepositoryName},
-    registry::{self, Action, Blobs, Chunk, Upload, UploadId, Uploads},
+    registry::{self, Action, Blobs, Chunk, NewUpload, Upload, UploadId, Uploads},
 };
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -70,7 +70,8 @@ impl UploadHandlers {
     ) -> Result<Response<Body>, Error> {
         let chunk = self.chunk(request, body)?;
         let caller = self.callers.of(request, Action::Push);
-        self.uploads.put(&caller, name, digest, chunk).await?;
+        let new = NewUpload { name, owner: actor(&request.permit) };
+        self.uploads.put(&caller, new, digest, chunk).await?;
         Ok(self.created(name, digest, request))
     }
 

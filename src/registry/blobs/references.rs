@@ -139,7 +139,7 @@ mod tests {
     };
     use crate::{
         oci::Reference,
-        registry::{Caller, Options, Put, Registry, SystemClock},
+        registry::{Caller, ExistingTags, Options, Put, Registry, SystemClock},
         storage::{Durability, Storage as _, memory::Memory},
     };
 
@@ -353,7 +353,13 @@ mod tests {
             let needed = blob(&memory, "app", &round.to_string()).await;
             let bytes = Bytes::from(image(&needed, 0).to_string());
             let reference = Reference::Tag("latest".parse().unwrap());
-            let put = Put { reference, tags: Vec::new(), content_type: None, bytes };
+            let put = Put {
+                reference,
+                tags: Vec::new(),
+                content_type: None,
+                bytes,
+                existing_tags: ExistingTags::Move,
+            };
             let (put, deleted) = tokio::join!(
                 registry.manifests().put(&caller, &app, put),
                 registry.blobs().delete(&caller, &app, &needed, IfUnreferenced)

@@ -6,7 +6,7 @@ use futures_util::stream;
 use super::*;
 use crate::{
     oci::{Algorithm, Reference, References, Tag},
-    registry::{Body, Caller, Chunk, Options, Put, Registry, SystemClock},
+    registry::{Body, Caller, Chunk, ExistingTags, NewUpload, Options, Put, Registry, SystemClock},
     storage::memory::Memory as Objects,
 };
 
@@ -67,7 +67,9 @@ impl Process {
         loop {
             let body: Body = Box::pin(stream::iter([Ok(Bytes::from_static(bytes))]));
             let chunk = Chunk { range: None, length: None, body };
-            match self.registry.uploads().put(&Caller::default(), &name, &digest, chunk).await {
+            let uploads = self.registry.uploads();
+            let new = NewUpload { name: &name, owner: None };
+            match uploads.put(&Caller::default(), new, &digest, chunk).await {
                 Ok(_) => return digest,
                 // A sweep took the bytes before the upload validated: the client pushes them again.
                 Err(Error::UploadUnknown) => {}
@@ -96,7 +98,13 @@ impl Process {
             Some(tag) => Reference::Tag(tag.parse::<Tag>().unwrap()),
             None => Reference::Digest(digest(&bytes)),
         };
-        let put = Put { reference, tags: Vec::new(), content_type: None, bytes };
+        let put = Put {
+            reference,
+            tags: Vec::new(),
+            content_type: None,
+            bytes,
+            existing_tags: ExistingTags::Move,
+        };
         Ok(self.registry.manifests().put(&Caller::default(), &name(repository), put).await?.digest)
     }
 

@@ -1,6 +1,7 @@
-//! Immutable tags: they keep their first manifest until they are deleted.
+//! Tags that a put may not move: immutable ones, which keep their first manifest until they are deleted,
+//! and all that exist, for a caller who may only add tags.
 
-use super::Manifests;
+use super::{ExistingTags, Manifests};
 use crate::{
     oci::{Digest, RepositoryName, Tag},
     registry::{Error, TagSelector, tree::TreeKey},
@@ -23,6 +24,31 @@ pub struct TagImmutable {
     pub rule: String,
 }
 
+/// A push that would have moved a tag, by a caller who may only add tags.
+#[derive(Debug, thiserror::Error)]
+#[error("the tag {tag} of {repository} names other content, and the caller may only add tags")]
+pub struct TagExists {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag.
+    pub tag: Tag,
+}
+
+/// The content of a put.
+#[derive(Clone, Copy)]
+pub(super) struct Content<'a> {
+    pub(super) digest: &'a Digest,
+    pub(super) bytes: &'a [u8],
+}
+
+impl Content<'_> {
+    /// Whether a tag that names the manifest `current` names this content. A client may push the same
+    /// content under a digest of another algorithm.
+    fn is_named_by(self, current: &Digest) -> bool {
+        current == self.digest || *current == Digest::of(current.algorithm(), self.bytes)
+    }
+}
+
 /// The rules for immutable tags.
 #[derive(Debug)]
 pub(in crate::registry) struct ImmutableTags(Vec<TagSelector>);
@@ -43,32 +69,38 @@ impl ImmutableTags {
 }
 
 impl Manifests {
-    /// Refuses to move immutable tags to another manifest. The caller has closed the fence of the
-    /// repository.
+    /// Refuses to move tags to `content` that are immutable, and all where `existing` tags are kept. The
+    /// caller has closed the fence of the repository.
     ///
-    /// A tag whose manifest is damaged or missing is immutable all the same: clients have seen that
-    /// manifest, and pushing it again mends the tag.
-    pub(in crate::registry) async fn refuse_moved(
+    /// A tag whose manifest is damaged or missing is kept all the same: clients have seen that manifest,
+    /// and pushing it again mends the tag.
+    pub(super) async fn refuse_moved(
         &self,
         name: &RepositoryName,
         tags: &[Tag],
-        digest: &Digest,
-        bytes: &[u8],
+        content: Content<'_>,
+        existing: ExistingTags,
     ) -> Result<(), Error> {
         for tag in tags {
-            let Some(rule) = self.immutable.rule(name, tag) else { continue };
-            let Some(current) = self.tree.link(TreeKey::TagCurrent(name, tag)).await? else {
+            let rule = self.immutable.rule(name, tag);
+            if rule.is_none() && existing == ExistingTags::Move {
+                continue;
+            }
+            let current = self.tree.link(TreeKey::TagCurrent(name, tag)).await?;
+            let Some(current) = current.filter(|current| !content.is_named_by(current)) else {
                 continue;
             };
-            // A client may push the same content under a digest of another algorithm.
-            if current != *digest && current != Digest::of(current.algorithm(), bytes) {
-                return Err(Error::TagImmutable(TagImmutable {
-                    repository: name.clone(),
-                    tag: tag.clone(),
+            let repository = name.clone();
+            let tag = tag.clone();
+            return Err(match rule {
+                Some(rule) if existing == ExistingTags::Move => Error::TagImmutable(TagImmutable {
+                    repository,
+                    tag,
                     digest: current,
                     rule: rule.to_string(),
-                }));
-            }
+                }),
+                _ => Error::TagExists(TagExists { repository, tag }),
+            });
         }
         Ok(())
     }
@@ -126,12 +158,26 @@ mod tests {
             tags: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
             content_type: None,
             bytes: manifest(seed),
+            existing_tags: ExistingTags::Move,
         };
-        registry
-            .manifests()
-            .put(&Caller::default(), &"team/app".parse().unwrap(), put)
-            .await
-            .map(drop)
+        put_in(registry, put).await
+    }
+
+    /// As [`put`], by a caller who may only add tags.
+    async fn add(registry: &Registry, at: &str, tags: &[&str], seed: &str) -> Result<(), Error> {
+        let put = Put {
+            reference: reference(at),
+            tags: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
+            content_type: None,
+            bytes: manifest(seed),
+            existing_tags: ExistingTags::Keep,
+        };
+        put_in(registry, put).await
+    }
+
+    async fn put_in(registry: &Registry, put: Put) -> Result<(), Error> {
+        let name = "team/app".parse().unwrap();
+        registry.manifests().put(&Caller::default(), &name, put).await.map(drop)
     }
 
     #[tokio::test]
@@ -180,6 +226,47 @@ mod tests {
                 .unwrap()
         );
         put(&registry, "v1", &[], "two").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn caller_who_may_only_add_tags_moves_none() {
+        let (memory, registry) = registry(&serde_json::json!([{ "tags": "^v" }]));
+        add(&registry, "v1", &[], "one").await.unwrap();
+        add(&registry, "latest", &[], "one").await.unwrap();
+        add(&registry, "latest", &[], "one").await.expect("it names the same content");
+        let other = Digest::of(Algorithm::Sha256, &manifest("two"));
+        let by_digest = other.to_string();
+        for (at, tags, kept) in [
+            ("latest", &[][..], "latest"),
+            (&by_digest, &["new", "latest"], "latest"),
+            // An immutable tag is one of others' rights first.
+            ("v1", &[], "v1"),
+        ] {
+            match add(&registry, at, tags, "two").await {
+                Err(Error::TagExists(TagExists { tag, .. })) => assert_eq!(tag.as_str(), kept),
+                other => panic!("{at}: {other:?}"),
+            }
+        }
+        let name = "team/app".parse().unwrap();
+        assert_eq!(memory.size(&TreeKey::Revision(&name, &other).key()).await.unwrap(), None);
+        assert_eq!(registry.lists().tags(&name, None, 9).await.unwrap().unwrap().items.len(), 2);
+        add(&registry, &by_digest, &["new"], "two").await.unwrap();
+        add(&registry, &by_digest, &[], "two").await.unwrap();
+        put(&registry, "latest", &[], "two").await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn tag_that_two_callers_add_at_once_has_the_content_of_one() {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let rootdirectory = folder.path().to_owned();
+        let storage = Filesystem::open(&filesystem::Options { rootdirectory }).unwrap();
+        let registry = over(Arc::new(storage), &serde_json::json!([]));
+        for round in 0..16 {
+            let tag = format!("v{round}");
+            let (one, two) =
+                tokio::join!(add(&registry, &tag, &[], "one"), add(&registry, &tag, &[], "two"));
+            assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Accepted, Manifests, Put, withdraw::Written};
+use super::{Accepted, ExistingTags, Manifests, Put, immutable::Content, withdraw::Written};
 use crate::{
     oci::{Algorithm, Digest, Manifest, Reference, RepositoryName, Tag},
-    registry::{Action, Caller, Error, ManifestContent, Occurrence, tree::TreeKey},
+    registry::{
+        Action, Caller, Error, ManifestContent, Occurrence,
+        tree::{Relying, TreeKey},
+    },
     storage::{Durability, fences::Part},
 };
 
@@ -21,8 +24,8 @@ impl Manifests {
     /// # Errors
     ///
     /// When the bytes are no manifest, do not match the digest, or reference content that the
-    /// repository does not have; when a tag is immutable and names another manifest; when storage
-    /// fails. A client sees no change then.
+    /// repository does not have; when a tag names another manifest and is immutable, or the put may only
+    /// add tags; when storage fails. A client sees no change then.
     pub async fn put(
         self: &Arc<Self>,
         caller: &Caller,
@@ -70,7 +73,7 @@ impl Manifests {
     }
 
     async fn accept(&self, name: &RepositoryName, put: Put) -> Result<Accepted, Error> {
-        let Put { reference, mut tags, content_type, bytes } = put;
+        let Put { reference, mut tags, content_type, bytes, existing_tags } = put;
         let digest = match reference {
             Reference::Digest(claimed) => verified(claimed, &bytes)?,
             Reference::Tag(tag) => {
@@ -82,14 +85,8 @@ impl Manifests {
         self.policy.judge(&manifest)?;
         let subject = manifest.subject().map(|subject| subject.digest.clone());
 
-        let mut relying = match self.immutable.are_among(name, &tags) {
-            true => {
-                let alone = self.tree.closing(name).await?;
-                self.refuse_moved(name, &tags, &digest, &bytes).await?;
-                self.tree.relying_alone(alone, &digest)
-            }
-            false => self.tree.relying(name, Some(&digest)),
-        };
+        let content = Content { digest: &digest, bytes: &bytes };
+        let mut relying = self.relying_on_tags(name, &tags, content, existing_tags).await?;
         let data = TreeKey::Data(&digest).key();
         let mut written = None;
         loop {
@@ -132,6 +129,24 @@ impl Manifests {
             }
         }
         Ok(Accepted { digest, subject })
+    }
+
+    /// The fence for a put of `content` at these tags, once it is certain that the put moves no tag that
+    /// has to stay.
+    async fn relying_on_tags(
+        &self,
+        name: &RepositoryName,
+        tags: &[Tag],
+        content: Content<'_>,
+        existing: ExistingTags,
+    ) -> Result<Relying<'_>, Error> {
+        let adds_only = existing == ExistingTags::Keep && !tags.is_empty();
+        if !adds_only && !self.immutable.are_among(name, tags) {
+            return Ok(self.tree.relying(name, Some(content.digest)));
+        }
+        let alone = self.tree.closing(name).await?;
+        self.refuse_moved(name, tags, content, existing).await?;
+        Ok(self.tree.relying_alone(alone, content.digest))
     }
 
     /// Points a tag at a manifest of the repository, and returns the manifest that it named before. The

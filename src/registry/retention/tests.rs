@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{run::BATCH, *};
 use crate::{
     oci::{Algorithm, Digest, Reference, Tag},
-    registry::{Caller, Clock, Options, Put, Registry, TagRules, tree::TreeKey},
+    registry::{Caller, Clock, ExistingTags, Options, Put, Registry, TagRules, tree::TreeKey},
     storage::{Durability, Storage as _, memory::Memory},
 };
 
@@ -84,7 +84,13 @@ impl Site {
 
     async fn push(&self, repository: &str, at: &str, seed: &str) {
         let reference = Reference::Tag(tag(at));
-        let put = Put { reference, tags: vec![], content_type: None, bytes: manifest(seed) };
+        let put = Put {
+            reference,
+            tags: vec![],
+            content_type: None,
+            bytes: manifest(seed),
+            existing_tags: ExistingTags::Move,
+        };
         self.registry.manifests().put(&Caller::default(), &name(repository), put).await.unwrap();
     }
 

@@ -1,8 +1,9 @@
 //! The owners of uploads, and their limits.
 //!
 //! The id of an upload cannot be guessed, but it stands in logs and in `Location` headers. So only the
-//! user who began an upload may resume it, after a restart too: a note beside it has the user's name.
-//! An upload of registry:2 has no such note, and every client that knows its id may resume it.
+//! identity that began an upload may resume it, after a restart too: a note beside it names the identity.
+//! An upload of an anonymous caller or of registry:2 has no such note, and every client that knows its id
+//! may resume it.
 //!
 //! A user may have a limited number of uploads open, because each is a folder, which stays until the
 //! upload is finished, cancelled or purged. A user may also begin a limited number within an hour
@@ -35,17 +36,26 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 /// How many uploads a listing reads at a time.
 const BATCH: usize = 128;
 
-/// The longest name of a user, in bytes.
+/// The longest name of an owner, in bytes.
 const MAX_OWNER: usize = 4096;
 
-/// An upload, and the user of the request.
+/// An upload that is to begin.
+#[derive(Clone, Debug)]
+pub struct NewUpload<'a> {
+    /// Its repository.
+    pub name: &'a RepositoryName,
+    /// As [`Upload::owner`].
+    pub owner: Option<Arc<str>>,
+}
+
+/// An upload, and the identity that sends the request.
 #[derive(Clone, Debug)]
 pub struct Upload {
     /// Its repository.
     pub name: RepositoryName,
     /// Its id.
     pub id: UploadId,
-    /// The user; `None` where users have no names.
+    /// The identity, with its kind: `ann`, `token:ci`. `None` for an anonymous caller.
     pub owner: Option<Arc<str>>,
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{target::Linked, *};
 use crate::{
     oci::{Algorithm, RepositoryName, Tag},
-    registry::{self, Caller, Put, Registry, SystemClock, tree::TreeKey},
+    registry::{self, Caller, ExistingTags, Put, Registry, SystemClock, tree::TreeKey},
     storage::{Durability, memory::Memory},
 };
 
@@ -65,6 +65,7 @@ impl Tree {
             tags: Vec::new(),
             content_type: None,
             bytes: Bytes::from(text.to_owned()),
+            existing_tags: ExistingTags::Move,
         };
         self.registry.manifests().put(&Caller::default(), &self.name, put).await.unwrap().digest
     }

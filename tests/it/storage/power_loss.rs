@@ -17,8 +17,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use portcullis::{
     oci::{Algorithm, Digest, Reference, RepositoryName, Tag},
     registry::{
-        self, Body, Caller, Chunk, Collect, DeleteMode, GcEvent, GcObserver, Put, Registry,
-        SystemClock, UploadId,
+        self, Body, Caller, Chunk, Collect, DeleteMode, ExistingTags, GcEvent, GcObserver,
+        NewUpload, Put, Registry, SystemClock, UploadId,
     },
     storage::filesystem::{Filesystem, disk::Os},
 };
@@ -138,7 +138,12 @@ impl Scenario {
         let (begun, digest) = (self.now(), digest(bytes));
         self.registry
             .uploads()
-            .put(&Caller::default(), &name(at), &digest, chunk(bytes))
+            .put(
+                &Caller::default(),
+                NewUpload { name: &name(at), owner: None },
+                &digest,
+                chunk(bytes),
+            )
             .await
             .unwrap();
         self.acknowledged(begun, vec![(Thing::Blob(at, digest.clone()), Some(digest.clone()))]);
@@ -214,6 +219,7 @@ impl Scenario {
             tags: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
             content_type: Some(media_type.to_owned()),
             bytes: manifest.into(),
+            existing_tags: ExistingTags::Move,
         };
         self.registry.manifests().put(&Caller::default(), &name(at), put).await.unwrap();
         let mut changes = vec![(Thing::Manifest(at, digest.clone()), Some(digest.clone()))];

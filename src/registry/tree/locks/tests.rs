@@ -12,8 +12,8 @@ use super::*;
 use crate::{
     oci::Reference,
     registry::{
-        Caller, CatalogQuery, Chunk, Options, Put, Registry, Shown, SystemClock, TagRules, Upload,
-        tree::OWNER,
+        Caller, CatalogQuery, Chunk, ExistingTags, Options, Put, Registry, Shown, SystemClock,
+        TagRules, Upload, tree::OWNER,
     },
     storage::{
         STARTED_AT, Storage as _,
@@ -136,7 +136,13 @@ async fn pull_and_list_while_the_repository_is_deleted(mode: Mode) {
     });
     let bytes = Bytes::from(index.to_string());
     let reference = Reference::Tag("latest".parse().unwrap());
-    let put = Put { reference, tags: Vec::new(), content_type: None, bytes };
+    let put = Put {
+        reference,
+        tags: Vec::new(),
+        content_type: None,
+        bytes,
+        existing_tags: ExistingTags::Move,
+    };
     let put = registry(&memory).manifests().put(&Caller::default(), &app(), put).await.unwrap();
     // As registry:2 leaves it: a manifest that is entered nowhere.
     let name = app();
