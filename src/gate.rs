@@ -22,6 +22,7 @@ pub mod access;
 mod caller;
 mod checks;
 mod credentials;
+mod denials;
 mod grant;
 pub mod htpasswd;
 mod identity;
@@ -35,6 +36,8 @@ mod refusal;
 mod refused;
 mod right;
 mod session;
+#[cfg(test)]
+mod testing;
 mod throttle;
 pub mod tokens;
 mod users;
@@ -43,11 +46,12 @@ mod verifier;
 pub use access::Access;
 pub use caller::Caller;
 pub use credentials::Credentials;
+pub use denials::Denials;
 pub use grant::{Ceiling, Grant, Scope};
 pub use identity::Identity;
 pub use login::{Login, LoginError};
 pub use options::{HtpasswdOptions, Options};
-pub use permit::{Denied, Permit};
+pub use permit::{Action, Denied, Permit};
 pub use policy::{By, Decision, Policy, Why};
 pub use refusal::Refusal;
 pub use right::{MAYS, May, Right, UnknownMay};
@@ -66,6 +70,7 @@ pub struct Gate {
     policy: ArcSwap<Policy>,
     outcomes: Outcomes,
     refused: RefusedLogins,
+    denials: Arc<Denials>,
 }
 
 /// How callers are authenticated.
@@ -107,6 +112,7 @@ impl Gate {
             policy: ArcSwap::from_pointee(policy),
             outcomes: Outcomes::default(),
             refused: RefusedLogins::default(),
+            denials: Arc::default(),
         }
     }
 
@@ -126,9 +132,16 @@ impl Gate {
         }
     }
 
-    /// Logs how many refused logins have no line of their own, once a minute is over.
-    pub fn sum_up_refused_logins(&self) {
+    /// Logs how many refused logins and denied requests have no line of their own, once a minute is over.
+    pub fn sum_up_refusals(&self) {
         self.refused.sum_up();
+        self.denials.sum_up();
+    }
+
+    /// The record of what the policy denies.
+    #[must_use]
+    pub const fn denials(&self) -> &Arc<Denials> {
+        &self.denials
     }
 
     /// Puts another policy in force. Requests that have a permit keep the policy that gave it.
@@ -162,8 +175,7 @@ impl Gate {
             if self.admits_anonymous(address) {
                 return Recalled::Known(self.anonymous(address));
             }
-            self.outcomes.count(Outcome::Missing);
-            return Recalled::Refused(Refusal::Unauthenticated);
+            return self.recall_unreadable(address);
         };
         match verifier.recall(&credentials, address.unwrap_or(UNIX), session) {
             None => Recalled::Undecided(credentials),

@@ -19,11 +19,12 @@ use self::{
     base_url::{BaseUrls, ConfiguredHost},
     call::Call,
     challenge::Challenges,
-    handlers::{Addressing, Handlers},
+    handlers::{Answering, Handlers},
     middleware::{
         Authorisation, PerConnection, access_log::AccessLog, open_routes, response_headers,
     },
     proxies::Proxies,
+    refusals::Refusals,
     token::TokenEndpoint,
 };
 pub use crate::network::Proxy;
@@ -52,7 +53,9 @@ mod plain_http;
 mod proxies;
 pub mod range;
 mod redirect;
+mod refusals;
 mod response;
+mod seen;
 mod token;
 
 pub use allowed_hosts::{AllowedHost, InvalidHost};
@@ -79,7 +82,7 @@ pub struct Api {
     open_routes: Router,
     token: Arc<TokenEndpoint>,
     gate: Arc<Gate>,
-    challenges: Arc<Challenges>,
+    refusals: Arc<Refusals>,
     authorisation: Arc<Authorisation>,
     allowed_hosts: Arc<AllowedHosts>,
     /// `http.prefix` without a slash at its end; empty for `/`.
@@ -137,14 +140,16 @@ impl Api {
         let challenges =
             Challenges::new(Arc::clone(&gate), Arc::clone(&base_urls), Arc::clone(&prefix));
         let challenges = Arc::new(challenges);
-        let addressing = Addressing { base_urls, prefix: Arc::clone(&prefix) };
-        let handlers = Handlers::new(registry, &addressing, &limits, options.idletimeout);
+        let refusals = Arc::new(Refusals::new(Arc::clone(&gate), Arc::clone(&challenges)));
+        let answering =
+            Answering { base_urls, prefix: Arc::clone(&prefix), refusals: Arc::clone(&refusals) };
+        let handlers = Handlers::new(registry, &answering, &limits, options.idletimeout);
         let readonly = limits.readonly.enabled;
         Ok(Self {
             headers: Arc::new(ArcSwap::from_pointee(headers)),
             authorisation: Arc::new(Authorisation::new(
                 Arc::clone(&gate),
-                Arc::clone(&challenges),
+                Arc::clone(&refusals),
                 Arc::clone(&requests),
                 readonly,
             )),
@@ -159,7 +164,7 @@ impl Api {
             open_routes: open_routes::router(&prefix),
             token: Arc::new(TokenEndpoint::new(Arc::clone(&gate), Arc::clone(&challenges))),
             gate,
-            challenges,
+            refusals,
             prefix,
             handlers: Arc::new(handlers),
         })

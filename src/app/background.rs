@@ -1,4 +1,4 @@
-//! Background jobs beside maintenance: the sync of events, the summary of refused logins, health
+//! Background jobs beside maintenance: the sync of events, the summary of refusals, health
 //! checks.
 
 use std::{future::ready, sync::Arc, time::Duration};
@@ -18,8 +18,8 @@ const EVENTS_SYNCED_EVERY: Duration = Duration::from_secs(1);
 /// The time between two confirmations that this process records pulls.
 const PULLS_CONFIRMED_EVERY: Duration = Duration::from_secs(3600);
 
-/// The time between two summaries of the refused logins that have no line of their own.
-const REFUSED_LOGINS_SUMMED_UP_EVERY: Duration = Duration::from_secs(10);
+/// The time between two summaries of the refused logins and denied requests that have no line of their own.
+const REFUSALS_SUMMED_UP_EVERY: Duration = Duration::from_secs(10);
 
 /// Schedules the sync of queued events.
 pub(super) fn sync_events(jobs: &Jobs, notifier: &Notifier) {
@@ -58,11 +58,11 @@ fn log_unconfirmed(confirmed: Result<(), String>) {
     }
 }
 
-/// Schedules the summary of refused logins.
-pub(super) fn sum_up_refused_logins(jobs: &Jobs, gate: &Arc<Gate>) {
+/// Schedules the summary of refused logins and denied requests.
+pub(super) fn sum_up_refusals(jobs: &Jobs, gate: &Arc<Gate>) {
     let gate = Arc::clone(gate);
-    jobs.every(REFUSED_LOGINS_SUMMED_UP_EVERY, move || {
-        gate.sum_up_refused_logins();
+    jobs.every(REFUSALS_SUMMED_UP_EVERY, move || {
+        gate.sum_up_refusals();
         ready(())
     });
 }

@@ -102,6 +102,12 @@ fn callers(metrics: &mut Metrics, gate: &Arc<Gate>) {
     let runs = Arc::clone(gate);
     let help = "Runs of bcrypt, for right and wrong passwords";
     metrics.counter("bcrypt_runs", help, move || runs.verifications());
+    let denials = Arc::clone(gate.denials());
+    let help = "Requests of callers with a name that the access rules denied, by action";
+    metrics.family("portcullis_access_denied", help, Kind::Counter, move || {
+        let labelled = |(action, number): (&str, _)| (vec![("action", action.to_owned())], number);
+        denials.numbers().map(labelled).collect()
+    });
     let gate = Arc::clone(gate);
     let help = "Requests that wait for their turn of bcrypt or for its end";
     metrics.gauge("auth_waiting", help, move || gate.waiting() as u64);

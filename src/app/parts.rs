@@ -162,7 +162,7 @@ impl Parts {
         reloads.watch(&jobs);
         background::sync_events(&jobs, &notifier);
         background::confirm_pulls(&jobs, &registry);
-        background::sum_up_refused_logins(&jobs, &gate);
+        background::sum_up_refusals(&jobs, &gate);
         Maintenance { registry: registry.clone(), api }.schedule(&jobs, &config.storage);
         background::run_checks(&jobs, checks, &health);
         let drain = config.http.server.draintimeout;

@@ -1,6 +1,6 @@
 //! Identities: the names under which callers are let in.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// The name that a caller has proved, and how. As text: `-`, `ann`, `token:ci`, `cert:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +22,18 @@ impl Identity {
         match self {
             Self::Anonymous => None,
             Self::User(name) | Self::Token(name) | Self::Certificate(name) => Some(name),
+        }
+    }
+}
+
+impl Identity {
+    /// The name with its kind; `None` for an anonymous caller.
+    #[must_use]
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Anonymous => None,
+            Self::User(name) => Some(Cow::Borrowed(name)),
+            Self::Token(_) | Self::Certificate(_) => Some(Cow::Owned(self.to_string())),
         }
     }
 }

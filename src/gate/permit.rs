@@ -1,7 +1,9 @@
 //! Permits: the proof that a caller may do what its request asks for.
 
-use super::{By, Caller, Decision, May, Policy, Right, Why};
-use crate::oci::RepositoryName;
+use std::fmt;
+
+use super::{By, Caller, Decision, Identity, May, Policy, Right, Why};
+use crate::oci::{RepositoryName, Tag};
 
 /// The proof that a caller may do what a request asks for. Only
 /// [`Gate::authorise`](super::Gate::authorise) makes one. It holds the policy that decided, which
@@ -74,11 +76,20 @@ impl Permit {
     pub fn may_move_tags(&self, name: &RepositoryName) -> bool {
         self.may(&Right::Push(name))
     }
+
+    /// The denial of a put that would have moved a tag, to a caller who may only add tags.
+    #[must_use]
+    pub fn denies_move(&self, repository: &RepositoryName, tag: &Tag) -> Denied {
+        let caller = self.caller.clone();
+        let message = format!("{} may add tags to {repository}, not move {tag}", Subject(&caller));
+        let repository = Some(repository.clone());
+        Denied { caller, may: May::Push, repository, why: Why::NoRule, message }
+    }
 }
 
 /// The policy denies a caller one of the rights that its request takes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} may not {what}", caller.identity)]
+#[error("{message}")]
 pub struct Denied {
     /// The caller.
     pub caller: Caller,
@@ -88,13 +99,62 @@ pub struct Denied {
     pub repository: Option<RepositoryName>,
     /// Why not.
     pub why: Why,
-    /// The right in words.
-    what: String,
+    /// The denial in words, for the caller.
+    message: String,
+}
+
+/// What a caller was denied, in the words of clients: an upload is the beginning of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Reading.
+    Pull,
+    /// Uploads and tags.
+    Push,
+    /// Deletions.
+    Delete,
+}
+
+impl Action {
+    /// All actions, in the order of their numbers.
+    pub(super) const ALL: [Self; 3] = [Self::Pull, Self::Push, Self::Delete];
+
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "push",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// A caller at the beginning of a sentence.
+struct Subject<'a>(&'a Caller);
+
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.identity {
+            Identity::Anonymous => f.write_str("a caller without a name"),
+            identity => identity.fmt(f),
+        }
+    }
 }
 
 impl Denied {
     fn new(caller: Caller, right: &Right<'_>, why: Why) -> Self {
         let repository = right.repository().cloned();
-        Self { caller, may: right.may(), repository, why, what: right.to_string() }
+        let message = format!("{} may not {right}", Subject(&caller));
+        Self { caller, may: right.may(), repository, why, message }
+    }
+
+    /// What was denied.
+    #[must_use]
+    pub const fn action(&self) -> Action {
+        match self.may {
+            May::Pull => Action::Pull,
+            May::Create | May::Push | May::All => Action::Push,
+            May::Delete => Action::Delete,
+        }
     }
 }

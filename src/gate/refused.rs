@@ -136,43 +136,8 @@ fn clipped(user: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{fmt, sync::Arc};
-
-    use tracing::{
-        Event, Subscriber,
-        field::{Field, Visit},
-    };
-    use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
-
     use super::*;
-
-    /// Keeps what is logged, as `name=value` in the order of the fields.
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<String>>>);
-
-    struct Line(String);
-
-    impl Visit for Line {
-        fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-            self.0.push_str(&format!("{field}={value:?} "));
-        }
-    }
-
-    impl<S: Subscriber> Layer<S> for Kept {
-        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-            let mut line = Line(event.metadata().level().to_string().to_lowercase() + " ");
-            event.record(&mut line);
-            self.0.lock().unwrap().push(line.0.trim_end().to_owned());
-        }
-    }
-
-    fn logged(log: impl FnOnce()) -> Vec<String> {
-        let kept = Kept::default();
-        let subscriber = tracing_subscriber::registry().with(kept.clone());
-        tracing::subscriber::with_default(subscriber, log);
-        let lines = kept.0.lock().unwrap();
-        lines.clone()
-    }
+    use crate::gate::testing::logged;
 
     fn address(nth: u32) -> IpAddr {
         std::net::Ipv4Addr::from_bits(0xc000_0200 + nth).into()

@@ -1,14 +1,14 @@
 //! What a request presents in `Authorization`.
 
-use axum::http::{HeaderValue, header};
+use axum::http::header;
 
 use super::{basic, bearer, call::Head};
 use crate::gate::Credentials;
 
 /// The credentials of a request.
 pub(super) enum Authorization<'a> {
-    /// There are none. A Basic header with an empty user and an empty password is what some clients send
-    /// then.
+    /// There are none. A Basic header with an empty user and an empty password (`Basic Og==`) is what
+    /// containers/image sends then.
     Absent,
     /// A user and a password (RFC 7617).
     Basic(Credentials),
@@ -22,11 +22,13 @@ pub(super) enum Authorization<'a> {
 impl<'a> Authorization<'a> {
     /// The credentials in the head of a request.
     pub(super) fn of(head: &'a Head) -> Self {
-        if !head.headers.contains_key(header::AUTHORIZATION) {
-            return Self::Absent;
-        }
-        let value = head.unique(&header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let Some(value) = value else { return Self::Malformed };
+        let mut values = head.headers.get_all(header::AUTHORIZATION).iter();
+        let value = match (values.next(), values.next()) {
+            (None, _) => return Self::Absent,
+            // A proxy before this server may have used another of the values.
+            (Some(_), Some(_)) => return Self::Malformed,
+            (Some(value), None) => value.as_bytes(),
+        };
         match basic::credentials(value) {
             Some(credentials) if credentials.is_empty() => Self::Absent,
             Some(credentials) => Self::Basic(credentials),

@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts},
+    http::{HeaderMap, HeaderName, Method, Uri, Version, header, request::Parts},
 };
 
 use super::{Connection, RequestId, authority::is_authority};
@@ -71,6 +71,8 @@ pub(super) struct Head {
     client: OnceLock<IpAddr>,
     identity: OnceLock<Identity>,
     handler: OnceLock<Handler>,
+    /// The number of the rule that let the caller do this.
+    rule: OnceLock<usize>,
     /// The length of the repository's name in the path.
     repository: OnceLock<usize>,
 }
@@ -88,6 +90,7 @@ impl Head {
             client: OnceLock::new(),
             identity: OnceLock::new(),
             handler: OnceLock::new(),
+            rule: OnceLock::new(),
             repository: OnceLock::new(),
         }
     }
@@ -102,6 +105,18 @@ impl Head {
     pub(super) fn set_client(&self, client: Option<IpAddr>) {
         if let Some(client) = client {
             self.client.get_or_init(|| client);
+        }
+    }
+
+    /// The number of the rule that let the caller do this; `None` where none did.
+    pub(super) fn rule(&self) -> Option<usize> {
+        self.rule.get().copied()
+    }
+
+    /// Records the number of the rule that lets the caller do this.
+    pub(super) fn set_rule(&self, rule: Option<usize>) {
+        if let Some(rule) = rule {
+            self.rule.get_or_init(|| rule);
         }
     }
 
@@ -163,14 +178,6 @@ impl Head {
             (Ok(text), None) => Ok(Some(text)),
             _ => Err(NotUnique),
         }
-    }
-
-    /// A header that counts as absent if it is repeated: a proxy before this server may have used
-    /// another of its values.
-    pub(super) fn unique(&self, name: &HeaderName) -> Option<&HeaderValue> {
-        let mut values = self.headers.get_all(name).iter();
-        let value = values.next();
-        value.filter(|_| values.next().is_none())
     }
 
     /// A header as text. A header that is not text counts as absent.

@@ -6,7 +6,7 @@ use axum::http::header;
 
 use super::{base_url::BaseUrls, call::Head, middleware::Authorised};
 use crate::{
-    gate::Permit,
+    gate::{Identity, Permit},
     registry::{Action, Caller, Events, Request},
 };
 
@@ -60,7 +60,18 @@ impl Callers {
     }
 }
 
+/// The owner of the uploads that a caller begins: its identity, by whatever credentials it is proved.
+/// `None` for an anonymous caller.
+pub(super) fn owner(permit: &Permit) -> Option<Arc<str>> {
+    match &permit.caller().identity {
+        Identity::Anonymous => None,
+        // A user's name has no colon, so it is no other identity's text.
+        Identity::User(name) => Some(Arc::clone(name)),
+        identity => Some(identity.to_string().into()),
+    }
+}
+
 /// The name that the caller has proved, without its kind; `None` for an anonymous caller.
-pub(super) fn actor(permit: &Permit) -> Option<Arc<str>> {
+fn actor(permit: &Permit) -> Option<Arc<str>> {
     permit.caller().identity.name().cloned()
 }

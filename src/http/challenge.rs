@@ -1,10 +1,16 @@
 //! The challenges of a `401` (RFC 9110 §11.6.1): one scheme in one header, since clients take the first
-//! of several, or mix them up.
+//! of several, or the last, or mix them up.
+//!
+//! docker's image store of old and all that is built on containers/image read the challenge of `/v2/`
+//! alone; containerd and the builders read that of the request at hand. So `/v2/` asks for a token where
+//! callers without a name may do something: docker then fetches one, also without a password, and pulls.
+//! All other paths ask for a password, unless the request has a token: a client that does not ask `/v2/`
+//! first never meets the token endpoint.
 
 use std::{fmt::Write as _, sync::Arc};
 
 use super::{Error, base_url::BaseUrls, basic, call::Head, endpoint::Endpoint, token};
-use crate::gate::{Denied, Gate, May, Scope, tokens::SERVICE};
+use crate::gate::{Denied, Gate, May, Refusal, Scope, tokens::SERVICE};
 
 /// Makes the challenges.
 #[derive(Debug)]
@@ -20,13 +26,34 @@ pub(super) struct Challenges {
 pub(super) enum TokenError<'a> {
     /// It is not valid.
     Invalid,
-    /// It does not cover this scope.
-    Insufficient(&'a Scope),
+    /// It does not cover this scope; `None` where the request is about no repository.
+    Insufficient(Option<&'a Scope>),
 }
 
 impl Challenges {
     pub(super) const fn new(gate: Arc<Gate>, base_urls: Arc<BaseUrls>, prefix: Arc<str>) -> Self {
         Self { gate, base_urls, prefix }
+    }
+
+    /// The challenge of a request that the gate refuses; `None` where the gate is open. At `/v2/` it
+    /// depends on the address of the client, elsewhere on the scheme of what the request presents, and
+    /// never on whether something is there.
+    pub(super) fn of(&self, refusal: Refusal, head: &Head) -> Option<String> {
+        if head.path(&self.prefix) == Some("/v2/") && self.gate.asks_for_token(head.client()) {
+            return self.bearer(head, None);
+        }
+        match refusal {
+            Refusal::InvalidToken => self.bearer(head, Some(TokenError::Invalid)),
+            Refusal::Busy { .. } | Refusal::Throttled { .. } | Refusal::Unauthenticated => {
+                self.basic()
+            }
+        }
+    }
+
+    /// The challenge of a request that takes a name and has a session token without one.
+    pub(super) fn of_nameless_token(&self, head: &Head) -> Option<String> {
+        let scope = self.scope(head);
+        self.bearer(head, Some(TokenError::Insufficient(scope.as_ref())))
     }
 
     /// Asks for a password; `None` where the gate is open.
@@ -49,7 +76,7 @@ impl Challenges {
                 asked = self.scope(head);
                 ("invalid_token", asked.as_ref())
             }
-            Some(TokenError::Insufficient(scope)) => ("insufficient_scope", Some(scope)),
+            Some(TokenError::Insufficient(scope)) => ("insufficient_scope", scope),
         };
         // Writing to a String cannot fail.
         let _ = match scope {
@@ -61,14 +88,16 @@ impl Challenges {
 
     /// The error of a request that the rules allow and the caller's session token does not cover.
     pub(super) fn beyond(&self, head: &Head, denied: Denied) -> Error {
-        let Denied { repository: Some(name), may, .. } = denied else { return denied.into() };
+        let Denied { repository: Some(name), may, .. } = denied else {
+            return Error::Denied(Box::new(denied));
+        };
         let what = match may {
             May::Create => May::Push,
             may => may,
         };
         let message = format!("the token does not cover {what} of {name}");
         let scope = Scope::needed(name, may);
-        let challenge = self.bearer(head, Some(TokenError::Insufficient(&scope)));
+        let challenge = self.bearer(head, Some(TokenError::Insufficient(Some(&scope))));
         Error::Challenged { message, challenge }
     }
 
@@ -77,6 +106,6 @@ impl Challenges {
         let path = head.path(&self.prefix)?;
         let query = head.uri.query().unwrap_or_default();
         let endpoint = Endpoint::parse(&head.method, path, query).ok()?;
-        endpoint.rights().first().and_then(Scope::of)
+        endpoint.right().as_ref().and_then(Scope::of)
     }
 }

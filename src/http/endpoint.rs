@@ -281,31 +281,36 @@ impl Endpoint {
         })
     }
 
-    /// The rights that a caller needs.
-    pub(super) fn rights(&self) -> Vec<Right<'_>> {
+    /// The right that a caller needs; `None` where every authenticated caller may do this. A mount
+    /// reads from another repository only as far as its caller may; a put of a manifest moves tags only
+    /// for a caller who may push.
+    pub(super) const fn right(&self) -> Option<Right<'_>> {
         match self {
-            Self::Base => vec![],
-            Self::Catalog { .. } | Self::Search { .. } => vec![Right::List],
+            Self::Base => None,
+            Self::Catalog { .. } | Self::Search { .. } => Some(Right::List),
             Self::ReadBlob { name, .. }
             | Self::ReadManifest { name, .. }
             | Self::Referrers { name, .. }
-            | Self::Tags { name, .. } => vec![Right::Pull(name)],
+            | Self::Tags { name, .. } => Some(Right::Pull(name)),
             Self::AppendUpload { name, .. }
             | Self::CancelUpload { name, .. }
             | Self::FinishUpload { name, .. }
+            | Self::MountBlob { name, .. }
             | Self::PutBlob { name, .. }
             | Self::PutManifest { name, .. }
             | Self::StartUpload { name, .. }
-            | Self::UploadStatus { name, .. } => vec![Right::Push(name)],
-            Self::MountBlob { name, from, .. } => {
-                std::iter::once(Right::Push(name)).chain(from.iter().map(Right::Pull)).collect()
-            }
+            | Self::UploadStatus { name, .. } => Some(Right::Create(name)),
             Self::DeleteBlob { name, .. }
             | Self::DeleteManifest { name, .. }
-            | Self::DeleteRepository { name } => {
-                vec![Right::Delete(name)]
-            }
+            | Self::DeleteRepository { name } => Some(Right::Delete(name)),
         }
+    }
+
+    /// Whether a caller without a name may call this where a rule gives it the right. `/v2/` is where
+    /// clients check passwords and learn what to send. podman asks the search without the credentials
+    /// that it has, and takes an answer for complete; a refusal sends it to the catalog, with them.
+    pub(super) const fn admits_anonymous(&self) -> bool {
+        !matches!(self, Self::Base | Self::Search { .. })
     }
 }
 

@@ -17,7 +17,7 @@ use super::{RequestId, range};
 use crate::{
     chain::Chain,
     gate::{Denied, NoRandomness, Refusal},
-    oci::ErrorCode,
+    oci::{ErrorCode, RepositoryName},
     registry::{self, BodyError, TagImmutable, Unacceptable},
     storage,
 };
@@ -29,6 +29,8 @@ const MAX_REPORTED: usize = 100;
 /// Why a request is refused, or has failed.
 #[derive(Debug)]
 pub enum Error {
+    /// The policy denies a caller with a name what the request asks for.
+    Denied(Box<Denied>),
     /// A form at `/auth/token` that asks for no password grant.
     Grant(Grant),
     /// No `Host`, several, or a malformed one (RFC 9112 §3.2).
@@ -59,7 +61,7 @@ pub enum Error {
     Unauthenticated {
         /// The gate's reason.
         refusal: Refusal,
-        /// The challenge for `WWW-Authenticate` (RFC 7235 §4.1); `None` where the gate has no realm.
+        /// The challenge for `WWW-Authenticate` (RFC 9110 §11.6.1); `None` where the gate has no realm.
         challenge: Option<String>,
     },
 }
@@ -107,6 +109,7 @@ impl Error {
     /// Makes the response, and logs the causes of a server error, which the response lacks.
     pub(super) fn into_response(self, id: RequestId) -> Response<Body> {
         match self {
+            Self::Denied(denied) => denied_to(&denied),
             Self::MethodNotAllowed(allowed) => {
                 let mut response = Refused::of(ErrorCode::Unsupported).respond();
                 set(&mut response, header::ALLOW, &list(allowed));
@@ -159,12 +162,6 @@ impl Refused {
 impl From<registry::Error> for Error {
     fn from(error: registry::Error) -> Self {
         Self::Registry(error)
-    }
-}
-
-impl From<Denied> for Error {
-    fn from(_: Denied) -> Self {
-        Self::refused(ErrorCode::Denied)
     }
 }
 
@@ -287,6 +284,18 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
         E::Overtaken => internal(StatusCode::SERVICE_UNAVAILABLE, error, id),
         E::ClockWentBack | E::Panicked(_) => internal(StatusCode::INTERNAL_SERVER_ERROR, error, id),
     }
+}
+
+/// The response to a caller whom the policy denies something. Clients show the message, so it says who
+/// may not do what, and where. It does not name a rule: rules name groups.
+fn denied_to(denied: &Denied) -> Response<Body> {
+    let repository = denied.repository.as_ref().map(RepositoryName::as_str);
+    let entry = json!({
+        "code": ErrorCode::Denied.as_str(),
+        "message": denied.to_string(),
+        "detail": { "action": denied.action().as_str(), "repository": repository },
+    });
+    json_response(status(ErrorCode::Denied), &json!({ "errors": [entry] }))
 }
 
 /// The response to a push that would move an immutable tag. docker shows the message only, and the

@@ -22,7 +22,7 @@ use self::{
 };
 use super::{
     Error, Limits, base_url::BaseUrls, caller::Callers, endpoint::Endpoint, middleware::Permitted,
-    response::json,
+    refusals::Refusals, response::json,
 };
 use crate::registry::Registry;
 
@@ -48,12 +48,13 @@ pub(super) struct Handlers {
     uploads: UploadHandlers,
 }
 
-/// The configuration of the handlers, beside the operator's [`Limits`].
+/// What handlers make responses with, beside the operator's [`Limits`].
 #[derive(Debug)]
-pub(super) struct Addressing {
+pub(super) struct Answering {
     pub(super) base_urls: Arc<BaseUrls>,
     /// The path below which the registry is served, without a slash at its end.
     pub(super) prefix: Arc<str>,
+    pub(super) refusals: Arc<Refusals>,
 }
 
 impl Handlers {
@@ -61,11 +62,11 @@ impl Handlers {
     /// error.
     pub(super) fn new(
         registry: Registry,
-        addressing: &Addressing,
+        answering: &Answering,
         limits: &Limits,
         idle_timeout: Duration,
     ) -> Self {
-        let Addressing { base_urls, prefix } = addressing;
+        let Answering { base_urls, prefix, refusals } = answering;
         let callers = Arc::new(Callers::new(registry.events().clone(), Arc::clone(base_urls)));
         Self {
             blobs: BlobHandlers {
@@ -82,6 +83,7 @@ impl Handlers {
                 manifests: Arc::clone(registry.manifests()),
                 callers: Arc::clone(&callers),
                 base_urls: Arc::clone(base_urls),
+                refusals: Arc::clone(refusals),
                 delete: limits.delete.clone(),
                 idle_timeout,
             },

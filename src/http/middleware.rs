@@ -66,7 +66,7 @@ where
         .layer(preflight::layer())
         .layer(open_routes::layer(&api.open_routes, &api.token, &api.prefix))
         .layer(cross_site::layer(&api.headers))
-        .layer(authenticate::layer(&api.gate, &api.challenges))
+        .layer(authenticate::layer(&api.gate, &api.refusals))
         .layer(authorise::layer(&api.authorisation, &api.prefix))
         .service(handlers::service(&api.handlers))
 }

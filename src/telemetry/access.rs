@@ -58,7 +58,7 @@ pub struct Exchange<'a> {
     /// Whether the caller was authenticated, with `auth: none` as anonymous. The lines of other
     /// callers are shorter, and are dropped first when there are too many lines.
     pub is_authenticated: bool,
-    /// The name of the user; `None` without one.
+    /// The name of the caller, with its kind; `None` without one.
     pub user: Option<&'a str>,
     /// The method.
     pub method: &'a str,
@@ -80,6 +80,8 @@ pub struct Exchange<'a> {
     pub repository: Option<&'a str>,
     /// The digest of the content of the response.
     pub digest: Option<&'a str>,
+    /// The number of the access rule that let the caller do this. Only the JSON form has it.
+    pub rule: Option<usize>,
     /// The time from the head of the request to the end of the response.
     pub duration: Duration,
     /// The id of the request.

@@ -1,4 +1,4 @@
-//! The catalog: the names of the repositories, in pages (registry:2).
+//! The catalog: the names of the repositories that the caller may pull, in pages (registry:2).
 
 use std::sync::Arc;
 
@@ -11,9 +11,10 @@ use crate::{
         endpoint::PageQuery,
         middleware::Authorised,
         response::{json as json_response, link_next},
+        seen::Seen,
     },
     oci::{ErrorCode, RepositoryName},
-    registry::{CatalogQuery, Lists, Shown},
+    registry::{CatalogQuery, Lists},
 };
 
 /// The number of repositories on a page without `n`.
@@ -42,7 +43,8 @@ impl CatalogHandler {
         }
         let after = last.as_deref().unwrap_or_default();
         let query = CatalogQuery { after, term: "", limit: wanted };
-        let page = self.lists.repositories(query, Shown::All).await?;
+        let seen = Seen::by(&request.permit);
+        let page = self.lists.repositories(query, seen.shown()).await?;
         let names: Vec<&str> = page.items.iter().map(RepositoryName::as_str).collect();
         let mut response =
             json_response(&request.head.method, json!({ "repositories": names }).to_string());

@@ -17,10 +17,11 @@ use crate::{
         caller::Callers,
         conditional,
         middleware::Authorised,
+        refusals::Refusals,
         response::{CONTENT_DIGEST, response, status, value},
     },
     oci::{ErrorCode, Manifest, Reference, RepositoryName, Tag},
-    registry::{self, Access, Action, ExistingTags, Manifests, Put},
+    registry::{self, Access, Action, ExistingTags, Manifests, Put, TagExists},
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -32,6 +33,7 @@ pub(super) struct ManifestHandlers {
     pub(super) manifests: Arc<Manifests>,
     pub(super) callers: Arc<Callers>,
     pub(super) base_urls: Arc<BaseUrls>,
+    pub(super) refusals: Arc<Refusals>,
     pub(super) delete: DeleteOptions,
     /// The time within which the whole body of a manifest must arrive.
     pub(super) idle_timeout: Duration,
@@ -104,10 +106,20 @@ impl ManifestHandlers {
             .map_err(registry::Error::from)?
             .ok_or_else(too_large)?;
         let PutAt { reference, tags } = put;
-        let existing_tags = ExistingTags::Move;
+        let existing_tags = match request.permit.may_move_tags(name) {
+            true => ExistingTags::Move,
+            false => ExistingTags::Keep,
+        };
         let put = Put { reference, tags: tags.clone(), content_type, bytes, existing_tags };
         let caller = self.callers.of(request, Action::Push);
-        let accepted = self.manifests.put(&caller, name, put).await?;
+        let accepted = self.manifests.put(&caller, name, put).await;
+        let accepted = accepted.map_err(|error| match error {
+            registry::Error::TagExists(TagExists { repository, tag }) => {
+                let denied = request.permit.denies_move(&repository, &tag);
+                self.refusals.denied(denied, &request.head)
+            }
+            other => other.into(),
+        })?;
 
         let mut response = status(StatusCode::CREATED);
         let path = format!("/v2/{name}/manifests/{}", accepted.digest);

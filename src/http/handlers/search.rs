@@ -6,9 +6,9 @@ use axum::{body::Body, http::Response};
 use serde_json::{Value, json};
 
 use crate::{
-    http::{Error, middleware::Authorised, response::json as json_response},
+    http::{Error, middleware::Authorised, response::json as json_response, seen::Seen},
     oci::RepositoryName,
-    registry::{CatalogQuery, Lists, Shown},
+    registry::{CatalogQuery, Lists},
 };
 
 /// The number of results on a page without `n`.
@@ -27,7 +27,7 @@ pub(super) struct SearchHandler {
 }
 
 impl SearchHandler {
-    /// Finds the repositories whose name contains a term, up to a thousand; `num_results` is their
+    /// Finds the repositories that the caller may pull and whose name contains a term, up to a thousand; `num_results` is their
     /// number. They have no descriptions and no stars, but docker requires the fields.
     pub(super) async fn search(
         &self,
@@ -41,7 +41,8 @@ impl SearchHandler {
         let first = (page - 1).saturating_mul(size);
         let term = term.to_lowercase();
         let query = CatalogQuery { after: "", term: &term, limit: MAX_FOUND };
-        let names = self.lists.repositories(query, Shown::All).await?;
+        let seen = Seen::by(&request.permit);
+        let names = self.lists.repositories(query, seen.shown()).await?;
         let found = names.items.len();
         let results: Vec<Value> = names.items.iter().skip(first).take(size).map(result).collect();
         let body = json!({

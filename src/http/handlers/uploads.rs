@@ -9,11 +9,12 @@ use axum::{
 use serde_json::json;
 
 use crate::{
+    gate::Right,
     http::{
         Error,
         base_url::BaseUrls,
         body,
-        caller::{Callers, actor},
+        caller::{Callers, owner},
         middleware::Authorised,
         range,
         response::{CONTENT_DIGEST, status, value},
@@ -43,10 +44,12 @@ impl UploadHandlers {
         name: &RepositoryName,
         algorithm: Algorithm,
     ) -> Result<Response<Body>, Error> {
-        let id = self.uploads.begin(name, algorithm, actor(&request.permit)).await?;
+        let id = self.uploads.begin(name, algorithm, owner(&request.permit)).await?;
         Ok(self.progress(StatusCode::ACCEPTED, name, Progress { id, length: 0 }, request))
     }
 
+    /// Mounts a blob of `from`, or of any repository, where the caller may pull from there; begins an
+    /// upload where it may not, or the blob is not there.
     pub(super) async fn mount(
         &self,
         request: &Authorised,
@@ -54,8 +57,14 @@ impl UploadHandlers {
         digest: &Digest,
         from: Option<&RepositoryName>,
     ) -> Result<Response<Body>, Error> {
+        // A refusal would tell docker and containerd to give the push up. Where the caller may not read,
+        // the blob is not there, and storage is not asked.
+        let may_read = match from {
+            Some(from) => request.permit.may(&Right::Pull(from)),
+            None => request.permit.may(&Right::PullAll),
+        };
         let caller = self.callers.of(request, Action::Mount);
-        if self.blobs.mount(&caller, name, digest, from).await?.is_some() {
+        if may_read && self.blobs.mount(&caller, name, digest, from).await?.is_some() {
             return Ok(self.created(name, digest, request));
         }
         self.start(request, name, digest.algorithm()).await
@@ -70,7 +79,7 @@ impl UploadHandlers {
     ) -> Result<Response<Body>, Error> {
         let chunk = self.chunk(request, body)?;
         let caller = self.callers.of(request, Action::Push);
-        let new = NewUpload { name, owner: actor(&request.permit) };
+        let new = NewUpload { name, owner: owner(&request.permit) };
         self.uploads.put(&caller, new, digest, chunk).await?;
         Ok(self.created(name, digest, request))
     }
@@ -212,5 +221,5 @@ struct Progress {
 
 /// The upload that a request names, if its caller owns it.
 pub(super) fn upload(request: &Authorised, name: &RepositoryName, id: UploadId) -> Upload {
-    Upload { name: name.clone(), id, owner: actor(&request.permit) }
+    Upload { name: name.clone(), id, owner: owner(&request.permit) }
 }

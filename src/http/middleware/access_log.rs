@@ -233,7 +233,9 @@ impl Drop for Record {
             log.requests.end(handler);
         }
         if log.is_written {
+            let user = head.identity().and_then(Identity::text);
             access::log(&Exchange {
+                user: user.as_deref(),
                 received,
                 sent: *sent,
                 repository: head.repository(&log.prefix),
@@ -244,14 +246,14 @@ impl Drop for Record {
     }
 }
 
-/// The log entry of a request, without the fields of its bodies. Its only headers are `User-Agent` and
+/// The log entry of a request, without the user and the fields of its bodies. Its only headers are `User-Agent` and
 /// `Referer`: the log must never have `Authorization`.
 pub(in crate::http) fn exchange(head: &Head, status: u16, duration: Duration) -> Exchange<'_> {
     let header = |name| head.headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
     Exchange {
         client: head.client().or_else(|| head.connection.peer.ip()),
         is_authenticated: head.identity().is_some(),
-        user: head.identity().and_then(Identity::name).map(|name| &**name),
+        user: None,
         method: head.method.as_str(),
         uri: head.uri.path_and_query().map_or("*", |path| path.as_str()),
         protocol: protocol(head.version),
@@ -262,6 +264,7 @@ pub(in crate::http) fn exchange(head: &Head, status: u16, duration: Duration) ->
         agent: header(header::USER_AGENT),
         repository: None,
         digest: None,
+        rule: head.rule(),
         duration,
         request: &head.id,
     }

@@ -1,6 +1,7 @@
 //! Authentication by HTTP Basic (RFC 7617) or by a session token (RFC 6750). The layer reads only the
 //! head of a call. It refuses a caller that it cannot authenticate: with 401, or with 429 where too many
-//! passwords were wrong or wait.
+//! passwords were wrong or wait. A caller that presents nothing passes without a name where rules let in
+//! anyone; wrong credentials never do.
 
 use std::{
     pin::Pin,
@@ -13,16 +14,11 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service, layer::layer_fn};
 
 use crate::{
-    gate::{Caller, Gate, Recalled, Refusal},
-    http::{
-        Call, Error,
-        authorization::Authorization,
-        call::Head,
-        challenge::{Challenges, TokenError},
-    },
+    gate::{Caller, Gate, Recalled},
+    http::{Call, Error, authorization::Authorization, refusals::Refusals},
 };
 
-/// A call whose caller is authenticated. Only this layer makes one.
+/// A call whose caller the gate has let in, with a name or without. Only this layer makes one.
 #[derive(Debug)]
 pub(super) struct Authenticated {
     pub(super) call: Call,
@@ -30,17 +26,17 @@ pub(super) struct Authenticated {
     _seal: (),
 }
 
-/// Passes on the calls whose caller `gate` authenticates; the others get one of `challenges`.
+/// Passes on the calls whose caller `gate` authenticates; `refusals` has the errors of the others.
 pub(super) fn layer<S>(
     gate: &Arc<Gate>,
-    challenges: &Arc<Challenges>,
+    refusals: &Arc<Refusals>,
 ) -> impl Layer<S, Service = Authenticate<S>> + use<S> {
     let gate = Arc::clone(gate);
-    let challenges = Arc::clone(challenges);
+    let refusals = Arc::clone(refusals);
     layer_fn(move |inner| Authenticate {
         inner,
         gate: Arc::clone(&gate),
-        challenges: Arc::clone(&challenges),
+        refusals: Arc::clone(&refusals),
     })
 }
 
@@ -48,7 +44,7 @@ pub(super) fn layer<S>(
 pub(super) struct Authenticate<S> {
     inner: S,
     gate: Arc<Gate>,
-    challenges: Arc<Challenges>,
+    refusals: Arc<Refusals>,
 }
 
 impl<S> Service<Call> for Authenticate<S>
@@ -76,20 +72,24 @@ where
         };
         match recalled {
             Recalled::Known(caller) => {
-                ResponseFuture::Known { inner: self.inner.call(authenticated(call, caller)) }
+                let passed = match self.refusals.is_nobody(&caller) {
+                    true => Authenticated { call, caller, _seal: () },
+                    false => authenticated(call, caller),
+                };
+                ResponseFuture::Known { inner: self.inner.call(passed) }
             }
             Recalled::Refused(refusal) => {
-                let error = refused(refusal, &call.head, &self.challenges);
+                let error = self.refusals.refused(refusal, &call.head);
                 ResponseFuture::Refused { error: Some(error) }
             }
             Recalled::Undecided(credentials) => {
                 let gate = Arc::clone(&self.gate);
+                let refusals = Arc::clone(&self.refusals);
                 let head = Arc::clone(&call.head);
-                let challenges = Arc::clone(&self.challenges);
                 let verified = async move {
                     let session = &head.connection.session;
                     let verified = gate.authenticate(&credentials, address, session).await;
-                    verified.map_err(|refusal| refused(refusal, &head, &challenges))
+                    verified.map_err(|refusal| refusals.refused(refusal, &head))
                 };
                 // The future takes the service that is ready and leaves a clone for the next call.
                 let next = self.inner.clone();
@@ -100,20 +100,13 @@ where
     }
 }
 
-/// Records on the connection and in the head that the caller is authenticated.
+/// Records on the connection and in the head that the caller is authenticated. That is not for a caller
+/// whom a rule lets in without a name: it has proved nothing, and keeps the limits of unauthenticated
+/// connections and of their lines in the log.
 fn authenticated(call: Call, caller: Caller) -> Authenticated {
     call.head.connection.authenticated();
     call.head.set_identity(caller.identity.clone());
     Authenticated { call, caller, _seal: () }
-}
-
-/// The error of a refusal, with a challenge of the scheme that the request has.
-fn refused(refusal: Refusal, head: &Head, challenges: &Challenges) -> Error {
-    let challenge = match refusal {
-        Refusal::InvalidToken => challenges.bearer(head, Some(TokenError::Invalid)),
-        _ => challenges.basic(),
-    };
-    Error::Unauthenticated { refusal, challenge }
 }
 
 pin_project! {
@@ -165,10 +158,10 @@ mod tests {
     use super::*;
     use crate::{
         gate::{
-            HtpasswdOptions, Identity, Policy,
+            HtpasswdOptions, Identity, Policy, Refusal,
             htpasswd::{BcryptHash, Formats, Htpasswd},
         },
-        http::middleware::testing::{call, challenges, echo},
+        http::middleware::testing::{call, echo, refusals},
     };
 
     fn gate() -> Arc<Gate> {
@@ -186,7 +179,7 @@ mod tests {
     #[tokio::test]
     async fn call_with_the_password_is_authenticated_and_bcrypt_runs_once() {
         let gate = gate();
-        let mut service = layer(&gate, &challenges(&gate)).layer(service_fn(echo));
+        let mut service = layer(&gate, &refusals(&gate)).layer(service_fn(echo));
         let right = basic("ann:secret");
         for is_remembered in [false, true] {
             let call = call("GET", "/v2/", &[("authorization", &right)]);
@@ -209,7 +202,7 @@ mod tests {
             [&[][..], &[authorization(&*wrong)], &[authorization(&*right), authorization(&*right)]]
         {
             let inner = service_fn(async |_: Authenticated| Ok::<_, Error>(()));
-            let answer = layer(&gate, &challenges(&gate))
+            let answer = layer(&gate, &refusals(&gate))
                 .layer(inner)
                 .oneshot(call("GET", "/v2/", headers))
                 .await;
@@ -227,7 +220,7 @@ mod tests {
     async fn token_that_is_not_valid_is_refused_with_a_challenge_of_its_scheme() {
         let gate = gate();
         let inner = service_fn(async |_: Authenticated| Ok::<_, Error>(()));
-        let service = layer(&gate, &challenges(&gate)).layer(inner);
+        let service = layer(&gate, &refusals(&gate)).layer(inner);
         let call = call("GET", "/v2/a/tags/list", &[("authorization", "Bearer a.b.c")]);
         let answer = service.oneshot(call).await;
         let Err(Error::Unauthenticated { refusal: Refusal::InvalidToken, challenge }) = answer
@@ -243,8 +236,8 @@ mod tests {
     #[tokio::test]
     async fn open_gate_authenticates_every_caller_as_anonymous() {
         let gate = Arc::new(Gate::open(Policy::everything()));
-        let service = layer(&gate, &challenges(&gate)).layer(service_fn(echo));
+        let service = layer(&gate, &refusals(&gate)).layer(service_fn(echo));
         let passed = service.oneshot(call("GET", "/v2/", &[])).await.unwrap();
-        assert_eq!(passed.caller, Caller::new(Identity::Anonymous, None));
+        assert_eq!(passed.caller.identity, Identity::Anonymous);
     }
 }

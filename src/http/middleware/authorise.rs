@@ -1,5 +1,7 @@
-//! Parses the endpoint of a call (404, 405), and checks that its caller has the rights that the
-//! endpoint needs (403) and that the registry is not read-only (405).
+//! Parses the endpoint of a call (404, 405), and checks that its caller has the right that the endpoint
+//! needs (403) and that the registry is not read-only (405). A caller without a name gets 401 for every
+//! call that does not pass. The name of the repository decides, before storage is asked for anything, so
+//! that neither the answer nor its time tells what exists.
 
 use std::{
     sync::{
@@ -18,8 +20,8 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use super::authenticate::Authenticated;
 use crate::{
-    gate::{Caller, Gate, Permit, Why},
-    http::{Error, call::Head, challenge::Challenges, endpoint::Endpoint, response::options},
+    gate::{Caller, Gate, Permit},
+    http::{Error, call::Head, endpoint::Endpoint, refusals::Refusals, response::options},
     oci::ErrorCode,
     telemetry::requests::Requests,
 };
@@ -45,7 +47,7 @@ pub(in crate::http) struct Authorised {
 #[derive(Debug)]
 pub(in crate::http) struct Authorisation {
     gate: Arc<Gate>,
-    challenges: Arc<Challenges>,
+    refusals: Arc<Refusals>,
     requests: Arc<Requests>,
     readonly: AtomicBool,
 }
@@ -53,11 +55,11 @@ pub(in crate::http) struct Authorisation {
 impl Authorisation {
     pub(in crate::http) const fn new(
         gate: Arc<Gate>,
-        challenges: Arc<Challenges>,
+        refusals: Arc<Refusals>,
         requests: Arc<Requests>,
         readonly: bool,
     ) -> Self {
-        Self { gate, challenges, requests, readonly: AtomicBool::new(readonly) }
+        Self { gate, refusals, requests, readonly: AtomicBool::new(readonly) }
     }
 
     /// Whether writes are refused.
@@ -70,17 +72,24 @@ impl Authorisation {
         self.readonly.store(readonly, Ordering::Relaxed);
     }
 
-    /// The permit for the endpoint of a call. From here on the request counts as in flight.
+    /// The permit for the endpoint of a call. From here on the request of a permitted caller, and of every
+    /// caller with a name, counts as in flight.
     fn permit(&self, head: &Head, caller: Caller, endpoint: &Endpoint) -> Result<Permit, Error> {
-        head.begin(&self.requests, endpoint.handler());
-        if let Some(name) = endpoint.repository() {
-            head.set_repository(name);
+        let is_nobody = self.refusals.is_nobody(&caller);
+        // A session token without a name opens `/v2/`, where clients try it.
+        let is_ping = matches!(endpoint, Endpoint::Base) && caller.ceiling.is_some();
+        if is_nobody && !endpoint.admits_anonymous() && !is_ping {
+            return Err(self.refusals.nameless(&caller, head));
         }
-        let permit = self.gate.authorise(caller, &endpoint.rights());
-        let permit = permit.map_err(|denied| match denied.why {
-            Why::Ceiling => self.challenges.beyond(head, denied),
-            Why::NoRule => denied.into(),
-        })?;
+        let permit = self.gate.authorise(caller, endpoint.right().as_slice());
+        if permit.is_ok() || !is_nobody {
+            head.begin(&self.requests, endpoint.handler());
+            if let Some(name) = endpoint.repository() {
+                head.set_repository(name);
+            }
+        }
+        let permit = permit.map_err(|denied| self.refusals.denied(denied, head))?;
+        head.set_rule(permit.rule());
         if self.is_readonly() && !matches!(head.method, Method::GET | Method::HEAD) {
             let why = "the registry is read-only for now; pulls go on";
             return Err(Error::refused(ErrorCode::Unsupported).because(why));
@@ -129,6 +138,12 @@ where
         let endpoint =
             match Endpoint::parse(&head.method, path, head.uri.query().unwrap_or_default()) {
                 Ok(endpoint) => endpoint,
+                Err(_) if self.authorisation.refusals.is_nobody(&caller) => {
+                    return Either::Right(ready(Err(self
+                        .authorisation
+                        .refusals
+                        .nameless(&caller, &head))));
+                }
                 Err(Error::MethodNotAllowed(allowed)) if head.method == Method::OPTIONS => {
                     return Either::Right(ready(Ok(options(allowed))));
                 }
@@ -157,7 +172,7 @@ mod tests {
         },
         http::middleware::{
             authenticate,
-            testing::{call, challenges, respond},
+            testing::{call, refusals, respond},
         },
     };
 
@@ -168,13 +183,16 @@ mod tests {
         Policy::rules(Access::new([rule], Groups::default()))
     }
 
+    fn authorisation(gate: &Arc<Gate>, readonly: bool) -> Arc<Authorisation> {
+        let refusals = refusals(gate);
+        Arc::new(Authorisation::new(Arc::clone(gate), refusals, Arc::default(), readonly))
+    }
+
     async fn answered(gate: Gate, readonly: bool, method: &str, path: &str) -> Result<u16, Error> {
         let gate = Arc::new(gate);
-        let requests = Arc::default();
-        let authorisation =
-            Arc::new(Authorisation::new(Arc::clone(&gate), challenges(&gate), requests, readonly));
+        let authorisation = authorisation(&gate, readonly);
         let service = ServiceBuilder::new()
-            .layer(authenticate::layer(&gate, &challenges(&gate)))
+            .layer(authenticate::layer(&gate, &refusals(&gate)))
             .layer(layer(&authorisation, &"".into()))
             .service_fn(respond::<Permitted>);
         let response = service.oneshot(call(method, path, &[])).await?;
@@ -184,14 +202,9 @@ mod tests {
     #[tokio::test]
     async fn permitted_call_passes_with_its_endpoint() {
         let gate = Arc::new(Gate::open(Policy::everything()));
-        let authorisation = Arc::new(Authorisation::new(
-            Arc::clone(&gate),
-            challenges(&gate),
-            Arc::default(),
-            false,
-        ));
+        let authorisation = authorisation(&gate, false);
         let service = ServiceBuilder::new()
-            .layer(authenticate::layer(&gate, &challenges(&gate)))
+            .layer(authenticate::layer(&gate, &refusals(&gate)))
             .layer(layer(&authorisation, &"/x".into()))
             .service_fn(async |permitted: Permitted| {
                 assert!(matches!(permitted.endpoint, Endpoint::Tags { .. }));
@@ -218,7 +231,7 @@ mod tests {
         assert!(matches!(answered(open(), true, "POST", upload).await, Err(Error::Refused(_))));
         assert!(matches!(answered(open(), true, "GET", "/v2/a/tags/list").await, Ok(200)));
         let denied = answered(Gate::open(pulls()), false, "POST", upload).await;
-        assert!(matches!(denied, Err(Error::Refused(_))), "{denied:?}");
+        assert!(matches!(denied, Err(Error::Denied(_))), "{denied:?}");
         assert!(matches!(answered(Gate::open(pulls()), false, "GET", "/v2/").await, Ok(200)));
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     gate::Gate,
     http::{
         Call, Connection, Error, Options, RequestId, base_url::BaseUrls, call::Head,
-        challenge::Challenges, proxies::Proxies,
+        challenge::Challenges, proxies::Proxies, refusals::Refusals,
     },
 };
 
@@ -40,6 +40,11 @@ pub(super) fn challenges(gate: &Arc<Gate>) -> Arc<Challenges> {
     let proxies = Arc::new(Proxies::new(&[]));
     let base_urls = BaseUrls::new(&Options::default(), true, &prefix, &proxies).unwrap();
     Arc::new(Challenges::new(Arc::clone(gate), Arc::new(base_urls), prefix))
+}
+
+/// The refusals of such a registry.
+pub(super) fn refusals(gate: &Arc<Gate>) -> Arc<Refusals> {
+    Arc::new(Refusals::new(Arc::clone(gate), challenges(gate)))
 }
 
 /// An inner service that returns its request.

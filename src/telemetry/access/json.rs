@@ -23,6 +23,7 @@ struct Line<'a> {
     agent: Option<String>,
     repository: Option<Cow<'a, str>>,
     digest: Option<Cow<'a, str>>,
+    rule: Option<usize>,
     seconds: f64,
     request: String,
 }
@@ -31,7 +32,7 @@ struct Line<'a> {
 pub(super) fn line(exchange: &Exchange<'_>, limits: &Limits, time: jiff::Timestamp) -> String {
     let text = |bytes: &[u8], limit| (!bytes.is_empty()).then(|| clip::bytes(bytes, limit));
     let Exchange { client, user, method, uri, protocol, status, .. } = *exchange;
-    let Exchange { sent, received, repository, digest, .. } = *exchange;
+    let Exchange { sent, received, repository, digest, rule, .. } = *exchange;
     let object = Line {
         time: format!("{time:.3}"),
         client,
@@ -46,6 +47,7 @@ pub(super) fn line(exchange: &Exchange<'_>, limits: &Limits, time: jiff::Timesta
         agent: text(exchange.agent, limits.agent),
         repository: repository.map(|repository| clip::text(repository, REPOSITORY)),
         digest: digest.map(|digest| clip::text(digest, DIGEST)),
+        rule,
         seconds: exchange.duration.as_secs_f64(),
         request: exchange.request.to_string(),
     };

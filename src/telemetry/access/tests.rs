@@ -19,6 +19,7 @@ const EXCHANGE: Exchange<'static> = Exchange {
     agent: b"curl/7.88.1",
     repository: Some("app"),
     digest: Some("sha256:ab"),
+    rule: Some(3),
     duration: Duration::from_micros(1_002_003),
     request: &"id-1",
 };
@@ -86,7 +87,7 @@ fn no_text_of_a_client_ends_a_line_or_a_field() {
     let json: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(json["user"], "a b\"\n");
     assert_eq!(json["agent"], "\u{1b}[31m x");
-    assert_eq!(json["seconds"], 1.002003);
+    assert_eq!((&json["seconds"], &json["rule"]), (&1.002003.into(), &3.into()));
 }
 
 #[test]
@@ -174,6 +175,7 @@ proptest! {
             agent: &agent,
             repository: Some(&repository),
             digest: Some(&digest),
+            rule: Some(usize::MAX),
             duration: Duration::MAX,
             request: &"01234567-0123456789abcdef",
             ..EXCHANGE
