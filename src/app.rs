@@ -15,6 +15,7 @@ use crate::{
     storage::Storage,
 };
 
+mod access;
 mod background;
 mod data_folder;
 mod denied;
@@ -35,6 +36,7 @@ mod tls;
 mod users;
 mod version_1;
 
+pub use access::policy;
 pub use data_folder::DataFolder;
 pub use denied::{Denied, Need};
 pub use error::StartError;

@@ -9,7 +9,8 @@
 //!   quotes of booleans and numbers;
 //! - `check` validates the tree against the table in `schema` and turns it into JSON;
 //! - `checked` fills in defaults and, by `sections`, deserialises the options of each part;
-//! - `cross_check` refuses options that contradict each other, and warns of dangerous ones;
+//! - `cross_check` refuses options that contradict each other, and warns of dangerous ones; `access` does
+//!   so for access rules;
 //! - `for_storage` leaves out what a command about stored images does not read;
 //! - `paths` makes relative paths absolute;
 //! - `migrate` makes a file of registry:2's and nginx's;
@@ -23,6 +24,7 @@ use std::path::Path;
 
 use crate::{gate, health, http, notify, registry, server, storage, telemetry};
 
+mod access;
 mod check;
 mod checked;
 mod cross_check;
@@ -66,6 +68,8 @@ pub struct Config {
     pub storage: Storage,
     /// `auth`
     pub auth: gate::Options,
+    /// `access`; `None` where there is no such section
+    pub access: Option<gate::AccessOptions>,
     /// `http`
     pub http: Http,
     /// `catalog`
@@ -211,12 +215,14 @@ impl Config {
             && errors.is_empty()
         {
             errors.extend(checked.cross_check(config).err());
+            errors.extend(checked.access_errors(config));
         }
         Error::of(errors)?;
         let Some(mut config) = config else {
             unreachable!("what could not be read is among the errors")
         };
         checked.warnings(&config, &mut warnings);
+        checked.access_warnings(&config, &mut warnings);
         checked.checks_of_redis(&mut warnings);
         checked.notes(&config, &mut notes);
         config.warnings = warnings;

@@ -43,7 +43,7 @@ pub mod tokens;
 mod users;
 mod verifier;
 
-pub use access::Access;
+pub use access::{Access, AccessOptions};
 pub use caller::Caller;
 pub use credentials::Credentials;
 pub use denials::Denials;

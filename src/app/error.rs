@@ -7,7 +7,8 @@ use std::{
 
 use super::denied::{Denied, Need};
 use crate::{
-    gate, health, http, notify,
+    gate::{self, access::GroupFileError},
+    health, http, notify,
     server::{BindError, authority::AuthorityError, certificates::CertificateError},
 };
 
@@ -34,6 +35,17 @@ pub enum StartError {
     /// A file or folder exists, and this process may not use it.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// The group file cannot be used.
+    #[error("cannot use the group file {}; correct it, or access.groupfile", .path.display())]
+    Groups {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: GroupFileError,
+    },
+    /// Rules name groups that the group file does not define: a sentence for each, in lines.
+    #[error("{0}")]
+    UnknownGroups(String),
     /// A health check is invalid.
     #[error(transparent)]
     Health(#[from] health::InvalidCheck),
@@ -126,6 +138,20 @@ impl StartError {
             Ok(denied) => Self::Denied(denied),
             Err(source) => Self::Users { path: path.to_owned(), source },
         }
+    }
+
+    /// The error about a group file.
+    pub(super) fn groups(path: &Path, source: GroupFileError) -> Self {
+        let source = match source {
+            GroupFileError::Read(source) => {
+                match Denied::new("the group file ", path, Need::Read, source) {
+                    Ok(denied) => return Self::Denied(denied),
+                    Err(source) => GroupFileError::Read(source),
+                }
+            }
+            source => source,
+        };
+        Self::Groups { path: path.to_owned(), source }
     }
 
     /// The error about the authorities of client certificates.

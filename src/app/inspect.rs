@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use rustix::fs::{Access, access};
 
 use super::{
-    StartError,
+    StartError, access as rules,
     denied::Need,
     permissions::{self, What},
     provision, storage as images,
@@ -67,6 +67,7 @@ pub fn inspect(config: &Config, scope: Scope) -> Findings {
     if let gate::Options::Htpasswd(options) = &config.auth {
         inspection.users(options);
     }
+    inspection.access();
     if let TlsOptions::On { source, more, clients, .. } = &config.http.server.tls {
         if let CertificateSource::Files { certificate, key } = source {
             let files = CertificateFiles { certificate: certificate.clone(), key: key.clone() };
@@ -166,6 +167,19 @@ impl Inspection<'_> {
         match key_file::check(path) {
             Ok(()) => self.permissions(KEY, path, What::SessionKeys),
             Err(error) => self.warn(KEY, &format!("cannot use {}: {error}", path.display())),
+        }
+    }
+
+    /// The group file, the groups that rules name, and the users of groups.
+    fn access(&mut self) {
+        let Some(options) = &self.config.access else { return };
+        match rules::open_groups(options) {
+            Ok((_, groups)) => {
+                let unknown = rules::unknown_groups(options, &groups, &self.config.settings);
+                self.found.problems.extend(unknown);
+                self.found.notes.extend(rules::strangers(self.config, &groups));
+            }
+            Err(error) => self.problem("access.groupfile", &error),
         }
     }
 

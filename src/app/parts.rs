@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    App, FirstPassword, Provisioned, StartError, background,
+    App, FirstPassword, Provisioned, StartError,
+    access::{Rules, RulesOfGate},
+    background,
     events::ToEndpoints,
     interface,
     listeners::{Listeners, serve_debug, serve_redirect},
@@ -43,6 +45,7 @@ pub(super) struct Parts {
     notifier: Notifier,
     registry: Registry,
     users: Arc<Users>,
+    rules: Arc<RulesOfGate>,
     /// `None` without TLS.
     secured: Option<Secured>,
     health: Arc<Health>,
@@ -63,8 +66,9 @@ impl Parts {
     pub(super) fn build(config: &Config, given: Given) -> Result<(Self, Provisioned), StartError> {
         let first_start =
             FirstStart { is_named: provision::is_named(config), password: given.password };
-        let (users, user) = Users::open(&config.auth, first_start)?;
-        match Self::build_with(users, config, given) {
+        let (rules, policy) = Rules::open(config)?;
+        let (users, user) = Users::open(&config.auth, first_start, policy)?;
+        match Self::build_with(users, rules, config, given) {
             Ok((parts, certificates)) => Ok((parts, Provisioned { user, certificates })),
             Err(error) => {
                 user.iter().for_each(provision::withdraw);
@@ -75,6 +79,7 @@ impl Parts {
 
     fn build_with(
         users: Users,
+        rules: Rules,
         config: &Config,
         given: Given,
     ) -> Result<(Self, Option<Outcome>), StartError> {
@@ -112,6 +117,7 @@ impl Parts {
                 storage,
                 notifier,
                 registry,
+                rules: Arc::new(rules.of(Arc::clone(users.gate()))),
                 users: Arc::new(users),
                 secured,
                 health,
@@ -171,7 +177,8 @@ impl Parts {
 
     /// The parts that take another configuration, in the order in which they do.
     fn reloads(&self, config: &Config) -> Reloads {
-        let mut reloads: Vec<Arc<dyn Reload>> = vec![Arc::clone(&self.users) as Arc<_>];
+        let mut reloads: Vec<Arc<dyn Reload>> =
+            vec![Arc::clone(&self.users) as Arc<_>, Arc::clone(&self.rules) as Arc<_>];
         if let Some(Secured { certificates, authorities, .. }) = &self.secured {
             reloads.push(Arc::clone(authorities) as Arc<_>);
             reloads.push(Arc::clone(certificates) as Arc<_>);

@@ -32,7 +32,7 @@ pub(super) struct Users {
 }
 
 impl Users {
-    /// Builds the gate of these options. Creates the password file when it is missing, with the
+    /// Builds the gate of these options, with the policy. Creates the password file when it is missing, with the
     /// user that is returned.
     ///
     /// # Errors
@@ -42,10 +42,14 @@ impl Users {
     pub(super) fn open(
         options: &gate::Options,
         first_start: FirstStart,
+        policy: Policy,
     ) -> Result<(Self, Option<FirstUser>), StartError> {
         let gate::Options::Htpasswd(options) = options else {
-            tracing::info!("no users: every client may do everything (auth: none)");
-            let gate = Arc::new(Gate::open(Policy::everything()));
+            match policy.access() {
+                None => tracing::info!("no users: every client may do everything (auth: none)"),
+                Some(_) => tracing::info!("no users: rules for `anyone` apply (auth: none)"),
+            }
+            let gate = Arc::new(Gate::open(policy));
             return Ok((Self { gate, file: None, keys: None }, None));
         };
         let failed = |source| StartError::users(&options.path, source);
@@ -59,7 +63,7 @@ impl Users {
         let path = absolute(&options.path);
         tracing::info!(users = count, file = %path.display(), "users of the password file");
         report(&options.path, &users);
-        let gate = Arc::new(Gate::htpasswd(options, &users, Policy::everything())?);
+        let gate = Arc::new(Gate::htpasswd(options, &users, policy)?);
         let keys = options.sessions.keyfile.clone();
         read_session_keys(&gate, &keys, Files::All);
         Ok((Self { gate, file: Some(Mutex::new(file)), keys: Some(keys) }, first_user))

@@ -73,6 +73,7 @@ impl Checked {
         let retention = sections.options("storage.retention");
         let log = sections.options("log");
         let auth = sections.options("auth");
+        let access = sections.options("access");
         // Two modules define keys of this section. A struct of both (serde's `flatten`) would lose
         // which key of it an error is about.
         let server = sections.options("http");
@@ -97,6 +98,7 @@ impl Checked {
                 tags: TagRules { immutabletags: immutabletags?, retention: retention? },
             },
             auth: auth?,
+            access: access?,
             http: Http { server: server?, api: api? },
             catalog: catalog?,
             tags: tags?,

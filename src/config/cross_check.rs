@@ -108,7 +108,7 @@ impl Checked {
                 ),
             );
         }
-        if matches!(config.auth, gate::Options::None) {
+        if matches!(config.auth, gate::Options::None) && config.access.is_none() {
             warn(&["auth", "none"], "lets every client pull, push and delete without a password");
         }
         if config.http.api.secret.is_some() {
@@ -156,7 +156,7 @@ impl Checked {
     }
 
     /// A sentence about a key, with its place.
-    fn about(&self, path: &[&str], what: &str) -> String {
+    pub(super) fn about(&self, path: &[&str], what: &str) -> String {
         let path: Vec<_> = path.iter().copied().map(str::to_owned).collect();
         let (key, at) = self.nearest(&path);
         format!("{key} ({at}) {what}")

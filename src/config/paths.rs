@@ -10,8 +10,9 @@ use crate::{
     storage,
 };
 
-/// Makes the paths of files and directories absolute: images, users, certificates and keys, files that take
-/// the server out of service. The path of a Unix socket stays as it is, since its length is limited.
+/// Makes the paths of files and directories absolute: images, users, groups, certificates and keys, files
+/// that take the server out of service. The path of a Unix socket stays as it is, since its length is
+/// limited.
 pub(super) fn make_absolute(config: &mut Config) {
     if let storage::Options::Filesystem(options) = &mut config.storage.backend {
         from_root(&mut options.rootdirectory);
@@ -22,6 +23,10 @@ pub(super) fn make_absolute(config: &mut Config) {
     }
     for check in &mut config.health.file {
         from_root(&mut check.file);
+    }
+    let access = config.access.as_mut();
+    if let Some(file) = access.and_then(|access| access.groupfile.as_mut()) {
+        from_root(file);
     }
     let server::Options { tls, .. } = &mut config.http.server;
     if let TlsOptions::On { source, more, clients, .. } = tls {

@@ -98,6 +98,18 @@ impl Settings {
         }
     }
 
+    /// Where the item of a list, such as `access.rules[2]`, begins; `None` where there is none.
+    #[must_use]
+    pub fn item(&self, item: &str) -> Option<&Origin> {
+        let is_in =
+            |line: &&Setting| line.key.strip_prefix(item).is_some_and(|rest| rest.starts_with('.'));
+        let place = |origin: &&Origin| match origin {
+            Origin::File { line, column, .. } => (*line, *column),
+            _ => (0, 0),
+        };
+        self.0.iter().filter(is_in).map(|line| &line.origin).min_by_key(place)
+    }
+
     /// The keys whose values are not the same in both.
     #[must_use]
     pub fn changed(&self, other: &Self) -> Vec<String> {

@@ -67,8 +67,14 @@ impl Source<'_> {
         match serde_saphyr::from_str_with_options::<Spanned<Raw>>(self.text, options) {
             Ok(raw) => self.node(raw),
             Err(error) => {
-                let says = UserMessageFormatter.format_message(error.without_snippet());
+                let error = error.without_snippet();
+                let says = UserMessageFormatter.format_message(error);
+                let is_alias = matches!(error, serde_saphyr::Error::UnknownAnchor { .. });
                 let advice = match self.place {
+                    _ if is_alias || says.contains("alias") => {
+                        "; YAML takes a text that begins with `*` for the name of another value: put \
+                         it in quotes, as in \"**/app\""
+                    }
                     Place::File(_) => "",
                     Place::Variable(_) => "; a text with special characters needs quotes",
                 };

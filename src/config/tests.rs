@@ -9,6 +9,7 @@ use crate::{
     storage, telemetry,
 };
 
+mod access;
 mod contract;
 mod environment;
 mod example;

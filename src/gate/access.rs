@@ -8,12 +8,18 @@ use std::{net::IpAddr, sync::Arc};
 use super::{Identity, May, Right};
 use crate::oci::is_component;
 
+mod explain;
+mod group_file;
 mod groups;
+mod options;
 mod rule;
 mod source;
 mod who;
 
+pub use explain::{Explanation, NearMiss};
+pub use group_file::{GroupFile, GroupFileError};
 pub use groups::{Groups, InvalidGroups, Membership};
+pub use options::{AccessOptions, Useless};
 pub use rule::{InvalidPattern, InvalidRule, Pattern, Rule};
 pub use source::{InvalidSource, Source};
 pub use who::{InvalidWho, Who};

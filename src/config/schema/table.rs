@@ -57,6 +57,8 @@ pub(in crate::config) const ROOT: Kind = Section(&[
     Key::new("loglevel", Word(LEVELS), Support::Old),
     works("storage", STORAGE),
     works("auth", AUTH),
+    // Ours.
+    works("access", ACCESS),
     works("http", HTTP),
     works("catalog", Section(&[works("maxentries", Limit)])),
     works("tags", Section(&[works("maxtags", Limit)])),
@@ -181,6 +183,21 @@ const RETENTION: Kind = Section(&[
 ]);
 
 const CHALLENGES: &[&str] = &["auto", "basic", "bearer"];
+
+/// Ours.
+const ACCESS: Kind = Section(&[
+    works("groupfile", Text),
+    works(
+        "rules",
+        List(&Section(&[
+            works("who", TextList),
+            works("repositories", TextList),
+            works("except", TextList),
+            works("from", TextList),
+            works("may", TextList),
+        ])),
+    ),
+]);
 
 const AUTH: Kind = OneOf {
     of: &[

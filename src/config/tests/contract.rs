@@ -188,6 +188,12 @@ const KEYS: &[(&str, &str, Outcome)] = &[
 
 /// The keys that only our schema has.
 const OURS: &[&str] = &[
+    "access.groupfile",
+    "access.rules[].except",
+    "access.rules[].from",
+    "access.rules[].may",
+    "access.rules[].repositories",
+    "access.rules[].who",
     "storage.maintenance.garbagecollection.enabled",
     "storage.maintenance.garbagecollection.interval",
     "storage.maintenance.garbagecollection.grace",

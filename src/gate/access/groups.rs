@@ -63,6 +63,9 @@ impl Groups {
             if text.is_empty() || text.starts_with('#') {
                 continue;
             }
+            if text.contains(|character: char| character.is_control() && character != '\t') {
+                return Err(failed(Why::Control));
+            }
             let (group, members) = text.split_once(':').ok_or_else(|| failed(Why::NoColon))?;
             let group = group.trim_end();
             if group.is_empty() || group.contains(char::is_whitespace) {
@@ -156,6 +159,9 @@ enum Why {
     /// It is not UTF-8.
     #[error("this is not UTF-8; save the file as UTF-8")]
     Encoding,
+    /// It has a control character, which no user's name has.
+    #[error("there is a control character; remove it")]
+    Control,
     /// It has no colon.
     #[error("there is no colon; write a group in the form `GROUP: USER USER`")]
     NoColon,
@@ -204,6 +210,7 @@ mod tests {
             (": ann", 1, "no name of a group"),
             ("team a: ann", 1, "no name of a group"),
             ("a: \"ann", 1, "quote"),
+            ("a: an\u{1b}n", 1, "control character"),
         ] {
             let error = Groups::parse(text.as_bytes()).unwrap_err();
             assert_eq!(error.line, line, "{text}");

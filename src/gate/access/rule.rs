@@ -44,7 +44,7 @@ pub struct Pattern(Glob);
 
 impl Pattern {
     /// Whether the name matches, with the name and the groups of the caller.
-    fn matches(&self, name: &RepositoryName, subject: &Subject<'_>) -> bool {
+    pub(super) fn matches(&self, name: &RepositoryName, subject: &Subject<'_>) -> bool {
         let user = subject.name.unwrap_or_default();
         if !self.has_group() {
             return self.0.matches_with(name, &[user]);
@@ -139,6 +139,14 @@ impl Rule {
         &self.from
     }
 
+    /// The groups among the callers.
+    pub fn groups(&self) -> impl Iterator<Item = &str> {
+        self.who.iter().filter_map(|who| match who {
+            Who::Group(name) => Some(&**name),
+            Who::Anyone | Who::Users | Who::User(_) => None,
+        })
+    }
+
     /// What the callers may do.
     #[must_use]
     pub fn may(&self) -> &[May] {
@@ -171,20 +179,56 @@ impl Rule {
 
     /// Whether the rule is about this repository, for this caller.
     pub(super) fn is_about(&self, name: &RepositoryName, subject: &Subject<'_>) -> bool {
-        let matched =
-            |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name, subject));
-        (self.repositories.is_empty() || matched(&self.repositories)) && !matched(&self.except)
+        self.includes(name, subject)
+            && !self.except.iter().any(|pattern| pattern.matches(name, subject))
+    }
+
+    /// Whether the rule would be about this repository without its `except`.
+    pub(super) fn includes(&self, name: &RepositoryName, subject: &Subject<'_>) -> bool {
+        self.repositories.is_empty()
+            || self.repositories.iter().any(|pattern| pattern.matches(name, subject))
     }
 
     /// Whether the rule is about every repository.
     fn is_everywhere(&self) -> bool {
-        self.except.is_empty()
-            && (self.repositories.is_empty()
-                || self.repositories.iter().any(|pattern| pattern.glob().is_everything()))
+        self.except.is_empty() && (self.repositories.is_empty() || self.has_everything())
+    }
+
+    /// Whether one of the patterns matches every repository.
+    fn has_everything(&self) -> bool {
+        self.repositories.iter().any(|pattern| pattern.0.is_everything())
+    }
+
+    /// Whether this rule gives whatever `other` gives. May miss that it does; never says so wrongly.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        other.may.iter().all(|may| self.may.iter().any(|given| given.includes(*may)))
+            && other.who.iter().all(|who| self.who.iter().any(|wide| wide.covers(who)))
+            && (self.from.is_empty()
+                || !other.from.is_empty()
+                    && other.from.iter().all(|from| self.from.iter().any(|wide| wide.covers(from))))
+            && self.except.iter().all(|except| other.excepts(except))
+            && match &*other.repositories {
+                [] => self.repositories.is_empty() || self.has_everything(),
+                patterns => self.repositories.is_empty() || patterns.iter().all(|pattern| {
+                    self.repositories.iter().any(|wide| wide.0.covers(&pattern.0))
+                }),
+            }
+            // With a name that is no part of a repository's name this rule would not apply.
+            && (!self.has_user() || other.has_user())
+    }
+
+    /// Whether `except` takes away every repository that matches the pattern.
+    pub(super) fn excepts(&self, pattern: &Pattern) -> bool {
+        self.except.iter().any(|except| except.0.covers(&pattern.0))
+    }
+
+    /// Whether `except` takes away every repository.
+    pub(super) fn excepts_everything(&self) -> bool {
+        self.except.iter().any(|except| except.0.is_everything())
     }
 
     /// Whether `{user}` is in one of the patterns.
-    fn has_user(&self) -> bool {
+    pub(super) fn has_user(&self) -> bool {
         self.repositories.iter().chain(&self.except).any(Pattern::has_user)
     }
 
