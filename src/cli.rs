@@ -12,6 +12,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::{failure::Failure, sources::storage_configuration};
 
+mod access;
 mod certs;
 mod config;
 mod failure;
@@ -65,6 +66,7 @@ sets another.";
 enum Command {
     Serve(serve::Serve),
     Htpasswd(htpasswd::Htpasswd),
+    Access(access::Access),
     Sessions(sessions::Sessions),
     Certs(certs::Certs),
     Verify(verify::Verify),
@@ -88,6 +90,7 @@ pub fn run() -> ExitCode {
     let result = match command {
         Command::Serve(serve) => serve.run(),
         Command::Htpasswd(htpasswd) => htpasswd.run(),
+        Command::Access(access) => access.run(),
         Command::Sessions(sessions) => sessions.run(),
         Command::Certs(certs) => certs.run(),
         Command::Verify(verify) => verify.run(),

@@ -27,6 +27,7 @@ mod auth {
 
 /// Commands as processes.
 mod cli {
+    mod access;
     mod certs;
     mod config;
     mod first_start;
