@@ -1,4 +1,4 @@
-//! The inputs of authentication: the `Authorization` header and the password file.
+//! The inputs of the gate: the `Authorization` header, the password file and the group file.
 
 use std::sync::OnceLock;
 
@@ -9,6 +9,7 @@ use base64::{
 use portcullis::{
     gate::{
         Gate, HtpasswdOptions, Policy, Recalled, Refusal,
+        access::Groups,
         htpasswd::{
             BcryptHash, Formats, Htpasswd, Lines, MAX_COST, MIN_COST, PasswordHash, Set, UserName,
         },
@@ -167,4 +168,33 @@ fn assert_edits(file: &[u8], name: &str) {
 
 fn users(file: &Htpasswd) -> Vec<(String, PasswordHash)> {
     file.entries().iter().map(|entry| (entry.user.clone(), entry.hash.clone())).collect()
+}
+
+/// The group file: each membership has a line that names the user, and a second copy of the file adds
+/// nothing.
+pub fn group_file(data: &[u8]) {
+    let lines: Vec<_> = data.split(|byte| *byte == b'\n').collect();
+    let groups = match Groups::parse(data) {
+        Ok(groups) => groups,
+        Err(error) => {
+            assert!((1..=lines.len()).contains(&error.line));
+            return assert_printable(&error.to_string());
+        }
+    };
+    for user in groups.users() {
+        assert_printable(user);
+        for membership in groups.of(user) {
+            assert!(groups.has(membership.group()));
+            let line = text(lines[membership.line() - 1]).expect("the line is text");
+            assert!(line.contains(user) && line.contains(membership.group()), "{line:?}");
+        }
+    }
+    // A mark of the byte order stands at the beginning of a file only.
+    let copy = data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data);
+    let twice = Groups::parse(&[data, b"\n", copy].concat()).expect("the copy is as good");
+    assert_eq!(twice.users(), groups.users());
+    assert_eq!(twice.len(), groups.len());
+    for user in groups.users() {
+        assert_eq!(twice.of(user), groups.of(user));
+    }
 }

@@ -15,7 +15,7 @@ mod oci;
 mod server;
 
 pub use config::configuration;
-pub use gate::{authorization, bearer, htpasswd, scopes};
+pub use gate::{authorization, bearer, group_file, htpasswd, scopes};
 pub use http::{authority, content_range, endpoint, range};
 pub use names::{digest, reference, repository_name, upload_id};
 pub use oci::{hasher_state, manifest};
@@ -33,6 +33,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("content_range", content_range),
     ("digest", digest),
     ("endpoint", endpoint),
+    ("group_file", group_file),
     ("hasher_state", hasher_state),
     ("htpasswd", htpasswd),
     ("manifest", manifest),
