@@ -42,6 +42,7 @@ pub fn endpoint(data: &[u8]) {
             error @ (Error::Challenged { .. }
             | Error::Grant(_)
             | Error::Host
+            | Error::Misdirected(_)
             | Error::Panicked
             | Error::Randomness(_)
             | Error::Registry(_)
