@@ -40,6 +40,7 @@ pub fn endpoint(data: &[u8]) {
         Err(Error::NotFound | Error::Refused(_)) => {}
         Err(
             error @ (Error::Challenged { .. }
+            | Error::Denied(_)
             | Error::Grant(_)
             | Error::Host
             | Error::Misdirected(_)
