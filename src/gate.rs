@@ -38,6 +38,7 @@ mod right;
 mod session;
 #[cfg(test)]
 mod testing;
+pub mod text_file;
 mod throttle;
 pub mod tokens;
 mod users;

@@ -1,7 +1,7 @@
 //! The password file: Apache's htpasswd format, with bcrypt, and optionally with older hashes.
 //!
 //! [`Htpasswd`] is the parsed file, for looking users up. [`Lines`] is the same file as text, for
-//! changing a user's line and leaving all others as they are. [`mod@file`] reads and writes it on
+//! changing a user's line and leaving all others as they are. [`mod@file`] changes and creates it on
 //! disk; nothing else here touches the file system.
 
 pub mod file;
@@ -22,6 +22,7 @@ pub use self::{
     lines::{Lines, Set},
     user::{UserName, UserNameError},
 };
+use super::text_file::{Utf16, utf16, without_bom};
 
 /// A parsed password file.
 ///
@@ -81,11 +82,8 @@ pub enum Reason {
     #[error("there is no colon; expected `user:hash`")]
     NoColon,
     /// The whole file is in UTF-16; none of its lines is read.
-    #[error(
-        "the file is encoded in {0}, as PowerShell's `>` writes it: save it as UTF-8, as \
-         `iconv -f {0} -t UTF-8` does"
-    )]
-    Utf16(&'static str),
+    #[error(transparent)]
+    Utf16(Utf16),
     /// RFC 7617 has user names in UTF-8; a hash is ASCII.
     #[error("not valid UTF-8")]
     NotUtf8,
@@ -107,12 +105,12 @@ impl Htpasswd {
     #[must_use]
     pub fn parse(bytes: &[u8], formats: Formats) -> Self {
         let mut parsed = Self::default();
-        if let Some(encoding) = lines::utf16(bytes) {
+        if let Some(encoding) = utf16(bytes) {
             let reason = Reason::Utf16(encoding);
             parsed.problems.push(Problem { line: 1, user: None, reason });
             return parsed;
         }
-        for (index, line) in lines::without_bom(bytes).split(|&b| b == b'\n').enumerate() {
+        for (index, line) in without_bom(bytes).split(|&b| b == b'\n').enumerate() {
             let entry = match Line::read(line) {
                 Line::Empty => continue,
                 Line::NoColon => None,
@@ -403,7 +401,7 @@ mod tests {
     }
 
     fn lines_of_others(bytes: &[u8], user: &str) -> Vec<Vec<u8>> {
-        lines::without_bom(bytes)
+        without_bom(bytes)
             .split(|&b| b == b'\n')
             .filter(|line| {
                 !matches!(Line::read(line), Line::Entry(entry) if entry.user == user.as_bytes())
@@ -434,7 +432,7 @@ mod tests {
             text.set(&name, &hash);
             let after = text.to_bytes();
             // A file in UTF-16 has no users.
-            prop_assume!(lines::utf16(&after).is_none());
+            prop_assume!(utf16(&after).is_none());
             let parsed = read(&after);
             prop_assert_eq!(parsed.find(&user), Some(&PasswordHash::Bcrypt(hash.clone())));
             prop_assert_eq!(lines_of_others(&bytes, &user), lines_of_others(&after, &user));
@@ -448,7 +446,7 @@ mod tests {
             let mut text = Lines::from_bytes(&bytes);
             let there = text.remove(&user);
             let after = text.to_bytes();
-            prop_assume!(lines::utf16(&after).is_none());
+            prop_assume!(utf16(&after).is_none());
             prop_assert!(read(&after).find(&user).is_none());
             prop_assert_eq!(lines_of_others(&bytes, &user), lines_of_others(&after, &user));
             prop_assert_eq!(there, after != bytes);

@@ -1,21 +1,14 @@
 //! The password file as text: parsing and editing of its lines.
 
-use std::fmt;
-
 use super::{BcryptHash, UserName};
-
-const BOM: &[u8] = b"\xef\xbb\xbf";
+use crate::gate::text_file::TextLines;
 
 /// A password file that is being edited.
 ///
 /// Lines of other users, comments and line endings stay byte for byte as they were, and so does a
 /// line that cannot be used.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Lines {
-    bom: bool,
-    // Each with its line ending; only the last may lack one.
-    lines: Vec<Vec<u8>>,
-}
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lines(pub(super) TextLines);
 
 /// The effect of [`Lines::set`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,44 +48,17 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The file without the byte order mark that some editors write.
-pub(super) fn without_bom(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(BOM).unwrap_or(bytes)
-}
-
-/// The encoding of a file in UTF-16: one that begins with the byte order mark, or with a visible
-/// ASCII character or a line end in UTF-16.
-pub(super) fn utf16(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
-        [b'\r' | b'\n' | b'!'..=b'~', 0, ..] => Some("UTF-16LE"),
-        [0, b'\r' | b'\n' | b'!'..=b'~', ..] => Some("UTF-16BE"),
-        _ => None,
-    }
-}
-
 impl Lines {
     /// Reads a whole file. Any content is accepted.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        Self {
-            bom: bytes.starts_with(BOM),
-            lines: without_bom(bytes)
-                .split_inclusive(|&b| b == b'\n')
-                .map(<[u8]>::to_vec)
-                .collect(),
-        }
+        Self(TextLines::from_bytes(bytes))
     }
 
     /// The whole file.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        // A line that has moved to the front and begins with a byte order mark would lose it, and
-        // might so become a user's line.
-        let marked = self.bom || self.lines.first().is_some_and(|l| l.starts_with(BOM));
-        let mut bytes = if marked { BOM.to_vec() } else { Vec::new() };
-        bytes.extend(self.lines.iter().flatten());
-        bytes
+        self.0.to_bytes()
     }
 
     /// Gives the user this hash: in the place of their last line if they have one, else in a new
@@ -101,27 +67,20 @@ impl Lines {
     /// Earlier lines of the same user, which were void already, are removed: otherwise an old password
     /// would be valid again once an operator deletes the last line by hand.
     pub fn set(&mut self, user: &UserName, hash: &BcryptHash) -> Set {
-        let mut line = format!("{user}:{}", hash.as_str()).into_bytes();
-        let Some(at) = self.lines.iter().rposition(|l| is_of(l, user.as_str())) else {
-            let ending = self.lines.last().map_or(&b"\n"[..], |last| ending_of(last));
-            // Without a line ending, the new line would be appended to the last one.
-            if let Some(last) = self.lines.last_mut()
-                && ending_of(last).is_empty()
-            {
-                last.push(b'\n');
-            }
-            line.extend_from_slice(if ending.is_empty() { b"\n" } else { ending });
-            self.lines.push(line);
+        let line = format!("{user}:{}", hash.as_str());
+        let mut earlier = self.0.iter().filter(|line| is_of(line, user.as_str())).count();
+        if earlier == 0 {
+            self.0.push(&line);
             return Set::Added;
-        };
-        line.extend_from_slice(ending_of(&self.lines[at]));
-        self.lines[at] = line;
-        let mut index = 0;
-        self.lines.retain(|l| {
-            let keep = index >= at || !is_of(l, user.as_str());
-            index += 1;
-            keep
+        }
+        self.0.retain(|old| {
+            let is_last = !is_of(old, user.as_str()) || earlier == 1;
+            if !is_last {
+                earlier -= 1;
+            }
+            is_last
         });
+        self.0.replace(|old| is_of(old, user.as_str()).then(|| line.clone()));
         Set::Updated
     }
 
@@ -129,30 +88,14 @@ impl Lines {
     ///
     /// Accepts any text, so that a name which is not a valid [`UserName`] can be removed.
     pub fn remove(&mut self, user: &str) -> bool {
-        let before = self.lines.len();
-        self.lines.retain(|line| !is_of(line, user));
-        self.lines.len() < before
-    }
-}
-
-impl fmt::Debug for Lines {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lines").field("count", &self.lines.len()).finish_non_exhaustive()
+        let before = self.0.iter().len();
+        self.0.retain(|line| !is_of(line, user));
+        self.0.iter().len() < before
     }
 }
 
 fn is_of(line: &[u8], name: &str) -> bool {
     matches!(Line::read(line), Line::Entry(fields) if fields.user == name.as_bytes())
-}
-
-fn ending_of(line: &[u8]) -> &'static [u8] {
-    if line.ends_with(b"\r\n") {
-        b"\r\n"
-    } else if line.ends_with(b"\n") {
-        b"\n"
-    } else {
-        b""
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::keys::{Keys, Secret};
-use crate::{gate::htpasswd::file, stamp::Stamp};
+use crate::{gate::text_file, stamp::Stamp};
 
 /// How many keys a file may have: each is compared with every token.
 const MAX_KEYS: usize = 16;
@@ -136,7 +136,7 @@ impl KeyFile {
 ///
 /// When the file is missing or cannot be replaced; unless all old keys go, also when it cannot be used.
 pub fn rotate(path: &Path, old: Old) -> Result<usize, KeyFileError> {
-    file::with_lock(path, |path| {
+    text_file::with_lock(path, |path| {
         let before = match old {
             Old::Keep => read(path)?,
             // The file that replaces this one has its owner: a missing one would become root's.
@@ -166,7 +166,7 @@ fn make(path: &Path) -> Result<Vec<Secret>, KeyFileError> {
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    file::with_lock(path, |path| match read(path) {
+    text_file::with_lock(path, |path| match read(path) {
         Err(KeyFileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
             let secrets = vec![Secret::random().map_err(io::Error::other)?];
             write(path, &secrets)?;
@@ -198,7 +198,7 @@ fn write(path: &Path, secrets: &[Secret]) -> io::Result<()> {
         text.push_str(&secret.line());
         text.push('\n');
     }
-    file::store(path, text.as_bytes())
+    text_file::store(path, text.as_bytes())
 }
 
 #[cfg(test)]
