@@ -33,6 +33,7 @@ mod provision;
 mod reload;
 mod storage;
 mod tls;
+mod tokens;
 mod users;
 mod version_1;
 
@@ -46,6 +47,7 @@ pub use storage::{open_registry, open_registry_with};
 
 use parts::{Given, Parts};
 use reload::Reloads;
+use tokens::Tokens;
 
 /// The caller that starts a server decides what becomes of a first password.
 pub use crate::gate::htpasswd::file::FirstPassword;
@@ -74,6 +76,7 @@ pub struct App {
     debug: Option<Server>,
     registry: Registry,
     gate: Arc<Gate>,
+    tokens: Arc<Tokens>,
     notifier: Notifier,
     jobs: Jobs,
     reloads: Reloads,
@@ -222,7 +225,7 @@ impl App {
         &self.notifier
     }
 
-    /// Reads the password file and the certificates again, changed or not.
+    /// Reads the password file, the token file and the certificates again, changed or not.
     pub async fn reload(&self) {
         self.reloads.read_files().await;
     }
@@ -247,6 +250,7 @@ impl App {
         self.jobs.stop().await;
         self.registry.settle().await;
         background::end_pulls(&self.registry).await;
+        background::end_tokens(self.tokens).await;
         self.notifier.stop().await;
         if let Some(debug) = self.debug {
             debug.stop(Duration::ZERO).await;

@@ -30,6 +30,7 @@ mod serve;
 mod sessions;
 mod setting_options;
 mod sources;
+mod token;
 mod verify;
 
 /// A private container registry with TLS and passwords built in.
@@ -68,6 +69,7 @@ enum Command {
     Htpasswd(htpasswd::Htpasswd),
     Access(access::Access),
     Sessions(sessions::Sessions),
+    Token(token::Token),
     Certs(certs::Certs),
     Verify(verify::Verify),
     GarbageCollect(garbage_collect::GarbageCollect),
@@ -92,6 +94,7 @@ pub fn run() -> ExitCode {
         Command::Htpasswd(htpasswd) => htpasswd.run(),
         Command::Access(access) => access.run(),
         Command::Sessions(sessions) => sessions.run(),
+        Command::Token(token) => token.run(),
         Command::Certs(certs) => certs.run(),
         Command::Verify(verify) => verify.run(),
         Command::GarbageCollect(collect) => collect.run(),

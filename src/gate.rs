@@ -14,7 +14,10 @@ use arc_swap::ArcSwap;
 use self::{
     outcomes::{Outcome, Outcomes},
     refused::RefusedLogins,
-    tokens::SessionTokens,
+    tokens::{
+        SessionTokens,
+        deploy::{DeployTokens, TokensInForce},
+    },
     verifier::Verifier,
 };
 
@@ -79,8 +82,15 @@ pub struct Gate {
 enum Authenticator {
     /// Every caller is anonymous and admitted.
     Open,
-    /// By a password of an htpasswd file, or by a session token, unless none are issued.
-    Htpasswd { realm: String, verifier: Arc<Verifier>, tokens: Option<Arc<SessionTokens>> },
+    /// By a password of an htpasswd file, by a deploy token, or by a session token.
+    Htpasswd {
+        realm: String,
+        verifier: Arc<Verifier>,
+        /// Deploy tokens, whose secrets are accepted in place of passwords.
+        deploy_tokens: ArcSwap<TokensInForce>,
+        /// Session tokens; `None` where none are issued.
+        tokens: Option<Arc<SessionTokens>>,
+    },
 }
 
 impl Gate {
@@ -102,8 +112,10 @@ impl Gate {
     ) -> Result<Self, NoRandomness> {
         let verifier = Arc::new(Verifier::new(users, options)?);
         let tokens = SessionTokens::new(&options.sessions).map(Arc::new);
-        let authenticator =
-            Authenticator::Htpasswd { realm: options.realm.clone(), verifier, tokens };
+        let deploy_tokens =
+            ArcSwap::from_pointee(TokensInForce::new(&DeployTokens::default(), None));
+        let realm = options.realm.clone();
+        let authenticator = Authenticator::Htpasswd { realm, verifier, deploy_tokens, tokens };
         Ok(Self::new(authenticator, policy))
     }
 
@@ -178,6 +190,9 @@ impl Gate {
             }
             return self.recall_unreadable(address);
         };
+        if let Some(authenticated) = self.by_token(&credentials, address, session) {
+            return authenticated.map_or_else(Recalled::Refused, Recalled::Known);
+        }
         match verifier.recall(&credentials, address.unwrap_or(UNIX), session) {
             None => Recalled::Undecided(credentials),
             Some(verified) => match self.decided(&credentials, address, verified) {
@@ -203,6 +218,9 @@ impl Gate {
         let Authenticator::Htpasswd { verifier, .. } = &self.authenticator else {
             return Ok(self.anonymous(address));
         };
+        if let Some(authenticated) = self.by_token(credentials, address, session) {
+            return authenticated;
+        }
         let verified = verifier.verify(credentials, address.unwrap_or(UNIX), session).await;
         self.decided(credentials, address, verified)
     }
@@ -219,9 +237,10 @@ impl Gate {
         address: Option<IpAddr>,
         verified: Result<Outcome, Refusal>,
     ) -> Result<Caller, Refusal> {
-        self.outcomes.count(verified.unwrap_or_else(Outcome::from));
-        if let Err(refusal) = verified {
-            self.refused.note(address.unwrap_or(UNIX), credentials.user_bytes(), refusal);
+        let outcome = verified.as_ref().map_or_else(Outcome::from, |outcome| *outcome);
+        self.outcomes.count(outcome);
+        if let Err(refusal) = &verified {
+            self.refused.note(address.unwrap_or(UNIX), credentials, refusal);
         }
         verified?;
         // No user has a name that is not text.
@@ -258,10 +277,10 @@ impl Gate {
     }
 
     /// How many requests had each outcome since the start: `anonymous` for those admitted without a name;
-    /// `bcrypt` and `memory` for those admitted by a run of bcrypt and without one; `session` for those
-    /// admitted by a session token; `missing` for those without credentials; `refused` for wrong
-    /// credentials; `throttled` and `busy` for credentials that were not checked, because too many were
-    /// wrong or because too many waited.
+    /// `bcrypt` and `memory` for those admitted by a run of bcrypt and without one; `session` and
+    /// `token` for those admitted by a session token and by a deploy token; `missing` for those without
+    /// credentials; `refused` for wrong credentials; `throttled` and `busy` for credentials that were not
+    /// checked, because too many were wrong or because too many waited.
     pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.outcomes.numbers()
     }

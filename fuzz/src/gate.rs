@@ -1,6 +1,7 @@
-//! The inputs of the gate: the `Authorization` header, the password file and the group file.
+//! The inputs of the gate: the `Authorization` header, the password file, the group file and the token
+//! file.
 
-use std::sync::OnceLock;
+use std::{sync::OnceLock, time::Duration};
 
 use base64::{
     Engine as _,
@@ -13,7 +14,10 @@ use portcullis::{
         htpasswd::{
             BcryptHash, Formats, Htpasswd, Lines, MAX_COST, MIN_COST, PasswordHash, Set, UserName,
         },
-        tokens,
+        tokens::{
+            self,
+            deploy::{DeployToken, DeployTokens, Expiry, Form, PREFIX, TokenLines},
+        },
     },
     http::{basic, bearer as bearer_header},
 };
@@ -164,6 +168,62 @@ fn assert_edits(file: &[u8], name: &str) {
     assert_eq!(read(&removed).find(name), None);
     assert_eq!(others(&removed), before, "removing {name:?} changes others");
     assert!(!Lines::from_bytes(&removed).remove(name), "{name:?} is still there");
+}
+
+/// The token file, and any text as a secret: a rewritten file has the same tokens, an edit changes only
+/// one token, and a secret has no other form.
+pub fn token_file(data: &[u8]) {
+    if let Form::Secret(digest) = Form::of(data) {
+        assert!(data.starts_with(PREFIX.as_bytes()) && data.len() == 37, "{data:?}");
+        assert!(data.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_'), "{data:?}");
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+    }
+    assert_eq!(TokenLines::from_bytes(data).to_bytes(), data);
+    let parsed = DeployTokens::parse(data);
+    let lines = data.split(|&b| b == b'\n').count();
+    assert!(parsed.entries().is_sorted_by(|a, b| a.line < b.line));
+    assert!(parsed.problems().is_sorted_by(|a, b| a.line < b.line));
+    for finding in parsed.findings(|name| name == "ann", Duration::from_secs(86_400)) {
+        assert!((1..=lines).contains(&finding.line));
+        assert_printable(&finding.to_string());
+    }
+    let text: String = tokens(data).iter().map(|token| format!("{token}\n")).collect();
+    let again = DeployTokens::parse(text.as_bytes());
+    assert!(again.problems().is_empty(), "{text:?}");
+    assert_eq!(tokens(text.as_bytes()), tokens(data), "lost in {text:?}");
+    for token in tokens(data).iter().take(3) {
+        assert!(!token.may.is_empty() && !token.repositories.is_empty(), "{token}");
+        assert_edits_token(data, token);
+    }
+}
+
+/// Expires, removes and adds a token.
+fn assert_edits_token(file: &[u8], token: &DeployToken) {
+    let name = token.name.as_str();
+    let part = |bytes: &[u8]| -> (Vec<DeployToken>, Vec<DeployToken>) {
+        tokens(bytes).into_iter().partition(|token| token.name.as_str() == name)
+    };
+    let (own, others) = part(file);
+
+    let until: Expiry = "2026-11-27T12:00:00Z".parse().expect("an expiry");
+    let mut lines = TokenLines::from_bytes(file);
+    lines.expire(name, until);
+    let (expired, rest) = part(&lines.to_bytes());
+    let expected: Vec<_> = own
+        .iter()
+        .map(|token| DeployToken { expires: token.expires.min(until), ..token.clone() })
+        .collect();
+    assert_eq!((expired, &rest), (expected, &others), "expiring {name:?}");
+
+    let mut lines = TokenLines::from_bytes(file);
+    assert!(lines.remove(name) >= own.len(), "removing {name:?}");
+    assert_eq!(part(&lines.to_bytes()), (Vec::new(), others), "removing {name:?}");
+    lines.add(token);
+    assert_eq!(part(&lines.to_bytes()).0, [token.clone()], "adding {name:?}");
+}
+
+fn tokens(file: &[u8]) -> Vec<DeployToken> {
+    DeployTokens::parse(file).entries().iter().map(|entry| entry.token.clone()).collect()
 }
 
 fn users(file: &Htpasswd) -> Vec<(String, PasswordHash)> {

@@ -15,7 +15,7 @@ mod oci;
 mod server;
 
 pub use config::configuration;
-pub use gate::{authorization, bearer, group_file, htpasswd, scopes};
+pub use gate::{authorization, bearer, group_file, htpasswd, scopes, token_file};
 pub use http::{authority, content_range, endpoint, range};
 pub use names::{digest, reference, repository_name, upload_id};
 pub use oci::{hasher_state, manifest};
@@ -42,6 +42,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("reference", reference),
     ("repository_name", repository_name),
     ("scopes", scopes),
+    ("token_file", token_file),
     ("upload_id", upload_id),
 ];
 

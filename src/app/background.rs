@@ -3,6 +3,7 @@
 
 use std::{future::ready, sync::Arc, time::Duration};
 
+use super::tokens::Tokens;
 use crate::{
     chain::Chain,
     gate::Gate,
@@ -20,6 +21,9 @@ const PULLS_CONFIRMED_EVERY: Duration = Duration::from_secs(3600);
 
 /// The time between two summaries of the refused logins and denied requests that have no line of their own.
 const REFUSALS_SUMMED_UP_EVERY: Duration = Duration::from_secs(10);
+
+/// The time between two looks at which deploy tokens were used.
+const TOKENS_KEPT_EVERY: Duration = Duration::from_secs(60);
 
 /// Schedules the sync of queued events.
 pub(super) fn sync_events(jobs: &Jobs, notifier: &Notifier) {
@@ -65,6 +69,18 @@ pub(super) fn sum_up_refusals(jobs: &Jobs, gate: &Arc<Gate>) {
         gate.sum_up_refusals();
         ready(())
     });
+}
+
+/// Schedules the writing of last uses, and the warnings of tokens that are about to expire.
+pub(super) fn keep_tokens(jobs: &Jobs, tokens: &Arc<Tokens>) {
+    let tokens = Arc::clone(tokens);
+    jobs.every(TOKENS_KEPT_EVERY, move || end_tokens(Arc::clone(&tokens)));
+}
+
+/// Writes last uses for the last time.
+pub(super) async fn end_tokens(tokens: Arc<Tokens>) {
+    // A panic has been logged by its hook.
+    let _ = tokio::task::spawn_blocking(move || tokens.keep()).await;
 }
 
 /// Schedules each health check.

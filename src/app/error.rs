@@ -85,6 +85,17 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// The token file cannot be read.
+    #[error(
+        "cannot use the token file {}; choose another auth.htpasswd.tokens.file",
+        .path.display()
+    )]
+    Tokens {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
@@ -152,6 +163,14 @@ impl StartError {
             source => source,
         };
         Self::Groups { path: path.to_owned(), source }
+    }
+
+    /// The error about a token file that exists.
+    pub(super) fn tokens(path: &Path, source: io::Error) -> Self {
+        match Denied::new("the token file ", path, Need::Read, source) {
+            Ok(denied) => Self::Denied(denied),
+            Err(source) => Self::Tokens { path: path.to_owned(), source },
+        }
     }
 
     /// The error about the authorities of client certificates.

@@ -22,7 +22,10 @@ use super::{
 use crate::{
     chain::Chain,
     config::Config,
-    gate::{self, HtpasswdOptions, UserFile, tokens::key_file},
+    gate::{
+        self, HtpasswdOptions, UserFile,
+        tokens::{deploy::TokenFile, key_file},
+    },
     health::Check,
     http::Api,
     server::{
@@ -66,6 +69,7 @@ pub fn inspect(config: &Config, scope: Scope) -> Findings {
     }
     if let gate::Options::Htpasswd(options) = &config.auth {
         inspection.users(options);
+        inspection.tokens(options);
     }
     inspection.access();
     if let TlsOptions::On { source, more, clients, .. } = &config.http.server.tls {
@@ -180,6 +184,22 @@ impl Inspection<'_> {
                 self.found.notes.extend(rules::strangers(self.config, &groups));
             }
             Err(error) => self.problem("access.groupfile", &error),
+        }
+    }
+
+    fn tokens(&mut self, options: &HtpasswdOptions) {
+        const KEY: &str = "auth.htpasswd.tokens.file";
+        let path = options.token_file();
+        self.permissions(KEY, &path, What::Tokens);
+        let users = UserFile::open(options).map(|(_, users)| users).unwrap_or_default();
+        match TokenFile::open(&path) {
+            Ok((_, tokens)) => {
+                let is_user = |name: &str| users.find(name).is_some();
+                for finding in tokens.findings(is_user, options.tokens.maxlifetime) {
+                    self.warn(KEY, &format!("{}: {finding}", path.display()));
+                }
+            }
+            Err(source) => self.problem(KEY, &StartError::tokens(&path, source)),
         }
     }
 

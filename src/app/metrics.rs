@@ -108,6 +108,11 @@ fn callers(metrics: &mut Metrics, gate: &Arc<Gate>) {
         let labelled = |(action, number): (&str, _)| (vec![("action", action.to_owned())], number);
         denials.numbers().map(labelled).collect()
     });
+    let tokens = Arc::clone(gate);
+    let help = "Time until the next deploy token expires, in seconds";
+    metrics.number("portcullis_token_expires_seconds", help, Kind::Gauge, move || {
+        tokens.next_token_expiry().map(|seconds| seconds as f64)
+    });
     let gate = Arc::clone(gate);
     let help = "Requests that wait for their turn of bcrypt or for its end";
     metrics.gauge("auth_waiting", help, move || gate.waiting() as u64);

@@ -16,6 +16,7 @@ use super::{
     reload::{Reload, Reloads},
     storage,
     tls::{self, Secured},
+    tokens::Tokens,
     users::Users,
 };
 use crate::{
@@ -46,6 +47,7 @@ pub(super) struct Parts {
     registry: Registry,
     users: Arc<Users>,
     rules: Arc<RulesOfGate>,
+    tokens: Arc<Tokens>,
     /// `None` without TLS.
     secured: Option<Secured>,
     health: Arc<Health>,
@@ -84,6 +86,7 @@ impl Parts {
         given: Given,
     ) -> Result<(Self, Option<Outcome>), StartError> {
         let Given { storage, listener, .. } = given;
+        let tokens = Tokens::open(&config.auth, users.gate())?;
         let notifier = notifications::notifier(config);
         let events = Events::to(Arc::new(ToEndpoints(notifier.clone())));
         let registry = storage::registry(Arc::clone(&storage), config, events);
@@ -119,6 +122,7 @@ impl Parts {
                 registry,
                 rules: Arc::new(rules.of(Arc::clone(users.gate()))),
                 users: Arc::new(users),
+                tokens: Arc::new(tokens),
                 secured,
                 health,
                 checks,
@@ -133,7 +137,9 @@ impl Parts {
     /// Starts the servers and the jobs.
     pub(super) fn start(self, config: &Config, workers: Workers) -> App {
         let reloads = self.reloads(config);
-        let Self { storage, notifier, registry, users, secured, health, checks, api, .. } = self;
+        let Self {
+            storage, notifier, registry, users, tokens, secured, health, checks, api, ..
+        } = self;
         let gate = Arc::clone(users.gate());
 
         let serving = Arc::clone(&api);
@@ -169,16 +175,32 @@ impl Parts {
         background::sync_events(&jobs, &notifier);
         background::confirm_pulls(&jobs, &registry);
         background::sum_up_refusals(&jobs, &gate);
+        background::keep_tokens(&jobs, &tokens);
         Maintenance { registry: registry.clone(), api }.schedule(&jobs, &config.storage);
         background::run_checks(&jobs, checks, &health);
         let drain = config.http.server.draintimeout;
-        App { server, redirect, debug, registry, gate, notifier, jobs, reloads, workers, drain }
+        App {
+            server,
+            redirect,
+            debug,
+            registry,
+            gate,
+            tokens,
+            notifier,
+            jobs,
+            reloads,
+            workers,
+            drain,
+        }
     }
 
     /// The parts that take another configuration, in the order in which they do.
     fn reloads(&self, config: &Config) -> Reloads {
-        let mut reloads: Vec<Arc<dyn Reload>> =
-            vec![Arc::clone(&self.users) as Arc<_>, Arc::clone(&self.rules) as Arc<_>];
+        let mut reloads: Vec<Arc<dyn Reload>> = vec![
+            Arc::clone(&self.users) as Arc<_>,
+            Arc::clone(&self.tokens) as Arc<_>,
+            Arc::clone(&self.rules) as Arc<_>,
+        ];
         if let Some(Secured { certificates, authorities, .. }) = &self.secured {
             reloads.push(Arc::clone(authorities) as Arc<_>);
             reloads.push(Arc::clone(certificates) as Arc<_>);

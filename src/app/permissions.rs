@@ -10,6 +10,8 @@ use rustix::process::{getegid, geteuid, getgroups};
 pub(super) enum What {
     /// A user who may write to it can log in; a user who may read it can try passwords offline.
     Passwords,
+    /// A user who may write to it can make tokens; a user who may read it learns their names and rights.
+    Tokens,
     /// A user who may read it can impersonate this server.
     Key,
     /// A user who may read it and the password file can act as every user.
@@ -20,6 +22,7 @@ impl What {
     const fn name(self) -> &'static str {
         match self {
             Self::Passwords => "password file",
+            Self::Tokens => "token file",
             Self::Key => "private key",
             Self::SessionKeys => "key file of session tokens",
         }

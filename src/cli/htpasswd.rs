@@ -332,7 +332,7 @@ fn must_exist(path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn written<T>(path: &Path, result: io::Result<T>) -> Result<T, Failure> {
+pub(super) fn written<T>(path: &Path, result: io::Result<T>) -> Result<T, Failure> {
     let path = path.display();
     result.map_err(|e| match e.kind() {
         io::ErrorKind::ResourceBusy => Failure::new(format!(

@@ -20,6 +20,7 @@ pub(super) fn make_absolute(config: &mut Config) {
     if let gate::Options::Htpasswd(options) = &mut config.auth {
         from_root(&mut options.path);
         from_root(&mut options.sessions.keyfile);
+        options.tokens.file.iter_mut().for_each(from_root);
     }
     for check in &mut config.health.file {
         from_root(&mut check.file);

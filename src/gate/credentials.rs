@@ -2,6 +2,8 @@
 
 use zeroize::Zeroizing;
 
+use super::tokens::deploy::PREFIX;
+
 /// A user and a password as a client sent them.
 ///
 /// Both are bytes. A client that ignores `charset="UTF-8"` sends Latin-1, and the password's hash may
@@ -35,6 +37,14 @@ impl Credentials {
         self.bytes.len() == 1
     }
 
+    /// Credentials that have the secret of a deploy token and no name, as a client sends them by
+    /// `Authorization: Bearer` (RFC 6750 §2.1); `None` for a text that does not begin as a secret.
+    #[must_use]
+    pub fn of_secret(text: &[u8]) -> Option<Self> {
+        let is_secret = text.starts_with(PREFIX.as_bytes());
+        if is_secret { Self::new(Zeroizing::new([b":", text].concat())) } else { None }
+    }
+
     /// The user's name, before the first colon; it may be empty. `None` when it is not UTF-8: no user
     /// has such a name.
     #[must_use]
@@ -52,5 +62,18 @@ impl Credentials {
     #[must_use]
     pub fn password(&self) -> &[u8] {
         &self.bytes[self.colon + 1..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_alone_has_no_name() {
+        let credentials = Credentials::of_secret(b"pcl_abc").unwrap();
+        assert_eq!((credentials.user(), credentials.password()), (Some(""), &b"pcl_abc"[..]));
+        assert!(Credentials::of_secret(b"eyJhbGciOi").is_none());
+        assert!(Credentials::of_secret(b"pcl_\n").is_none());
     }
 }

@@ -27,7 +27,7 @@ pub struct Login<'a> {
 }
 
 /// Why no token is issued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
     /// The gate does not let the caller in.
     #[error(transparent)]

@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use super::{ThrottleOptions, htpasswd, tokens::SessionOptions};
+use super::{
+    ThrottleOptions, htpasswd,
+    tokens::{SessionOptions, deploy::TokenOptions},
+};
 
 /// `auth`: `htpasswd` (the default) or, in words, `none`.
 #[derive(Clone, Debug)]
@@ -38,9 +41,17 @@ pub struct HtpasswdOptions {
     pub throttle: ThrottleOptions,
     /// Session tokens.
     pub sessions: SessionOptions,
+    /// Deploy tokens.
+    pub tokens: TokenOptions,
 }
 
 impl HtpasswdOptions {
+    /// The token file: the one that the options name, or `tokens` beside the password file.
+    #[must_use]
+    pub fn token_file(&self) -> PathBuf {
+        self.tokens.file.clone().unwrap_or_else(|| self.path.with_file_name("tokens"))
+    }
+
     /// Which formats of hashes are accepted.
     #[must_use]
     pub const fn formats(&self) -> htpasswd::Formats {
@@ -61,6 +72,7 @@ impl Default for HtpasswdOptions {
             cachettl: Duration::from_secs(300),
             throttle: ThrottleOptions::default(),
             sessions: SessionOptions::default(),
+            tokens: TokenOptions::default(),
         }
     }
 }

@@ -15,9 +15,12 @@ pub(super) enum Outcome {
     Memory,
     /// Admitted by a session token.
     Session,
+    /// Admitted by the secret of a deploy token.
+    Token,
     /// The request had no credentials, or malformed ones.
     Missing,
-    /// The password was wrong, there is no such user, or the session token is not valid.
+    /// The password was wrong, there is no such user, or the session token or the deploy token is not valid
+    /// any more.
     Refused,
     /// The password was not checked, because too many were wrong.
     Throttled,
@@ -25,11 +28,12 @@ pub(super) enum Outcome {
     Busy,
 }
 
-const NAMES: [(Outcome, &str); 8] = [
+const NAMES: [(Outcome, &str); 9] = [
     (Outcome::Anonymous, "anonymous"),
     (Outcome::Bcrypt, "bcrypt"),
     (Outcome::Memory, "memory"),
     (Outcome::Session, "session"),
+    (Outcome::Token, "token"),
     (Outcome::Missing, "missing"),
     (Outcome::Refused, "refused"),
     (Outcome::Throttled, "throttled"),
@@ -51,13 +55,15 @@ impl Outcomes {
     }
 }
 
-impl From<Refusal> for Outcome {
+impl From<&Refusal> for Outcome {
     /// The outcome of credentials that were refused. A request without any is `Missing` instead.
-    fn from(refusal: Refusal) -> Self {
+    fn from(refusal: &Refusal) -> Self {
         match refusal {
             Refusal::Busy { .. } => Self::Busy,
             Refusal::Throttled { .. } => Self::Throttled,
-            Refusal::Unauthenticated | Refusal::InvalidToken => Self::Refused,
+            Refusal::TokenExpired { .. } | Refusal::Unauthenticated | Refusal::InvalidToken => {
+                Self::Refused
+            }
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Refusals: why a caller is not let in.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use super::tokens::deploy::Expiry;
 
 /// Why a caller was not authenticated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Too many callers wait for their passwords to be checked.
     #[error("too many passwords are waiting to be checked")]
@@ -20,6 +22,15 @@ pub enum Refusal {
     /// A session token that is not valid, or no longer.
     #[error("the token is no longer valid")]
     InvalidToken,
+    /// The secret is that of a deploy token, and the token has expired. Only a caller that has the
+    /// secret is told.
+    #[error("token {name} expired on {expires}: make another one")]
+    TokenExpired {
+        /// The name of the token.
+        name: Arc<str>,
+        /// When it expired.
+        expires: Expiry,
+    },
     /// No credentials, or wrong ones.
     #[error("no credentials, or wrong ones")]
     Unauthenticated,

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Refusal;
+use super::{Credentials, Refusal, tokens::deploy::Form};
 use crate::network::Network;
 
 /// How long lines are counted before the count starts again.
@@ -71,18 +71,23 @@ impl Period {
 }
 
 impl RefusedLogins {
-    /// Logs that a login of `user` was refused, or counts it when the address has no line left.
-    pub(super) fn note(&self, address: IpAddr, user: &[u8], refusal: Refusal) {
-        self.note_at(Instant::now(), address, user, refusal);
+    /// Logs that a login was refused, or counts it when the address has no line left.
+    pub(super) fn note(&self, address: IpAddr, login: &Credentials, refusal: &Refusal) {
+        self.note_at(Instant::now(), address, login, refusal);
     }
 
-    fn note_at(&self, now: Instant, address: IpAddr, user: &[u8], refusal: Refusal) {
+    fn note_at(&self, now: Instant, address: IpAddr, login: &Credentials, refusal: &Refusal) {
         let reason = match refusal {
+            Refusal::Unauthenticated if Form::of(login.password()) == Form::Mistyped => {
+                "mistyped token"
+            }
             Refusal::Unauthenticated => "wrong user or password",
             Refusal::Throttled { .. } => "too many wrong passwords",
             // The password was not checked, or there was none: a client whose token has ended asks for
             // another.
             Refusal::Busy { .. } | Refusal::InvalidToken => return,
+            // It has a line of its own. The caller has the secret, and guesses nothing.
+            Refusal::TokenExpired { .. } => return,
         };
         let address = address.to_canonical();
         let mut period = self.period();
@@ -93,7 +98,7 @@ impl RefusedLogins {
             ended.close();
         }
         if has_line {
-            let user = clipped(user);
+            let user = clipped(login.user_bytes());
             // Programs recognise this line by its beginning, no part of which a client can choose.
             tracing::warn!(%address, user, reason, "login refused");
         }
@@ -139,6 +144,10 @@ mod tests {
     use super::*;
     use crate::gate::testing::logged;
 
+    fn login(user: &[u8]) -> Credentials {
+        Credentials::new(zeroize::Zeroizing::new([user, b":x"].concat())).unwrap()
+    }
+
     fn address(nth: u32) -> IpAddr {
         std::net::Ipv4Addr::from_bits(0xc000_0200 + nth).into()
     }
@@ -148,15 +157,21 @@ mod tests {
         let refused = RefusedLogins::default();
         let lines = logged(|| {
             let mapped = "::ffff:192.0.2.7".parse().unwrap();
-            refused.note(mapped, b"ann", Refusal::Unauthenticated);
+            refused.note(mapped, &login(b"ann"), &Refusal::Unauthenticated);
             let retry_after = PERIOD;
             refused.note(
                 "2001:db8::1".parse().unwrap(),
-                b"b \xff",
-                Refusal::Throttled { retry_after },
+                &login(b"b \xff"),
+                &Refusal::Throttled { retry_after },
             );
-            refused.note(address(1), b"ann", Refusal::Busy { retry_after });
-            refused.note(address(1), "\u{e4}".repeat(50).as_bytes(), Refusal::Unauthenticated);
+            refused.note(address(1), &login(b"ann"), &Refusal::Busy { retry_after });
+            let mistyped = Credentials::new(b"ci:pcl_x".to_vec().into()).unwrap();
+            refused.note(address(1), &mistyped, &Refusal::Unauthenticated);
+            refused.note(
+                address(1),
+                &login("\u{e4}".repeat(50).as_bytes()),
+                &Refusal::Unauthenticated,
+            );
         });
         let long = "\u{e4}".repeat(32);
         assert_eq!(
@@ -166,6 +181,7 @@ mod tests {
                  reason=\"wrong user or password\"",
                 "warn message=login refused address=2001:db8::1 user=\"b \u{fffd}\" \
                  reason=\"too many wrong passwords\"",
+                "warn message=login refused address=192.0.2.1 user=\"ci\" reason=\"mistyped token\"",
                 &format!(
                     "warn message=login refused address=192.0.2.1 user=\"{long}...[100]\" \
                      reason=\"wrong user or password\""
@@ -180,7 +196,7 @@ mod tests {
         let begun = Instant::now();
         let note = |seconds, nth| {
             let now = begun + Duration::from_secs(seconds);
-            refused.note_at(now, address(nth), b"ann", Refusal::Unauthenticated);
+            refused.note_at(now, address(nth), &login(b"ann"), &Refusal::Unauthenticated);
         };
         let lines = logged(|| (0..1000).for_each(|_| note(0, 1)));
         assert_eq!(lines.len(), 10);
@@ -198,7 +214,7 @@ mod tests {
         let refused = RefusedLogins::default();
         let lines = logged(|| {
             for nth in 0..10_000 {
-                refused.note(address(nth), b"ann", Refusal::Unauthenticated);
+                refused.note(address(nth), &login(b"ann"), &Refusal::Unauthenticated);
             }
             drop(refused);
         });

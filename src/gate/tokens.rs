@@ -1,5 +1,6 @@
 //! Tokens: what a caller presents in place of a password.
 
+pub mod deploy;
 pub mod key_file;
 mod keys;
 mod scope;

@@ -125,6 +125,11 @@ impl Verifier {
         self.users.store(Arc::new(Checks::new(users)));
     }
 
+    /// Whether a user of this name can log in.
+    pub(super) fn is_user(&self, name: &str) -> bool {
+        self.users.load().of(name).is_some()
+    }
+
     pub(super) fn runs(&self) -> u64 {
         self.runs.load(Ordering::Relaxed)
     }

@@ -38,15 +38,16 @@ impl Challenges {
     /// The challenge of a request that the gate refuses; `None` where the gate is open. At `/v2/` it
     /// depends on the address of the client, elsewhere on the scheme of what the request presents, and
     /// never on whether something is there.
-    pub(super) fn of(&self, refusal: Refusal, head: &Head) -> Option<String> {
+    pub(super) fn of(&self, refusal: &Refusal, head: &Head) -> Option<String> {
         if head.path(&self.prefix) == Some("/v2/") && self.gate.asks_for_token(head.client()) {
             return self.bearer(head, None);
         }
         match refusal {
             Refusal::InvalidToken => self.bearer(head, Some(TokenError::Invalid)),
-            Refusal::Busy { .. } | Refusal::Throttled { .. } | Refusal::Unauthenticated => {
-                self.basic()
-            }
+            Refusal::Busy { .. }
+            | Refusal::Throttled { .. }
+            | Refusal::TokenExpired { .. }
+            | Refusal::Unauthenticated => self.basic(),
         }
     }
 

@@ -134,9 +134,14 @@ impl Error {
             Self::Challenged { message, challenge } => unauthorized(&message, challenge),
             Self::Grant(grant) => grant.respond(),
             Self::Randomness(error) => internal(StatusCode::INTERNAL_SERVER_ERROR, &error, id),
+            // Clients show the message.
+            Self::Unauthenticated {
+                refusal: refusal @ Refusal::TokenExpired { .. },
+                challenge,
+            } => unauthorized(&refusal.to_string(), challenge),
             Self::Unauthenticated {
                 refusal:
-                    refusal @ (Refusal::Busy { retry_after } | Refusal::Throttled { retry_after }),
+                    ref refusal @ (Refusal::Busy { retry_after } | Refusal::Throttled { retry_after }),
                 ..
             } => {
                 let refused = Self::refused(ErrorCode::TooManyRequests).because(refusal);

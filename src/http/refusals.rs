@@ -29,7 +29,8 @@ impl Refusals {
 
     /// The error of a request whose caller the gate does not let in.
     pub(super) fn refused(&self, refusal: Refusal, head: &Head) -> Error {
-        Error::Unauthenticated { refusal, challenge: self.challenges.of(refusal, head) }
+        let challenge = self.challenges.of(&refusal, head);
+        Error::Unauthenticated { refusal, challenge }
     }
 
     /// The error of a request that takes a name, of a caller who has none.
@@ -37,7 +38,7 @@ impl Refusals {
         let refusal = Refusal::Unauthenticated;
         let challenge = match caller.ceiling {
             Some(_) => self.challenges.of_nameless_token(head),
-            None => self.challenges.of(refusal, head),
+            None => self.challenges.of(&refusal, head),
         };
         Error::Unauthenticated { refusal, challenge }
     }

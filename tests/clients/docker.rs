@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use testkit::process::Outcome;
@@ -176,6 +176,42 @@ fn docker_push_after_logout_is_refused() {
     bench.docker(["pull", &image]).fails_saying("no basic auth credentials");
 }
 
+/// The secret is the password of Basic, the only one that docker knows for a registry. The server reads
+/// the token file by itself.
+#[test]
+fn docker_logs_in_with_a_deploy_token() {
+    let Some(mut bench) = Bench::trusting() else {
+        return;
+    };
+    let rights = ["--may", "push", "--repositories", "team-a/**,base/go"];
+    let create = ["token", "create", "ci-team-a"].into_iter().chain(rights);
+    let secret = bench.server.command(create);
+    let mine = bench.server.image("team-a/app:1");
+    let other = bench.server.image("team-b/app:1");
+    bench.build(&mine, &["file"]);
+    bench.docker(["tag", &mine, &other]).succeeds();
+    let id = bench.image_id(&mine);
+
+    let begun = Instant::now();
+    while !bench.login_as("ci-team-a", &secret).said().contains("Login Succeeded") {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the server does not know the token");
+    }
+    bench.docker(["push", &mine]).succeeds();
+    bench.docker(["push", &other]).fails_saying("denied");
+    bench.wipe_the_daemon();
+    bench.docker(["pull", &mine]).succeeds();
+    assert_eq!(bench.image_id(&mine), id);
+    assert!(bench.server.command(["token", "list", "--json"]).contains("\"lastUsed\":"));
+
+    bench.server.command(["token", "revoke", "ci-team-a"]);
+    let begun = Instant::now();
+    while bench.login_as("ci-team-a", &secret).said().contains("Login Succeeded") {
+        assert!(begun.elapsed() < Duration::from_secs(10), "a revoked token is let in");
+    }
+    bench.docker(["pull", &mine]).fails_saying("unauthorized");
+    bench.login(PASSWORD).succeeds();
+}
+
 /// A server, a daemon, and the network between them. Fields are dropped in this order.
 struct Bench {
     engine: Engine,
@@ -231,10 +267,14 @@ impl Bench {
     }
 
     fn login(&self, password: &str) -> Outcome {
+        self.login_as(USER, password)
+    }
+
+    fn login_as(&self, user: &str, password: &str) -> Outcome {
         let server = self.server.name();
         let mut login = self.command();
         Outcome::with_input(
-            login.args(["login", "--username", USER, "--password-stdin", &server]),
+            login.args(["login", "--username", user, "--password-stdin", &server]),
             password,
         )
     }

@@ -94,6 +94,12 @@ impl Server {
         format!("{}/{repository_and_tag}", self.address)
     }
 
+    /// Runs a command of the program with its configuration. Returns standard output.
+    pub(crate) fn command<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> String {
+        let arguments = arguments.into_iter().chain(["config.yml"]);
+        portcullis(self.directory.path()).args(arguments).succeeds()
+    }
+
     /// Its output so far.
     pub(crate) fn log(&self) -> String {
         self.process.log()

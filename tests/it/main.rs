@@ -18,6 +18,7 @@ mod support;
 mod auth {
     mod access_rules;
     mod client_certificates;
+    mod deploy_tokens;
     mod fail2ban;
     mod gate;
     mod legacy_formats;
@@ -40,6 +41,7 @@ mod cli {
     mod retain;
     mod rm;
     mod serve;
+    mod token;
     mod verify;
 }
 

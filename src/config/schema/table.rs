@@ -226,6 +226,7 @@ const AUTH: Kind = OneOf {
                         works("keyfile", Text),
                     ]),
                 ),
+                works("tokens", Section(&[works("file", Text), works("maxlifetime", Duration)])),
             ]),
         ),
         works("none", Free),

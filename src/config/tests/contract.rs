@@ -219,6 +219,8 @@ const OURS: &[&str] = &[
     "auth.htpasswd.sessions.challenge",
     "auth.htpasswd.sessions.expiry",
     "auth.htpasswd.sessions.keyfile",
+    "auth.htpasswd.tokens.file",
+    "auth.htpasswd.tokens.maxlifetime",
     "http.redirectaddr",
     "http.hosts",
     "http.allowedhosts",

@@ -40,6 +40,7 @@ fn commented_out_keys_of_the_example_exist() {
         ("  # inmemory: {}", "  filesystem:\n"),
         ("  # none: {}", "  htpasswd:\n"),
         ("  # host:", ""),
+        ("      # file: auth/tokens", ""),
         ("    # certificate:", ""),
         ("    # clientauth:", ""),
     ] {

@@ -11,6 +11,7 @@ use portcullis::{
     config::Config,
     gate::{
         self, Gate, HtpasswdOptions, Policy, Recalled, Refusal, Session, ThrottleOptions, htpasswd,
+        tokens::deploy::{DeployTokens, Secret},
     },
     http,
     oci::ErrorCode,
@@ -310,12 +311,17 @@ fn longer(a: &[Duration], b: &[Duration]) -> f64 {
 }
 
 /// The duration of refusals of each of these, in turn.
-async fn timed(gate: &Gate, users: &[&str], rounds: usize) -> Vec<Vec<Duration>> {
+async fn timed(
+    gate: &Gate,
+    users: &[&str],
+    rounds: usize,
+    wrong: fn(usize) -> String,
+) -> Vec<Vec<Duration>> {
     let address: IpAddr = HERE.parse().unwrap();
     let mut times = vec![Vec::new(); users.len()];
     for round in 0..rounds {
         for (times, user) in times.iter_mut().zip(users) {
-            let value = basic(user, &format!("wrong {round}"));
+            let value = basic(user, &wrong(round));
             let begun = Instant::now();
             let session = Session::default();
             let credentials = http::basic::credentials(value.as_bytes());
@@ -340,10 +346,15 @@ async fn nothing_tells_apart(users: &[&str], file: &str, legacyformats: bool) {
     let (_, parsed) = gate::UserFile::open(&options).unwrap();
     assert_eq!(parsed.problems().len(), 1);
     let gate = Gate::htpasswd(&options, &parsed, Policy::everything()).unwrap();
-    timed(&gate, users, 5).await;
+    nothing_tells_apart_at(&gate, users, |round| format!("wrong {round}")).await;
+}
+
+/// As above, at a gate, for these wrong passwords.
+async fn nothing_tells_apart_at(gate: &Gate, users: &[&str], wrong: fn(usize) -> String) {
+    timed(gate, users, 5, wrong).await;
     let mut attempts = Vec::new();
     for _ in 0..5 {
-        let times = timed(&gate, users, 40).await;
+        let times = timed(gate, users, 40, wrong).await;
         let pairs = (0..users.len()).flat_map(|a| (0..a).map(move |b| (a, b)));
         let shares: Vec<_> = pairs.map(|(a, b)| longer(&times[a], &times[b])).collect();
         if shares.iter().all(|share| (0.3..=0.7).contains(share)) {
@@ -369,4 +380,26 @@ async fn timing_does_not_tell_a_wrong_password_from_an_unknown_user() {
 async fn timing_does_not_tell_a_quick_hash_from_any_other() {
     let file = known() + "quick:{SHA}L55TUjtiq8FBorTWAZ0jy6g129A=\nmalformed:{SHA}short\n";
     nothing_tells_apart(&["known", "quick", "unknown", "malformed"], &file, true).await;
+}
+
+#[tokio::test]
+async fn timing_does_not_tell_whether_a_token_exists() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("users");
+    fs::write(&path, known()).unwrap();
+    let throttle = ThrottleOptions { window: Duration::ZERO, ..ThrottleOptions::default() };
+    let options = HtpasswdOptions { path, throttle, ..HtpasswdOptions::default() };
+    let (_, parsed) = gate::UserFile::open(&options).unwrap();
+    let gate = Gate::htpasswd(&options, &parsed, Policy::everything()).unwrap();
+    let line = |name: &str, expires: &str| {
+        let digest = Secret::generate().unwrap().digest();
+        format!("{name} sha256={digest} may=pull repositories=** expires={expires}\n")
+    };
+    let tokens = line("token", "never") + &line("expired", "2026-01-01") + "broken\n";
+    gate.set_tokens(&DeployTokens::parse(tokens.as_bytes()));
+    let users = ["known", "unknown", "token", "expired", "broken"];
+    // Secrets of the right form, and passwords of another.
+    let secret = |_| Secret::generate().unwrap().reveal().to_owned();
+    nothing_tells_apart_at(&gate, &users, secret).await;
+    nothing_tells_apart_at(&gate, &users, |round| format!("wrong {round}")).await;
 }

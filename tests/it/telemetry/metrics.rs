@@ -8,7 +8,10 @@ use std::{
 };
 
 use portcullis::{
-    gate,
+    gate::{
+        self,
+        tokens::deploy::{DeployTokens, Secret},
+    },
     notify::EndpointOptions,
     registry::RetentionOptions,
     server::{CertificateSource, TlsOptions, authority, certificates},
@@ -41,6 +44,10 @@ const NOT_SHOWN: &[(&str, &str)] = &[
         "portcullis_notifications_dropped_total",
         "a queue that fills shows long before, and the log says when something is dropped",
     ),
+    (
+        "portcullis_token_expires_seconds",
+        "the log warns from seven days before on and names the token",
+    ),
     ("registry_notifications_status_total", "whether an endpoint fails stands beside it, by type"),
 ];
 
@@ -64,6 +71,9 @@ async fn busy_server() -> TestServer {
         expose(config);
     })
     .await;
+    let secret = Secret::generate().unwrap().digest();
+    let token = format!("ci sha256={secret} may=pull repositories=** expires=2999-12-31\n");
+    server.app().gate().set_tokens(&DeployTokens::parse(token.as_bytes()));
     server.anonymous("GET", "/").answer().await.expect(200);
     server.anonymous("GET", "/v2/").answer().await.expect(401);
     let wrong = server.anonymous("GET", "/v2/").basic_auth("eve", Some("wrong"));
