@@ -96,26 +96,42 @@ fn image_runs_as_any_user_who_owns_the_folders_and_on_new_volumes() {
     host.push("localhost:5000/team/app:1");
 }
 
-/// The static program asks the name server of a network for the host of a webhook.
+/// The static program asks the name server of a network for the host of a webhook, and believes the
+/// authorities of the file that the image has.
 #[test]
-fn image_resolves_names_by_dns() {
+fn image_resolves_names_by_dns_and_trusts_the_authorities_of_its_file() {
+    const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
     let Some(host) = Host::new("image with DNS") else { return };
     host.docker(["network", "create", "team"]).succeeds();
-    let plain = ["--network", "team", "--env", "REGISTRY_HTTP_TLS=off"];
+    let named = ["--network", "team", "--hostname", "receiver"];
     let run = ["run", "--detach", "--name", "receiver"];
-    host.docker(run.iter().chain(&plain).copied().chain([IMAGE])).succeeds();
-    let endpoints =
-        "REGISTRY_NOTIFICATIONS_ENDPOINTS=[{name: a, url: \"http://receiver:5000/events\"}]";
-    host.run("registry", &["--network", "team", "--publish", "5000:5000", "--env", endpoints]);
-    host.log_in("registry");
-    host.push("localhost:5000/team/app:1");
+    host.docker(run.iter().chain(&named).copied().chain([IMAGE])).succeeds();
+    let copied = |from: &str, name: &str| {
+        let to = host.directory.path().join(name);
+        let text = to.to_str().expect("UTF-8");
+        host.docker(["cp", &format!("receiver:{from}"), text]).succeeds();
+        to
+    };
+    let public = fs::read_to_string(copied(AUTHORITIES, "public.crt")).expect("a file");
+    assert!(public.matches("BEGIN CERTIFICATE").count() > 50, "{public}");
 
-    let asked = Instant::now();
-    let log = || host.docker(["logs", "receiver"]).said();
-    while !log().contains("POST /events") {
-        let sender = || host.docker(["logs", "registry"]).said();
-        assert!(asked.elapsed() < Duration::from_secs(60), "no event came:\n{}", sender());
-        thread::sleep(Duration::from_millis(50));
+    // The file with the receiver's authority in place of those of the web.
+    let log = |container: &str| host.docker(["logs", container]).said();
+    until("certificate", || log("receiver").contains("ca.crt"));
+    let authority = copied("/var/lib/portcullis/certs/ca.crt", "ca.crt");
+    let mounted = volume(&authority, AUTHORITIES);
+    let endpoints =
+        "REGISTRY_NOTIFICATIONS_ENDPOINTS=[{name: a, url: \"https://receiver:5000/events\"}]";
+    let network = ["--network", "team", "--publish", "5000:5000", "--env", endpoints];
+    for (name, options) in [("trusting", &["--volume", &mounted][..]), ("public", &[])] {
+        host.run(name, &[&network[..], options].concat());
+        host.log_in(name);
+        host.push("localhost:5000/team/app:1");
+        match name {
+            "trusting" => until("event", || log("receiver").contains("POST /events")),
+            _ => until("refusal", || log(name).contains("UnknownIssuer")),
+        }
+        host.docker(["rm", "--force", "--volumes", name]).succeeds();
     }
 }
 
@@ -203,14 +219,12 @@ impl Host {
     fn run(&self, name: &str, options: &[&str]) {
         let run = ["run", "--detach", "--name", name];
         self.docker(run.iter().chain(options).copied().chain([IMAGE])).succeeds();
-        let asked = Instant::now();
-        while !self.answers() {
+        until("answer", || {
             let running = self.docker(["inspect", "--format", "{{.State.Running}}", name]);
             let log = || self.docker(["logs", name]).said();
             assert_eq!(running.succeeds(), "true", "the container ended:\n{}", log());
-            assert!(asked.elapsed() < Duration::from_secs(60), "no answer:\n{}", log());
-            thread::sleep(Duration::from_millis(50));
-        }
+            self.answers()
+        });
     }
 
     fn answers(&self) -> bool {
@@ -234,6 +248,15 @@ impl Host {
     fn push(&self, image: &str) {
         self.engine.build(image, &image::context(self.directory.path(), &["file"]));
         self.docker(["push", image]).succeeds();
+    }
+}
+
+/// Waits until something holds.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let asked = Instant::now();
+    while !holds() {
+        assert!(asked.elapsed() < Duration::from_secs(60), "no {what}");
+        thread::sleep(Duration::from_millis(50));
     }
 }
 
