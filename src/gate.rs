@@ -255,7 +255,7 @@ impl Gate {
     /// When the policy does not allow one of the rights.
     pub fn authorise(&self, caller: Caller, rights: &[Right<'_>]) -> Result<Permit, Denied> {
         let policy = Policy::clone(&self.policy.load());
-        Permit::grant(caller, policy, rights)
+        permit::grant(caller, policy, rights)
     }
 
     /// How many times bcrypt was run since the start.

@@ -15,24 +15,24 @@ pub struct Permit {
     rule: Option<usize>,
 }
 
-impl Permit {
-    /// Grants all of the rights, or none.
-    pub(super) fn grant(
-        caller: Caller,
-        policy: Policy,
-        rights: &[Right<'_>],
-    ) -> Result<Self, Denied> {
-        let mut rule = None;
-        for right in rights {
-            match policy.decide(&caller, right) {
-                Decision::Allowed(By::Rule(number)) => rule = rule.or(Some(number)),
-                Decision::Allowed(_) => {}
-                Decision::Denied(why) => return Err(Denied::new(caller, right, why)),
-            }
+/// Grants a caller all of the rights, or none.
+pub(super) fn grant(
+    caller: Caller,
+    policy: Policy,
+    rights: &[Right<'_>],
+) -> Result<Permit, Denied> {
+    let mut rule = None;
+    for right in rights {
+        match policy.decide(&caller, right) {
+            Decision::Allowed(By::Rule(number)) => rule = rule.or(Some(number)),
+            Decision::Allowed(_) => {}
+            Decision::Denied(why) => return Err(Denied::new(caller, right, why)),
         }
-        Ok(Self { caller, policy, rule })
     }
+    Ok(Permit { caller, policy, rule })
+}
 
+impl Permit {
     /// The caller that it was granted to.
     #[must_use]
     pub const fn caller(&self) -> &Caller {

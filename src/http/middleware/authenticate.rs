@@ -72,10 +72,8 @@ where
         };
         match recalled {
             Recalled::Known(caller) => {
-                let passed = match self.refusals.is_nobody(&caller) {
-                    true => Authenticated { call, caller, _seal: () },
-                    false => authenticated(call, caller),
-                };
+                let is_nobody = self.refusals.is_nobody(&caller);
+                let passed = authenticated(call, caller, is_nobody);
                 ResponseFuture::Known { inner: self.inner.call(passed) }
             }
             Recalled::Refused(refusal) => {
@@ -100,12 +98,14 @@ where
     }
 }
 
-/// Records on the connection and in the head that the caller is authenticated. That is not for a caller
-/// whom a rule lets in without a name: it has proved nothing, and keeps the limits of unauthenticated
+/// Records on the connection and in the head that the caller is authenticated, unless it is nobody: a
+/// caller whom a rule lets in without a name has proved nothing, and keeps the limits of unauthenticated
 /// connections and of their lines in the log.
-fn authenticated(call: Call, caller: Caller) -> Authenticated {
-    call.head.connection.authenticated();
-    call.head.set_identity(caller.identity.clone());
+fn authenticated(call: Call, caller: Caller, is_nobody: bool) -> Authenticated {
+    if !is_nobody {
+        call.head.connection.authenticated();
+        call.head.set_identity(caller.identity.clone());
+    }
     Authenticated { call, caller, _seal: () }
 }
 
@@ -138,7 +138,7 @@ where
                     let verified = ready!(verified.as_mut().poll(cx));
                     match (verified, next.take()) {
                         (Ok(caller), Some((mut inner, call))) => {
-                            inner.call(authenticated(call, caller))
+                            inner.call(authenticated(call, caller, false))
                         }
                         (Err(error), _) => return Poll::Ready(Err(error)),
                         (Ok(_), None) => return Poll::Pending,
