@@ -9,7 +9,8 @@ use super::{
     outcomes::Outcome,
     policy::Policy,
     tokens::{
-        Bearer, Challenge, Issued, Presented, SessionTokens, granted, key_file::KeyFileError,
+        Bearer, Challenge, Issued, Presented, SessionTokens, deploy::Form, granted,
+        key_file::KeyFileError,
     },
 };
 
@@ -65,8 +66,13 @@ impl Gate {
             Authenticator::Htpasswd { tokens: None, .. } => return self.recall_unreadable(address),
             Authenticator::Htpasswd { tokens: Some(tokens), .. } => tokens,
         };
-        let presented = tokens.verify(token, SystemTime::now(), |identity, key| {
-            self.line(identity, |line| key.fingerprint(line))
+        let mut grant = None;
+        let presented = tokens.verify(token, SystemTime::now(), |identity, key, is_it| {
+            if let Identity::Token(name) = identity {
+                grant = self.grant_of(name, |line| is_it(&key.fingerprint(&line.parts())));
+                return grant.is_some();
+            }
+            self.line(identity, |line| is_it(&key.fingerprint(line))).unwrap_or(false)
         });
         match presented {
             Some(Presented { identity, ceiling })
@@ -74,7 +80,7 @@ impl Gate {
             {
                 self.outcomes.count(Outcome::Session);
                 let ceiling = Some(Arc::new(ceiling));
-                Recalled::Known(Caller { ceiling, ..Caller::new(identity, address) })
+                Recalled::Known(Caller { grant, ceiling, ..Caller::new(identity, address) })
             }
             _ => {
                 self.outcomes.count(Outcome::Refused);
@@ -108,6 +114,7 @@ impl Gate {
         };
         let Login { credentials, address, session, scopes } = login;
         let before = credentials.as_ref().and_then(Credentials::user).map(|name| self.lines(name));
+        let secret = credentials.as_ref().map(|credentials| Form::of(credentials.password()));
         let caller = match self.recall(credentials, address, session) {
             Recalled::Known(caller) => caller,
             Recalled::Refused(refusal) => return Err(refusal.into()),
@@ -117,8 +124,12 @@ impl Gate {
         };
         let keys = tokens.keys().await?;
         let key = keys.first().ok_or(NoRandomness)?;
-        let line = match caller.identity {
-            Identity::Anonymous => None,
+        let line = match (&caller.identity, secret) {
+            (Identity::Anonymous, _) => None,
+            // The secret is in one line of the token file.
+            (Identity::Token(name), Some(Form::Secret(secret))) => {
+                Some(key.fingerprint(&[name.as_bytes(), secret.as_bytes()]))
+            }
             _ => {
                 // A line that has changed since the credentials were sent may be that of another password.
                 let same =

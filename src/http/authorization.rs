@@ -10,7 +10,7 @@ pub(super) enum Authorization<'a> {
     /// There are none. A Basic header with an empty user and an empty password (`Basic Og==`) is what
     /// containers/image sends then.
     Absent,
-    /// A user and a password (RFC 7617).
+    /// A user and a password (RFC 7617), or the secret of a deploy token, which Bearer sends as well.
     Basic(Credentials),
     /// A token (RFC 6750).
     Bearer(&'a str),
@@ -32,7 +32,11 @@ impl<'a> Authorization<'a> {
         match basic::credentials(value) {
             Some(credentials) if credentials.is_empty() => Self::Absent,
             Some(credentials) => Self::Basic(credentials),
-            None => bearer::token(value).map_or(Self::Malformed, Self::Bearer),
+            None => match bearer::token(value) {
+                None => Self::Malformed,
+                Some(token) => Credentials::of_secret(token.as_bytes())
+                    .map_or(Self::Bearer(token), Self::Basic),
+            },
         }
     }
 }

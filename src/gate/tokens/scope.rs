@@ -75,9 +75,10 @@ fn actions<'a>(words: impl Iterator<Item = &'a str>) -> Vec<May> {
     all
 }
 
+/// Adds an action at its place: scopes that cover the same are equal.
 fn add(actions: &mut Vec<May>, action: May) {
-    if !actions.contains(&action) {
-        actions.push(action);
+    if let Err(place) = actions.binary_search(&action) {
+        actions.insert(place, action);
     }
 }
 

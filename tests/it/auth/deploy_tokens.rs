@@ -82,6 +82,41 @@ async fn deploy_token_logs_in_without_bcrypt() {
     login(&server, USER, PASSWORD).await.expect(200);
 }
 
+/// docker sends the secret to `/auth/token` where `/v2/` offers a session token.
+#[tokio::test]
+async fn session_token_of_a_deploy_token_has_its_rights_and_ends_with_its_line() {
+    let server = TestServer::start().await;
+    let robot = Robot::new("ci", "may=push repositories=team-a/** expires=never");
+    let other = Robot::reading("ci", "expires=never");
+    put(&server, &[&other.line, &robot.line]).await;
+    let scopes = "scope=repository:team-a/app:pull,push&scope=repository:team-b/app:pull,push";
+    let target = format!("/auth/token?service=portcullis&{scopes}");
+    let answer = ask(&server, "ci", robot.secret.reveal(), &target).await.expect(200);
+    let token = answer.json()["token"].as_str().unwrap().to_owned();
+    let upload = async |name: &str| {
+        let request = server.anonymous("POST", &format!("/v2/{name}/blobs/uploads/"));
+        request.bearer_auth(&token).answer().await
+    };
+    upload("team-a/app").await.expect(202);
+    upload("team-b/app").await.expect_error(403, ErrorCode::Denied);
+
+    // Another secret of the same name goes on.
+    put(&server, &[&other.line]).await;
+    upload("team-a/app").await.expect_error(401, ErrorCode::Unauthorized);
+    login(&server, "ci", other.secret.reveal()).await.expect(200);
+}
+
+#[tokio::test]
+async fn secret_is_accepted_as_bearer_too() {
+    let server = TestServer::start().await;
+    let robot = Robot::reading("ci", "expires=never");
+    put(&server, &[&robot.line]).await;
+    let ask =
+        async |secret: &str| server.anonymous("GET", "/v2/").bearer_auth(secret).answer().await;
+    ask(robot.secret.reveal()).await.expect(200);
+    ask(Secret::generate().unwrap().reveal()).await.expect(401);
+}
+
 #[tokio::test]
 async fn deploy_token_has_the_rights_in_its_line_and_no_more() {
     let server = TestServer::start().await;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{DeployTokens, Form, Found, LastUses, Line, SecretDigest, TokensInForce};
 use crate::gate::{
-    Authenticator, Caller, Credentials, Gate, Refusal, Session, outcomes::Outcome,
+    Authenticator, Caller, Credentials, Gate, Grant, Refusal, Session, outcomes::Outcome,
     verifier::Verifier,
 };
 
@@ -101,6 +101,24 @@ impl Gate {
                 }
             };
             Some(self.admit(authenticated, &secret, address, session))
+        })
+    }
+
+    /// The rights of the token with the line that `is_it`, while that line lets a caller in.
+    pub(in crate::gate) fn grant_of(
+        &self,
+        name: &str,
+        is_it: impl Fn(&Line) -> bool,
+    ) -> Option<Arc<Grant>> {
+        self.with_tokens(None, |tokens, verifier| {
+            let now = now();
+            match tokens.find_line(name, now, is_it) {
+                Found::Valid(line) if opens(line, verifier) => {
+                    line.note_use(now);
+                    Some(Arc::clone(&line.grant))
+                }
+                _ => None,
+            }
         })
     }
 

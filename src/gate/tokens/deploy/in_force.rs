@@ -203,6 +203,11 @@ impl Line {
         Identity::Token(Arc::clone(&self.name))
     }
 
+    /// What a session token's fingerprint is made of: the name and the digest of the secret.
+    pub(in crate::gate) fn parts(&self) -> [&[u8]; 2] {
+        [self.name.as_bytes(), self.digest.as_bytes()]
+    }
+
     /// Records a use. Logs it if the token was not used for a month.
     pub(in crate::gate) fn note_use(&self, now: i64) {
         let last_used = &self.state.last_used;
