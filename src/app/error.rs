@@ -166,7 +166,7 @@ impl StartError {
     }
 
     /// The error about a token file that exists.
-    pub(super) fn tokens(path: &Path, source: io::Error) -> Self {
+    pub(crate) fn tokens(path: &Path, source: io::Error) -> Self {
         match Denied::new("the token file ", path, Need::Read, source) {
             Ok(denied) => Self::Denied(denied),
             Err(source) => Self::Tokens { path: path.to_owned(), source },

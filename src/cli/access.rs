@@ -11,6 +11,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
+use self::token::TokenLine;
 use super::{
     failure::{Failure, tell},
     sources::configuration,
@@ -24,6 +25,8 @@ use crate::{
     },
     oci::RepositoryName,
 };
+
+mod token;
 
 const EXAMPLES: &str = "\
 The commands read the configuration, the group file and the password file as the
@@ -55,6 +58,7 @@ const CHECKS: &str = "\
 Examples:
   portcullis access check ann push team-a/app
   portcullis access check - pull public/app --from 10.1.2.3
+  portcullis access check token:ci push app/web          a deploy token
   portcullis access check ann delete team-a/app config.yml && echo yes
 
 Exit codes: 0 yes; 1 no, or not done; 2 usage.";
@@ -63,7 +67,7 @@ Exit codes: 0 yes; 1 no, or not done; 2 usage.";
 #[derive(Debug, Args)]
 #[command(after_help = CHECKS)]
 struct Check {
-    /// A user, or `-` for a caller without a password
+    /// A user, `-` for a caller without a password, or token:NAME for a deploy token
     who: String,
     /// pull, create (push tags that are not there yet), push or delete
     action: May,
@@ -87,7 +91,7 @@ Exit codes: 0 done; 1 not done; 2 usage.";
 #[derive(Debug, Args)]
 #[command(after_help = LISTS)]
 struct List {
-    /// A user, or `-` for a caller without a password
+    /// A user, `-` for a caller without a password, or token:NAME for a deploy token
     who: String,
     /// The configuration file of the server; REGISTRY_… variables apply too
     config: Option<PathBuf>,
@@ -184,6 +188,7 @@ fn identity(who: &str) -> Result<Identity, Failure> {
         None => Ok(Identity::User(who.into())),
         Some(("user", name)) => Ok(Identity::User(name.into())),
         Some(("cert", name)) => Ok(Identity::Certificate(name.into())),
+        Some(("token", name)) => Ok(Identity::Token(name.into())),
         Some(_) => {
             Err(Failure::usage(format!("{who:?} is no user: write NAME, or `-` for nobody")))
         }
@@ -237,7 +242,12 @@ impl Check {
         sources.note_stranger(&identity);
         // Without --from, an address that is in no network.
         let address = self.from.map_or_else(|| Some(Ipv4Addr::UNSPECIFIED.into()), |from| from.0);
-        let (yes, sentence) = self.answer(&sources, &identity, address);
+        let (yes, sentence) = match &identity {
+            Identity::Token(name) => {
+                TokenLine::find(&sources, name)?.answer(&self, &sources, address)
+            }
+            identity => self.answer(&sources, identity, address),
+        };
         writeln!(io::stdout().lock(), "{}: {sentence}", if yes { "yes" } else { "no" })?;
         if yes { Ok(()) } else { Err(Failure { code: 1, message: String::new() }) }
     }
@@ -336,7 +346,13 @@ impl List {
         let sources = Sources::read(self.config.as_deref())?;
         sources.note_stranger(&identity);
         let mut stdout = io::stdout().lock();
+        if let Identity::Token(name) = &identity {
+            writeln!(stdout, "{}", TokenLine::find(&sources, name)?.rights())?;
+        }
         let Some(access) = sources.policy.access() else {
+            if matches!(identity, Identity::Token(_)) {
+                return Ok(());
+            }
             let sentence =
                 "there is no section `access`: every caller that is let in may do everything";
             writeln!(stdout, "{sentence}")?;

@@ -16,6 +16,7 @@ mod support;
 
 /// Authentication: htpasswd, client certificates, throttling.
 mod auth {
+    mod access_page;
     mod access_rules;
     mod client_certificates;
     mod deploy_tokens;
