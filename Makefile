@@ -16,6 +16,9 @@ ifeq ($(CI),true)
 export CARGO_INCREMENTAL := 0
 endif
 
+# Tests wait for each other's clocks, disks and clients about half of the time.
+export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(nproc))
+
 # aws-lc-rs is the one crypto provider and rustls the one TLS stack.
 FORBIDDEN := ring openssl-sys native-tls
 
