@@ -14,6 +14,14 @@
 mod architecture;
 mod support;
 
+/// Access rules: who may do what.
+mod access {
+    mod challenges;
+    mod consequences;
+    mod nobody;
+    mod table;
+}
+
 /// Authentication: htpasswd, client certificates, throttling.
 mod auth {
     mod access_page;

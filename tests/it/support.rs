@@ -1,5 +1,6 @@
 //! Servers and content for the tests.
 
+pub mod access;
 pub mod content;
 pub mod exposition;
 pub mod h2;
