@@ -16,7 +16,7 @@ use testkit::require;
 use crate::dockerd::{Bridge, Engine, NEEDS};
 use crate::image;
 use crate::netns::Network;
-use crate::server::{PASSWORD, Server, USER, WRONG_PASSWORD};
+use crate::server::{ADMIN, PASSWORD, Server, USER, WRONG_PASSWORD};
 
 #[test]
 fn docker_does_not_trust_the_registry_before_it_has_the_ca() {
@@ -212,6 +212,107 @@ fn docker_logs_in_with_a_deploy_token() {
     bench.login(PASSWORD).succeeds();
 }
 
+/// Everybody pulls `public/**`, and users push `team/**`.
+const OPEN: &str = "    - {who: anyone, repositories: public/**, may: pull}
+    - {who: users, repositories: team/**, may: push}
+";
+
+#[test]
+fn docker_login_checks_the_password_where_everybody_may_pull() {
+    let Some(bench) = Bench::with_access(OPEN) else { return };
+
+    bench.login(WRONG_PASSWORD).fails_saying("unauthorized");
+    bench.login(PASSWORD).succeeds();
+}
+
+#[test]
+fn docker_pulls_a_public_image_without_login() {
+    let Some(mut bench) = Bench::with_access(OPEN) else { return };
+    let public = bench.server.image("public/app:1");
+    let secret = bench.server.image("secret/app:1");
+    bench.login_as(ADMIN, PASSWORD).succeeds();
+    bench.build(&public, &["file"]);
+    bench.docker(["push", &public]).succeeds();
+    bench.docker(["tag", &public, &secret]).succeeds();
+    bench.docker(["push", &secret]).succeeds();
+    bench.docker(["logout", &bench.server.name()]).succeeds();
+    bench.wipe_the_daemon();
+
+    bench.docker(["pull", &public]).succeeds();
+    bench.docker(["pull", &secret]).fails_saying("may require 'docker login'");
+    bench
+        .docker(["pull", &bench.server.image("no/such:1")])
+        .fails_saying("may require 'docker login'");
+}
+
+#[test]
+fn docker_pushes_after_login_where_everybody_may_pull() {
+    let Some(mut bench) = Bench::with_access(OPEN) else { return };
+    let image = bench.server.image("team/app:1");
+    bench.build(&image, &["one", "two"]);
+    bench.docker(["push", &image]).fails();
+
+    bench.login(PASSWORD).succeeds();
+    bench.docker(["push", &image]).succeeds();
+    bench.wipe_the_daemon();
+    bench.docker(["pull", &image]).succeeds();
+}
+
+#[test]
+fn docker_is_told_what_it_may_not_push() {
+    let Some(bench) = Bench::with_access(OPEN) else { return };
+    let image = bench.server.image("other/app:1");
+    bench.build(&image, &["file"]);
+    bench.login(PASSWORD).succeeds();
+
+    bench.docker(["push", &image]).fails_saying("ann may not push to other/app");
+    bench.docker(["pull", &image]).fails_saying("ann may not pull other/app");
+}
+
+/// docker mounts from the repositories where its layers were last seen, whoever may read them now.
+#[test]
+fn docker_pushes_although_the_mount_source_is_secret() {
+    let Some(mut bench) = Bench::with_access(OPEN) else { return };
+    let secret = bench.server.image("secret/app:1");
+    let image = bench.server.image("team/app:1");
+    bench.login_as(ADMIN, PASSWORD).succeeds();
+    bench.build(&secret, &["one", "two"]);
+    bench.docker(["push", &secret]).succeeds();
+    bench.docker(["tag", &secret, &image]).succeeds();
+    bench.login(PASSWORD).succeeds();
+
+    bench.docker(["push", &image]).succeeds();
+
+    let log = bench.server.log();
+    let mount = |line: &&str| line.contains("&from=secret") || line.contains("from=secret%2Fapp");
+    let mounts: Vec<&str> =
+        log.lines().filter(mount).filter(|line| line.contains(" ann ")).collect();
+    assert!(!mounts.is_empty(), "docker asks for mounts");
+    assert!(mounts.iter().all(|line| line.contains("\" 202 ")), "{mounts:?}");
+    bench.wipe_the_daemon();
+    bench.docker(["pull", &image]).succeeds();
+}
+
+#[test]
+fn docker_search_shows_what_ann_may_pull() {
+    let Some(bench) = Bench::with_access(OPEN) else { return };
+    bench.login_as(ADMIN, PASSWORD).succeeds();
+    for name in ["public/lighthouse:1", "team/lighthouse:1", "secret/lighthouse:1"] {
+        let image = bench.server.image(name);
+        bench.build(&image, &["file"]);
+        bench.docker(["push", &image]).succeeds();
+    }
+    let search = || bench.docker(["search", &bench.server.image("lighthouse")]);
+
+    bench.login(PASSWORD).succeeds();
+    let found = search().succeeds();
+
+    assert!(found.contains("public/lighthouse") && found.contains("team/lighthouse"), "{found}");
+    assert!(!found.contains("secret/lighthouse"), "{found}");
+    bench.docker(["logout", &bench.server.name()]).succeeds();
+    search().fails_saying("Unexpected status code 401");
+}
+
 /// A server, a daemon, and the network between them. Fields are dropped in this order.
 struct Bench {
     engine: Engine,
@@ -224,11 +325,22 @@ struct Bench {
 impl Bench {
     /// A daemon that does not know the server's CA; `None` if the machine cannot run one.
     fn new() -> Option<Self> {
+        Self::on(|network| Server::start(network.server_address()))
+    }
+
+    /// A daemon that trusts a server with access rules.
+    fn with_access(rules: &str) -> Option<Self> {
+        let bench = Self::on(|network| Server::with_access(network.server_address(), rules))?;
+        bench.trust_the_server();
+        Some(bench)
+    }
+
+    fn on(server: impl FnOnce(&Network) -> Server) -> Option<Self> {
         if !require::met("docker", &NEEDS) {
             return None;
         }
         let network = Network::new();
-        let server = Server::start(network.server_address());
+        let server = server(&network);
         let directory = TempDir::new().expect("a temporary directory");
         let engine = Engine::start(&network, directory.path(), "daemon-0", Bridge::Absent);
         Some(Self { engine, server, network, directory, daemons: 1 })

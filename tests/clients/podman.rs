@@ -12,7 +12,7 @@ use testkit::require::{self, Need};
 use testkit::skip;
 
 use crate::image;
-use crate::server::{PASSWORD, Server, USER, WRONG_PASSWORD};
+use crate::server::{ADMIN, PASSWORD, Server, USER, WRONG_PASSWORD};
 
 /// A hang guard: longer than any working step.
 const LOG_LIMIT: Duration = Duration::from_secs(30);
@@ -67,6 +67,55 @@ fn podman_push_after_logout_is_refused() {
 
     bench.transfer("push", &image).fails_saying("unauthorized");
     bench.transfer("pull", &image).fails_saying("unauthorized");
+}
+
+/// podman asks the search of Docker's first registry without its credentials; a refusal sends it to the
+/// catalog, with them.
+#[test]
+fn podman_search_goes_on_to_the_catalog() {
+    let rules = "    - {who: anyone, repositories: public/**, may: pull}
+    - {who: users, repositories: team/**, may: push}\n";
+    let Some(bench) = Bench::with_access(rules) else { return };
+    bench.login_as(ADMIN, PASSWORD).succeeds();
+    let tar = image::tar(bench.path(), "rootfs");
+    for name in ["public/lighthouse:1", "team/lighthouse:1", "secret/lighthouse:1"] {
+        let image = bench.server.image(name);
+        Outcome::of(bench.podman("import").arg("--quiet").arg(&tar).arg(&image)).succeeds();
+        bench.transfer("push", &image).succeeds();
+    }
+    bench.login(PASSWORD).succeeds();
+
+    // `podman search` has no `--cert-dir`.
+    let trust = bench.path().join(".config/containers/certs.d").join(bench.server.name());
+    fs::create_dir_all(&trust).expect("a directory can be made");
+    fs::copy(bench.server.trust().join("ca.crt"), trust.join("ca.crt")).expect("a CA");
+    let mut search = bench.podman("search");
+    let found = Outcome::of(search.arg(bench.server.image("lighthouse"))).succeeds();
+
+    assert!(found.contains("public/lighthouse") && found.contains("team/lighthouse"), "{found}");
+    assert!(!found.contains("secret/lighthouse"), "{found}");
+}
+
+#[test]
+fn podman_pulls_after_login_what_nobody_may() {
+    let rules = "    - {who: anyone, repositories: public/**, may: pull}
+    - {who: users, repositories: team/**, may: push}\n";
+    let Some(mut bench) = Bench::with_access(rules) else { return };
+    let public = bench.server.image("public/app:1");
+    let team = bench.server.image("team/app:1");
+    let tar = image::tar(bench.path(), "rootfs");
+    bench.login_as(ADMIN, PASSWORD).succeeds();
+    for image in [&public, &team] {
+        Outcome::of(bench.podman("import").arg("--quiet").arg(&tar).arg(image)).succeeds();
+        bench.transfer("push", image).succeeds();
+    }
+    Outcome::of(bench.podman("logout").arg(bench.server.name())).succeeds();
+    bench.storage = "empty";
+
+    bench.transfer("pull", &public).succeeds();
+    bench.transfer("pull", &team).fails_saying("requested access to the resource is denied");
+    bench.login(PASSWORD).succeeds();
+    bench.transfer("pull", &team).succeeds();
 }
 
 /// podman requests the ranges that it lacks in one request, and expects them as parts, in order.
@@ -153,11 +202,19 @@ impl Drop for Bench {
 
 impl Bench {
     fn new() -> Option<Self> {
+        Self::on(Server::on_loopback)
+    }
+
+    fn with_access(rules: &str) -> Option<Self> {
+        Self::on(|| Server::with_access(Server::free_address(), rules))
+    }
+
+    fn on(server: impl FnOnce() -> Server) -> Option<Self> {
         if !require::met("podman", &[Need::Program("podman"), Need::Root, Need::Namespaces]) {
             return None;
         }
         let directory = TempDir::new().expect("a temporary directory");
-        Some(Self { server: Server::on_loopback(), directory, storage: "first" })
+        Some(Self { server: server(), directory, storage: "first" })
     }
 
     fn path(&self) -> &Path {
@@ -191,9 +248,13 @@ impl Bench {
     }
 
     fn login(&self, password: &str) -> Outcome {
+        self.login_as(USER, password)
+    }
+
+    fn login_as(&self, user: &str, password: &str) -> Outcome {
         let mut login = self.podman("login");
         login.arg("--cert-dir").arg(self.server.trust());
-        login.args(["--username", USER, "--password-stdin", &self.server.name()]);
+        login.args(["--username", user, "--password-stdin", &self.server.name()]);
         Outcome::with_input(&mut login, password)
     }
 

@@ -10,11 +10,13 @@ use std::thread;
 use tempfile::TempDir;
 use testkit::process::{Daemon, Outcome};
 
-/// The one user of every server.
+/// The user of every server.
 pub(crate) const USER: &str = "ann";
-/// Her password.
+/// A user who may do everything, of servers with access rules.
+pub(crate) const ADMIN: &str = "root";
+/// The password of both.
 pub(crate) const PASSWORD: &str = "correct horse battery";
-/// Not her password.
+/// No user's password.
 pub(crate) const WRONG_PASSWORD: &str = "incorrect donkey";
 
 const LAST_LINES: usize = 40;
@@ -40,7 +42,14 @@ impl Server {
         Self::start_with(Self::free_address(), minimum, certificates)
     }
 
-    fn free_address() -> SocketAddr {
+    /// A server with access rules, as they stand in YAML, and with the user [`ADMIN`] beside [`USER`].
+    pub(crate) fn with_access(address: SocketAddr, rules: &str) -> Self {
+        let access = format!("access:\n  rules:\n    - {{who: {ADMIN}, may: all}}\n{rules}");
+        Self::start_configured(address, "tls1.2", &access, |_, _| ())
+    }
+
+    /// An address that no other server of the tests has.
+    pub(crate) fn free_address() -> SocketAddr {
         static NEXT_PORT: AtomicU16 = AtomicU16::new(5000);
         let [_, high, middle, low] = process::id().to_be_bytes();
         let ip = Ipv4Addr::new(127, 64 + high % 64, middle, low);
@@ -58,6 +67,16 @@ impl Server {
         minimum: &str,
         certificates: impl FnOnce(&Path, SocketAddr),
     ) -> Self {
+        Self::start_configured(address, minimum, "", certificates)
+    }
+
+    /// `access` is the section of that name.
+    fn start_configured(
+        address: SocketAddr,
+        minimum: &str,
+        access: &str,
+        certificates: impl FnOnce(&Path, SocketAddr),
+    ) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let path = directory.path();
         portcullis(path)
@@ -66,9 +85,11 @@ impl Server {
         certificates(&path.join("certs"), address);
         fs::create_dir(path.join("trust")).expect("a directory can be made");
         fs::copy(path.join("certs/ca.crt"), path.join("trust/ca.crt")).expect("certs made a CA");
-        let users = portcullis(path).args(["htpasswd", "-Bbn", USER, PASSWORD]).succeeds();
-        fs::write(path.join("htpasswd"), users + "\n").expect("a file can be written");
-        fs::write(path.join("config.yml"), configuration(address, minimum))
+        let lines = [USER, ADMIN].map(|user| {
+            portcullis(path).args(["htpasswd", "-Bbn", user, PASSWORD]).succeeds() + "\n"
+        });
+        fs::write(path.join("htpasswd"), lines.concat()).expect("a file can be written");
+        fs::write(path.join("config.yml"), configuration(address, minimum) + access)
             .expect("a file can be written");
 
         let process = Daemon::start(

@@ -8,7 +8,7 @@ use testkit::process::{Outcome, client};
 use testkit::require::{self, Need};
 
 use crate::image::Layout;
-use crate::server::{PASSWORD, Server, USER, WRONG_PASSWORD};
+use crate::server::{ADMIN, PASSWORD, Server, USER, WRONG_PASSWORD};
 
 #[test]
 fn skopeo_does_not_trust_the_registry_without_the_ca() {
@@ -117,6 +117,52 @@ fn skopeo_deletes_an_image_and_nothing_beside_it() {
     assert_eq!(bench.digest("delete/here:stays"), other.digest);
 }
 
+/// Two challenges: everybody may pull `public/**` of the first server, and nobody anything of the second.
+#[test]
+fn skopeo_pulls_without_credentials_by_either_challenge() {
+    let anyone = "    - {who: anyone, repositories: public/**, may: pull}\n";
+    let elsewhere = "    - {who: anyone, from: 192.0.2.0/24, may: pull}\n";
+    for (rules, pulls) in [(anyone, true), (elsewhere, false)] {
+        let Some(bench) = Bench::with_access(rules) else { return };
+        bench.login_as(ADMIN, PASSWORD).succeeds();
+        bench.push(&bench.image("image"), "public/app:1").succeeds();
+        bench.push(&bench.image("image"), "secret/app:1").succeeds();
+        bench.logout();
+
+        match pulls {
+            true => drop(bench.inspect("public/app:1", &[]).succeeds()),
+            false => bench.inspect("public/app:1", &[]).fails_saying("unauthorized"),
+        }
+        bench.inspect("secret/app:1", &[]).fails_saying("unauthorized");
+        bench.login(WRONG_PASSWORD).fails_saying("invalid username/password");
+        bench.login_as(ADMIN, PASSWORD).succeeds();
+        bench.inspect("secret/app:1", &[]).succeeds();
+    }
+}
+
+#[test]
+fn skopeo_lists_tags_of_public_only() {
+    let rules = "    - {who: anyone, repositories: public/**, may: pull}\n";
+    let Some(bench) = Bench::with_access(rules) else { return };
+    bench.login_as(ADMIN, PASSWORD).succeeds();
+    bench.push(&bench.image("image"), "public/app:1").succeeds();
+    bench.push(&bench.image("image"), "secret/app:1").succeeds();
+    bench.logout();
+    let list = |repository: &str| {
+        let mut list = bench.skopeo("list-tags");
+        list.arg("--cert-dir").arg(bench.server.trust());
+        Outcome::of(list.arg(bench.reference(repository)))
+    };
+
+    let tags = list("public/app").succeeds();
+    assert!(tags.contains("\"1\""), "{tags}");
+    list("secret/app").fails_saying("requested access to the resource is denied");
+    list("no/such").fails_saying("requested access to the resource is denied");
+
+    bench.login(PASSWORD).succeeds();
+    list("secret/app").fails_saying("403 (Forbidden)");
+}
+
 /// A server, and a place for skopeo's credentials.
 struct Bench {
     server: Server,
@@ -125,11 +171,19 @@ struct Bench {
 
 impl Bench {
     fn new() -> Option<Self> {
+        Self::on(Server::on_loopback)
+    }
+
+    fn with_access(rules: &str) -> Option<Self> {
+        Self::on(|| Server::with_access(Server::free_address(), rules))
+    }
+
+    fn on(server: impl FnOnce() -> Server) -> Option<Self> {
         if !require::met("skopeo", &[Need::Program("skopeo")]) {
             return None;
         }
         let directory = TempDir::new().expect("a temporary directory");
-        Some(Self { server: Server::on_loopback(), directory })
+        Some(Self { server: server(), directory })
     }
 
     fn logged_in() -> Option<Self> {
@@ -159,10 +213,18 @@ impl Bench {
         skopeo
     }
 
+    fn logout(&self) {
+        Outcome::of(self.skopeo("logout").arg(self.server.name())).succeeds();
+    }
+
     fn login(&self, password: &str) -> Outcome {
+        self.login_as(USER, password)
+    }
+
+    fn login_as(&self, user: &str, password: &str) -> Outcome {
         let mut login = self.skopeo("login");
         login.arg("--cert-dir").arg(self.server.trust());
-        login.args(["--username", USER, "--password-stdin", &self.server.name()]);
+        login.args(["--username", user, "--password-stdin", &self.server.name()]);
         Outcome::with_input(&mut login, password)
     }
 
