@@ -350,11 +350,12 @@ impl Place {
     fn show(&self, secret: &Secret, token: &DeployToken) -> Result<(), Failure> {
         writeln!(io::stdout().lock(), "{}", secret.reveal())?;
         let DeployToken { name, may, repositories, expires, user, .. } = token;
-        let mut text = format!("{name} may {} ", Joined(may));
-        let _ = match may.as_slice() {
-            [May::Pull] => write!(text, "from {}", Joined(repositories)),
-            [May::Create | May::Push] => write!(text, "to {}", Joined(repositories)),
-            _ => write!(text, "in {}", Joined(repositories)),
+        let repositories = Joined(repositories);
+        let mut text = match may.as_slice() {
+            [May::Pull] => format!("{name} may pull from {repositories}"),
+            [May::Create] => format!("{name} may add tags to {repositories}"),
+            [May::Push] => format!("{name} may push to {repositories}"),
+            may => format!("{name} may {} in {repositories}", Joined(may)),
         };
         if let Some(user) = user {
             let _ = write!(text, ", as far as {user} may");
