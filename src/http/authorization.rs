@@ -34,8 +34,12 @@ impl<'a> Authorization<'a> {
             Some(credentials) => Self::Basic(credentials),
             None => match bearer::token(value) {
                 None => Self::Malformed,
-                Some(token) => Credentials::of_secret(token.as_bytes())
-                    .map_or(Self::Bearer(token), Self::Basic),
+                Some(token) => match Credentials::of_secret(token.as_bytes()) {
+                    Some(credentials) => Self::Basic(credentials),
+                    // A JSON Web Token has three parts (RFC 7515 §7.1); no other is of this server.
+                    None if token.split('.').count() == 3 => Self::Bearer(token),
+                    None => Self::Malformed,
+                },
             },
         }
     }
