@@ -1,7 +1,9 @@
-//! The log, for tests.
+//! What the tests of the gate look at: the log, and files.
 
 use std::{
-    fmt,
+    fmt, fs,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -38,4 +40,19 @@ pub(super) fn logged(log: impl FnOnce()) -> Vec<String> {
     tracing::subscriber::with_default(subscriber, log);
     let lines = kept.0.lock().unwrap();
     lines.clone()
+}
+
+/// The permissions of a file.
+pub(super) fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+/// The names in a folder, sorted.
+pub(super) fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
 }

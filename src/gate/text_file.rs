@@ -201,19 +201,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().mode() & 0o7777
-    }
-
-    fn names(directory: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(directory)
-            .unwrap()
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
+    use crate::gate::testing::{mode, names};
 
     #[test]
     fn new_file_is_private_and_an_old_one_keeps_its_mode() {

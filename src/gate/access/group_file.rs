@@ -1,27 +1,13 @@
 //! The group file, read again while the server runs. A file that cannot be used changes nothing.
 
-use std::{
-    fs,
-    io::{self, Read as _},
-    path::{Path, PathBuf},
-    time::SystemTime,
-};
+use std::{io, path::Path};
 
 use super::{Groups, InvalidGroups};
-use crate::stamp::Stamp;
+use crate::gate::text_file::{Absent, WatchedFile};
 
-/// The largest file that is read: room for hundreds of thousands of users.
-const MAX_BYTES: u64 = 16 * 1024 * 1024;
-
-/// A group file, and its stamp when it was last read. Reading blocks.
+/// A group file, as a running server reads it. Reading blocks.
 #[derive(Debug)]
-pub struct GroupFile {
-    path: PathBuf,
-    /// `None` makes the next reload read the file.
-    seen: Option<Stamp>,
-    bytes: Vec<u8>,
-    broken: bool,
-}
+pub struct GroupFile(WatchedFile);
 
 /// The error of a group file. The message has no path.
 #[derive(Debug, thiserror::Error)]
@@ -29,9 +15,6 @@ pub enum GroupFileError {
     /// It cannot be read.
     #[error(transparent)]
     Read(#[from] io::Error),
-    /// It is larger than 16 MiB.
-    #[error("it is larger than 16 MiB")]
-    TooLarge,
     /// A line is not of the form.
     #[error(transparent)]
     Invalid(#[from] InvalidGroups),
@@ -44,16 +27,15 @@ impl GroupFile {
     ///
     /// When the file cannot be read, or a line of it is not of the form.
     pub fn open(path: &Path) -> Result<(Self, Groups), GroupFileError> {
-        let mut file = Self { path: path.to_owned(), seen: None, bytes: vec![], broken: false };
-        file.bytes = file.read()?;
-        let groups = Groups::parse(&file.bytes)?;
-        Ok((file, groups))
+        let file = WatchedFile::open(path, Absent::Error)?;
+        let groups = Groups::parse(file.bytes())?;
+        Ok((Self(file), groups))
     }
 
     /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.0.path()
     }
 
     /// Reads the file if its stamp has changed, or in any case if `anyway`. Returns the groups if the
@@ -61,47 +43,18 @@ impl GroupFile {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, then again only after it could be read meanwhile or if `anyway`;
-    /// and once for each content that is not of the form. The caller keeps the groups that it has.
+    /// As for [`WatchedFile::reload`], and once for each content that is not of the form. The caller
+    /// keeps the groups that it has.
     pub fn reload(&mut self, anyway: bool) -> Result<Option<Groups>, GroupFileError> {
-        if !anyway && self.seen == Some(Stamp::of(&self.path)) {
-            return Ok(None);
-        }
-        let bytes = match self.read() {
-            Ok(bytes) => bytes,
-            Err(_) if self.broken && !anyway => return Ok(None),
-            Err(error) => {
-                self.broken = true;
-                return Err(error);
-            }
-        };
-        self.broken = false;
-        // An editor may truncate the file before it writes it. So an empty file counts only once its
-        // stamp has settled.
-        if bytes == self.bytes || (bytes.is_empty() && self.seen.is_none()) {
-            return Ok(None);
-        }
-        self.bytes = bytes;
-        Ok(Some(Groups::parse(&self.bytes)?))
-    }
-
-    fn read(&mut self) -> Result<Vec<u8>, GroupFileError> {
-        // The stamp is taken before the file is read: a change in between is noticed next time.
-        let stamp = Stamp::of(&self.path);
-        let settled = stamp.is_settled(SystemTime::now());
-        self.seen = None;
-        let mut bytes = Vec::new();
-        fs::File::open(&self.path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(GroupFileError::TooLarge);
-        }
-        self.seen = settled.then_some(stamp);
-        Ok(bytes)
+        let changed = self.0.reload(anyway)?;
+        Ok(changed.map(Groups::parse).transpose()?)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

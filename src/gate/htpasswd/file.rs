@@ -101,26 +101,13 @@ pub fn provision(
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs::Permissions,
-        os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    };
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
 
     use super::*;
-    use crate::gate::htpasswd::{Formats, Htpasswd, PasswordHash};
-
-    fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().mode() & 0o7777
-    }
-
-    fn names(directory: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(directory)
-            .unwrap()
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
+    use crate::gate::{
+        htpasswd::{Formats, Htpasswd, PasswordHash},
+        testing::{mode, names},
+    };
 
     #[test]
     fn concurrent_edits_keep_each_other() {

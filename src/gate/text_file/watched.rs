@@ -1,12 +1,16 @@
 //! A file that is read again when it has changed. A file that cannot be read changes nothing.
 
 use std::{
-    fs, io,
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use crate::stamp::Stamp;
+
+/// The largest file that is read: room for hundreds of thousands of lines.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What a file that does not exist means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +39,7 @@ impl WatchedFile {
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
+    /// When it cannot be read, or is larger than 16 MiB.
     pub fn open(path: &Path, absent: Absent) -> io::Result<Self> {
         let mut file = Self {
             path: path.to_owned(),
@@ -94,7 +98,7 @@ impl WatchedFile {
         // The stamp is taken before the file is read: a change in between is noticed next time.
         let stamp = Stamp::of(&self.path);
         self.seen = None;
-        let (bytes, is_settled) = match fs::read(&self.path) {
+        let (bytes, is_settled) = match read(&self.path) {
             Err(error)
                 if error.kind() == io::ErrorKind::NotFound && self.absent == Absent::Empty =>
             {
@@ -110,9 +114,33 @@ impl WatchedFile {
     }
 }
 
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 16 MiB"));
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    #[test]
+    fn file_that_is_too_large_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        let file = File::create(&path).unwrap();
+        file.set_len(MAX_BYTES).unwrap();
+        let mut watched = WatchedFile::open(&path, Absent::Empty).unwrap();
+        file.set_len(MAX_BYTES + 1).unwrap();
+        let error = watched.reload(true).unwrap_err();
+        assert_eq!(error.to_string(), "it is larger than 16 MiB");
+        assert!(WatchedFile::open(&path, Absent::Empty).is_err());
+    }
 
     #[test]
     fn change_is_noticed_and_a_missing_file_changes_nothing() {
@@ -146,7 +174,7 @@ mod tests {
             assert!(file.reload(anyway).unwrap().is_none(), "it is being written");
         }
         let long_ago = SystemTime::now() - std::time::Duration::from_secs(60);
-        fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
         assert_eq!(file.reload(false).unwrap().unwrap(), b"", "it has settled");
     }
 
