@@ -74,6 +74,11 @@ async fn realm_is_the_address_that_was_asked() {
     ] {
         assert_eq!(asked(&server, &[("host", host)]).await.as_deref(), Some(expected), "{host}");
     }
+    assert_eq!(
+        asked(&server, &[("host", "")]).await,
+        None,
+        "a client cannot resolve a relative realm"
+    );
     // A trusted proxy tells what its client asked for.
     let forwarded = [("x-forwarded-proto", "http"), ("x-forwarded-host", "front.example:8080")];
     assert_eq!(asked(&server, &forwarded).await.unwrap(), "http://front.example:8080/auth/token");

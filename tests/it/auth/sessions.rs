@@ -267,16 +267,18 @@ async fn the_token_endpoint_runs_one_bcrypt() {
     assert_eq!(server.app().gate().verifications(), 1);
 }
 
+/// Three wrong passwords within an hour are the limit.
+fn three_failures(options: &mut gate::HtpasswdOptions) {
+    options.throttle = ThrottleOptions {
+        window: Duration::from_secs(3600),
+        failures: 3,
+        ..ThrottleOptions::default()
+    };
+}
+
 #[tokio::test]
 async fn wrong_passwords_for_tokens_count_like_all_others() {
-    let server = server_with(|options| {
-        options.throttle = ThrottleOptions {
-            window: Duration::from_secs(3600),
-            failures: 3,
-            ..ThrottleOptions::default()
-        };
-    })
-    .await;
+    let server = server_with(three_failures).await;
     let issued = token(&server, &[]).await;
     for guess in 0..3 {
         let form = format!("grant_type=password&username={USER}&password=wrong{guess}");
@@ -299,14 +301,7 @@ async fn wrong_passwords_for_tokens_count_like_all_others() {
 /// A caller that has a token guesses passwords on connections that its token has opened.
 #[tokio::test]
 async fn token_on_a_connection_makes_no_password_proven() {
-    let server = server_with(|options| {
-        options.throttle = ThrottleOptions {
-            window: Duration::from_secs(3600),
-            failures: 3,
-            ..ThrottleOptions::default()
-        };
-    })
-    .await;
+    let server = server_with(three_failures).await;
     let issued = token(&server, &[]).await;
     let mut statuses = Vec::new();
     for guess in 0..5 {
