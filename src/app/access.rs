@@ -141,8 +141,8 @@ pub(super) fn unknown_groups(
     sentences.collect()
 }
 
-/// A sentence that names the users of groups without a line in the password file; `None` where there
-/// are none, and where the password file cannot be read, which is reported elsewhere.
+/// A sentence that names the users of groups without a line in the password file; `None` if each has one,
+/// and where the password file cannot be read, which is reported elsewhere.
 pub(super) fn strangers(config: &Config, groups: &Groups) -> Option<String> {
     let gate::Options::Htpasswd(options) = &config.auth else { return None };
     let (_, known) = UserFile::open(options).ok()?;

@@ -149,7 +149,7 @@ fn graced(graced: &Graced, grace: Duration) -> Option<String> {
     ))
 }
 
-/// What untagged manifests hold, and which option takes them; `None` where there are none.
+/// What untagged manifests hold, and which option takes them; `None` without any.
 fn untagged(kept: &KeptUntagged, mode: Untagged) -> Option<String> {
     let KeptUntagged { manifests, bytes, held_until } = kept;
     if *manifests == 0 {

@@ -4,7 +4,7 @@ use super::{Config, Error, checked::Checked};
 use crate::gate::{self, access::Who};
 
 impl Checked {
-    /// The errors of rules that name groups where there are none.
+    /// The errors of rules that name groups without a `groupfile`.
     pub(super) fn access_errors(&self, config: &Config) -> Vec<Error> {
         let Some(access) = &config.access else { return Vec::new() };
         if access.groupfile.is_some() {

@@ -98,7 +98,8 @@ impl Settings {
         }
     }
 
-    /// Where the item of a list, such as `access.rules[2]`, begins; `None` where there is none.
+    /// Where the item of a list, such as `access.rules[2]`, begins; `None` if the list has no such
+    /// item.
     #[must_use]
     pub fn item(&self, item: &str) -> Option<&Origin> {
         let is_in =

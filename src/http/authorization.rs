@@ -7,7 +7,7 @@ use crate::gate::Credentials;
 
 /// The credentials of a request.
 pub(super) enum Authorization<'a> {
-    /// There are none. A Basic header with an empty user and an empty password (`Basic Og==`) is what
+    /// The request has no credentials. A Basic header with an empty user and an empty password (`Basic Og==`) is what
     /// containers/image sends then.
     Absent,
     /// A user and a password (RFC 7617), or the secret of a deploy token, which Bearer sends as well.

@@ -76,7 +76,7 @@ impl Sites {
         Self(sites.iter().map(site).collect())
     }
 
-    /// Whether there are none.
+    /// Whether no site is configured.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -28,7 +28,7 @@ pub struct Explanation<'a> {
 pub enum NearMiss<'a> {
     /// This item of `except` matches the repository.
     Except(&'a Pattern),
-    /// The address is none of `from`.
+    /// `from` does not have the address.
     From,
 }
 

@@ -106,7 +106,7 @@ pub enum InvalidPattern {
     /// The glob is invalid.
     #[error(transparent)]
     Glob(#[from] InvalidGlob),
-    /// A part between two `/` is none of a name.
+    /// No name has this part between two `/`.
     #[error(
         "no repository has {0:?} in its name: each part is made of lower-case letters and digits, \
          joined by `.`, `_`, `__` or `-`"

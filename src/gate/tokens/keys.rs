@@ -1,7 +1,7 @@
 //! The keys of session tokens: JSON Web Tokens signed by HMAC-SHA-256 (RFC 7519, RFC 7515; `HS256`).
 //!
-//! The header of a token is a constant of its key, and a token with any other header is none of this
-//! server's. So no algorithm is ever read from a token, and no byte of a token is parsed before its
+//! The header of a token is a constant of its key, and this server accepts no other
+//! header. So no algorithm is ever read from a token, and no byte of a token is parsed before its
 //! signature is verified.
 
 use std::fmt;
@@ -67,7 +67,7 @@ impl Keys {
         Self(secrets.into_iter().map(Key::new).collect())
     }
 
-    /// The key that signs; `None` while there is none.
+    /// The key that signs; `None` before the first key is made.
     pub(in crate::gate) fn first(&self) -> Option<&Key> {
         self.0.first()
     }

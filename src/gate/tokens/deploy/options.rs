@@ -10,6 +10,6 @@ use serde::Deserialize;
 pub struct TokenOptions {
     /// The token file. `None`: `tokens` beside the password file.
     pub file: Option<PathBuf>,
-    /// The longest life of a token that `portcullis token` makes. Zero: there is none.
+    /// The longest life of a token that `portcullis token` makes. Zero: any.
     pub maxlifetime: Duration,
 }
