@@ -23,6 +23,7 @@ use self::{
 
 pub mod access;
 mod caller;
+mod certificate;
 mod checks;
 mod credentials;
 mod denials;
@@ -49,6 +50,7 @@ mod verifier;
 
 pub use access::{Access, AccessOptions};
 pub use caller::Caller;
+pub use certificate::Certificate;
 pub use credentials::Credentials;
 pub use denials::Denials;
 pub use grant::{Ceiling, Grant, Scope};
@@ -172,8 +174,8 @@ impl Gate {
     /// Authenticates the caller at `address`, on the connection of `session`, from what the gate
     /// remembers. Never waits and never runs bcrypt.
     ///
-    /// Without credentials the caller is anonymous where the rules
-    /// [admit one](Self::admits_anonymous), and `Refused` elsewhere, as when the throttle refuses the
+    /// Without credentials the caller is the one that the certificate of the connection names, else anonymous
+    /// where the rules [admit one](Self::admits_anonymous), and `Refused` elsewhere, as when the throttle refuses the
     /// credentials; `Undecided` for credentials that [`authenticate`](Self::authenticate) has to check.
     pub fn recall(
         &self,
@@ -182,13 +184,16 @@ impl Gate {
         session: &Session,
     ) -> Recalled {
         let Authenticator::Htpasswd { verifier, .. } = &self.authenticator else {
-            return Recalled::Known(self.anonymous(address));
+            return Recalled::Known(self.unasked(address, session));
         };
         let Some(credentials) = credentials else {
+            if let Some(caller) = self.by_certificate(address, session) {
+                return Recalled::Known(caller);
+            }
             if self.admits_anonymous(address) {
                 return Recalled::Known(self.anonymous(address));
             }
-            return self.recall_unreadable(address);
+            return self.recall_unreadable(address, session);
         };
         if let Some(authenticated) = self.by_token(&credentials, address, session) {
             return authenticated.map_or_else(Recalled::Refused, Recalled::Known);
@@ -216,7 +221,7 @@ impl Gate {
         session: &Session,
     ) -> Result<Caller, Refusal> {
         let Authenticator::Htpasswd { verifier, .. } = &self.authenticator else {
-            return Ok(self.anonymous(address));
+            return Ok(self.unasked(address, session));
         };
         if let Some(authenticated) = self.by_token(credentials, address, session) {
             return authenticated;
@@ -277,8 +282,8 @@ impl Gate {
     }
 
     /// How many requests had each outcome since the start: `anonymous` for those admitted without a name;
-    /// `bcrypt` and `memory` for those admitted by a run of bcrypt and without one; `session` and
-    /// `token` for those admitted by a session token and by a deploy token; `missing` for those without
+    /// `bcrypt` and `memory` for those admitted by a run of bcrypt and without one; `session`, `token`
+    /// and `certificate` for those admitted by a session token, by a deploy token and by a client certificate; `missing` for those without
     /// credentials; `refused` for wrong credentials; `throttled` and `busy` for credentials that were not
     /// checked, because too many were wrong or because too many waited.
     pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {

@@ -9,7 +9,7 @@ use base64::{
 };
 use portcullis::{
     gate::{
-        Gate, HtpasswdOptions, Policy, Recalled, Refusal,
+        Gate, HtpasswdOptions, Policy, Recalled, Refusal, Session,
         access::Groups,
         htpasswd::{
             BcryptHash, Formats, Htpasswd, Lines, MAX_COST, MIN_COST, PasswordHash, Set, UserName,
@@ -74,7 +74,7 @@ pub fn bearer(data: &[u8]) {
     assert!(basic::credentials(data).is_none(), "the header has two schemes");
     let again = format!("Bearer {token}");
     assert_eq!(bearer_header::token(again.as_bytes()), Some(token));
-    let recalled = gate().recall_bearer(token, None);
+    let recalled = gate().recall_bearer(token, None, &Session::default());
     assert!(matches!(recalled, Recalled::Refused(Refusal::InvalidToken)), "{token:?} lets in");
 }
 

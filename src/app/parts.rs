@@ -22,6 +22,7 @@ use super::{
 use crate::{
     chain::Chain,
     config::Config,
+    gate::Certificate,
     health::{self, Check, Health},
     http::{self, Api, ApiParts, Limits, Proxy, Redirect},
     jobs::Jobs,
@@ -144,8 +145,12 @@ impl Parts {
 
         let serving = Arc::clone(&api);
         let service = move |peer: server::Peer| {
-            let addr = peer.addr();
-            serving.service(http::Connection::new(addr, move || peer.authenticated()))
+            let certificate = peer.certificate().map(|certificate| Certificate {
+                name: Arc::clone(&certificate.name),
+                fingerprint: certificate.fingerprint,
+            });
+            let connection = http::Connection::new(peer.addr(), move || peer.authenticated());
+            serving.service(connection.with_certificate(certificate))
         };
         let options = socket_options(&config.http);
         let https = secured.as_ref().map(|Secured { tls, sites, .. }| Https {

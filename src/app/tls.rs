@@ -78,10 +78,10 @@ pub(super) fn secure(config: &Config) -> Result<Option<Secured>, StartError> {
     let certificates = ServerCertificates::load(source, more)
         .map_err(|error| unusable(error, source, more, config))?;
     let mut authorities = Authorities::new(clients.clone());
-    let verifier = authorities.load().map_err(StartError::client_authorities)?;
+    let clients = authorities.load().map_err(StartError::client_authorities)?;
     let protocols =
         Protocols { minimum: *minimum, cipher_suites: suites, http2: !options.http2.disabled };
-    let tls = Tls::new(protocols, Arc::clone(certificates.resolver()) as Arc<_>, verifier)?;
+    let tls = Tls::new(protocols, Arc::clone(certificates.resolver()) as Arc<_>, clients)?;
     for Passthrough { names, addr, .. } in passthrough {
         tracing::info!(names = names.join(" "), addr, "TLS of other sites is passed through");
     }

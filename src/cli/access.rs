@@ -24,6 +24,7 @@ use crate::{
         access::{Explanation, NearMiss, Pattern, Rule},
     },
     oci::RepositoryName,
+    server::TlsOptions,
 };
 
 mod token;
@@ -59,6 +60,7 @@ Examples:
   portcullis access check ann push team-a/app
   portcullis access check - pull public/app --from 10.1.2.3
   portcullis access check token:ci push app/web          a deploy token
+  portcullis access check cert:node1 pull base/app       a client certificate
   portcullis access check ann delete team-a/app config.yml && echo yes
 
 Exit codes: 0 yes; 1 no, or not done; 2 usage.";
@@ -67,7 +69,8 @@ Exit codes: 0 yes; 1 no, or not done; 2 usage.";
 #[derive(Debug, Args)]
 #[command(after_help = CHECKS)]
 struct Check {
-    /// A user, `-` for a caller without a password, or token:NAME for a deploy token
+    /// A user, `-` for a caller without a password, token:NAME for a deploy token, or cert:NAME for a
+    /// client certificate
     who: String,
     /// pull, create (push tags that are not there yet), push or delete
     action: May,
@@ -91,7 +94,8 @@ Exit codes: 0 done; 1 not done; 2 usage.";
 #[derive(Debug, Args)]
 #[command(after_help = LISTS)]
 struct List {
-    /// A user, `-` for a caller without a password, or token:NAME for a deploy token
+    /// A user, `-` for a caller without a password, token:NAME for a deploy token, or cert:NAME for a
+    /// client certificate
     who: String,
     /// The configuration file of the server; REGISTRY_… variables apply too
     config: Option<PathBuf>,
@@ -158,8 +162,12 @@ impl Sources {
         format!("{}:{line}", near(file.unwrap_or_else(|| Path::new(""))))
     }
 
-    /// Tells that the password file does not have the user, who so cannot log in.
+    /// Tells that the password file does not have the user, who so cannot log in, or that no certificate
+    /// names a caller.
     fn note_stranger(&self, identity: &Identity) {
+        if matches!(identity, Identity::Certificate(_)) && !self.takes_names_of_certificates() {
+            tell("note: http.tls.clientidentity is not set, so no certificate lets a client in");
+        }
         let (Identity::User(name), gate::Options::Htpasswd(options)) =
             (identity, &self.config.auth)
         else {
@@ -169,6 +177,17 @@ impl Sources {
         if users.find(name).is_none() {
             let path = options.path.display();
             tell(&format!("note: {path} has no user {name}"));
+        }
+    }
+}
+
+impl Sources {
+    fn takes_names_of_certificates(&self) -> bool {
+        match &self.config.http.server.tls {
+            TlsOptions::On { clients: Some(clients), .. } => {
+                clients.identity_of_verified().is_some()
+            }
+            _ => false,
         }
     }
 }

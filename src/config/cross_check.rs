@@ -46,6 +46,11 @@ impl Checked {
                 }
             }
         }
+        if let Some(message) = without_identity(&options.tls)
+            && self.json.pointer("/http/tls/clientidentity").is_some_and(|word| !word.is_null())
+        {
+            return refuse(&["http", "tls", "clientidentity"], message);
+        }
         if let TlsOptions::On { minimum: TlsVersion::Tls12, suites, .. } = &options.tls
             && !suites.is_empty()
             && suites.iter().all(|suite| suite.version() == TlsVersion::Tls13)
@@ -160,6 +165,23 @@ impl Checked {
         let path: Vec<_> = path.iter().copied().map(str::to_owned).collect();
         let (key, at) = self.nearest(&path);
         format!("{key} ({at}) {what}")
+    }
+}
+
+/// Why no client certificate can name its client; `None` where one can.
+fn without_identity(tls: &TlsOptions) -> Option<&'static str> {
+    match tls {
+        TlsOptions::On { clients: Some(clients), .. } if clients.demand.verifies() => None,
+        TlsOptions::On { clients: Some(_), .. } => Some(
+            "would let in any client that makes itself a certificate, since http.tls.clientauth \
+             verifies none: set clientauth to verify-client-cert-if-given, or to \
+             require-and-verify-client-cert",
+        ),
+        TlsOptions::On { clients: None, .. } => Some(
+            "needs http.tls.clientcas, the certificates of the authorities that issue client \
+             certificates",
+        ),
+        TlsOptions::Off => Some("needs TLS, and http.tls is off; remove one of the two"),
     }
 }
 

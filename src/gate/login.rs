@@ -17,7 +17,7 @@ use super::{
 /// A request for a session token.
 #[expect(missing_debug_implementations, reason = "credentials must not reach the log")]
 pub struct Login<'a> {
-    /// `None` for an anonymous caller.
+    /// `None` for a caller whom the certificate of the connection names, and for an anonymous one.
     pub credentials: Option<Credentials>,
     /// The address of the client; `None` on a Unix socket.
     pub address: Option<IpAddr>,
@@ -58,12 +58,20 @@ impl Gate {
 
     /// Authenticates the caller that presents a session token. Never waits and never runs bcrypt.
     ///
-    /// `Refused` when no key in force has signed the token, when it is over, and when the line that let its
-    /// caller in has changed or is gone; never `Undecided`.
-    pub fn recall_bearer(&self, token: &str, address: Option<IpAddr>) -> Recalled {
+    /// `Refused` when no key in force has signed the token, when it is over, when the line that let its
+    /// caller in has changed or is gone, and when it was issued for a certificate that is not the one of the
+    /// connection; never `Undecided`.
+    pub fn recall_bearer(
+        &self,
+        token: &str,
+        address: Option<IpAddr>,
+        session: &Session,
+    ) -> Recalled {
         let tokens = match &self.authenticator {
-            Authenticator::Open => return Recalled::Known(self.anonymous(address)),
-            Authenticator::Htpasswd { tokens: None, .. } => return self.recall_unreadable(address),
+            Authenticator::Open => return Recalled::Known(self.unasked(address, session)),
+            Authenticator::Htpasswd { tokens: None, .. } => {
+                return self.recall_unreadable(address, session);
+            }
             Authenticator::Htpasswd { tokens: Some(tokens), .. } => tokens,
         };
         let mut grant = None;
@@ -71,6 +79,11 @@ impl Gate {
             if let Identity::Token(name) = identity {
                 grant = self.grant_of(name, |line| is_it(&key.fingerprint(&line.parts())));
                 return grant.is_some();
+            }
+            if let Identity::Certificate(name) = identity {
+                return session.certificate().is_some_and(|certificate| {
+                    certificate.name == *name && is_it(&key.fingerprint(&certificate.parts()))
+                });
             }
             self.line(identity, |line| is_it(&key.fingerprint(line))).unwrap_or(false)
         });
@@ -92,9 +105,9 @@ impl Gate {
 
     /// Judges a request whose credentials cannot be read: unless the gate is open it is refused, whatever
     /// anonymous callers may do.
-    pub fn recall_unreadable(&self, address: Option<IpAddr>) -> Recalled {
+    pub fn recall_unreadable(&self, address: Option<IpAddr>, session: &Session) -> Recalled {
         match &self.authenticator {
-            Authenticator::Open => Recalled::Known(self.anonymous(address)),
+            Authenticator::Open => Recalled::Known(self.unasked(address, session)),
             Authenticator::Htpasswd { .. } => {
                 self.outcomes.count(Outcome::Missing);
                 Recalled::Refused(Refusal::Unauthenticated)
@@ -107,7 +120,7 @@ impl Gate {
     ///
     /// # Errors
     ///
-    /// Those of `authenticate`; without credentials, when no rule lets an anonymous caller do anything.
+    /// Those of `authenticate`; without credentials and a certificate that names the caller, when no rule lets an anonymous caller do anything.
     pub async fn log_in(&self, login: Login<'_>) -> Result<(Caller, Issued), LoginError> {
         let Some(tokens) = self.session_tokens() else {
             return Err(Refusal::Unauthenticated.into());
@@ -126,6 +139,9 @@ impl Gate {
         let key = keys.first().ok_or(NoRandomness)?;
         let line = match (&caller.identity, secret) {
             (Identity::Anonymous, _) => None,
+            (Identity::Certificate(_), _) => {
+                session.certificate().map(|certificate| key.fingerprint(&certificate.parts()))
+            }
             // The secret is in one line of the token file.
             (Identity::Token(name), Some(Form::Secret(secret))) => {
                 Some(key.fingerprint(&[name.as_bytes(), secret.as_bytes()]))

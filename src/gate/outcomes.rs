@@ -17,6 +17,8 @@ pub(super) enum Outcome {
     Session,
     /// Admitted by the secret of a deploy token.
     Token,
+    /// Admitted by a client certificate.
+    Certificate,
     /// The request had no credentials, or malformed ones.
     Missing,
     /// The password was wrong, there is no such user, or the session token or the deploy token is not valid
@@ -28,12 +30,13 @@ pub(super) enum Outcome {
     Busy,
 }
 
-const NAMES: [(Outcome, &str); 9] = [
+const NAMES: [(Outcome, &str); 10] = [
     (Outcome::Anonymous, "anonymous"),
     (Outcome::Bcrypt, "bcrypt"),
     (Outcome::Memory, "memory"),
     (Outcome::Session, "session"),
     (Outcome::Token, "token"),
+    (Outcome::Certificate, "certificate"),
     (Outcome::Missing, "missing"),
     (Outcome::Refused, "refused"),
     (Outcome::Throttled, "throttled"),

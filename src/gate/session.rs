@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use super::verifier::KeyedHash;
+use super::{Certificate, verifier::KeyedHash};
 
 /// How many requests may wait for a password check on a connection that is not authenticated yet. A
 /// client that knows its password sends one request first; docker, containerd and podman send
@@ -30,9 +30,22 @@ pub struct Session {
     admitted: AtomicBool,
     /// Requests that wait for a password check.
     undecided: AtomicUsize,
+    /// The verified certificate of the client, where it names the client.
+    certificate: Option<Certificate>,
 }
 
 impl Session {
+    /// A connection whose client has proved with this certificate who it is.
+    #[must_use]
+    pub fn of(certificate: Option<Certificate>) -> Self {
+        Self { certificate, ..Self::default() }
+    }
+
+    /// The verified certificate that names the client.
+    pub(super) const fn certificate(&self) -> Option<&Certificate> {
+        self.certificate.as_ref()
+    }
+
     /// Records the credentials of a request. Returns whether they are proven: the connection is
     /// authenticated and all requests on it had these credentials.
     pub(super) fn record(&self, credentials: &KeyedHash) -> bool {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Peer;
-use crate::gate::Session;
+use crate::gate::{Certificate, Session};
 
 /// The connection of a request.
 pub struct Connection {
@@ -20,6 +20,12 @@ impl Connection {
     pub fn new(peer: impl Into<Peer>, authenticated: impl Fn() + Send + Sync + 'static) -> Self {
         let session = Session::default();
         Self { peer: peer.into(), session, authenticated: Box::new(authenticated) }
+    }
+
+    /// The same connection, with the verified certificate that names its client.
+    #[must_use]
+    pub fn with_certificate(self, certificate: Option<Certificate>) -> Self {
+        Self { session: Session::of(certificate), ..self }
     }
 
     /// Reports that the gate has authenticated a request.

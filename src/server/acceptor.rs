@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Https, PlainHttpRefusal,
+    certificates::Nameless,
     connection::Open,
     distrust,
     handover::Accepted,
@@ -31,7 +32,8 @@ use super::{
     listener::AcceptedSocket,
     passthrough::{PassedThrough, Route},
     peer::Peer,
-    proxy_header, tls,
+    proxy_header,
+    tls::{self, Handshake},
     transport::{PrefaceTimeout, ReadAhead, SocketStream, Transport, Version},
 };
 use crate::network::Proxy;
@@ -76,6 +78,8 @@ pub(super) struct Reported {
     distrust: Hourly,
     /// They are to send a PROXY header, and do not.
     no_proxy_header: Hourly,
+    /// Their certificate does not name them.
+    nameless: Hourly,
 }
 
 impl<S: Send + 'static> Accept<Accepted, S> for Acceptor {
@@ -173,7 +177,7 @@ impl Acceptor {
                 peer.set_client(client);
             }
             match &self.https {
-                Some(https) => secure(socket, peer, https).await,
+                Some(https) => self.secure(socket, peer, https).await,
                 None => plain(socket, self.may_speak_http2).await,
             }
         };
@@ -185,39 +189,65 @@ impl Acceptor {
             done => done,
         })
     }
+
+    /// The handshake of TLS. Sets the certificate of `peer` where that names the client.
+    async fn secure(
+        &self,
+        socket: SocketStream,
+        peer: &Peer,
+        https: &Https,
+    ) -> io::Result<Handshaken> {
+        let first = socket.first_byte().await?;
+        if first.is_some_and(|first| first != HANDSHAKE && first.is_ascii_alphabetic()) {
+            return Err(refuse_plain_http(socket, https.refusal).await?);
+        }
+        let client = if https.sites.is_empty() {
+            LazyConfigAcceptor::new(TlsAcceptor::default(), ReadAhead::new(socket)).await?
+        } else {
+            match https.sites.route(socket, peer).await? {
+                Route::Registry(accepted, socket) => {
+                    StartHandshake::from_parts(*accepted, ReadAhead::new(socket))
+                }
+                Route::Site(site) => return Ok(Handshaken::Site(site)),
+            }
+        };
+        let Handshake { config, identity } = https.tls.handshake(&client.client_hello());
+        let mut stream = client.into_stream(config).await?;
+        let tls = stream.get_mut().1;
+        tls.set_buffer_limit(Some(CIPHERTEXT));
+        let certificate = tls.peer_certificates().and_then(<[_]>::first);
+        if let (Some(identity), Some(certificate)) = (identity, certificate) {
+            match identity.of(certificate) {
+                Ok(certificate) => peer.set_certificate(certificate),
+                Err(error) => self.report_nameless(error, peer),
+            }
+        }
+        let version = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Version::Http2,
+            _ => Version::Http1,
+        };
+        let stream = PrefaceTimeout::new(Transport::Tls(Box::new(stream)), TIMEOUT);
+        // axum-server detects the version by the preface alone.
+        Ok(Handshaken::Http(stream.requires(version), version))
+    }
+
+    /// Logs that a certificate does not let its client in, who may still send a password.
+    fn report_nameless(&self, error: Nameless, peer: &Peer) {
+        let addr = peer.addr();
+        let address = addr.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |addr| addr.ip());
+        let peer = addr.map_or_else(|| "unix".to_owned(), |addr| addr.to_string());
+        if self.reported.nameless.is_due(address, Instant::now()) {
+            tracing::info!(peer, "a client's certificate does not name the client: {error}");
+        } else {
+            tracing::debug!(peer, "a client's certificate does not name the client: {error}");
+        }
+    }
 }
 
 async fn plain(socket: SocketStream, may_speak_http2: bool) -> io::Result<Handshaken> {
     let mut stream = PrefaceTimeout::new(Transport::Plain(socket), TIMEOUT);
     let is_http2 = may_speak_http2 && stream.begins_with_preface().await?;
     Ok(Handshaken::Http(stream, if is_http2 { Version::Http2 } else { Version::Http1 }))
-}
-
-async fn secure(socket: SocketStream, peer: &Peer, https: &Https) -> io::Result<Handshaken> {
-    let first = socket.first_byte().await?;
-    if first.is_some_and(|first| first != HANDSHAKE && first.is_ascii_alphabetic()) {
-        return Err(refuse_plain_http(socket, https.refusal).await?);
-    }
-    let client = if https.sites.is_empty() {
-        LazyConfigAcceptor::new(TlsAcceptor::default(), ReadAhead::new(socket)).await?
-    } else {
-        match https.sites.route(socket, peer).await? {
-            Route::Registry(accepted, socket) => {
-                StartHandshake::from_parts(*accepted, ReadAhead::new(socket))
-            }
-            Route::Site(site) => return Ok(Handshaken::Site(site)),
-        }
-    };
-    let config = https.tls.config(&client.client_hello());
-    let mut stream = client.into_stream(config).await?;
-    stream.get_mut().1.set_buffer_limit(Some(CIPHERTEXT));
-    let version = match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => Version::Http2,
-        _ => Version::Http1,
-    };
-    let stream = PrefaceTimeout::new(Transport::Tls(Box::new(stream)), TIMEOUT);
-    // axum-server detects the version by the preface alone.
-    Ok(Handshaken::Http(stream.requires(version), version))
 }
 
 /// Lets the kernel probe a silent client. HTTP/2 has PING for that, but hyper then reads the clock for

@@ -3,12 +3,13 @@
 //! [`load`] reads a certificate and its key once. A [`Source`] reads them again when the files change,
 //! and puts them [`InForce`]; TLS takes the certificate of each handshake from the [`Resolver`].
 //! [`describe`] returns the fields of a certificate. [`Authorities`] reads the trust anchors of client
-//! certificates. [`super::authority`] issues certificates.
+//! certificates, [`ClientIdentity`] the name in one. [`super::authority`] issues certificates.
 
 mod chain;
 mod clients;
 mod description;
 mod fitness;
+mod identity;
 mod pem;
 mod resolver;
 mod source;
@@ -28,13 +29,14 @@ use rustls_pki_types::{
 };
 use zeroize::Zeroizing;
 
-pub(super) use self::resolver::wildcard_matches;
 pub use self::{
     clients::Authorities,
     description::{Description, Undescribable, describe},
+    identity::{ClientCertificate, ClientIdentity},
     resolver::{Certificates, InForce, Resolver},
     source::Source,
 };
+pub(super) use self::{identity::Nameless, resolver::wildcard_matches};
 
 /// A certificate and its key cannot be used. Each message is a sentence that names the file;
 /// `source()` has the cause.

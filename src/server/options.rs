@@ -8,7 +8,7 @@ use serde::{
     de::{self, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 
-use super::tls::CipherSuite;
+use super::{certificates::ClientIdentity, tls::CipherSuite};
 use crate::network::Proxy;
 
 /// The part of the `http` section that concerns sockets. Keys as in registry:2's `config.yml`.
@@ -187,6 +187,17 @@ pub struct ClientCertificates {
     pub authorities: Vec<PathBuf>,
     /// Whether a certificate is required, and whether it is verified.
     pub demand: ClientAuth,
+    /// The name in a verified certificate that lets its client in (`http.tls.clientidentity`); `None`: a
+    /// certificate names no caller. Where certificates are not verified it has no effect.
+    pub identity: Option<ClientIdentity>,
+}
+
+impl ClientCertificates {
+    /// The name that lets a client in; `None` where certificates are not verified.
+    #[must_use]
+    pub const fn identity_of_verified(&self) -> Option<ClientIdentity> {
+        if self.demand.verifies() { self.identity } else { None }
+    }
 }
 
 /// `http.tls.clientauth`: the server's policy for client certificates, in registry:2's words. The
@@ -206,6 +217,12 @@ pub enum ClientAuth {
 }
 
 impl ClientAuth {
+    /// Whether the issuer of a certificate is verified.
+    #[must_use]
+    pub const fn verifies(self) -> bool {
+        matches!(self, Self::VerifyClientCertIfGiven | Self::RequireAndVerifyClientCert)
+    }
+
     /// The value of `http.tls.clientauth`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -274,6 +291,7 @@ impl<'de> Visitor<'de> for TlsVisitor {
             clientcas: Vec<PathBuf>,
             #[serde(default)]
             clientauth: ClientAuth,
+            clientidentity: Option<ClientIdentity>,
         }
         use de::Error as _;
         let section = Section::deserialize(MapAccessDeserializer::new(section))?;
@@ -290,6 +308,7 @@ impl<'de> Visitor<'de> for TlsVisitor {
         let clients = (!section.clientcas.is_empty()).then_some(ClientCertificates {
             authorities: section.clientcas,
             demand: section.clientauth,
+            identity: section.clientidentity,
         });
         Ok(TlsOptions::On {
             source,

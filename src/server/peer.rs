@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::connection_limit::Entry;
+use super::{certificates::ClientCertificate, connection_limit::Entry};
 
 /// The client of a connection. Clones share its state.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ struct Shared {
     authenticated: AtomicBool,
     /// The client that a PROXY header names.
     client: OnceLock<SocketAddr>,
+    /// The verified certificate that names the client.
+    certificate: OnceLock<ClientCertificate>,
     /// The task that reads the connection, while backpressure keeps it waiting.
     reader: AtomicWaker,
     /// The entry among the unauthenticated connections; `None` in tests.
@@ -59,6 +61,18 @@ impl Peer {
         if let Some(entry) = &self.shared.entry {
             entry.set_client(client);
         }
+    }
+
+    /// The verified certificate that names the client; `None` where there is none, and before the end of
+    /// the handshake.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.shared.certificate.get()
+    }
+
+    /// Sets the verified certificate that names the client.
+    pub(super) fn set_certificate(&self, certificate: ClientCertificate) {
+        self.shared.certificate.get_or_init(|| certificate);
     }
 
     /// Records that a request on this connection was authenticated. Until then stricter limits apply

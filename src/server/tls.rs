@@ -17,7 +17,7 @@ use rustls::{
 };
 use serde::{Deserialize, Deserializer, de};
 
-use super::TlsVersion;
+use super::{TlsVersion, certificates::ClientIdentity};
 
 /// The supported cipher suites, the fastest first.
 const CIPHER_SUITES: [SupportedCipherSuite; 9] = [
@@ -142,11 +142,29 @@ struct Basis {
 struct Configs {
     in_our_order: Arc<ServerConfig>,
     in_client_order: Arc<ServerConfig>,
+    identity: Option<ClientIdentity>,
+}
+
+/// How the server requests client certificates.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// Judges them in the handshake.
+    pub verifier: Arc<dyn ClientCertVerifier>,
+    /// The name in a certificate that lets its client in; `None` where the verifier does not verify the
+    /// issuer.
+    pub identity: Option<ClientIdentity>,
+}
+
+/// The configuration of one handshake.
+pub(super) struct Handshake {
+    pub(super) config: Arc<ServerConfig>,
+    /// The name in the client's certificate that lets it in: of the same moment as `config`.
+    pub(super) identity: Option<ClientIdentity>,
 }
 
 impl Tls {
     /// The configuration of a server that presents the certificate of `resolver`, accepts `protocols`,
-    /// and verifies client certificates with `clients`. 0-RTT stays off, since early data can be
+    /// and requests client certificates as `clients` says. 0-RTT stays off, since early data can be
     /// replayed.
     ///
     /// A client that offers AES-128-GCM gets it, as from Go's servers, since it moves layers fastest.
@@ -158,7 +176,7 @@ impl Tls {
     pub fn new(
         protocols: Protocols<'_>,
         resolver: Arc<dyn ResolvesServerCert>,
-        clients: Option<Arc<dyn ClientCertVerifier>>,
+        clients: Option<Clients>,
     ) -> Result<Self, rustls::Error> {
         let Protocols { minimum, cipher_suites, http2 } = protocols;
         let versions: &[_] = match minimum {
@@ -187,15 +205,15 @@ impl Tls {
         Ok(Self { basis: Arc::new(basis), configs: Arc::new(ArcSwap::from_pointee(configs)) })
     }
 
-    /// Replaces the verifier of client certificates for new handshakes; with `None` the server requests
-    /// no client certificates. Existing connections stay.
-    pub fn set_client_verifier(&self, clients: Option<Arc<dyn ClientCertVerifier>>) {
+    /// Requests client certificates in another way in new handshakes; with `None` the server requests
+    /// none. Existing connections stay.
+    pub fn set_clients(&self, clients: Option<Clients>) {
         self.configs.store(Arc::new(self.basis.configs(clients)));
     }
 
     /// The configuration for a client with this `ClientHello`. Both configurations share the keys of
     /// session tickets.
-    pub(super) fn config(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+    pub(super) fn handshake(&self, hello: &ClientHello<'_>) -> Handshake {
         let configs = self.configs.load();
         let supported = &configs.in_our_order.crypto_provider().cipher_suites;
         let mut offered = hello.cipher_suites().iter();
@@ -204,16 +222,17 @@ impl Tls {
             true => &configs.in_client_order,
             false => &configs.in_our_order,
         };
-        Arc::clone(config)
+        Handshake { config: Arc::clone(config), identity: configs.identity }
     }
 }
 
 impl Basis {
-    fn configs(&self, clients: Option<Arc<dyn ClientCertVerifier>>) -> Configs {
+    fn configs(&self, clients: Option<Clients>) -> Configs {
         let has_client_auth = clients.is_some();
+        let identity = clients.as_ref().and_then(|clients| clients.identity);
         let builder = self.builder.clone();
         let builder = match clients {
-            Some(clients) => builder.with_client_cert_verifier(clients),
+            Some(clients) => builder.with_client_cert_verifier(clients.verifier),
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::clone(&self.resolver));
@@ -229,6 +248,6 @@ impl Basis {
         config.alpn_protocols.clone_from(&self.protocols);
         let in_client_order = Arc::new(config.clone());
         config.ignore_client_order = true;
-        Configs { in_our_order: Arc::new(config), in_client_order }
+        Configs { in_our_order: Arc::new(config), in_client_order, identity }
     }
 }

@@ -314,9 +314,9 @@ fn docker_search_shows_what_ann_may_pull() {
 }
 
 /// A server, a daemon, and the network between them. Fields are dropped in this order.
-struct Bench {
+pub(crate) struct Bench {
     engine: Engine,
-    server: Server,
+    pub(crate) server: Server,
     network: Network,
     directory: TempDir,
     daemons: usize,
@@ -324,18 +324,18 @@ struct Bench {
 
 impl Bench {
     /// A daemon that does not know the server's CA; `None` if the machine cannot run one.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         Self::on(|network| Server::start(network.server_address()))
     }
 
     /// A daemon that trusts a server with access rules.
-    fn with_access(rules: &str) -> Option<Self> {
+    pub(crate) fn with_access(rules: &str) -> Option<Self> {
         let bench = Self::on(|network| Server::with_access(network.server_address(), rules))?;
         bench.trust_the_server();
         Some(bench)
     }
 
-    fn on(server: impl FnOnce(&Network) -> Server) -> Option<Self> {
+    pub(crate) fn on(server: impl FnOnce(&Network) -> Server) -> Option<Self> {
         if !require::met("docker", &NEEDS) {
             return None;
         }
@@ -346,43 +346,43 @@ impl Bench {
         Some(Self { engine, server, network, directory, daemons: 1 })
     }
 
-    fn trusting() -> Option<Self> {
+    pub(crate) fn trusting() -> Option<Self> {
         let bench = Self::new()?;
         bench.trust_the_server();
         Some(bench)
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
     /// Installs the CA as a user does: in `/etc/docker/certs.d/HOST:PORT/`.
-    fn trust_the_server(&self) {
+    pub(crate) fn trust_the_server(&self) {
         let certs = self.path().join("etc/certs.d").join(self.server.name());
         fs::create_dir_all(&certs).expect("a directory can be made");
         fs::copy(self.server.trust().join("ca.crt"), certs.join("ca.crt")).expect("a CA");
     }
 
     /// Replaces the daemon by one that has never seen an image or a registry.
-    fn wipe_the_daemon(&mut self) {
+    pub(crate) fn wipe_the_daemon(&mut self) {
         let name = format!("daemon-{}", self.daemons);
         self.engine = Engine::start(&self.network, self.path(), &name, Bridge::Absent);
         self.daemons += 1;
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         self.engine.command()
     }
 
-    fn docker<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Outcome {
+    pub(crate) fn docker<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Outcome {
         self.engine.docker(arguments)
     }
 
-    fn login(&self, password: &str) -> Outcome {
+    pub(crate) fn login(&self, password: &str) -> Outcome {
         self.login_as(USER, password)
     }
 
-    fn login_as(&self, user: &str, password: &str) -> Outcome {
+    pub(crate) fn login_as(&self, user: &str, password: &str) -> Outcome {
         let server = self.server.name();
         let mut login = self.command();
         Outcome::with_input(
@@ -392,11 +392,11 @@ impl Bench {
     }
 
     /// Builds `image` with one layer per file.
-    fn build(&self, image: &str, files: &[&str]) {
+    pub(crate) fn build(&self, image: &str, files: &[&str]) {
         self.engine.build(image, &image::context(self.path(), files));
     }
 
-    fn image_id(&self, image: &str) -> String {
+    pub(crate) fn image_id(&self, image: &str) -> String {
         self.docker(["image", "inspect", "--format", "{{.Id}}", image]).succeeds()
     }
 }

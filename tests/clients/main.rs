@@ -13,6 +13,7 @@
 
 mod answers;
 mod artefacts;
+mod certificates;
 mod containerd;
 mod docker;
 mod dockerd;

@@ -48,6 +48,21 @@ impl Server {
         Self::start_configured(address, "tls1.2", &access, |_, _| ())
     }
 
+    /// The same, with further keys of `http.tls`, a line each. `prepare` gets the server's directory, from
+    /// which relative paths go.
+    pub(crate) fn with_tls_and_access(
+        address: SocketAddr,
+        tls: &str,
+        rules: &str,
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
+        let access = format!("access:\n  rules:\n    - {{who: {ADMIN}, may: all}}\n{rules}");
+        let minimum = format!("tls1.2\n    {tls}");
+        Self::start_configured(address, &minimum, &access, |certs, _| {
+            prepare(certs.parent().unwrap_or(certs));
+        })
+    }
+
     /// An address that no other server of the tests has.
     pub(crate) fn free_address() -> SocketAddr {
         static NEXT_PORT: AtomicU16 = AtomicU16::new(5000);
@@ -124,6 +139,11 @@ impl Server {
     /// Its output so far.
     pub(crate) fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// A file of its directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// A directory with `ca.crt` and nothing else, the form that every client takes.

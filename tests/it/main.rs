@@ -26,6 +26,7 @@ mod access {
 mod auth {
     mod access_page;
     mod access_rules;
+    mod certificate_identity;
     mod client_certificates;
     mod deploy_tokens;
     mod fail2ban;

@@ -1,6 +1,7 @@
 //! Servers and content for the tests.
 
 pub mod access;
+pub mod authority;
 pub mod content;
 pub mod exposition;
 pub mod h2;

@@ -1,4 +1,4 @@
-//! The authorities that issue client certificates: `http.tls.clientcas` and `http.tls.clientauth`.
+//! Client certificates: `http.tls.clientcas`, `http.tls.clientauth` and `http.tls.clientidentity`.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     server::{
         ClientCertificates, TlsOptions,
-        certificates::{Authorities, CertificateError},
+        certificates::{Authorities, CertificateError, ClientIdentity},
         tls::Tls,
     },
 };
@@ -24,7 +24,7 @@ pub(in crate::app) struct ClientAuthorities {
 }
 
 impl ClientAuthorities {
-    /// Reloads `authorities`, whose verifier `tls` has already.
+    /// Reloads `authorities`, which `tls` has already.
     pub(super) const fn new(authorities: Authorities, tls: Tls) -> Self {
         Self { authorities: Mutex::new(authorities), tls }
     }
@@ -36,15 +36,20 @@ impl ClientAuthorities {
         options: Option<&ClientCertificates>,
     ) -> Result<(), Kept> {
         let mut new = Authorities::new(options.cloned());
-        let verifier = new.load().map_err(|error| {
+        let clients = new.load().map_err(|error| {
             unusable(&error);
             Kept::Unusable
         })?;
-        self.tls.set_client_verifier(verifier);
+        self.tls.set_clients(clients);
         *old = new;
         match options {
-            Some(ClientCertificates { demand, .. }) => {
-                tracing::info!(clientauth = demand.name(), "client certificates are requested");
+            Some(ClientCertificates { demand, identity, .. }) => {
+                let clientidentity = identity.map(ClientIdentity::word);
+                tracing::info!(
+                    clientauth = demand.name(),
+                    clientidentity,
+                    "client certificates are requested"
+                );
             }
             None => tracing::info!("client certificates are no longer requested"),
         }
@@ -54,7 +59,7 @@ impl ClientAuthorities {
 
 impl Reload for ClientAuthorities {
     fn keys(&self) -> &'static [&'static str] {
-        &["http.tls.clientcas", "http.tls.clientauth"]
+        &["http.tls.clientcas", "http.tls.clientauth", "http.tls.clientidentity"]
     }
 
     fn apply(&self, config: &Config) -> Result<(), Kept> {

@@ -311,6 +311,7 @@ const TLS: Kind = Switch(&[
     works("ciphersuites", TextList),
     works("clientcas", TextList),
     works("clientauth", Word(CLIENT_AUTH)),
+    works("clientidentity", Word(&["cn", "dns", "email", "uri"])),
     refused(
         "letsencrypt",
         Section(&[

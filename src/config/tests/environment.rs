@@ -233,11 +233,15 @@ fn every_working_key_can_be_reached() {
             _ => "text",
         };
         let name = format!("REGISTRY_{}", path.replace('.', "_").to_uppercase());
-        let result = load_environment(&[
-            (&name, value),
+        let mut variables = vec![
+            (&*name, value),
             ("REGISTRY_HTTP_TLS_CERTIFICATE", "/c"),
             ("REGISTRY_HTTP_TLS_KEY", "/k"),
-        ]);
+        ];
+        if path == "http.tls.clientidentity" {
+            variables.push(("REGISTRY_HTTP_TLS_CLIENTCAS", "[/ca.pem]"));
+        }
+        let result = load_environment(&variables);
         let config = result.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(!warns(&config, "names no key"), "{name}");
     }

@@ -43,11 +43,15 @@ fn commented_out_keys_of_the_example_exist() {
         ("      # file: auth/tokens", ""),
         ("    # certificate:", ""),
         ("    # clientauth:", ""),
+        ("    # clientidentity:", ""),
     ] {
         let mut yaml = EXAMPLE.replace(commented, &commented.replace("# ", ""));
         assert_ne!(yaml, EXAMPLE, "{commented}");
         if commented.contains("certificate") {
             yaml = yaml.replace("# key:", "key:");
+        }
+        if commented.contains("clientidentity") {
+            yaml = yaml.replace("clientcas: []", "clientcas: [/clients.crt]");
         }
         let result = load_with(&yaml, &[]);
         if instead_of.is_empty() {

@@ -1,7 +1,7 @@
 //! `http.tls`: cipher suites and client certificates.
 
 use super::*;
-use crate::server::{CipherSuite, ClientAuth, ClientCertificates};
+use crate::server::{CipherSuite, ClientAuth, ClientCertificates, certificates::ClientIdentity};
 
 fn tls(keys: &str) -> Result<Config, Error> {
     load(&format!("storage: inmemory\nhttp:\n  tls:\n    {keys}\n"))
@@ -43,7 +43,8 @@ fn clientauth_has_the_values_of_registry_2() {
     ] {
         let config = tls(keys).unwrap();
         let authorities = vec![PathBuf::from("/ca.pem")];
-        assert_eq!(clients(&config), Some(&ClientCertificates { authorities, demand }), "{keys}");
+        let expected = ClientCertificates { authorities, demand, identity: None };
+        assert_eq!(clients(&config), Some(&expected), "{keys}");
         assert_eq!(config.warnings, Vec::<String>::new(), "{keys}");
     }
     let variables = [
@@ -54,7 +55,8 @@ fn clientauth_has_the_values_of_registry_2() {
     let config = load_environment(&variables).unwrap();
     let authorities = ["/a.pem", "/b.pem"].map(PathBuf::from).to_vec();
     let demand = ClientAuth::RequireAnyClientCert;
-    assert_eq!(clients(&config), Some(&ClientCertificates { authorities, demand }));
+    let expected = ClientCertificates { authorities, demand, identity: None };
+    assert_eq!(clients(&config), Some(&expected));
 }
 
 #[test]
@@ -76,6 +78,40 @@ fn clientauth_without_clientcas_gets_a_warning() {
             warns(&config, "http.tls.clientauth (") && warns(&config, "has no effect"),
             "{keys}"
         );
+    }
+}
+
+#[test]
+fn clientidentity_names_the_field_of_a_verified_certificate() {
+    for (word, identity) in [
+        ("cn", ClientIdentity::Cn),
+        ("dns", ClientIdentity::Dns),
+        ("email", ClientIdentity::Email),
+        ("uri", ClientIdentity::Uri),
+    ] {
+        let config = tls(&format!("{{clientcas: [/ca.pem], clientidentity: {word}}}")).unwrap();
+        let clients = clients(&config).unwrap();
+        assert_eq!(clients.identity_of_verified(), Some(identity));
+        assert_eq!(identity.word(), word);
+    }
+}
+
+#[test]
+fn clientidentity_without_verified_certificates_is_refused() {
+    for (keys, expected) in [
+        ("{clientidentity: dns}", "5:22: http.tls.clientidentity: needs http.tls.clientcas"),
+        (
+            "{clientcas: [/ca.pem], clientauth: request-client-cert, clientidentity: dns}",
+            "set clientauth to verify-client-cert-if-given",
+        ),
+        (
+            "{clientcas: [/ca.pem], clientauth: require-any-client-cert, clientidentity: dns}",
+            "set clientauth to verify-client-cert-if-given",
+        ),
+        ("{clientcas: [/ca.pem], clientidentity: subject}", "`cn`"),
+    ] {
+        let message = shorten(&tls(keys).unwrap_err());
+        assert!(message.contains(expected), "{keys}: {message}");
     }
 }
 

@@ -1,7 +1,8 @@
-//! Authentication by HTTP Basic (RFC 7617) or by a session token (RFC 6750). The layer reads only the
+//! Authentication by HTTP Basic (RFC 7617), by a session token (RFC 6750), or by the client certificate of
+//! the connection. The layer reads only the
 //! head of a call. It refuses a caller that it cannot authenticate: with 401, or with 429 where too many
-//! passwords were wrong or wait. A caller that presents nothing passes without a name where rules let in
-//! anyone; wrong credentials never do.
+//! passwords were wrong or wait. A caller that presents nothing and has no certificate passes without a
+//! name where rules let in anyone; wrong credentials never do.
 
 use std::{
     pin::Pin,
@@ -67,8 +68,8 @@ where
             Authorization::Basic(credentials) => {
                 self.gate.recall(Some(credentials), address, session)
             }
-            Authorization::Bearer(token) => self.gate.recall_bearer(token, address),
-            Authorization::Malformed => self.gate.recall_unreadable(address),
+            Authorization::Bearer(token) => self.gate.recall_bearer(token, address, session),
+            Authorization::Malformed => self.gate.recall_unreadable(address, session),
         };
         match recalled {
             Recalled::Known(caller) => {

@@ -23,7 +23,10 @@ use x509_parser::{
 
 use super::{CertificateError, load_chain};
 use crate::{
-    server::{ClientAuth, ClientCertificates, tls::Tls},
+    server::{
+        ClientAuth, ClientCertificates,
+        tls::{Clients, Tls},
+    },
     stamp::Stamp,
 };
 
@@ -53,13 +56,13 @@ impl Authorities {
         self.options.as_ref() == options
     }
 
-    /// Reads the files at the start of the server. Returns the verifier of client certificates; `None`
-    /// without files.
+    /// Reads the files at the start of the server. Returns how the server requests client
+    /// certificates; `None` without files.
     ///
     /// # Errors
     ///
     /// When a file is missing, unreadable or damaged, or has no certificate.
-    pub fn load(&mut self) -> Result<Option<Arc<dyn ClientCertVerifier>>, CertificateError> {
+    pub fn load(&mut self) -> Result<Option<Clients>, CertificateError> {
         // The stamps are taken before the files are read, so the next check sees a change in between.
         let stamps = self.stamps();
         let now = SystemTime::now();
@@ -69,9 +72,9 @@ impl Authorities {
         let lasting = !matches!(read, Err(CertificateError::Read { .. }));
         let settled = stamps.iter().all(|stamp| stamp.is_settled(now));
         self.seen = (lasting && settled).then_some(stamps);
-        let TrustAnchors { certificates, verifier } = read?;
+        let TrustAnchors { certificates, clients } = read?;
         self.certificates = certificates;
-        Ok(verifier)
+        Ok(clients)
     }
 
     /// Reads the files again, for SIGHUP, and puts their certificates in force. Returns true if the
@@ -82,10 +85,10 @@ impl Authorities {
     /// Those of [`load`](Self::load); the old certificates then stay in force.
     pub fn reload(&mut self, tls: &Tls) -> Result<bool, CertificateError> {
         let before = self.certificates.clone();
-        let verifier = self.load()?;
+        let clients = self.load()?;
         let is_other = self.certificates != before;
         if is_other {
-            tls.set_client_verifier(verifier);
+            tls.set_clients(clients);
         }
         Ok(is_other)
     }
@@ -108,13 +111,13 @@ impl Authorities {
     }
 
     fn read(&self) -> Result<TrustAnchors, CertificateError> {
-        let Some(ClientCertificates { authorities, demand }) = &self.options else {
-            return Ok(TrustAnchors { certificates: Vec::new(), verifier: None });
+        let Some(options) = &self.options else {
+            return Ok(TrustAnchors { certificates: Vec::new(), clients: None });
         };
         let mut certificates = Vec::new();
         let mut issuers = Vec::new();
         let mut hints = RootCertStore::empty();
-        for path in authorities {
+        for path in &options.authorities {
             let read = load_chain(path).map_err(|error| match error {
                 CertificateError::NoCertificate { path } => CertificateError::NoAuthority { path },
                 error => error,
@@ -128,21 +131,23 @@ impl Authorities {
             }
         }
         let verifier = Verifier {
-            demand: *demand,
+            demand: options.demand,
             issuers,
             listed: certificates.clone(),
             hints: hints.subjects(),
             algorithms: default_provider().signature_verification_algorithms,
         };
-        Ok(TrustAnchors { certificates, verifier: Some(Arc::new(verifier)) })
+        let identity = options.identity_of_verified();
+        let clients = Clients { verifier: Arc::new(verifier), identity };
+        Ok(TrustAnchors { certificates, clients: Some(clients) })
     }
 }
 
-/// The certificates of the files, and the verifier that trusts them.
+/// The certificates of the files, and the way to request certificates of their issuers.
 struct TrustAnchors {
     certificates: Vec<CertificateDer<'static>>,
     /// `None`: the server requests no client certificates.
-    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    clients: Option<Clients>,
 }
 
 /// An authority that may issue client certificates while its own certificate is valid.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::{
     Answer, Answered as _, TestServer,
-    access::{NOBODY, by, guarded},
+    access::{CERTIFICATE, NOBODY, by, guarded_with, trust_certificates},
     content::{OCI_INDEX, empty_index, trifle},
     digest,
 };
@@ -20,7 +20,8 @@ const GOLDEN: &str = "tests/it/golden/access.txt";
 const GRANTS: [&str; 6] = ["-", "pull", "create", "push", "delete", "all"];
 
 /// A caller, and the `who` of the rule that names it.
-const CALLERS: [(&str, &str); 3] = [(NOBODY, "anyone"), ("ann", "ann"), ("bob", "group:team")];
+const CALLERS: [(&str, &str); 4] =
+    [(NOBODY, "anyone"), ("ann", "ann"), ("bob", "group:team"), (CERTIFICATE, "node1")];
 
 /// A request to an endpoint, on content that is there before it. `{blob}`, `{manifest}` and `{upload}`
 /// are digests and the path of an upload of the caller.
@@ -123,11 +124,11 @@ async fn access_table() {
     let mut columns = Vec::new();
     for (caller, who) in CALLERS {
         for may in GRANTS {
-            let server = guarded(&match may {
+            let rules = match may {
                 "-" => json!([]),
                 may => json!([{ "who": who, "repositories": "team/**", "may": may }]),
-            })
-            .await;
+            };
+            let server = guarded_with(&rules, trust_certificates).await;
             let mut told_of = Vec::new();
             let mut prepared = None;
             for Case { method, target, body, .. } in CASES {

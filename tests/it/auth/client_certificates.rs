@@ -1,4 +1,4 @@
-//! Client certificates: requested, verified, and needed beside a password, never instead of it.
+//! Client certificates: requested, verified, and needed beside a password.
 
 use std::{error::Error as _, fs, path::PathBuf, sync::Arc};
 
@@ -7,25 +7,22 @@ use portcullis::{
     config::Config,
     server::{ClientAuth, ClientCertificates, TlsOptions},
 };
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
-};
+use rcgen::{CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::{
-    ClientConfig, HandshakeKind, RootCertStore, SignatureScheme, SupportedProtocolVersion,
-    client::ResolvesClientCert,
+    ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion,
     crypto::aws_lc_rs::default_provider,
     pki_types::ServerName,
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::support::{
     TestServer,
+    authority::{Authority, Shows, certified},
     process::Process,
     raw,
     server::{Answered as _, config},
@@ -34,63 +31,6 @@ use crate::support::{
 use ClientAuth::*;
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
-
-/// An authority that issues client certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        Self::with(name, |_| {})
-    }
-
-    fn with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        change(&mut params);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    /// The certificate of a client, with its key.
-    fn client(&self, change: impl FnOnce(&mut CertificateParams)) -> Arc<CertifiedKey> {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.0).unwrap();
-        certified(certificate.der(), &key)
-    }
-
-    /// The configuration of a client that presents the authority's own certificate.
-    fn itself(&self) -> Arc<CertifiedKey> {
-        certified(self.0.der(), self.0.key())
-    }
-}
-
-/// A certificate with a key, which may be a wrong one.
-fn certified(certificate: &CertificateDer<'_>, key: &KeyPair) -> Arc<CertifiedKey> {
-    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let key = default_provider().key_provider.load_private_key(key).unwrap();
-    Arc::new(CertifiedKey::new(vec![certificate.clone().into_owned()], key))
-}
-
-/// Presents one certificate, whichever issuer the server names, or none.
-#[derive(Debug)]
-struct Shows(Option<Arc<CertifiedKey>>);
-
-impl ResolvesClientCert for Shows {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.0.clone()
-    }
-
-    fn has_certs(&self) -> bool {
-        self.0.is_some()
-    }
-}
 
 /// The client authorities of a server, and their files.
 struct Site {
@@ -114,7 +54,11 @@ impl Site {
     }
 
     fn set(&self, config: &mut Config) {
-        let asked = ClientCertificates { authorities: vec![self.file()], demand: self.demand };
+        let asked = ClientCertificates {
+            authorities: vec![self.file()],
+            demand: self.demand,
+            identity: None,
+        };
         set_clients(config, Some(asked));
     }
 
@@ -369,12 +313,19 @@ async fn reload_applies_another_clientcas_list_and_another_clientauth_value() {
         status(&server, &stranger).await
     };
     let authorities = vec![site.file()];
-    let any = ClientCertificates { authorities: authorities.clone(), demand: RequireAnyClientCert };
+    let any = ClientCertificates {
+        authorities: authorities.clone(),
+        demand: RequireAnyClientCert,
+        identity: None,
+    };
     assert_eq!(reload(any).await, Some(200));
 
     let other = site.folder.path().join("other.crt");
-    let missing =
-        ClientCertificates { authorities: vec![other.clone()], demand: RequireAndVerifyClientCert };
+    let missing = ClientCertificates {
+        authorities: vec![other.clone()],
+        demand: RequireAndVerifyClientCert,
+        identity: None,
+    };
     // While the list of authorities is unknown, the old configuration stays in force.
     assert_eq!(reload(missing.clone()).await, Some(200));
     fs::write(&other, first.pem()).unwrap();
@@ -406,7 +357,10 @@ async fn authorities_that_cannot_be_read_let_nothing_start() {
         }
         let mut config = config(folder.path());
         let demand = RequestClientCert;
-        set_clients(&mut config, Some(ClientCertificates { authorities: vec![file], demand }));
+        set_clients(
+            &mut config,
+            Some(ClientCertificates { authorities: vec![file], demand, identity: None }),
+        );
         let error = App::start(&config).unwrap_err();
         assert_eq!(error.to_string(), "http.tls.clientcas cannot be used");
         let cause = error.source().unwrap().to_string();

@@ -55,6 +55,13 @@ fn access_check_names_the_line_that_decided() {
              (groups:2)",
             0,
         ),
+        (
+            "cert:ann push team-a/app",
+            "yes: rule 2 (config.yml:8) lets group:team-a push to team-a/**, and cert:ann is in \
+             team-a (groups:2)\nportcullis: note: http.tls.clientidentity is not set, so no certificate lets a \
+             client in",
+            0,
+        ),
         ("- pull public/app", "yes: rule 1 (config.yml:7) lets anyone pull public/**", 0),
         (
             "bob delete home/bob/app",

@@ -1,6 +1,6 @@
 //! Servers with access rules, and their users.
 
-use std::fs;
+use std::{fs, sync::LazyLock};
 
 use portcullis::{
     config::Config,
@@ -8,14 +8,21 @@ use portcullis::{
         self, Access, Policy,
         access::{Groups, Rule},
     },
+    server::{ClientAuth, ClientCertificates, TlsOptions, certificates::ClientIdentity},
 };
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use super::server::{PASSWORD, TestServer, USER};
+use super::{
+    authority::{Authority, client_with},
+    server::{PASSWORD, TestServer, USER},
+};
 
 /// The caller without credentials.
 pub const NOBODY: &str = "nobody";
+
+/// The caller whom a client certificate names `node1`.
+pub const CERTIFICATE: &str = "certificate";
 
 /// The users beside [`USER`], who may do everything; `bob` is in the group `team`. All have the same
 /// password.
@@ -66,11 +73,34 @@ fn rule(mut written: Value) -> Rule {
     serde_json::from_value(written).unwrap()
 }
 
-/// A request of a user, or of [`NOBODY`].
+/// Lets in the client whose certificate names it `node1`, and asks others for no certificate.
+pub fn trust_certificates(config: &mut Config) {
+    let gate::Options::Htpasswd(options) = &config.auth else { panic!("there are users") };
+    let file = options.path.with_file_name("clients.crt");
+    fs::write(&file, authority().pem()).unwrap();
+    let TlsOptions::On { clients, .. } = &mut config.http.server.tls else { panic!("TLS is off") };
+    *clients = Some(ClientCertificates {
+        authorities: vec![file],
+        demand: ClientAuth::VerifyClientCertIfGiven,
+        identity: Some(ClientIdentity::Dns),
+    });
+}
+
+/// The authority of [`CERTIFICATE`].
+pub fn authority() -> &'static Authority {
+    static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| Authority::new("clients"));
+    &AUTHORITY
+}
+
+/// A request of a user, of [`NOBODY`], or of [`CERTIFICATE`].
 pub fn by(server: &TestServer, user: &str, method: &str, target: &str) -> RequestBuilder {
     let request = server.anonymous(method, target);
     match user {
         NOBODY => request,
+        CERTIFICATE => {
+            let client = client_with(Some(authority().client_named(&["node1"])));
+            RequestBuilder::from_parts(client, request.build().unwrap())
+        }
         user => request.basic_auth(user, Some(PASSWORD)),
     }
 }

@@ -487,7 +487,7 @@ async fn certificate_expiry_is_absent_without_tls() {
         expose(config);
     })
     .await;
-    assert!(!exposed(&server).await.contains("certificate"));
+    assert!(!exposed(&server).await.contains("portcullis_certificate"));
 }
 
 #[tokio::test]
