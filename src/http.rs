@@ -17,6 +17,7 @@ use hyper::service::Service;
 use self::{
     allowed_hosts::AllowedHosts,
     base_url::{BaseUrls, ConfiguredHost},
+    blob_limit::BlobLimit,
     call::Call,
     challenge::Challenges,
     handlers::{Answering, Handlers},
@@ -36,6 +37,7 @@ mod authorization;
 mod base_url;
 pub mod basic;
 pub mod bearer;
+mod blob_limit;
 mod body;
 mod byteranges;
 mod call;
@@ -65,8 +67,8 @@ pub use debug::{Debug, DebugOptions, PrometheusOptions};
 pub use error::{Error, Grant};
 pub use middleware::{LoggedBody, RequestId};
 pub use options::{
-    CatalogOptions, DeletableBlobs, DeleteOptions, InvalidOptions, Options, ReadOnlyOptions,
-    TagsOptions, UploadsOptions,
+    CatalogOptions, DeletableBlobs, DeleteOptions, InvalidOptions, LimitsOptions, Options,
+    ReadOnlyOptions, TagsOptions, UploadsOptions,
 };
 pub use plain_http::refuse_plain_http;
 pub use redirect::{IsOtherSite, Redirect};
@@ -85,6 +87,7 @@ pub struct Api {
     refusals: Arc<Refusals>,
     authorisation: Arc<Authorisation>,
     allowed_hosts: Arc<AllowedHosts>,
+    blob_limit: Arc<BlobLimit>,
     /// `http.prefix` without a slash at its end; empty for `/`.
     prefix: Arc<str>,
     handlers: Arc<Handlers>,
@@ -141,8 +144,13 @@ impl Api {
             Challenges::new(Arc::clone(&gate), Arc::clone(&base_urls), Arc::clone(&prefix));
         let challenges = Arc::new(challenges);
         let refusals = Arc::new(Refusals::new(Arc::clone(&gate), Arc::clone(&challenges)));
-        let answering =
-            Answering { base_urls, prefix: Arc::clone(&prefix), refusals: Arc::clone(&refusals) };
+        let blob_limit = Arc::new(BlobLimit::new(options.limits.blob));
+        let answering = Answering {
+            base_urls,
+            prefix: Arc::clone(&prefix),
+            refusals: Arc::clone(&refusals),
+            blob_limit: Arc::clone(&blob_limit),
+        };
         let handlers = Handlers::new(registry, &answering, &limits, options.idletimeout);
         let readonly = limits.readonly.enabled;
         Ok(Self {
@@ -161,6 +169,7 @@ impl Api {
             health,
             proxies,
             allowed_hosts: Arc::new(AllowedHosts::new(options)?),
+            blob_limit,
             open_routes: open_routes::router(&prefix),
             token: Arc::new(TokenEndpoint::new(Arc::clone(&gate), Arc::clone(&challenges))),
             gate,
@@ -193,6 +202,11 @@ impl Api {
     pub fn set_headers(&self, options: &Options) -> Result<(), InvalidOptions> {
         self.headers.store(Arc::new(response_headers::configured(options)?));
         Ok(())
+    }
+
+    /// Limits the size of blobs in requests from now on, or no longer.
+    pub fn set_blob_limit(&self, options: &Options) {
+        self.blob_limit.set(options.limits.blob);
     }
 
     /// Refuses writes from now on, or allows them again.

@@ -21,13 +21,14 @@
 //! - [`storage`] keeps bytes at keys and knows nothing of registries.
 //! - [`oci`] is the vocabulary of the specifications, valid by construction.
 //! - [`jobs`] runs periodic tasks; [`health`] checks whether the server is fit to serve; [`telemetry`]
-//!   writes the log; [`network`] gives the network of an address; `stamp` tells whether a file has
+//!   writes the log; [`network`] gives the network of an address; [`byte_size`] reads `20GiB`; `stamp` tells whether a file has
 //!   changed, `chain` formats an error with its causes, `humanize` formats ages.
 //!
 //! `docs/ARCHITECTURE.md` has all dependencies and a glossary; `tests/it/architecture.rs` checks the
 //! dependencies.
 
 pub mod app;
+pub mod byte_size;
 mod chain;
 pub mod cli;
 pub mod config;

@@ -55,8 +55,8 @@ pub use self::{
     },
     runs::Runs,
     uploads::{
-        Body, Chunk, InvalidUploadId, NewUpload, OldUpload, PurgeOptions, Purged, Upload, UploadId,
-        UploadLimits, Uploads,
+        BlobTooLarge, Body, Chunk, InvalidUploadId, NewUpload, OldUpload, PurgeOptions, Purged,
+        Upload, UploadId, UploadLimits, Uploads,
     },
 };
 

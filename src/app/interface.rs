@@ -1,5 +1,5 @@
-//! The settings of the HTTP interface that can change without a restart: response headers, and
-//! read-only mode.
+//! The settings of the HTTP interface that can change without a restart: response headers, the largest
+//! blob, and read-only mode.
 
 use std::sync::Arc;
 
@@ -23,6 +23,21 @@ impl Reload for ResponseHeaders {
             tracing::error!(%error, "cannot use the new http.headers; the old ones stay in force");
             Kept::Unusable
         })
+    }
+}
+
+/// `http.limits.blob`.
+#[derive(Debug)]
+pub(super) struct LargestBlob(pub(super) Arc<Api>);
+
+impl Reload for LargestBlob {
+    fn keys(&self) -> &'static [&'static str] {
+        &["http.limits.blob"]
+    }
+
+    fn apply(&self, config: &Config) -> Result<(), Kept> {
+        self.0.set_blob_limit(&config.http.api);
+        Ok(())
     }
 }
 

@@ -213,6 +213,7 @@ impl Parts {
         let backend = config.storage.backend.clone();
         reloads.push(Arc::new(interface::ReadOnly { api: Arc::clone(&self.api), backend }));
         reloads.push(Arc::new(interface::ResponseHeaders(Arc::clone(&self.api))));
+        reloads.push(Arc::new(interface::LargestBlob(Arc::clone(&self.api))));
         reloads.push(Arc::new(notifications::Endpoints(self.notifier.clone())));
         Reloads::new(reloads)
     }

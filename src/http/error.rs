@@ -18,7 +18,7 @@ use crate::{
     chain::Chain,
     gate::{Denied, NoRandomness, Refusal},
     oci::{ErrorCode, RepositoryName},
-    registry::{self, BodyError, TagImmutable, Unacceptable},
+    registry::{self, BlobTooLarge, BodyError, TagImmutable, Unacceptable},
     storage,
 };
 
@@ -235,6 +235,7 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
     let refused = |code, detail: Value| respond(status(code), &[(code, Some(detail))]);
     let reason = || json!(error.to_string());
     match error {
+        E::BlobTooLarge(excess) => too_large(excess),
         E::BlobNeeded(manifests) => needed(NEEDED, manifests),
         E::BlobMayBeNeeded(manifests) => needed(MAY_BE_NEEDED, manifests),
         E::Body(BodyError::Gone(_)) => refused(ErrorCode::SizeInvalid, reason()),
@@ -313,6 +314,18 @@ fn immutable(moved: &TagImmutable) -> Response<Body> {
     let code = ErrorCode::TagInvalid.as_str();
     let entry = json!({ "code": code, "message": moved.to_string(), "detail": detail });
     json_response(StatusCode::CONFLICT, &json!({ "errors": [entry] }))
+}
+
+/// The response to a blob over the limit. Clients show the message. With another code than `DENIED`
+/// docker would send the blob six times (docs/ARCHITECTURE.md, "What clients show of a refused push").
+fn too_large(excess: &BlobTooLarge) -> Response<Body> {
+    let BlobTooLarge { most, bytes } = excess;
+    let entry = json!({
+        "code": ErrorCode::Denied.as_str(),
+        "message": excess.to_string(),
+        "detail": { "limit": most.get(), "bytes": bytes },
+    });
+    json_response(StatusCode::PAYLOAD_TOO_LARGE, &json!({ "errors": [entry] }))
 }
 
 const NEEDED: &str = "manifests of this repository need the blob; delete them first, or set \

@@ -21,8 +21,8 @@ use self::{
     uploads::UploadHandlers,
 };
 use super::{
-    Error, Limits, base_url::BaseUrls, caller::Callers, endpoint::Endpoint, middleware::Permitted,
-    refusals::Refusals, response::json,
+    Error, Limits, base_url::BaseUrls, blob_limit::BlobLimit, caller::Callers, endpoint::Endpoint,
+    middleware::Permitted, refusals::Refusals, response::json,
 };
 use crate::registry::Registry;
 
@@ -55,6 +55,8 @@ pub(super) struct Answering {
     /// The path below which the registry is served, without a slash at its end.
     pub(super) prefix: Arc<str>,
     pub(super) refusals: Arc<Refusals>,
+    /// The largest blob that may be pushed.
+    pub(super) blob_limit: Arc<BlobLimit>,
 }
 
 impl Handlers {
@@ -66,7 +68,7 @@ impl Handlers {
         limits: &Limits,
         idle_timeout: Duration,
     ) -> Self {
-        let Answering { base_urls, prefix, refusals } = answering;
+        let Answering { base_urls, prefix, refusals, blob_limit } = answering;
         let callers = Arc::new(Callers::new(registry.events().clone(), Arc::clone(base_urls)));
         Self {
             blobs: BlobHandlers {
@@ -102,6 +104,7 @@ impl Handlers {
                 blobs: Arc::clone(registry.blobs()),
                 callers: Arc::clone(&callers),
                 base_urls: Arc::clone(base_urls),
+                blob_limit: Arc::clone(blob_limit),
                 idle_timeout,
             },
             repositories: RepositoryHandlers { registry, callers, delete: limits.delete.clone() },

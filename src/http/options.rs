@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Deserialize;
 
 use super::{AllowedHost, Error, debug::DebugOptions};
-use crate::{network::Proxy, oci::ErrorCode, registry::UploadLimits};
+use crate::{byte_size::ByteSize, network::Proxy, oci::ErrorCode, registry::UploadLimits};
 
 /// An invalid option.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,8 +21,8 @@ pub enum InvalidOptions {
     IdleTimeout,
 }
 
-/// The keys of section `http` for requests and responses. `hosts`, `allowedhosts`, `trustedproxies` and
-/// `idletimeout` are ours; the others are registry:2's.
+/// The keys of section `http` for requests and responses. `hosts`, `allowedhosts`, `trustedproxies`,
+/// `idletimeout` and `limits` are ours; the others are registry:2's.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Options {
@@ -50,6 +50,8 @@ pub struct Options {
     /// The idle timeout: here, how long the body of a request may make no progress. A connection has
     /// the same (`server::Options`).
     pub idletimeout: Duration,
+    /// `http.limits`. Ours.
+    pub limits: LimitsOptions,
     /// The debug listener.
     pub debug: DebugOptions,
 }
@@ -66,9 +68,18 @@ impl Default for Options {
             headers: BTreeMap::new(),
             trustedproxies: Vec::new(),
             idletimeout: Duration::from_secs(60),
+            limits: LimitsOptions::default(),
             debug: DebugOptions::default(),
         }
     }
+}
+
+/// `http.limits`. What is not set is not limited.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct LimitsOptions {
+    /// The largest blob that may be pushed.
+    pub blob: Option<ByteSize>,
 }
 
 /// `storage.delete`.

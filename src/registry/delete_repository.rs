@@ -94,7 +94,7 @@ mod tests {
 
     fn chunk(bytes: &'static [u8]) -> Chunk {
         let body = stream::iter([Ok(Bytes::from_static(bytes))]).boxed();
-        Chunk { body, length: None, range: None }
+        Chunk { body, length: None, range: None, largest: None }
     }
 
     /// A chunk that the test ends.
@@ -116,7 +116,11 @@ mod tests {
             Ok(Bytes::from_static(b"end"))
         });
         let body: Body = first.chain(rest).boxed();
-        SlowChunk { chunk: Chunk { body, length: None, range: None }, has_begun, end }
+        SlowChunk {
+            chunk: Chunk { body, length: None, range: None, largest: None },
+            has_begun,
+            end,
+        }
     }
 
     async fn is_empty(memory: &Memory) -> bool {

@@ -1,6 +1,6 @@
 //! The errors of the core.
 
-use super::{TagExists, TagImmutable, Unacceptable};
+use super::{BlobTooLarge, TagExists, TagImmutable, Unacceptable};
 use crate::{
     oci::{Digest, InvalidManifest},
     storage,
@@ -18,6 +18,9 @@ pub enum Error {
     /// Manifests of the repository cannot be read and may reference the blob: these, and possibly more.
     #[error("{} cannot be read and may need the blob", count(.0, "manifests"))]
     BlobMayBeNeeded(Vec<String>),
+    /// The blob has more bytes than the caller may push.
+    #[error(transparent)]
+    BlobTooLarge(#[from] BlobTooLarge),
     /// The client's bytes did not arrive.
     #[error("the request body did not arrive whole")]
     Body(#[from] BodyError),
@@ -94,7 +97,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the disk or the quota is full.
+    /// Whether nothing is left of the upload that failed so: its blob cannot become whole, and its bytes
+    /// would take up space until the upload is purged.
+    pub(super) fn ends_the_upload(&self) -> bool {
+        self.is_out_of_space() || matches!(self, Self::BlobTooLarge(_))
+    }
+
+    /// Whether the disk or the quota of the disk is full.
     pub(super) fn is_out_of_space(&self) -> bool {
         matches!(self, Self::Storage(error) if error.kind() == storage::ErrorKind::NoSpace)
     }

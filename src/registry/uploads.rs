@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use self::{
+    bounds::Bounds,
     intake::Intakes,
     ownership::OpenUploads,
     sessions::{Hashed, Session, Sessions},
@@ -19,11 +20,13 @@ use super::{
     tree::{Tree, TreeKey},
 };
 use crate::{
+    byte_size::ByteSize,
     oci::{Algorithm, Digest, Hasher, RepositoryName},
     storage::{Note, STARTED_AT, fences::Part},
 };
 
 mod allowance;
+mod bounds;
 mod cancel;
 mod id;
 mod intake;
@@ -35,6 +38,7 @@ mod resume_state;
 mod sessions;
 
 pub use self::{
+    bounds::BlobTooLarge,
     id::{InvalidUploadId, UploadId},
     ownership::{NewUpload, Upload, UploadLimits},
     purge::{OldUpload, PurgeOptions, Purged},
@@ -51,6 +55,8 @@ pub struct Chunk {
     pub length: Option<u64>,
     /// Their place in the blob, where the client announces it; an empty range for an empty chunk.
     pub range: Option<Range<u64>>,
+    /// The most bytes that the blob may have; `None`: any number.
+    pub largest: Option<ByteSize>,
 }
 
 impl fmt::Debug for Chunk {
@@ -58,6 +64,7 @@ impl fmt::Debug for Chunk {
         f.debug_struct("Chunk")
             .field("length", &self.length)
             .field("range", &self.range)
+            .field("largest", &self.largest)
             .finish_non_exhaustive()
     }
 }
@@ -154,8 +161,9 @@ impl Uploads {
     /// # Errors
     ///
     /// When there is no such upload, another request is writing to it, the chunk does not begin at
-    /// its end or is not as long as its range, the body breaks off, or storage fails. When the disk is
-    /// full, nothing is left of the upload: no client resumes it, and its bytes would keep the disk full.
+    /// its end or is not as long as its range, the body breaks off, or storage fails. When the blob is too
+    /// large or the disk is full, nothing is left of the upload: no client resumes it, and its bytes would
+    /// keep the disk full.
     pub async fn append(self: &Arc<Self>, upload: &Upload, chunk: Chunk) -> Result<u64, Error> {
         self.refuse_unknown(upload).await?;
         let uploads = Arc::clone(self);
@@ -165,10 +173,11 @@ impl Uploads {
                 let Upload { name, id, .. } = upload.clone();
                 let mut session = uploads.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
                 let mut intake = uploads.resume(&name, id, &mut session).await?;
-                let taken = intake.take(chunk).await;
+                let bounds = Bounds::of(&chunk);
+                let taken = intake.take(chunk, bounds).await;
                 let left = uploads.leave(&name, id, &mut session, &mut intake).await;
                 let appended = taken.and(left);
-                if appended.as_ref().is_err_and(Error::is_out_of_space) {
+                if appended.as_ref().is_err_and(Error::ends_the_upload) {
                     session.forget();
                     uploads.clear_failed(&name, id).await;
                     uploads.open.close(&upload);
@@ -210,7 +219,7 @@ impl Uploads {
                     Err(Error::DigestMismatch { .. } | Error::UploadUnknown) => {
                         uploads.open.close(&upload);
                     }
-                    Err(error) if error.is_out_of_space() => uploads.open.close(&upload),
+                    Err(error) if error.ends_the_upload() => uploads.open.close(&upload),
                     // The client can resume the upload.
                     Err(_) => {}
                 }
@@ -272,7 +281,7 @@ impl Uploads {
     ) -> Result<u64, Error> {
         let mut session = self.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
         let completed = self.complete_in(&mut session, name, digest, chunk).await;
-        if completed.as_ref().is_err_and(Error::is_out_of_space) {
+        if completed.as_ref().is_err_and(Error::ends_the_upload) {
             session.forget();
             self.clear_failed(name, id).await;
         }
@@ -288,7 +297,8 @@ impl Uploads {
     ) -> Result<u64, Error> {
         let id = session.id();
         let mut intake = self.resume(name, id, session).await?;
-        let taken = intake.take(chunk).await;
+        let bounds = Bounds::of(&chunk);
+        let taken = intake.take(chunk, bounds).await;
         if let Err(error) = taken {
             // The client gets the first error.
             let _ = self.leave(name, id, session, &mut intake).await;

@@ -85,6 +85,7 @@ mod pull {
 
 /// Writes.
 mod push {
+    mod blob_limit;
     mod excess;
     mod immutable_tags;
     mod limits;

@@ -256,6 +256,7 @@ const HTTP: Kind = Section(&[
     works("idletimeout", Duration),
     works("maxconnections", Limit),
     works("maxconnectionsperaddress", Limit),
+    works("limits", Section(&[works("blob", Text)])),
     works("h2c", Section(&[works("enabled", Bool)])),
     works(
         "debug",

@@ -235,6 +235,7 @@ const OURS: &[&str] = &[
     "http.idletimeout",
     "http.maxconnections",
     "http.maxconnectionsperaddress",
+    "http.limits.blob",
     "notifications.maxpending",
     "uploads.maxopen",
     "uploads.maxperhour",

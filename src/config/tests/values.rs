@@ -16,6 +16,29 @@ fn unsupported_sections_are_accepted_when_switched_off() {
 }
 
 #[test]
+fn largest_blob_has_a_unit_or_counts_bytes() {
+    for (yaml, size) in [
+        ("", None),
+        ("http: {limits: {blob: }}", None),
+        ("http: {limits: {blob: 20GiB}}", Some("20 GiB")),
+        ("http: {limits: {blob: 500MB}}", Some("500 MB")),
+        ("http: {limits: {blob: 4096}}", Some("4 KiB")),
+    ] {
+        let blob = load(yaml).unwrap().http.api.limits.blob;
+        assert_eq!(blob.map(|blob| blob.to_string()).as_deref(), size, "{yaml}");
+    }
+    for (written, end) in [
+        ("20G", "write `GB` or `GiB`"),
+        ("0", "leave the key out for no limit"),
+        ("large", "it is no number of bytes such as `500MB` or `20GiB`"),
+    ] {
+        let message = refusal(&format!("http: {{limits: {{blob: {written}}}}}"));
+        assert!(message.starts_with("config.yml:2:23: http.limits.blob: "), "{message}");
+        assert!(message.ends_with(end), "{message}");
+    }
+}
+
+#[test]
 fn secret_is_accepted_and_never_shown() {
     let config = load("http: {secret: 4711}").unwrap();
     assert!(!format!("{config:?}").contains("4711"), "a secret is not kept");

@@ -81,6 +81,7 @@ const OTHER_STATUSES: &[(u16, &str)] = &[
     (409, "BLOB_UPLOAD_INVALID"),
     (409, "DENIED"),
     (409, "TAG_INVALID"),
+    (413, "DENIED"),
     (413, "SIZE_INVALID"),
     (414, "TAG_INVALID"),
     (507, "UNKNOWN"),

@@ -13,6 +13,7 @@ use crate::{
     http::{
         Error,
         base_url::BaseUrls,
+        blob_limit::BlobLimit,
         body,
         caller::{Callers, owner},
         middleware::Authorised,
@@ -33,6 +34,7 @@ pub(super) struct UploadHandlers {
     pub(super) blobs: Arc<Blobs>,
     pub(super) callers: Arc<Callers>,
     pub(super) base_urls: Arc<BaseUrls>,
+    pub(super) blob_limit: Arc<BlobLimit>,
     /// How long the body of a request may make no progress.
     pub(super) idle_timeout: Duration,
 }
@@ -208,7 +210,8 @@ impl UploadHandlers {
             }
         };
         let body = body::bytes(body, self.idle_timeout);
-        Ok(Chunk { body, length: request.head.content_length(), range })
+        let length = request.head.content_length();
+        Ok(Chunk { body, length, range, largest: self.blob_limit.now() })
     }
 }
 

@@ -66,7 +66,7 @@ impl Process {
         let digest = digest(bytes);
         loop {
             let body: Body = Box::pin(stream::iter([Ok(Bytes::from_static(bytes))]));
-            let chunk = Chunk { range: None, length: None, body };
+            let chunk = Chunk { range: None, length: None, largest: None, body };
             let uploads = self.registry.uploads();
             let new = NewUpload { name: &name, owner: None };
             match uploads.put(&Caller::default(), new, &digest, chunk).await {
@@ -394,7 +394,7 @@ async fn long_push_keeps_its_first_layers() {
     let id = process.registry.uploads().begin(&repository, Algorithm::Sha256, None).await.unwrap();
     let upload = crate::registry::Upload { name: repository, id, owner: None };
     let body: Body = Box::pin(stream::iter([Ok(Bytes::from_static(b"second"))]));
-    let chunk = Chunk { range: None, length: None, body };
+    let chunk = Chunk { range: None, length: None, largest: None, body };
     process.registry.uploads().append(&upload, chunk).await.unwrap();
     assert_eq!(process.collect(false).await.0.links, 0);
     process.registry.uploads().cancel(&upload).await.unwrap();

@@ -10,6 +10,7 @@ use futures_util::StreamExt as _;
 
 use super::{
     Body, Chunk,
+    bounds::{Bounds, Reaches},
     preallocation::{self, Preallocation, SpaceBudget},
     sessions::{Asked, Hashed, SILENCE},
 };
@@ -126,15 +127,17 @@ impl Intake {
     }
 
     /// Receives a chunk. A chunk that does not match its range changes nothing; of a chunk without a
-    /// range that breaks off, the received bytes are kept.
-    pub(super) async fn take(&mut self, chunk: Chunk) -> Result<(), Error> {
-        let Chunk { body, length, range } = chunk;
+    /// range that breaks off, the received bytes are kept. A chunk beyond the `bounds` is refused before its
+    /// body is read, where its length is known, else when it has passed them.
+    pub(super) async fn take(&mut self, chunk: Chunk, bounds: Bounds) -> Result<(), Error> {
+        let Chunk { body, length, range, .. } = chunk;
         let start = self.hashed();
         let Some(range) = range else {
             if self.range_expected {
                 return Err(Error::RangeInvalid { offset: start.length });
             }
-            return self.receive_into(length, body, u64::MAX).await;
+            let announced = Announced { length, limit: u64::MAX };
+            return self.receive_into(announced, body, &bounds).await;
         };
         // The offset is checked first: a client that learns it can send the right chunk.
         if range.start != start.length {
@@ -147,7 +150,7 @@ impl Intake {
             // A wrong length is refused before the body is read.
             return Err(Error::SizeInvalid { expected, received });
         }
-        self.receive_into(length, body, expected).await?;
+        self.receive_into(Announced { length, limit: expected }, body, &bounds).await?;
         let received = self.length() - start.length;
         if fits(received) {
             return Ok(());
@@ -157,27 +160,31 @@ impl Intake {
         Err(Error::SizeInvalid { expected, received })
     }
 
-    /// Stores a body of `length` bytes, or a little more than its first `limit` bytes.
+    /// Stores a body.
     async fn receive_into(
         &mut self,
-        length: Option<u64>,
+        Announced { length, limit }: Announced,
         body: Body,
-        limit: u64,
+        bounds: &Bounds,
     ) -> Result<(), Error> {
+        let announced = self.length().saturating_add(length.unwrap_or_default());
+        bounds.allow(Reaches::Announced(announced))?;
         self.preallocation.expect(&mut *self.staged, length).await?;
-        let received = self.receive(body, limit).await;
+        let received = self.receive(body, limit, bounds).await;
         // The client gets the first error. Space that stays goes with the upload.
         let _ = self.preallocation.release(&mut *self.staged).await;
         received
     }
 
     /// Stores a body, or a little more than its first `limit` bytes.
-    async fn receive(&mut self, mut body: Body, limit: u64) -> Result<(), Error> {
+    async fn receive(&mut self, mut body: Body, limit: u64, bounds: &Bounds) -> Result<(), Error> {
         let mut received = 0;
         let asked = self.asked.clone();
         let Batch { mut pieces, mut rest } = gather(&mut body, self.intakes.batch(), &asked).await;
         while !pieces.is_empty() {
-            received += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+            let arrived = pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+            bounds.allow(Reaches::Arrived(self.length() + arrived))?;
+            received += arrived;
             if received > limit || !matches!(rest, Rest::More) {
                 self.store(pieces).await?;
                 break;
@@ -218,6 +225,15 @@ impl Intake {
         self.hasher = hasher?;
         Ok(())
     }
+}
+
+/// What the head of a request says of its body.
+#[derive(Clone, Copy)]
+struct Announced {
+    /// Its number of bytes, where the client tells it.
+    length: Option<u64>,
+    /// The number of bytes behind which it is not read on.
+    limit: u64,
 }
 
 /// The pieces of a body that are stored together.

@@ -103,7 +103,7 @@ fn chunk(bytes: &[u8]) -> Chunk {
     let length = Some(bytes.len() as u64);
     let pieces: Vec<_> = bytes.chunks(1 << 20).map(|piece| Ok(piece.to_vec().into())).collect();
     let body: Body = stream::iter(pieces).boxed();
-    Chunk { body, length, range: None }
+    Chunk { body, length, range: None, largest: None }
 }
 
 impl Scenario {

@@ -174,9 +174,10 @@ impl Site {
             ("client_max_body_size", Some("0")) => {
                 self.needless(directive, "blobs have no largest size");
             }
-            ("client_max_body_size", _) => {
-                self.leave(directive, "blobs have no largest size here");
-            }
+            ("client_max_body_size", Some(size)) => match byte_size(size) {
+                Some(most) => self.set("http.limits.blob", Value::Text(most), directive),
+                None => self.leave(directive, "it is no size such as 20g"),
+            },
             ("return" | "rewrite", _) => {
                 self.leave(directive, "the registry redirects from http.redirectaddr only");
             }
@@ -365,6 +366,20 @@ fn redirects(server: &Directive) -> bool {
         is_redirect && directive.arguments.iter().any(|word| word.starts_with("https://"))
             || matches!(&*directive.name, "location" | "if") && redirects(directive)
     })
+}
+
+/// A size of nginx's, which counts in powers of 1024, in our form.
+fn byte_size(text: &str) -> Option<String> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &*text[number.len()..].to_ascii_lowercase() {
+        "" => "",
+        "k" => "KiB",
+        "m" => "MiB",
+        "g" => "GiB",
+        _ => return None,
+    };
+    let is_number = number.parse::<u32>().is_ok_and(|number| number > 0);
+    is_number.then(|| format!("{number}{unit}"))
 }
 
 fn mentions(directive: &Directive, variable: &str) -> bool {

@@ -76,6 +76,15 @@ fn site_of_a_registry_becomes_settings() {
 }
 
 #[test]
+fn largest_body_becomes_the_largest_blob() {
+    for (size, expected) in [("20g", "20GiB"), ("512M", "512MiB"), ("8k", "8KiB"), ("9000", "9000")] {
+        let text = format!("server {{ listen 443 ssl; client_max_body_size {size}; {PASS} }}");
+        let blob = format!("http.limits.blob={expected}");
+        assert!(taken(&text).contains(&blob), "{size}: {:?}", taken(&text));
+    }
+}
+
+#[test]
 fn addresses_of_a_server_become_one_or_two() {
     for (listens, expected) in [
         ("listen 443 ssl;", "http.addr=:443"),
@@ -143,7 +152,7 @@ fn preflight_headers_of_an_if_are_taken() {
 fn what_a_registry_cannot_do_is_left() {
     let text = "limit_req_zone $a zone=r:1m rate=5r/s;
         server { listen 80; limit_req zone=r; allow 10.0.0.0/8; deny all; ssl_protocols TLSv1 TLSv1.2;
-            client_max_body_size 10g; include snippets/other.conf; frobnicate on;
+            client_max_body_size unlimited; include snippets/other.conf; frobnicate on;
             location /ui { root /srv; }
             location / { proxy_pass http://a; limit_except GET { auth_basic R; } } }
         server { listen 8080; root /srv; }";
@@ -155,7 +164,7 @@ fn what_a_registry_cannot_do_is_left() {
             "allow 10.0.0.0/8",
             "deny all",
             "ssl_protocols TLSv1 TLSv1.2",
-            "client_max_body_size 10g",
+            "client_max_body_size unlimited",
             "include snippets/other.conf",
             "frobnicate on",
             "location /ui",

@@ -45,7 +45,7 @@ async fn begin(memory: &Memory) -> Upload {
 }
 
 fn chunk(bytes: Bytes) -> Chunk {
-    Chunk { body: stream::iter([Ok(bytes)]).boxed(), length: None, range: None }
+    Chunk { body: stream::iter([Ok(bytes)]).boxed(), length: None, range: None, largest: None }
 }
 
 /// Runs `add` on a copy of `before`, with `delete` before each of its steps in turn, and gives each copy and

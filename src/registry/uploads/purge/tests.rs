@@ -117,7 +117,9 @@ async fn upload_is_kept_while_a_request_writes_to_it() {
         receive.await.unwrap();
         Ok::<_, BodyError>(Bytes::from_static(b"late"))
     }));
-    let append = registry.uploads().append(&upload, Chunk { range: None, length: None, body });
+    let append = registry
+        .uploads()
+        .append(&upload, Chunk { range: None, length: None, largest: None, body });
     let purge = async {
         is_in.await.unwrap();
         let (purged, _) = purge(&registry, HOUR, false).await;
