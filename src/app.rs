@@ -55,7 +55,7 @@ pub use crate::gate::htpasswd::file::FirstPassword;
 pub use crate::registry::{
     Action, Caller, CatalogQuery, Collect, Collected, Decision, Event, EventSink, Events, GcEvent,
     GcObserver, Graced, Holdings, Inventory, KeptUntagged, Occurrence, OldUpload, Purged, Registry,
-    Retained, Shown, TagContent, Untagged, verify,
+    Retained, Shown, TagContent, Untagged, UsageObserver, Used, verify,
 };
 
 /// Where the built-in authority keeps its files: in the working directory.

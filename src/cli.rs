@@ -31,6 +31,7 @@ mod sessions;
 mod setting_options;
 mod sources;
 mod token;
+mod usage;
 mod verify;
 
 /// A private container registry with TLS and passwords built in.
@@ -77,6 +78,7 @@ enum Command {
     Retain(retain::Retain),
     Rm(rm::Rm),
     Ls(ls::Ls),
+    Usage(usage::ShowUsage),
     Config(config::Show),
     Migrate(migrate::Migrate),
     Completions(generated::Completions),
@@ -102,6 +104,7 @@ pub fn run() -> ExitCode {
         Command::Retain(retain) => retain.run(),
         Command::Rm(rm) => rm.run(),
         Command::Ls(ls) => ls.run(),
+        Command::Usage(usage) => usage.run(),
         Command::Config(config) => config.run(),
         Command::Migrate(migrate) => migrate.run(),
         Command::Completions(completions) => completions.run(Cli::command()),

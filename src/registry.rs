@@ -32,7 +32,9 @@ mod retention;
 mod runs;
 mod tree;
 mod uploads;
+mod usage;
 pub mod verify;
+mod walk;
 
 pub use self::{
     blobs::{Blob, Blobs, DeleteMode},
@@ -40,7 +42,7 @@ pub use self::{
     events::{Action, Caller, Event, EventSink, Events, ManifestContent, Occurrence, Request},
     gc::{
         Collect, Collected, CollectionOptions, Gc, GcEvent, GcObserver, Graced, KeptUntagged,
-        Untagged,
+        Stored, Untagged,
     },
     lists::{CatalogQuery, Filter, Holdings, Inventory, Lists, Page, Referrers, Shown, TagContent},
     manifests::{
@@ -58,6 +60,7 @@ pub use self::{
         BlobTooLarge, Body, Chunk, InvalidUploadId, NewUpload, OldUpload, PurgeOptions, Purged,
         Upload, UploadId, UploadLimits, Uploads,
     },
+    usage::{Usage, UsageObserver, Used},
 };
 
 /// A registry over some storage, composed of its parts. Clones are the same registry.
@@ -73,6 +76,7 @@ struct Parts {
     lists: Arc<Lists>,
     gc: Arc<Gc>,
     retention: Arc<Retention>,
+    usage: Usage,
     verification: Verification,
     events: Events,
     /// Where untagged manifests go when they are not pulled any more.
@@ -161,6 +165,7 @@ impl Registry {
             blobs: Arc::new(blobs),
             lists: Arc::new(Lists::new(Arc::clone(&tree), Arc::clone(&manifests))),
             retention: Arc::new(retention),
+            usage: Usage::new(Arc::clone(&tree)),
             verification: Verification::new(Arc::clone(&tree), Arc::clone(&manifests), clock),
             tree,
             manifests,
@@ -204,6 +209,12 @@ impl Registry {
     #[must_use]
     pub fn retention(&self) -> &Arc<Retention> {
         &self.0.retention
+    }
+
+    /// The bytes that repositories hold.
+    #[must_use]
+    pub fn usage(&self) -> &Usage {
+        &self.0.usage
     }
 
     /// Verification of the tree.

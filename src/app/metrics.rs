@@ -123,6 +123,16 @@ fn tree(metrics: &mut Metrics, registry: &Registry) {
     let tree = registry.clone();
     let help = "Uploads that were begun and neither finished nor cancelled";
     metrics.gauge("uploads_open", help, move || uploads.uploads().open_count() as u64);
+    let stored = registry.clone();
+    let again = registry.clone();
+    let help = "Bytes of all blobs after the last garbage collection of this process";
+    metrics.family("portcullis_storage_blob_bytes", help, Kind::Gauge, move || {
+        stored.gc().stored().map(|stored| (Vec::new(), stored.bytes)).into_iter().collect()
+    });
+    let help = "Bytes of the blobs that repositories refer to, after that collection";
+    metrics.family("portcullis_storage_referenced_bytes", help, Kind::Gauge, move || {
+        again.gc().stored().map(|stored| (Vec::new(), stored.referenced)).into_iter().collect()
+    });
     let help = "How often requests met damaged or foreign entries in the storage tree";
     metrics.counter("storage_skipped", help, move || tree.skipped());
 }

@@ -80,7 +80,7 @@ impl Target {
 }
 
 /// Whether an argument is a configuration file, not a repository.
-fn is_file(argument: &OsString) -> bool {
+pub(super) fn is_file(argument: &OsString) -> bool {
     let path = Path::new(argument);
     let is_yaml = path.extension().is_some_and(|end| end == "yml" || end == "yaml");
     is_yaml

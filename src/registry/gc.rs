@@ -29,7 +29,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -37,12 +37,13 @@ use std::{
 
 use serde::Deserialize;
 
-use self::{mark_set::MarkSet, repository::Memory, walk::Folders};
+use self::{mark_set::MarkSet, repository::Memory};
 use super::{
     Caller, Error, Events,
     pulls::{Pulls, held_until},
     runs::{RunCounter, Runs},
     tree::{Tree, lease},
+    walk::Folders,
 };
 use crate::{
     oci::{Digest, RepositoryName},
@@ -67,11 +68,10 @@ mod sweep;
 mod tests;
 #[cfg(test)]
 mod unused;
-mod walk;
 #[cfg(test)]
 mod withdrawal;
 
-pub use collected::{Collected, Graced, KeptUntagged};
+pub use collected::{Collected, Graced, KeptUntagged, Stored};
 
 /// `storage.maintenance.garbagecollection`, which registry:2 does not have.
 #[derive(Clone, Debug, Deserialize)]
@@ -210,6 +210,8 @@ struct Collection<'a> {
     memory: Memory,
     pulls: Option<&'a Pulls>,
     collected: Collected,
+    /// The bytes that the sweep found, without those that it removed; `None` until it has ended.
+    stored: Option<Stored>,
 }
 
 /// Objects younger than these times stay.
@@ -244,6 +246,8 @@ pub struct Gc {
     events: Events,
     runs: RunCounter,
     removed: Removed,
+    /// What the last whole collection left.
+    stored: Mutex<Option<Stored>>,
     /// The records of pulls that this process makes.
     pulls: Option<Arc<Pulls>>,
 }
@@ -268,7 +272,20 @@ impl Removed {
 
 impl Gc {
     pub(super) fn new(tree: Arc<Tree>, events: Events, pulls: Option<Arc<Pulls>>) -> Self {
-        Self { tree, events, runs: RunCounter::default(), removed: Removed::default(), pulls }
+        Self {
+            tree,
+            events,
+            runs: RunCounter::default(),
+            removed: Removed::default(),
+            stored: Mutex::default(),
+            pulls,
+        }
+    }
+
+    /// The bytes that the last collection of this process left; `None` before one has ended.
+    #[must_use]
+    pub fn stored(&self) -> Option<Stored> {
+        *self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The collections of this process; dry runs are not counted.
@@ -305,10 +322,12 @@ impl Gc {
     ) -> Result<Collected, Error> {
         let started = Instant::now();
         let is_dry = how.dry_run;
+        let mut stored = None;
         let (collected, result) = match self.task(how, watch).await {
             Ok(task) => {
                 let mut collection = Collection::new(self, task);
                 let result = collection.collect().await;
+                stored = collection.stored;
                 (collection.collected, result)
             }
             Err(error) => (Collected::default(), Err(error)),
@@ -317,6 +336,9 @@ impl Gc {
             self.runs.count(result.is_ok(), started.elapsed());
             // A run that failed may have removed something before.
             self.removed.add(&collected);
+            if result.is_ok() && stored.is_some() {
+                *self.stored.lock().unwrap_or_else(PoisonError::into_inner) = stored;
+            }
         }
         result.map(|()| collected)
     }
@@ -411,6 +433,7 @@ impl<'a> Collection<'a> {
             memory: Memory::default(),
             pulls: gc.pulls.as_deref(),
             collected,
+            stored: None,
         }
     }
 

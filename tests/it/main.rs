@@ -52,6 +52,7 @@ mod cli {
     mod rm;
     mod serve;
     mod token;
+    mod usage;
     mod verify;
 }
 

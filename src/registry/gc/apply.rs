@@ -2,16 +2,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{
-    Collection, GcEvent,
-    repository::Plan,
-    walk::{PARTS, RepositoryFolder},
-};
+use super::{Collection, GcEvent, repository::Plan};
 use crate::{
     oci::{Digest, RepositoryName},
     registry::{
         Error, Occurrence,
         tree::{Removing, TreeKey, repositories},
+        walk::{PARTS, RepositoryFolder},
     },
     storage::{Durability, Key, Look},
 };

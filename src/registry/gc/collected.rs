@@ -36,6 +36,15 @@ pub struct KeptUntagged {
     pub held_until: Option<SystemTime>,
 }
 
+/// The bytes of all blobs, manifests included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// All of them.
+    pub bytes: u64,
+    /// Those of blobs that repositories refer to.
+    pub referenced: u64,
+}
+
 /// The objects that only the grace period keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Graced {

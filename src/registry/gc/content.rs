@@ -4,12 +4,13 @@ use std::{collections::HashMap, time::SystemTime};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{Collection, walk::RepositoryFolder};
+use super::Collection;
 use crate::{
     oci::{Algorithm, Digest, InvalidDigest},
     registry::{
         Error,
         tree::{LINK, PULLED, UNTAGGED, link},
+        walk::RepositoryFolder,
     },
     storage::{ErrorKind, Key, Look, Seen},
 };

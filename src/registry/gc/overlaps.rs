@@ -120,7 +120,7 @@ async fn push_behind_a_clock_that_goes_back_in_a_collection_is_whole() {
         for at in 0.. {
             let what = format!("{mode:?}: at {at}");
             let objects = before.copied();
-            let outcome = Arc::new(std::sync::Mutex::new(None));
+            let outcome = Arc::new(Mutex::new(None));
             let told = Arc::clone(&outcome);
             let collect = async |objects: Objects| {
                 let how =

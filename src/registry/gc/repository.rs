@@ -14,7 +14,6 @@ use super::{
     content::{Aliases, Content},
     mark_set::{Id, Mark},
     reachability::{Revision, Roots, judge, untagged},
-    walk::RepositoryFolder,
 };
 use crate::{
     oci::{Digest, References, RepositoryName},
@@ -22,6 +21,7 @@ use crate::{
         Error,
         manifests::MAX_STORED,
         tree::{CURRENT, Tree, TreeKey, lease, link},
+        walk::RepositoryFolder,
     },
     storage::{ErrorKind, Look, Seen},
 };

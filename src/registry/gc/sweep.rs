@@ -12,7 +12,7 @@ use super::{
 use crate::{
     oci::{Algorithm, Digest},
     registry::{
-        Error,
+        Error, Stored,
         tree::{blobs, stripe},
     },
     storage::{Durability, Key, Look, Seen},
@@ -37,18 +37,13 @@ struct Heap {
     young_until: Option<SystemTime>,
 }
 
-/// A blob that stays without being needed, and why.
-struct Counted {
-    name: String,
-    mark: Mark,
-}
-
 impl Collection<'_> {
-    /// Removes the bytes of unmarked digests.
+    /// Removes the bytes of unmarked digests, and counts those that stay.
     pub(super) async fn sweep(&mut self) -> Result<(), Error> {
         let mut heaps = Vec::new();
+        let mut stored = Stored::default();
         for algorithm in Algorithm::ALL {
-            self.find(algorithm, &mut heaps).await?;
+            self.find(algorithm, &mut heaps, &mut stored).await?;
         }
         let blobs = heaps.iter().map(|heap| heap.blobs.len()).sum();
         let marked = self.marks.len();
@@ -56,17 +51,24 @@ impl Collection<'_> {
         self.watch.found(GcEvent::Totals { marked, blobs, manifests });
         for heap in heaps {
             if self.watch.is_over() {
-                break;
+                return Ok(());
             }
             let began = Instant::now();
             self.clear(heap).await?;
             self.rest(began).await?;
         }
+        stored.bytes = stored.bytes.saturating_sub(self.collected.bytes);
+        self.stored = Some(stored);
         Ok(())
     }
 
-    /// Finds unmarked blobs older than the grace period.
-    async fn find(&mut self, algorithm: Algorithm, heaps: &mut Vec<Heap>) -> Result<(), Error> {
+    /// Finds unmarked blobs older than the grace period, and adds up what is `stored`.
+    async fn find(
+        &mut self,
+        algorithm: Algorithm,
+        heaps: &mut Vec<Heap>,
+        stored: &mut Stored,
+    ) -> Result<(), Error> {
         let tree = self.tree;
         let storage = tree.storage();
         let top = blobs().child(algorithm.as_str());
@@ -76,21 +78,30 @@ impl Collection<'_> {
         folders.sort_unstable();
         for some in folders.chunks(BATCH) {
             let began = Instant::now();
-            let look = |folder: &Key| Look { folder: folder.clone(), object: None };
-            let seen = storage.survey(some.iter().map(look).collect()).await?;
-            for (folder, entries) in some.iter().zip(seen) {
-                let (mut unmarked, mut counted) = (Vec::new(), Vec::new());
+            let look = |folder: &Key| {
+                [None, Some(DATA)].map(|object| Look { folder: folder.clone(), object })
+            };
+            let mut seen = storage.survey(some.iter().flat_map(look).collect()).await?.into_iter();
+            for folder in some {
+                let entries = seen.next().unwrap_or_default();
+                let length = |Seen { name, object, .. }: Seen| Some((name, object?.0));
+                let lengths: HashMap<String, u64> =
+                    seen.next().unwrap_or_default().into_iter().filter_map(length).collect();
+                let mut unmarked = Vec::new();
                 for Seen { name, .. } in entries.into_iter().filter(|entry| entry.is_prefix) {
                     if Digest::from_parts(algorithm.as_str(), &name).is_err() {
                         continue;
                     }
+                    let length = lengths.get(&name).copied().unwrap_or_default();
+                    stored.bytes += length;
                     match self.marks.of(Id::from_parts(algorithm, &name)) {
                         None => unmarked.push(name),
-                        Some(Mark::Needed) => {}
-                        Some(mark) => counted.push(Counted { name, mark }),
+                        Some(mark) => {
+                            stored.referenced += length;
+                            self.count(mark, length);
+                        }
                     }
                 }
-                self.count(folder, counted).await?;
                 if !unmarked.is_empty() {
                     let heap = self.judge_bytes(folder, algorithm, unmarked).await?;
                     self.collected.graced.bytes += heap.young;
@@ -105,24 +116,13 @@ impl Collection<'_> {
         Ok(())
     }
 
-    /// Counts the bytes of blobs that stay without being needed.
-    async fn count(&mut self, folder: &Key, counted: Vec<Counted>) -> Result<(), Error> {
-        if counted.is_empty() {
-            return Ok(());
+    /// Counts the bytes of a blob that stays without being needed.
+    const fn count(&mut self, mark: Mark, length: u64) {
+        match mark {
+            Mark::Needed => {}
+            Mark::Untagged => self.collected.untagged.bytes += length,
+            Mark::Grace => self.collected.graced.bytes += length,
         }
-        let look = Look { folder: folder.clone(), object: Some(DATA) };
-        let seen = self.tree.storage().survey(vec![look]).await?;
-        let length = |Seen { name, object, .. }: Seen| Some((name, object?.0));
-        let lengths: HashMap<String, u64> = seen.into_iter().flatten().filter_map(length).collect();
-        for Counted { name, mark } in counted {
-            let length = lengths.get(&name).copied().unwrap_or_default();
-            match mark {
-                Mark::Needed => {}
-                Mark::Untagged => self.collected.untagged.bytes += length,
-                Mark::Grace => self.collected.graced.bytes += length,
-            }
-        }
-        Ok(())
     }
 
     /// Keeps of unmarked names those that are old enough, and those without bytes.

@@ -485,3 +485,24 @@ pub(super) async fn objects_below(objects: &Objects, top: &str) -> Vec<String> {
     }
     found
 }
+
+#[tokio::test]
+async fn bytes_that_a_collection_leaves_are_counted() {
+    let process = process(&Objects::default(), Duration::ZERO);
+    assert_eq!(process.registry.gc().stored(), None);
+    let image = process.image("app", Some("v1"), b"layer").await;
+    process.image("other", Some("v1"), b"layer").await;
+    process.blob("app", b"a loose blob").await;
+    process.collect(false).await;
+    let name = name("app");
+    let manifest = process.registry.manifests().get(&name, &Reference::Digest(image)).await;
+    let left = manifest.unwrap().unwrap().bytes.len() as u64 + "{}layer".len() as u64;
+    let stored = Stored { bytes: left, referenced: left };
+    assert_eq!(process.registry.gc().stored(), Some(stored));
+    // In the grace period it is stored, and a repository refers to it.
+    let process = Process { grace: Duration::from_secs(3600), ..process };
+    process.blob("app", b"young").await;
+    process.collect(false).await;
+    let stored = Stored { bytes: left + 5, referenced: left + 5 };
+    assert_eq!(process.registry.gc().stored(), Some(stored));
+}

@@ -16,7 +16,7 @@ fn ls(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
 }
 
 /// Pushes an image of these layers; gives the length of its manifest.
-async fn push(server: &TestServer, name: &str, tag: &str, layers: &[&[u8]]) -> u64 {
+pub(super) async fn push(server: &TestServer, name: &str, tag: &str, layers: &[&[u8]]) -> u64 {
     let config = server.push_blob(name, "{}").await;
     let mut listed = Vec::new();
     for layer in layers {
@@ -38,7 +38,7 @@ async fn push(server: &TestServer, name: &str, tag: &str, layers: &[&[u8]]) -> u
     length
 }
 
-fn lines(text: &str) -> Vec<Json> {
+pub(super) fn lines(text: &str) -> Vec<Json> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

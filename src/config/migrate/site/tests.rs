@@ -77,7 +77,8 @@ fn site_of_a_registry_becomes_settings() {
 
 #[test]
 fn largest_body_becomes_the_largest_blob() {
-    for (size, expected) in [("20g", "20GiB"), ("512M", "512MiB"), ("8k", "8KiB"), ("9000", "9000")] {
+    for (size, expected) in [("20g", "20GiB"), ("512M", "512MiB"), ("8k", "8KiB"), ("9000", "9000")]
+    {
         let text = format!("server {{ listen 443 ssl; client_max_body_size {size}; {PASS} }}");
         let blob = format!("http.limits.blob={expected}");
         assert!(taken(&text).contains(&blob), "{size}: {:?}", taken(&text));

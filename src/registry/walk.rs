@@ -20,41 +20,42 @@ const BATCH: usize = 64;
 const MAX_PATH: usize = 1024;
 
 /// The folders that make up a repository.
-pub(super) const PARTS: [&str; 4] = ["_layers", "_manifests", "_referrers", "_uploads"];
+pub(in crate::registry) const PARTS: [&str; 4] =
+    ["_layers", "_manifests", "_referrers", "_uploads"];
 
 /// The folder of a repository.
 #[derive(Clone, Debug)]
-pub(super) struct RepositoryFolder {
-    pub(super) folder: Key,
+pub(in crate::registry) struct RepositoryFolder {
+    pub(in crate::registry) folder: Key,
     /// Its path below the folder of repositories.
-    pub(super) text: String,
+    pub(in crate::registry) text: String,
     /// Its name, where the path is a valid name.
-    pub(super) name: Option<RepositoryName>,
+    pub(in crate::registry) name: Option<RepositoryName>,
     /// Whether it is a folder, not a symbolic link to one.
-    pub(super) is_folder: bool,
+    pub(in crate::registry) is_folder: bool,
 }
 
 impl RepositoryFolder {
-    pub(super) fn of(name: &RepositoryName) -> Self {
+    pub(in crate::registry) fn of(name: &RepositoryName) -> Self {
         let folder = repositories().child(name.as_str());
         Self { folder, text: name.to_string(), name: Some(name.clone()), is_folder: true }
     }
 }
 
 /// Goes through all folders.
-pub(super) struct Folders {
+pub(in crate::registry) struct Folders {
     /// The folders that the walk has not visited, the next one last: paths below the folder of
     /// repositories, and whether the listing shows them as folders.
     waiting: Vec<(String, bool)>,
 }
 
 impl Folders {
-    pub(super) fn new() -> Self {
+    pub(in crate::registry) fn new() -> Self {
         Self { waiting: vec![(String::new(), true)] }
     }
 
     /// The repositories among the next folders, possibly none; `None` at the end.
-    pub(super) async fn next(
+    pub(in crate::registry) async fn next(
         &mut self,
         tree: &Tree,
     ) -> Result<Option<Vec<RepositoryFolder>>, Error> {
