@@ -11,6 +11,7 @@ use crate::oci::is_component;
 mod explain;
 mod group_file;
 mod groups;
+mod index;
 mod options;
 mod rule;
 mod source;
@@ -24,10 +25,13 @@ pub use rule::{InvalidPattern, InvalidRule, Pattern, Rule};
 pub use source::{InvalidSource, Source};
 pub use who::{InvalidWho, Who};
 
+use index::Index;
+
 /// The rules in force, with the groups that they name.
 #[derive(Clone, Debug)]
 pub struct Access {
     rules: Arc<[Rule]>,
+    index: Index,
     groups: Groups,
 }
 
@@ -47,7 +51,8 @@ impl Access {
     /// These rules over these groups. A group that the rules name and `groups` lacks has no members.
     #[must_use]
     pub fn new(rules: impl Into<Arc<[Rule]>>, groups: Groups) -> Self {
-        Self { rules: rules.into(), groups }
+        let rules = rules.into();
+        Self { index: Index::new(&rules), rules, groups }
     }
 
     /// The rules, in the order of the configuration.
@@ -83,7 +88,12 @@ impl Access {
     /// The number of the first rule that gives the right, from 1. For [`Right::List`]: of the first
     /// rule that lets the caller pull anything.
     pub(super) fn deciding_rule(&self, subject: &Subject<'_>, right: &Right<'_>) -> Option<usize> {
-        self.rules.iter().position(|rule| rule.gives(subject, right)).map(|index| index + 1)
+        let gives = |number: &usize| self.rules[*number].gives(subject, right);
+        let deciding = match right.repository() {
+            Some(name) => self.index.candidates(name).find(gives),
+            None => (0..self.rules.len()).find(gives),
+        };
+        deciding.map(|number| number + 1)
     }
 
     /// The texts that the names of all repositories begin with that the subject may pull.

@@ -110,6 +110,16 @@ impl Glob {
         prefix
     }
 
+    /// The first component of every matching name; `None` where names with several match.
+    #[must_use]
+    pub fn first_component(&self) -> Option<&str> {
+        match &*self.pieces {
+            [Piece::Text(text)] => text.split('/').next(),
+            [Piece::Text(text), ..] => text.split_once('/').map(|(component, _)| component),
+            _ => None,
+        }
+    }
+
     /// Whether every name that matches `other` matches this pattern too. May miss that it does;
     /// never says so wrongly.
     #[must_use]
