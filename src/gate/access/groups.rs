@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    ops::Range,
     sync::Arc,
 };
 
@@ -15,8 +16,10 @@ pub struct Groups(Arc<Parsed>);
 struct Parsed {
     /// The names of all groups, those without members too.
     names: HashSet<Arc<str>>,
-    /// The groups of each user, in the order of the file.
-    of_users: HashMap<Box<str>, Vec<Membership>>,
+    /// The groups of all users, those of a user side by side in the order of the file.
+    memberships: Box<[Membership]>,
+    /// Where in `memberships` those of each user are.
+    of_users: HashMap<Box<str>, Range<usize>>,
 }
 
 /// A group that a user is in.
@@ -55,7 +58,8 @@ impl Groups {
     /// When a line is not of this form, or not UTF-8: then no line is used.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidGroups> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let mut parsed = Parsed::default();
+        let mut names = HashSet::new();
+        let mut members = Vec::new();
         for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let line_number = index + 1;
             let failed = |why| InvalidGroups { line: line_number, why };
@@ -66,20 +70,32 @@ impl Groups {
             if text.contains(|character: char| character.is_control() && character != '\t') {
                 return Err(failed(Why::Control));
             }
-            let (group, members) = text.split_once(':').ok_or_else(|| failed(Why::NoColon))?;
+            let (group, users) = text.split_once(':').ok_or_else(|| failed(Why::NoColon))?;
             let group = group.trim_end();
             if group.is_empty() || group.contains(char::is_whitespace) {
                 return Err(failed(Why::Name(group.to_owned())));
             }
-            parsed.add(group, members, line_number).map_err(failed)?;
+            let group = match names.get(group) {
+                Some(name) => Arc::clone(name),
+                None => Arc::from(group),
+            };
+            let is_component = is_component(&group);
+            names.insert(Arc::clone(&group));
+            let membership = Membership { group, is_component, line: line_number };
+            let mut rest = users.trim_start();
+            while !rest.is_empty() {
+                let (user, behind) = word(rest).map_err(failed)?;
+                members.push(Member { user, membership: membership.clone() });
+                rest = behind.trim_start();
+            }
         }
-        Ok(Self(Arc::new(parsed)))
+        Ok(Self(Arc::new(Parsed::new(names, members))))
     }
 
     /// The groups that a user is in.
     #[must_use]
     pub fn of(&self, user: &str) -> &[Membership] {
-        self.0.of_users.get(user).map_or(&[], Vec::as_slice)
+        self.0.of_users.get(user).map_or(&[], |place| &self.0.memberships[place.clone()])
     }
 
     /// Whether a line defines the group.
@@ -109,28 +125,32 @@ impl Groups {
     }
 }
 
+/// A user of a line.
+struct Member<'a> {
+    user: &'a str,
+    membership: Membership,
+}
+
 impl Parsed {
-    /// Adds the users of a line to a group.
-    fn add(&mut self, group: &str, members: &str, line: usize) -> Result<(), Why> {
-        let name = match self.names.get(group) {
-            Some(name) => Arc::clone(name),
-            None => {
-                let name: Arc<str> = group.into();
-                self.names.insert(Arc::clone(&name));
-                name
+    /// These groups, in which a user is once, however often the file says so.
+    fn new(names: HashSet<Arc<str>>, mut members: Vec<Member<'_>>) -> Self {
+        // Members stay in the order of the file, since the sort is stable.
+        members.sort_by_key(|member| member.user);
+        let mut memberships: Vec<Membership> = Vec::with_capacity(members.len());
+        let mut of_users = HashMap::new();
+        let mut start = 0;
+        for of_user in members.chunk_by(|one, next| one.user == next.user) {
+            for Member { membership, .. } in of_user {
+                let known = &memberships[start..];
+                if !known.iter().any(|known| known.group == membership.group) {
+                    memberships.push(membership.clone());
+                }
             }
-        };
-        let is_component = is_component(group);
-        let mut rest = members.trim_start();
-        while !rest.is_empty() {
-            let (user, behind) = word(rest)?;
-            let groups = self.of_users.entry(user.into()).or_default();
-            if !groups.iter().any(|known| known.group == name) {
-                groups.push(Membership { group: Arc::clone(&name), is_component, line });
-            }
-            rest = behind.trim_start();
+            of_users.insert(of_user[0].user.into(), start..memberships.len());
+            start = memberships.len();
         }
-        Ok(())
+        of_users.shrink_to_fit();
+        Self { names, memberships: memberships.into(), of_users }
     }
 }
 
