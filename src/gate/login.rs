@@ -9,7 +9,7 @@ use super::{
     outcomes::Outcome,
     policy::Policy,
     tokens::{
-        Bearer, Challenge, Issued, Presented, SessionTokens, deploy::Form, granted,
+        Bearer, Challenge, Issued, Presented, SessionTokens, Valid, deploy::Form, granted,
         key_file::KeyFileError,
     },
 };
@@ -74,8 +74,40 @@ impl Gate {
             }
             Authenticator::Htpasswd { tokens: Some(tokens), .. } => tokens,
         };
+        let now = SystemTime::now();
+        let remembered = session.token().recall(token, |valid| {
+            let is_valid = tokens.accepts(valid, now) && self.has_line(valid);
+            is_valid.then(|| Caller {
+                ceiling: Some(Arc::clone(&valid.ceiling)),
+                ..Caller::new(valid.identity.clone(), None)
+            })
+        });
+        match remembered.or_else(|| self.verify_bearer(tokens, token, session, now)) {
+            Some(caller)
+                if caller.identity != Identity::Anonymous || self.admits_anonymous(address) =>
+            {
+                self.outcomes.count(Outcome::Session);
+                Recalled::Known(Caller { address, ..caller })
+            }
+            _ => {
+                self.outcomes.count(Outcome::Refused);
+                tracing::debug!(?address, "a session token is not valid");
+                Recalled::Refused(Refusal::InvalidToken)
+            }
+        }
+    }
+
+    /// Verifies a session token, and remembers it for its connection. The caller lacks its address.
+    fn verify_bearer(
+        &self,
+        tokens: &SessionTokens,
+        token: &str,
+        session: &Session,
+        now: SystemTime,
+    ) -> Option<Caller> {
         let mut grant = None;
-        let presented = tokens.verify(token, SystemTime::now(), |identity, key, is_it| {
+        let mut signed = None;
+        let presented = tokens.verify(token, now, |identity, key, is_it| {
             if let Identity::Token(name) = identity {
                 grant = self.grant_of(name, |line| is_it(&key.fingerprint(&line.parts())));
                 return grant.is_some();
@@ -85,20 +117,27 @@ impl Gate {
                     certificate.name == *name && is_it(&key.fingerprint(&certificate.parts()))
                 });
             }
-            self.line(identity, |line| is_it(&key.fingerprint(line))).unwrap_or(false)
-        });
-        match presented {
-            Some(Presented { identity, ceiling })
-                if identity != Identity::Anonymous || self.admits_anonymous(address) =>
-            {
-                self.outcomes.count(Outcome::Session);
-                let ceiling = Some(Arc::new(ceiling));
-                Recalled::Known(Caller { grant, ceiling, ..Caller::new(identity, address) })
-            }
-            _ => {
-                self.outcomes.count(Outcome::Refused);
-                tracing::debug!(?address, "a session token is not valid");
-                Recalled::Refused(Refusal::InvalidToken)
+            self.line(identity, |line| {
+                let is_in_force = is_it(&key.fingerprint(line));
+                signed = is_in_force.then(|| line.concat().into_boxed_slice());
+                is_in_force
+            })
+            .unwrap_or(false)
+        })?;
+        // A deploy token may expire, or lose the user that bounds it.
+        if signed.is_some() || presented.identity == Identity::Anonymous {
+            session.token().remember(presented.valid(token, signed));
+        }
+        let Presented { identity, ceiling, .. } = presented;
+        Some(Caller { grant, ceiling: Some(ceiling), ..Caller::new(identity, None) })
+    }
+
+    /// Whether the line that let in the caller of a token is as it was.
+    fn has_line(&self, valid: &Valid) -> bool {
+        match &valid.line {
+            None => valid.identity == Identity::Anonymous,
+            Some(before) => {
+                self.line(&valid.identity, |line| is_concat(line, before)).unwrap_or(false)
             }
         }
     }
@@ -194,5 +233,65 @@ impl Gate {
     fn lines(&self, name: &str) -> Vec<Vec<u8>> {
         let identities = [Identity::User(name.into())];
         identities.iter().filter_map(|identity| self.line(identity, |line| line.concat())).collect()
+    }
+}
+
+/// Whether `parts` behind one another are `whole`.
+fn is_concat(parts: &[&[u8]], whole: &[u8]) -> bool {
+    let rest = parts.iter().try_fold(whole, |rest, part| rest.strip_prefix(*part));
+    rest.is_some_and(<[u8]>::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::{
+        HtpasswdOptions,
+        htpasswd::{BcryptHash, Formats, Htpasswd},
+    };
+
+    fn users(password: &str) -> Htpasswd {
+        let hash = BcryptHash::new(password, 4).unwrap();
+        Htpasswd::parse(format!("ann:{}\n", hash.as_str()).as_bytes(), Formats::BcryptOnly)
+    }
+
+    #[tokio::test]
+    async fn token_that_its_connection_remembers_ends_with_the_line_of_its_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = HtpasswdOptions::default();
+        options.sessions.keyfile = folder.path().join("session.key");
+        let before = users("secret");
+        let gate = Gate::htpasswd(&options, &before, Policy::everything()).unwrap();
+        let session = Session::default();
+        let credentials = Credentials::new(b"ann:secret".to_vec().into());
+        let login = Login { credentials, address: None, session: &session, scopes: Vec::new() };
+        let (_, issued) = gate.log_in(login).await.unwrap();
+        let address = Some([192, 0, 2, 1].into());
+        let is_known = |token: &str| match gate.recall_bearer(token, address, &session) {
+            Recalled::Known(caller) => {
+                assert_eq!(caller.identity, Identity::User("ann".into()));
+                assert_eq!(caller.address, address);
+                assert!(caller.ceiling.is_some());
+                true
+            }
+            _ => false,
+        };
+        assert!(is_known(&issued.token));
+        assert!(session.token().recall(&issued.token, |_| Some(())).is_some(), "it is remembered");
+        assert!(is_known(&issued.token));
+        assert!(!is_known(&issued.token[1..]), "another token");
+        gate.set_users(&users("secret"));
+        assert!(!is_known(&issued.token), "the line has another salt");
+        gate.set_users(&before);
+        assert!(is_known(&issued.token), "the line is there again");
+        gate.set_users(&Htpasswd::parse(b"", Formats::BcryptOnly));
+        assert!(!is_known(&issued.token), "no such user any more");
+    }
+
+    #[test]
+    fn parts_are_compared_with_their_concatenation() {
+        assert!(is_concat(&[b"ann", b"", b"$2y$"], b"ann$2y$"));
+        assert!(!is_concat(&[b"ann", b"$2y"], b"ann$2y$"));
+        assert!(!is_concat(&[b"ann", b"$2y$."], b"ann$2y$"));
     }
 }

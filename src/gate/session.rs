@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use super::{Certificate, verifier::KeyedHash};
+use super::{Certificate, tokens::Remembered, verifier::KeyedHash};
 
 /// How many requests may wait for a password check on a connection that is not authenticated yet. A
 /// client that knows its password sends one request first; docker, containerd and podman send
@@ -32,6 +32,8 @@ pub struct Session {
     undecided: AtomicUsize,
     /// The verified certificate of the client, where it names the client.
     certificate: Option<Certificate>,
+    /// The session token of the last request that had a valid one.
+    token: Remembered,
 }
 
 impl Session {
@@ -58,6 +60,11 @@ impl Session {
     /// Records that a request was authenticated. Returns whether it is the first one.
     pub(super) fn admit(&self) -> bool {
         !self.admitted.load(Ordering::Relaxed) && !self.admitted.swap(true, Ordering::Relaxed)
+    }
+
+    /// The session token of the last request that had a valid one.
+    pub(super) const fn token(&self) -> &Remembered {
+        &self.token
     }
 
     /// Counts a request that has to wait for a check; `None` when too many wait.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     key_file::{KeyFile, KeyFileError},
     keys::{Fingerprint, Key, Keys, Secret},
+    remembered::Valid,
     scope::{self, Access},
 };
 use crate::gate::{Ceiling, Identity, NoRandomness, Scope};
@@ -89,7 +90,11 @@ pub(in crate::gate) struct Presented {
     /// The caller.
     pub(in crate::gate) identity: Identity,
     /// What the token covers.
-    pub(in crate::gate) ceiling: Ceiling,
+    pub(in crate::gate) ceiling: Arc<Ceiling>,
+    /// The last second, since 1970, in which it is valid.
+    last_second: u64,
+    /// The keys in force.
+    keys: Arc<Keys>,
 }
 
 /// Whom a token is for.
@@ -228,13 +233,14 @@ impl SessionTokens {
         now: SystemTime,
         lets_in: impl FnOnce(&Identity, &Key, &dyn Fn(&Fingerprint) -> bool) -> bool,
     ) -> Option<Presented> {
-        let keys = self.keys.load();
+        let keys = self.keys.load_full();
         let verified = keys.verify(token)?;
         let claims: Claims<'_> = serde_json::from_slice(&verified.payload).ok()?;
         if claims.iss != SERVICE || claims.aud != SERVICE {
             return None;
         }
-        if claims.exp.saturating_add(GRACE) < seconds(now) {
+        let last_second = claims.exp.saturating_add(GRACE);
+        if last_second < seconds(now) {
             return None;
         }
         let identity = identity(&claims.sub)?;
@@ -243,7 +249,27 @@ impl SessionTokens {
             (_, Some(fp)) => lets_in(&identity, verified.key, &|line| line.is_encoded_as(fp)),
             (_, None) => false,
         };
-        is_in_force.then(|| Presented { identity, ceiling: scope::ceiling(&claims.access) })
+        let ceiling = Arc::new(scope::ceiling(&claims.access));
+        is_in_force.then(|| Presented { identity, ceiling, last_second, keys: Arc::clone(&keys) })
+    }
+
+    /// Whether a token that was valid is so still, as far as its keys and its time go.
+    pub(in crate::gate) fn accepts(&self, valid: &Valid, now: SystemTime) -> bool {
+        valid.last_second >= seconds(now) && Arc::ptr_eq(&valid.keys, &self.keys.load())
+    }
+}
+
+impl Presented {
+    /// The token for the memory of its connection, with the line that let its caller in.
+    pub(in crate::gate) fn valid(&self, token: &str, line: Option<Box<[u8]>>) -> Valid {
+        Valid {
+            token: token.into(),
+            keys: Arc::clone(&self.keys),
+            last_second: self.last_second,
+            line,
+            identity: self.identity.clone(),
+            ceiling: Arc::clone(&self.ceiling),
+        }
     }
 }
 
@@ -390,6 +416,20 @@ mod tests {
         rotate(&path, Old::End).unwrap();
         assert_eq!(fixture.tokens.reload(false).unwrap(), Some(1));
         assert!(fixture.verify(&token, 0, Some(LINE)).is_none());
+    }
+
+    #[tokio::test]
+    async fn remembered_token_ends_with_its_time_and_with_the_keys() {
+        let fixture = Fixture::new();
+        let Issued { token, .. } = fixture.issue(&user("ann"), "").await;
+        let valid = fixture.verify(&token, 0, Some(LINE)).unwrap().valid(&token, None);
+        let accepts =
+            |after| fixture.tokens.accepts(&valid, fixture.now + Duration::from_secs(after));
+        assert!(accepts(0) && accepts(900 + 60));
+        assert!(!accepts(900 + 61));
+        rotate(&fixture.folder.path().join("session.key"), Old::End).unwrap();
+        fixture.tokens.reload(false).unwrap();
+        assert!(!accepts(0));
     }
 
     #[tokio::test]
