@@ -59,6 +59,16 @@ impl Client {
         })
     }
 
+    /// A session token for a scope.
+    pub(crate) fn session_token(&self, side: &Served, scope: &str) -> Outcome<String> {
+        let url = side.url(&format!("/auth/token?scope={scope}"));
+        self.runtime.block_on(async {
+            let body = self.send(self.http.get(url)).await?.bytes().await?;
+            let answer: serde_json::Value = serde_json::from_slice(&body)?;
+            Ok(answer["token"].as_str().ok_or("no token in the answer")?.to_owned())
+        })
+    }
+
     /// The status of a GET without a password.
     pub(crate) fn anonymous_status(&self, url: &str) -> Outcome<StatusCode> {
         self.runtime.block_on(async { Ok(self.http.get(url).send().await?.status()) })

@@ -43,6 +43,8 @@ Met, of those that are required: {met}.
 - The server's processor time is that of all processes of a side, user and system, for each request or GB of its
   turns: it does not depend on the speed of the client. The limit's is that of nginx for the same bytes.
 - 7 counts all processes of a side. 9b may be up to a quarter and 1 ms above the figure without.
+- 12 and 13 compare Portcullis with itself and with the other site: the column of the limit is the same work
+  without rules, with a password, without groups and tokens, and directly to the site that passes through.
 ",
         date = Timestamp::now().strftime("%F %R UTC"),
         rounds = stage.plan.rounds,

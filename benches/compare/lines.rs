@@ -2,6 +2,7 @@
 
 use crate::{arguments::Plan, line::Work};
 
+mod access;
 mod attack;
 mod collection;
 mod idle;
@@ -9,6 +10,7 @@ mod image;
 mod lists;
 mod login;
 mod memory;
+mod passthrough;
 mod pull;
 mod push;
 mod requests;
@@ -28,5 +30,10 @@ pub(crate) fn all(plan: &Plan) -> Vec<Box<dyn Work>> {
         Box::new(idle::IdleConnections::default()),
         Box::new(attack::WrongPasswords),
         Box::new(collection::Collection::new(plan)),
+        Box::new(access::Callers::default()),
+        Box::new(access::Pages::new(plan)),
+        Box::new(access::Held),
+        Box::new(passthrough::Download::new(plan)),
+        Box::new(passthrough::Held),
     ]
 }

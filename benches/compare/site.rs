@@ -14,6 +14,8 @@ use crate::{Outcome, process};
 pub(crate) const USER: &str = "ann";
 /// Her password.
 pub(crate) const PASSWORD: &str = "correct horse battery";
+/// The name of the site that passes through; its certificate is that of all sides.
+pub(crate) const PASSED: &str = "site.example";
 /// The bcrypt cost of her password. `htpasswd -B` in most instructions for registry:2 uses 5; the
 /// measurements that led to this project used 10.
 pub(crate) const COST: u32 = 10;
@@ -35,9 +37,10 @@ impl Site {
         let site = Self { directory: directory.to_owned(), binary: binary.to_owned(), hash };
         fs::write(site.path("htpasswd"), format!("{USER}:{}\n", site.hash))?;
         let program = binary.to_str().ok_or("the path of the binary is not text")?;
+        let certificates = site.path("certs");
         process::run(
             program,
-            &["certs", "--new", "--host", "127.0.0.1", "--out", &site.path("certs")],
+            &["certs", "--new", "--host", "127.0.0.1", "--host", PASSED, "--out", &certificates],
             b"",
         )?;
         fs::create_dir(site.path("trust"))?;
@@ -52,7 +55,12 @@ impl Site {
 
     /// The `Authorization` header of the user, as tools take headers.
     pub(crate) fn authorization() -> String {
-        let credentials = BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}"));
+        Self::authorization_of(USER, PASSWORD)
+    }
+
+    /// The `Authorization` header of a user with a password.
+    pub(crate) fn authorization_of(user: &str, password: &str) -> String {
+        let credentials = BASE64_STANDARD.encode(format!("{user}:{password}"));
         format!("Authorization: Basic {credentials}")
     }
 }

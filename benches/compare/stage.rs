@@ -11,7 +11,10 @@ use crate::{
     client::Client,
     content::{self, MANIFEST, Payload},
     load::{self, Load, Meter},
-    sides::{Served, Side, limit, pair, portcullis},
+    sides::{
+        Served, Side, limit, pair,
+        portcullis::{self, More},
+    },
     site::Site,
 };
 
@@ -53,8 +56,9 @@ impl Stage {
         let middle = Payload::make(&root.join("middle"), plan.middle)?;
         let client = Client::new(&site, runtime.handle())?;
 
+        let root_of_portcullis = directory.path().join("portcullis");
         let portcullis =
-            portcullis::start(&site, "portcullis", &directory.path().join("portcullis"))?;
+            portcullis::start(&site, "portcullis", &root_of_portcullis, &More::default())?;
         let pair = pair::start(&site, "pair", &directory.path().join("pair"));
         let limit = limit::start(&site, &root);
         let stage = Self {
@@ -104,12 +108,16 @@ impl Stage {
 
     /// Another server of Portcullis or the pair over a tree, for lines that need a fresh one.
     pub(crate) fn fresh(&self, side: Side, name: &str, root: &Path) -> Outcome<Served> {
-        let name = format!("{name}-{:08x}", rand_name()?);
         match side {
-            Side::Portcullis => portcullis::start(&self.site, &name, root),
-            Side::Pair => pair::start(&self.site, &name, root),
+            Side::Portcullis => self.fresh_with(name, root, &More::default()),
+            Side::Pair => pair::start(&self.site, &unused_name(name)?, root),
             Side::Bound => Err("there is only one limit".into()),
         }
+    }
+
+    /// Another server of Portcullis over a tree, with more in its configuration.
+    pub(crate) fn fresh_with(&self, name: &str, root: &Path, more: &More) -> Outcome<Served> {
+        portcullis::start(&self.site, &unused_name(name)?, root, more)
     }
 
     /// A path in the directory of the run.
@@ -142,7 +150,8 @@ impl Stage {
     }
 }
 
-fn rand_name() -> Outcome<u32> {
-    let bytes = content::random(4)?;
-    Ok(bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)))
+/// A name for the files of a server that no other server has.
+fn unused_name(name: &str) -> Outcome<String> {
+    let number = content::random(4)?.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
+    Ok(format!("{name}-{number:08x}"))
 }

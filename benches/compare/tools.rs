@@ -30,8 +30,12 @@ pub(crate) struct Requests<'a> {
 
 /// wrk over HTTP/1.1 with the right password.
 pub(crate) fn wrk(load: Requests<'_>) -> Outcome<Counted> {
-    let header = Site::authorization();
-    let more = ["-H", header.as_str(), "-H", ACCEPT];
+    wrk_authorised(load, &Site::authorization())
+}
+
+/// wrk over HTTP/1.1 with this `Authorization` header.
+pub(crate) fn wrk_authorised(load: Requests<'_>, authorization: &str) -> Outcome<Counted> {
+    let more = ["-H", authorization, "-H", ACCEPT];
     let said = process::run("wrk", &wrk_arguments(&load, &more)?, b"")?;
     let counted = read_wrk(&said)?;
     for complaint in ["Non-2xx", "Socket errors"] {
@@ -96,6 +100,16 @@ pub(crate) fn start_curl(site: &Site, url: &str) -> Outcome<process::Running> {
     arguments.extend(["--parallel", "--parallel-immediate", "--parallel-max", "300"]);
     arguments.extend(["--output", "/dev/null", url]);
     process::start("curl", &arguments)
+}
+
+/// Pulls a URL to /dev/null over HTTP/1.1, from the server at `address` whatever the URL's host, of
+/// which no certificate is expected.
+pub(crate) fn curl_from(address: &str, url: &str) -> Outcome<()> {
+    let connect = format!("::{address}");
+    let mut arguments = vec!["-sS", "--fail", "--http1.1", "--insecure", "--connect-to", &connect];
+    arguments.extend(["--output", "/dev/null", url]);
+    process::run("curl", &arguments, b"")?;
+    Ok(())
 }
 
 /// Sends a file to an upload as docker does, in chunks and without a length; gives the upload's

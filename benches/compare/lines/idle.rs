@@ -15,7 +15,6 @@ use crate::{
     arguments::Plan,
     client::Client,
     line::{Line, Reading, Requirement, Unit, Work},
-    sides::Served,
     sides::Side,
     stage::{REPOSITORY, Stage, TAG},
     tools::{Requests, wrk},
@@ -70,7 +69,7 @@ impl Work for IdleConnections {
             self.before = Some(before);
         }
         let without = Stage::resident(&server)?;
-        let connections = stage.runtime.block_on(connect(stage, &server))?;
+        let connections = stage.runtime.block_on(connect(stage, &server.address, "127.0.0.1"))?;
         let with = Stage::resident(&server)?;
         let meanwhile = wrk(requests)?.p99;
         let each = (with - without).max(0.0) / connections.len() as f64;
@@ -78,17 +77,22 @@ impl Work for IdleConnections {
     }
 }
 
-/// Connections that have each sent one request, so that the server knows their version, and wait.
-async fn connect(stage: &Stage, server: &Served) -> Outcome<Vec<TlsStream<TcpStream>>> {
+/// Connections that have each sent one request, so that the server knows their version, and wait;
+/// each asks for `name`.
+pub(super) async fn connect(
+    stage: &Stage,
+    address: &str,
+    name: &str,
+) -> Outcome<Vec<TlsStream<TcpStream>>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&fs::read(stage.site.path("certs/ca.crt"))?)?)?;
     let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
     let connector = TlsConnector::from(Arc::new(config));
     let mut connections = Vec::new();
     for _ in 0..Plan::IDLE {
-        let tcp = TcpStream::connect(&server.address).await?;
-        let mut tls = connector.connect(ServerName::try_from("127.0.0.1")?, tcp).await?;
-        // Without a password, or the pair would take a minute. The response is a 401, in one piece.
+        let tcp = TcpStream::connect(address).await?;
+        let mut tls = connector.connect(ServerName::try_from(name.to_owned())?, tcp).await?;
+        // Without a password, or the pair would take a minute. The response is short, in one piece.
         tls.write_all(b"GET /v2/ HTTP/1.1\r\nHost: idle\r\n\r\n").await?;
         if tls.read(&mut [0; 4096]).await? == 0 {
             return Err("a connection was closed".into());

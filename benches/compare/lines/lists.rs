@@ -22,10 +22,10 @@ const PAGE: f64 = 0.002;
 const WHOLE: f64 = 0.020;
 const START: f64 = 0.200;
 /// How often a list is requested; fewer times of the pair, which walks its tree each time.
-const TIMES: usize = 50;
+pub(super) const TIMES: usize = 50;
 const TIMES_OF_PAIR: usize = 3;
 /// How old the tree is when it is first listed.
-const SETTLED: Duration = Duration::from_secs(4);
+pub(super) const SETTLED: Duration = Duration::from_secs(4);
 
 /// Pages and whole lists, each after a first request, on one connection; and the start over such a
 /// tree.
@@ -111,7 +111,7 @@ impl Work for Lists {
 
 /// Writes registry:2's tree with `names` repositories of one tag, and `names` tags in the first of
 /// them; all name one manifest.
-fn plant(tree: &Path, names: usize) -> Outcome<()> {
+pub(super) fn plant(tree: &Path, names: usize) -> Outcome<()> {
     let config = content::image_configuration();
     let manifest = content::manifest(&config, &[]);
     let base = tree.join("docker/registry/v2");

@@ -9,9 +9,20 @@ use crate::{
     site::{Site, free_address},
 };
 
+/// What the configuration has beside what every server of the comparison has, as lines of YAML.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct More {
+    /// Lines of `http.tls`.
+    pub(crate) tls: String,
+    /// Lines of `auth.htpasswd`.
+    pub(crate) htpasswd: String,
+    /// Whole sections.
+    pub(crate) sections: String,
+}
+
 /// Starts it over the tree in `root`; `name` names its files. Everything else has its default, the
 /// access log too.
-pub(crate) fn start(site: &Site, name: &str, root: &Path) -> Outcome<Served> {
+pub(crate) fn start(site: &Site, name: &str, root: &Path, more: &More) -> Outcome<Served> {
     let address = free_address()?;
     let configuration = format!(
         "\
@@ -28,17 +39,20 @@ http:
   tls:
     certificate: {certificate}
     key: {key}
-auth:
+{tls}auth:
   htpasswd:
     realm: Comparison
     path: {users}
-catalog:
+{htpasswd}catalog:
   maxentries: 1000
-",
+{sections}",
         root = root.display(),
         certificate = site.path("certs/server.crt"),
         key = site.path("certs/server.key"),
         users = site.path("htpasswd"),
+        tls = more.tls,
+        htpasswd = more.htpasswd,
+        sections = more.sections,
     );
     let file = site.path(&format!("{name}.yml"));
     fs::write(&file, configuration)?;
