@@ -87,13 +87,25 @@ impl Site {
     /// Starts a server on a tree, with variables in its environment, and waits until it accepts
     /// connections.
     pub fn start(&self, tree: &Path, variables: &[(&str, &str)]) -> Server {
-        fs::write(self.path("config.yml"), configuration(self.address, tree)).unwrap();
+        self.start_with(tree, variables, "")
+    }
+
+    /// The same, with more sections in the configuration.
+    pub fn start_with(&self, tree: &Path, variables: &[(&str, &str)], sections: &str) -> Server {
+        self.configure(tree, sections);
         let mut command = Command::new(self.binary);
         command
             .args(["serve", "config.yml"])
             .current_dir(self.folder.path())
             .envs(variables.iter().copied());
         Server::start(&mut command, self.address, &self.path("server.log"))
+    }
+
+    /// Replaces the configuration by one with these sections beside the usual ones.
+    pub fn configure(&self, tree: &Path, sections: &str) {
+        let new = self.path("config.new");
+        fs::write(&new, configuration(self.address, tree) + sections).unwrap();
+        fs::rename(new, self.path("config.yml")).unwrap();
     }
 
     /// The log of this site's servers so far.

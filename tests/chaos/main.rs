@@ -5,6 +5,8 @@
 //! Collections run meanwhile, by the server and from the command line, with grace and without, and
 //! are killed too; see `collector`.
 //!
+//! Before each start a user joins or leaves a group (`rights`).
+//!
 //! `model` has the states that the responses allow, `tree` reads the disk, `check` compares.
 //! `actions` and `upload` are the work of a client, `killer` chooses the moment. The checked rules
 //! are those of docs/ARCHITECTURE.md, "Invariants". SIGKILL loses less than a power cut, which is
@@ -28,6 +30,7 @@ mod collector;
 mod content;
 mod killer;
 mod model;
+mod rights;
 mod stage;
 mod tally;
 mod tree;
@@ -58,6 +61,7 @@ use crate::{
     content::Content,
     killer::Trigger,
     model::Model,
+    rights::Reader,
     stage::Stage,
     tally::{Tally, add},
     tree::Tree,
@@ -112,6 +116,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments, site: &Arc<Site>, tally: &Arc<Tally>) -> Result<(), String> {
+    rights::add_reader(site);
     let mut random = Random::new(arguments.seed);
     let mut left = arguments.kills;
     while left > 0 {
@@ -137,6 +142,7 @@ struct Life<'a> {
     tree: Tree,
     /// Interrupted uploads that no client has resumed yet.
     uploads: Vec<Upload>,
+    reader: Reader,
     kills: u64,
     /// How long each server lives at least.
     living: Duration,
@@ -152,6 +158,7 @@ impl<'a> Life<'a> {
             model: Arc::default(),
             tree: Tree::default(),
             uploads: Vec::new(),
+            reader: Reader::default(),
             kills: 0,
             living,
         }
@@ -161,7 +168,11 @@ impl<'a> Life<'a> {
     async fn generation(&mut self, random: &mut Random) -> Result<(), String> {
         let collecting = Collecting::new(random);
         age(&self.site.path("data"));
-        let server = self.site.start(&self.site.path("data"), &collecting.variables());
+        let member = random.percent(50);
+        rights::set_member(self.site, member);
+        let data = self.site.path("data");
+        let server = self.site.start_with(&data, &collecting.variables(), rights::SECTION);
+        self.reader.check(self.site, member).await?;
         let stage = self.stage();
         let mut living = self.living;
         if collecting.within {

@@ -1,4 +1,5 @@
-//! The changes while the server runs, one a second: the certificate, the users, SIGHUP.
+//! The changes while the server runs, one a second: the certificate, the users and the deploy token, the
+//! groups, and the access rules with SIGHUP.
 
 use std::{fs, path::Path, process::Command, sync::Arc, time::Duration};
 
@@ -14,8 +15,9 @@ use tokio::{
 use crate::{
     changing::Place,
     client::{Client, Outcome, Stop},
+    rights::{self, NEW_TOKEN, READER, Rights},
     stage::{Stage, Users},
-    strangers::{BOB, EVE, is_refused},
+    strangers::{BOB, CI, EVE, is_refused},
 };
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -29,6 +31,8 @@ const POLL: Duration = Duration::from_millis(250);
 pub(crate) const CERTIFICATE: &str = "certs/server.crt";
 const KEY: &str = "certs/server.key";
 const USERS: &str = "htpasswd";
+/// The path of a site's group file.
+pub(crate) const GROUPS: &str = "groups";
 /// The log message after SIGHUP.
 const TOLD: &str = "SIGHUP";
 
@@ -56,8 +60,8 @@ impl Changes {
         let mut number: usize = 0;
         while !self.stage.is_over() {
             ticks.tick().await;
-            let nth = number / 3;
-            match number % 3 {
+            let nth = number / 4;
+            match number % 4 {
                 0 => {
                     all(&mut self.certificate).await?;
                     block_in_place(|| self.change_certificate(nth));
@@ -66,7 +70,8 @@ impl Changes {
                     all(&mut self.users).await?;
                     block_in_place(|| self.change_users(nth));
                 }
-                _ => self.tell().await?,
+                2 => self.exchange_rules().await?,
+                _ => self.move_reader().await?,
             }
             number += 1;
         }
@@ -114,24 +119,69 @@ impl Changes {
         let password = format!("{nth} bottles");
         let file = path.to_str().unwrap();
         let set = ["htpasswd", "-Bb", "-C", "4", file];
-        let (kind, who) = match nth % 4 {
+        let (kind, who) = match nth % 6 {
             0 => ("user removed, by `portcullis htpasswd`", BOB),
             1 => ("password changed, file renamed", EVE),
-            2 => ("user added, by `portcullis htpasswd`", BOB),
-            _ => ("password changed, by `portcullis htpasswd`", EVE),
+            2 => ("deploy token made", CI),
+            3 => ("user added, by `portcullis htpasswd`", BOB),
+            4 => ("password changed, by `portcullis htpasswd`", EVE),
+            _ => ("deploy token revoked", CI),
         };
-        match nth % 4 {
-            0 => drop(users.remove(who)),
+        match nth % 6 {
+            0 | 5 => drop(users.remove(who)),
+            // Its secret is known when it is made.
+            2 => {}
             _ => drop(users.insert(who, password.clone())),
         }
         let place = self.stage.users.announce(users.clone());
-        match nth % 4 {
+        match nth % 6 {
             0 => drop(site.run(&["htpasswd", "-D", file, who])),
             1 => renamed(&path, &lines(site, &users)),
+            2 => {
+                let secret = String::from_utf8(site.run(&NEW_TOKEN)).unwrap();
+                users.insert(who, secret.trim().to_owned());
+                self.stage.users.name(place, users);
+            }
+            5 => drop(site.run(&["token", "revoke", who, "config.yml"])),
             _ => drop(site.run(&[&set[..], &[who, &password]].concat())),
         }
         let stage = Arc::clone(&self.stage);
         self.users.spawn(users_are_in_force(stage, place, kind, who));
+    }
+
+    /// Opens each of two repositories to the other group, and waits until that is in force.
+    async fn exchange_rules(&self) -> Outcome<()> {
+        let mut rights = self.stage.rights.last();
+        rights.exchanged = !rights.exchanged;
+        let place = self.stage.rights.announce(rights);
+        self.stage.site.configure(&self.stage.site.path("data"), &rights.section());
+        self.tell().await?;
+        self.rights_are_in_force(place, rights, "access rules exchanged, with SIGHUP").await
+    }
+
+    /// Moves the reader to the other group, and waits until that is in force.
+    async fn move_reader(&self) -> Outcome<()> {
+        let mut rights = self.stage.rights.last();
+        rights.moved = !rights.moved;
+        let place = self.stage.rights.announce(rights);
+        renamed(&self.stage.site.path(GROUPS), rights.groups().as_bytes());
+        self.rights_are_in_force(place, rights, "user moved to another group").await
+    }
+
+    async fn rights_are_in_force(
+        &self,
+        place: Place,
+        rights: Rights,
+        kind: &'static str,
+    ) -> Outcome<()> {
+        let changed = Instant::now();
+        let client = Client::new(&self.stage, Version::HTTP_2);
+        while !rights::are_in_force(&client, rights).await? {
+            wait(changed, kind).await?;
+        }
+        self.stage.rights.confirm(place);
+        self.stage.tally.changed(kind, changed.elapsed());
+        Ok(())
     }
 
     /// Sends SIGHUP, and waits until the server has acted on it.
@@ -203,7 +253,7 @@ pub(crate) fn certificate_of(site: &Site) -> Vec<u8> {
 /// The first users of a site, also in its password file.
 pub(crate) fn first_users(site: &Site) -> Users {
     let users: Users =
-        [USER, BOB, EVE].into_iter().map(|user| (user, PASSWORD.to_owned())).collect();
+        [USER, BOB, EVE, READER].into_iter().map(|user| (user, PASSWORD.to_owned())).collect();
     renamed(&site.path(USERS), &lines(site, &users));
     users
 }
@@ -212,7 +262,7 @@ fn lines(site: &Site, users: &Users) -> Vec<u8> {
     let line = |(user, password): (&&str, &String)| {
         site.run(&["htpasswd", "-Bbn", "-C", "4", user, password])
     };
-    users.iter().flat_map(line).collect()
+    users.iter().filter(|(user, _)| **user != CI).flat_map(line).collect()
 }
 
 /// Replaces a file by renaming a new one.

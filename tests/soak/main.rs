@@ -1,10 +1,10 @@
 //! The soak: the real binary under pushes and pulls at full rate, while every second the test
-//! changes the certificate or the users, or sends SIGHUP. Every request must get the expected
+//! changes the certificate, the users, the deploy token, the access rules or the groups. Every request must get the expected
 //! response; memory and descriptors stay flat; and at the end the server is stopped under load, and
 //! must finish every request that it has begun.
 //!
 //! `work` is the work of a client, each in a repository of its own, so that it knows every
-//! response; `push` is how it pushes; `strangers` try wrong passwords. `changes` makes the changes,
+//! response; `push` is how it pushes; `strangers` try wrong passwords; `rights` has the access rules. `changes` makes the changes,
 //! and `changing` knows which states a response may follow meanwhile. `watch` measures the process,
 //! `drain` stops it. Only hang guards go by the clock.
 //!
@@ -24,13 +24,14 @@ mod client;
 mod content;
 mod drain;
 mod push;
+mod rights;
 mod stage;
 mod strangers;
 mod tally;
 mod watch;
 mod work;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{fs, process::ExitCode, sync::Arc};
 
 use testkit::{
     random::Random,
@@ -46,8 +47,9 @@ use tokio::{
 
 use crate::{
     arguments::Arguments,
-    changes::{Changes, certificate_of, first_users},
+    changes::{Changes, GROUPS, certificate_of, first_users},
     client::{Outcome, Stop},
+    rights::Rights,
     stage::Stage,
     watch::{Sample, Series, idle_again},
     work::Worker,
@@ -103,16 +105,20 @@ fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments, site: &Arc<Site>) -> Result<(), String> {
     let users = first_users(site);
-    let server = site.start(&site.path("data"), &[]);
+    let rights = Rights::default();
+    fs::write(site.path(GROUPS), rights.groups()).unwrap();
+    let server = site.start_with(&site.path("data"), &[], &rights.section());
     let before = Sample::of(&server);
     let certificate = certificate_of(site);
     let stage = Arc::new(Stage::new(Arc::clone(site), arguments.seed, certificate, users));
     let mut random = Random::new(arguments.seed);
     work::make_shared(&stage, &mut random).await.map_err(why)?;
+    rights::make_repositories(&stage, &mut random).await.map_err(why)?;
 
     let series = Series::default();
     let mut clients = workers(&stage, &mut random);
     clients.spawn(strangers::try_to_get_in(Arc::clone(&stage), Random::new(random.number())));
+    clients.spawn(rights::read(Arc::clone(&stage)));
     clients.spawn(Changes::new(&stage, server.child.id()).make());
     let worked = soak(arguments, &stage, &server, &series, clients).await;
     println!("{}\n{series}", stage.tally);

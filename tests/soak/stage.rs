@@ -10,9 +10,9 @@ use std::{
 
 use testkit::site::Site;
 
-use crate::{changing::Changing, content::Content, tally::Tally};
+use crate::{changing::Changing, content::Content, rights::Rights, tally::Tally};
 
-/// The passwords of the users, by their names.
+/// The passwords of the users and the secret of the deploy token, by their names.
 pub(crate) type Users = BTreeMap<&'static str, String>;
 
 /// The state that all tasks of a run share.
@@ -24,6 +24,7 @@ pub(crate) struct Stage {
     /// Certificates in DER. `None` stands for one that is being made.
     pub(crate) certificates: Changing<Option<Vec<u8>>>,
     pub(crate) users: Changing<Users>,
+    pub(crate) rights: Changing<Rights>,
     /// Set when clients must begin nothing new.
     over: AtomicBool,
     /// Set when the server is told to stop: it may then refuse requests.
@@ -38,6 +39,7 @@ impl Stage {
             tally: Tally::new(),
             certificates: Changing::new(Some(certificate)),
             users: Changing::new(users),
+            rights: Changing::new(Rights::default()),
             over: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }

@@ -11,6 +11,7 @@ use testkit::{
 use tokio::time;
 
 use crate::{
+    changing::Place,
     client::{Answer, Client, Outcome},
     stage::{Stage, Users},
 };
@@ -19,8 +20,12 @@ use crate::{
 pub(crate) const BOB: &str = "bob";
 /// The user whose password changes.
 pub(crate) const EVE: &str = "eve";
+/// The deploy token that is made and revoked.
+pub(crate) const CI: &str = "ci";
 
 const EVERY: Duration = Duration::from_millis(400);
+/// How often a session token is used.
+const SESSION_USES: usize = 8;
 
 /// Tries until the clients end.
 pub(crate) async fn try_to_get_in(stage: Arc<Stage>, mut random: Random) -> Outcome<()> {
@@ -34,7 +39,9 @@ pub(crate) async fn try_to_get_in(stage: Arc<Stage>, mut random: Random) -> Outc
         let client = &clients[version];
         let users = stage.users.last();
         let password = |user| users.get(user).cloned().unwrap_or_else(|| "gone".to_owned());
-        match random.below(8) {
+        match random.below(11) {
+            8 | 9 => one(client, CI, &password(CI)).await?,
+            10 => session(client, EVE, &password(EVE)).await?,
             0 => nobody(client).await?,
             1 => one(client, USER, "incorrect donkey").await?,
             2 => one(client, "mallory", PASSWORD).await?,
@@ -56,11 +63,39 @@ async fn nobody(client: &Client) -> Outcome<()> {
 
 /// The response must follow from the users that may be in force.
 async fn one(client: &Client, user: &'static str, password: &str) -> Outcome<()> {
-    let users = &client.stage.users;
-    let sent = users.now();
+    let sent = client.stage.users.now();
     let request = client.request_as((user, password), Method::GET, "/v2/_catalog?n=1");
     let answer = client.send("with some password", request).await?;
-    let refused = is_refused(&answer)?;
+    follows(client, &answer, sent, (user, password))
+}
+
+/// The same for a session token that the password gave: a changed password ends it.
+async fn session(client: &Client, user: &'static str, password: &str) -> Outcome<()> {
+    let request = client.request_as((user, password), Method::GET, "/auth/token");
+    let answer = client.send("GET token", request).await?;
+    if is_refused(&answer)? {
+        return Ok(());
+    }
+    let token = answer.json()["token"].as_str().unwrap_or_default().to_owned();
+    for _ in 0..SESSION_USES {
+        let sent = client.stage.users.now();
+        let request = client.anonymous(Method::GET, "/v2/_catalog?n=1").bearer_auth(&token);
+        let answer = client.send("with a session token", request).await?;
+        follows(client, &answer, sent, (user, password))?;
+        time::sleep(EVERY / 4).await;
+    }
+    Ok(())
+}
+
+/// Checks a response to a request that was sent then, with this password.
+fn follows(
+    client: &Client,
+    answer: &Answer,
+    sent: Place,
+    (user, password): (&'static str, &str),
+) -> Outcome<()> {
+    let users = &client.stage.users;
+    let refused = is_refused(answer)?;
     let would_be = |users: &Users| users.get(user).is_none_or(|right| right != password);
     if users.since(sent).iter().any(|users| would_be(users) == refused) {
         return Ok(());
