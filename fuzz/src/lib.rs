@@ -19,7 +19,7 @@ pub use gate::{authorization, bearer, group_file, htpasswd, scopes, token_file};
 pub use http::{authority, content_range, endpoint, range};
 pub use names::{digest, reference, repository_name, upload_id};
 pub use oci::{hasher_state, manifest};
-pub use server::proxy_header;
+pub use server::{client_hello, proxy_header};
 
 /// A function that panics when the bytes break a property.
 pub type Target = fn(&[u8]);
@@ -29,6 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("authority", authority),
     ("authorization", authorization),
     ("bearer", bearer),
+    ("client_hello", client_hello),
     ("configuration", configuration),
     ("content_range", content_range),
     ("digest", digest),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use ::proxy_header::{ProxiedAddress, ProxyHeader};
-use rustls::server::{Accepted, Acceptor};
+use rustls::server::Accepted;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split},
     net::TcpStream,
@@ -21,7 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    certificates::wildcard_matches, idle::Activity, options::Passthrough, peer::Peer,
+    certificates::wildcard_matches, client_hello, idle::Activity, options::Passthrough, peer::Peer,
     transport::SocketStream,
 };
 
@@ -36,9 +36,6 @@ const IDLE_WHILE_STOPPING: Duration = Duration::from_secs(1);
 
 /// The most bytes that are on their way in one direction.
 const PIECE: usize = 32 * 1024;
-
-/// The most bytes that are read at a time of a `ClientHello`, and that rustls takes at a time.
-const HELLO_PIECE: usize = 4096;
 
 /// The time between two messages about one site whose server cannot be reached.
 const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
@@ -102,7 +99,7 @@ impl Sites {
     ///
     /// Those of the socket, and when the bytes are no `ClientHello`.
     pub(super) async fn route(&self, mut socket: SocketStream, peer: &Peer) -> io::Result<Route> {
-        let (accepted, begin) = read_hello(&mut socket).await?;
+        let (accepted, begin) = client_hello::read(&mut socket).await?;
         let site = accepted.client_hello().server_name().and_then(|name| self.site(name));
         Ok(match site {
             Some(site) => Route::Site(PassedThrough {
@@ -122,35 +119,6 @@ pub(super) enum Route {
     Registry(Box<Accepted>, SocketStream),
     /// To another site.
     Site(PassedThrough),
-}
-
-/// Reads until rustls has the whole `ClientHello`. Returns it, and all bytes that were read.
-async fn read_hello(socket: &mut SocketStream) -> io::Result<(Accepted, Vec<u8>)> {
-    let mut acceptor = Acceptor::default();
-    let mut bytes = Vec::new();
-    let mut piece = [0; HELLO_PIECE];
-    loop {
-        let read = socket.read(&mut piece).await?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        bytes.extend_from_slice(&piece[..read]);
-        let mut new = &piece[..read];
-        while !new.is_empty() {
-            acceptor.read_tls(&mut new)?;
-        }
-        match acceptor.accept() {
-            Ok(Some(accepted)) => return Ok((accepted, bytes)),
-            Ok(None) => {}
-            Err((error, mut alert)) => {
-                let mut bytes = Vec::new();
-                alert.write_all(&mut bytes)?;
-                // The error of the handshake is the one to report.
-                let _ = socket.write_all(&bytes).await;
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-            }
-        }
-    }
 }
 
 impl PassedThrough {
