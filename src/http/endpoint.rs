@@ -307,10 +307,16 @@ impl Endpoint {
     }
 
     /// Whether a caller without a name may call this where a rule gives it the right. `/v2/` is where
-    /// clients check passwords and learn what to send. podman asks the search without the credentials
-    /// that it has, and takes an answer for complete; a refusal sends it to the catalog, with them.
+    /// clients check passwords and learn what to send. Clients ask lists without the credentials that they
+    /// have, and take an answer for complete: podman the search, regctl and pages in browsers the catalog.
     pub(super) const fn admits_anonymous(&self) -> bool {
-        !matches!(self, Self::Base | Self::Search { .. })
+        !matches!(self, Self::Base | Self::Catalog { .. } | Self::Search { .. })
+    }
+
+    /// The same for a caller without a name who has a session token: `/v2/`, where clients try it, and the
+    /// catalog.
+    pub(super) const fn admits_anonymous_token(&self) -> bool {
+        self.admits_anonymous() || matches!(self, Self::Base | Self::Catalog { .. })
     }
 }
 

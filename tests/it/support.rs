@@ -11,6 +11,7 @@ pub mod promql;
 pub mod raw;
 pub mod receiver;
 pub mod server;
+pub mod timing;
 pub mod watched;
 
 pub use self::{

@@ -76,9 +76,11 @@ impl Authorisation {
     /// caller with a name, counts as in flight.
     fn permit(&self, head: &Head, caller: Caller, endpoint: &Endpoint) -> Result<Permit, Error> {
         let is_nobody = self.refusals.is_nobody(&caller);
-        // A session token without a name opens `/v2/`, where clients try it.
-        let is_ping = matches!(endpoint, Endpoint::Base) && caller.ceiling.is_some();
-        if is_nobody && !endpoint.admits_anonymous() && !is_ping {
+        let is_admitted = match caller.ceiling {
+            None => endpoint.admits_anonymous(),
+            Some(_) => endpoint.admits_anonymous_token(),
+        };
+        if is_nobody && !is_admitted {
             return Err(self.refusals.nameless(&caller, head));
         }
         let permit = self.gate.authorise(caller, endpoint.right().as_slice());

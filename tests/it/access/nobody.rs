@@ -1,6 +1,6 @@
 //! Callers without a name.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Instant};
 
 use portcullis::oci::ErrorCode;
 use serde_json::json;
@@ -11,6 +11,7 @@ use crate::support::{
     content::trifle,
     image,
     raw::basic,
+    timing::assert_indistinguishable,
 };
 
 /// Everything of an answer but the request's id and the date.
@@ -89,9 +90,23 @@ async fn nobody_pulls_what_anyone_may_without_a_token() {
     assert_eq!(tags.json(), json!({ "name": "public/app", "tags": ["v1"] }));
     // What does not exist among what everybody may pull is not there.
     get("/v2/public/other/tags/list").await.expect_error(404, ErrorCode::NameUnknown);
-    let catalog = get("/v2/_catalog").await.expect(200);
-    assert_eq!(catalog.json(), json!({ "repositories": ["public/app"] }));
     get("/v2/").await.expect_error(401, ErrorCode::Unauthorized);
+}
+
+/// regctl, and pages in browsers, ask without the credentials that they have, and take what they get for all
+/// there is.
+#[tokio::test]
+async fn lists_of_repositories_ask_for_a_login_also_where_nobody_may_pull() {
+    let server = public_and_secret().await;
+    for target in ["/v2/_catalog", "/v1/search?q=app"] {
+        let answer = by(&server, NOBODY, "GET", target).answer().await;
+        let answer = answer.expect_error(401, ErrorCode::Unauthorized);
+        assert!(answer.header("www-authenticate").starts_with("Basic "), "{target}");
+    }
+    let token = by(&server, NOBODY, "GET", "/auth/token").answer().await.expect(200).json();
+    let token = token["token"].as_str().unwrap();
+    let catalog = server.anonymous("GET", "/v2/_catalog").bearer_auth(token).answer().await;
+    assert_eq!(catalog.expect(200).json(), json!({ "repositories": ["public/app"] }));
 }
 
 #[tokio::test]
@@ -127,4 +142,22 @@ async fn rule_for_other_addresses_admits_nobody_from_here() {
     };
     assert_eq!(from("192.0.2.7").await, 200);
     assert_eq!(from("198.51.100.7").await, 401);
+}
+
+#[tokio::test]
+async fn timing_does_not_tell_whether_a_repository_exists() {
+    let server = public_and_secret().await;
+    for (caller, status) in [(NOBODY, 401), ("ann", 403)] {
+        let targets =
+            ["secret/app/manifests/v1", "secret/app/manifests/v2", "no/such/manifests/v1"];
+        assert_indistinguishable(&targets, async |target, _| {
+            let request = by(&server, caller, "GET", &format!("/v2/{target}"));
+            let begun = Instant::now();
+            let answer = request.answer().await;
+            let took = begun.elapsed();
+            answer.expect(status);
+            took
+        })
+        .await;
+    }
 }

@@ -1,10 +1,13 @@
 //! The golden table of access: each endpoint, asked by each kind of caller with each right.
 //!
-//! A row of `golden/access.txt` is an endpoint and a caller, a column what a rule lets that caller do to
-//! `team/app`: status, code of the error, scheme of the challenge.
+//! A row of `golden/access.txt` is an endpoint and a caller, a column what a rule, or the line of a deploy
+//! token, lets that caller do to `team/app`: status, code of the error, scheme of the challenge.
 
 use std::{fmt::Write as _, fs};
 
+use futures_util::future::join_all;
+use portcullis::gate::{self, tokens::deploy::Secret};
+use reqwest::RequestBuilder;
 use serde_json::json;
 
 use crate::support::{
@@ -12,6 +15,7 @@ use crate::support::{
     access::{CERTIFICATE, NOBODY, by, guarded_with, trust_certificates},
     content::{OCI_INDEX, empty_index, trifle},
     digest,
+    server::PASSWORD,
 };
 
 const GOLDEN: &str = "tests/it/golden/access.txt";
@@ -19,9 +23,85 @@ const GOLDEN: &str = "tests/it/golden/access.txt";
 /// What a rule grants; the first grants nothing.
 const GRANTS: [&str; 6] = ["-", "pull", "create", "push", "delete", "all"];
 
-/// A caller, and the `who` of the rule that names it.
-const CALLERS: [(&str, &str); 4] =
-    [(NOBODY, "anyone"), ("ann", "ann"), ("bob", "group:team"), (CERTIFICATE, "node1")];
+/// A kind of caller.
+struct Kind {
+    /// As the table has it.
+    name: &'static str,
+    /// The `who` of the rule that names it; none for a deploy token, whose line has its rights.
+    who: Option<&'static str>,
+    login: Login,
+}
+
+/// How a caller says who it is.
+enum Login {
+    /// By a password or a certificate, or not at all.
+    Basic(&'static str),
+    /// By the secret of a deploy token.
+    DeployToken,
+    /// By a session token that a user got for its password, with every action on `team/app`.
+    SessionToken(&'static str),
+}
+
+const CALLERS: [Kind; 6] = [
+    Kind { name: NOBODY, who: Some("anyone"), login: Login::Basic(NOBODY) },
+    Kind { name: "ann", who: Some("ann"), login: Login::Basic("ann") },
+    Kind { name: "bob", who: Some("group:team"), login: Login::Basic("bob") },
+    Kind { name: CERTIFICATE, who: Some("node1"), login: Login::Basic(CERTIFICATE) },
+    Kind { name: "token:ci", who: None, login: Login::DeployToken },
+    Kind { name: "session of ann", who: Some("ann"), login: Login::SessionToken("ann") },
+];
+
+/// The caller of a column, who has logged in.
+enum Caller {
+    Basic(&'static str),
+    DeployToken(Secret),
+    SessionToken(String),
+}
+
+impl Caller {
+    fn request(&self, server: &TestServer, method: &str, target: &str) -> RequestBuilder {
+        match self {
+            Self::Basic(user) => by(server, user, method, target),
+            Self::DeployToken(secret) => {
+                server.anonymous(method, target).basic_auth("ci", Some(secret.reveal()))
+            }
+            Self::SessionToken(token) => server.anonymous(method, target).bearer_auth(token),
+        }
+    }
+}
+
+impl Kind {
+    /// A server on which this kind of caller has a right, and the caller.
+    async fn with(&self, may: &str) -> (TestServer, Caller) {
+        let rules = match (self.who, may) {
+            (None, _) | (_, "-") => json!([]),
+            (Some(who), may) => json!([{ "who": who, "repositories": "team/**", "may": may }]),
+        };
+        let secret = Secret::generate().unwrap();
+        let line = match may {
+            "-" => "may=pull repositories=elsewhere".to_owned(),
+            may => format!("may={may} repositories=team/**"),
+        };
+        let line = format!("ci sha256={} {line} expires=never\n", secret.digest());
+        let server = guarded_with(&rules, |config| {
+            let gate::Options::Htpasswd(options) = &config.auth else { unreachable!() };
+            fs::write(options.token_file(), line).unwrap();
+            trust_certificates(config);
+        })
+        .await;
+        let caller = match self.login {
+            Login::Basic(user) => Caller::Basic(user),
+            Login::DeployToken => Caller::DeployToken(secret),
+            Login::SessionToken(user) => {
+                let scope = "repository:team/app:pull,push,delete";
+                let request = server.anonymous("GET", &format!("/auth/token?scope={scope}"));
+                let answer = request.basic_auth(user, Some(PASSWORD)).answer().await.expect(200);
+                Caller::SessionToken(answer.json()["token"].as_str().unwrap().to_owned())
+            }
+        };
+        (server, caller)
+    }
+}
 
 /// A request to an endpoint, on content that is there before it. `{blob}`, `{manifest}` and `{upload}`
 /// are digests and the path of an upload of the caller.
@@ -92,13 +172,13 @@ fn told(answer: &Answer) -> String {
 }
 
 /// Makes the content that the cases are about, and gives the words of the targets their values.
-async fn prepare(server: &TestServer, caller: &str) -> Vec<(&'static str, String)> {
+async fn prepare(server: &TestServer, caller: &Caller) -> Vec<(&'static str, String)> {
     let manifest = trifle(server, "team/app", "v1").await;
     trifle(server, "other/app", "v1").await;
     let blob = server.push_blob("team/app", "blob").await;
     let secret = server.push_blob("other/app", "secret").await;
     // The upload is the caller's: the path that a caller is denied is that of an upload of its own.
-    let opened = by(server, caller, "POST", "/v2/team/app/blobs/uploads/").answer().await;
+    let opened = caller.request(server, "POST", "/v2/team/app/blobs/uploads/").answer().await;
     let upload = match opened.headers.get("location") {
         Some(location) => {
             let location = location.to_str().unwrap();
@@ -119,49 +199,44 @@ async fn prepare(server: &TestServer, caller: &str) -> Vec<(&'static str, String
     ]
 }
 
-#[tokio::test]
-async fn access_table() {
-    let mut columns = Vec::new();
-    for (caller, who) in CALLERS {
-        for may in GRANTS {
-            let rules = match may {
-                "-" => json!([]),
-                may => json!([{ "who": who, "repositories": "team/**", "may": may }]),
-            };
-            let server = guarded_with(&rules, trust_certificates).await;
-            let mut told_of = Vec::new();
-            let mut prepared = None;
-            for Case { method, target, body, .. } in CASES {
-                let words = match prepared.take() {
-                    Some(words) => words,
-                    None => prepare(&server, caller).await,
-                };
-                let fill = |text: &str| {
-                    words
-                        .iter()
-                        .fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
-                };
-                let request = by(&server, caller, method, &fill(target));
-                let request = match *body {
-                    "" => request,
-                    "{other}" => request.header("content-type", OCI_INDEX).body(fill(body)),
-                    body => request.body(body),
-                };
-                let answer = request.answer().await;
-                told_of.push(told(&answer));
-                if answer.status.is_success() && *method != "GET" {
-                    // What a case made or removed is no concern of the next one.
-                    server.delete("/v2/team/app/").await;
-                } else {
-                    prepared = Some(words);
-                }
-            }
-            columns.push(told_of);
+/// What each case answers to a kind of caller with a right.
+async fn column(kind: &Kind, may: &str) -> Vec<String> {
+    let (server, caller) = kind.with(may).await;
+    let mut told_of = Vec::new();
+    let mut prepared = None;
+    for Case { method, target, body, .. } in CASES {
+        let words = match prepared.take() {
+            Some(words) => words,
+            None => prepare(&server, &caller).await,
+        };
+        let fill = |text: &str| {
+            words.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value))
+        };
+        let request = caller.request(&server, method, &fill(target));
+        let request = match *body {
+            "" => request,
+            "{other}" => request.header("content-type", OCI_INDEX).body(fill(body)),
+            body => request.body(body),
+        };
+        let answer = request.answer().await;
+        told_of.push(told(&answer));
+        if answer.status.is_success() && *method != "GET" {
+            // What a case made or removed is no concern of the next one.
+            server.delete("/v2/team/app/").await;
+        } else {
+            prepared = Some(words);
         }
     }
+    told_of
+}
+
+#[tokio::test]
+async fn access_table() {
+    let columns = CALLERS.iter().flat_map(|kind| GRANTS.map(|may| column(kind, may)));
+    let columns = join_all(columns).await;
     let mut found = String::new();
     for (row, Case { name, .. }) in CASES.iter().enumerate() {
-        for (of_caller, (caller, _)) in CALLERS.iter().enumerate() {
+        for (of_caller, Kind { name: caller, .. }) in CALLERS.iter().enumerate() {
             let columns = &columns[of_caller * GRANTS.len()..][..GRANTS.len()];
             let cells: Vec<_> = GRANTS
                 .iter()

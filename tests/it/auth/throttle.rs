@@ -21,6 +21,7 @@ use crate::support::{
     Answer, Answered as _, TestServer,
     raw::basic,
     server::{self, PASSWORD, USER, trusting_this_machine, write_user},
+    timing::assert_indistinguishable,
 };
 
 const HERE: &str = "192.0.2.1";
@@ -298,45 +299,21 @@ async fn right_passwords_never_count_as_failures() {
     }
 }
 
-/// The probability that one of `a` took longer than one of `b`: a half when they are
-/// indistinguishable (Mann and Whitney's U, as a share).
-fn longer(a: &[Duration], b: &[Duration]) -> f64 {
-    let wins: f64 = a
-        .iter()
-        .flat_map(|a| {
-            b.iter().map(move |b| if a > b { 1.0 } else { f64::from(u8::from(a == b)) / 2.0 })
-        })
-        .sum();
-    wins / (a.len() * b.len()) as f64
-}
-
-/// The duration of refusals of each of these, in turn.
-async fn timed(
-    gate: &Gate,
-    users: &[&str],
-    rounds: usize,
-    wrong: fn(usize) -> String,
-) -> Vec<Vec<Duration>> {
+/// The duration of a refusal.
+async fn refusal(gate: &Gate, user: &str, wrong: &str) -> Duration {
     let address: IpAddr = HERE.parse().unwrap();
-    let mut times = vec![Vec::new(); users.len()];
-    for round in 0..rounds {
-        for (times, user) in times.iter_mut().zip(users) {
-            let value = basic(user, &wrong(round));
-            let begun = Instant::now();
-            let session = Session::default();
-            let credentials = http::basic::credentials(value.as_bytes());
-            let recalled = gate.recall(credentials, Some(address), &session);
-            let Recalled::Undecided(credentials) = recalled else { panic!("{user} is known") };
-            let refused = gate.authenticate(&credentials, Some(address), &session).await;
-            times.push(begun.elapsed());
-            assert_eq!(refused, Err(Refusal::Unauthenticated));
-        }
-    }
-    times
+    let value = basic(user, wrong);
+    let begun = Instant::now();
+    let session = Session::default();
+    let credentials = http::basic::credentials(value.as_bytes());
+    let recalled = gate.recall(credentials, Some(address), &session);
+    let Recalled::Undecided(credentials) = recalled else { panic!("{user} is known") };
+    let refused = gate.authenticate(&credentials, Some(address), &session).await;
+    let took = begun.elapsed();
+    assert_eq!(refused, Err(Refusal::Unauthenticated));
+    took
 }
 
-/// Statistics instead of a time limit: a busy machine affects all of them alike. A difference by
-/// chance does not occur five times.
 async fn nothing_tells_apart(users: &[&str], file: &str, legacyformats: bool) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("users");
@@ -351,18 +328,8 @@ async fn nothing_tells_apart(users: &[&str], file: &str, legacyformats: bool) {
 
 /// As above, at a gate, for these wrong passwords.
 async fn nothing_tells_apart_at(gate: &Gate, users: &[&str], wrong: fn(usize) -> String) {
-    timed(gate, users, 5, wrong).await;
-    let mut attempts = Vec::new();
-    for _ in 0..5 {
-        let times = timed(gate, users, 40, wrong).await;
-        let pairs = (0..users.len()).flat_map(|a| (0..a).map(move |b| (a, b)));
-        let shares: Vec<_> = pairs.map(|(a, b)| longer(&times[a], &times[b])).collect();
-        if shares.iter().all(|share| (0.3..=0.7).contains(share)) {
-            return;
-        }
-        attempts.push(shares);
-    }
-    panic!("the times tell them apart: {attempts:?}");
+    let measure = async |user: &&str, round| refusal(gate, user, &wrong(round)).await;
+    assert_indistinguishable(users, measure).await;
 }
 
 /// A line with a hash that takes some milliseconds.
