@@ -33,6 +33,7 @@ mod accept_loop;
 mod acceptor;
 pub mod authority;
 pub mod certificates;
+pub mod client_hello;
 mod connection;
 mod connection_limit;
 mod discard;

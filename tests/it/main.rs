@@ -16,6 +16,7 @@ mod support;
 
 /// Access rules: who may do what.
 mod access {
+    mod agreement;
     mod challenges;
     mod consequences;
     mod nobody;

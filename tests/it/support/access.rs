@@ -28,7 +28,8 @@ pub const CERTIFICATE: &str = "certificate";
 /// password.
 const USERS: [&str; 2] = ["ann", "bob"];
 
-const GROUPS: &str = "team: bob\n";
+/// The groups of the users.
+pub const GROUPS: &str = "team: bob\n";
 
 /// A server with these rules, and one that lets [`USER`] do everything.
 pub async fn guarded(rules: &Value) -> TestServer {
