@@ -155,8 +155,8 @@ soak: ## Push and pull at full rate for 10 minutes while certificates and users 
 	$(SOAK) --seconds 600
 
 .PHONY: soak-quick
-soak-quick: ## The same for 1 minute
-	$(SOAK) --seconds 60
+soak-quick: ## The same for 40 seconds
+	$(SOAK) --seconds 40
 
 # Together with our own package, whose development dependencies then have a say in the features of the
 # dependencies: otherwise cargo compiles these once more.
