@@ -48,6 +48,15 @@ impl Server {
         Self::start_configured(address, "tls1.2", &access, |_, _| ())
     }
 
+    /// The same, with this challenge at `/v2/`.
+    pub(crate) fn with_challenge(address: SocketAddr, challenge: &str, rules: &str) -> Self {
+        let access = format!(
+            "    sessions: {{challenge: {challenge}}}\n\
+             access:\n  rules:\n    - {{who: {ADMIN}, may: all}}\n{rules}"
+        );
+        Self::start_configured(address, "tls1.2", &access, |_, _| ())
+    }
+
     /// The same, with further keys of `http.tls`, a line each. `prepare` gets the server's directory, from
     /// which relative paths go.
     pub(crate) fn with_tls_and_access(
@@ -85,7 +94,7 @@ impl Server {
         Self::start_configured(address, minimum, "", certificates)
     }
 
-    /// `access` is the section of that name.
+    /// `access` is the section of that name, behind further keys of `auth.htpasswd`.
     fn start_configured(
         address: SocketAddr,
         minimum: &str,
