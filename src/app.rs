@@ -30,6 +30,7 @@ mod notifications;
 mod parts;
 mod permissions;
 mod provision;
+mod quotas;
 mod reload;
 mod storage;
 mod tls;
@@ -54,8 +55,8 @@ pub use crate::gate::htpasswd::file::FirstPassword;
 /// Commands reach the core through this module only.
 pub use crate::registry::{
     Action, Caller, CatalogQuery, Collect, Collected, Decision, Event, EventSink, Events, GcEvent,
-    GcObserver, Graced, Holdings, Inventory, KeptUntagged, Occurrence, OldUpload, Purged, Registry,
-    Retained, Shown, TagContent, Untagged, UsageObserver, Used, verify,
+    GcObserver, Graced, Holdings, Inventory, KeptUntagged, Occurrence, OldUpload, Purged, Quota,
+    Registry, Retained, Shown, TagContent, Untagged, UsageObserver, Used, verify,
 };
 
 /// Where the built-in authority keeps its files: in the working directory.

@@ -68,8 +68,10 @@ pub struct Config {
     pub storage: Storage,
     /// `auth`
     pub auth: gate::Options,
-    /// `access`; `None` where there is no such section
+    /// `access`; `None` where there is no such section, or only its quotas
     pub access: Option<gate::AccessOptions>,
+    /// `access.quotas`
+    pub quotas: Vec<registry::Quota>,
     /// `http`
     pub http: Http,
     /// `catalog`
@@ -223,6 +225,7 @@ impl Config {
         };
         checked.warnings(&config, &mut warnings);
         checked.access_warnings(&config, &mut warnings);
+        checked.quota_warnings(&config, &mut warnings);
         checked.checks_of_redis(&mut warnings);
         checked.notes(&config, &mut notes);
         config.warnings = warnings;

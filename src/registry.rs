@@ -14,6 +14,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use self::{
     manifests::ManifestPolicy,
     pulls::{PullWatch, Pulls},
+    quotas::Quotas,
     tree::Tree,
     verify::Verification,
 };
@@ -28,6 +29,7 @@ mod gc;
 mod lists;
 mod manifests;
 mod pulls;
+mod quotas;
 mod retention;
 mod runs;
 mod tree;
@@ -51,6 +53,9 @@ pub use self::{
         Unacceptable, UrlRules, Validation,
     },
     pulls::Access,
+    quotas::{
+        InvalidPattern, InvalidQuota, Quota, QuotaExceeded, UselessQuota, useless as useless_quotas,
+    },
     retention::{
         Decision, Expired, KeepsNothing, Retained, Retention, RetentionOptions, RetentionRule,
         TagSelector,
@@ -77,6 +82,7 @@ struct Parts {
     gc: Arc<Gc>,
     retention: Arc<Retention>,
     usage: Usage,
+    quotas: Arc<Quotas>,
     verification: Verification,
     events: Events,
     /// Where untagged manifests go when they are not pulled any more.
@@ -98,6 +104,8 @@ pub struct Options {
     pub untagged: Duration,
     /// The rules for tags.
     pub tags: TagRules,
+    /// How many bytes repositories may hold.
+    pub quotas: Vec<Quota>,
     /// The receiver of events.
     pub events: Events,
 }
@@ -111,6 +119,7 @@ impl Default for Options {
             grace: CollectionOptions::default().grace,
             untagged: Duration::ZERO,
             tags: TagRules::default(),
+            quotas: Vec::new(),
             events: Events::default(),
         }
     }
@@ -136,7 +145,8 @@ impl Registry {
     /// A registry whose content is in `storage`.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, options: Options) -> Self {
-        let Options { uploads, validation, policy, grace, untagged, tags, events } = options;
+        let Options { uploads, validation, policy, grace, untagged, tags, quotas, events } =
+            options;
         let tree = Arc::new(Tree::new(storage, grace));
         let TagRules { immutabletags, retention: rules } = tags;
         let counts_heads = !untagged.is_zero();
@@ -151,9 +161,22 @@ impl Registry {
             pulls.clone(),
         );
         let manifests = Arc::new(manifests);
-        let gc = Arc::new(Gc::new(Arc::clone(&tree), events.clone(), pulls));
-        let uploads = Uploads::new(Arc::clone(&tree), Arc::clone(&clock), events.clone(), uploads);
-        let blobs = Blobs::new(Arc::clone(&tree), Arc::clone(&manifests), events.clone());
+        let quotas = Arc::new(Quotas::new(Arc::clone(&tree), quotas));
+        let gc = Gc::new(Arc::clone(&tree), events.clone(), pulls, Arc::clone(&quotas));
+        let gc = Arc::new(gc);
+        let uploads = Uploads::new(
+            Arc::clone(&tree),
+            Arc::clone(&clock),
+            events.clone(),
+            Arc::clone(&quotas),
+            uploads,
+        );
+        let blobs = Blobs::new(
+            Arc::clone(&tree),
+            Arc::clone(&manifests),
+            events.clone(),
+            Arc::clone(&quotas),
+        );
         let retention = Retention::new(
             Arc::clone(&tree),
             Arc::clone(&manifests),
@@ -166,6 +189,7 @@ impl Registry {
             lists: Arc::new(Lists::new(Arc::clone(&tree), Arc::clone(&manifests))),
             retention: Arc::new(retention),
             usage: Usage::new(Arc::clone(&tree)),
+            quotas,
             verification: Verification::new(Arc::clone(&tree), Arc::clone(&manifests), clock),
             tree,
             manifests,
@@ -215,6 +239,11 @@ impl Registry {
     #[must_use]
     pub fn usage(&self) -> &Usage {
         &self.0.usage
+    }
+
+    /// Puts other quotas in force.
+    pub fn set_quotas(&self, quotas: Vec<Quota>) {
+        self.0.quotas.set(quotas);
     }
 
     /// Verification of the tree.

@@ -13,6 +13,7 @@ use super::{
     metrics::Counted,
     notifications,
     provision::{self, FirstStart},
+    quotas::QuotasOf,
     reload::{Reload, Reloads},
     storage,
     tls::{self, Secured},
@@ -204,6 +205,8 @@ impl Parts {
         let mut reloads: Vec<Arc<dyn Reload>> = vec![
             Arc::clone(&self.users) as Arc<_>,
             Arc::clone(&self.tokens) as Arc<_>,
+            // Before the rules, whose keys are those of the whole section.
+            Arc::new(QuotasOf(self.registry.clone())),
             Arc::clone(&self.rules) as Arc<_>,
         ];
         if let Some(Secured { certificates, authorities, .. }) = &self.secured {

@@ -64,6 +64,7 @@ pub(super) fn registry(storage: Arc<dyn Storage>, config: &Config, events: Event
         grace: config.storage.maintenance.garbagecollection.grace,
         untagged: untagged_after(&config.storage.maintenance.garbagecollection),
         tags: config.storage.tags.clone(),
+        quotas: config.quotas.clone(),
         events,
     };
     Registry::new(storage, Arc::new(SystemClock), options)

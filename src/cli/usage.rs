@@ -19,7 +19,8 @@ use super::{
     storage_configuration,
 };
 use crate::{
-    app::{self, DataFolder, UsageObserver, Used},
+    app::{self, DataFolder, Quota, UsageObserver, Used},
+    byte_size::ByteSize,
     humanize::Size,
     oci::{Digest, RepositoryName},
 };
@@ -28,6 +29,7 @@ const EXAMPLES: &str = "\
 The repository that holds the most bytes comes first. A blob counts once in a
 repository, and manifests are blobs. ONLY HERE are the bytes that no other
 repository holds: a garbage collection frees them when the repository is deleted.
+QUOTA is what access.quotas of the configuration allows.
 
 `portcullis ls` shows what tags hold; here every link counts, also those that
 the next garbage collection removes.
@@ -99,7 +101,8 @@ impl ShowUsage {
             registry.usage().of_all(&mut counted).await?;
             Ok(counted)
         })?;
-        counted.print(&Printing { repositories, folder: &folder, json: self.json })
+        let quotas = &config.quotas;
+        counted.print(&Printing { repositories, folder: &folder, quotas, json: self.json })
     }
 }
 
@@ -109,7 +112,16 @@ struct Printing<'a> {
     repositories: BTreeSet<RepositoryName>,
     /// The data folder.
     folder: &'a Path,
+    quotas: &'a [Quota],
     json: bool,
+}
+
+impl Printing<'_> {
+    /// The quota of a repository; `None` where there is none.
+    fn quota(&self, row: &Row) -> Option<u64> {
+        let name = row.repository.parse().ok()?;
+        Quota::least(self.quotas, &name).map(ByteSize::get)
+    }
 }
 
 /// The usage of a repository.
@@ -119,6 +131,15 @@ struct Row {
     used: Used,
     /// The bytes that no other repository holds.
     only: u64,
+}
+
+/// The cells of a line.
+struct Cells<'a> {
+    repository: &'a str,
+    blobs: &'a str,
+    size: &'a str,
+    only: &'a str,
+    quota: &'a str,
 }
 
 /// The holder of a blob: the number of a repository.
@@ -201,27 +222,46 @@ impl Counted {
     }
 
     fn lines(&self, how: &Printing<'_>, output: &Output) -> ControlFlow<()> {
+        // With quotas a line of 80 columns has less room for the name.
+        let width = if how.quotas.is_empty() { 44 } else { 36 };
+        let line = |cells: Cells<'_>| {
+            let Cells { repository, blobs, size, only, quota } = cells;
+            let start = format!("{repository:<width$} {blobs:>8} {size:>10} {only:>10}");
+            match how.quotas.is_empty() {
+                true => output.line(format_args!("{start}")),
+                false => output.line(format_args!("{start} {quota:>10}")),
+            }
+        };
         if !how.json && !self.rows.is_empty() {
-            output.line(format_args!(
-                "{:<44} {:>8} {:>10} {:>10}",
-                "REPOSITORY", "BLOBS", "SIZE", "ONLY HERE"
-            ))?;
+            line(Cells {
+                repository: "REPOSITORY",
+                blobs: "BLOBS",
+                size: "SIZE",
+                only: "ONLY HERE",
+                quota: "QUOTA",
+            })?;
         }
-        for Row { repository, used, only } in &self.rows {
+        for row in &self.rows {
+            let Row { repository, used, only } = row;
+            let quota = how.quota(row);
             match how.json {
-                true => output.line(format_args!(
-                    "{}",
-                    json!({
+                true => {
+                    let mut object = json!({
                         "repository": repository, "blobs": used.blobs, "bytes": used.bytes,
                         "onlyBytes": only,
-                    })
-                ))?,
-                false => output.line(format_args!(
-                    "{repository:<44} {:>8} {:>10} {:>10}",
-                    used.blobs,
-                    Size(used.bytes),
-                    Size(*only)
-                ))?,
+                    });
+                    if let Some(quota) = quota {
+                        object["quotaBytes"] = json!(quota);
+                    }
+                    output.line(format_args!("{object}"))?;
+                }
+                false => line(Cells {
+                    repository,
+                    blobs: &used.blobs.to_string(),
+                    size: &Size(used.bytes).to_string(),
+                    only: &Size(*only).to_string(),
+                    quota: &quota.map_or_else(|| "-".to_owned(), |quota| Size(quota).to_string()),
+                })?,
             }
         }
         if how.json && how.repositories.is_empty() {

@@ -1,7 +1,10 @@
-//! Checks of `access`: rules that contradict other options, and rules without effect.
+//! Checks of `access`: rules that contradict other options, rules and quotas without effect.
 
 use super::{Config, Error, checked::Checked};
-use crate::gate::{self, access::Who};
+use crate::{
+    gate::{self, access::Who},
+    registry::{UselessQuota, useless_quotas},
+};
 
 impl Checked {
     /// The errors of rules that name groups without a `groupfile`.
@@ -52,6 +55,22 @@ impl Checked {
                     );
                 }
             }
+        }
+    }
+}
+
+impl Checked {
+    /// Warns of quotas that limit nothing.
+    pub(super) fn quota_warnings(&self, config: &Config, warnings: &mut Vec<String>) {
+        let place =
+            |index| self.nearest(&["access".to_owned(), "quotas".to_owned(), format!("[{index}]")]);
+        for (index, useless) in useless_quotas(&config.quotas) {
+            let (key, at) = place(index);
+            let by = match useless {
+                UselessQuota::Covered { by } => format!(" ({})", place(by).1),
+                UselessQuota::Excepted => String::new(),
+            };
+            warnings.push(format!("{key} ({at}) has no effect: {useless}{by}"));
         }
     }
 }

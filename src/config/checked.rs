@@ -73,7 +73,12 @@ impl Checked {
         let retention = sections.options("storage.retention");
         let log = sections.options("log");
         let auth = sections.options("auth");
-        let access = sections.options("access");
+        // A section with quotas alone closes nothing.
+        let access = match self.has_only_quotas() {
+            true => Some(None),
+            false => sections.options("access"),
+        };
+        let quotas = sections.options("access.quotas");
         // Two modules define keys of this section. A struct of both (serde's `flatten`) would lose
         // which key of it an error is about.
         let server = sections.options("http");
@@ -99,6 +104,7 @@ impl Checked {
             },
             auth: auth?,
             access: access?,
+            quotas: quotas?,
             http: Http { server: server?, api: api? },
             catalog: catalog?,
             tags: tags?,
@@ -111,6 +117,12 @@ impl Checked {
             warnings: Vec::new(),
             notes: Vec::new(),
         })
+    }
+
+    /// Whether `access` has quotas and nothing else.
+    fn has_only_quotas(&self) -> bool {
+        let access = self.json.get("access").and_then(Json::as_object);
+        access.is_some_and(|keys| keys.len() == 1 && keys.contains_key("quotas"))
     }
 
     /// The key and the place of a path, or of its nearest section that was written.

@@ -3,12 +3,15 @@
 
 use std::path::Path;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::{Config, Error, Purpose, Read, paths, source};
 
 /// The sections that a command about stored images reads.
 const SECTIONS: [&str; 4] = ["storage", "uploads", "validation", "policy"];
+
+/// The key of another section that such a command reads.
+const QUOTAS: &str = "access.quotas";
 
 /// Sections of these that only a server reads.
 const OF_A_SERVER: [&str; 3] = ["storage.cache", "storage.redirect", "storage.tag"];
@@ -47,7 +50,11 @@ impl Config {
 /// the other errors are about.
 pub(super) fn reduce(json: &mut Json, errors: &mut Vec<Error>) -> Vec<String> {
     if let Json::Object(sections) = json {
+        let quotas = sections.get("access").and_then(|access| access.get("quotas")).cloned();
         sections.retain(|section, _| SECTIONS.contains(&&**section));
+        if let Some(quotas) = quotas {
+            sections.insert("access".to_owned(), json!({ "quotas": quotas }));
+        }
     }
     let mut refused = Vec::new();
     errors.retain(|error| match error {
@@ -70,7 +77,10 @@ pub(super) fn reduce(json: &mut Json, errors: &mut Vec<Error>) -> Vec<String> {
 /// Whether such a command reads the key, or the key is the whole configuration.
 fn is_read(key: &str) -> bool {
     let is_below = |section: &str| {
-        key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        key.strip_prefix(section)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
-    key.is_empty() || SECTIONS.into_iter().any(is_below) && !OF_A_SERVER.into_iter().any(is_below)
+    key.is_empty()
+        || is_below(QUOTAS)
+        || SECTIONS.into_iter().any(is_below) && !OF_A_SERVER.into_iter().any(is_below)
 }

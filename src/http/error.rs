@@ -18,7 +18,7 @@ use crate::{
     chain::Chain,
     gate::{Denied, NoRandomness, Refusal},
     oci::{ErrorCode, RepositoryName},
-    registry::{self, BlobTooLarge, BodyError, TagImmutable, Unacceptable},
+    registry::{self, BlobTooLarge, BodyError, QuotaExceeded, TagImmutable, Unacceptable},
     storage,
 };
 
@@ -236,6 +236,7 @@ fn from_registry(error: &registry::Error, id: RequestId) -> Response<Body> {
     let reason = || json!(error.to_string());
     match error {
         E::BlobTooLarge(excess) => too_large(excess),
+        E::QuotaExceeded(excess) => over_quota(excess),
         E::BlobNeeded(manifests) => needed(NEEDED, manifests),
         E::BlobMayBeNeeded(manifests) => needed(MAY_BE_NEEDED, manifests),
         E::Body(BodyError::Gone(_)) => refused(ErrorCode::SizeInvalid, reason()),
@@ -324,6 +325,20 @@ fn too_large(excess: &BlobTooLarge) -> Response<Body> {
         "code": ErrorCode::Denied.as_str(),
         "message": excess.to_string(),
         "detail": { "limit": most.get(), "bytes": bytes },
+    });
+    json_response(StatusCode::PAYLOAD_TOO_LARGE, &json!({ "errors": [entry] }))
+}
+
+/// The response to a blob for which its repository has no room, as for [a blob over the limit](too_large).
+fn over_quota(excess: &QuotaExceeded) -> Response<Body> {
+    let QuotaExceeded { repository, most, used, reserved, bytes } = excess;
+    let entry = json!({
+        "code": ErrorCode::Denied.as_str(),
+        "message": excess.to_string(),
+        "detail": {
+            "repository": repository.as_str(), "quota": most.get(), "used": used,
+            "reserved": reserved, "bytes": bytes,
+        },
     });
     json_response(StatusCode::PAYLOAD_TOO_LARGE, &json!({ "errors": [entry] }))
 }

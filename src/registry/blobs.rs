@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Caller, Error, Events, Manifests, Occurrence,
+    quotas::Quotas,
     tree::{Tree, TreeKey},
 };
 use crate::oci::{Digest, RepositoryName};
@@ -20,11 +21,17 @@ pub struct Blobs {
     tree: Arc<Tree>,
     manifests: Arc<Manifests>,
     events: Events,
+    quotas: Arc<Quotas>,
 }
 
 impl Blobs {
-    pub(super) const fn new(tree: Arc<Tree>, manifests: Arc<Manifests>, events: Events) -> Self {
-        Self { tree, manifests, events }
+    pub(super) const fn new(
+        tree: Arc<Tree>,
+        manifests: Arc<Manifests>,
+        events: Events,
+        quotas: Arc<Quotas>,
+    ) -> Self {
+        Self { tree, manifests, events, quotas }
     }
 
     /// Deletes a blob from a repository (end-10); `false` when the repository has no such blob. The
@@ -48,6 +55,7 @@ impl Blobs {
         let work = async move {
             let deleted = blobs.unlink(&name, &digest, mode).await?;
             if deleted {
+                blobs.quotas.removed_from(&name);
                 let occurrence = Occurrence::BlobDeleted(digest);
                 blobs.events.emit(&caller, &name, occurrence).await;
             }

@@ -30,6 +30,7 @@ impl Registry {
         let work = async move {
             let deleted = registry.remove_repository(&name).await?;
             if deleted {
+                registry.0.quotas.removed_from(&name);
                 let occurrence = Occurrence::RepositoryDeleted;
                 registry.0.events.emit(&caller, &name, occurrence).await;
             }

@@ -1,6 +1,6 @@
 //! The errors of the core.
 
-use super::{BlobTooLarge, TagExists, TagImmutable, Unacceptable};
+use super::{BlobTooLarge, QuotaExceeded, TagExists, TagImmutable, Unacceptable};
 use crate::{
     oci::{Digest, InvalidManifest},
     storage,
@@ -47,6 +47,9 @@ pub enum Error {
     /// The work ended in a panic, which is a bug.
     #[error("a task panicked")]
     Panicked(#[source] tokio::task::JoinError),
+    /// The quota of the repository has no room for the blob.
+    #[error(transparent)]
+    QuotaExceeded(#[from] QuotaExceeded),
     /// A chunk that does not begin where the upload ends.
     #[error("the upload goes on at byte {offset}")]
     RangeInvalid {
@@ -100,7 +103,7 @@ impl Error {
     /// Whether nothing is left of the upload that failed so: its blob cannot become whole, and its bytes
     /// would take up space until the upload is purged.
     pub(super) fn ends_the_upload(&self) -> bool {
-        self.is_out_of_space() || matches!(self, Self::BlobTooLarge(_))
+        self.is_out_of_space() || matches!(self, Self::BlobTooLarge(_) | Self::QuotaExceeded(_))
     }
 
     /// Whether the disk or the quota of the disk is full.

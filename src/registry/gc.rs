@@ -41,6 +41,7 @@ use self::{mark_set::MarkSet, repository::Memory};
 use super::{
     Caller, Error, Events,
     pulls::{Pulls, held_until},
+    quotas::Quotas,
     runs::{RunCounter, Runs},
     tree::{Tree, lease},
     walk::Folders,
@@ -250,6 +251,8 @@ pub struct Gc {
     stored: Mutex<Option<Stored>>,
     /// The records of pulls that this process makes.
     pulls: Option<Arc<Pulls>>,
+    /// The counts that are wrong after a collection.
+    quotas: Arc<Quotas>,
 }
 
 /// Counts the objects that collections removed, for metrics.
@@ -271,7 +274,12 @@ impl Removed {
 }
 
 impl Gc {
-    pub(super) fn new(tree: Arc<Tree>, events: Events, pulls: Option<Arc<Pulls>>) -> Self {
+    pub(super) fn new(
+        tree: Arc<Tree>,
+        events: Events,
+        pulls: Option<Arc<Pulls>>,
+        quotas: Arc<Quotas>,
+    ) -> Self {
         Self {
             tree,
             events,
@@ -279,6 +287,7 @@ impl Gc {
             removed: Removed::default(),
             stored: Mutex::default(),
             pulls,
+            quotas,
         }
     }
 
@@ -336,6 +345,7 @@ impl Gc {
             self.runs.count(result.is_ok(), started.elapsed());
             // A run that failed may have removed something before.
             self.removed.add(&collected);
+            self.quotas.forget_counts();
             if result.is_ok() && stored.is_some() {
                 *self.stored.lock().unwrap_or_else(PoisonError::into_inner) = stored;
             }

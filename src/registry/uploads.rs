@@ -17,6 +17,7 @@ use self::{
 };
 use super::{
     BodyError, Caller, Clock, Error, Events, Occurrence,
+    quotas::Quotas,
     tree::{Tree, TreeKey},
 };
 use crate::{
@@ -75,6 +76,7 @@ pub struct Uploads {
     tree: Arc<Tree>,
     clock: Arc<dyn Clock>,
     events: Events,
+    quotas: Arc<Quotas>,
     sessions: Sessions,
     open: OpenUploads,
     intakes: Intakes,
@@ -85,11 +87,12 @@ impl Uploads {
         tree: Arc<Tree>,
         clock: Arc<dyn Clock>,
         events: Events,
+        quotas: Arc<Quotas>,
         limits: UploadLimits,
     ) -> Self {
         let intakes = Intakes::new(tree.shared_storage());
         let open = OpenUploads::new(limits);
-        Self { tree, clock, events, sessions: Sessions::default(), open, intakes }
+        Self { tree, clock, events, quotas, sessions: Sessions::default(), open, intakes }
     }
 
     /// Begins an upload of `owner` (end-4a, end-4c). `algorithm` is the probable algorithm of its
@@ -162,7 +165,7 @@ impl Uploads {
     ///
     /// When there is no such upload, another request is writing to it, the chunk does not begin at
     /// its end or is not as long as its range, the body breaks off, or storage fails. When the blob is too
-    /// large or the disk is full, nothing is left of the upload: no client resumes it, and its bytes would
+    /// large, the repository has no room for it or the disk is full, nothing is left of the upload: no client resumes it, and its bytes would
     /// keep the disk full.
     pub async fn append(self: &Arc<Self>, upload: &Upload, chunk: Chunk) -> Result<u64, Error> {
         self.refuse_unknown(upload).await?;
@@ -172,9 +175,9 @@ impl Uploads {
             .detached(async move {
                 let Upload { name, id, .. } = upload.clone();
                 let mut session = uploads.sessions.enter(id).await.ok_or(Error::UploadBusy)?;
+                let mut bounds = uploads.bounds(&name, chunk.largest, None).await?;
                 let mut intake = uploads.resume(&name, id, &mut session).await?;
-                let bounds = Bounds::of(&chunk);
-                let taken = intake.take(chunk, bounds).await;
+                let taken = intake.take(chunk, &mut bounds).await;
                 let left = uploads.leave(&name, id, &mut session, &mut intake).await;
                 let appended = taken.and(left);
                 if appended.as_ref().is_err_and(Error::ends_the_upload) {
@@ -272,6 +275,17 @@ impl Uploads {
             .await
     }
 
+    /// The limits of an upload whose blob may be as large as `largest`; `digest` is the blob's, where the
+    /// client has told it.
+    async fn bounds(
+        &self,
+        name: &RepositoryName,
+        largest: Option<ByteSize>,
+        digest: Option<&Digest>,
+    ) -> Result<Bounds, Error> {
+        Ok(Bounds { largest, claim: self.quotas.claim(name, digest).await? })
+    }
+
     async fn complete(
         &self,
         name: &RepositoryName,
@@ -296,9 +310,9 @@ impl Uploads {
         chunk: Chunk,
     ) -> Result<u64, Error> {
         let id = session.id();
+        let mut bounds = self.bounds(name, chunk.largest, Some(digest)).await?;
         let mut intake = self.resume(name, id, session).await?;
-        let bounds = Bounds::of(&chunk);
-        let taken = intake.take(chunk, bounds).await;
+        let taken = intake.take(chunk, &mut bounds).await;
         if let Err(error) = taken {
             // The client gets the first error.
             let _ = self.leave(name, id, session, &mut intake).await;
@@ -332,12 +346,14 @@ impl Uploads {
                 return Err(Error::UploadUnknown);
             }
             is_committed = true;
+            bounds.before_the_link(digest).await?;
             self.tree.set_link(TreeKey::Layer(name, digest), digest).await?;
             self.tree.staging().clear(&at).await?;
             if addition.end(Part::All).await? {
                 break;
             }
         }
+        bounds.linked();
         Ok(intake.length())
     }
 }

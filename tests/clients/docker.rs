@@ -269,6 +269,33 @@ fn docker_is_told_what_it_may_not_push() {
     bench.docker(["pull", &image]).fails_saying("ann may not pull other/app");
 }
 
+/// Users push, and a repository below `full` may hold less than a layer.
+const QUOTA: &str = "    - {who: users, may: push}
+  quotas:
+    - {repositories: full/**, bytes: 64B}
+";
+
+/// docker sends a blob six times where the code of the error is another than `DENIED`.
+#[test]
+fn docker_is_told_that_the_quota_has_no_room_and_gives_up() {
+    let Some(bench) = Bench::with_access(QUOTA) else { return };
+    let image = bench.server.image("full/app:1");
+    bench.build(&image, &["file"]);
+    bench.login(PASSWORD).succeeds();
+
+    bench.docker(["push", &image]).fails_saying("denied: full/app may hold 64 B: 0 B are used, ");
+
+    let log = bench.server.log();
+    let sent = log.lines().filter(|line| line.contains("\"PATCH /v2/full/app/"));
+    let sent: Vec<&str> = sent.collect();
+    assert!(sent.len() == 1 && sent[0].contains("\" 413 "), "{sent:?}");
+    let other = bench.server.image("roomy/app:1");
+    bench.docker(["tag", &image, &other]).succeeds();
+    bench.docker(["push", &other]).succeeds();
+    // A mount that the quota refuses is an upload that it refuses.
+    bench.docker(["push", &image]).fails_saying("full/app may hold 64 B: 0 B are used, ");
+}
+
 /// docker mounts from the repositories where its layers were last seen, whoever may read them now.
 #[test]
 fn docker_pushes_although_the_mount_source_is_secret() {

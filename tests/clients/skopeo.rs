@@ -172,6 +172,18 @@ fn skopeo_lists_tags_of_public_only() {
     list("secret/app").fails_saying("403 (Forbidden)");
 }
 
+#[test]
+fn skopeo_is_told_that_the_quota_has_no_room() {
+    let quota =
+        "    - {who: users, may: push}\n  quotas:\n    - {repositories: full/**, bytes: 64B}\n";
+    let Some(bench) = Bench::with_access(quota) else { return };
+    bench.login(PASSWORD).succeeds();
+    let image = bench.image("image");
+
+    bench.push(&image, "full/app:1").fails_saying("denied: full/app may hold 64 B: 0 B are used");
+    bench.push(&image, "roomy/app:1").succeeds();
+}
+
 /// A server, and a place for skopeo's credentials.
 struct Bench {
     server: Server,

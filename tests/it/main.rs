@@ -92,6 +92,7 @@ mod push {
     mod immutable_tags;
     mod limits;
     mod manifests;
+    mod quotas;
     mod uploads;
 }
 

@@ -197,6 +197,14 @@ const ACCESS: Kind = Section(&[
             works("may", TextList),
         ])),
     ),
+    works(
+        "quotas",
+        List(&Section(&[
+            works("repositories", TextList),
+            works("except", TextList),
+            works("bytes", Text),
+        ])),
+    ),
 ]);
 
 const AUTH: Kind = OneOf {

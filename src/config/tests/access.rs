@@ -86,6 +86,57 @@ fn mistakes_in_rules_are_refused_with_their_place() {
 }
 
 #[test]
+fn quotas_alone_close_nothing() {
+    let quotas = "quotas: [{repositories: team-a/**, except: [team-a/x], bytes: 50GiB}]";
+    let config = load(&format!("access: {{{quotas}}}")).unwrap();
+    assert_eq!(config.warnings, load("").unwrap().warnings);
+    assert!(config.access.is_none());
+    assert_eq!(config.quotas.len(), 1);
+    let config = load(&format!("access: {{{quotas}, rules: []}}")).unwrap();
+    assert!(config.access.is_some() && config.quotas.len() == 1);
+    assert!(warns(&config, "every request is refused"));
+    let config = load_environment(&[("REGISTRY_ACCESS_QUOTAS_0_BYTES", "1TB")]).unwrap();
+    assert!(config.access.is_none() && config.quotas.len() == 1);
+    // Commands about stored images show quotas.
+    let yaml = format!("version: 0.1\naccess: {{{quotas}, rules: [{{may: pull}}]}}\n");
+    let read = load_for_storage(&yaml).unwrap();
+    assert_eq!(read.config.quotas.len(), 1);
+}
+
+#[test]
+fn mistakes_in_quotas_are_refused_with_their_place() {
+    for (quota, start, end) in [
+        ("{repositories: a}", "config.yml:4:7: access.quotas[0]: ", "add `bytes: 50GiB`"),
+        ("{bytes: 50G}", "config.yml:4:15: access.quotas[0].bytes: ", "write `GB` or `GiB`"),
+        ("{bytes: 0}", "config.yml:4:15: access.quotas[0].bytes: ", "for no limit"),
+        (
+            "{bytes: 1GB, repositories: Team/*}",
+            "config.yml:4:34: access.quotas[0].repositories: ",
+            "no repository has a 'T'",
+        ),
+        (
+            "{bytes: 1GB, repositories: a/_layers}",
+            "config.yml:4:34: access.quotas[0].repositories: ",
+            "joined by `.`, `_`, `__` or `-`",
+        ),
+        ("{byte: 1GB}", "config.yml:4:8: there is no key", "`bytes`"),
+    ] {
+        let message = refusal(&format!("access:\n  quotas:\n    - {quota}\n"));
+        assert!(message.starts_with(start) && message.contains(end), "{message}");
+    }
+}
+
+#[test]
+fn quotas_without_effect_are_warned_of_with_their_lines() {
+    let yaml = "access:\n  quotas:\n    - {bytes: 1GB}\n    - {repositories: a/**, bytes: 2GB}\n";
+    let config = load(yaml).unwrap();
+    let warning = config.warnings.iter().find(|warning| warning.contains("quotas[1]")).unwrap();
+    for words in ["config.yml:5:7", "access.quotas[0] allows", "config.yml:4:7"] {
+        assert!(warning.contains(words), "{warning}");
+    }
+}
+
+#[test]
 fn glob_that_yaml_takes_for_an_alias_is_explained() {
     for glob in ["**", "*", "**/app", "*/app"] {
         let message = refusal(&format!(

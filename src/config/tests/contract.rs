@@ -189,6 +189,9 @@ const KEYS: &[(&str, &str, Outcome)] = &[
 /// The keys that only our schema has.
 const OURS: &[&str] = &[
     "access.groupfile",
+    "access.quotas[].bytes",
+    "access.quotas[].except",
+    "access.quotas[].repositories",
     "access.rules[].except",
     "access.rules[].from",
     "access.rules[].may",

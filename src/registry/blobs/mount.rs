@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Blobs;
 use crate::{
     oci::{Digest, RepositoryName},
-    registry::{Caller, Error, Occurrence, tree::TreeKey},
+    registry::{Caller, Error, Occurrence, quotas::Claim, tree::TreeKey},
     storage::fences::Part,
 };
 
@@ -15,7 +15,7 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// When storage fails.
+    /// When the quota of `name` has no room for the blob, or storage fails.
     pub async fn mount(
         self: &Arc<Self>,
         caller: &Caller,
@@ -37,8 +37,14 @@ impl Blobs {
         let digest = digest.clone();
         let from = from.cloned();
         let work = async move {
+            let mut claim = blobs.quotas.claim(&name, Some(&digest)).await?;
+            if let Some(claim) = &mut claim {
+                let size = blobs.tree.storage().size(&TreeKey::Data(&target).key()).await?;
+                claim.reach(size.unwrap_or_default(), size).await?;
+            }
             let size = blobs.link(&name, &digest, &target).await?;
             if let Some(size) = size {
+                claim.into_iter().for_each(Claim::linked);
                 let occurrence = Occurrence::BlobMounted { digest, size, from };
                 blobs.events.emit(&caller, &name, occurrence).await;
             }

@@ -1,7 +1,10 @@
 //! How long an upload may become.
 
-use super::Chunk;
-use crate::{byte_size::ByteSize, registry::Error};
+use crate::{
+    byte_size::ByteSize,
+    oci::Digest,
+    registry::{Error, quotas::Claim},
+};
 
 /// A blob with more bytes than its caller may push.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +26,10 @@ fn than(most: ByteSize, bytes: Option<u64>) -> String {
 /// The limits of an upload.
 #[derive(Debug)]
 pub(super) struct Bounds {
-    largest: Option<ByteSize>,
+    /// The largest blob that may be pushed.
+    pub(super) largest: Option<ByteSize>,
+    /// The room in the repository, where there is a quota for it.
+    pub(super) claim: Option<Claim>,
 }
 
 /// A length that an upload is about to reach.
@@ -36,20 +42,37 @@ pub(super) enum Reaches {
 }
 
 impl Bounds {
-    /// The limits of the upload that a chunk is added to.
-    pub(super) const fn of(chunk: &Chunk) -> Self {
-        Self { largest: chunk.largest }
-    }
-
-    /// Refuses a length beyond a limit.
-    pub(super) fn allow(&self, reaches: Reaches) -> Result<(), Error> {
+    /// Refuses a length beyond a limit, and reserves room for it.
+    pub(super) async fn allow(&mut self, reaches: Reaches) -> Result<(), Error> {
         let (bytes, announced) = match reaches {
             Reaches::Announced(bytes) => (bytes, Some(bytes)),
             Reaches::Arrived(bytes) => (bytes, None),
         };
-        match self.largest {
-            Some(most) if bytes > most.get() => Err(BlobTooLarge { most, bytes: announced }.into()),
-            _ => Ok(()),
+        if let Some(most) = self.largest
+            && bytes > most.get()
+        {
+            return Err(BlobTooLarge { most, bytes: announced }.into());
+        }
+        match &mut self.claim {
+            Some(claim) => claim.reach(bytes, announced).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Gives up the claim to room where the repository got the blob from another upload meanwhile.
+    pub(super) async fn before_the_link(&mut self, digest: &Digest) -> Result<(), Error> {
+        if let Some(claim) = &self.claim
+            && claim.is_needless(digest).await?
+        {
+            self.claim = None;
+        }
+        Ok(())
+    }
+
+    /// Counts the room as used: the repository has a link to the blob now.
+    pub(super) fn linked(self) {
+        if let Some(claim) = self.claim {
+            claim.linked();
         }
     }
 }

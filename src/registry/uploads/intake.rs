@@ -129,7 +129,7 @@ impl Intake {
     /// Receives a chunk. A chunk that does not match its range changes nothing; of a chunk without a
     /// range that breaks off, the received bytes are kept. A chunk beyond the `bounds` is refused before its
     /// body is read, where its length is known, else when it has passed them.
-    pub(super) async fn take(&mut self, chunk: Chunk, bounds: Bounds) -> Result<(), Error> {
+    pub(super) async fn take(&mut self, chunk: Chunk, bounds: &mut Bounds) -> Result<(), Error> {
         let Chunk { body, length, range, .. } = chunk;
         let start = self.hashed();
         let Some(range) = range else {
@@ -137,7 +137,7 @@ impl Intake {
                 return Err(Error::RangeInvalid { offset: start.length });
             }
             let announced = Announced { length, limit: u64::MAX };
-            return self.receive_into(announced, body, &bounds).await;
+            return self.receive_into(announced, body, bounds).await;
         };
         // The offset is checked first: a client that learns it can send the right chunk.
         if range.start != start.length {
@@ -150,7 +150,7 @@ impl Intake {
             // A wrong length is refused before the body is read.
             return Err(Error::SizeInvalid { expected, received });
         }
-        self.receive_into(Announced { length, limit: expected }, body, &bounds).await?;
+        self.receive_into(Announced { length, limit: expected }, body, bounds).await?;
         let received = self.length() - start.length;
         if fits(received) {
             return Ok(());
@@ -165,10 +165,13 @@ impl Intake {
         &mut self,
         Announced { length, limit }: Announced,
         body: Body,
-        bounds: &Bounds,
+        bounds: &mut Bounds,
     ) -> Result<(), Error> {
-        let announced = self.length().saturating_add(length.unwrap_or_default());
-        bounds.allow(Reaches::Announced(announced))?;
+        let reaches = match length {
+            Some(length) => Reaches::Announced(self.length().saturating_add(length)),
+            None => Reaches::Arrived(self.length()),
+        };
+        bounds.allow(reaches).await?;
         self.preallocation.expect(&mut *self.staged, length).await?;
         let received = self.receive(body, limit, bounds).await;
         // The client gets the first error. Space that stays goes with the upload.
@@ -177,13 +180,18 @@ impl Intake {
     }
 
     /// Stores a body, or a little more than its first `limit` bytes.
-    async fn receive(&mut self, mut body: Body, limit: u64, bounds: &Bounds) -> Result<(), Error> {
+    async fn receive(
+        &mut self,
+        mut body: Body,
+        limit: u64,
+        bounds: &mut Bounds,
+    ) -> Result<(), Error> {
         let mut received = 0;
         let asked = self.asked.clone();
         let Batch { mut pieces, mut rest } = gather(&mut body, self.intakes.batch(), &asked).await;
         while !pieces.is_empty() {
             let arrived = pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-            bounds.allow(Reaches::Arrived(self.length() + arrived))?;
+            bounds.allow(Reaches::Arrived(self.length() + arrived)).await?;
             received += arrived;
             if received > limit || !matches!(rest, Rest::More) {
                 self.store(pieces).await?;

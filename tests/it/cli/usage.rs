@@ -104,6 +104,33 @@ async fn usage_of_some_repositories_is_shown_alone() {
     assert_eq!(code, 2, "{err}");
 }
 
+#[tokio::test]
+async fn quota_stands_beside_what_is_used() {
+    let server = TestServer::start().await;
+    push(&server, "team/app", "latest", &[&noise(7, 3000)]).await;
+    push(&server, "other", "latest", &[&noise(8, 1000)]).await;
+    let config = server.folder().join("config.yml");
+    let root = server.folder().join("data");
+    let root = root.display();
+    let yaml = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root}}}}}\naccess:\n  quotas:\n    \
+         - {{repositories: team/**, bytes: 50GB}}\n"
+    );
+    std::fs::write(&config, yaml).unwrap();
+    let config = config.to_str().unwrap();
+    let (code, out, err) = usage(server.folder(), &[config]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
+    let last = |line: &str| line.split_whitespace().last().unwrap().to_owned();
+    let shown: Vec<_> = out.lines().map(last).collect();
+    assert_eq!(shown, ["QUOTA", "GB", "-"], "{out}");
+    assert!(out.contains(" 50 GB\n"), "{out}");
+    let (_, out, _) = usage(server.folder(), &["--json", config]);
+    let [app, other, _] = &*lines(&out) else { panic!("{out}") };
+    assert_eq!(app["quotaBytes"], 50_000_000_000_u64);
+    assert!(other.get("quotaBytes").is_none(), "{other}");
+}
+
 #[test]
 fn folder_without_repositories_is_named() {
     let folder = tempfile::tempdir().unwrap();
