@@ -28,7 +28,7 @@ use self::{
     refusals::Refusals,
     token::TokenEndpoint,
 };
-pub use crate::network::Proxy;
+pub use crate::network::{Clients, ClientsOptions, Proxy, Source};
 use crate::{gate::Gate, health::Health, registry::Registry, telemetry::requests::Requests};
 
 mod allowed_hosts;
@@ -81,6 +81,7 @@ pub struct Api {
     headers: Arc<ArcSwap<HeaderMap>>,
     health: Arc<Health>,
     proxies: Arc<Proxies>,
+    clients: Arc<Clients>,
     open_routes: Router,
     token: Arc<TokenEndpoint>,
     gate: Arc<Gate>,
@@ -168,6 +169,7 @@ impl Api {
             },
             health,
             proxies,
+            clients: Arc::new(Clients::new(&options.clients)),
             allowed_hosts: Arc::new(AllowedHosts::new(options)?),
             blob_limit,
             open_routes: open_routes::router(&prefix),
@@ -207,6 +209,17 @@ impl Api {
     /// Limits the size of blobs in requests from now on, or no longer.
     pub fn set_blob_limit(&self, options: &Options) {
         self.blob_limit.set(options.limits.blob);
+    }
+
+    /// The addresses that may use the registry, for the server of this interface.
+    #[must_use]
+    pub fn clients(&self) -> Arc<Clients> {
+        Arc::clone(&self.clients)
+    }
+
+    /// Judges the addresses of clients by these options from now on.
+    pub fn set_clients(&self, options: &ClientsOptions) {
+        self.clients.set(options);
     }
 
     /// Refuses writes from now on, or allows them again.

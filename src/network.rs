@@ -10,9 +10,13 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+mod clients;
 mod proxy;
+mod source;
 
+pub use clients::{Clients, ClientsOptions};
 pub use proxy::{InvalidProxy, Proxy};
+pub use source::{InvalidSource, Source};
 
 /// An IPv4 address, or a /64 of IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -138,6 +138,7 @@ impl Server {
             https,
             may_speak_http2,
             proxied: options.proxyprotocol.as_slice().into(),
+            clients: Arc::clone(&options.clients),
             stopping: stopping.clone(),
             reported: Arc::default(),
         };
@@ -159,6 +160,7 @@ impl Server {
         }
         let accept_loop = AcceptLoop {
             socket,
+            clients: Arc::clone(&options.clients),
             connection_limit: Arc::clone(&connection_limit),
             pool,
             handovers,

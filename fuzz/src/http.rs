@@ -39,7 +39,8 @@ pub fn endpoint(data: &[u8]) {
         }
         Err(Error::NotFound | Error::Refused(_)) => {}
         Err(
-            error @ (Error::Challenged { .. }
+            error @ (Error::Address
+            | Error::Challenged { .. }
             | Error::Denied(_)
             | Error::Grant(_)
             | Error::Host

@@ -1,5 +1,5 @@
-//! The settings of the HTTP interface that can change without a restart: response headers, the largest
-//! blob, and read-only mode.
+//! The settings of the HTTP interface that can change without a restart: response headers, the addresses of
+//! clients, the largest blob, and read-only mode.
 
 use std::sync::Arc;
 
@@ -37,6 +37,21 @@ impl Reload for LargestBlob {
 
     fn apply(&self, config: &Config) -> Result<(), Kept> {
         self.0.set_blob_limit(&config.http.api);
+        Ok(())
+    }
+}
+
+/// `http.clients`.
+#[derive(Debug)]
+pub(super) struct AddressesOfClients(pub(super) Arc<Api>);
+
+impl Reload for AddressesOfClients {
+    fn keys(&self) -> &'static [&'static str] {
+        &["http.clients"]
+    }
+
+    fn apply(&self, config: &Config) -> Result<(), Kept> {
+        self.0.set_clients(&config.http.api.clients);
         Ok(())
     }
 }

@@ -153,7 +153,7 @@ impl Parts {
             let connection = http::Connection::new(peer.addr(), move || peer.authenticated());
             serving.service(connection.with_certificate(certificate))
         };
-        let options = socket_options(&config.http);
+        let options = socket_options(&config.http, &api);
         let https = secured.as_ref().map(|Secured { tls, sites, .. }| Https {
             tls: tls.clone(),
             refusal: http::refuse_plain_http,
@@ -217,15 +217,17 @@ impl Parts {
         reloads.push(Arc::new(interface::ReadOnly { api: Arc::clone(&self.api), backend }));
         reloads.push(Arc::new(interface::ResponseHeaders(Arc::clone(&self.api))));
         reloads.push(Arc::new(interface::LargestBlob(Arc::clone(&self.api))));
+        reloads.push(Arc::new(interface::AddressesOfClients(Arc::clone(&self.api))));
         reloads.push(Arc::new(notifications::Endpoints(self.notifier.clone())));
         Reloads::new(reloads)
     }
 }
 
-/// The options of the server's sockets, with the networks of trusted proxies.
-fn socket_options(http: &crate::config::Http) -> server::Options {
+/// The options of the server's sockets, with the networks of trusted proxies and the addresses that may
+/// connect.
+fn socket_options(http: &crate::config::Http, api: &Api) -> server::Options {
     let proxies = http.api.trustedproxies.iter().filter_map(Proxy::network).collect();
-    server::Options { proxies, ..http.server.clone() }
+    server::Options { proxies, clients: api.clients(), ..http.server.clone() }
 }
 
 /// The parts of the interface that the operator permits.

@@ -71,6 +71,13 @@ impl Checked {
         if off && options.net == server::Net::Tcp {
             warn(&["http", "tls"], "is off: passwords and images cross the network unencrypted");
         }
+        if config.http.api.clients.refuse_all() {
+            warn(
+                &["http", "clients"],
+                "refuses every client: deny has all addresses that allow has; remove them from one of \
+                 the two lists",
+            );
+        }
         if options.h2c.enabled && !off {
             warn(
                 &["http", "h2c"],

@@ -14,7 +14,6 @@ mod groups;
 mod index;
 mod options;
 mod rule;
-mod source;
 mod who;
 
 pub use explain::{Explanation, NearMiss};
@@ -22,10 +21,11 @@ pub use group_file::{GroupFile, GroupFileError};
 pub use groups::{Groups, InvalidGroups, Membership};
 pub use options::{AccessOptions, Useless};
 pub use rule::{InvalidPattern, InvalidRule, Pattern, Rule};
-pub use source::{InvalidSource, Source};
 pub use who::{InvalidWho, Who};
 
 use index::Index;
+
+pub use crate::network::{InvalidSource, Source};
 
 /// The rules in force, with the groups that they name.
 #[derive(Clone, Debug)]

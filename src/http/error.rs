@@ -29,6 +29,8 @@ const MAX_REPORTED: usize = 100;
 /// Why a request is refused, or has failed.
 #[derive(Debug)]
 pub enum Error {
+    /// An address that may not use the registry (`http.clients`).
+    Address,
     /// The policy denies a caller with a name what the request asks for.
     Denied(Box<Denied>),
     /// A form at `/auth/token` that asks for no password grant.
@@ -109,6 +111,7 @@ impl Error {
     /// Makes the response, and logs the causes of a server error, which the response lacks.
     pub(super) fn into_response(self, id: RequestId) -> Response<Body> {
         match self {
+            Self::Address => foreign(),
             Self::Denied(denied) => denied_to(&denied),
             Self::MethodNotAllowed(allowed) => {
                 let mut response = Refused::of(ErrorCode::Unsupported).respond();
@@ -302,6 +305,13 @@ fn denied_to(denied: &Denied) -> Response<Body> {
         "message": denied.to_string(),
         "detail": { "action": denied.action().as_str(), "repository": repository },
     });
+    json_response(status(ErrorCode::Denied), &json!({ "errors": [entry] }))
+}
+
+/// The response to a client whose address may not use the registry.
+fn foreign() -> Response<Body> {
+    let message = "this address may not use the registry";
+    let entry = json!({ "code": ErrorCode::Denied.as_str(), "message": message });
     json_response(status(ErrorCode::Denied), &json!({ "errors": [entry] }))
 }
 

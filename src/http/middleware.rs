@@ -31,6 +31,7 @@ mod health;
 mod host;
 pub(super) mod open_routes;
 mod preflight;
+mod refuse_clients;
 pub(super) mod request_id;
 pub(super) mod response_headers;
 #[cfg(test)]
@@ -60,9 +61,10 @@ where
         .layer(response_headers::layer(&api.headers))
         .layer(error_responses::layer())
         .layer(catch_panic::layer())
+        .layer(client_address::layer(&api.proxies))
+        .layer(refuse_clients::layer(&api.clients))
         .layer(health::layer(&api.health))
         .layer(host::layer(&api.allowed_hosts))
-        .layer(client_address::layer(&api.proxies))
         .layer(preflight::layer())
         .layer(open_routes::layer(&api.open_routes, &api.token, &api.prefix))
         .layer(cross_site::layer(&api.headers))
@@ -109,6 +111,7 @@ mod tests {
         },
         health::{Check, Health},
         http::{ApiParts, Limits, Options, ReadOnlyOptions, middleware::testing::PEER},
+        network::{ClientsOptions, Source},
         registry::{self, Registry, SystemClock},
         storage::memory::Memory,
     };
@@ -131,12 +134,18 @@ mod tests {
         Api::new(parts, &Options::default(), limits, true).unwrap()
     }
 
+    fn denying(network: &str) -> ClientsOptions {
+        let deny = vec![Source::try_from(network.to_owned()).unwrap()];
+        ClientsOptions { deny, ..ClientsOptions::default() }
+    }
+
     /// A request violates every check. The test corrects one fault after the other, and each time the
     /// next layer refuses the request.
     #[tokio::test]
     async fn checks_run_in_the_order_of_the_layers() {
         let health = Arc::new(Health::default());
         let api = api(&health);
+        api.set_clients(&denying("127.0.0.0/8"));
         let failing = Check::new("disk".to_owned(), async || Err("full".into()));
         failing.run(&health).await;
         let service = PerConnection::new(stack(&api, Connection::new(Some(PEER), || {})));
@@ -148,6 +157,8 @@ mod tests {
         };
         let to = |method: &str, path: &str| Request::builder().method(method).uri(path);
         let wrong = "/v2/a/no-endpoint";
+        assert_eq!(status(to("PUT", wrong)).await, 403, "an address that is denied");
+        api.set_clients(&ClientsOptions::default());
         assert_eq!(status(to("PUT", wrong)).await, 503);
         let passing = Check::new("disk".to_owned(), async || Ok(()));
         passing.run(&health).await;

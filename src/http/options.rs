@@ -5,7 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Deserialize;
 
 use super::{AllowedHost, Error, debug::DebugOptions};
-use crate::{byte_size::ByteSize, network::Proxy, oci::ErrorCode, registry::UploadLimits};
+use crate::{
+    byte_size::ByteSize,
+    network::{ClientsOptions, Proxy},
+    oci::ErrorCode,
+    registry::UploadLimits,
+};
 
 /// An invalid option.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +27,7 @@ pub enum InvalidOptions {
 }
 
 /// The keys of section `http` for requests and responses. `hosts`, `allowedhosts`, `trustedproxies`,
-/// `idletimeout` and `limits` are ours; the others are registry:2's.
+/// `clients`, `idletimeout` and `limits` are ours; the others are registry:2's.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Options {
@@ -47,6 +52,8 @@ pub struct Options {
     /// `Forwarded` are trusted. By default no peer is: behind a proxy that passes these headers
     /// through, a client could choose the address under which its wrong passwords are counted.
     pub trustedproxies: Vec<Proxy>,
+    /// The addresses that may use the registry. Ours.
+    pub clients: ClientsOptions,
     /// The idle timeout: here, how long the body of a request may make no progress. A connection has
     /// the same (`server::Options`).
     pub idletimeout: Duration,
@@ -67,6 +74,7 @@ impl Default for Options {
             relativeurls: false,
             headers: BTreeMap::new(),
             trustedproxies: Vec::new(),
+            clients: ClientsOptions::default(),
             idletimeout: Duration::from_secs(60),
             limits: LimitsOptions::default(),
             debug: DebugOptions::default(),

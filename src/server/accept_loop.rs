@@ -10,9 +10,10 @@ use super::{
     connection::{Connection, Held},
     connection_limit::ConnectionLimit,
     handover::Accepted,
-    listener::Socket,
+    listener::{AcceptedSocket, Socket},
     workers::WorkerPool,
 };
+use crate::network::Clients;
 
 /// How long the loop waits after a failed accept. Most often the process has no free descriptor.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -23,6 +24,8 @@ const REPEAT_LOG_AFTER: Duration = Duration::from_secs(60);
 /// The accept loop of a server.
 pub(super) struct AcceptLoop {
     pub(super) socket: Socket,
+    /// The addresses that may connect.
+    pub(super) clients: Arc<Clients>,
     pub(super) connection_limit: Arc<ConnectionLimit>,
     pub(super) pool: WorkerPool,
     /// The channels to the workers, in the order of the pool.
@@ -39,6 +42,9 @@ impl AcceptLoop {
         let mut failed: Option<Instant> = None;
         loop {
             match self.socket.accept().await {
+                Ok(socket) if self.is_denied(&socket) => {
+                    tracing::debug!(peer = ?socket.peer(), "http.clients denies a peer");
+                }
                 Ok(socket) => {
                     let permit = self.connection_limit.admit(socket.peer()).await;
                     let connection = Connection::new(&permit, &self.tasks);
@@ -66,5 +72,11 @@ impl AcceptLoop {
                 }
             }
         }
+    }
+
+    /// Whether the address of the peer may not connect. A PROXY header that is still to come names another.
+    fn is_denied(&self, socket: &AcceptedSocket) -> bool {
+        let addr = socket.peer();
+        !self.connection_limit.is_proxied(addr) && self.clients.denies(addr.map(|addr| addr.ip()))
     }
 }

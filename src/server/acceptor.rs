@@ -36,7 +36,7 @@ use super::{
     tls::{self, Handshake},
     transport::{PrefaceTimeout, ReadAhead, SocketStream, Transport, Version},
 };
-use crate::network::Proxy;
+use crate::network::{Clients, Proxy};
 
 /// How long a client may take for its first byte and its handshake, and then for the bytes that tell
 /// HTTP/1.1 from HTTP/2.
@@ -65,6 +65,8 @@ pub(super) struct Acceptor {
     pub(super) may_speak_http2: bool,
     /// Peers whose connections begin with a PROXY header.
     pub(super) proxied: Arc<[Proxy]>,
+    /// The addresses that may connect.
+    pub(super) clients: Arc<Clients>,
     /// Cancelled when the server stops: requests in progress may finish, and no others begin.
     pub(super) stopping: CancellationToken,
     /// The clients about which the log has a message.
@@ -161,7 +163,7 @@ impl Acceptor {
     ///
     /// # Errors
     ///
-    /// Those of the socket and of the handshake; `TimedOut` where this takes more than ten seconds.
+    /// Those of the socket and of the handshake; `PermissionDenied` for a client that may not connect; `TimedOut` where this takes more than ten seconds.
     async fn handshake(&self, socket: AcceptedSocket, peer: &Peer) -> io::Result<Handshaken> {
         let addr = socket.peer().map(|addr| addr.ip());
         let mut socket = socket.register()?;
@@ -171,10 +173,14 @@ impl Acceptor {
                 stream.set_nodelay(true)?;
                 set_keepalive(stream)?;
             }
-            if self.proxied.iter().any(|proxy| proxy.is_at(addr))
-                && let Some(client) = proxy_header::read(&mut socket).await?
-            {
-                peer.set_client(client);
+            if self.proxied.iter().any(|proxy| proxy.is_at(addr)) {
+                if let Some(client) = proxy_header::read(&mut socket).await? {
+                    peer.set_client(client);
+                }
+                if self.clients.denies(peer.addr().map(|addr| addr.ip())) {
+                    let error = "http.clients denies the client of a PROXY header";
+                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, error));
+                }
             }
             match &self.https {
                 Some(https) => self.secure(socket, peer, https).await,

@@ -141,7 +141,7 @@ impl ConnectionLimit {
     /// Clients behind a proxy share its address, as all clients on a Unix socket do, so the limit of
     /// one network does not apply to them.
     pub(super) async fn admit(self: &Arc<Self>, addr: Option<SocketAddr>) -> ConnectionPermit {
-        let is_proxied = self.proxied.iter().any(|proxy| proxy.is_at(addr.map(|addr| addr.ip())));
+        let is_proxied = self.is_proxied(addr);
         // The PROXY header will tell the network.
         let network = self.network(addr).filter(|_| !is_proxied);
         let has_room = self.unauthenticated.make_room(network);
@@ -163,6 +163,11 @@ impl ConnectionLimit {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         let peer = Peer::of(addr, Arc::clone(&entry));
         ConnectionPermit { peer, activity, end, entry, _permit: permit }
+    }
+
+    /// Whether a connection from `addr` begins with a PROXY header.
+    pub(super) fn is_proxied(&self, addr: Option<SocketAddr>) -> bool {
+        self.proxied.iter().any(|proxy| proxy.is_at(addr.map(|addr| addr.ip())))
     }
 
     /// The network whose limit applies to a connection from this address; `None` where many clients share the

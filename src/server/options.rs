@@ -1,6 +1,6 @@
 //! The settings of a server, as serde reads them from the `http` section of the configuration.
 
-use std::{fmt, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{fmt, num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use serde::{
@@ -9,7 +9,7 @@ use serde::{
 };
 
 use super::{certificates::ClientIdentity, tls::CipherSuite};
-use crate::network::Proxy;
+use crate::network::{Clients, Proxy};
 
 /// The part of the `http` section that concerns sockets. Keys as in registry:2's `config.yml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -47,6 +47,9 @@ pub struct Options {
     /// caller sets this.
     #[serde(skip)]
     pub proxies: Vec<IpNet>,
+    /// The addresses that may connect. The caller sets this; by default all.
+    #[serde(skip)]
+    pub clients: Arc<Clients>,
     /// HTTP/2.
     pub http2: Http2Options,
     /// HTTP/2 without TLS.
@@ -66,6 +69,7 @@ impl Default for Options {
             maxconnectionsperaddress: None,
             proxyprotocol: Vec::new(),
             proxies: Vec::new(),
+            clients: Arc::default(),
             http2: Http2Options::default(),
             h2c: H2cOptions::default(),
         }

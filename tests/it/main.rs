@@ -73,6 +73,11 @@ mod http {
     mod traversal;
 }
 
+/// Which addresses may use the registry.
+mod limits {
+    mod clients;
+}
+
 /// Notifications.
 mod notify {
     mod notifications;

@@ -261,6 +261,7 @@ const HTTP: Kind = Section(&[
     works("allowedhosts", TextList),
     works("trustedproxies", TextList),
     works("proxyprotocol", TextList),
+    works("clients", Section(&[works("allow", TextList), works("deny", TextList)])),
     works("idletimeout", Duration),
     works("maxconnections", Limit),
     works("maxconnectionsperaddress", Limit),

@@ -235,6 +235,8 @@ const OURS: &[&str] = &[
     "http.tls.passthrough[].proxyprotocol",
     "http.trustedproxies",
     "http.proxyprotocol",
+    "http.clients.allow",
+    "http.clients.deny",
     "http.idletimeout",
     "http.maxconnections",
     "http.maxconnectionsperaddress",

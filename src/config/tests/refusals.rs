@@ -282,6 +282,11 @@ fn mismatched_value_is_named_with_place_expectation_and_finding() {
              `unix`, not \"here\"",
         ),
         (
+            "http: {clients: {deny: [10.0.0.0/8, 10.0.0]}}",
+            "config.yml:2:37: http.clients.deny[1]: expected a network such as `10.0.0.0/8`, an \
+             address, or `unix`, not \"10.0.0\"",
+        ),
+        (
             "http:\n  tls:\n    key: /k\n",
             "config.yml:4:5: http.tls: key is set, certificate is not",
         ),

@@ -1,11 +1,11 @@
-//! `from` of a rule.
+//! Addresses, as the configuration names them: `from` of a rule, `http.clients`.
 
 use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::Deserialize;
 
-/// Addresses from which a rule applies.
+/// Addresses of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Source {
@@ -20,7 +20,7 @@ impl Source {
     #[must_use]
     pub fn contains(&self, address: Option<IpAddr>) -> bool {
         match (self, address) {
-            (Self::Network(network), Some(address)) => network.contains(&address),
+            (Self::Network(network), Some(address)) => network.contains(&address.to_canonical()),
             (Self::Unix, None) => true,
             (Self::Network(_), None) | (Self::Unix, Some(_)) => false,
         }

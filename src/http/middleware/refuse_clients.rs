@@ -1,0 +1,72 @@
+//! Refuses clients whose address may not use the registry (`http.clients`) with 403, before any other answer
+//! tells them something. The server has closed the connections of those that it knew at accept.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::{Either, Ready, ready};
+use tower::{Layer, Service, layer::layer_fn};
+
+use crate::{
+    http::{Call, Error},
+    network::Clients,
+};
+
+/// Passes on the calls of `clients` that may use the registry.
+pub(super) fn layer<S>(
+    clients: &Arc<Clients>,
+) -> impl Layer<S, Service = RefuseClients<S>> + use<S> {
+    let clients = Arc::clone(clients);
+    layer_fn(move |inner| RefuseClients { inner, clients: Arc::clone(&clients) })
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct RefuseClients<S> {
+    inner: S,
+    clients: Arc<Clients>,
+}
+
+impl<S: Service<Call, Error = Error>> Service<Call> for RefuseClients<S> {
+    type Response = S::Response;
+    type Error = Error;
+    type Future = Either<S::Future, Ready<Result<S::Response, Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        if self.clients.refuses(call.head.client()) {
+            Either::Right(ready(Err(Error::Address)))
+        } else {
+            Either::Left(self.inner.call(call))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+    use crate::{
+        http::middleware::testing::{call, echo},
+        network::{ClientsOptions, Source},
+    };
+
+    #[tokio::test]
+    async fn call_passes_unless_the_address_of_its_client_is_refused() {
+        let deny = vec![Source::try_from("192.0.2.0/24".to_owned()).unwrap()];
+        let clients = Arc::new(Clients::new(&ClientsOptions { deny, ..Default::default() }));
+        for (address, passes) in [("192.0.2.1", false), ("198.51.100.1", true)] {
+            let service = layer(&clients).layer(service_fn(echo));
+            let call = call("GET", "/", &[]);
+            call.head.set_client(Some(address.parse().unwrap()));
+            let answer = service.oneshot(call).await;
+            assert_eq!(answer.is_ok(), passes, "{address}");
+            assert!(passes || matches!(answer, Err(Error::Address)));
+        }
+    }
+}
