@@ -21,6 +21,7 @@ use self::{
     call::Call,
     challenge::Challenges,
     handlers::{Answering, Handlers},
+    limits::RateLimits,
     middleware::{
         Authorisation, PerConnection, access_log::AccessLog, open_routes, response_headers,
     },
@@ -49,6 +50,7 @@ mod debug;
 pub mod endpoint;
 mod error;
 mod handlers;
+mod limits;
 mod middleware;
 mod options;
 mod plain_http;
@@ -65,10 +67,11 @@ pub use call::Peer;
 pub use connection::Connection;
 pub use debug::{Debug, DebugOptions, PrometheusOptions};
 pub use error::{Error, Grant};
+pub use limits::{ByteRate, InvalidRate, LimitCounts, Limited, LimitsOptions, Rate};
 pub use middleware::{LoggedBody, RequestId};
 pub use options::{
-    CatalogOptions, DeletableBlobs, DeleteOptions, InvalidOptions, LimitsOptions, Options,
-    ReadOnlyOptions, TagsOptions, UploadsOptions,
+    CatalogOptions, DeletableBlobs, DeleteOptions, InvalidOptions, Options, ReadOnlyOptions,
+    TagsOptions, UploadsOptions,
 };
 pub use plain_http::refuse_plain_http;
 pub use redirect::{IsOtherSite, Redirect};
@@ -82,6 +85,7 @@ pub struct Api {
     health: Arc<Health>,
     proxies: Arc<Proxies>,
     clients: Arc<Clients>,
+    limits: Arc<RateLimits>,
     open_routes: Router,
     token: Arc<TokenEndpoint>,
     gate: Arc<Gate>,
@@ -170,6 +174,7 @@ impl Api {
             health,
             proxies,
             clients: Arc::new(Clients::new(&options.clients)),
+            limits: Arc::new(RateLimits::new(&options.limits)),
             allowed_hosts: Arc::new(AllowedHosts::new(options)?),
             blob_limit,
             open_routes: open_routes::router(&prefix),
@@ -220,6 +225,17 @@ impl Api {
     /// Judges the addresses of clients by these options from now on.
     pub fn set_clients(&self, options: &ClientsOptions) {
         self.clients.set(options);
+    }
+
+    /// Limits the rates of callers by these options from now on.
+    pub fn set_limits(&self, options: &LimitsOptions) {
+        self.limits.set(options);
+    }
+
+    /// Returns a function with the counts of limited requests and bytes at each call, for metrics.
+    pub fn count_limited(&self) -> impl Fn() -> LimitCounts + Clone + Send + Sync + use<> {
+        let limits = Arc::clone(&self.limits);
+        move || limits.counts()
     }
 
     /// Refuses writes from now on, or allows them again.

@@ -44,6 +44,7 @@ pub fn endpoint(data: &[u8]) {
             | Error::Denied(_)
             | Error::Grant(_)
             | Error::Host
+            | Error::Limited(_)
             | Error::Misdirected(_)
             | Error::Panicked
             | Error::Randomness(_)

@@ -1,5 +1,5 @@
-//! The settings of the HTTP interface that can change without a restart: response headers, the addresses of
-//! clients, the largest blob, and read-only mode.
+//! The settings of the HTTP interface that can change without a restart: response headers, the addresses and
+//! the rates of clients, the largest blob, and read-only mode.
 
 use std::sync::Arc;
 
@@ -52,6 +52,27 @@ impl Reload for AddressesOfClients {
 
     fn apply(&self, config: &Config) -> Result<(), Kept> {
         self.0.set_clients(&config.http.api.clients);
+        Ok(())
+    }
+}
+
+/// `http.limits`, but for the connections, whose places are given out at the start.
+#[derive(Debug)]
+pub(super) struct Rates(pub(super) Arc<Api>);
+
+impl Reload for Rates {
+    fn keys(&self) -> &'static [&'static str] {
+        &[
+            "http.limits.requests",
+            "http.limits.burst",
+            "http.limits.delay",
+            "http.limits.download",
+            "http.limits.upload",
+        ]
+    }
+
+    fn apply(&self, config: &Config) -> Result<(), Kept> {
+        self.0.set_limits(&config.http.api.limits);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     gate::Gate,
+    http::Api,
     notify::{self, Notifier},
     registry::{Registry, Runs},
     server::{Server, certificates::Resolver},
@@ -13,7 +14,6 @@ use crate::{
     telemetry::{
         metrics::{Kind, Labels, Metrics},
         process,
-        requests::Requests,
     },
 };
 
@@ -24,7 +24,7 @@ pub(super) struct Counted<'a> {
     pub(super) registry: &'a Registry,
     pub(super) notifier: &'a Notifier,
     pub(super) storage: &'a dyn Storage,
-    pub(super) requests: &'a Arc<Requests>,
+    pub(super) api: &'a Api,
     /// The certificates of the TLS listener; `None` without TLS.
     pub(super) certificates: Option<Arc<Resolver>>,
 }
@@ -40,7 +40,8 @@ impl Counted<'_> {
             expiry(&mut metrics, certificates);
         }
         callers(&mut metrics, self.gate);
-        self.requests.register(&mut metrics);
+        self.api.requests().register(&mut metrics);
+        limits(&mut metrics, self.api);
         tree(&mut metrics, self.registry);
         maintenance(&mut metrics, self.registry);
         events(&mut metrics, self.notifier);
@@ -116,6 +117,23 @@ fn callers(metrics: &mut Metrics, gate: &Arc<Gate>) {
     let gate = Arc::clone(gate);
     let help = "Requests that wait for their turn of bcrypt or for its end";
     metrics.gauge("auth_waiting", help, move || gate.waiting() as u64);
+}
+
+/// What `http.limits` has done.
+fn limits(metrics: &mut Metrics, api: &Api) {
+    let [waiting, outcomes, bytes] = std::array::from_fn(|_| api.count_limited());
+    let help = "Requests that wait because their caller sends more than it may";
+    metrics.gauge("limited_waiting", help, move || waiting().waiting);
+    let help = "Requests over the rate of their caller: delayed, or refused with 429";
+    metrics.family("portcullis_limited_requests", help, Kind::Counter, move || {
+        let counts = outcomes();
+        let numbers = [("delayed", counts.delayed), ("refused", counts.refused)];
+        let labelled =
+            |(outcome, number): (&str, _)| (vec![("outcome", outcome.to_owned())], number);
+        numbers.map(labelled).to_vec()
+    });
+    let help = "Bytes that were held back because their caller moves more than it may";
+    metrics.counter("limited_bytes", help, move || bytes().held_back);
 }
 
 fn tree(metrics: &mut Metrics, registry: &Registry) {

@@ -170,7 +170,7 @@ impl Parts {
                 registry: &registry,
                 notifier: &notifier,
                 storage: &*storage,
-                requests: &api.requests(),
+                api: &api,
                 certificates: secured.map(|secured| Arc::clone(secured.certificates.resolver())),
             };
             serve_debug(listener, &config.http, &workers, Arc::clone(&health), counted.metrics())
@@ -218,13 +218,14 @@ impl Parts {
         reloads.push(Arc::new(interface::ResponseHeaders(Arc::clone(&self.api))));
         reloads.push(Arc::new(interface::LargestBlob(Arc::clone(&self.api))));
         reloads.push(Arc::new(interface::AddressesOfClients(Arc::clone(&self.api))));
+        reloads.push(Arc::new(interface::Rates(Arc::clone(&self.api))));
         reloads.push(Arc::new(notifications::Endpoints(self.notifier.clone())));
         Reloads::new(reloads)
     }
 }
 
-/// The options of the server's sockets, with the networks of trusted proxies and the addresses that may
-/// connect.
+/// The options of the server's sockets, with the networks of trusted proxies, the addresses that may connect
+/// and how many connections each may have.
 fn socket_options(http: &crate::config::Http, api: &Api) -> server::Options {
     let proxies = http.api.trustedproxies.iter().filter_map(Proxy::network).collect();
     server::Options { proxies, clients: api.clients(), ..http.server.clone() }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Config, Error, checked::Checked, tree::Node};
 use crate::{
     gate,
-    http::authority::is_authority,
+    http::{LimitsOptions, authority::is_authority},
     server::{self, CertificateSource, Passthrough, TlsOptions, TlsVersion},
 };
 
@@ -71,13 +71,6 @@ impl Checked {
         if off && options.net == server::Net::Tcp {
             warn(&["http", "tls"], "is off: passwords and images cross the network unencrypted");
         }
-        if config.http.api.clients.refuse_all() {
-            warn(
-                &["http", "clients"],
-                "refuses every client: deny has all addresses that allow has; remove them from one of \
-                 the two lists",
-            );
-        }
         if options.h2c.enabled && !off {
             warn(
                 &["http", "h2c"],
@@ -128,6 +121,30 @@ impl Checked {
                 &["http", "secret"],
                 "is accepted and not needed: upload sessions are kept in the storage and carry no \
                  signature",
+            );
+        }
+        self.warnings_of_limits(config, warnings);
+    }
+
+    /// Warns of limits without effect, and of addresses that leave no client.
+    fn warnings_of_limits(&self, config: &Config, warnings: &mut Vec<String>) {
+        let mut warn = |path: &[&str], what: &str| warnings.push(self.about(path, what));
+        let limits = &config.http.api.limits;
+        if limits.requests.is_none() {
+            let default = LimitsOptions::default();
+            let what = "has no effect without http.limits.requests, such as `100/s`";
+            if limits.burst != default.burst {
+                warn(&["http", "limits", "burst"], what);
+            }
+            if limits.delay != default.delay {
+                warn(&["http", "limits", "delay"], what);
+            }
+        }
+        if config.http.api.clients.refuse_all() {
+            warn(
+                &["http", "clients"],
+                "refuses every client: deny has all addresses that allow has; remove them from one of \
+                 the two lists",
             );
         }
     }

@@ -7,17 +7,24 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 
+use super::limits::Upload;
 use crate::registry::{self, BodyError};
 
 /// A body as the stream that the core reads. When no bytes arrive for `idle_timeout`, the stream ends
-/// with an error.
-pub(super) fn bytes(body: Body, idle_timeout: Duration) -> registry::Body {
+/// with an error; the time for which `upload` holds bytes back does not count.
+pub(super) fn bytes(body: Body, idle_timeout: Duration, upload: Option<Upload>) -> registry::Body {
     // A stream must not be polled after its end, so the state is `None` after the end or an error.
-    stream::unfold(Some(body.into_data_stream()), move |body| async move {
-        let mut body = body?;
+    let begin = (body.into_data_stream(), upload);
+    stream::unfold(Some(begin), move |state| async move {
+        let (mut body, upload) = state?;
         match tokio::time::timeout(idle_timeout, body.next()).await {
             Ok(None) => None,
-            Ok(Some(Ok(piece))) => Some((Ok(piece), Some(body))),
+            Ok(Some(Ok(piece))) => {
+                if let Some(upload) = &upload {
+                    upload.hold_back(piece.len()).await;
+                }
+                Some((Ok(piece), Some((body, upload))))
+            }
             Ok(Some(Err(error))) => Some((Err(BodyError::Gone(error.into())), None)),
             Err(_) => Some((Err(BodyError::Stalled(idle_timeout)), None)),
         }

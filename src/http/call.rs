@@ -11,7 +11,11 @@ use axum::{
     http::{HeaderMap, HeaderName, Method, Uri, Version, header, request::Parts},
 };
 
-use super::{Connection, RequestId, authority::is_authority};
+use super::{
+    Connection, RequestId,
+    authority::is_authority,
+    limits::{Account, Upload},
+};
 use crate::{
     gate::Identity,
     oci::RepositoryName,
@@ -75,6 +79,7 @@ pub(super) struct Head {
     rule: OnceLock<usize>,
     /// The length of the repository's name in the path.
     repository: OnceLock<usize>,
+    account: OnceLock<Account>,
 }
 
 impl Head {
@@ -92,6 +97,7 @@ impl Head {
             handler: OnceLock::new(),
             rule: OnceLock::new(),
             repository: OnceLock::new(),
+            account: OnceLock::new(),
         }
     }
 
@@ -128,6 +134,21 @@ impl Head {
     /// Sets the identity of the authenticated caller.
     pub(super) fn set_identity(&self, identity: Identity) {
         self.identity.get_or_init(|| identity);
+    }
+
+    /// The account of the caller; `None` until the caller is authenticated, and without limits.
+    pub(super) fn account(&self) -> Option<&Account> {
+        self.account.get()
+    }
+
+    /// Sets the account of the authenticated caller.
+    pub(super) fn set_account(&self, account: Account) {
+        self.account.get_or_init(|| account);
+    }
+
+    /// The limit of the bytes that the caller sends.
+    pub(super) fn upload(&self) -> Option<Upload> {
+        self.account().and_then(Upload::of)
     }
 
     /// The handler that the request counts for; `None` while it does not count as in flight.

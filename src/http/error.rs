@@ -13,7 +13,7 @@ use axum::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{RequestId, range};
+use super::{RequestId, limits::Limited, range};
 use crate::{
     chain::Chain,
     gate::{Denied, NoRandomness, Refusal},
@@ -45,6 +45,8 @@ pub enum Error {
         /// As for `Unauthenticated`.
         challenge: Option<String>,
     },
+    /// More requests than the account of the caller allows.
+    Limited(Box<Limited>),
     /// A host that the registry does not answer for.
     Misdirected(String),
     /// A method that the endpoint does not have.
@@ -108,6 +110,11 @@ impl Error {
         }
     }
 
+    /// Whether the caller has not passed authentication.
+    pub(super) const fn is_challenge(&self) -> bool {
+        matches!(self, Self::Challenged { .. } | Self::Unauthenticated { .. })
+    }
+
     /// Makes the response, and logs the causes of a server error, which the response lacks.
     pub(super) fn into_response(self, id: RequestId) -> Response<Body> {
         match self {
@@ -126,6 +133,7 @@ impl Error {
                 format!("this is not the server of {host}\n"),
             ),
             Self::Panicked => internal(StatusCode::INTERNAL_SERVER_ERROR, &Panicked, id),
+            Self::Limited(limited) => over_the_rate(&limited),
             Self::NotFound => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
             Self::Refused(refused) => refused.respond(),
             Self::Unauthenticated { refusal: Refusal::Unauthenticated, challenge } => {
@@ -164,6 +172,12 @@ impl Refused {
 
     fn respond(self) -> Response<Body> {
         respond(self.status, &[(self.code, self.detail)])
+    }
+}
+
+impl From<Box<Limited>> for Error {
+    fn from(limited: Box<Limited>) -> Self {
+        Self::Limited(limited)
     }
 }
 
@@ -313,6 +327,16 @@ fn foreign() -> Response<Body> {
     let message = "this address may not use the registry";
     let entry = json!({ "code": ErrorCode::Denied.as_str(), "message": message });
     json_response(status(ErrorCode::Denied), &json!({ "errors": [entry] }))
+}
+
+/// The response to a caller that sends more requests than it may. Clients show the message.
+fn over_the_rate(limited: &Limited) -> Response<Body> {
+    let message = limited.to_string();
+    let code = ErrorCode::TooManyRequests;
+    let entry = json!({ "code": code.as_str(), "message": message });
+    let mut response = json_response(status(code), &json!({ "errors": [entry] }));
+    set(&mut response, header::RETRY_AFTER, &in_seconds(limited.retry_after));
+    response
 }
 
 /// The response to a push that would move an immutable tag. docker shows the message only, and the

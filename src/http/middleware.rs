@@ -29,6 +29,8 @@ mod cross_site;
 mod error_responses;
 mod health;
 mod host;
+mod limit_addresses;
+mod limit_callers;
 pub(super) mod open_routes;
 mod preflight;
 mod refuse_clients;
@@ -66,9 +68,11 @@ where
         .layer(health::layer(&api.health))
         .layer(host::layer(&api.allowed_hosts))
         .layer(preflight::layer())
+        .layer(limit_addresses::layer(&api.limits, &api.prefix))
         .layer(open_routes::layer(&api.open_routes, &api.token, &api.prefix))
         .layer(cross_site::layer(&api.headers))
         .layer(authenticate::layer(&api.gate, &api.refusals))
+        .layer(limit_callers::layer(&api.limits))
         .layer(authorise::layer(&api.authorisation, &api.prefix))
         .service(handlers::service(&api.handlers))
 }

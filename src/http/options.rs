@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{AllowedHost, Error, debug::DebugOptions};
+use super::{AllowedHost, Error, LimitsOptions, debug::DebugOptions};
 use crate::{
-    byte_size::ByteSize,
     network::{ClientsOptions, Proxy},
     oci::ErrorCode,
     registry::UploadLimits,
@@ -54,11 +53,11 @@ pub struct Options {
     pub trustedproxies: Vec<Proxy>,
     /// The addresses that may use the registry. Ours.
     pub clients: ClientsOptions,
+    /// What a caller may use: requests and bytes in a time, connections. Ours.
+    pub limits: LimitsOptions,
     /// The idle timeout: here, how long the body of a request may make no progress. A connection has
     /// the same (`server::Options`).
     pub idletimeout: Duration,
-    /// `http.limits`. Ours.
-    pub limits: LimitsOptions,
     /// The debug listener.
     pub debug: DebugOptions,
 }
@@ -75,19 +74,11 @@ impl Default for Options {
             headers: BTreeMap::new(),
             trustedproxies: Vec::new(),
             clients: ClientsOptions::default(),
-            idletimeout: Duration::from_secs(60),
             limits: LimitsOptions::default(),
+            idletimeout: Duration::from_secs(60),
             debug: DebugOptions::default(),
         }
     }
-}
-
-/// `http.limits`. What is not set is not limited.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct LimitsOptions {
-    /// The largest blob that may be pushed.
-    pub blob: Option<ByteSize>,
 }
 
 /// `storage.delete`.

@@ -118,6 +118,39 @@ fn docker_pulls_an_image_of_many_layers_by_its_second_tag() {
     assert_eq!(layers, "5");
 }
 
+/// docker gives a pull up after a 429, and asks for its layers all at once.
+#[test]
+fn docker_pulls_and_pushes_under_low_limits() {
+    let limits = "{requests: 4/s, burst: 1, delay: 60s, download: 256KiB/s, upload: 256KiB/s}";
+    let Some(mut bench) =
+        Bench::on(|network| Server::with_limits(network.server_address(), limits))
+    else {
+        return;
+    };
+    bench.trust_the_server();
+    let image = bench.server.image("under/limits:1");
+    let context = image::context(bench.path(), &["one", "two", "three", "four"]);
+    // Bytes that no compression makes fewer.
+    let mut state = 1_u32;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    })
+    .take(1 << 20)
+    .collect();
+    fs::write(context.join("one"), noise).expect("a file can be written");
+    bench.engine.build(&image, &context);
+    let id = bench.image_id(&image);
+    bench.login(PASSWORD).succeeds();
+    bench.docker(["push", &image]).succeeds();
+    bench.wipe_the_daemon();
+    let began = Instant::now();
+    bench.docker(["pull", &image]).succeeds();
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(3800), "{took:?}");
+    assert_eq!(bench.image_id(&image), id);
+}
+
 #[test]
 fn docker_pulls_by_the_digest_that_the_push_told() {
     let Some(mut bench) = Bench::trusting() else {

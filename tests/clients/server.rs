@@ -22,6 +22,22 @@ pub(crate) const WRONG_PASSWORD: &str = "incorrect donkey";
 const LAST_LINES: usize = 40;
 const BINARY: &str = env!("CARGO_BIN_EXE_portcullis");
 
+/// Settings that tests change.
+struct Settings<'a> {
+    /// `http.tls.minimumtls`
+    minimum: &'a str,
+    /// `http.limits`, as a mapping in YAML.
+    limits: &'a str,
+    /// The section `access`, or nothing, behind further keys of `auth.htpasswd`.
+    access: &'a str,
+}
+
+impl Default for Settings<'_> {
+    fn default() -> Self {
+        Self { minimum: "tls1.2", limits: "{}", access: "" }
+    }
+}
+
 /// A running server with TLS from its own CA, one user, and deletion enabled.
 pub(crate) struct Server {
     process: Daemon,
@@ -45,7 +61,8 @@ impl Server {
     /// A server with access rules, as they stand in YAML, and with the user [`ADMIN`] beside [`USER`].
     pub(crate) fn with_access(address: SocketAddr, rules: &str) -> Self {
         let access = format!("access:\n  rules:\n    - {{who: {ADMIN}, may: all}}\n{rules}");
-        Self::start_configured(address, "tls1.2", &access, |_, _| ())
+        let settings = Settings { access: &access, ..Settings::default() };
+        Self::start_configured(address, &settings, |_, _| ())
     }
 
     /// The same, with this challenge at `/v2/`.
@@ -54,7 +71,8 @@ impl Server {
             "    sessions: {{challenge: {challenge}}}\n\
              access:\n  rules:\n    - {{who: {ADMIN}, may: all}}\n{rules}"
         );
-        Self::start_configured(address, "tls1.2", &access, |_, _| ())
+        let settings = Settings { access: &access, ..Settings::default() };
+        Self::start_configured(address, &settings, |_, _| ())
     }
 
     /// The same, with further keys of `http.tls`, a line each. `prepare` gets the server's directory, from
@@ -67,9 +85,15 @@ impl Server {
     ) -> Self {
         let access = format!("access:\n  rules:\n    - {{who: {ADMIN}, may: all}}\n{rules}");
         let minimum = format!("tls1.2\n    {tls}");
-        Self::start_configured(address, &minimum, &access, |certs, _| {
+        let settings = Settings { minimum: &minimum, access: &access, ..Settings::default() };
+        Self::start_configured(address, &settings, |certs, _| {
             prepare(certs.parent().unwrap_or(certs));
         })
+    }
+
+    /// A server whose callers have these limits: `http.limits`, as a mapping in YAML.
+    pub(crate) fn with_limits(address: SocketAddr, limits: &str) -> Self {
+        Self::start_configured(address, &Settings { limits, ..Settings::default() }, |_, _| ())
     }
 
     /// An address that no other server of the tests has.
@@ -91,14 +115,13 @@ impl Server {
         minimum: &str,
         certificates: impl FnOnce(&Path, SocketAddr),
     ) -> Self {
-        Self::start_configured(address, minimum, "", certificates)
+        let settings = Settings { minimum, ..Settings::default() };
+        Self::start_configured(address, &settings, certificates)
     }
 
-    /// `access` is the section of that name, behind further keys of `auth.htpasswd`.
     fn start_configured(
         address: SocketAddr,
-        minimum: &str,
-        access: &str,
+        settings: &Settings<'_>,
         certificates: impl FnOnce(&Path, SocketAddr),
     ) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
@@ -113,7 +136,7 @@ impl Server {
             portcullis(path).args(["htpasswd", "-Bbn", user, PASSWORD]).succeeds() + "\n"
         });
         fs::write(path.join("htpasswd"), lines.concat()).expect("a file can be written");
-        fs::write(path.join("config.yml"), configuration(address, minimum) + access)
+        fs::write(path.join("config.yml"), configuration(address, settings))
             .expect("a file can be written");
 
         let process = Daemon::start(
@@ -194,7 +217,8 @@ impl Portcullis {
     }
 }
 
-fn configuration(address: SocketAddr, minimum: &str) -> String {
+fn configuration(address: SocketAddr, settings: &Settings<'_>) -> String {
+    let Settings { minimum, limits, access } = settings;
     format!(
         "\
 version: 0.1
@@ -205,6 +229,7 @@ storage:
     enabled: true
 http:
   addr: {address}
+  limits: {limits}
   tls:
     certificate: certs/server.crt
     key: certs/server.key
@@ -213,6 +238,6 @@ auth:
   htpasswd:
     realm: Portcullis
     path: htpasswd
-"
+{access}"
     )
 }

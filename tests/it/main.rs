@@ -73,9 +73,11 @@ mod http {
     mod traversal;
 }
 
-/// Which addresses may use the registry.
+/// Which addresses may use the registry, and how much of it.
 mod limits {
+    mod bytes;
     mod clients;
+    mod requests;
 }
 
 /// Notifications.

@@ -261,11 +261,22 @@ const HTTP: Kind = Section(&[
     works("allowedhosts", TextList),
     works("trustedproxies", TextList),
     works("proxyprotocol", TextList),
+    works(
+        "limits",
+        Section(&[
+            works("requests", Text),
+            works("burst", Integer),
+            works("delay", Duration),
+            works("download", Text),
+            works("upload", Text),
+            works("connections", Limit),
+            works("blob", Text),
+        ]),
+    ),
     works("clients", Section(&[works("allow", TextList), works("deny", TextList)])),
     works("idletimeout", Duration),
     works("maxconnections", Limit),
     works("maxconnectionsperaddress", Limit),
-    works("limits", Section(&[works("blob", Text)])),
     works("h2c", Section(&[works("enabled", Bool)])),
     works(
         "debug",

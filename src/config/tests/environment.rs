@@ -230,8 +230,10 @@ fn every_working_key_can_be_reached() {
             Kind::List(_) => "[]",
             _ if matches!(&*path, "http.trustedproxies" | "http.proxyprotocol") => "10.0.0.0/8",
             _ if path.starts_with("http.clients.") => "10.0.0.0/8",
-            _ if path == "http.tls.ciphersuites" => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
             _ if path == "http.limits.blob" => "20GiB",
+            _ if path == "http.limits.requests" => "7/s",
+            _ if path.starts_with("http.limits.") => "7MiB/s",
+            _ if path == "http.tls.ciphersuites" => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
             _ => "text",
         };
         let name = format!("REGISTRY_{}", path.replace('.', "_").to_uppercase());

@@ -287,6 +287,30 @@ fn mismatched_value_is_named_with_place_expectation_and_finding() {
              address, or `unix`, not \"10.0.0\"",
         ),
         (
+            "http: {limits: {requests: 100}}",
+            "config.yml:2:27: http.limits.requests: expected requests in a time, such as `100/s`, \
+             `6000/m` or `1000/h`, not \"100\"",
+        ),
+        (
+            "http: {limits: {requests: 0/s}}",
+            "config.yml:2:27: http.limits.requests: \"0/s\" lets nothing pass: leave the key out for no \
+             limit",
+        ),
+        (
+            "http: {limits: {burst: 0}}",
+            "config.yml:2:24: http.limits.burst: expected 1 or more, not 0: no request would pass",
+        ),
+        (
+            "http: {limits: {download: 50mb}}",
+            "config.yml:2:27: http.limits.download: expected bytes in a time, such as `50MiB/s` or \
+             `500kB/s`, not \"50mb\"",
+        ),
+        (
+            "http: {limits: {upload: 50M/s}}",
+            "config.yml:2:25: http.limits.upload: \"50M/s\": the unit `M` stands for a power of 1000 or of \
+             1024: write `MB` or `MiB`",
+        ),
+        (
             "http:\n  tls:\n    key: /k\n",
             "config.yml:4:5: http.tls: key is set, certificate is not",
         ),

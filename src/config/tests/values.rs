@@ -148,3 +148,15 @@ fn bare_number_counts_nanoseconds_and_an_implausible_one_gets_a_warning() {
     assert_eq!(config.http.server.draintimeout, Duration::ZERO);
     assert!(refusal("http: {draintimeout: -5}").contains("negative"));
 }
+
+#[test]
+fn limits_and_clients_without_effect_are_warned_of() {
+    let config = load("http: {limits: {burst: 7, delay: 1s}}").unwrap();
+    for key in ["http.limits.burst (", "http.limits.delay ("] {
+        assert!(warns(&config, key), "{:?}", config.warnings);
+    }
+    let config = load("http: {limits: {requests: 100/s, burst: 7, delay: 1s}}").unwrap();
+    assert!(!warns(&config, "http.limits"), "{:?}", config.warnings);
+    let config = load("http: {clients: {allow: [10.1.0.0/16], deny: [10.0.0.0/8]}}").unwrap();
+    assert!(warns(&config, "refuses every client"), "{:?}", config.warnings);
+}

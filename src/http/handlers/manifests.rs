@@ -105,6 +105,9 @@ impl ManifestHandlers {
             .await
             .map_err(registry::Error::from)?
             .ok_or_else(too_large)?;
+        if let Some(upload) = request.head.upload() {
+            upload.hold_back(bytes.len()).await;
+        }
         let PutAt { reference, tags } = put;
         let existing_tags = match request.permit.may_move_tags(name) {
             true => ExistingTags::Move,

@@ -209,7 +209,7 @@ impl UploadHandlers {
                 Some(range::of_chunk(header).ok_or_else(|| unusable(&format!("{header:?}")))?)
             }
         };
-        let body = body::bytes(body, self.idle_timeout);
+        let body = body::bytes(body, self.idle_timeout, request.head.upload());
         let length = request.head.content_length();
         Ok(Chunk { body, length, range, largest: self.blob_limit.now() })
     }

@@ -22,6 +22,7 @@ use tower::{Layer, Service, layer::layer_fn};
 
 use crate::http::{
     Call, Error, RequestId,
+    call::Head,
     endpoint::is_search,
     response::{options, redirect, response},
     token::{self, TokenEndpoint},
@@ -82,6 +83,11 @@ fn open(
     Ok(response)
 }
 
+/// Whether a call needs no credentials, or checks them itself.
+pub(super) fn is_open(head: &Head, prefix: &str) -> bool {
+    !head.path(prefix).is_some_and(|path| is_search(path) || path.starts_with("/v2/"))
+}
+
 /// Passes on the calls that need credentials; `router` and `token` answer the others.
 pub(super) fn layer<S>(
     router: &Router,
@@ -122,7 +128,7 @@ where
 
     fn call(&mut self, call: Call) -> Self::Future {
         let path = call.head.path(&self.prefix);
-        if path.is_some_and(|path| is_search(path) || path.starts_with("/v2/")) {
+        if !is_open(&call.head, &self.prefix) {
             return Either::Left(self.inner.call(call));
         }
         if path == Some(token::PATH) && self.token.is_there() {

@@ -34,8 +34,13 @@ const GOLDEN: &str = "tests/it/golden/metrics.txt";
 const PAGE: &str = "docs/METRICS.md";
 const DASHBOARD: &str = "contrib/grafana/portcullis.json";
 
+const LIMITED: &str = "zero unless http.limits is set";
+
 /// Metrics that the dashboard does not show, each with the reason.
 const NOT_SHOWN: &[(&str, &str)] = &[
+    ("portcullis_limited_requests_total", LIMITED),
+    ("portcullis_limited_waiting", LIMITED),
+    ("portcullis_limited_bytes_total", LIMITED),
     (
         "portcullis_certificate_not_after_timestamp_seconds",
         "the time that is left says the same, and is what alarms go by",

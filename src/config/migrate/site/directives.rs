@@ -77,12 +77,16 @@ const NEEDLESS: &[(&[&str], &str)] = &[
 const MISSING: &[(&[&str], &str)] = &[
     (
         &["limit_req", "limit_req_zone", "limit_conn", "limit_conn_zone", "limit_rate"],
-        "wrong passwords (auth.htpasswd.throttle) and connections (http.maxconnectionsperaddress) \
-         are limited here, the rate of requests is not",
+        "write http.limits by hand: requests with burst and delay for limit_req, download for \
+         limit_rate, connections for limit_conn; each counts by user, and by address without one",
     ),
     (
-        &["allow", "deny", "satisfy", "geo", "auth_request"],
-        "let a firewall do it, or listen on the address of one network (http.addr)",
+        &["allow", "deny"],
+        "write the networks into http.clients by hand (allow, deny); the order there decides nothing",
+    ),
+    (
+        &["satisfy", "geo", "auth_request"],
+        "access.rules with `from` can let clients of a network in without a password",
     ),
     (
         &["access_log", "error_log", "log_format"],
