@@ -61,7 +61,7 @@ fn version(metrics: &mut Metrics) {
 
 fn connections(metrics: &mut Metrics, server: &Server) {
     let connections = server.count_connections();
-    let [open, unauthenticated, limit, accepted, closed, full] =
+    let [open, unauthenticated, limit, accepted, closed, refused, full] =
         std::array::from_fn(|_| connections.clone());
     metrics.gauge("connections", "Open connections", move || open().open as u64);
     let help = "Open connections on which no request was authenticated yet";
@@ -74,6 +74,8 @@ fn connections(metrics: &mut Metrics, server: &Server) {
     metrics.counter("connections_accepted", help, move || accepted().accepted);
     let help = "Unauthenticated connections that were closed to make room";
     metrics.counter("connections_closed_for_room", help, move || closed().closed_for_room);
+    let help = "Connections that were closed at once, since their address has all that it may have";
+    metrics.counter("connections_refused", help, move || refused().refused);
     let help = "Clients that arrived at the connection limit";
     metrics.counter("connections_full", help, move || full().full);
 }

@@ -228,7 +228,12 @@ impl Parts {
 /// and how many connections each may have.
 fn socket_options(http: &crate::config::Http, api: &Api) -> server::Options {
     let proxies = http.api.trustedproxies.iter().filter_map(Proxy::network).collect();
-    server::Options { proxies, clients: api.clients(), ..http.server.clone() }
+    server::Options {
+        proxies,
+        connectionsperaddress: http.api.limits.connections,
+        clients: api.clients(),
+        ..http.server.clone()
+    }
 }
 
 /// The parts of the interface that the operator permits.

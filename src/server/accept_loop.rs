@@ -46,7 +46,8 @@ impl AcceptLoop {
                     tracing::debug!(peer = ?socket.peer(), "http.clients denies a peer");
                 }
                 Ok(socket) => {
-                    let permit = self.connection_limit.admit(socket.peer()).await;
+                    let admitted = self.connection_limit.admit(socket.peer()).await;
+                    let Some(permit) = admitted else { continue };
                     let connection = Connection::new(&permit, &self.tasks);
                     let assignment = self.pool.assign();
                     let handover = &self.handovers[assignment.worker];

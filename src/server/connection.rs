@@ -300,7 +300,7 @@ mod tests {
         let control = Control::new();
         let workers = Workers::start().unwrap();
         let limit = ConnectionLimit::new(&Options::default(), CancellationToken::new());
-        let permit = limit.admit(None).await;
+        let permit = limit.admit(None).await.unwrap();
         let connection = Connection::new(&permit, &TaskTracker::new());
         let held = Held { permit, _assignment: workers.pool().assign() };
         let stream = connection.clone().open(stream, Version::Http1, held, stopping.clone());

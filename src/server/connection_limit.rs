@@ -24,7 +24,7 @@ use super::{
     idle::Activity,
     peer::Peer,
     rlimit,
-    unauthenticated::{Limits, Unauthenticated},
+    unauthenticated::{Limits, Room, Unauthenticated},
 };
 use crate::network::{Network, Proxy};
 
@@ -48,6 +48,9 @@ pub struct Connections {
     pub accepted: u64,
     /// Unauthenticated connections that the server has closed to make room for others.
     pub closed_for_room: u64,
+    /// Connections that were closed at once, because all connections that their network may have
+    /// (`http.limits.connections`) were authenticated.
+    pub refused: u64,
     /// Clients that arrived at the connection limit: for each, the server has closed an
     /// unauthenticated connection, or the client had to wait. A client whose network, or all
     /// unauthenticated connections, had reached a limit of their own counts in `closed_for_room`
@@ -98,7 +101,7 @@ pub(super) struct Entry {
 impl Entry {
     /// Records that a request on the connection was authenticated.
     pub(super) fn authenticated(&self) {
-        self.connection_limit.unauthenticated.remove(self.id);
+        self.connection_limit.unauthenticated.authenticated(self.id);
         self.activity.authenticated();
     }
 
@@ -120,7 +123,8 @@ impl ConnectionLimit {
             .maxconnectionsperaddress
             .map_or_else(|| (limit / NETWORK_SHARE).max(NETWORK_MINIMUM), as_count);
         // A quarter is reserved for authenticated connections.
-        let limits = Limits { all: limit - limit / 4, network };
+        let connections = options.connectionsperaddress.map(as_count);
+        let limits = Limits { all: limit - limit / 4, network, connections };
         Arc::new(Self {
             free: Arc::new(Semaphore::new(limit)),
             limit,
@@ -139,13 +143,20 @@ impl ConnectionLimit {
     /// Waits for a permit for a client accepted from `addr`; `None` stands for a Unix socket. Where a
     /// limit is reached, closes an unauthenticated connection; waits where all are authenticated.
     /// Clients behind a proxy share its address, as all clients on a Unix socket do, so the limit of
-    /// one network does not apply to them.
-    pub(super) async fn admit(self: &Arc<Self>, addr: Option<SocketAddr>) -> ConnectionPermit {
+    /// one network does not apply to them. `None` where the network has all the connections that it may
+    /// have, and all are authenticated.
+    pub(super) async fn admit(
+        self: &Arc<Self>,
+        addr: Option<SocketAddr>,
+    ) -> Option<ConnectionPermit> {
         let is_proxied = self.is_proxied(addr);
         // The PROXY header will tell the network.
         let network = self.network(addr).filter(|_| !is_proxied);
-        let has_room = self.unauthenticated.make_room(network);
-        let permit = self.permit(has_room).await;
+        let room = self.unauthenticated.make_room(network);
+        if room == Room::Refused {
+            return None;
+        }
+        let permit = self.permit(room == Room::Made).await;
         // A proxy keeps idle connections for the requests of its next clients.
         let activity = match network {
             _ if is_proxied => Activity::unauthenticated(self.idle_timeout),
@@ -162,7 +173,7 @@ impl ConnectionLimit {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.accepted.fetch_add(1, Ordering::Relaxed);
         let peer = Peer::of(addr, Arc::clone(&entry));
-        ConnectionPermit { peer, activity, end, entry, _permit: permit }
+        Some(ConnectionPermit { peer, activity, end, entry, _permit: permit })
     }
 
     /// Whether a connection from `addr` begins with a PROXY header.
@@ -217,6 +228,7 @@ impl ConnectionLimit {
             limit: self.limit,
             accepted: self.accepted.load(Ordering::Relaxed),
             closed_for_room: unauthenticated.closed,
+            refused: unauthenticated.refused,
             full: self.full.load(Ordering::Relaxed),
         }
     }

@@ -47,6 +47,10 @@ pub struct Options {
     /// caller sets this.
     #[serde(skip)]
     pub proxies: Vec<IpNet>,
+    /// The limit of connections of one address, authenticated or not; `None`: no limit. The caller sets
+    /// this.
+    #[serde(skip)]
+    pub connectionsperaddress: Option<NonZeroU32>,
     /// The addresses that may connect. The caller sets this; by default all.
     #[serde(skip)]
     pub clients: Arc<Clients>,
@@ -69,6 +73,7 @@ impl Default for Options {
             maxconnectionsperaddress: None,
             proxyprotocol: Vec::new(),
             proxies: Vec::new(),
+            connectionsperaddress: None,
             clients: Arc::default(),
             http2: Http2Options::default(),
             h2c: H2cOptions::default(),

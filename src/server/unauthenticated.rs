@@ -1,7 +1,7 @@
 //! Unauthenticated connections: their limits, and the choice of the connection that the server closes
 //! for a new one.
 //!
-//! Every connection begins unauthenticated, a user's too. So the limits never refuse a new connection;
+//! Every connection begins unauthenticated, a user's too. So these limits never refuse a new connection;
 //! the server closes another for it. Where the client's network has reached its limit, the server
 //! closes a connection of the same network, so that no network takes connections from others. Where
 //! many clients share an address, it is better to lose an idle connection than to let one client keep
@@ -11,6 +11,9 @@
 //! of a request, between requests, or because the client does not take a response. A connection whose
 //! request the server works on (it checks a password) is closed only when there is no other, the oldest
 //! first.
+//!
+//! The limit of all connections of a network (`http.limits.connections`) holds for authenticated ones, too. At
+//! it an unauthenticated connection of the network makes room, and where there is none the new one is refused.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -38,6 +41,19 @@ pub(super) struct Limits {
     pub(super) all: usize,
     /// The limit of one network (`http.maxconnectionsperaddress`).
     pub(super) network: usize,
+    /// The limit of all connections of one network, authenticated or not (`http.limits.connections`).
+    pub(super) connections: Option<usize>,
+}
+
+/// Whether there is room for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// There is.
+    Free,
+    /// There is, since another connection has been closed.
+    Made,
+    /// There is none.
+    Refused,
 }
 
 /// Counts of unauthenticated connections.
@@ -47,6 +63,8 @@ pub(super) struct Counts {
     pub(super) open: usize,
     /// Connections closed to make room for others.
     pub(super) closed: u64,
+    /// Connections refused because all of their network are authenticated.
+    pub(super) refused: u64,
 }
 
 impl Limits {
@@ -97,8 +115,14 @@ struct State {
     connections: HashMap<u64, Connection>,
     all: Order,
     groups: HashMap<Group, Order>,
+    /// The networks of authenticated connections.
+    authenticated: HashMap<u64, Network>,
+    /// The number of connections of each network, the authenticated ones included.
+    networks: HashMap<Network, usize>,
     /// The number of connections closed to make room.
     closed: u64,
+    /// The number of connections refused.
+    refused: u64,
     last_warning: Option<Warning>,
 }
 
@@ -106,7 +130,7 @@ struct State {
 #[derive(Debug)]
 struct Warning {
     time: Instant,
-    /// [`State::closed`] at that time.
+    /// [`State::closed`] and [`State::refused`] at that time, together.
     closed: u64,
 }
 
@@ -134,12 +158,14 @@ impl State {
         for group in groups(connection.network) {
             self.groups.entry(group).or_default().insert((connection.since, id));
         }
+        self.count(connection.network);
         self.connections.insert(id, connection);
     }
 
     fn remove(&mut self, id: u64) -> Option<Connection> {
         let connection = self.connections.remove(&id)?;
         self.all.remove(&(connection.since, id));
+        self.discount(connection.network);
         for group in groups(connection.network) {
             if let Some(order) = self.groups.get_mut(&group) {
                 order.remove(&(connection.since, id));
@@ -149,6 +175,23 @@ impl State {
             }
         }
         Some(connection)
+    }
+
+    fn count(&mut self, network: Option<Network>) {
+        if let Some(network) = network {
+            *self.networks.entry(network).or_default() += 1;
+        }
+    }
+
+    fn discount(&mut self, network: Option<Network>) {
+        if let Some(network) = network
+            && let Some(open) = self.networks.get_mut(&network)
+        {
+            *open -= 1;
+            if *open == 0 {
+                self.networks.remove(&network);
+            }
+        }
     }
 
     /// The connection of a group, or of the server, that is to be closed first.
@@ -188,8 +231,9 @@ impl State {
             Some(last) => last.closed,
             None => 0,
         };
-        self.last_warning = Some(Warning { time, closed: self.closed });
-        Some(self.closed - before)
+        let closed = self.closed + self.refused;
+        self.last_warning = Some(Warning { time, closed });
+        Some(closed - before)
     }
 }
 
@@ -199,27 +243,66 @@ impl Unauthenticated {
     }
 
     /// Makes room for a new connection of `network`. Where the network has reached its limit, closes
-    /// one of its connections; where the server has, any connection. Returns whether it closed one.
-    pub(super) fn make_room(&self, network: Option<Network>) -> bool {
-        let state = self.state();
+    /// one of its connections; where the server has, any connection. Refuses the connection where all
+    /// connections that the network may have are authenticated.
+    pub(super) fn make_room(&self, network: Option<Network>) -> Room {
+        let mut state = self.state();
+        if let Some(limit) = self.full_network(&state, network) {
+            return self.close_of_network(&mut state, network, limit);
+        }
         let full = self.full_group(&state, network);
         if full.is_none() && state.all.len() < self.limits.all {
-            return false;
+            return Room::Free;
         }
-        self.close_for_room(state, full)
+        if self.close_for_room(state, full) { Room::Made } else { Room::Free }
     }
 
     /// Moves a connection to the network of its client, which became known after it was accepted. Where the
-    /// network has reached its limit, closes one of its connections.
+    /// network has reached its limit, closes one of its connections, or this one where all others are
+    /// authenticated.
     pub(super) fn move_to(&self, id: u64, network: Network) {
         let mut state = self.state();
         let Some(connection) = state.remove(id) else { return };
+        if let Some(limit) = self.full_network(&state, Some(network))
+            && self.close_of_network(&mut state, Some(network), limit) == Room::Refused
+        {
+            return connection.end.cancel();
+        }
         let full = self.full_group(&state, Some(network));
         if full.is_some() {
             self.close_for_room(state, full);
             state = self.state();
         }
         state.insert(id, Connection { network: Some(network), ..connection });
+    }
+
+    /// The limit of all connections of a network, where it has reached it.
+    fn full_network(&self, state: &State, network: Option<Network>) -> Option<usize> {
+        let limit = self.limits.connections?;
+        let open = state.networks.get(&network?).copied().unwrap_or_default();
+        (open >= limit).then_some(limit)
+    }
+
+    /// Closes the first unauthenticated connection of a network for a new one, and logs so from time to time.
+    fn close_of_network(&self, state: &mut State, network: Option<Network>, limit: usize) -> Room {
+        let room = match state.close_first(network.map(Group::Network)) {
+            true => Room::Made,
+            false => Room::Refused,
+        };
+        if room == Room::Refused {
+            state.refused += 1;
+        }
+        if let (Some(closed), Some(network)) = (state.warning_due(), network) {
+            tracing::warn!(
+                %network,
+                limit,
+                closed,
+                "a network has reached its limit of connections; the server closes the longest idle \
+                 unauthenticated one for a new one, or the new one where all are authenticated \
+                 (http.limits.connections)"
+            );
+        }
+        room
     }
 
     /// The group of a network that has reached its limit, if one has.
@@ -278,15 +361,28 @@ impl Unauthenticated {
         id
     }
 
-    /// Removes a connection that has been authenticated or has ended.
+    /// Removes a connection that has been authenticated; it goes on to count for its network.
+    pub(super) fn authenticated(&self, id: u64) {
+        let mut state = self.state();
+        if let Some(network) = state.remove(id).and_then(|connection| connection.network) {
+            state.count(Some(network));
+            state.authenticated.insert(id, network);
+        }
+    }
+
+    /// Removes a connection that has ended.
     pub(super) fn remove(&self, id: u64) {
-        self.state().remove(id);
+        let mut state = self.state();
+        if state.remove(id).is_none() {
+            let network = state.authenticated.remove(&id);
+            state.discount(network);
+        }
     }
 
     /// The present counts.
     pub(super) fn count(&self) -> Counts {
         let state = self.state();
-        Counts { open: state.connections.len(), closed: state.closed }
+        Counts { open: state.connections.len(), closed: state.closed, refused: state.refused }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -295,108 +391,4 @@ impl Unauthenticated {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::IpAddr;
-
-    use super::*;
-
-    const TIMEOUT: Duration = Duration::from_secs(10);
-
-    fn network(address: &str) -> Option<Network> {
-        Some(Network::of(address.parse::<IpAddr>().unwrap()))
-    }
-
-    /// A server whose connections have the names that a test gives them.
-    struct Server {
-        all: Unauthenticated,
-        open: Vec<(&'static str, Arc<Activity>, CancellationToken)>,
-    }
-
-    impl Server {
-        fn new(all: usize, network: usize) -> Self {
-            Self { all: Unauthenticated::new(Limits { all, network }), open: Vec::new() }
-        }
-
-        /// Opens a connection from an address, a second after the previous one.
-        async fn connect(&mut self, name: &'static str, address: &str) -> Arc<Activity> {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            let network = network(address);
-            self.all.make_room(network);
-            let activity = Activity::new(TIMEOUT);
-            let end = CancellationToken::new();
-            self.all.insert(network, Arc::clone(&activity), end.clone());
-            self.open.push((name, Arc::clone(&activity), end));
-            activity
-        }
-
-        fn closed(&self) -> Vec<&str> {
-            let closed = self.open.iter().filter(|(.., end)| end.is_cancelled());
-            closed.map(|(name, ..)| *name).collect()
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn connection_that_is_idle_longest_makes_room() {
-        let mut server = Server::new(3, 3);
-        let first = server.connect("first", "192.0.2.1").await;
-        server.connect("second", "192.0.2.2").await;
-        server.connect("third", "192.0.2.3").await;
-        assert!(server.closed().is_empty());
-        drop(first.begin());
-        server.connect("fourth", "192.0.2.4").await;
-        assert_eq!(server.closed(), ["second"], "the first client has sent a request since");
-        assert_eq!(server.all.count(), Counts { open: 3, closed: 1 });
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn network_at_its_limit_loses_its_own_connections_only() {
-        let mut server = Server::new(100, 2);
-        server.connect("other", "198.51.100.1").await;
-        for name in ["a", "b", "c", "d"] {
-            server.connect(name, "192.0.2.1").await;
-        }
-        assert_eq!(server.closed(), ["a", "b"]);
-        // All addresses of a /64 are one network, and a /48 has a share of its own.
-        for (name, address) in [("e", "2001:db8::1"), ("f", "2001:db8::2"), ("g", "2001:db8::3")] {
-            server.connect(name, address).await;
-        }
-        assert_eq!(server.closed(), ["a", "b", "e"]);
-        for (nth, name) in ["h", "i", "j", "k", "l", "m", "n"].into_iter().enumerate() {
-            server.connect(name, &format!("2001:db8:0:{}::1", nth + 1)).await;
-        }
-        assert_eq!(server.closed(), ["a", "b", "e", "f"], "the ninth connection of the /48");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn untaken_response_makes_room_first_and_a_running_request_last() {
-        let mut server = Server::new(3, 3);
-        let working = server.connect("working", "192.0.2.1").await.begin();
-        let untaken = server.connect("untaken", "192.0.2.2").await;
-        let body = axum::http::Response::new(http_body_util::Full::new(bytes::Bytes::from("x")));
-        let untaken = untaken.begin().watch(body);
-        server.connect("idle", "192.0.2.3").await;
-        server.connect("new", "192.0.2.4").await;
-        assert_eq!(server.closed(), ["untaken"]);
-        server.connect("newer", "192.0.2.5").await;
-        assert_eq!(server.closed(), ["untaken", "idle"]);
-        let others: Vec<_> = server.open[3..].iter().map(|(_, other, _)| other.begin()).collect();
-        server.connect("newest", "192.0.2.6").await;
-        assert!(server.open[0].2.is_cancelled(), "the oldest of those with a running request");
-        drop((working, untaken, others));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn removed_connection_is_neither_counted_nor_closed() {
-        let mut server = Server::new(2, 1);
-        server.connect("first", "192.0.2.1").await;
-        server.connect("second", "192.0.2.2").await;
-        server.all.remove(0);
-        server.connect("third", "192.0.2.1").await;
-        assert!(server.closed().is_empty());
-        assert!(server.all.close_first() && server.all.close_first());
-        assert!(!server.all.close_first());
-        assert_eq!(server.closed(), ["second", "third"]);
-        let state = server.all.state();
-        assert!(state.all.is_empty() && state.groups.is_empty());
-    }
-}
+mod tests;

@@ -77,6 +77,7 @@ mod http {
 mod limits {
     mod bytes;
     mod clients;
+    mod connections;
     mod requests;
 }
 

@@ -282,6 +282,18 @@ fn mismatched_value_is_named_with_place_expectation_and_finding() {
              `unix`, not \"here\"",
         ),
         (
+            "http:\n  tls:\n    key: /k\n",
+            "config.yml:4:5: http.tls: key is set, certificate is not",
+        ),
+    ] {
+        assert_eq!(refusal(yaml), expected);
+    }
+}
+
+#[test]
+fn malformed_limit_and_network_say_what_to_type() {
+    for (yaml, expected) in [
+        (
             "http: {clients: {deny: [10.0.0.0/8, 10.0.0]}}",
             "config.yml:2:37: http.clients.deny[1]: expected a network such as `10.0.0.0/8`, an \
              address, or `unix`, not \"10.0.0\"",
@@ -309,10 +321,6 @@ fn mismatched_value_is_named_with_place_expectation_and_finding() {
             "http: {limits: {upload: 50M/s}}",
             "config.yml:2:25: http.limits.upload: \"50M/s\": the unit `M` stands for a power of 1000 or of \
              1024: write `MB` or `MiB`",
-        ),
-        (
-            "http:\n  tls:\n    key: /k\n",
-            "config.yml:4:5: http.tls: key is set, certificate is not",
         ),
     ] {
         assert_eq!(refusal(yaml), expected);

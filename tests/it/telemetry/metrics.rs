@@ -41,6 +41,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("portcullis_limited_requests_total", LIMITED),
     ("portcullis_limited_waiting", LIMITED),
     ("portcullis_limited_bytes_total", LIMITED),
+    ("portcullis_connections_refused_total", LIMITED),
     (
         "portcullis_certificate_not_after_timestamp_seconds",
         "the time that is left says the same, and is what alarms go by",
