@@ -28,14 +28,14 @@ use crate::{
 const EXAMPLES: &str = "\
 The repository that holds the most bytes comes first. A blob counts once in a
 repository, and manifests are blobs. ONLY HERE are the bytes that no other
-repository holds: a garbage collection frees them when the repository is deleted.
-QUOTA is what access.quotas of the configuration allows.
+repository holds: a garbage collection frees them after the repository is
+deleted. QUOTA is what access.quotas of the configuration allows.
 
 `portcullis ls` shows what tags hold; here every link counts, also those that
 the next garbage collection removes.
 
-An argument that ends in .yml or .yaml, or begins with / or ., is a configuration
-file.
+An argument that ends in .yml or .yaml, or begins with / or ., is a
+configuration file.
 
 Examples:
   portcullis usage
