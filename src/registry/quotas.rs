@@ -59,7 +59,7 @@ impl QuotaExceeded {
         };
         match self.bytes {
             Some(bytes) => format!("{used} are used{others}, this blob has {}", most.beside(bytes)),
-            None => format!("{used} are used{others}, and this blob has more than the rest"),
+            None => format!("{used} are used{others}, and this blob needs more than is left"),
         }
     }
 }

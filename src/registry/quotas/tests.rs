@@ -140,6 +140,6 @@ async fn message_says_how_much_there_is() {
     assert_eq!(
         of(gib(480), gib(17), None).to_string(),
         "team-a/app may hold 50 GiB: 48 GiB are used, 1.7 GiB more are being pushed, and this blob \
-         has more than the rest"
+         needs more than is left"
     );
 }

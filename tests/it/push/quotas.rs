@@ -121,7 +121,7 @@ async fn blob_of_unknown_length_is_refused_when_it_passes_the_quota() {
         let pieces = bytes.chunks(65_536).map(|piece| Ok::<_, std::io::Error>(piece.to_vec()));
         reqwest::Body::wrap_stream(stream::iter(pieces.collect::<Vec<_>>()))
     };
-    let message = "team/app may hold 1 MB: 600 kB are used, and this blob has more than the rest";
+    let message = "team/app may hold 1 MB: 600 kB are used, and this blob needs more than is left";
     let location = begin(&server).await;
     assert_refused(server.patch(&location, None, streamed()).await, message);
     let location = begin(&server).await;
