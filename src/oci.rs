@@ -14,7 +14,7 @@ mod reference;
 
 pub use digest::{Algorithm, Digest, Hasher, InvalidDigest, InvalidHasherState};
 pub use error_code::ErrorCode;
-pub use glob::{Glob, InvalidGlob};
+pub use glob::{Glob, InvalidGlob, InvalidPattern};
 pub use manifest::{Descriptor, InvalidManifest, Manifest, ManifestKind, Platform, References};
 pub use media_type::{MediaType, Schema1};
 pub use name::{InvalidName, RepositoryName, is_component};

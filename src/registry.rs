@@ -53,9 +53,7 @@ pub use self::{
         Unacceptable, UrlRules, Validation,
     },
     pulls::Access,
-    quotas::{
-        InvalidPattern, InvalidQuota, Quota, QuotaExceeded, UselessQuota, useless as useless_quotas,
-    },
+    quotas::{InvalidQuota, Quota, QuotaExceeded, UselessQuota, useless as useless_quotas},
     retention::{
         Decision, Expired, KeepsNothing, Retained, Retention, RetentionOptions, RetentionRule,
         TagSelector,

@@ -117,7 +117,7 @@ struct Printing<'a> {
 }
 
 impl Printing<'_> {
-    /// The quota of a repository; `None` where there is none.
+    /// The quota of a repository; `None` for one without a quota.
     fn quota(&self, row: &Row) -> Option<u64> {
         let name = row.repository.parse().ok()?;
         Quota::least(self.quotas, &name).map(ByteSize::get)

@@ -20,7 +20,7 @@ pub use explain::{Explanation, NearMiss};
 pub use group_file::{GroupFile, GroupFileError};
 pub use groups::{Groups, InvalidGroups, Membership};
 pub use options::{AccessOptions, Useless};
-pub use rule::{InvalidPattern, InvalidRule, Pattern, Rule};
+pub use rule::{InvalidRule, Pattern, Rule};
 pub use who::{InvalidWho, Who};
 
 use index::Index;

@@ -19,7 +19,7 @@ impl BlobLimit {
         self.0.store(most.map_or(0, ByteSize::get), Ordering::Relaxed);
     }
 
-    /// The limit; `None` where there is none.
+    /// The limit; `None` for blobs of any size.
     pub(super) fn now(&self) -> Option<ByteSize> {
         ByteSize::new(self.0.load(Ordering::Relaxed))
     }

@@ -68,6 +68,20 @@ impl Glob {
         Ok(Self { written: written.to_owned(), pieces: pieces.into() })
     }
 
+    /// Parses a pattern as [`with_variables`](Self::with_variables) does, for callers that refuse one with a
+    /// part that no name has.
+    ///
+    /// # Errors
+    ///
+    /// When no name can match, as far as the text shows it.
+    pub fn of_names(written: &str, variables: &[&str]) -> Result<Self, InvalidPattern> {
+        let glob = Self::with_variables(written, variables)?;
+        match glob.impossible_component() {
+            Some(component) => Err(InvalidPattern::Component(component.to_owned())),
+            None => Ok(glob),
+        }
+    }
+
     /// Whether the name matches.
     #[must_use]
     pub fn matches(&self, name: &RepositoryName) -> bool {
@@ -166,6 +180,20 @@ impl TryFrom<String> for Glob {
     fn try_from(written: String) -> Result<Self, InvalidGlob> {
         Self::with_variables(&written, &[])
     }
+}
+
+/// The error of a pattern that [`Glob::of_names`] refuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPattern {
+    /// The glob is invalid.
+    #[error(transparent)]
+    Glob(#[from] InvalidGlob),
+    /// No name has this part between two `/`.
+    #[error(
+        "no repository has {0:?} in its name: each part is made of lower-case letters and digits, \
+         joined by `.`, `_`, `__` or `-`"
+    )]
+    Component(String),
 }
 
 /// The error of a pattern that matches no repository.

@@ -17,7 +17,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use self::count::{Count, Full};
-pub use self::rule::{InvalidPattern, InvalidQuota, Quota, UselessQuota, useless};
+pub use self::rule::{InvalidQuota, Quota, UselessQuota, useless};
 use super::{Error, tree::Tree, usage::Usage};
 use crate::{
     byte_size::ByteSize,

@@ -63,7 +63,7 @@ impl Peer {
         }
     }
 
-    /// The verified certificate that names the client; `None` where there is none, and before the end of
+    /// The verified certificate that names the client; `None` for a client without one, and before the end of
     /// the handshake.
     #[must_use]
     pub fn certificate(&self) -> Option<&ClientCertificate> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{Source, Subject, Who};
 use crate::{
     gate::{May, Right},
-    oci::{Glob, InvalidGlob, RepositoryName},
+    oci::{Glob, InvalidPattern, RepositoryName},
 };
 
 /// The variables of patterns, in the order of their values.
@@ -92,26 +92,8 @@ impl TryFrom<String> for Pattern {
     type Error = InvalidPattern;
 
     fn try_from(written: String) -> Result<Self, InvalidPattern> {
-        let glob = Glob::with_variables(&written, &VARIABLES)?;
-        match glob.impossible_component() {
-            Some(component) => Err(InvalidPattern::Component(component.to_owned())),
-            None => Ok(Self(glob)),
-        }
+        Glob::of_names(&written, &VARIABLES).map(Self)
     }
-}
-
-/// The error of a pattern that matches no repository.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidPattern {
-    /// The glob is invalid.
-    #[error(transparent)]
-    Glob(#[from] InvalidGlob),
-    /// No name has this part between two `/`.
-    #[error(
-        "no repository has {0:?} in its name: each part is made of lower-case letters and digits, \
-         joined by `.`, `_`, `__` or `-`"
-    )]
-    Component(String),
 }
 
 impl Rule {

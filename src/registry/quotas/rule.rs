@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     byte_size::ByteSize,
-    oci::{Glob, InvalidGlob, RepositoryName},
+    oci::{Glob, InvalidPattern, RepositoryName},
 };
 
 /// How many bytes each of some repositories may hold.
@@ -35,26 +35,8 @@ impl TryFrom<String> for NamePattern {
     type Error = InvalidPattern;
 
     fn try_from(written: String) -> Result<Self, InvalidPattern> {
-        let glob = Glob::with_variables(&written, &[])?;
-        match glob.impossible_component() {
-            Some(component) => Err(InvalidPattern::Component(component.to_owned())),
-            None => Ok(Self(glob)),
-        }
+        Glob::of_names(&written, &[]).map(Self)
     }
-}
-
-/// The error of a pattern that matches no repository.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidPattern {
-    /// The glob is invalid.
-    #[error(transparent)]
-    Glob(#[from] InvalidGlob),
-    /// No name has this part between two `/`.
-    #[error(
-        "no repository has {0:?} in its name: each part is made of lower-case letters and digits, \
-         joined by `.`, `_`, `__` or `-`"
-    )]
-    Component(String),
 }
 
 /// The error of a quota that limits nothing.
