@@ -22,7 +22,8 @@
 //! - [`oci`] is the vocabulary of the specifications, valid by construction.
 //! - [`jobs`] runs periodic tasks; [`health`] checks whether the server is fit to serve; [`telemetry`]
 //!   writes the log; [`network`] gives the network of an address; [`byte_size`] reads `20GiB`; `stamp` tells whether a file has
-//!   changed, `chain` formats an error with its causes, `humanize` formats ages.
+//!   changed, `chain` formats an error with its causes, `humanize` formats ages, `outbound` begins the client of
+//!   requests to other servers.
 //!
 //! `docs/ARCHITECTURE.md` has all dependencies and a glossary; `tests/it/architecture.rs` checks the
 //! dependencies.
@@ -40,6 +41,7 @@ pub mod jobs;
 pub mod network;
 pub mod notify;
 pub mod oci;
+mod outbound;
 pub mod registry;
 pub mod server;
 mod stamp;

@@ -1,18 +1,18 @@
 //! One attempt to post an event to a webhook, and its outcome.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use reqwest::{
-    Client, ClientBuilder, Response, StatusCode, Url,
+    Client, Response, StatusCode, Url,
     header::{
         CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
         TRAILER, TRANSFER_ENCODING, USER_AGENT,
     },
-    redirect, retry,
 };
 
 use super::EndpointOptions;
+use crate::outbound;
 
 /// The type of the envelope (registry:2 up to 2.8; registry:3 says v2 of the same).
 const ENVELOPE: HeaderValue =
@@ -23,9 +23,6 @@ const PASSED_ON: usize = 5;
 
 /// How much of a response is read, so that its connection can be used again.
 const ANSWER: usize = 64 * 1024;
-
-/// How long a connection waits for the next event.
-const IDLE: Duration = Duration::from_secs(10);
 
 /// A receiver of events.
 #[async_trait]
@@ -168,23 +165,11 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A client for one endpoint. Like Go's it goes through the proxy that `HTTP_PROXY`, `HTTPS_PROXY`
-/// and `NO_PROXY` say, but to this machine without one.
+/// A client for one endpoint.
 fn client(endpoint: &str, url: &Url) -> Result<Client, reqwest::Error> {
-    let builder = || -> ClientBuilder {
-        let builder = Client::builder()
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(1);
-        let host = url.host_str().unwrap_or_default();
-        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-        let here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-        if here { builder.no_proxy() } else { builder }
-    };
-    builder().build().or_else(|error| {
+    outbound::client(url).build().or_else(|error| {
         // Some container images have no certificate authorities; `http` must work in them.
-        let bare = builder().tls_certs_only([]).build()?;
+        let bare = outbound::client(url).tls_certs_only([]).build()?;
         if url.scheme() == "https" {
             tracing::error!(
                 endpoint,
