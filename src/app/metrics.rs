@@ -89,9 +89,19 @@ fn expiry(metrics: &mut Metrics, certificates: Arc<Resolver>) {
     metrics.number(name, help, Kind::Gauge, move || {
         Some(again.not_after()?.as_duration().as_secs_f64())
     });
+    let each = Arc::clone(&certificates);
     let help = "Time until the certificate in force expires, in seconds; negative afterwards";
     metrics.number("portcullis_certificate_expiry_seconds", help, Kind::Gauge, move || {
         Some(certificates.not_after()?.duration_since(Timestamp::now()).as_secs_f64())
+    });
+    let help =
+        "Time until each certificate in force expires, by its first name; negative afterwards";
+    metrics.numbers("portcullis_certificate_expires_seconds", help, move || {
+        let now = Timestamp::now();
+        let left = |(host, at): (String, Timestamp)| {
+            (vec![("host", host)], at.duration_since(now).as_secs_f64())
+        };
+        each.expiries().into_iter().map(left).collect()
     });
 }
 

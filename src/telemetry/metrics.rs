@@ -101,6 +101,16 @@ impl Metrics {
         self.0.register_collector(Box::new(Family { read: Read { name, help, read }, kind }));
     }
 
+    /// Adds a gauge with labels whose numbers may be negative or have fractions. `name` is the whole name.
+    pub fn numbers(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> Vec<(Labels, f64)> + Send + Sync + 'static,
+    ) {
+        self.0.register_collector(Box::new(Numbers(Read { name, help, read })));
+    }
+
     /// Adds a counter of seconds with labels. `name` omits only `_total`.
     pub fn seconds(
         &mut self,
@@ -226,6 +236,26 @@ impl<F: Fn() -> Vec<(Labels, Duration)> + Send + Sync + 'static> Collector for S
     }
 }
 
+/// A gauge with labels whose numbers have fractions.
+struct Numbers<F>(Read<F>);
+
+impl<F> fmt::Debug for Numbers<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<F: Fn() -> Vec<(Labels, f64)> + Send + Sync + 'static> Collector for Numbers<F> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Read { name, help, read } = &self.0;
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, number) in read() {
+            ConstGauge::new(number).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
 /// A histogram with labels.
 struct Histograms<F>(Read<F>);
 
@@ -267,6 +297,18 @@ mod tests {
              things_total{type=\"y\",of=\"a\\\"b\"} 2\n\
              # HELP waiting_total Things that wait\n# TYPE waiting_total gauge\n\
              waiting_total{of=\"a\"} 3\n# EOF\n"
+        );
+    }
+
+    #[test]
+    fn number_with_labels_may_be_negative() {
+        let mut metrics = Metrics::default();
+        let numbers = || vec![(vec![("host", "a.example".to_owned())], -1.5)];
+        metrics.numbers("left_seconds", "Left", numbers);
+        assert_eq!(
+            metrics.text(),
+            "# HELP left_seconds Left\n# TYPE left_seconds gauge\n\
+             left_seconds{host=\"a.example\"} -1.5\n# EOF\n"
         );
     }
 

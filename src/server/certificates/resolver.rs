@@ -1,7 +1,7 @@
 //! The certificates in force, and the choice of one for each handshake by the name that the client asks for
 //! (SNI, RFC 6066 §3).
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -97,6 +97,22 @@ impl Resolver {
         more.iter().chain([first]).filter_map(|certificate| certificate.not_after()).min()
     }
 
+    /// When each certificate expires, by its first name.
+    #[must_use]
+    pub fn expiries(&self) -> BTreeMap<String, Timestamp> {
+        let certificates = self.0.load();
+        let Certificates { first, more } = &**certificates;
+        let mut expiries = BTreeMap::new();
+        for certificate in [first].into_iter().chain(more) {
+            let first = certificate.0.load().names.first().cloned();
+            if let (Some(name), Some(at)) = (first, certificate.not_after()) {
+                let earliest: &mut Timestamp = expiries.entry(name).or_insert(at);
+                *earliest = at.min(*earliest);
+            }
+        }
+        expiries
+    }
+
     /// The certificate for a client that asks for this name.
     fn certificate(&self, name: Option<&str>) -> Arc<CertifiedKey> {
         let certificates = self.0.load();
@@ -172,6 +188,16 @@ mod tests {
             let found = resolver.certificate(name);
             assert!(Arc::ptr_eq(&found, &certificates[expected].current()), "{name:?}");
         }
+    }
+
+    #[test]
+    fn each_certificate_has_its_expiry_under_its_first_name() {
+        let [first, second, same] =
+            [&["a.example"][..], &["b.example", "c.example"], &["a.example"]].map(certificate);
+        let resolver = Resolver::new(Certificates { first, more: vec![second, same] });
+        let expiries = resolver.expiries();
+        assert_eq!(expiries.keys().collect::<Vec<_>>(), ["a.example", "b.example"]);
+        assert_eq!(expiries.values().min().copied(), resolver.not_after());
     }
 
     #[test]

@@ -43,6 +43,10 @@ const NOT_SHOWN: &[(&str, &str)] = &[
     ("portcullis_limited_bytes_total", LIMITED),
     ("portcullis_connections_refused_total", LIMITED),
     (
+        "portcullis_certificate_expires_seconds",
+        "the panel has the certificate that expires first; the names are for alarms",
+    ),
+    (
         "portcullis_certificate_not_after_timestamp_seconds",
         "the time that is left says the same, and is what alarms go by",
     ),
