@@ -10,7 +10,7 @@
 //! - `check` validates the tree against the table in `schema` and turns it into JSON;
 //! - `checked` fills in defaults and, by `sections`, deserialises the options of each part;
 //! - `cross_check` refuses options that contradict each other, and warns of dangerous ones; `access` does
-//!   so for access rules;
+//!   so for access rules, `letsencrypt` for certificates that are obtained;
 //! - `for_storage` leaves out what a command about stored images does not read;
 //! - `paths` makes relative paths absolute;
 //! - `migrate` makes a file of registry:2's and nginx's;
@@ -34,6 +34,7 @@ mod error;
 mod for_storage;
 mod foreign;
 mod legacy;
+mod letsencrypt;
 mod migrate;
 mod overrides;
 mod paths;
@@ -212,11 +213,13 @@ impl Config {
         };
         let mut checked = Checked { json, root };
         checked.apply_defaults(has_file, &mut warnings);
-        let config = checked.config(&mut errors);
+        let mut config = checked.config(&mut errors);
+        config.iter_mut().for_each(letsencrypt::complete);
         if let Some(config) = &config
             && errors.is_empty()
         {
             errors.extend(checked.cross_check(config).err());
+            errors.extend(checked.letsencrypt_error(config));
             errors.extend(checked.access_errors(config));
         }
         Error::of(errors)?;
@@ -226,6 +229,7 @@ impl Config {
         checked.warnings(&config, &mut warnings);
         checked.access_warnings(&config, &mut warnings);
         checked.quota_warnings(&config, &mut warnings);
+        warnings.extend(checked.letsencrypt_warning(&config));
         checked.checks_of_redis(&mut warnings);
         checked.notes(&config, &mut notes);
         config.warnings = warnings;

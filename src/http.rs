@@ -74,7 +74,7 @@ pub use options::{
     TagsOptions, UploadsOptions,
 };
 pub use plain_http::refuse_plain_http;
-pub use redirect::{IsOtherSite, Redirect};
+pub use redirect::{ChallengeResponse, IsOtherSite, Redirect};
 
 /// The registry's HTTP interface: the state of the middleware layers, and the handlers.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    accept_loop::AcceptLoop, acceptor::Acceptor, connection::Connection,
+    accept_loop::AcceptLoop, acceptor::Acceptor, acme::Challenges, connection::Connection,
     connection_limit::ConnectionLimit, handover::Handover, tls::Tls,
 };
 pub use self::{
@@ -31,6 +31,7 @@ pub use self::{
 
 mod accept_loop;
 mod acceptor;
+pub mod acme;
 pub mod authority;
 pub mod certificates;
 pub mod client_hello;
@@ -86,6 +87,8 @@ pub struct Https {
     pub refusal: PlainHttpRefusal,
     /// Sites of other servers, whose connections are passed through.
     pub sites: Sites,
+    /// What an authority may ask for before it issues a certificate.
+    pub challenges: Challenges,
 }
 
 /// A server that is listening.

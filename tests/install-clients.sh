@@ -23,6 +23,7 @@ nmap            nmap
 docker-registry docker-registry
 haproxy         haproxy
 nginx           nginx-light
+pebble          pebble
 '
 # With the argument `bench`: further programs of the comparison.
 readonly COMPARED='

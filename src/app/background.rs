@@ -11,6 +11,7 @@ use crate::{
     jobs::{Jobs, Schedule},
     notify::Notifier,
     registry::Registry,
+    server::acme::Renewals,
 };
 
 /// The time between two syncs of queued events: a power cut loses at most the events of this time.
@@ -81,6 +82,16 @@ pub(super) fn keep_tokens(jobs: &Jobs, tokens: &Arc<Tokens>) {
 pub(super) async fn end_tokens(tokens: Arc<Tokens>) {
     // A panic has been logged by its hook.
     let _ = tokio::task::spawn_blocking(move || tokens.keep()).await;
+}
+
+/// Starts the task that obtains and renews certificates, where there is one.
+pub(super) fn renew_certificates(jobs: &Jobs, renewals: Option<&Arc<Renewals>>) {
+    let Some(renewals) = renewals.map(Arc::clone) else { return };
+    let schedule = Schedule { first: Duration::ZERO, every: Duration::from_secs(1) };
+    jobs.interruptible(schedule, move || {
+        let renewals = Arc::clone(&renewals);
+        async move { renewals.run().await }
+    });
 }
 
 /// Schedules each health check.

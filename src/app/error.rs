@@ -9,7 +9,12 @@ use super::denied::{Denied, Need};
 use crate::{
     gate::{self, access::GroupFileError},
     health, http, notify,
-    server::{BindError, authority::AuthorityError, certificates::CertificateError},
+    server::{
+        BindError,
+        acme::{FolderError, InvalidClient},
+        authority::AuthorityError,
+        certificates::CertificateError,
+    },
 };
 
 /// Why the server does not start. The text is for its operator.
@@ -26,6 +31,12 @@ pub enum StartError {
     /// The built-in authority cannot work.
     #[error(transparent)]
     Authority(AuthorityError),
+    /// The folder of obtained certificates cannot be used.
+    #[error(transparent)]
+    Acme(#[from] FolderError),
+    /// No request can be sent to the authority of `http.tls.letsencrypt`.
+    #[error("http.tls.letsencrypt cannot be used")]
+    AcmeClient(#[from] InvalidClient),
     /// The address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),

@@ -30,7 +30,7 @@ use crate::{
     http::Api,
     server::{
         BindError, CertificateFiles, CertificateSource, ClientCertificates, Listener, Net,
-        TlsOptions, authority,
+        TlsOptions, acme, authority,
         certificates::{self, Authorities},
     },
     storage,
@@ -73,9 +73,13 @@ pub fn inspect(config: &Config, scope: Scope) -> Findings {
     }
     inspection.access();
     if let TlsOptions::On { source, more, clients, .. } = &config.http.server.tls {
-        if let CertificateSource::Files { certificate, key } = source {
-            let files = CertificateFiles { certificate: certificate.clone(), key: key.clone() };
-            inspection.certificate("http.tls", &files);
+        match source {
+            CertificateSource::Files { certificate, key } => {
+                let files = CertificateFiles { certificate: certificate.clone(), key: key.clone() };
+                inspection.certificate("http.tls", &files);
+            }
+            CertificateSource::LetsEncrypt(options) => inspection.letsencrypt(options),
+            CertificateSource::BuiltIn => {}
         }
         for (index, files) in more.iter().enumerate() {
             inspection.certificate(&format!("http.tls.more[{index}]"), files);
@@ -130,6 +134,15 @@ impl Inspection<'_> {
         {
             let finding = self.about(KEY, &problem);
             self.found.problems.push(finding);
+        }
+    }
+
+    fn letsencrypt(&mut self, options: &acme::Options) {
+        if let Err(error) = acme::Folder::examine(&options.cachefile) {
+            self.problem("http.tls.letsencrypt.cachefile", &error);
+        }
+        if let Err(error) = options.examine() {
+            self.problem("http.tls.letsencrypt", &error);
         }
     }
 

@@ -16,7 +16,7 @@ use super::{
     quotas::QuotasOf,
     reload::{Reload, Reloads},
     storage,
-    tls::{self, Secured},
+    tls::{self, LetsEncrypt, Secured},
     tokens::Tokens,
     users::Users,
 };
@@ -29,7 +29,7 @@ use crate::{
     jobs::Jobs,
     notify::Notifier,
     registry::{Events, Registry},
-    server::{self, Https, Listener, Server, Workers, authority::Outcome},
+    server::{self, Https, Listener, Server, Workers, acme::Renewals, authority::Outcome},
     storage::Storage,
 };
 
@@ -57,6 +57,8 @@ pub(super) struct Parts {
     api: Arc<Api>,
     redirect: Redirect,
     listeners: Listeners,
+    /// `None` where no certificate is obtained.
+    renewals: Option<Arc<Renewals>>,
 }
 
 impl Parts {
@@ -116,7 +118,15 @@ impl Parts {
         let sites = secured.as_ref().map(|secured| secured.sites.clone()).unwrap_or_default();
         let is_other_site = Box::new(move |host: &str| sites.has(host));
         let access_log_disabled = config.log.accesslog.disabled;
-        let redirect = Redirect::new(&config.http.api, secure, is_other_site, access_log_disabled)?;
+        let challenges =
+            secured.as_ref().map(|secured| secured.challenges.clone()).unwrap_or_default();
+        let challenge = Box::new(move |path: &str| challenges.http(path));
+        let redirect =
+            Redirect::new(&config.http.api, secure, is_other_site, challenge, access_log_disabled)?;
+        let renewals = match &secured {
+            Some(secured) => secured.renewals(config, secure)?,
+            None => None,
+        };
         Ok((
             Self {
                 storage,
@@ -131,6 +141,7 @@ impl Parts {
                 api: Arc::new(api),
                 redirect,
                 listeners,
+                renewals,
             },
             certificates,
         ))
@@ -154,10 +165,11 @@ impl Parts {
             serving.service(connection.with_certificate(certificate))
         };
         let options = socket_options(&config.http, &api);
-        let https = secured.as_ref().map(|Secured { tls, sites, .. }| Https {
+        let https = secured.as_ref().map(|Secured { tls, sites, challenges, .. }| Https {
             tls: tls.clone(),
             refusal: http::refuse_plain_http,
             sites: sites.clone(),
+            challenges: challenges.clone(),
         });
         let server = Server::start(self.listeners.registry, &options, https, &workers, service);
         let redirect = self.listeners.redirect.map(|listener| {
@@ -182,6 +194,7 @@ impl Parts {
         background::confirm_pulls(&jobs, &registry);
         background::sum_up_refusals(&jobs, &gate);
         background::keep_tokens(&jobs, &tokens);
+        background::renew_certificates(&jobs, self.renewals.as_ref());
         Maintenance { registry: registry.clone(), api }.schedule(&jobs, &config.storage);
         background::run_checks(&jobs, checks, &health);
         let drain = config.http.server.draintimeout;
@@ -212,6 +225,9 @@ impl Parts {
         if let Some(Secured { certificates, authorities, .. }) = &self.secured {
             reloads.push(Arc::clone(authorities) as Arc<_>);
             reloads.push(Arc::clone(certificates) as Arc<_>);
+        }
+        if let Some(renewals) = &self.renewals {
+            reloads.push(Arc::new(LetsEncrypt::new(Arc::clone(renewals), config)));
         }
         let backend = config.storage.backend.clone();
         reloads.push(Arc::new(interface::ReadOnly { api: Arc::clone(&self.api), backend }));

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::fs::{Access, access};
 
-use super::{CERTIFICATES, FirstPassword, FirstUser, Password, StartError};
+use super::{CERTIFICATES, FirstPassword, FirstUser, Password, StartError, tls};
 use crate::{
     config::{Config, Origin},
     gate::htpasswd::{UserName, file},
@@ -56,6 +56,10 @@ pub(super) fn hosts(config: &Config, listener: Option<&Listener>) -> Hosts {
         Some(_) if machine::container().is_some() && has_certificate() => Vec::new(),
         Some(_) => machine::addresses().iter().map(ToString::to_string).collect(),
     };
+    if let Some(obtained) = tls::letsencrypt::options(configured) {
+        // The built-in certificate stands in until another is there, and must not keep the server from starting.
+        return Hosts { required: Vec::new(), optional: obtained.hosts.clone() };
+    }
     Hosts { required: required_hosts(&config.http.api), optional }
 }
 

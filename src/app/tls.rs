@@ -9,6 +9,7 @@ use crate::{
     config::Config,
     server::{
         self, CertificateFiles, CertificateSource, Passthrough, Sites, TlsOptions,
+        acme::Challenges,
         authority::{self, Hosts, Outcome, Reason},
         certificates::{Authorities, CertificateError},
         tls::{Protocols, Tls},
@@ -18,6 +19,9 @@ use crate::{
 pub(super) mod authorities;
 pub(super) mod certificate;
 pub(super) mod expiry;
+pub(super) mod letsencrypt;
+
+pub(super) use letsencrypt::LetsEncrypt;
 
 /// A changed certificate is in force within a few seconds.
 const WATCH: Duration = Duration::from_secs(2);
@@ -30,6 +34,8 @@ pub(super) struct Secured {
     pub(super) authorities: Arc<ClientAuthorities>,
     /// Sites of other servers.
     pub(super) sites: Sites,
+    /// What an authority may ask for before it issues a certificate.
+    pub(super) challenges: Challenges,
 }
 
 /// Creates the built-in certificates, or renews them, where the options name no others. `hosts` are
@@ -42,11 +48,16 @@ pub(super) fn provision(
     options: &server::Options,
     hosts: &Hosts,
 ) -> Result<Option<Outcome>, StartError> {
-    if !is_built_in(options) {
+    let is_fallback = letsencrypt::options(options).is_some();
+    if !is_built_in(options) && !is_fallback {
         return Ok(None);
     }
     let folder = certificates_folder();
     let made = authority::ensure(&folder, hosts)?;
+    if is_fallback {
+        // It is served until another is there, and no client is to trust it.
+        return Ok(None);
+    }
     match &made.certificate {
         authority::ServerCertificate::Outdated(reason) => tracing::warn!(
             "the certificate {folder}/{} should be renewed ({reason}), and {} is kept elsewhere: \
@@ -75,6 +86,9 @@ pub(super) fn secure(config: &Config) -> Result<Option<Secured>, StartError> {
     else {
         return Ok(None);
     };
+    if let Some(options) = letsencrypt::options(options) {
+        letsencrypt::folder(options, config)?;
+    }
     let certificates = ServerCertificates::load(source, more)
         .map_err(|error| unusable(error, source, more, config))?;
     let mut authorities = Authorities::new(clients.clone());
@@ -90,6 +104,7 @@ pub(super) fn secure(config: &Config) -> Result<Option<Secured>, StartError> {
         certificates: Arc::new(certificates),
         authorities: Arc::new(ClientAuthorities::new(authorities, tls)),
         sites: Sites::new(passthrough),
+        challenges: Challenges::default(),
     }))
 }
 
@@ -106,7 +121,7 @@ fn unusable(
         CertificateSource::Files { certificate, key } => {
             Some(CertificateFiles { certificate: certificate.clone(), key: key.clone() })
         }
-        CertificateSource::BuiltIn => None,
+        CertificateSource::BuiltIn | CertificateSource::LetsEncrypt(_) => None,
     };
     let first = first.iter().map(|files| ("http.tls".to_owned(), files));
     let key = first.chain(further).find_map(|(section, files)| key_of(&error, &section, files));

@@ -233,6 +233,12 @@ fn configured(config: &Config) -> Result<Vec<(String, PathBuf)>, Failure> {
         CertificateSource::Files { certificate, .. } => {
             vec![("http.tls.certificate".to_owned(), certificate.clone())]
         }
+        CertificateSource::LetsEncrypt(options) => {
+            let of = |host: &String| {
+                (format!("http.tls.letsencrypt, {host}"), options.cachefile.join(host))
+            };
+            options.hosts.iter().map(of).collect()
+        }
     };
     files.extend(more.iter().enumerate().map(|(index, files)| {
         (format!("http.tls.more[{index}].certificate"), files.certificate.clone())

@@ -77,14 +77,7 @@ impl Checked {
                 "has no effect: it is for plain HTTP; over TLS clients negotiate HTTP/2 by ALPN",
             );
         }
-        let certificate = match &options.tls {
-            TlsOptions::Off => Some("http.tls is off"),
-            TlsOptions::On { source: CertificateSource::Files { .. }, .. } => {
-                Some("http.tls.certificate names another, whose names are in the file")
-            }
-            TlsOptions::On { source: CertificateSource::BuiltIn, .. } => None,
-        };
-        if let Some(why) = certificate
+        if let Some(why) = other_certificate(&options.tls)
             && !config.http.api.hosts.is_empty()
         {
             warn(
@@ -206,6 +199,20 @@ fn without_identity(tls: &TlsOptions) -> Option<&'static str> {
              certificates",
         ),
         TlsOptions::Off => Some("needs TLS, and http.tls is off; remove one of the two"),
+    }
+}
+
+/// Why the server presents another certificate than the one that it creates; `None` where it does not.
+const fn other_certificate(tls: &TlsOptions) -> Option<&'static str> {
+    match tls {
+        TlsOptions::Off => Some("http.tls is off"),
+        TlsOptions::On { source: CertificateSource::Files { .. }, .. } => {
+            Some("http.tls.certificate names another, whose names are in the file")
+        }
+        TlsOptions::On { source: CertificateSource::LetsEncrypt(_), .. } => {
+            Some("http.tls.letsencrypt names the hosts of its own")
+        }
+        TlsOptions::On { source: CertificateSource::BuiltIn, .. } => None,
     }
 }
 

@@ -31,9 +31,16 @@ pub(super) fn make_absolute(config: &mut Config) {
     }
     let server::Options { tls, .. } = &mut config.http.server;
     if let TlsOptions::On { source, more, clients, .. } = tls {
-        if let CertificateSource::Files { certificate, key } = source {
-            from_root(certificate);
-            from_root(key);
+        match source {
+            CertificateSource::Files { certificate, key } => {
+                from_root(certificate);
+                from_root(key);
+            }
+            CertificateSource::LetsEncrypt(options) => {
+                from_root(&mut options.cachefile);
+                options.caroot.iter_mut().for_each(from_root);
+            }
+            CertificateSource::BuiltIn => {}
         }
         for CertificateFiles { certificate, key } in more {
             from_root(certificate);

@@ -1,6 +1,7 @@
 //! The redirect from plain HTTP to HTTPS (`http.redirectaddr`).
 //!
-//! It reads only the target of a request. It does not verify a password that arrives without TLS: an
+//! It answers what an authority asks for before it issues a certificate (http-01, RFC 8555 §8.3), and redirects
+//! all else. It reads only the target of a request. It does not verify a password that arrives without TLS: an
 //! eavesdropper has read the password, and would learn from the response whether it is right.
 
 use std::{fmt, future::ready, net::SocketAddr, sync::Arc, time::Instant};
@@ -28,6 +29,9 @@ const HTTPS: u16 = 443;
 /// Whether a host is another site's, on the port of the registry.
 pub type IsOtherSite = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
+/// The response to a path that an authority asks for before it issues a certificate; `None` for other paths.
+pub type ChallengeResponse = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// The service of the redirect listener.
 pub struct Redirect {
     /// `http.host` without its scheme, where it is set.
@@ -35,6 +39,7 @@ pub struct Redirect {
     /// The port of the TLS listener.
     port: u16,
     is_other_site: IsOtherSite,
+    challenge: ChallengeResponse,
     access_log: bool,
 }
 
@@ -57,12 +62,13 @@ impl Redirect {
         options: &Options,
         secure: Option<SocketAddr>,
         is_other_site: IsOtherSite,
+        challenge: ChallengeResponse,
         access_log_disabled: bool,
     ) -> Result<Self, InvalidOptions> {
         let port = secure.map_or(HTTPS, |addr| addr.port());
         let host = ConfiguredHost::parse(options, true)?;
         let configured = host.map(|host| host.authority.to_owned());
-        Ok(Self { configured, port, is_other_site, access_log: !access_log_disabled })
+        Ok(Self { configured, port, is_other_site, challenge, access_log: !access_log_disabled })
     }
 
     /// The router of one connection. Its fallback redirects every request and closes the connection.
@@ -105,6 +111,12 @@ impl Redirect {
         // `*` and the target of `CONNECT` are not paths.
         if !path.starts_with('/') {
             return Err(Error::NotFound);
+        }
+        if let Some(answer) = (self.challenge)(head.uri.path()) {
+            let mut response = Response::new(Body::from(answer));
+            let binary = HeaderValue::from_static("application/octet-stream");
+            response.headers_mut().insert(header::CONTENT_TYPE, binary);
+            return Ok(response);
         }
         let requested = requested.filter(|authority| is_authority(authority));
         let is_other =

@@ -217,6 +217,14 @@ impl Acceptor {
                 Route::Site(site) => return Ok(Handshaken::Site(site)),
             }
         };
+        if let Some(config) = https.challenges.tls(&client.client_hello()) {
+            // The authority asks for the certificate alone.
+            client.into_stream(config).await?.shutdown().await?;
+            return Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "tls-alpn-01 was answered",
+            ));
+        }
         let Handshake { config, identity } = https.tls.handshake(&client.client_hello());
         let mut stream = client.into_stream(config).await?;
         let tls = stream.get_mut().1;

@@ -8,7 +8,7 @@
 
 mod constraints;
 mod error;
-mod files;
+pub(super) mod files;
 mod names;
 mod renewal;
 

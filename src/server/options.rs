@@ -8,7 +8,7 @@ use serde::{
     de::{self, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{certificates::ClientIdentity, tls::CipherSuite};
+use super::{acme, certificates::ClientIdentity, tls::CipherSuite};
 use crate::network::{Clients, Proxy};
 
 /// The part of the `http` section that concerns sockets. Keys as in registry:2's `config.yml`.
@@ -166,6 +166,8 @@ pub enum CertificateSource {
         /// `http.tls.key`
         key: PathBuf,
     },
+    /// Let's Encrypt, or another authority, issues one for each of its hosts.
+    LetsEncrypt(Box<acme::Options>),
 }
 
 /// An item of `http.tls.more`: PEM files with a further certificate of the server.
@@ -289,6 +291,8 @@ impl<'de> Visitor<'de> for TlsVisitor {
             certificate: Option<PathBuf>,
             key: Option<PathBuf>,
             #[serde(default)]
+            letsencrypt: acme::Options,
+            #[serde(default)]
             more: Vec<CertificateFiles>,
             #[serde(default)]
             passthrough: Vec<Passthrough>,
@@ -304,8 +308,18 @@ impl<'de> Visitor<'de> for TlsVisitor {
         }
         use de::Error as _;
         let section = Section::deserialize(MapAccessDeserializer::new(section))?;
+        let obtains = !section.letsencrypt.cachefile.as_os_str().is_empty();
         let source = match (section.certificate, section.key) {
+            (Some(_), Some(_)) if obtains => {
+                return Err(A::Error::custom(
+                    "certificate and letsencrypt are both set; remove certificate and key to have a \
+                     certificate obtained, or letsencrypt to use theirs",
+                ));
+            }
             (Some(certificate), Some(key)) => CertificateSource::Files { certificate, key },
+            (None, None) if obtains => {
+                CertificateSource::LetsEncrypt(Box::new(section.letsencrypt))
+            }
             (None, None) => CertificateSource::BuiltIn,
             (Some(_), None) => {
                 return Err(A::Error::custom("certificate is set, key is not"));

@@ -1,5 +1,5 @@
 //! Real clients against the real binary: docker with a daemon of its own, skopeo, podman and ctr;
-//! and scanners of a server's TLS.
+//! an authority of certificates; and scanners of a server's TLS.
 //!
 //! Every test starts its own server and its own client state in temporary directories, trusts the
 //! server through the CA file alone, and stops its processes even when it fails. The tests download
@@ -11,6 +11,7 @@
     reason = "the helpers are called by tests only, and a test stops at the first surprise"
 )]
 
+mod acme;
 mod answers;
 mod artefacts;
 mod certificates;

@@ -1,8 +1,7 @@
-//! The server's certificates: `http.tls.certificate` and `http.tls.key`, or the built-in one, and
-//! `http.tls.more`.
+//! The server's certificates: `http.tls.certificate` and `http.tls.key`, those that `http.tls.letsencrypt`
+//! obtains, or the built-in one, and `http.tls.more`.
 
 use std::{
-    iter,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,7 +20,7 @@ use super::{
 use crate::{
     config::Config,
     server::{
-        self, CertificateSource, TlsOptions, authority,
+        self, CertificateSource, TlsOptions, acme, authority,
         certificates::{self, CertificateError, Certificates, InForce, Resolver},
     },
 };
@@ -39,7 +38,9 @@ pub(in crate::app) struct ServerCertificates {
 /// The files of all certificates.
 #[derive(Debug)]
 struct Files {
-    first: CertificateFiles,
+    /// The source that the others follow: a certificate, or one for each host of `http.tls.letsencrypt`.
+    source: CertificateSource,
+    own: Vec<CertificateFiles>,
     more: Vec<CertificateFiles>,
 }
 
@@ -47,7 +48,9 @@ struct Files {
 struct CertificateFiles {
     source: certificates::Source,
     in_force: Arc<InForce>,
-    renewal: Renewal,
+    /// Where the next one comes from; `None` for those that `http.tls.letsencrypt` obtains, whose task logs what
+    /// fails.
+    renewal: Option<Renewal>,
     /// When the expiry of the certificate was last checked.
     warned: Option<Timestamp>,
 }
@@ -90,6 +93,13 @@ impl Reload for ServerCertificates {
         if files.are_those_of(source, more) {
             return Ok(());
         }
+        if files.source != *source
+            && [&files.source, source]
+                .iter()
+                .any(|source| matches!(source, CertificateSource::LetsEncrypt(_)))
+        {
+            return Err(Kept::UntilRestart);
+        }
         let mut new = Files::load(source, more).map_err(|error| {
             unusable(&error);
             Kept::Unusable
@@ -120,7 +130,11 @@ impl Files {
         more: &[server::CertificateFiles],
     ) -> Result<Self, CertificateError> {
         Ok(Self {
-            first: CertificateFiles::load(files(source), renewal(source))?,
+            source: source.clone(),
+            own: match source {
+                CertificateSource::LetsEncrypt(options) => obtained(options)?,
+                source => vec![CertificateFiles::load(files(source), renewal(source))?],
+            },
             more: more
                 .iter()
                 .map(|files| CertificateFiles::load(further(files), Renewal::Files))
@@ -133,27 +147,26 @@ impl Files {
         let are_same = |(ours, theirs): (&CertificateFiles, &server::CertificateFiles)| {
             ours.source.has_files_of(&further(theirs))
         };
-        self.first.source.has_files_of(&files(source))
+        self.source == *source
             && self.more.len() == more.len()
             && self.more.iter().zip(more).all(are_same)
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut CertificateFiles> {
-        iter::once(&mut self.first).chain(&mut self.more)
+        self.own.iter_mut().chain(&mut self.more)
     }
 
     fn in_force(&self) -> Certificates {
-        Certificates {
-            first: Arc::clone(&self.first.in_force),
-            more: self.more.iter().map(|files| Arc::clone(&files.in_force)).collect(),
-        }
+        let mut all =
+            self.own.iter().chain(&self.more).map(|files| Arc::clone(&files.in_force)).collect();
+        Certificates { first: Vec::remove(&mut all, 0), more: all }
     }
 }
 
 impl CertificateFiles {
     fn load(mut source: certificates::Source, renewal: Renewal) -> Result<Self, CertificateError> {
         let in_force = Arc::new(InForce::new(source.load()?));
-        Ok(Self { source, in_force, renewal, warned: None })
+        Ok(Self { source, in_force, renewal: Some(renewal), warned: None })
     }
 
     /// Reads the files again. Where they cannot be used, their certificate stays in force, and so do those
@@ -170,6 +183,8 @@ impl CertificateFiles {
                 remark(&self.source);
                 self.warned = None;
             }
+            // The first one is still waited for.
+            Err(CertificateError::Missing { .. }) if self.renewal.is_none() => return,
             Err(error) => unusable(&error),
         }
         if which == reload::Files::All {
@@ -178,20 +193,61 @@ impl CertificateFiles {
         self.warn_of_end(Timestamp::now());
     }
 
+    /// Whether the file of an obtained certificate is not there yet.
+    fn is_awaited(&self) -> bool {
+        self.renewal.is_none() && !self.source.certificate().exists()
+    }
+
     /// Logs once a day that the certificate in force expires soon or has expired.
     fn warn_of_end(&mut self, now: Timestamp) {
+        let Some(renewal) = self.renewal else { return };
         if self.warned.is_some_and(|warned| warned.duration_until(now) < WARNED_AGAIN) {
             return;
         }
         let current = self.in_force.current();
         let leaf = current.cert.first().and_then(|leaf| certificates::describe(leaf).ok());
         let certificate = self.source.certificate();
-        let warning = leaf.and_then(|leaf| expiry::warning(&leaf, now, self.renewal, certificate));
+        let warning = leaf.and_then(|leaf| expiry::warning(&leaf, now, renewal, certificate));
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
         }
         self.warned = Some(now);
     }
+}
+
+/// The files of the certificates that `http.tls.letsencrypt` obtains. The built-in certificate is in force for a
+/// host whose file is missing or cannot be used.
+fn obtained(options: &acme::Options) -> Result<Vec<CertificateFiles>, CertificateError> {
+    let mut built_in = None;
+    let of = |host: &String| {
+        let path = options.cachefile.join(host);
+        let mut source = certificates::Source::new(path.clone(), path);
+        let certificate = match source.load() {
+            Ok(certificate) => certificate,
+            Err(error) => {
+                let fallback = match &built_in {
+                    Some(certificate) => Arc::clone(certificate),
+                    None => files(&CertificateSource::BuiltIn).load()?,
+                };
+                built_in = Some(Arc::clone(&fallback));
+                await_first(host, &error);
+                fallback
+            }
+        };
+        let in_force = Arc::new(InForce::new(certificate));
+        Ok(CertificateFiles { source, in_force, renewal: None, warned: None })
+    };
+    options.hosts.iter().map(of).collect()
+}
+
+fn await_first(host: &str, error: &CertificateError) {
+    if !matches!(error, CertificateError::Missing { .. }) {
+        tracing::error!(%error, "another certificate is ordered");
+    }
+    tracing::info!(
+        host,
+        "waiting for the first certificate; until then the built-in one is served, which clients do not trust"
+    );
 }
 
 /// The files of a certificate and its key.
@@ -200,7 +256,7 @@ fn files(source: &CertificateSource) -> certificates::Source {
         CertificateSource::Files { certificate, key } => {
             certificates::Source::new(certificate.clone(), key.clone())
         }
-        CertificateSource::BuiltIn => {
+        CertificateSource::BuiltIn | CertificateSource::LetsEncrypt(_) => {
             let folder = certificates_folder();
             certificates::Source::new(
                 folder.join(authority::SERVER_CERTIFICATE),
@@ -219,7 +275,7 @@ fn further(files: &server::CertificateFiles) -> certificates::Source {
 fn renewal(source: &CertificateSource) -> Renewal {
     match source {
         CertificateSource::Files { .. } => Renewal::Files,
-        CertificateSource::BuiltIn => {
+        CertificateSource::BuiltIn | CertificateSource::LetsEncrypt(_) => {
             match certificates_folder().join(authority::CA_KEY).exists() {
                 true => Renewal::Authority,
                 false => Renewal::KeyElsewhere,
@@ -230,6 +286,9 @@ fn renewal(source: &CertificateSource) -> Renewal {
 
 /// Logs the names and the end of a certificate in force.
 fn describe(files: &CertificateFiles) {
+    if files.is_awaited() {
+        return;
+    }
     let current = files.in_force.current();
     let leaf = current.cert.first().and_then(|leaf| certificates::describe(leaf).ok());
     if let Some(leaf) = leaf {

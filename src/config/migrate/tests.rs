@@ -72,7 +72,7 @@ auth:
 http:
   addr: localhost:5000
   secret: asecretforlocaldevelopment
-  tls: {certificate: /c, key: /k, minimumtls: tls1.0, letsencrypt: {cachefile: /l}}
+  tls: {certificate: /c, key: /k, minimumtls: tls1.0}
   headers: {X-Content-Type-Options: [nosniff]}
   colour: red
 redis: {addr: localhost:6379, pool: {maxidle: 16}}
@@ -97,7 +97,6 @@ fn file_after_registry_2s_documentation_is_moved() {
             "storage.redirect.disable",
             "http.secret",
             "http.tls.minimumtls",
-            "http.tls.letsencrypt",
             "http.colour",
             "redis",
             "middleware",

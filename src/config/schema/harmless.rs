@@ -46,17 +46,6 @@ pub(super) const UNUSED_HOOKS: Harmless = Harmless {
     reason: "registry:2 sends nothing for such a hook either; remove it",
 };
 
-/// `http.tls.letsencrypt`, without the file that registry:2 needs for it.
-pub(super) const UNUSED_ACME: Harmless = Harmless {
-    condition: "without `cachefile`",
-    holds: |root| {
-        let tls = root.get("http").and_then(|http| http.get("tls"));
-        let section = tls.and_then(|tls| tls.get("letsencrypt"));
-        is_empty(section.and_then(|section| section.get("cachefile")))
-    },
-    reason: "registry:2 obtains no certificate without it; remove the section",
-};
-
 /// The keys that sign manifests of schema 1, while those are not enabled.
 pub(super) const UNUSED_SIGNATURES: Harmless = Harmless {
     condition: "where schema 1 is not `enabled`",

@@ -4,7 +4,7 @@ use super::{
     Key,
     Kind::{self, *},
     Support,
-    harmless::{UNUSED_ACME, UNUSED_HOOKS, UNUSED_REDIS, UNUSED_REPORTING},
+    harmless::{UNUSED_HOOKS, UNUSED_REDIS, UNUSED_REPORTING},
 };
 
 mod others;
@@ -41,9 +41,6 @@ const NO_REPORTING: &str = "errors are reported to the log only, so other receiv
     miss them; remove the section, and watch the log or the metrics (http.debug)";
 const NO_HOOKS: &str = "the log sends no mail, so its recipients would miss it; remove the \
     hook, or set `disabled: true` in it, and let the program that collects the log send mail";
-const NO_ACME: &str = "certificates are not obtained from Let's Encrypt here yet; let certbot or \
-    another client do it and name its files in http.tls.certificate and http.tls.key: a renewed \
-    certificate is in force within seconds, without a restart";
 const BOUNDED: &str = "the work on files is bounded as it is";
 const NO_REDIRECT: &str = "blobs are served from here and never redirected";
 const REMEMBERED: &str = "metadata is cached in any case, within bounds, and checked \
@@ -333,17 +330,20 @@ const TLS: Kind = Switch(&[
     works("clientcas", TextList),
     works("clientauth", Word(CLIENT_AUTH)),
     works("clientidentity", Word(&["cn", "dns", "email", "uri"])),
-    refused(
+    works(
         "letsencrypt",
         Section(&[
             works("cachefile", Text),
             works("email", Text),
             works("hosts", TextList),
             works("directoryurl", Text),
+            // Ours.
+            works("challenge", Word(&["auto", "tls-alpn-01", "http-01"])),
+            works("profile", Text),
+            works("caroot", Text),
+            works("eab", Section(&[works("kid", Text), works("hmackey", Secret)])),
         ]),
-        NO_ACME,
-    )
-    .unless(UNUSED_ACME),
+    ),
 ]);
 
 /// Without `remoteurl` registry:2 is no proxy, whatever else the section says. So only that key is

@@ -31,7 +31,6 @@ const UNUSED_REDIS: Outcome = Needless("no Redis is needed");
 const REMEMBERED: Outcome = Needless("cached in any case");
 const BOUNDED: Outcome = Needless("bounded as it is");
 const NO_REMOTE: Outcome = Needless("belongs to proxy.remoteurl");
-const ACME: Outcome = Refused("certificates are not obtained from Let's Encrypt");
 const REPORTING: Outcome = Refused("errors are reported to the log only");
 const UNUSED_REPORTING: Outcome = Needless("nothing is reported without");
 
@@ -121,11 +120,10 @@ const KEYS: &[(&str, &str, Outcome)] = &[
         "clientauth=request-client-cert ciphersuites=[TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]",
         Works,
     ),
-    ("http.tls.letsencrypt", "cachefile=/l", ACME),
     (
         "http.tls.letsencrypt",
-        "email=a@b.example hosts=[r.example] directoryurl=u",
-        Needless("without `cachefile`"),
+        "cachefile=/l email=a@b.example hosts=[r.example] directoryurl=https://ca.example/dir",
+        Works,
     ),
     ("http.debug", "addr=127.0.0.1:5001", Works),
     ("http.debug.prometheus", "enabled=true path=/m", Works),
@@ -233,6 +231,11 @@ const OURS: &[&str] = &[
     "http.tls.passthrough[].names",
     "http.tls.passthrough[].addr",
     "http.tls.passthrough[].proxyprotocol",
+    "http.tls.letsencrypt.challenge",
+    "http.tls.letsencrypt.profile",
+    "http.tls.letsencrypt.caroot",
+    "http.tls.letsencrypt.eab.kid",
+    "http.tls.letsencrypt.eab.hmackey",
     "http.trustedproxies",
     "http.proxyprotocol",
     "http.limits.requests",
@@ -286,6 +289,13 @@ fn companions(path: &str) -> Vec<(&'static str, &'static str)> {
         ("http.tls.key", &[("REGISTRY_HTTP_TLS_CERTIFICATE", "/c")]),
         ("http.tls.clientauth", &[("REGISTRY_HTTP_TLS_CLIENTCAS", "[/ca.pem]")]),
         ("http.tls.clientidentity", &[("REGISTRY_HTTP_TLS_CLIENTCAS", "[/ca.pem]")]),
+        (
+            "http.tls.letsencrypt",
+            &[
+                ("REGISTRY_HTTP_TLS_LETSENCRYPT_CACHEFILE", "/acme"),
+                ("REGISTRY_HTTP_TLS_LETSENCRYPT_HOSTS", "[registry.example.com]"),
+            ],
+        ),
         ("health.file[]", &[("REGISTRY_HEALTH_FILE_0_FILE", "/f")]),
         ("health.http[]", &[("REGISTRY_HEALTH_HTTP_0_URI", "http://a.example/")]),
         ("health.tcp[]", &[("REGISTRY_HEALTH_TCP_0_ADDR", "a.example:1")]),

@@ -237,11 +237,18 @@ fn every_working_key_can_be_reached() {
             _ => "text",
         };
         let name = format!("REGISTRY_{}", path.replace('.', "_").to_uppercase());
-        let mut variables = vec![
-            (&*name, value),
-            ("REGISTRY_HTTP_TLS_CERTIFICATE", "/c"),
-            ("REGISTRY_HTTP_TLS_KEY", "/k"),
-        ];
+        let beside: &[(&str, &str)] = if path.starts_with("http.tls.letsencrypt.") {
+            &[
+                ("REGISTRY_HTTP_TLS_LETSENCRYPT_CACHEFILE", "/acme"),
+                ("REGISTRY_HTTP_TLS_LETSENCRYPT_HOSTS", "a.example"),
+                ("REGISTRY_HTTP_TLS_LETSENCRYPT_EAB_KID", "k"),
+                ("REGISTRY_HTTP_TLS_LETSENCRYPT_EAB_HMACKEY", "a2V5"),
+            ]
+        } else {
+            &[("REGISTRY_HTTP_TLS_CERTIFICATE", "/c"), ("REGISTRY_HTTP_TLS_KEY", "/k")]
+        };
+        let others = beside.iter().copied().filter(|(other, _)| *other != name);
+        let mut variables: Vec<_> = others.chain([(&*name, value)]).collect();
         if path == "http.tls.clientidentity" {
             variables.push(("REGISTRY_HTTP_TLS_CLIENTCAS", "[/ca.pem]"));
         }

@@ -42,7 +42,6 @@ fn unsupported_sections_are_refused_with_their_place() {
             "compatibility: {schema1: {enabled: true, trustkey: /k}}",
             "config.yml:2:42: compatibility.schema1.trustkey: no manifest is signed here",
         ),
-        ("http: {tls: {letsencrypt: {cachefile: /l}}}", "config.yml:2:14: http.tls.letsencrypt: "),
     ] {
         let message = refusal(yaml);
         assert!(message.starts_with(start), "{message}");
@@ -63,7 +62,6 @@ fn refused_keys_without_effect_in_registry_2_get_a_note() {
         ("reporting: {newrelic: {licensekey: , name: registry, verbose: true}}", "reporting ("),
         ("log: {hooks: [{type: mail, levels: [], options: {from: a@b.example}}]}", "log.hooks ("),
         ("log: {hooks: [{type: mail, levels: [panic], disabled: true}, {type: x}]}", "log.hooks ("),
-        ("http: {tls: {letsencrypt: {email: a@b.example, hosts: []}}}", "http.tls.letsencrypt ("),
         (
             "compatibility: {schema1: {signingkeyfile: /etc/registry/key.json, enabled: false}}",
             "compatibility.schema1.signingkeyfile (",

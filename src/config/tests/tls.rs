@@ -1,7 +1,11 @@
 //! `http.tls`: cipher suites and client certificates.
 
 use super::*;
-use crate::server::{CipherSuite, ClientAuth, ClientCertificates, certificates::ClientIdentity};
+use crate::server::{
+    CipherSuite, ClientAuth, ClientCertificates,
+    acme::{self, ChallengeChoice, LETS_ENCRYPT},
+    certificates::ClientIdentity,
+};
 
 fn tls(keys: &str) -> Result<Config, Error> {
     load(&format!("storage: inmemory\nhttp:\n  tls:\n    {keys}\n"))
@@ -235,4 +239,96 @@ fn certificate_without_a_key_and_key_without_a_certificate_are_refused() {
         let message = shorten(&tls(keys).unwrap_err());
         assert!(message.contains("http.tls: ") && message.contains(what), "{message}");
     }
+}
+
+fn letsencrypt(config: &Config) -> &acme::Options {
+    match certificate(config) {
+        CertificateSource::LetsEncrypt(options) => options,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn letsencrypt_has_the_keys_of_registry_2() {
+    let config = tls(
+        "letsencrypt: {cachefile: /acme, email: ops@example.com, hosts: [Registry.Example.com.]}",
+    )
+    .unwrap();
+    let options = letsencrypt(&config);
+    assert_eq!(options.cachefile, PathBuf::from("/acme"));
+    assert_eq!(options.hosts, ["registry.example.com"]);
+    assert_eq!((&*options.email, &*options.directoryurl), ("ops@example.com", LETS_ENCRYPT));
+    assert_eq!(options.challenge, ChallengeChoice::Auto);
+    assert_eq!((config.warnings, config.notes), (Vec::<String>::new(), Vec::<String>::new()));
+}
+
+#[test]
+fn letsencrypt_takes_the_host_of_http_host_where_it_names_none() {
+    let variables = [
+        ("REGISTRY_HTTP_TLS_LETSENCRYPT_CACHEFILE", "acme"),
+        ("REGISTRY_HTTP_HOST", "https://registry.example.com:5000/"),
+    ];
+    let config = load_environment(&variables).unwrap();
+    let options = letsencrypt(&config);
+    assert_eq!(options.hosts, ["registry.example.com"]);
+    assert_eq!(options.cachefile, std::path::absolute("acme").unwrap());
+}
+
+#[test]
+fn letsencrypt_without_what_it_needs_is_refused() {
+    for (keys, message) in [
+        (
+            "letsencrypt: {cachefile: /l}",
+            "http.tls.letsencrypt.hosts is empty, and so is http.host",
+        ),
+        (
+            "letsencrypt: {cachefile: /l, hosts: ['*.example.com']}",
+            "hosts: `*.example.com` is a wildcard",
+        ),
+        ("letsencrypt: {cachefile: /l, hosts: [192.0.2.1]}", "hosts: `192.0.2.1` is no host name"),
+        (
+            "letsencrypt: {cachefile: /l, hosts: ['a.example:5000']}",
+            "is no host name: write names without a port",
+        ),
+        ("letsencrypt: {cachefile: /l, hosts: [../a]}", "hosts: `../a` is no host name"),
+        ("letsencrypt: {cachefile: /l, hosts: ['..']}", "is no host name"),
+        (
+            "letsencrypt: {cachefile: /l, hosts: [a.example], challenge: http-01}",
+            "letsencrypt.challenge: http-01 is answered on the listener of plain HTTP: set http.redirectaddr",
+        ),
+        (
+            "{certificate: /c, key: /k, letsencrypt: {cachefile: /l, hosts: [a.example]}}",
+            "certificate and letsencrypt are both set",
+        ),
+        (
+            "letsencrypt: {cachefile: /l, hosts: [a.example], eab: {kid: k, hmackey: 'a b'}}",
+            "hmackey: is no base64url",
+        ),
+        (
+            "letsencrypt: {cachefile: /l, hosts: [a.example], eab: {kid: k}}",
+            "kid is set, hmackey is not",
+        ),
+    ] {
+        let found = shorten(&tls(keys).unwrap_err());
+        assert!(found.contains(message), "{found}");
+    }
+}
+
+#[test]
+fn letsencrypt_without_a_folder_has_no_effect_and_says_so() {
+    let config = tls("letsencrypt: {email: ops@example.com, hosts: [a.example]}").unwrap();
+    assert_eq!(*certificate(&config), CertificateSource::BuiltIn);
+    assert!(warns(&config, "http.tls.letsencrypt ("), "{:?}", config.warnings);
+    assert!(warns(&config, "has no effect without `cachefile`"), "{:?}", config.warnings);
+    let config = tls("{certificate: /c, key: /k, letsencrypt: {email: '', hosts: []}}").unwrap();
+    assert_eq!((config.warnings, config.notes), (Vec::<String>::new(), Vec::<String>::new()));
+}
+
+#[test]
+fn key_of_an_external_account_is_never_shown() {
+    let config =
+        tls("letsencrypt: {cachefile: /l, hosts: [a.example], eab: {kid: k, hmackey: aHVudGVyMg}}");
+    let config = config.unwrap();
+    assert!(letsencrypt(&config).eab.is_some());
+    assert!(!format!("{config:?} {}", config.settings).contains("aHVudGVyMg"));
 }

@@ -13,7 +13,7 @@ use super::AuthorityError;
 
 /// The users that may read a file.
 #[derive(Clone, Copy)]
-pub(super) enum Access {
+pub(in crate::server) enum Access {
     /// All users: for certificates.
     Public,
     /// The owner: for keys.
@@ -65,7 +65,11 @@ pub(super) fn set_aside(
 /// Replaces a file atomically and durably: after a crash it has the old bytes or the new ones, and a
 /// power cut after the return does not lose the new ones. The new file has the owner of the old one,
 /// if this process may set it.
-pub(super) fn write(path: &Path, bytes: &[u8], access: Access) -> Result<(), AuthorityError> {
+pub(in crate::server) fn write(
+    path: &Path,
+    bytes: &[u8],
+    access: Access,
+) -> Result<(), AuthorityError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.tmp", uuid::Uuid::new_v4().simple()));
     let temporary = Path::new(&temporary);
