@@ -13,7 +13,7 @@
 //! first.
 //!
 //! The limit of all connections of a network (`http.limits.connections`) holds for authenticated ones, too. At
-//! it an unauthenticated connection of the network makes room, and where there is none the new one is refused.
+//! it an unauthenticated connection of the network makes room, and without such a connection the new one is refused.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -48,11 +48,11 @@ pub(super) struct Limits {
 /// Whether there is room for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
-    /// There is.
+    /// A place was free.
     Free,
-    /// There is, since another connection has been closed.
+    /// Another connection has been closed.
     Made,
-    /// There is none.
+    /// No place is free, and no connection makes room.
     Refused,
 }
 

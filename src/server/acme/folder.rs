@@ -114,7 +114,7 @@ impl Folder {
         self.replace(host, text.as_bytes())
     }
 
-    /// The account at a directory; `None` if there is none, or the file is malformed.
+    /// The account at a directory; `None` without a file, or with a malformed one.
     pub(super) fn account(&self, directory: &str) -> Option<Account> {
         let account = self.accounts().remove(directory)?;
         serde_json::from_value(account).ok()

@@ -73,7 +73,7 @@ impl Stub {
                 let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
                 noted.lock().unwrap_or_else(PoisonError::into_inner).push(target.clone());
                 let response = respond(&target, addr, &answer);
-                // A client that has gone is none of the test's business.
+                // The test does not look at a client that has gone.
                 let _ = stream.write_all(response.as_bytes()).await;
                 let _ = stream.shutdown().await;
             }
