@@ -283,7 +283,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(dir.path()).unwrap();
         fs::write(dir.path().join("acme_account+key"), "-----BEGIN EC PRIVATE KEY-----\n").unwrap();
-        fs::write(dir.path().join(HOST), include_str!("folder/autocert.pem")).unwrap();
+        fs::write(dir.path().join(HOST), include_str!("../../../tests/it/golden/autocert.txt"))
+            .unwrap();
         let pair = folder.read(HOST).unwrap().unwrap();
         assert_eq!(pair.certified.cert.len(), 2);
         assert!(!pair.is_reordered);
