@@ -23,6 +23,7 @@ mod error;
 mod events;
 mod inspect;
 mod interface;
+mod issuer;
 mod listeners;
 mod maintenance;
 mod metrics;

@@ -30,6 +30,7 @@ mod denials;
 mod grant;
 pub mod htpasswd;
 mod identity;
+pub mod issuer;
 mod login;
 mod options;
 mod outcomes;
@@ -55,6 +56,7 @@ pub use credentials::Credentials;
 pub use denials::Denials;
 pub use grant::{Ceiling, Grant, Scope};
 pub use identity::Identity;
+pub use issuer::{Issuer, IssuerOptions};
 pub use login::{Login, LoginError};
 pub use options::{HtpasswdOptions, Options};
 pub use permit::{Action, Denied, Permit};
@@ -84,6 +86,8 @@ pub struct Gate {
 enum Authenticator {
     /// Every caller is anonymous and admitted.
     Open,
+    /// By a token of an external issuer.
+    Issuer(Arc<Issuer>),
     /// By a password of an htpasswd file, by a deploy token, or by a session token.
     Htpasswd {
         realm: String,
@@ -100,6 +104,12 @@ impl Gate {
     #[must_use]
     pub fn open(policy: Policy) -> Self {
         Self::new(Authenticator::Open, policy)
+    }
+
+    /// A gate that asks for a token of an external issuer.
+    #[must_use]
+    pub fn issuer(issuer: Arc<Issuer>, policy: Policy) -> Self {
+        Self::new(Authenticator::Issuer(issuer), policy)
     }
 
     /// A gate that asks for a password of an htpasswd file.
@@ -138,12 +148,22 @@ impl Gate {
         }
     }
 
-    /// The realm that callers need credentials for; `None` when the gate is open.
+    /// The realm that callers need a password for; `None` when the gate is open, and when it asks for tokens
+    /// of an external issuer.
     #[must_use]
     pub fn realm(&self) -> Option<&str> {
         match &self.authenticator {
-            Authenticator::Open => None,
+            Authenticator::Open | Authenticator::Issuer(_) => None,
             Authenticator::Htpasswd { realm, .. } => Some(realm),
+        }
+    }
+
+    /// The external issuer whose tokens the gate asks for.
+    #[must_use]
+    pub fn external_issuer(&self) -> Option<&Arc<Issuer>> {
+        match &self.authenticator {
+            Authenticator::Issuer(issuer) => Some(issuer),
+            Authenticator::Open | Authenticator::Htpasswd { .. } => None,
         }
     }
 
@@ -183,8 +203,10 @@ impl Gate {
         address: Option<IpAddr>,
         session: &Session,
     ) -> Recalled {
-        let Authenticator::Htpasswd { verifier, .. } = &self.authenticator else {
-            return Recalled::Known(self.unasked(address, session));
+        let verifier = match &self.authenticator {
+            Authenticator::Open => return Recalled::Known(self.unasked(address, session)),
+            Authenticator::Issuer(_) => return self.recall_unreadable(address, session),
+            Authenticator::Htpasswd { verifier, .. } => verifier,
         };
         let Some(credentials) = credentials else {
             if let Some(caller) = self.by_certificate(address, session) {
@@ -220,8 +242,10 @@ impl Gate {
         address: Option<IpAddr>,
         session: &Session,
     ) -> Result<Caller, Refusal> {
-        let Authenticator::Htpasswd { verifier, .. } = &self.authenticator else {
-            return Ok(self.unasked(address, session));
+        let verifier = match &self.authenticator {
+            Authenticator::Open => return Ok(self.unasked(address, session)),
+            Authenticator::Issuer(_) => return Err(Refusal::Unauthenticated),
+            Authenticator::Htpasswd { verifier, .. } => verifier,
         };
         if let Some(authenticated) = self.by_token(credentials, address, session) {
             return authenticated;
@@ -267,7 +291,7 @@ impl Gate {
     #[must_use]
     pub fn verifications(&self) -> u64 {
         match &self.authenticator {
-            Authenticator::Open => 0,
+            Authenticator::Open | Authenticator::Issuer(_) => 0,
             Authenticator::Htpasswd { verifier, .. } => verifier.runs(),
         }
     }
@@ -276,14 +300,15 @@ impl Gate {
     #[must_use]
     pub fn waiting(&self) -> usize {
         match &self.authenticator {
-            Authenticator::Open => 0,
+            Authenticator::Open | Authenticator::Issuer(_) => 0,
             Authenticator::Htpasswd { verifier, .. } => verifier.waiting(),
         }
     }
 
     /// How many requests had each outcome since the start: `anonymous` for those admitted without a name;
     /// `bcrypt` and `memory` for those admitted by a run of bcrypt and without one; `session`, `token`
-    /// and `certificate` for those admitted by a session token, by a deploy token and by a client certificate; `missing` for those without
+    /// and `certificate` for those admitted by a session token, by a deploy token and by a client certificate;
+    /// `issuer` for those admitted by a token of an external issuer; `missing` for those without
     /// credentials; `refused` for wrong credentials; `throttled` and `busy` for credentials that were not
     /// checked, because too many were wrong or because too many waited.
     pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {

@@ -60,6 +60,9 @@ pub enum StartError {
     /// A health check is invalid.
     #[error(transparent)]
     Health(#[from] health::InvalidCheck),
+    /// The keys of the external issuer cannot be used.
+    #[error("auth.token cannot be used")]
+    Issuer(#[from] gate::issuer::TrustError),
     /// The authorities of client certificates cannot be read.
     #[error("http.tls.clientcas cannot be used")]
     ClientAuthorities(#[source] CertificateError),

@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     gate::{
         self, HtpasswdOptions, UserFile,
+        issuer::Trust,
         tokens::{deploy::TokenFile, key_file},
     },
     health::Check,
@@ -70,6 +71,11 @@ pub fn inspect(config: &Config, scope: Scope) -> Findings {
     if let gate::Options::Htpasswd(options) = &config.auth {
         inspection.users(options);
         inspection.tokens(options);
+    }
+    if let gate::Options::Token(options) = &config.auth
+        && let Err(error) = Trust::read(options)
+    {
+        inspection.problem("auth.token", &error);
     }
     inspection.access();
     if let TlsOptions::On { source, more, clients, .. } = &config.http.server.tls {

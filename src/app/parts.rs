@@ -222,6 +222,9 @@ impl Parts {
             Arc::new(QuotasOf(self.registry.clone())),
             Arc::clone(&self.rules) as Arc<_>,
         ];
+        if let Some(issuer) = self.users.issuer() {
+            reloads.push(Arc::clone(issuer) as Arc<_>);
+        }
         if let Some(Secured { certificates, authorities, .. }) = &self.secured {
             reloads.push(Arc::clone(authorities) as Arc<_>);
             reloads.push(Arc::clone(certificates) as Arc<_>);

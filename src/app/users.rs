@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     FirstUser, StartError,
+    issuer::IssuerKeys,
     permissions::{self, What},
     provision::{FirstStart, absolute},
     reload::{Files, Kept, Reload},
@@ -29,6 +30,8 @@ pub(super) struct Users {
     file: Option<Mutex<UserFile>>,
     /// The file of the keys of session tokens; `None` with `auth: none`.
     keys: Option<PathBuf>,
+    /// The keys of the external issuer; `None` without `auth.token`.
+    issuer: Option<Arc<IssuerKeys>>,
 }
 
 impl Users {
@@ -44,13 +47,21 @@ impl Users {
         first_start: FirstStart,
         policy: Policy,
     ) -> Result<(Self, Option<FirstUser>), StartError> {
-        let gate::Options::Htpasswd(options) = options else {
-            match policy.access() {
-                None => tracing::info!("no users: every client may do everything (auth: none)"),
-                Some(_) => tracing::info!("no users: rules for `anyone` apply (auth: none)"),
+        let options = match options {
+            gate::Options::Htpasswd(options) => options,
+            gate::Options::Token(options) => {
+                let keys = Arc::new(IssuerKeys::open(options)?);
+                let gate = Arc::new(Gate::issuer(Arc::clone(keys.issuer()), policy));
+                return Ok((Self { gate, file: None, keys: None, issuer: Some(keys) }, None));
             }
-            let gate = Arc::new(Gate::open(policy));
-            return Ok((Self { gate, file: None, keys: None }, None));
+            gate::Options::None => {
+                match policy.access() {
+                    None => tracing::info!("no users: every client may do everything (auth: none)"),
+                    Some(_) => tracing::info!("no users: rules for `anyone` apply (auth: none)"),
+                }
+                let gate = Arc::new(Gate::open(policy));
+                return Ok((Self { gate, file: None, keys: None, issuer: None }, None));
+            }
         };
         let failed = |source| StartError::users(&options.path, source);
         // A file that this process may not see is not missing: another must not take its place.
@@ -66,11 +77,17 @@ impl Users {
         let gate = Arc::new(Gate::htpasswd(options, &users, policy)?);
         let keys = options.sessions.keyfile.clone();
         read_session_keys(&gate, &keys, Files::All);
-        Ok((Self { gate, file: Some(Mutex::new(file)), keys: Some(keys) }, first_user))
+        let users = Self { gate, file: Some(Mutex::new(file)), keys: Some(keys), issuer: None };
+        Ok((users, first_user))
     }
 
     pub(super) const fn gate(&self) -> &Arc<Gate> {
         &self.gate
+    }
+
+    /// The keys of the external issuer; `None` without `auth.token`.
+    pub(super) const fn issuer(&self) -> Option<&Arc<IssuerKeys>> {
+        self.issuer.as_ref()
     }
 
     /// Applies the users of another file.

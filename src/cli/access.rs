@@ -165,6 +165,9 @@ impl Sources {
     /// Tells that the password file does not have the user, who so cannot log in, or that no certificate
     /// names a caller.
     fn note_stranger(&self, identity: &Identity) {
+        if matches!(self.config.auth, gate::Options::Token(_)) && self.policy.access().is_some() {
+            tell("note: beside the rules, the caller's token must cover it (auth.token)");
+        }
         if matches!(identity, Identity::Certificate(_)) && !self.takes_names_of_certificates() {
             tell("note: http.tls.clientidentity is not set, so no certificate lets a client in");
         }
@@ -280,6 +283,11 @@ impl Check {
         let who = called(identity);
         let Some(access) = sources.policy.access() else {
             let is_open = matches!(sources.config.auth, gate::Options::None);
+            if matches!(sources.config.auth, gate::Options::Token(_)) {
+                let sentence = "there is no section `access`, so a caller may do what the tokens of the \
+                                token server (auth.token) cover";
+                return (*identity != Identity::Anonymous, sentence.to_owned());
+            }
             return match identity {
                 Identity::Anonymous if !is_open => (
                     false,

@@ -58,7 +58,9 @@ impl Sessions {
         let Command::Rotate { config, end } = self.command;
         let config = configuration(config.as_deref(), &[])?;
         let gate::Options::Htpasswd(options) = config.auth else {
-            return Err(Failure::new("there are no sessions: auth is `none`"));
+            return Err(Failure::new(
+                "there are no sessions: auth is not `htpasswd`, whose users get them",
+            ));
         };
         let path = options.sessions.keyfile;
         let keys = rotate(&path, if end { Old::End } else { Old::Keep });

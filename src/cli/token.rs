@@ -276,6 +276,12 @@ impl Revoke {
 impl Place {
     fn of(config: Option<&Path>) -> Result<Self, Failure> {
         let config = configuration(config, &[])?;
+        if matches!(config.auth, gate::Options::Token(_)) {
+            return Err(Failure::new(
+                "auth is `token`: the token server of auth.token says who may do what; deploy tokens are for \
+                 auth.htpasswd",
+            ));
+        }
         let gate::Options::Htpasswd(options) = config.auth.clone() else {
             return Err(Failure::new(
                 "auth is `none`: every client may do everything, with or without a token; set \

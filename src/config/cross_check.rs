@@ -36,6 +36,16 @@ impl Checked {
                            or more";
             return refuse(&["auth", "htpasswd", "sessions", "expiry"], message);
         }
+        if let gate::Options::Token(issuer) = &config.auth {
+            if let Some(message) = missing_of_issuer(issuer) {
+                return refuse(&["auth", "token"], message);
+            }
+            if self.json.pointer("/http/tls/clientidentity").is_some_and(|word| !word.is_null()) {
+                let message = "lets callers in without a token, and auth.token asks every caller for \
+                               one; remove one of the two";
+                return refuse(&["http", "tls", "clientidentity"], message);
+            }
+        }
         if let TlsOptions::On { passthrough, .. } = &options.tls {
             for (index, site) in passthrough.iter().enumerate() {
                 if let Some((key, message)) = problem(site, &options.addr) {
@@ -182,6 +192,27 @@ impl Checked {
         let path: Vec<_> = path.iter().copied().map(str::to_owned).collect();
         let (key, at) = self.nearest(&path);
         format!("{key} ({at}) {what}")
+    }
+}
+
+/// What a section `auth.token` lacks.
+fn missing_of_issuer(issuer: &gate::IssuerOptions) -> Option<&'static str> {
+    let gate::IssuerOptions { realm, service, issuer: name, rootcertbundle, jwks, .. } = issuer;
+    if realm.is_empty() {
+        Some(
+            "needs `realm`, the address of the token server, such as https://auth.example.com/token",
+        )
+    } else if service.is_empty() {
+        Some("needs `service`, the name of this registry, which the token server puts into `aud`")
+    } else if name.is_empty() {
+        Some("needs `issuer`, the name of the token server, which it puts into `iss`")
+    } else if rootcertbundle.is_none() && jwks.is_none() {
+        Some(
+            "needs `rootcertbundle`, a file of PEM certificates, or `jwks`, a file of keys: else nothing \
+             tells whose tokens to believe",
+        )
+    } else {
+        None
     }
 }
 

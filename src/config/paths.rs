@@ -22,6 +22,10 @@ pub(super) fn make_absolute(config: &mut Config) {
         from_root(&mut options.sessions.keyfile);
         options.tokens.file.iter_mut().for_each(from_root);
     }
+    if let gate::Options::Token(options) = &mut config.auth {
+        options.rootcertbundle.iter_mut().for_each(from_root);
+        options.jwks.iter_mut().for_each(from_root);
+    }
     for check in &mut config.health.file {
         from_root(&mut check.file);
     }

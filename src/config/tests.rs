@@ -71,7 +71,7 @@ fn root(config: &Config) -> PathBuf {
 fn htpasswd(config: &Config) -> &gate::HtpasswdOptions {
     match &config.auth {
         gate::Options::Htpasswd(options) => options,
-        gate::Options::None => panic!("no passwords"),
+        gate::Options::None | gate::Options::Token(_) => panic!("no passwords"),
     }
 }
 

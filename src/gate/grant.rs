@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{May, Right};
+use super::{May, Right, issuer::Covered};
 use crate::oci::{Glob, RepositoryName};
 
 /// The rights in the line of a deploy token.
@@ -31,11 +31,20 @@ impl Grant {
     }
 }
 
-/// What a session token covers. The rights of the caller are looked up all the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ceiling {
-    /// The repositories that the client asked for, with the actions.
-    pub scopes: Vec<Scope>,
+/// What a token covers. The rights of the caller are looked up all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ceiling {
+    /// Of a session token: the repositories that the client asked for, with the actions.
+    Session(Vec<Scope>),
+    /// Of a token of an external issuer.
+    Issued(Covered),
+}
+
+impl Default for Ceiling {
+    /// A session token that covers no repository.
+    fn default() -> Self {
+        Self::Session(Vec::new())
+    }
 }
 
 /// A repository that a session token covers.
@@ -48,15 +57,19 @@ pub struct Scope {
 }
 
 impl Ceiling {
-    /// Whether the token covers the right. Every token covers lists, which show what the caller may
+    /// Whether the token covers the right. Every session token covers lists, which show what the caller may
     /// pull, and none covers all repositories.
     #[must_use]
     pub fn covers(&self, right: &Right<'_>) -> bool {
+        let scopes = match self {
+            Self::Session(scopes) => scopes,
+            Self::Issued(covered) => return covered.covers(right),
+        };
         match right {
             Right::List => true,
             Right::PullAll => false,
             Right::Pull(name) | Right::Create(name) | Right::Push(name) | Right::Delete(name) => {
-                self.scopes.iter().any(|scope| {
+                scopes.iter().any(|scope| {
                     scope.repository == **name
                         && scope.actions.iter().any(|action| action.includes(right.may()))
                 })
@@ -91,7 +104,7 @@ mod tests {
         let app: RepositoryName = "team-a/app".parse().unwrap();
         let other = "team-b/app".parse().unwrap();
         let scope = Scope { repository: app.clone(), actions: vec![May::Pull] };
-        let ceiling = Ceiling { scopes: vec![scope] };
+        let ceiling = Ceiling::Session(vec![scope]);
         assert!(ceiling.covers(&Right::Pull(&app)) && ceiling.covers(&Right::List));
         for beyond in [Right::Create(&app), Right::Pull(&other), Right::PullAll] {
             assert!(!ceiling.covers(&beyond), "{beyond}");

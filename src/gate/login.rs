@@ -4,8 +4,8 @@
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use super::{
-    Authenticator, Caller, Credentials, Gate, Identity, NoRandomness, Recalled, Refusal, Right,
-    Scope, Session,
+    Authenticator, Caller, Ceiling, Credentials, Gate, Identity, Issuer, NoRandomness, Recalled,
+    Refusal, Right, Scope, Session, issuer,
     outcomes::Outcome,
     policy::Policy,
     tokens::{
@@ -56,7 +56,7 @@ impl Gate {
         })
     }
 
-    /// Authenticates the caller that presents a session token. Never waits and never runs bcrypt.
+    /// Authenticates the caller that presents a session token, or a token of the external issuer. Never waits and never runs bcrypt.
     ///
     /// `Refused` when no key in force has signed the token, when it is over, when the line that let its
     /// caller in has changed or is gone, and when it was issued for a certificate that is not the one of the
@@ -69,6 +69,7 @@ impl Gate {
     ) -> Recalled {
         let tokens = match &self.authenticator {
             Authenticator::Open => return Recalled::Known(self.unasked(address, session)),
+            Authenticator::Issuer(issuer) => return self.recall_issued(issuer, token, address),
             Authenticator::Htpasswd { tokens: None, .. } => {
                 return self.recall_unreadable(address, session);
             }
@@ -142,12 +143,27 @@ impl Gate {
         }
     }
 
+    fn recall_issued(&self, issuer: &Issuer, token: &str, address: Option<IpAddr>) -> Recalled {
+        match issuer.verify(token, SystemTime::now()) {
+            Ok(issuer::Presented { identity, covered }) => {
+                self.outcomes.count(Outcome::Issuer);
+                let ceiling = Some(Arc::new(Ceiling::Issued(covered)));
+                Recalled::Known(Caller { ceiling, ..Caller::new(identity, address) })
+            }
+            Err(error) => {
+                self.outcomes.count(Outcome::Refused);
+                issuer.tell(error, address);
+                Recalled::Refused(Refusal::InvalidToken)
+            }
+        }
+    }
+
     /// Judges a request whose credentials cannot be read: unless the gate is open it is refused, whatever
     /// anonymous callers may do.
     pub fn recall_unreadable(&self, address: Option<IpAddr>, session: &Session) -> Recalled {
         match &self.authenticator {
             Authenticator::Open => Recalled::Known(self.unasked(address, session)),
-            Authenticator::Htpasswd { .. } => {
+            Authenticator::Issuer(_) | Authenticator::Htpasswd { .. } => {
                 self.outcomes.count(Outcome::Missing);
                 Recalled::Refused(Refusal::Unauthenticated)
             }
@@ -214,7 +230,7 @@ impl Gate {
 
     const fn session_tokens(&self) -> Option<&Arc<SessionTokens>> {
         match &self.authenticator {
-            Authenticator::Open => None,
+            Authenticator::Open | Authenticator::Issuer(_) => None,
             Authenticator::Htpasswd { tokens, .. } => tokens.as_ref(),
         }
     }

@@ -5,17 +5,19 @@ use std::{path::PathBuf, time::Duration};
 use serde::Deserialize;
 
 use super::{
-    ThrottleOptions, htpasswd,
+    IssuerOptions, ThrottleOptions, htpasswd,
     tokens::{SessionOptions, deploy::TokenOptions},
 };
 
-/// `auth`: `htpasswd` (the default) or, in words, `none`.
+/// `auth`: `htpasswd` (the default), `token` or, in words, `none`.
 #[derive(Clone, Debug)]
 pub enum Options {
     /// No authentication: every caller may do everything. Only the word `none` means this.
     None,
     /// HTTP Basic (RFC 7617) against an htpasswd file.
     Htpasswd(HtpasswdOptions),
+    /// Tokens of an external issuer (RFC 6750).
+    Token(IssuerOptions),
 }
 
 impl Default for Options {
@@ -84,8 +86,9 @@ impl<'de> Deserialize<'de> for Options {
         enum Shape {
             Word(String),
             Section {
-                htpasswd: Option<Option<HtpasswdOptions>>,
+                htpasswd: Option<Option<Box<HtpasswdOptions>>>,
                 none: Option<Option<serde_json::Map<String, serde_json::Value>>>,
+                token: Option<serde_json::Value>,
             },
         }
         use serde::de::Error as _;
@@ -95,12 +98,22 @@ impl<'de> Deserialize<'de> for Options {
             Shape::Word(word) => {
                 Err(D::Error::custom(format!("expected `htpasswd` or `none`, not `{word}`")))
             }
-            Shape::Section { htpasswd: Some(_), none: Some(_) } => {
+            Shape::Section { htpasswd: Some(_), none: Some(_), .. } => {
                 Err(D::Error::custom("both `htpasswd` and `none` are set: keep one"))
+            }
+            Shape::Section { htpasswd: Some(_), token: Some(_), .. } => {
+                Err(D::Error::custom("both `htpasswd` and `token` are set: keep one"))
+            }
+            Shape::Section { none: Some(_), token: Some(_), .. } => {
+                Err(D::Error::custom("both `none` and `token` are set: keep one"))
+            }
+            // Not a part of the untagged enum, whose errors would name no key.
+            Shape::Section { token: Some(token), .. } => {
+                IssuerOptions::deserialize(token).map(Self::Token).map_err(D::Error::custom)
             }
             Shape::Section { none: Some(_), .. } => Ok(Self::None),
             Shape::Section { htpasswd, .. } => {
-                Ok(Self::Htpasswd(htpasswd.flatten().unwrap_or_default()))
+                Ok(Self::Htpasswd(htpasswd.flatten().map(|options| *options).unwrap_or_default()))
             }
         }
     }

@@ -19,6 +19,8 @@ pub(super) enum Outcome {
     Token,
     /// Admitted by a client certificate.
     Certificate,
+    /// Admitted by a token of an external issuer.
+    Issuer,
     /// The request had no credentials, or malformed ones.
     Missing,
     /// The password was wrong, there is no such user, or the session token or the deploy token is not valid
@@ -30,13 +32,14 @@ pub(super) enum Outcome {
     Busy,
 }
 
-const NAMES: [(Outcome, &str); 10] = [
+const NAMES: [(Outcome, &str); 11] = [
     (Outcome::Anonymous, "anonymous"),
     (Outcome::Bcrypt, "bcrypt"),
     (Outcome::Memory, "memory"),
     (Outcome::Session, "session"),
     (Outcome::Token, "token"),
     (Outcome::Certificate, "certificate"),
+    (Outcome::Issuer, "issuer"),
     (Outcome::Missing, "missing"),
     (Outcome::Refused, "refused"),
     (Outcome::Throttled, "throttled"),

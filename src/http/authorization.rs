@@ -36,7 +36,7 @@ impl<'a> Authorization<'a> {
                 None => Self::Malformed,
                 Some(token) => match Credentials::of_secret(token.as_bytes()) {
                     Some(credentials) => Self::Basic(credentials),
-                    // A JSON Web Token has three parts (RFC 7515 §7.1); no other is of this server.
+                    // A JSON Web Token has three parts (RFC 7515 §7.1); no other is accepted.
                     None if token.split('.').count() == 3 => Self::Bearer(token),
                     None => Self::Malformed,
                 },

@@ -10,7 +10,7 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use super::{Error, base_url::BaseUrls, basic, call::Head, endpoint::Endpoint, token};
-use crate::gate::{Denied, Gate, May, Refusal, Scope, tokens::SERVICE};
+use crate::gate::{Denied, Gate, IssuerOptions, May, Refusal, Scope, issuer, tokens::SERVICE};
 
 /// Makes the challenges.
 #[derive(Debug)]
@@ -39,6 +39,10 @@ impl Challenges {
     /// depends on the address of the client, elsewhere on the scheme of what the request presents, and
     /// never on whether something is there.
     pub(super) fn of(&self, refusal: &Refusal, head: &Head) -> Option<String> {
+        if let Some(issuer) = self.gate.external_issuer() {
+            let error = matches!(refusal, Refusal::InvalidToken).then_some("invalid_token");
+            return Some(self.of_issuer(issuer.options(), head, error));
+        }
         if head.path(&self.prefix) == Some("/v2/") && self.gate.asks_for_token(head.client()) {
             return self.bearer(head, None);
         }
@@ -87,8 +91,49 @@ impl Challenges {
         Some(challenge)
     }
 
-    /// The error of a request that the rules allow and the caller's session token does not cover.
+    /// Asks for a token of the external issuer, in the words of registry:2. The scope is that of the
+    /// request, whatever the request presents.
+    fn of_issuer(&self, issuer: &IssuerOptions, head: &Head, error: Option<&str>) -> String {
+        let own = self.base_urls.absolute(head).filter(|_| issuer.autoredirect).map(|base| {
+            let origin = base.strip_suffix(&*self.prefix).unwrap_or(&base);
+            format!("{origin}/{}", issuer.autoredirectpath.trim_start_matches('/'))
+        });
+        let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+        let realm = quoted(own.as_deref().unwrap_or(&issuer.realm));
+        let mut challenge =
+            format!("Bearer realm=\"{realm}\",service=\"{}\"", quoted(&issuer.service));
+        let asked = self.endpoint(head).and_then(|endpoint| {
+            let scope = issuer::scope(&endpoint.right()?)?;
+            match &endpoint {
+                // A token that covers it lets the blob be mounted.
+                Endpoint::MountBlob { name, from: Some(from), .. } if from != name => {
+                    Some(format!("{scope} repository:{from}:pull"))
+                }
+                _ => Some(scope),
+            }
+        });
+        // Writing to a String cannot fail.
+        if let Some(scope) = asked {
+            let _ = write!(challenge, ",scope=\"{scope}\"");
+        }
+        if let Some(error) = error {
+            let _ = write!(challenge, ",error=\"{error}\"");
+        }
+        challenge
+    }
+
+    /// The error of a request that the rules allow and the caller's token does not cover.
     pub(super) fn beyond(&self, head: &Head, denied: Denied) -> Error {
+        if let Some(issuer) = self.gate.external_issuer() {
+            let challenge = self.of_issuer(issuer.options(), head, Some("insufficient_scope"));
+            let message = match &denied.repository {
+                Some(name) => {
+                    format!("the token does not cover {} of {name}", denied.action().as_str())
+                }
+                None => "the token does not cover the lists: registry:catalog:*".to_owned(),
+            };
+            return Error::Challenged { message, challenge: Some(challenge) };
+        }
         let Denied { repository: Some(name), may, .. } = denied else {
             return Error::Denied(Box::new(denied));
         };
@@ -104,9 +149,12 @@ impl Challenges {
 
     /// The scope of the right that a request takes, for a client that gets another token.
     fn scope(&self, head: &Head) -> Option<Scope> {
+        self.endpoint(head)?.right().as_ref().and_then(Scope::of)
+    }
+
+    fn endpoint(&self, head: &Head) -> Option<Endpoint> {
         let path = head.path(&self.prefix)?;
         let query = head.uri.query().unwrap_or_default();
-        let endpoint = Endpoint::parse(&head.method, path, query).ok()?;
-        endpoint.right().as_ref().and_then(Scope::of)
+        Endpoint::parse(&head.method, path, query).ok()
     }
 }

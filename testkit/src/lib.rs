@@ -8,6 +8,7 @@
 )]
 
 pub mod blob;
+pub mod issuer;
 pub mod process;
 pub mod random;
 pub mod registry2;

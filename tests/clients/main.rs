@@ -25,4 +25,5 @@ mod server;
 mod skopeo;
 mod sslscan;
 mod tls_scan;
+mod token_server;
 mod tutorials;

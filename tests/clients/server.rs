@@ -30,11 +30,20 @@ struct Settings<'a> {
     limits: &'a str,
     /// The section `access`, or nothing, behind further keys of `auth.htpasswd`.
     access: &'a str,
+    /// The section `auth`, of which `access` is the end.
+    auth: &'a str,
 }
+
+const PASSWORD_FILE: &str = "\
+auth:
+  htpasswd:
+    realm: Portcullis
+    path: htpasswd
+";
 
 impl Default for Settings<'_> {
     fn default() -> Self {
-        Self { minimum: "tls1.2", limits: "{}", access: "" }
+        Self { minimum: "tls1.2", limits: "{}", access: "", auth: PASSWORD_FILE }
     }
 }
 
@@ -94,6 +103,14 @@ impl Server {
     /// A server whose callers have these limits: `http.limits`, as a mapping in YAML.
     pub(crate) fn with_limits(address: SocketAddr, limits: &str) -> Self {
         Self::start_configured(address, &Settings { limits, ..Settings::default() }, |_, _| ())
+    }
+
+    /// A server with another section `auth`. `prepare` gets the server's directory.
+    pub(crate) fn with_auth(address: SocketAddr, auth: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let settings = Settings { auth, ..Settings::default() };
+        Self::start_configured(address, &settings, |certs, _| {
+            prepare(certs.parent().unwrap_or(certs));
+        })
     }
 
     /// An address that no other server of the tests has.
@@ -218,7 +235,7 @@ impl Portcullis {
 }
 
 fn configuration(address: SocketAddr, settings: &Settings<'_>) -> String {
-    let Settings { minimum, limits, access } = settings;
+    let Settings { minimum, limits, access, auth } = settings;
     format!(
         "\
 version: 0.1
@@ -234,10 +251,6 @@ http:
     certificate: certs/server.crt
     key: certs/server.key
     minimumtls: {minimum}
-auth:
-  htpasswd:
-    realm: Portcullis
-    path: htpasswd
-{access}"
+{auth}{access}"
     )
 }

@@ -15,6 +15,7 @@ mod content;
 mod deviations;
 mod document;
 mod exchange;
+mod issuer;
 mod normal;
 mod script;
 mod sides;

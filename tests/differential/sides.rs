@@ -115,7 +115,7 @@ fn portcullis(folder: &Path, address: SocketAddr) -> Server {
 }
 
 /// Runs our binary to its end, and gives its output.
-fn run(folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> String {
     let output =
         Command::new(BINARY).args(arguments).current_dir(folder).env_clear().output().unwrap();
     assert!(output.status.success(), "{arguments:?}: {output:?}");

@@ -30,11 +30,12 @@ const OWNED: &[(&str, &[&str])] = &[
 ];
 
 /// Constructors of the parts of the server, which only `app` calls. Tests aside.
-const CONSTRUCTORS: [&str; 9] = [
+const CONSTRUCTORS: [&str; 10] = [
     "Api::new(",
     "Debug::new(",
     "Filesystem::open(",
     "Gate::htpasswd(",
+    "Gate::issuer(",
     "Gate::open(",
     "Notifier::new(",
     "Redirect::new(",

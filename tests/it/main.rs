@@ -32,6 +32,7 @@ mod auth {
     mod deploy_tokens;
     mod fail2ban;
     mod gate;
+    mod issuer;
     mod legacy_formats;
     mod sessions;
     mod throttle;

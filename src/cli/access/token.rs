@@ -29,7 +29,7 @@ impl TokenLine {
     /// When the file cannot be read, or has no usable line of that name.
     pub(super) fn find(sources: &Sources, name: &str) -> Result<Self, Failure> {
         let gate::Options::Htpasswd(options) = &sources.config.auth else {
-            return Err(Failure::new("with `auth: none` there are no tokens"));
+            return Err(Failure::new("deploy tokens are for auth.htpasswd, and auth is another"));
         };
         let path = options.token_file();
         let (_, tokens) =

@@ -27,7 +27,7 @@ const NO_SUCH_DRIVER: &str = "this storage driver is not supported yet, and keep
     anywhere else would lose them from sight; use `filesystem`, or stay with registry:2 for this \
     store";
 const NO_SUCH_AUTH: &str = "this kind of authentication is not supported yet, and ignoring it \
-    would let the wrong people in; use `htpasswd`";
+    would let the wrong people in; use `htpasswd` or `token`";
 const NO_PROXY: &str = "pulling through from another registry is not supported yet, and without \
     it this would be an empty registry that takes pushes; remove the section to run one, or stay \
     with registry:2 for the mirror";
@@ -235,7 +235,19 @@ const AUTH: Kind = OneOf {
             ]),
         ),
         works("none", Free),
-        refused("token", Free, NO_SUCH_AUTH),
+        works(
+            "token",
+            Section(&[
+                works("realm", Text),
+                works("service", Text),
+                works("issuer", Text),
+                works("rootcertbundle", Text),
+                works("jwks", Text),
+                works("autoredirect", Bool),
+                works("autoredirectpath", Text),
+                works("signingalgorithms", TextList),
+            ]),
+        ),
         refused("silly", Free, NO_SUCH_AUTH),
     ],
     beside: &[],

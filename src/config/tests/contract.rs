@@ -91,7 +91,7 @@ const KEYS: &[(&str, &str, Outcome)] = &[
         "auth.token",
         "realm=r service=s issuer=i rootcertbundle=/b jwks=/j autoredirect=true \
          autoredirectpath=/a signingalgorithms=[EdDSA]",
-        AUTH,
+        Works,
     ),
     ("auth", "none={}", Works),
     ("middleware.registry[]", "name=n options={}", MIDDLEWARE),
@@ -294,6 +294,15 @@ fn companions(path: &str) -> Vec<(&'static str, &'static str)> {
             &[
                 ("REGISTRY_HTTP_TLS_LETSENCRYPT_CACHEFILE", "/acme"),
                 ("REGISTRY_HTTP_TLS_LETSENCRYPT_HOSTS", "[registry.example.com]"),
+            ],
+        ),
+        (
+            "auth.token",
+            &[
+                ("REGISTRY_AUTH_TOKEN_REALM", "https://auth.example/token"),
+                ("REGISTRY_AUTH_TOKEN_SERVICE", "registry"),
+                ("REGISTRY_AUTH_TOKEN_ISSUER", "issuer"),
+                ("REGISTRY_AUTH_TOKEN_JWKS", "/jwks.json"),
             ],
         ),
         ("health.file[]", &[("REGISTRY_HEALTH_FILE_0_FILE", "/f")]),

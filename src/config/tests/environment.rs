@@ -234,6 +234,7 @@ fn every_working_key_can_be_reached() {
             _ if path == "http.limits.requests" => "7/s",
             _ if path.starts_with("http.limits.") => "7MiB/s",
             _ if path == "http.tls.ciphersuites" => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+            _ if path == "auth.token.signingalgorithms" => "RS256",
             _ => "text",
         };
         let name = format!("REGISTRY_{}", path.replace('.', "_").to_uppercase());
@@ -243,6 +244,15 @@ fn every_working_key_can_be_reached() {
                 ("REGISTRY_HTTP_TLS_LETSENCRYPT_HOSTS", "a.example"),
                 ("REGISTRY_HTTP_TLS_LETSENCRYPT_EAB_KID", "k"),
                 ("REGISTRY_HTTP_TLS_LETSENCRYPT_EAB_HMACKEY", "a2V5"),
+            ]
+        } else if path.starts_with("auth.token.") {
+            &[
+                ("REGISTRY_HTTP_TLS_CERTIFICATE", "/c"),
+                ("REGISTRY_HTTP_TLS_KEY", "/k"),
+                ("REGISTRY_AUTH_TOKEN_REALM", "https://auth.example/token"),
+                ("REGISTRY_AUTH_TOKEN_SERVICE", "registry"),
+                ("REGISTRY_AUTH_TOKEN_ISSUER", "issuer"),
+                ("REGISTRY_AUTH_TOKEN_JWKS", "/jwks.json"),
             ]
         } else {
             &[("REGISTRY_HTTP_TLS_CERTIFICATE", "/c"), ("REGISTRY_HTTP_TLS_KEY", "/k")]

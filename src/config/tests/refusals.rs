@@ -24,7 +24,12 @@ fn unsupported_sections_are_refused_with_their_place() {
     for (yaml, start) in [
         ("storage: {s3: {bucket: b}}", "config.yml:2:11: storage.s3: "),
         ("storage: gcs", "config.yml:2:10: storage.gcs: "),
-        ("auth: {token: {realm: r}}", "config.yml:2:8: auth.token: "),
+        ("auth: {token: {realm: r}}", "config.yml:2:15: auth.token: needs `service`"),
+        ("auth: {token: {}}", "config.yml:2:15: auth.token: needs `realm`"),
+        (
+            "auth: {token: {realm: r, service: s, issuer: i}}",
+            "config.yml:2:15: auth.token: needs `rootcertbundle`",
+        ),
         ("auth: silly", "config.yml:2:7: auth.silly: "),
         ("proxy: {remoteurl: https://registry-1.docker.io}", "config.yml:2:9: proxy.remoteurl: "),
         ("middleware: {storage: [{name: redirect}]}", "config.yml:2:1: middleware: "),
@@ -108,7 +113,6 @@ reporting: {bugsnag: {apikey: k}}
         read.refused,
         [
             "auth.silly",
-            "auth.token",
             "http.draintimeout",
             "http.tls.minimumtls",
             "middleware",

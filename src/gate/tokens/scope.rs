@@ -113,7 +113,7 @@ pub(super) fn ceiling(access: &[Access<'_>]) -> Ceiling {
         Some(Scope { repository: entry.name.parse().ok()?, actions })
     };
     let repositories = access.iter().filter(|entry| entry.kind == "repository");
-    Ceiling { scopes: repositories.filter_map(scope).collect() }
+    Ceiling::Session(repositories.filter_map(scope).collect())
 }
 
 fn words(actions: &[May]) -> impl Iterator<Item = &'static str> {
