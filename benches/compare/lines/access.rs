@@ -32,15 +32,21 @@ const MIB: f64 = 1_048_576.0;
 /// Requests for a manifest, as in line 1.
 #[derive(Debug, Default)]
 pub(super) struct Callers {
-    /// A server with rules.
-    ruled: Option<Served>,
+    /// Two servers that differ in their rules only.
+    servers: Option<Servers>,
     /// The secret of the deploy token.
     secret: Option<String>,
 }
 
+#[derive(Debug)]
+struct Servers {
+    ruled: Served,
+    plain: Served,
+}
+
 impl Callers {
-    fn ruled(&mut self, stage: &Stage) -> Outcome<&Served> {
-        if self.ruled.is_none() {
+    fn servers(&mut self, stage: &Stage) -> Outcome<&Servers> {
+        if self.servers.is_none() {
             let root = &stage.side(Side::Portcullis)?.root;
             let mut sections = "access:\n  rules:\n".to_owned();
             for number in 1..RULES {
@@ -51,9 +57,11 @@ impl Callers {
             }
             writeln!(sections, "    - {{who: {USER}, repositories: bench/**, may: push}}")?;
             let more = More { sections, ..More::default() };
-            self.ruled = Some(stage.fresh_with("ruled", root, &more)?);
+            let ruled = stage.fresh_with("ruled", root, &more)?;
+            let plain = stage.fresh_with("plain", root, &More::default())?;
+            self.servers = Some(Servers { ruled, plain });
         }
-        self.ruled.as_ref().ok_or_else(|| "no server with rules".into())
+        self.servers.as_ref().ok_or_else(|| "no servers".into())
     }
 
     fn secret(&mut self, stage: &Stage) -> Outcome<&str> {
@@ -104,19 +112,19 @@ impl Work for Callers {
                 Stage::timed(Some(server), || wrk_authorised(requests, authorization))?;
             Ok(Reading::under(counted.rate, load))
         };
-        let plain = stage.side(Side::Portcullis)?;
         let password = Site::authorization();
+        let secret = self.secret(stage)?.to_owned();
+        let Servers { ruled, plain } = self.servers(stage)?;
         if side == Side::Bound {
             let reading = reading(plain, &password)?;
             return Ok(vec![reading; 3]);
         }
         let scope = format!("repository:{REPOSITORY}:pull");
         let session = stage.client.session_token(plain, &scope)?;
-        let deploy = Site::authorization_of(TOKEN, self.secret(stage)?);
         Ok(vec![
-            reading(self.ruled(stage)?, &password)?,
+            reading(ruled, &password)?,
             reading(plain, &format!("Authorization: Bearer {session}"))?,
-            reading(plain, &deploy)?,
+            reading(plain, &Site::authorization_of(TOKEN, &secret))?,
         ])
     }
 }
