@@ -144,7 +144,7 @@ fn storage_commands_accept_a_file_whose_other_keys_are_refused() {
     fs::create_dir(folder.path().join("images")).unwrap();
     let yaml = "version: 0.1\nstorage:\n  cache: {blobdescriptor: redis}\n  \
                 filesystem: {rootdirectory: images}\nredis: {addr: r:6379}\n\
-                auth: {token: {realm: r}}\n";
+                auth: {silly: {realm: r, service: s}}\n";
     fs::write(folder.path().join("config.yml"), yaml).unwrap();
     for (arguments, code) in [
         (&["verify"][..], 0),
@@ -160,7 +160,7 @@ fn storage_commands_accept_a_file_whose_other_keys_are_refused() {
         let output = command.arg("config.yml").output().unwrap();
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {err}");
-        let note = "portcullis: note: `serve` would refuse auth.token, redis, \
+        let note = "portcullis: note: `serve` would refuse auth.silly, redis, \
                     storage.cache.blobdescriptor, and this command does not read it";
         assert_eq!(err.contains(note), arguments[0] != "config", "{arguments:?}: {err}");
         assert_eq!(err.contains("no Redis is needed"), arguments[0] == "config", "{err}");
