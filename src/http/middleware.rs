@@ -24,6 +24,7 @@ pub(super) mod access_log;
 mod authenticate;
 mod authorise;
 mod catch_panic;
+mod check;
 mod client_address;
 mod cross_site;
 mod error_responses;

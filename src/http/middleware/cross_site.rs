@@ -2,18 +2,15 @@
 //! client of a registry is a browser, but a browser that has the password of a registry sends it with
 //! the requests of every page.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, HeaderName, Method, header};
-use futures_util::future::{Either, Ready, ready};
-use tower::{Layer, Service, layer::layer_fn};
+use tower::Layer;
 
+use super::check::{self, Check, Checked};
 use crate::{
-    http::{Call, Error, call::Head},
+    http::{Error, call::Head},
     oci::ErrorCode,
 };
 
@@ -23,34 +20,16 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// headers of all responses, allow.
 pub(super) fn layer<S>(
     headers: &Arc<ArcSwap<HeaderMap>>,
-) -> impl Layer<S, Service = RefuseForged<S>> + use<S> {
+) -> impl Layer<S, Service = Checked<S, impl Check + use<S>>> + use<S> {
     let headers = Arc::clone(headers);
-    layer_fn(move |inner| RefuseForged { inner, headers: Arc::clone(&headers) })
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct RefuseForged<S> {
-    inner: S,
-    headers: Arc<ArcSwap<HeaderMap>>,
-}
-
-impl<S: Service<Call, Error = Error>> Service<Call> for RefuseForged<S> {
-    type Response = S::Response;
-    type Error = Error;
-    type Future = Either<S::Future, Ready<Result<S::Response, Error>>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, call: Call) -> Self::Future {
-        if !is_cross_site_write(&call.head) || is_allowed(&call.head, &self.headers.load()) {
-            return Either::Left(self.inner.call(call));
+    check::layer(move |head: &Head| {
+        if !is_cross_site_write(head) || is_allowed(head, &headers.load()) {
+            return Ok(());
         }
         let why = "a page of another site makes a browser send this; to allow the page, add its \
                    origin to http.headers as Access-Control-Allow-Origin";
-        Either::Right(ready(Err(Error::refused(ErrorCode::Denied).because(why))))
-    }
+        Err(Error::refused(ErrorCode::Denied).because(why))
+    })
 }
 
 /// Whether a page of another site makes a browser send a write.

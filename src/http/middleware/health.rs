@@ -1,52 +1,33 @@
 //! Refuses every request with 503 while a health check fails, as registry:2 does.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use futures_util::future::{Either, Ready, ready};
-use tower::{Layer, Service, layer::layer_fn};
+use tower::Layer;
 
+use super::check::{self, Check, Checked};
 use crate::{
     health::Health,
-    http::{Call, Error},
+    http::{Error, call::Head},
     oci::ErrorCode,
 };
 
 /// Passes calls on while every check of `health` succeeds.
-pub(super) fn layer<S>(health: &Arc<Health>) -> impl Layer<S, Service = CheckHealth<S>> + use<S> {
+pub(super) fn layer<S>(
+    health: &Arc<Health>,
+) -> impl Layer<S, Service = Checked<S, impl Check + use<S>>> + use<S> {
     let health = Arc::clone(health);
-    layer_fn(move |inner| CheckHealth { inner, health: Arc::clone(&health) })
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct CheckHealth<S> {
-    inner: S,
-    health: Arc<Health>,
-}
-
-impl<S: Service<Call, Error = Error>> Service<Call> for CheckHealth<S> {
-    type Response = S::Response;
-    type Error = Error;
-    type Future = Either<S::Future, Ready<Result<S::Response, Error>>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, call: Call) -> Self::Future {
-        if self.health.is_healthy() {
-            return Either::Left(self.inner.call(call));
+    check::layer(move |_: &Head| match health.is_healthy() {
+        true => Ok(()),
+        false => {
+            let why = "health check failed: please see /debug/health";
+            Err(Error::refused(ErrorCode::Unavailable).because(why))
         }
-        let why = "health check failed: please see /debug/health";
-        Either::Right(ready(Err(Error::refused(ErrorCode::Unavailable).because(why))))
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use tower::{ServiceExt as _, service_fn};
+    use tower::{Service as _, ServiceExt as _, service_fn};
 
     use super::*;
     use crate::{

@@ -1,49 +1,22 @@
 //! Refuses a request that does not name exactly one host (RFC 9112 §3.2) with 400, and one that names a host
 //! for which the registry does not answer with 421.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use futures_util::future::{Either, Ready, ready};
-use tower::{Layer, Service, layer::layer_fn};
+use tower::Layer;
 
-use crate::http::{AllowedHosts, Call, Error};
+use super::check::{self, Check, Checked};
+use crate::http::{AllowedHosts, Error, call::Head};
 
 /// Passes on the calls that have one well-formed `Host`, or do not need one, and whose host is allowed.
 pub(super) fn layer<S>(
     allowed: &Arc<AllowedHosts>,
-) -> impl Layer<S, Service = RequireHost<S>> + use<S> {
+) -> impl Layer<S, Service = Checked<S, impl Check + use<S>>> + use<S> {
     let allowed = Arc::clone(allowed);
-    layer_fn(move |inner| RequireHost { inner, allowed: Arc::clone(&allowed) })
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct RequireHost<S> {
-    inner: S,
-    allowed: Arc<AllowedHosts>,
-}
-
-impl<S: Service<Call, Error = Error>> Service<Call> for RequireHost<S> {
-    type Response = S::Response;
-    type Error = Error;
-    type Future = Either<S::Future, Ready<Result<S::Response, Error>>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, call: Call) -> Self::Future {
-        let checked = match call.head.has_one_host() {
-            true => self.allowed.check(&call.head),
-            false => Err(Error::Host),
-        };
-        match checked {
-            Ok(()) => Either::Left(self.inner.call(call)),
-            Err(error) => Either::Right(ready(Err(error))),
-        }
-    }
+    check::layer(move |head: &Head| match head.has_one_host() {
+        true => allowed.check(head),
+        false => Err(Error::Host),
+    })
 }
 
 #[cfg(test)]

@@ -1,49 +1,25 @@
 //! Refuses clients whose address may not use the registry (`http.clients`) with 403, before any other answer
 //! tells them something. The server has closed the connections of those that it knew at accept.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use futures_util::future::{Either, Ready, ready};
-use tower::{Layer, Service, layer::layer_fn};
+use tower::Layer;
 
+use super::check::{self, Check, Checked};
 use crate::{
-    http::{Call, Error},
+    http::{Error, call::Head},
     network::Clients,
 };
 
 /// Passes on the calls of `clients` that may use the registry.
 pub(super) fn layer<S>(
     clients: &Arc<Clients>,
-) -> impl Layer<S, Service = RefuseClients<S>> + use<S> {
+) -> impl Layer<S, Service = Checked<S, impl Check + use<S>>> + use<S> {
     let clients = Arc::clone(clients);
-    layer_fn(move |inner| RefuseClients { inner, clients: Arc::clone(&clients) })
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct RefuseClients<S> {
-    inner: S,
-    clients: Arc<Clients>,
-}
-
-impl<S: Service<Call, Error = Error>> Service<Call> for RefuseClients<S> {
-    type Response = S::Response;
-    type Error = Error;
-    type Future = Either<S::Future, Ready<Result<S::Response, Error>>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, call: Call) -> Self::Future {
-        if self.clients.refuses(call.head.client()) {
-            Either::Right(ready(Err(Error::Address)))
-        } else {
-            Either::Left(self.inner.call(call))
-        }
-    }
+    check::layer(move |head: &Head| match clients.refuses(head.client()) {
+        true => Err(Error::Address),
+        false => Ok(()),
+    })
 }
 
 #[cfg(test)]
